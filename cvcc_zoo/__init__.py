@@ -1,0 +1,1 @@
+"""A PyTorch Lightning model zoo for small images."""

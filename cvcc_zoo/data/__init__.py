@@ -1,0 +1,6 @@
+"""From data sets to batches: datasets -> uint8 tensors -> loader -> augmentation; whitening for the model."""
+
+from cvcc_zoo.data.datamodule import ImageDataModule
+from cvcc_zoo.data.whitening import Whitening
+
+__all__ = ["ImageDataModule", "Whitening"]

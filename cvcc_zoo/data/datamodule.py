@@ -1,0 +1,179 @@
+"""One DataModule for all models: data set -> split -> loader -> augmentation, and the whitening's statistics."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+
+from cvcc_zoo.data.augment import make_augmentations
+from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
+from cvcc_zoo.data.draws import Draws
+from cvcc_zoo.data.folder import image_folder
+from cvcc_zoo.data.images import ImageDataset, Images, data_home, reshape
+from cvcc_zoo.data.loader import Batch, TensorLoader
+from cvcc_zoo.data.split import stratified_split
+from cvcc_zoo.data.whitening import METHODS, Whitening
+from cvcc_zoo.registry import unknown
+
+DATASETS = ("fashion-mini", *TORCHVISION, "folder")
+
+
+class ImageDataModule(LightningDataModule):
+    """Images of a data set in batches `(images uint8 (N, C, H, W), labels int64 (N,))` on the model's device.
+
+    The test images are never seen by `fit`: validation and statistics come from the training images only.
+    `num_classes`, `in_channels`, `image_size` and `classes` are known as soon as it is built.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "fashion-mini",
+        root: str | None = None,
+        batch_size: int = 128,
+        validation: float = 0.1,
+        whitening: str = "standardize",
+        augmentations: str | list[str | dict[str, Any]] = "standard",
+        image_size: int | None = None,
+        in_channels: int | None = None,
+        split_seed: int = 0,
+        seed: int = 0,
+    ) -> None:
+        """Choose a data set and how it is served.
+
+        Args:
+            dataset: fashion-mini (carried by the package), cifar10, cifar100, mnist, fashion_mnist, svhn, or folder:
+                your own images in train/<class>/*, test/<class>/* and, if you like, val/<class>/*.
+            root: The folder of the data; for a downloaded data set $CVCC_ZOO_DATA or the user's cache by default.
+            batch_size: Images per optimizer step, over all processes together.
+            validation: Share of the training images of each class kept for validation, in [0, 1); 0 trains on all.
+                A folder with its own val/ uses that instead, unless it is 0.
+            whitening: standardize (each channel to mean 0 and variance 1) or none; the model keeps the statistics.
+            augmentations: standard (random crop with padding 4, and horizontal flip unless the classes are digits),
+                none, or a list of names or {name: ..., option: value}.
+            image_size: Resize all images to this height and width, in pixels; their own by default.
+            in_channels: 1 turns all images grey, 3 makes them colour; their own by default.
+            split_seed: Chooses the validation images.
+            seed: Chooses the order of the images and the draws of the augmentations.
+        """
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if not 0 <= validation < 1:
+            raise ValueError(f"validation is a share of the training images in [0, 1), got {validation}")
+        if whitening not in METHODS:
+            raise unknown("whitening", whitening, METHODS)
+        if image_size is not None and image_size < 1:
+            raise ValueError(f"image_size is a number of pixels, got {image_size}")
+        if in_channels not in (None, 1, 3):
+            raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), got {in_channels}")
+        self.dataset = _find_dataset(dataset, root, image_size, in_channels)
+        self.batch_size = batch_size
+        self.validation = validation
+        self.whitening = whitening
+        self.augmentations = make_augmentations(augmentations, mirror=self.dataset.mirror)
+        self.image_size = image_size or self.dataset.image_size
+        self.in_channels = in_channels or self.dataset.in_channels
+        self.classes = self.dataset.classes
+        self.num_classes = len(self.classes)
+        self.split_seed, self.seed = split_seed, seed
+        self._images: dict[str, tuple[Images, Tensor]] = {}  # stage -> images, and which of them it uses
+
+    def prepare_data(self) -> None:
+        """Download or decode what is missing; Lightning calls it in one process."""
+        self.dataset.prepare()
+
+    def setup(self, stage: str) -> None:
+        """Load what a stage ("fit", "validate", "test" or "predict") needs; a second call does nothing."""
+        if stage in ("fit", "validate") and "train" not in self._images:
+            self._load_train()
+        if stage in ("test", "predict") and "test" not in self._images:
+            test = self._load("test")
+            assert test is not None
+            self._images["test"] = (test, torch.arange(len(test.labels)))
+
+    def _load_train(self) -> None:
+        train = self._load("train")
+        assert train is not None
+        own = self._load("val") if self.validation else None
+        if own is not None:
+            self._images["val"] = (own, torch.arange(len(own.labels)))
+            self._images["train"] = (train, torch.arange(len(train.labels)))
+        else:
+            kept, held_out = stratified_split(train.labels, self.validation, self.split_seed)
+            self._images["val"] = (train, held_out)
+            self._images["train"] = (train, kept)
+
+    def _load(self, split: Any) -> Images | None:
+        found = self.dataset.load(split)
+        if found is None:
+            return None
+        return Images(reshape(found.images, self.image_size, self.in_channels), found.labels)
+
+    def training_images(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, labels, and the positions (M,) of those that are trained on: without the validation images."""
+        if "train" not in self._images:
+            self.prepare_data()
+            self.setup("fit")
+        data, samples = self._images["train"]
+        return data.images, data.labels, samples
+
+    def fit_whitening(self) -> Whitening:
+        """A whitening with the statistics of the training images."""
+        images, _, samples = self.training_images()
+        return Whitening(self.whitening, self.in_channels).fit(images, samples)
+
+    def _loader(self, stage: str, shuffle_seed: int | None = None) -> TensorLoader:
+        data, samples = self._images[stage]
+        trainer = self.trainer
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        return TensorLoader(
+            data.images,
+            data.labels,
+            samples,
+            self.batch_size,
+            shuffle_seed=shuffle_seed,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def train_dataloader(self) -> TensorLoader:
+        """Shuffled batches of equal size."""
+        return self._loader("train", shuffle_seed=self.seed)
+
+    def val_dataloader(self) -> TensorLoader | list[TensorLoader]:
+        """Every validation image once; no loader at all where nothing was kept for validation."""
+        return self._loader("val") if len(self._images["val"][1]) else []
+
+    def test_dataloader(self) -> TensorLoader:
+        """Every test image once."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> TensorLoader:
+        """Every test image once."""
+        return self._loader("test")
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """On the device: augment training batches, and hand images and labels on."""
+        if not isinstance(batch, Batch):
+            return batch
+        images, labels, samples = batch
+        if self.trainer is not None and self.trainer.training:
+            draws = Draws(self.seed, self.trainer.current_epoch, samples)
+            for augmentation in self.augmentations:
+                images = augmentation(images, draws)
+        return images, labels
+
+
+def _find_dataset(name: str, root: str | None, image_size: int | None, in_channels: int | None) -> ImageDataset:
+    if name == "fashion-mini":
+        return FashionMini()
+    if name in TORCHVISION:
+        return TORCHVISION[name](data_home() if root is None else Path(root).expanduser())
+    if name != "folder":
+        raise unknown("dataset", name, DATASETS, "own images: dataset=folder with root=...")
+    if root is None:
+        raise ValueError("dataset=folder needs the folder that has train/ and test/: --data.root=...")
+    return image_folder(Path(root).expanduser(), image_size, in_channels)

@@ -1,0 +1,44 @@
+"""Random numbers that depend only on (seed, epoch, sample), never on what ran before.
+
+The same sample gets the same draws on one process or several, on a CPU or a GPU, in a fresh run or a resumed one.
+"""
+
+import torch
+from torch import Tensor
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15, the increment of SplitMix64 (Steele, Lea & Flood 2014)
+_MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical shift right of int64, which torch only shifts arithmetically."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """The finaliser of SplitMix64: every input bit reaches every output bit."""
+    x = (x ^ _shift(x, 30)) * _MIX_1
+    x = (x ^ _shift(x, 27)) * _MIX_2
+    return x ^ _shift(x, 31)
+
+
+class Draws:
+    """A stream of random numbers for each sample of a batch.
+
+    `samples` (N,) are the samples' positions in the data set; the numbers live on its device.
+    """
+
+    def __init__(self, seed: int, epoch: int, samples: Tensor) -> None:
+        start = torch.tensor([seed, epoch], dtype=torch.int64)
+        key = _mix(_mix(start[0] * _GOLDEN) + start[1] * _GOLDEN).to(samples.device)
+        self._state = _mix(key ^ _mix(samples.to(torch.int64) * _GOLDEN))  # (N,)
+
+    def uniform(self) -> Tensor:
+        """(N,) float32 in [0, 1), new ones at every call."""
+        self._state = self._state + _GOLDEN
+        return _shift(_mix(self._state), 40).to(torch.float32) / (1 << 24)
+
+    def integers(self, end: int) -> Tensor:
+        """(N,) int64 in 0 .. end - 1."""
+        return (self.uniform() * end).to(torch.int64)

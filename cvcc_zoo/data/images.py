@@ -1,0 +1,70 @@
+"""What every data set becomes: uint8 images and labels, with the names of the classes."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Images:
+    """`images` uint8 (N, C, H, W), in memory or memory-mapped, and `labels` int64 (N,) in 0 .. num_classes - 1."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        assert self.images.dtype == torch.uint8 and self.images.ndim == 4
+        assert self.labels.dtype == torch.int64 and self.labels.shape == self.images.shape[:1]
+
+
+class ImageDataset(Protocol):
+    """A data set that an ImageDataModule can use; what it says of itself is known before anything is read."""
+
+    @property
+    def title(self) -> str:
+        """Short name for run folders and tables."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+
+    @property
+    def in_channels(self) -> int:
+        """1 for grey, 3 for colour."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+
+    @property
+    def mirror(self) -> bool:
+        """Whether an image still shows its class when mirrored left to right (not so for digits)."""
+
+    def prepare(self) -> None:
+        """Download or decode what is missing; runs in one process."""
+
+    def load(self, split: Split) -> Images | None:
+        """The images of a split; None for "val" where the data set has none of its own."""
+
+
+def data_home() -> Path:
+    """Where data sets live: `$CVCC_ZOO_DATA`, else `cvcc_zoo` in the user's cache folder."""
+    if home := os.environ.get("CVCC_ZOO_DATA"):
+        return Path(home).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cvcc_zoo"
+
+
+def reshape(images: Tensor, image_size: int, in_channels: int) -> Tensor:
+    """Uint8 images (N, C, H, W) resized to a square and turned into grey (1) or colour (3); unchanged if they fit."""
+    if images.shape[2:] != (image_size, image_size):
+        images = tv.resize(images, [image_size, image_size], antialias=True)
+    if images.shape[1] == in_channels:
+        return images
+    return images.expand(-1, 3, -1, -1) if in_channels == 3 else tv.rgb_to_grayscale(images)

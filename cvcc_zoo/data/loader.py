@@ -1,0 +1,71 @@
+"""Batches of tensors in an order that is a function of (seed, epoch)."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """`images` uint8 (N, C, H, W), `labels` int64 (N,), and `samples` int64 (N,): their places in the data set."""
+
+    images: Tensor
+    labels: Tensor
+    samples: Tensor
+
+
+class EpochPermutation:
+    """A new order of `count` samples for every epoch; Lightning calls `set_epoch` before each."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count = count
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration takes."""
+        self.epoch = epoch
+
+    def order(self) -> Tensor:
+        """int64 (count,): a permutation of 0 .. count - 1."""
+        generator = torch.Generator().manual_seed((self.seed << 32) + self.epoch)
+        return torch.randperm(self.count, generator=generator)
+
+
+class TensorLoader:
+    """Iterates over images held as one tensor, in memory or memory-mapped; no worker processes are needed.
+
+    `samples` (M,) picks which of the images are visited. With a `shuffle_seed` every epoch has its own order and a
+    last batch that would be smaller is left out (it holds other images each epoch); without one the order is fixed
+    and every image comes exactly once. With several processes each takes its share of every global batch.
+    """
+
+    batch_sampler = None  # Lightning asks for it where there is a sampler
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        samples: Tensor,
+        batch_size: int,
+        *,
+        shuffle_seed: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.images, self.labels, self.samples = images, labels, samples
+        self.batch_size = min(batch_size, len(samples)) or 1
+        self.sampler = None if shuffle_seed is None else EpochPermutation(len(samples), shuffle_seed)
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.samples), self.batch_size)
+        return whole if self.sampler is not None else whole + bool(rest)
+
+    def __iter__(self) -> Iterator[Batch]:
+        samples = self.samples if self.sampler is None else self.samples[self.sampler.order()]
+        for number in range(len(self)):
+            chosen = samples[number * self.batch_size : (number + 1) * self.batch_size]
+            chosen = chosen[self.rank :: self.world_size]
+            yield Batch(self.images[chosen], self.labels[chosen], chosen)

@@ -1,0 +1,29 @@
+"""A stratified split by seed: the same share of every class is held out."""
+
+import torch
+from torch import Tensor
+
+
+def stratified_split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Positions (sorted) that are kept and that are held out: round(share * n) of the n images of each class.
+
+    `labels` int64 (N,), `share` in [0, 1). A share above 0 holds out at least one image of each class. Raises
+    ValueError if that would leave a class without training images.
+    """
+    if share == 0:
+        return torch.arange(len(labels)), torch.arange(0)
+    generator = torch.Generator().manual_seed(seed)
+    held_out = []
+    for label in labels.unique().tolist():
+        members = (labels == label).nonzero().flatten()
+        count = max(1, round(share * len(members)))
+        if count >= len(members):
+            raise ValueError(
+                f"class {label} has {len(members)} training image{'s' * (len(members) != 1)}, too few to hold out "
+                f"{share:.0%} for validation; add images, or set validation=0"
+            )
+        held_out.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    chosen = torch.cat(held_out).sort().values
+    mask = torch.ones(len(labels), dtype=torch.bool)
+    mask[chosen] = False
+    return mask.nonzero().flatten(), chosen

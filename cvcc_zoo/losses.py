@@ -1,0 +1,50 @@
+"""Losses by name: logits (N, num_classes) and labels (N,) to a scalar, the mean over the batch.
+
+`cross_entropy`   softmax and negative log-likelihood, with label smoothing
+`hinge`           the multi-class SVM of Weston & Watkins: sum over the wrong classes of max(0, s_j - s_y + margin)^power
+`squared_error`   least squares against the one-hot label: sum over the classes of (s_j - [j = y])^2
+
+torch's `multi_margin_loss` and `mse_loss` divide by the number of classes too; these are the course's sums.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from cvcc_zoo.registry import as_spec, check_options, unknown
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """-log softmax(logits)[label]; `label_smoothing` moves that share of the target to all classes evenly."""
+    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+
+
+def hinge(logits: Tensor, labels: Tensor, margin: float = 1.0, power: int = 1) -> Tensor:
+    """Sum over the wrong classes of max(0, s_j - s_y + margin)^power; `power` is 1 or 2."""
+    right = logits.gather(1, labels[:, None])
+    violation = F.relu(logits - right + margin).scatter(1, labels[:, None], 0.0)
+    return violation.pow(power).sum(1).mean()
+
+
+def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+    """Squared distance from the logits to the one-hot label."""
+    target = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    return (logits - target).square().sum(1).mean()
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {f.__name__: f for f in (cross_entropy, hinge, squared_error)}
+
+
+def make_loss(spec: str | Mapping[str, Any]) -> Loss:
+    """A loss from its name or from `{"name": ..., option: value}`. Raises ValueError with the nearest names."""
+    options = as_spec("loss", spec)
+    name = options.pop("name")
+    if name not in LOSSES:
+        raise unknown("loss", name, LOSSES)
+    check_options(f"loss {name}", LOSSES[name], options, skip=("logits", "labels"))
+    return partial(LOSSES[name], **options)

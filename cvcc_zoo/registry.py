@@ -1,0 +1,106 @@
+"""Which models exist, by name, with their exact parameter counts; and what a misspelt name is answered."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Spec = dict[str, Any]
+"""A thing chosen by name with its options, as plain data: `{"name": "SGD", "lr": 0.1}`."""
+
+Build = TypeVar("Build", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A named model: how to build it, and how many parameters it has with 10 classes and 3x32x32 images."""
+
+    name: str
+    build: Callable[..., Any]
+    parameters: int
+
+    @property
+    def summary(self) -> str:
+        """The first line of the builder's docstring."""
+        return (inspect.getdoc(self.build) or "").split("\n")[0]
+
+
+ENTRIES: dict[str, Entry] = {}
+ALIASES: dict[str, str] = {}
+FAMILIES: dict[str, type] = {}
+"""Class name -> class of every model family; a checkpoint can only name one of these."""
+
+
+def register(*, parameters: int, alias: str | None = None) -> Callable[[Build], Build]:
+    """Make a builder function known under its own name, and under `alias` too.
+
+    `parameters` is the exact count with 10 classes and 3x32x32 images; a test builds the model and counts.
+    """
+
+    def add(build: Build) -> Build:
+        name = build.__name__
+        for new in filter(None, (name, alias)):
+            if new in ENTRIES or new in ALIASES:
+                first = ENTRIES[ALIASES.get(new, new)].build
+                raise ValueError(
+                    f"the model name {new!r} is taken by {first.__module__}.{first.__qualname__}; "
+                    f"rename {build.__module__}.{build.__qualname__}"
+                )
+        ENTRIES[name] = Entry(name, build, parameters)
+        if alias:
+            ALIASES[alias] = name
+        return build
+
+    return add
+
+
+def find(name: str) -> Entry:
+    """The entry of a model name or alias. Raises ValueError with the nearest names."""
+    try:
+        return ENTRIES[ALIASES.get(name, name)]
+    except KeyError:
+        raise unknown("model", name, [*ENTRIES, *ALIASES], "`cvcc-zoo list` shows all models") from None
+
+
+def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> ValueError:
+    """The error for a name that does not exist, with the nearest names that do."""
+    known = sorted(known)
+    lower = {candidate.lower(): candidate for candidate in known}
+    near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
+    near += [candidate for candidate in known if name and name.lower() in candidate.lower() and candidate not in near]
+    if near:
+        advice = f"did you mean {' or '.join(near[:3])}?"
+    else:
+        shown = ", ".join(known[:30]) or "none"
+        advice = f"known are: {shown}{', ...' if len(known) > 30 else ''}"
+    return ValueError(f"no {kind} named {name!r}; {advice}{f' ({hint})' if hint else ''}")
+
+
+def as_spec(kind: str, value: str | Mapping[str, Any]) -> Spec:
+    """`"SGD"` or `{"name": "SGD", "lr": 0.1}` as a dict with the key `name`; also reads class_path and init_args."""
+    if isinstance(value, str):
+        return {"name": value}
+    spec = dict(value)
+    if "class_path" in spec:
+        spec = {"name": spec["class_path"], **spec.get("init_args", {})}
+    if not isinstance(spec.get("name"), str):
+        raise ValueError(f"{kind} {spec} has no name; write it like {{name: ..., option: value}}")
+    return spec
+
+
+def check_options(kind: str, function: Callable[..., Any], options: Mapping[str, Any], skip: Iterable[str] = ()) -> None:
+    """Raise ValueError, with the nearest names, if `function` does not take one of the options or needs one more.
+
+    `skip` names the parameters that the caller fills itself.
+    """
+    skip = set(skip)
+    parameters = {k: p for k, p in inspect.signature(function).parameters.items() if k not in skip}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for name in options:
+            if name not in parameters:
+                raise unknown(f"option of {kind}", name, parameters)
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    missing = [k for k, p in parameters.items() if p.kind in kinds and p.default is p.empty and k not in options]
+    if missing:
+        raise ValueError(f"{kind} needs the option {' and '.join(missing)}")
