@@ -1,7 +1,6 @@
 """Image files to one file of raw uint8 pixels, in parallel."""
 
 import os
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -72,14 +71,14 @@ def unreadable(path: Path, error: Exception) -> ValueError:
 def decode_all(paths: Sequence[Path], target: Path, decoding: Decoding, title: str) -> None:
     """Write all images, (N, C, H, W) in order, to `target`: to a temporary file first, renamed when it is whole."""
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    unfinished = target.with_name(f".{target.name}-{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        with unfinished.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
             decoded = pool.map(lambda chunk: np.stack([decoding(path) for path in chunk]).tobytes(), chunks)
             for pixels in track(decoded, total=len(chunks), description=f"Decoding {title}"):
                 file.write(pixels)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(target)
+        unfinished.replace(target)
     finally:
-        Path(name).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)

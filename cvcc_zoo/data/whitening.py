@@ -34,7 +34,7 @@ class Whitening(nn.Module):
     def fit(self, images: Tensor, samples: Tensor | None = None, chunk: int = 4096) -> "Whitening":
         """Measure mean and standard deviation of uint8 images (N, C, H, W), or of those that `samples` (M,) picks.
 
-        The moments are sums of integers, so the result is the same bit for bit in any order and chunking. A channel
+        Pixel values are counted, so the result is the same bit for bit in any order and chunking. A channel
         that is constant is only centred. Raises ValueError for other types or shapes.
         """
         if self.method == "none":
@@ -49,13 +49,14 @@ class Whitening(nn.Module):
             samples = torch.arange(len(images))
         if len(samples) == 0:
             raise ValueError("whitening needs at least one training image")
-        total = torch.zeros(2, channels, dtype=torch.int64)
+        counts = torch.zeros(channels, 256, dtype=torch.int64)  # how often each pixel value occurs in each channel
         for part in samples.split(chunk):
-            pixels = images[part].to(torch.int64).transpose(0, 1).flatten(1)  # (C, n H W)
-            total += torch.stack([pixels.sum(1), pixels.square().sum(1)])
-        count = len(samples) * images.shape[2] * images.shape[3]
-        mean, square = total.to(torch.float64) / count
-        std = (square - mean.square()).clamp(min=0).sqrt()
+            for channel, pixels in enumerate(images[part].unbind(1)):
+                counts[channel] += torch.bincount(pixels.flatten(), minlength=256)
+        shares = counts / counts.sum(1, keepdim=True).to(torch.float64)
+        values = torch.arange(256, dtype=torch.float64)
+        mean = shares @ values
+        std = (shares * (values - mean[:, None]).square()).sum(1).sqrt()
         self.mean.copy_(mean / 255)
         self.std.copy_(torch.where(std > 0, std / 255, 1.0))
         self.fitted = True

@@ -20,6 +20,9 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 
 
+OWN_OPTIONS = ("decay_norms_and_biases",)
+
+
 def plain_spec(kind: str, value: Any) -> Spec:
     """A name, a dict, a class or a `functools.partial` of one as plain data that a checkpoint can hold."""
     options: dict[str, Any] = {}
@@ -55,6 +58,13 @@ def find_optimizer(name: str) -> type[Optimizer]:
         found: type[Optimizer] = import_class("optimizer", name, Optimizer)
         return found
     raise unknown("optimizer", name, OPTIMIZERS)
+
+
+def check_optimizer(spec: Spec) -> None:
+    """Raise ValueError now for what `make_optimizer` would not take later; an import path is not followed yet."""
+    if "." not in spec["name"]:
+        options = {k: v for k, v in spec.items() if k not in ("name", *OWN_OPTIONS)}
+        check_options(f"optimizer {spec['name']}", find_optimizer(spec["name"]), options, skip=("params", "self"))
 
 
 def make_optimizer(spec: Spec, model: nn.Module) -> Optimizer:

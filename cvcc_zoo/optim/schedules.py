@@ -40,6 +40,15 @@ def find_lr_scheduler(name: str) -> type[lr_scheduler.LRScheduler]:
     raise unknown("lr_scheduler", name, LR_SCHEDULERS)
 
 
+def check_lr_scheduler(spec: Spec) -> None:
+    """Raise ValueError now for what `make_lr_scheduler` would not take later; an import path is not followed yet."""
+    name = spec["name"]
+    if "." not in name:
+        filled = ("optimizer", "self", LENGTH.get(name, ""), "max_lr" if name == "OneCycleLR" else "")
+        options = {k: v for k, v in spec.items() if k not in ("name", "interval", "monitor", *filled)}
+        check_options(f"lr_scheduler {name}", find_lr_scheduler(name), options, skip=filled)
+
+
 def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_epochs: int) -> dict[str, Any]:
     """Build the schedule, as the dict that Lightning's `configure_optimizers` returns.
 

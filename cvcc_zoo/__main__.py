@@ -1,0 +1,63 @@
+"""`cvcc-zoo` and `python -m cvcc_zoo`."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+HELP = """cvcc-zoo: a PyTorch Lightning model zoo for small images
+
+usage: cvcc-zoo COMMAND [options]
+
+  fit        train a model, test it, and write a run folder
+  validate   measure a checkpoint on the validation images
+  test       measure a checkpoint on the test images
+  predict    write a checkpoint's predictions for the test images
+  list       show the models with parameters and multiply-accumulate operations
+
+examples:
+  cvcc-zoo fit                                                    a small CNN on the images that the package carries
+  cvcc-zoo fit --model=resnet20 --data.dataset=cifar10 --trainer.max_epochs=30
+  cvcc-zoo fit --config configs/cifar10/resnet20.yaml
+  cvcc-zoo fit --model=cnn --data.dataset=folder --data.root=my_images --data.image_size=32
+  cvcc-zoo fit --model=ResNeXt --model.cardinality=16 --optimizer=SGD --optimizer.lr=0.1 --lr_scheduler=OneCycleLR
+  cvcc-zoo test --run=runs/resnet20-cifar10
+  cvcc-zoo list 'resnext29*'
+
+`cvcc-zoo COMMAND --help` shows all options of a command."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, or 2 after a message that says what to do."""
+    args = list(sys.argv[1:] if args is None else args)
+    try:
+        return run(args)
+    except (ValueError, OSError, ArithmeticError) as error:
+        if not raised_here(error):
+            raise
+        print(f"cvcc-zoo: error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(args: list[str]) -> int:
+    """Choose the command; what it needs is imported only then."""
+    if not args or args[0] in ("-h", "--help"):
+        print(HELP)
+        return 0
+    if args[0] == "list":
+        from cvcc_zoo.commands.list import main as list_models
+
+        return list_models(args[1:])
+    from cvcc_zoo.cli import main as lightning
+
+    return lightning(args)
+
+
+def raised_here(error: BaseException) -> bool:
+    """Whether the error was raised by a line of this package, and so is meant to be read by its user."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

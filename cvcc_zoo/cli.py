@@ -1,0 +1,194 @@
+"""YAML and flags become objects here, and only here: `fit`, `validate`, `test` and `predict` by LightningCLI."""
+
+import csv
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import set_dumper, set_loader
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.parsing import MODE, ZooParser, dump_yaml, expand_args, load_yaml
+from cvcc_zoo.registry import FAMILIES
+from cvcc_zoo.runs import ProgressBar, RunFolder, new_folder, print_summary, reserve_folder
+from cvcc_zoo.zoo import architecture, describe, name_of, read_checkpoint
+
+DEFAULT_MODEL = "cnn_small"
+DEFAULT_OPTIMIZER = {"name": "AdamW", "lr": 0.004, "weight_decay": 0.05}
+DEFAULT_SCHEDULE = {"name": "OneCycleLR"}
+DEFAULT_TRAINER = {"max_epochs": 10, "use_distributed_sampler": False}
+
+
+class ZooCLI(LightningCLI):
+    """LightningCLI with models, optimizers and schedules by name, and a run folder for every training."""
+
+    run_folder: RunFolder | None = None
+
+    def add_arguments_to_parser(self, parser: Any) -> None:
+        """What belongs to neither model, data nor trainer."""
+        family, options = describe(DEFAULT_MODEL)
+        parser.set_defaults({"model": {"class_path": _path(family), "init_args": options}})
+        parser.add_argument(
+            "--optimizer",
+            type=dict[str, Any],
+            default=DEFAULT_OPTIMIZER,
+            help="Name of a torch optimizer; its options as --optimizer.lr=0.1. decay_norms_and_biases=true decays all.",
+        )
+        parser.add_argument(
+            "--lr_scheduler",
+            type=dict[str, Any] | None,
+            default=DEFAULT_SCHEDULE,
+            help="Name of a torch schedule, or null; its options as --lr_scheduler.step_size=10. Its length and the "
+            "max_lr of OneCycleLR are filled in; interval is step or epoch.",
+        )
+        parser.add_argument(
+            "--run",
+            type=str | None,
+            default=None,
+            help="fit: the new folder of this run (default: runs/<model>-<dataset>, numbered). "
+            "Others: the run folder whose config and best checkpoint are taken.",
+        )
+        parser.link_arguments("optimizer", "model.init_args.optimizer")
+        parser.link_arguments("lr_scheduler", "model.init_args.lr_scheduler")
+        parser.link_arguments("data.whitening", "model.init_args.whitening")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        for name in ("num_classes", "in_channels", "image_size"):
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Expand names before jsonargparse sees them."""
+        self.config = parser.parse_args(expand_args(args))
+
+    def _parse_ckpt_path(self) -> None:
+        """Evaluation builds the model that the checkpoint holds, unless another one was asked for.
+
+        Lightning would let the checkpoint override the command line silently, for `fit` too.
+        """
+        command = self.config.subcommand
+        config = self.config[command]
+        if config.ckpt_path is None or config.ckpt_path in ("last", "best", "hpc"):
+            return
+        path, hparams, family, _ = read_checkpoint(config.ckpt_path)
+        self.config[command].ckpt_path = str(path)
+        if command == "fit" or family not in FAMILIES:
+            return
+        if config.model == self._parser(command).get_defaults().model:
+            options = {**architecture(hparams), "loss": hparams["loss"]}
+            model = {"class_path": _path(family), "init_args": options}
+            self.config = self.parser.parse_object({command: {"model": model}}, self.config)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """`fit` gets a run folder, unless logging is off or it is a `fast_dev_run`."""
+        options = self._get(self.config_init, "trainer")
+        if self.subcommand != "fit":
+            return super().instantiate_trainer(logger=False, callbacks=self._callbacks(), **kwargs)
+        if options.logger is False or options.fast_dev_run:
+            return super().instantiate_trainer(callbacks=self._callbacks(), **kwargs)
+        self.run_folder = RunFolder(self._new_folder(), self._config_text())
+        mine = self.run_folder.callbacks(
+            validation=self.datamodule.validation > 0, checkpoints=options.enable_checkpointing is not False
+        )
+        loggers = [] if options.logger in (None, True) else options.logger
+        return super().instantiate_trainer(
+            logger=[self.run_folder.logger(), *(loggers if isinstance(loggers, list) else [loggers])],
+            callbacks=[*self._callbacks(), *mine],
+            **kwargs,
+        )
+
+    def _callbacks(self) -> list[Callback]:
+        """The user's callbacks, and our progress bar unless one is among them or bars are off."""
+        options = self._get(self.config_init, "trainer")
+        chosen = options.callbacks or []
+        chosen = list(chosen) if isinstance(chosen, list) else [chosen]
+        bars = options.enable_progress_bar is not False and not options.barebones
+        if bars and not any(isinstance(callback, LightningProgressBar) for callback in chosen):
+            chosen.append(ProgressBar())
+        return chosen
+
+    def _new_folder(self) -> Path:
+        asked = self._get(self.config, "run")
+        model = name_of(type(self.model).__name__, self.model.hparams)
+        name = f"{model}-{self.datamodule.dataset.title}"
+        if rank_zero_only.rank:  # only the first process writes
+            return Path(asked or f"runs/{name}")
+        return new_folder(Path(asked).expanduser()) if asked else reserve_folder(name)
+
+    def _config_text(self) -> str:
+        """The whole config, so that `fit --config` of it repeats the run in a new folder."""
+        config = self.config.fit.clone()
+        config.run = None
+        config.ckpt_path = None
+        return f"# cvcc-zoo fit --config config.yaml\n{self._parser('fit').dump(config, skip_unset=False)}"
+
+    def after_fit(self) -> None:
+        """Test the chosen checkpoint and print one table."""
+        if self.run_folder is not None and not self.trainer.interrupted:
+            summary = self.run_folder.finish(self.trainer, self.model, self.datamodule)
+            if self.trainer.is_global_zero:
+                print_summary(summary, self.run_folder.folder)
+
+    def predict(self, model: ImageClassifier, ckpt_path: str | None, **kwargs: Any) -> None:
+        """Write `predictions-<dataset>.csv` beside the checkpoint: a line for each test image, in order."""
+        batches = self.trainer.predict(model, ckpt_path=ckpt_path, **kwargs)
+        assert batches is not None and ckpt_path is not None
+        classes = self.datamodule.classes
+        target = Path(ckpt_path).parent / f"predictions-{self.datamodule.dataset.title}.csv"
+        with target.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image", "label", "predicted", "probability"])
+            number = 0
+            for probabilities, labels in batches:
+                best = probabilities.max(1)
+                for label, index, share in zip(
+                    labels.tolist(), best.indices.tolist(), best.values.tolist(), strict=True
+                ):
+                    writer.writerow([number, classes[label], classes[index], f"{share:.6f}"])
+                    number += 1
+        print(f"{number:,} predictions written to {target}")
+
+
+def _path(family: str) -> str:
+    return f"{FAMILIES[family].__module__}.{family}"
+
+
+def _quiet() -> None:
+    """Keep what a user can do nothing about out of the terminal; all other notices stay."""
+    log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    log.addFilter(lambda record: "💡" not in record.getMessage())  # advertisements of other products
+    # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
+    warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning, "lightning.pytorch.utilities._pytree")
+
+
+def main(args: Sequence[str]) -> int:
+    """Run a Lightning command. Raises what went wrong, after removing the run folder if nothing is in it."""
+    set_loader(MODE, load_yaml)
+    set_dumper(MODE, dump_yaml)
+    _quiet()
+    cli = ZooCLI.__new__(ZooCLI)
+    try:
+        cli.__init__(  # type: ignore[misc]
+            ImageClassifier,
+            ImageDataModule,
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults=DEFAULT_TRAINER,
+            parser_class=ZooParser,
+            parser_kwargs={"parser_mode": MODE, "prog": "cvcc-zoo"},
+            args=list(args),
+        )
+    except BaseException:
+        if cli.run_folder is not None:
+            cli.run_folder.discard_if_empty()
+        raise
+    return 0
+

@@ -1,0 +1,130 @@
+"""The plain convolutional network: stages that halve height and width and double the channels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.models.layers import ACTIVATIONS, conv3x3, flatten, initialise
+from cvcc_zoo.registry import register, unknown
+
+NORMS = {"batch": nn.BatchNorm2d, "none": nn.Identity}
+POOLS = {"max": nn.MaxPool2d, "mean": nn.AvgPool2d}
+
+
+class Stage(nn.Sequential):
+    """`convolutions` times 3x3 convolution, norm and activation; 2x2 pooling after the first convolution.
+
+    (N, C_in, H, W) to (N, C_out, H // 2, W // 2). Pooling right after the first convolution, as in airbench
+    (https://arxiv.org/abs/2404.00498), lets all others work on a quarter of the pixels.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, convolutions: int, norm: str, activation: str, pool: str
+    ) -> None:
+        layers: list[nn.Module] = []
+        for number in range(convolutions):
+            convolution = conv3x3(in_channels, out_channels)
+            if norm == "none":
+                convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+            layers.append(convolution)
+            if number == 0:
+                layers.append(POOLS[pool](2))
+            layers += [NORMS[norm](out_channels), ACTIVATIONS[activation]()]
+            in_channels = out_channels
+        super().__init__(*layers)
+
+
+class CNNNetwork(nn.Module):
+    """Images (N, in_channels, H, W) to logits (N, num_classes)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        image_size: int,
+        num_classes: int,
+        channels: Sequence[int],
+        convolutions: int,
+        norm: str,
+        activation: str,
+        pool: str,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        stages = []
+        for width in channels:
+            stages.append(Stage(in_channels, width, convolutions, norm, activation, pool))
+            in_channels, image_size = width, image_size // 2
+        self.stages = nn.Sequential(*stages)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(in_channels * image_size**2, num_classes)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        x = flatten(self.stages(x), self.fc.in_features)
+        logits: Tensor = self.fc(self.dropout(x))
+        return logits
+
+
+class CNN(ImageClassifier):
+    """Stages of convolutions and pooling, flattened into a linear classifier."""
+
+    channels_last = True
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (64, 128, 256),
+        convolutions: int = 3,
+        norm: str = "batch",
+        activation: str = "relu",
+        pool: str = "max",
+        dropout: float = 0.0,
+        **options: Any,
+    ) -> None:
+        """The shape; `options` are those of ImageClassifier.
+
+        Args:
+            channels: Channels of each stage; each stage halves height and width.
+            convolutions: 3x3 convolutions in each stage.
+            norm: batch or none.
+            activation: relu, gelu, silu or tanh.
+            pool: max or mean, over 2x2 pixels.
+            dropout: Share of the inputs of the linear classifier that is set to zero while training, in [0, 1).
+        """
+        super().__init__(**options)
+        if not channels or min(channels) < 1 or convolutions < 1:
+            raise ValueError(f"give at least one stage and one convolution, not {list(channels)} and {convolutions}")
+        if self.image_size < 2 ** len(channels):
+            raise ValueError(
+                f"{len(channels)} stages halve {self.image_size} pixels to nothing; "
+                f"give fewer channels, or images of at least {2 ** len(channels)} pixels"
+            )
+        for kind, name, known in (("norm", norm, NORMS), ("activation", activation, ACTIVATIONS), ("pool", pool, POOLS)):
+            if name not in known:
+                raise unknown(kind, name, known)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        self.network = CNNNetwork(
+            self.in_channels,
+            self.image_size,
+            self.num_classes,
+            channels,
+            convolutions,
+            norm,
+            activation,
+            pool,
+            dropout,
+        )
+
+
+@register(parameters=1_962_314)
+def cnn(**options: Any) -> CNN:
+    """64-128-256 channels, 3 convolutions a stage."""
+    return CNN(**options)
+
+
+@register(parameters=307_946)
+def cnn_small(**options: Any) -> CNN:
+    """32-64-128 channels, 2 convolutions a stage."""
+    return CNN(channels=(32, 64, 128), convolutions=2, **options)

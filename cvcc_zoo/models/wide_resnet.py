@@ -1,0 +1,99 @@
+"""Wide residual networks: https://arxiv.org/abs/1605.07146, the ResNet family's wide, pre-activation form.
+
+Depth 6n + 4: a 3x3 stem with 16 channels, three stages of n blocks with 16k, 32k and 64k channels, norm, ReLU, pooling.
+"""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.models.layers import GlobalAveragePool, conv1x1, conv3x3, initialise
+from cvcc_zoo.registry import register
+
+
+class PreActivationBlock(nn.Module):
+    """norm-ReLU-conv3x3-norm-ReLU-dropout-conv3x3 beside a shortcut.
+
+    Where the shape changes the shortcut is a 1x1 convolution of the activated input; elsewhere it is the identity.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, dropout: float) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = conv3x3(in_channels, out_channels, stride)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = conv3x3(out_channels, out_channels)
+        changes = stride != 1 or in_channels != out_channels
+        self.downsample = conv1x1(in_channels, out_channels, stride) if changes else None
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        activated = F.relu(self.bn1(x))
+        shortcut: Tensor = x if self.downsample is None else self.downsample(activated)
+        f = self.conv1(activated)
+        f = self.conv2(self.dropout(F.relu(self.bn2(f))))
+        return shortcut + f
+
+
+class WideResNetNetwork(nn.Module):
+    """Images (N, in_channels, H, W) to logits (N, num_classes)."""
+
+    def __init__(self, blocks: int, width: int, dropout: float, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(in_channels, 16)
+        channels = 16
+        stages = []
+        for stride, out in ((1, 16 * width), (2, 32 * width), (2, 64 * width)):
+            stage = nn.Sequential()
+            for index in range(blocks):
+                stage.append(PreActivationBlock(channels, out, stride if index == 0 else 1, dropout))
+                channels = out
+            stages.append(stage)
+        self.layer1, self.layer2, self.layer3 = stages
+        self.bn = nn.BatchNorm2d(channels)
+        self.pool = GlobalAveragePool()
+        self.fc = nn.Linear(channels, num_classes)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
+        logits: Tensor = self.fc(self.pool(F.relu(self.bn(x))))
+        return logits
+
+
+class WideResNet(ImageClassifier):
+    """Wide ResNet of depth 6n + 4 and widening factor `width`."""
+
+    channels_last = True
+
+    def __init__(self, depth: int = 16, width: int = 4, dropout: float = 0.0, **options: Any) -> None:
+        """The shape; `options` are those of ImageClassifier.
+
+        Args:
+            depth: Layers with weights: 6n + 4 (10, 16, 22, 28, 40, ...).
+            width: The paper's k: how many times 16, 32 and 64 channels.
+            dropout: Share of the activations between the two convolutions of a block that is set to zero while
+                training, in [0, 1); the paper uses 0.3 on CIFAR.
+        """
+        super().__init__(**options)
+        if depth < 10 or (depth - 4) % 6:
+            raise ValueError(f"a WideResNet has depth 6n + 4 (10, 16, 22, 28, 34, 40, ...), not {depth}")
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        self.network = WideResNetNetwork((depth - 4) // 6, width, dropout, self.in_channels, self.num_classes)
+
+
+@register(parameters=2_748_890)
+def wrn16_4(**options: Any) -> WideResNet:
+    """16 layers, 4 times the channels."""
+    return WideResNet(depth=16, width=4, **options)
+
+
+@register(parameters=36_479_194)
+def wrn28_10(**options: Any) -> WideResNet:
+    """28 layers, 10 times the channels."""
+    return WideResNet(depth=28, width=10, **options)

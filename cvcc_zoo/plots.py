@@ -1,0 +1,79 @@
+"""Pictures: numbers in, matplotlib figures out."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+Curve = tuple[list[float], list[float]]
+COLOURS = {"train": "tab:blue", "val": "tab:orange", "test": "tab:green"}
+
+
+def read_metrics(path: Path) -> dict[str, Curve]:
+    """Each column of a `metrics.csv` as (steps, values): its empty cells are left out."""
+    curves: dict[str, Curve] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if name not in ("step", "epoch") and value:
+                    steps, values = curves.setdefault(name, ([], []))
+                    steps.append(float(row["step"]))
+                    values.append(float(value))
+    return curves
+
+
+def plot_curves(metrics: dict[str, Curve], title: str) -> Figure:
+    """Loss, accuracy and learning rate over the optimizer steps."""
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    loss, accuracy, rate = figure.subplots(1, 3)
+    if "train/batch_loss" in metrics:
+        loss.plot(*metrics["train/batch_loss"], color=COLOURS["train"], alpha=0.3, linewidth=1, label="train, batch")
+    for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
+        for stage in ("train", "val"):
+            if f"{stage}/{name}" in metrics:
+                steps, values = metrics[f"{stage}/{name}"]
+                scale = 100 if name == "accuracy" else 1
+                axes.plot(steps, [scale * v for v in values], color=COLOURS[stage], marker=".", label=stage)
+        if f"test/{name}" in metrics:
+            value = metrics[f"test/{name}"][1][-1]
+            shown = f"test {100 * value:.2f} %" if name == "accuracy" else f"test {value:.3f}"
+            axes.axhline(
+                100 * value if name == "accuracy" else value,
+                color=COLOURS["test"], linestyle="--", linewidth=1, label=shown,
+            )  # fmt: skip
+    rates = {name: curve for name, curve in metrics.items() if name.startswith("lr-")}
+    for name, curve in rates.items():
+        if curve != next(iter(rates.values())) or name == next(iter(rates)):  # groups often share one rate
+            rate.plot(*curve, label=name.removeprefix("lr-").partition("/")[0])
+    for axes, label in ((loss, "loss"), (accuracy, "accuracy (%)"), (rate, "learning rate")):
+        axes.set(xlabel="optimizer step", title=label)
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(fontsize="small")
+    rate.set_ylim(bottom=0)
+    figure.suptitle(title)
+    return figure
+
+
+def plot_confusion(counts: npt.NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
+    """Confusion matrix (true class, predicted class) of counts as shares of each true class, in percent."""
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    small = len(classes) <= 20
+    side = 2.5 + 0.55 * len(classes) if small else 14
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="% of the true class")
+    size = "medium" if small else 5
+    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(classes)), classes, fontsize=size)
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    if small:
+        for (row, column), share in np.ndenumerate(shares):
+            if share >= 0.5:
+                colour = "white" if share > 50 else "black"
+                axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, fontsize="small")
+    return figure
