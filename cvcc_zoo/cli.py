@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import set_dumper, set_loader
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
@@ -168,7 +169,7 @@ def _quiet() -> None:
 
 def main(args: Sequence[str]) -> int:
     """Run a Lightning command. Raises what went wrong, after removing the run folder if nothing is in it."""
-    set_loader(MODE, load_yaml)
+    set_loader(MODE, load_yaml, (yaml.YAMLError,))
     set_dumper(MODE, dump_yaml)
     _quiet()
     cli = ZooCLI.__new__(ZooCLI)
