@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from cvcc_zoo.data.datamodule import ImageDataModule
@@ -49,9 +49,10 @@ class ImageClassifier(LightningModule):
             in_channels: Channels of the images.
             image_size: Height and width of the images in pixels, at least 8.
             loss: cross_entropy, hinge or squared_error, or {name: ..., option: value}.
-            optimizer: The name of a torch optimizer, {name: ..., option: value}, a class, or a functools.partial of one.
+            optimizer: A torch optimizer by name, {name: ..., option: value}, a class, or a functools.partial of one.
             lr_scheduler: The same for a torch schedule; None keeps the learning rate constant.
             whitening: standardize or none; training takes it from the ImageDataModule.
+
         """
         super().__init__()
         if num_classes < 2:
@@ -93,17 +94,19 @@ class ImageClassifier(LightningModule):
                 "or build the model with in_channels of the images"
             )
         x = self.whitening(images)
-        return self.network(x.contiguous(memory_format=torch.channels_last) if self.channels_last else x)
+        logits: Tensor = self.network(x.contiguous(memory_format=torch.channels_last) if self.channels_last else x)
+        return logits
 
     # Training and evaluation
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch (images, labels). Raises FloatingPointError if it is not finite."""
         loss, _ = self._step(batch, batch_idx, "train")
-        if self.global_step % self.trainer.log_every_n_steps == 0:
+        now = self.global_step % vars(self.trainer)["log_every_n_steps"] == 0
+        if now:
             self.log("train/batch_loss", loss, prog_bar=True)
         # Reading the value waits for a GPU, so there only now and then; NaN stays once it is in the weights.
-        if loss.device.type == "cpu" or self.global_step % self.trainer.log_every_n_steps == 0:
+        if now or loss.device.type == "cpu":
             self._check_finite(loss.item())
         return loss
 
@@ -127,9 +130,12 @@ class ImageClassifier(LightningModule):
             self._check_labels(labels)
         logits = self(images)
         loss = self.loss(logits, labels)
-        self.metrics[f"{stage}/loss"].update(loss.detach(), len(labels))
-        self.metrics[f"{stage}/accuracy"].update(logits.detach(), labels)
+        self._metric(f"{stage}/loss").update(loss.detach(), len(labels))
+        self._metric(f"{stage}/accuracy").update(logits.detach(), labels)
         return loss, logits.detach()
+
+    def _metric(self, name: str) -> Metric:
+        return cast(Metric, self.metrics[name])
 
     def on_fit_start(self) -> None:
         """Train mode also for a model that was loaded for evaluation."""
@@ -148,10 +154,10 @@ class ImageClassifier(LightningModule):
         self._log_metrics("test")
 
     def _log_metrics(self, stage: str) -> None:
-        for name, metric in self.metrics.items():
-            if name.startswith(stage):
-                self.log(name, metric.compute(), prog_bar=stage == "val")
-                metric.reset()
+        for name in (f"{stage}/loss", f"{stage}/accuracy"):
+            metric = self._metric(name)
+            self.log(name, metric.compute(), prog_bar=stage == "val")
+            metric.reset()
 
     def on_test_epoch_start(self) -> None:
         """Count anew."""

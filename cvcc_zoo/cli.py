@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from jsonargparse import set_dumper, set_loader
 from lightning import Callback, Trainer
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningCLI
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
@@ -40,7 +40,8 @@ class ZooCLI(LightningCLI):
             "--optimizer",
             type=dict[str, Any],
             default=DEFAULT_OPTIMIZER,
-            help="Name of a torch optimizer; its options as --optimizer.lr=0.1. decay_norms_and_biases=true decays all.",
+            help="Name of a torch optimizer; its options as --optimizer.lr=0.1. Norms and biases are decayed "
+            "only with --optimizer.decay_norms_and_biases=true.",
         )
         parser.add_argument(
             "--lr_scheduler",
@@ -117,7 +118,7 @@ class ZooCLI(LightningCLI):
         asked = self._get(self.config, "run")
         model = name_of(type(self.model).__name__, self.model.hparams)
         name = f"{model}-{self.datamodule.dataset.title}"
-        if rank_zero_only.rank:  # only the first process writes
+        if getattr(rank_zero_only, "rank", 0):  # only the first process writes
             return Path(asked or f"runs/{name}")
         return new_folder(Path(asked).expanduser()) if asked else reserve_folder(name)
 
@@ -159,10 +160,15 @@ def _path(family: str) -> str:
     return f"{FAMILIES[family].__module__}.{family}"
 
 
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    """Lightning's tips advertise other products."""
+    return "💡" not in record.getMessage()
+
+
 def _quiet() -> None:
     """Keep what a user can do nothing about out of the terminal; all other notices stay."""
     log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    log.addFilter(lambda record: "💡" not in record.getMessage())  # advertisements of other products
+    log.addFilter(_no_advertisement)
     # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning, "lightning.pytorch.utilities._pytree")
 
@@ -192,4 +198,3 @@ def main(args: Sequence[str]) -> int:
             cli.run_folder.discard_if_empty()
         raise
     return 0
-

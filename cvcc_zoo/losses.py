@@ -1,7 +1,7 @@
 """Losses by name: logits (N, num_classes) and labels (N,) to a scalar, the mean over the batch.
 
 `cross_entropy`   softmax and negative log-likelihood, with label smoothing
-`hinge`           the multi-class SVM of Weston & Watkins: sum over the wrong classes of max(0, s_j - s_y + margin)^power
+`hinge`           the multi-class SVM of Weston & Watkins: sum over wrong classes of max(0, s_j - s_y + margin)^power
 `squared_error`   least squares against the one-hot label: sum over the classes of (s_j - [j = y])^2
 
 torch's `multi_margin_loss` and `mse_loss` divide by the number of classes too; these are the course's sums.

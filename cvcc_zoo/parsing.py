@@ -91,7 +91,8 @@ def expand_config(config: dict[str, Any]) -> dict[str, Any]:
 
 def dump_yaml(config: Any) -> str:
     """Plain YAML, in the order of the options."""
-    return yaml.safe_dump(config, sort_keys=False, width=120)
+    text: str = yaml.safe_dump(config, sort_keys=False, width=120)
+    return text
 
 
 class ZooParser(LightningArgumentParser):
@@ -108,7 +109,9 @@ class ZooParser(LightningArgumentParser):
             family = FAMILIES.get(path.rpartition(".")[2])
             if family:
                 return str(unknown(f"option of {family.__name__}", option, family_options(family)))
-        if found := re.search(r"unrecognized arguments: (.*)|[Kk]ey \"([\w.]+)\" is not|Option '([\w.]+)' is not", message):
+        if found := re.search(
+            r"unrecognized arguments: (.*)|[Kk]ey \"([\w.]+)\" is not|Option '([\w.]+)' is not", message
+        ):
             first = next(part for part in found.groups() if part).split()[0]
             name = first.lstrip("-").partition("=")[0]
             known = {option.lstrip("-") for action in self._actions for option in action.option_strings}

@@ -89,7 +89,9 @@ def as_spec(kind: str, value: str | Mapping[str, Any]) -> Spec:
     return spec
 
 
-def check_options(kind: str, function: Callable[..., Any], options: Mapping[str, Any], skip: Iterable[str] = ()) -> None:
+def check_options(
+    kind: str, function: Callable[..., Any], options: Mapping[str, Any], skip: Iterable[str] = ()
+) -> None:
     """Raise ValueError, with the nearest names, if `function` does not take one of the options or needs one more.
 
     `skip` names the parameters that the caller fills itself.

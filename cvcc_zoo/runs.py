@@ -101,7 +101,8 @@ class RunFolder(Callback):
         """Log at least ten times an epoch, so that a short run has curves too."""
         data = getattr(trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, ImageDataModule):
-            trainer.log_every_n_steps = max(1, min(trainer.log_every_n_steps, len(data.train_dataloader()) // 10))
+            every = min(vars(trainer)["log_every_n_steps"], len(data.train_dataloader()) // 10)
+            vars(trainer)["log_every_n_steps"] = max(1, every)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the config: from here on the folder holds something."""

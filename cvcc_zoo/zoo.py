@@ -132,7 +132,9 @@ def read_checkpoint(checkpoint: str | Path) -> tuple[Path, dict[str, Any], str, 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint of plain data: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint of plain data: {str(error).splitlines()[0]}"
+        ) from error
     if not isinstance(content, dict) or "cvcc_zoo" not in content:
         raise ValueError(f"{path} is not a checkpoint of this package: it does not say which model family it holds")
     return path, content["hyper_parameters"], content["cvcc_zoo"]["family"], content["state_dict"]

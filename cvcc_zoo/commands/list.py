@@ -18,6 +18,7 @@ def show(pattern: str = "*", num_classes: int = 10, in_channels: int = 3, image_
         num_classes: Number of classes.
         in_channels: Channels of the images.
         image_size: Height and width of the images in pixels.
+
     """
     names = [name for name in list_models(pattern) if name not in ALIASES or name == pattern]
     if not names:

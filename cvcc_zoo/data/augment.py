@@ -54,9 +54,7 @@ AUGMENTATIONS: dict[str, Callable[..., nn.Module]] = {c.__name__: c for c in (Ra
 PRESETS: dict[str, tuple[str, ...]] = {"none": (), "standard": ("RandomCrop", "HorizontalFlip")}
 
 
-def make_augmentations(
-    chosen: str | Sequence[str | Mapping[str, Any]], *, mirror: bool = True
-) -> list[nn.Module]:
+def make_augmentations(chosen: str | Sequence[str | Mapping[str, Any]], *, mirror: bool = True) -> list[nn.Module]:
     """A preset's name, or a list of augmentations by name or `{"name": ..., option: value}`, as modules.
 
     With `mirror=False` (digits) the presets leave HorizontalFlip out. Raises ValueError with the nearest names.

@@ -1,6 +1,5 @@
 """One DataModule for all models: data set -> split -> loader -> augmentation, and the whitening's statistics."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +56,7 @@ class ImageDataModule(LightningDataModule):
             in_channels: 1 turns all images grey, 3 makes them colour; their own by default.
             split_seed: Chooses the validation images.
             seed: Chooses the order of the images and the draws of the augmentations.
+
         """
         super().__init__()
         if batch_size < 1:

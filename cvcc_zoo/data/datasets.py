@@ -1,4 +1,4 @@
-"""The known data sets: `fashion-mini` inside the package, and CIFAR-10/100, MNIST, Fashion-MNIST, SVHN by torchvision."""
+"""The known data sets: `fashion-mini` inside the package; CIFAR, MNIST, Fashion-MNIST and SVHN by torchvision."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torchvision import datasets as tv_datasets
 
-from cvcc_zoo.data.images import Images, Split, reshape
+from cvcc_zoo.data.images import Images, Split
 
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",

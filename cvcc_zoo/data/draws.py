@@ -23,6 +23,14 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ _shift(x, 31)
 
 
+def mix_seed(*numbers: int) -> int:
+    """One 32-bit seed from several integers; torch's CPU generator looks at no more than 32 bits of a seed."""
+    state = torch.zeros((), dtype=torch.int64)
+    for number in numbers:
+        state = _mix(state + number * _GOLDEN + _GOLDEN)
+    return int(state) & 0xFFFFFFFF
+
+
 class Draws:
     """A stream of random numbers for each sample of a batch.
 
@@ -30,9 +38,7 @@ class Draws:
     """
 
     def __init__(self, seed: int, epoch: int, samples: Tensor) -> None:
-        start = torch.tensor([seed, epoch], dtype=torch.int64)
-        key = _mix(_mix(start[0] * _GOLDEN) + start[1] * _GOLDEN).to(samples.device)
-        self._state = _mix(key ^ _mix(samples.to(torch.int64) * _GOLDEN))  # (N,)
+        self._state = _mix(mix_seed(seed, epoch) ^ _mix(samples.to(torch.int64) * _GOLDEN))  # (N,)
 
     def uniform(self) -> Tensor:
         """(N,) float32 in [0, 1), new ones at every call."""

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cvcc_zoo.data.draws import mix_seed
+
 
 class Batch(NamedTuple):
     """`images` uint8 (N, C, H, W), `labels` int64 (N,), and `samples` int64 (N,): their places in the data set."""
@@ -29,7 +31,7 @@ class EpochPermutation:
 
     def order(self) -> Tensor:
         """int64 (count,): a permutation of 0 .. count - 1."""
-        generator = torch.Generator().manual_seed((self.seed << 32) + self.epoch)
+        generator = torch.Generator().manual_seed(mix_seed(self.seed, self.epoch))
         return torch.randperm(self.count, generator=generator)
 
 

@@ -14,7 +14,7 @@ def stratified_split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, T
         return torch.arange(len(labels)), torch.arange(0)
     generator = torch.Generator().manual_seed(seed)
     held_out = []
-    for label in labels.unique().tolist():
+    for label in torch.unique(labels).tolist():
         members = (labels == label).nonzero().flatten()
         count = max(1, round(share * len(members)))
         if count >= len(members):

@@ -50,7 +50,7 @@ class Whitening(nn.Module):
         if len(samples) == 0:
             raise ValueError("whitening needs at least one training image")
         counts = torch.zeros(channels, 256, dtype=torch.int64)  # how often each pixel value occurs in each channel
-        for part in samples.split(chunk):
+        for part in torch.split(samples, chunk):
             for channel, pixels in enumerate(images[part].unbind(1)):
                 counts[channel] += torch.bincount(pixels.flatten(), minlength=256)
         shares = counts / counts.sum(1, keepdim=True).to(torch.float64)
@@ -76,7 +76,7 @@ class Whitening(nn.Module):
         return images.to(self.mean.dtype) * scale[:, None, None] - shift[:, None, None]
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
-        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[arg-type]
+        super()._load_from_state_dict(*args, **kwargs)
         self.fitted = bool(torch.isfinite(self.mean).all())
 
     def extra_repr(self) -> str:

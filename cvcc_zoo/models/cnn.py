@@ -91,6 +91,7 @@ class CNN(ImageClassifier):
             activation: relu, gelu, silu or tanh.
             pool: max or mean, over 2x2 pixels.
             dropout: Share of the inputs of the linear classifier that is set to zero while training, in [0, 1).
+
         """
         super().__init__(**options)
         if not channels or min(channels) < 1 or convolutions < 1:
@@ -100,7 +101,11 @@ class CNN(ImageClassifier):
                 f"{len(channels)} stages halve {self.image_size} pixels to nothing; "
                 f"give fewer channels, or images of at least {2 ** len(channels)} pixels"
             )
-        for kind, name, known in (("norm", norm, NORMS), ("activation", activation, ACTIVATIONS), ("pool", pool, POOLS)):
+        for kind, name, known in (
+            ("norm", norm, NORMS),
+            ("activation", activation, ACTIVATIONS),
+            ("pool", pool, POOLS),
+        ):
             if name not in known:
                 raise unknown(kind, name, known)
         if not 0 <= dropout < 1:

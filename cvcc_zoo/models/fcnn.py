@@ -61,6 +61,7 @@ class FCNN(ImageClassifier):
             activation: relu, gelu, silu or tanh.
             dropout: Share of the hidden units that is set to zero while training, in [0, 1); the others are scaled
                 by 1 / (1 - dropout), so that nothing has to be scaled at test time.
+
         """
         super().__init__(**options)
         check_layers(hidden, norm, activation)

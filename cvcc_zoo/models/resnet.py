@@ -104,6 +104,7 @@ class ResNet(ImageClassifier):
             depth: Layers with weights: 6n + 2 (20, 26, 32, ...), or 18.
             shortcut: Where the channels change: "A" pads with zeros (as in the paper), "B" projects by a 1x1
                 convolution (as most other zoos do).
+
         """
         super().__init__(**options)
         if shortcut not in SHORTCUTS:

@@ -54,9 +54,7 @@ class ResNeXtNetwork(nn.Module):
         for stride, planes in ((1, 64), (2, 128), (2, 256)):
             stage = nn.Sequential()
             for index in range(blocks):
-                stage.append(
-                    BottleneckBlock(channels, planes, stride if index == 0 else 1, cardinality, base_width)
-                )
+                stage.append(BottleneckBlock(channels, planes, stride if index == 0 else 1, cardinality, base_width))
                 channels = 4 * planes
             stages.append(stage)
         self.layer1, self.layer2, self.layer3 = stages
@@ -83,15 +81,14 @@ class ResNeXt(ImageClassifier):
             depth: Layers with weights: 9n + 2 (11, 20, 29, 38, ...).
             cardinality: The paper's C: parallel paths in a block.
             base_width: The paper's d: channels of a path in the first stage; doubled in each further stage.
+
         """
         super().__init__(**options)
         if depth < 11 or (depth - 2) % 9:
             raise ValueError(f"a ResNeXt has depth 9n + 2 (11, 20, 29, 38, ...), not {depth}")
         if cardinality < 1 or base_width < 1:
             raise ValueError(f"cardinality and base_width must be at least 1, got {cardinality} and {base_width}")
-        self.network = ResNeXtNetwork(
-            (depth - 2) // 9, cardinality, base_width, self.in_channels, self.num_classes
-        )
+        self.network = ResNeXtNetwork((depth - 2) // 9, cardinality, base_width, self.in_channels, self.num_classes)
 
 
 @register(parameters=4_775_754, alias="resnext29")

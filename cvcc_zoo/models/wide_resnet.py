@@ -34,7 +34,8 @@ class PreActivationBlock(nn.Module):
         shortcut: Tensor = x if self.downsample is None else self.downsample(activated)
         f = self.conv1(activated)
         f = self.conv2(self.dropout(F.relu(self.bn2(f))))
-        return shortcut + f
+        y: Tensor = shortcut + f
+        return y
 
 
 class WideResNetNetwork(nn.Module):
@@ -76,6 +77,7 @@ class WideResNet(ImageClassifier):
             width: The paper's k: how many times 16, 32 and 64 channels.
             dropout: Share of the activations between the two convolutions of a block that is set to zero while
                 training, in [0, 1); the paper uses 0.3 on CIFAR.
+
         """
         super().__init__(**options)
         if depth < 10 or (depth - 4) % 6:

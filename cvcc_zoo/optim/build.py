@@ -46,7 +46,7 @@ def import_class(kind: str, path: str, base: type) -> Any:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"no {kind} at the import path {path!r}: {error}") from error
     if not (inspect.isclass(found) and issubclass(found, base)):
-        raise ValueError(f"{path} is not a {kind}: it must be a subclass of {base.__module__}.{base.__qualname__}")
+        raise ValueError(f"{path} is no {kind}: it must be a subclass of {base.__module__}.{base.__qualname__}")
     return found
 
 

@@ -9,6 +9,7 @@ file); Debian's package `dataset-fashion-mnist` has them too.
 import gzip
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ def first_of_each(labels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.i
 
 def main(source: Path) -> None:
     """Write the file beside this script."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split, prefix, count in (("train", "train", 600), ("test", "t10k", 100)):
         labels = read(source / f"{prefix}-labels-idx1-ubyte.gz")
         chosen = first_of_each(labels, count)

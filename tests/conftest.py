@@ -1,0 +1,51 @@
+"""Small real files for the tests, made anew in temporary folders."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+COLOURS = {"blue": (20, 40, 220), "red": (220, 30, 30)}
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs, caches and data go into the test's own folder, never into the user's."""
+    monkeypatch.setenv("CVCC_ZOO_DATA", str(tmp_path / "data-home"))
+    monkeypatch.chdir(tmp_path)
+
+
+def write_images(folder: Path, count: int, seed: int, size: int = 8, mode: str = "RGB", suffix: str = "png") -> None:
+    """`count` noisy images of the folder's colour."""
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(seed)
+    for number in range(count):
+        noise = generator.integers(-20, 20, (size, size, 3))
+        pixels = np.clip(noise + COLOURS.get(folder.name, (128, 128, 128)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).convert(mode).save(folder / f"{number:03}.{suffix}")
+
+
+MakeFolder = Callable[..., Path]
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> MakeFolder:
+    """An image folder with the classes blue and red: 20 images of each to train on and 6 to test."""
+
+    def make(name: str = "colours", *, val: int = 0, **options: object) -> Path:
+        root = tmp_path / name
+        counts = {"train": 20, "test": 6} | ({"val": val} if val else {})
+        for split, count in counts.items():
+            for seed, colour in enumerate(COLOURS):
+                write_images(root / split / colour, count, seed=seed + 10 * len(split), **options)  # type: ignore[arg-type]
+        return root
+
+    return make
+
+
+@pytest.fixture
+def colours(make_folder: MakeFolder) -> Path:
+    """The image folder itself."""
+    return make_folder()

@@ -1,0 +1,48 @@
+"""The map of the code holds: imports point down, files fit a sitting."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import cvcc_zoo
+
+ROOT = Path(cvcc_zoo.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+LEVELS = {
+    "registry": 0,
+    "losses": 1,
+    "optim": 1,
+    "data": 1,
+    "plots": 1,
+    "classifier": 2,
+    "models": 3,
+    "zoo": 4,
+    "runs": 5,
+    "commands": 5,
+    "parsing": 5,
+    "cli": 6,
+    "__main__": 7,
+    "__init__": 8,
+}
+
+
+def pillar(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_only_from_lower_levels_or_its_own_folder(path: Path) -> None:
+    own = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for name in names:
+            if name.startswith("cvcc_zoo"):
+                other = pillar(name)
+                assert other == own or LEVELS[other] < LEVELS[own], f"{path} must not import {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_fits_a_sitting(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 250

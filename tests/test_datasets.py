@@ -1,0 +1,284 @@
+"""Data sets: the carried one, torchvision's formats, image folders, and what each says when something is wrong."""
+
+import gzip
+import hashlib
+import pickle
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import savemat
+from torchvision import datasets as tv_datasets
+
+from cvcc_zoo import ImageDataModule
+from cvcc_zoo.data.folder import image_folder
+from tests.conftest import MakeFolder
+
+
+def test_fashion_mini_is_balanced_and_real() -> None:
+    data = ImageDataModule(validation=0)
+    images, labels, samples = data.training_images()
+    data.setup("test")
+    test = data.test_dataloader()
+    assert images.shape == (6000, 1, 28, 28) and images.dtype == torch.uint8
+    assert labels.bincount().tolist() == [600] * 10 and len(samples) == 6000
+    assert test.labels.bincount().tolist() == [100] * 10
+    assert 70 < images.float().mean() < 76  # 72.9 over the full training set
+
+
+def test_validation_and_test_images_are_never_trained_on() -> None:
+    data = ImageDataModule(validation=0.2)
+    _, _, trained = data.training_images()
+    val = data.val_dataloader()
+    assert not isinstance(val, list)
+    assert len(val.samples) == 1200 and not set(val.samples.tolist()) & set(trained.tolist())
+    assert {x for batch in data.train_dataloader() for x in batch.samples.tolist()} <= set(trained.tolist())
+
+
+def test_statistics_come_from_the_training_images_only() -> None:
+    data = ImageDataModule(validation=0.5)
+    images, _, samples = data.training_images()
+    assert data.fit_whitening().mean.item() == pytest.approx(images[samples].double().mean().item() / 255, abs=1e-7)
+
+
+def write_idx(path: Path, array: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[str, str]:
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}i", *array.shape)
+    data = gzip.compress(header + array.tobytes())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path.name, hashlib.md5(data).hexdigest()
+
+
+@pytest.mark.parametrize(("name", "source"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
+def test_the_mnist_files_of_an_offline_machine_are_read(
+    name: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources, arrays = [], {}
+    for split, count in (("train", 40), ("t10k", 20)):
+        arrays[split] = np.random.default_rng(0).integers(0, 256, (count, 28, 28)).astype(np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        for what, array in (("images-idx3", arrays[split]), ("labels-idx1", labels)):
+            resources.append(write_idx(tmp_path / source / "raw" / f"{split}-{what}-ubyte.gz", array))
+    monkeypatch.setattr(getattr(tv_datasets, source), "resources", resources)
+    data = ImageDataModule(name, root=str(tmp_path), validation=0)
+    images, labels, _ = data.training_images()
+    assert torch.equal(images[:, 0], torch.from_numpy(arrays["train"])) and labels[:3].tolist() == [0, 1, 2]
+    data.setup("test")
+    assert len(data.test_dataloader().labels) == 20
+
+
+def write_pickle(path: Path, content: dict[str, Any]) -> list[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(content))
+    return [path.name, hashlib.md5(path.read_bytes()).hexdigest()]
+
+
+@pytest.mark.parametrize(("name", "classes", "key"), [("cifar10", 10, "labels"), ("cifar100", 100, "fine_labels")])
+def test_cifar_files_are_read(
+    name: str, classes: int, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = getattr(tv_datasets, name.upper())
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 3072)).astype(np.uint8)
+    content = {"data": pixels, key: [n % classes for n in range(200)]}
+    folder = tmp_path / source.base_folder
+    monkeypatch.setattr(source, "train_list", [write_pickle(folder / "one", content)])
+    monkeypatch.setattr(source, "test_list", [write_pickle(folder / "two", content)])
+    key = source.meta["key"]
+    filename, md5 = write_pickle(folder / "meta", {key: [str(n) for n in range(classes)]})
+    monkeypatch.setattr(source, "meta", {"filename": filename, "key": key, "md5": md5})
+    data = ImageDataModule(name, root=str(tmp_path), validation=0)
+    images, labels, _ = data.training_images()
+    assert torch.equal(images, torch.from_numpy(pixels).view(-1, 3, 32, 32))
+    assert labels.tolist() == content[key if key in content else next(k for k in content if k != "data")]
+    assert data.num_classes == classes == len(set(data.classes))
+
+
+def test_svhn_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = {}
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 30)).astype(np.uint8)
+    for split in ("train", "test"):
+        path = tmp_path / f"{split}_32x32.mat"
+        savemat(path, {"X": pixels, "y": (np.arange(30) % 10 + 1)[:, None]})
+        splits[split] = [f"http://nowhere/{path.name}", path.name, hashlib.md5(path.read_bytes()).hexdigest()]
+    monkeypatch.setattr(tv_datasets.SVHN, "split_list", splits)
+    images, labels, _ = ImageDataModule("svhn", root=str(tmp_path), validation=0).training_images()
+    assert torch.equal(images[4], torch.from_numpy(pixels[..., 4]).permute(2, 0, 1))
+    assert labels[9] == 0  # the file calls the digit 0 "10"
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("cifar10", "cifar-10-python.tar.gz"),
+        ("cifar100", "cifar-100-python.tar.gz"),
+        ("mnist", "train-images-idx3-ubyte.gz"),
+        ("fashion_mnist", "train-images-idx3-ubyte.gz"),
+        ("svhn", "train_32x32.mat"),
+    ],
+)
+def test_without_a_network_the_message_names_file_and_place(
+    name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*args: object, **kwargs: object) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", no_network)
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, max_hops: url)
+    with pytest.raises(FileNotFoundError, match="could not be downloaded") as caught:
+        ImageDataModule(name, root=str(tmp_path / "data")).prepare_data()
+    assert file in str(caught.value) and str(tmp_path / "data") in str(caught.value)
+
+
+# Image folders
+
+
+def test_a_folder_is_read_as_it_is(colours: Path) -> None:
+    data = ImageDataModule("folder", root=str(colours))
+    assert (data.classes, data.num_classes, data.in_channels, data.image_size) == (("blue", "red"), 2, 3, 8)
+    data.prepare_data()
+    images, labels, _ = data.training_images()
+    assert images.shape == (40, 3, 8, 8) and labels.bincount().tolist() == [20, 20]
+    first = np.asarray(Image.open(colours / "train" / "blue" / "000.png"))
+    assert torch.equal(images[0], torch.from_numpy(first.copy()).permute(2, 0, 1))
+
+
+def test_a_folder_is_decoded_once_and_again_when_a_file_changes(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decoded() -> list[Path]:
+        return sorted((tmp_path / "data-home" / "decoded").iterdir())
+
+    image_folder(colours).prepare()
+    before = decoded()
+    assert len(before) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr("cvcc_zoo.data.folder.decode_all", None)  # would fail if it was called
+        image_folder(colours).prepare()
+    changed = colours / "train" / "red" / "003.png"
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(changed)
+    images = image_folder(colours).load("train")
+    assert images is not None and images.images[23, :, 0, 0].tolist() == [1, 2, 3]
+    assert len(decoded()) == 2 and decoded() != before  # the outdated cache is gone
+
+
+def test_a_folders_own_val_is_its_validation_set(make_folder: MakeFolder) -> None:
+    data = ImageDataModule("folder", root=str(make_folder(val=4)))
+    _, _, samples = data.training_images()
+    val = data.val_dataloader()
+    assert not isinstance(val, list) and len(val.samples) == 8 and len(samples) == 40
+
+
+def test_images_are_resized_and_recoloured_when_asked(make_folder: MakeFolder) -> None:
+    data = ImageDataModule("folder", root=str(make_folder(size=12)), image_size=8, in_channels=1)
+    images, _, _ = data.training_images()
+    assert images.shape == (40, 1, 8, 8)
+    mini = ImageDataModule(image_size=32, in_channels=3)
+    assert mini.training_images()[0].shape == (6000, 3, 32, 32) and mini.image_size == 32
+
+
+def test_a_grey_image_among_coloured_ones_is_taken_as_colour(colours: Path) -> None:
+    Image.new("L", (8, 8), 77).save(colours / "train" / "blue" / "zz.png")
+    images = image_folder(colours).load("train")
+    assert images is not None and images.images[20, :, 0, 0].tolist() == [77, 77, 77]
+
+
+def remove_class(root: Path, split: str) -> None:
+    for path in (root / split / "red").iterdir():
+        path.unlink()
+    (root / split / "red").rmdir()
+
+
+def spoil_missing(root: Path) -> None:
+    root.rename(root.with_name("elsewhere"))
+
+
+def spoil_empty(root: Path) -> None:
+    for split in ("train", "test"):
+        (root / split).rename(root.with_name(f"elsewhere-{split}"))
+
+
+def spoil_class_folder(root: Path) -> None:
+    (root / "train" / "green").mkdir()
+
+
+def spoil_test_class(root: Path) -> None:
+    remove_class(root, "test")
+
+
+def spoil_train_class(root: Path) -> None:
+    remove_class(root, "train")
+    (root / "train" / "pink").mkdir()
+    Image.new("RGB", (8, 8)).save(root / "train" / "pink" / "a.png")
+
+
+def spoil_text(root: Path) -> None:
+    (root / "train" / "blue" / "notes.txt").write_text("no image")
+
+
+def spoil_truncated(root: Path) -> None:
+    path = root / "test" / "red" / "002.png"
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def spoil_size(root: Path) -> None:
+    Image.new("RGB", (9, 8)).save(root / "train" / "red" / "007.png")
+
+
+def spoil_deep(root: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), dtype=np.uint16)).save(root / "train" / "red" / "007.png")
+
+
+def spoil_stray(root: Path) -> None:
+    (root / "train" / "labels.csv").write_text("a,b")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_missing, r"colours does not exist; expected train/<class>/<image>"),
+        (spoil_empty, r"colours has no folder 'train'; expected train/<class>"),
+        (spoil_class_folder, r"class folder .*green has no images; add some or remove"),
+        (spoil_test_class, r"class 'red' is in .*train but not in .*test"),
+        (spoil_train_class, r"class 'pink' is in .*train but not in .*test"),
+        (spoil_text, r"notes.txt is not an image that can be read"),
+        (spoil_truncated, r"test/red/002.png is not an image that can be read"),
+        (spoil_size, r"007.png has 9x8 pixels, but the first training image 8x8.*--data.image_size=8"),
+        (spoil_deep, r"007.png has more than 8 bits"),
+        (spoil_stray, r"labels.csv is a file, where only class folders belong"),
+    ],
+)
+def test_a_spoilt_folder_is_refused_with_path_and_advice(spoil: Any, message: str, colours: Path) -> None:
+    spoil(colours)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        ImageDataModule("folder", root=str(colours)).prepare_data()
+    assert not list(Path.cwd().glob("data-home/decoded/.*"))  # no half-written cache
+
+
+def test_colour_among_grey_images_is_not_lost_silently(make_folder: MakeFolder) -> None:
+    root = make_folder(mode="L")
+    Image.new("RGB", (8, 8), (9, 8, 7)).save(root / "train" / "red" / "010.png")
+    with pytest.raises(ValueError, match=r"010.png is in colour .*--data.in_channels=3"):
+        image_folder(root).prepare()
+    images = image_folder(root, in_channels=3).load("train")
+    assert images is not None and images.images[30, :, 0, 0].tolist() == [9, 8, 7]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataset": "cifar11"}, "no dataset named 'cifar11'; did you mean cifar10"),
+        ({"dataset": "folder"}, "needs the folder that has train/ and test/: --data.root"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"validation": 1.0}, r"validation is a share .* in \[0, 1\)"),
+        ({"whitening": "standardise"}, "no whitening named 'standardise'; did you mean standardize"),
+        ({"in_channels": 4}, "in_channels must be 1"),
+        ({"image_size": 0}, "image_size is a number of pixels"),
+    ],
+)
+def test_wrong_options_of_the_data_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ImageDataModule(**options)

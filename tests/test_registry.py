@@ -1,0 +1,56 @@
+import functools
+
+import pytest
+import torch
+
+from cvcc_zoo.optim import plain_spec
+from cvcc_zoo.registry import as_spec, check_options, register, unknown
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_ones() -> None:
+    error = unknown("model", "resnet21", ["resnet20", "resnet56", "linear"])
+    assert str(error).startswith("no model named 'resnet21'; did you mean resnet20 or resnet56?")
+
+
+def test_an_unknown_name_like_no_other_is_answered_with_all() -> None:
+    assert "known are: cnn, linear" in str(unknown("model", "qqqq", ["linear", "cnn"]))
+
+
+def test_a_name_cannot_be_registered_twice() -> None:
+    def linear() -> None: ...
+
+    with pytest.raises(ValueError, match=r"'linear' is taken by cvcc_zoo\.models\.linear\.linear"):
+        import cvcc_zoo.models  # noqa: F401
+
+        register(parameters=1)(linear)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"name": "SGD", "lr": 0.1},
+        {"class_path": "SGD", "init_args": {"lr": 0.1}},
+        functools.partial(torch.optim.SGD, lr=0.1),
+    ],
+)
+def test_every_way_to_write_an_optimizer_gives_the_same_plain_data(value: object) -> None:
+    assert plain_spec("optimizer", value) == {"name": "SGD", "lr": 0.1}
+
+
+def test_a_class_and_a_name_are_the_same_optimizer() -> None:
+    assert plain_spec("optimizer", torch.optim.AdamW) == plain_spec("optimizer", "AdamW") == {"name": "AdamW"}
+
+
+def test_a_spec_without_a_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no name"):
+        as_spec("optimizer", {"lr": 0.1})
+
+
+def test_options_are_checked_against_the_signature() -> None:
+    def f(size: int, depth: int = 1) -> None: ...
+
+    check_options("thing", f, {"size": 3})
+    with pytest.raises(ValueError, match="no option of thing named 'dept'; did you mean depth"):
+        check_options("thing", f, {"size": 1, "dept": 2})
+    with pytest.raises(ValueError, match="thing needs the option size"):
+        check_options("thing", f, {})
