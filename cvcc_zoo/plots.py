@@ -73,7 +73,7 @@ def plot_confusion(counts: npt.NDArray[np.int64], classes: Sequence[str], title:
     axes.set(xlabel="predicted", ylabel="true", title=title)
     if small:
         for (row, column), share in np.ndenumerate(shares):
-            if share >= 0.5:
+            if share > 0.5:
                 colour = "white" if share > 50 else "black"
                 axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, fontsize="small")
     return figure

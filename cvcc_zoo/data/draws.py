@@ -25,9 +25,9 @@ def _mix(x: Tensor) -> Tensor:
 
 def mix_seed(*numbers: int) -> int:
     """One 32-bit seed from several integers; torch's CPU generator looks at no more than 32 bits of a seed."""
-    state = torch.zeros((), dtype=torch.int64)
+    state = torch.zeros(1, dtype=torch.int64)
     for number in numbers:
-        state = _mix(state + number * _GOLDEN + _GOLDEN)
+        state = _mix(state + (torch.tensor([number]) + 1) * _GOLDEN)
     return int(state) & 0xFFFFFFFF
 
 
