@@ -95,7 +95,7 @@ class RunFolder(Callback):
 
     def logger(self) -> CSVLogger:
         """Writes `metrics.csv` into the folder."""
-        return CSVLogger(self.folder.parent, name="", version=self.folder.name, flush_logs_every_n_steps=1000)
+        return CSVLogger(self.folder.parent, name="", version=self.folder.name, flush_logs_every_n_steps=100)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Log at least ten times an epoch, so that a short run has curves too."""

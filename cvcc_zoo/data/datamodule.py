@@ -89,6 +89,8 @@ class ImageDataModule(LightningDataModule):
         """Load what a stage ("fit", "validate", "test" or "predict") needs; a second call does nothing."""
         if stage in ("fit", "validate") and "train" not in self._images:
             self._load_train()
+        if stage == "fit" and self.validation == 0 and self.trainer is not None:
+            self.trainer.limit_val_batches = 0  # Lightning warns of an empty loader instead
         if stage in ("test", "predict") and "test" not in self._images:
             test = self._load("test")
             assert test is not None
@@ -143,9 +145,11 @@ class ImageDataModule(LightningDataModule):
         """Shuffled batches of equal size."""
         return self._loader("train", shuffle_seed=self.seed)
 
-    def val_dataloader(self) -> TensorLoader | list[TensorLoader]:
-        """Every validation image once; no loader at all where nothing was kept for validation."""
-        return self._loader("val") if len(self._images["val"][1]) else []
+    def val_dataloader(self) -> TensorLoader:
+        """Every validation image once. Raises ValueError where nothing was kept for validation."""
+        if self.validation == 0:
+            raise ValueError("validation=0 keeps no images for validation; give a share of the training images")
+        return self._loader("val")
 
     def test_dataloader(self) -> TensorLoader:
         """Every test image once."""
