@@ -5,6 +5,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvcc_zoo.registry import unknown
+
+LIGHTNING = ("fit", "validate", "test", "predict")
 HELP = """cvcc-zoo: a PyTorch Lightning model zoo for small images
 
 usage: cvcc-zoo COMMAND [options]
@@ -33,9 +36,10 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return run(args)
     except (ValueError, OSError, ArithmeticError) as error:
-        if not raised_here(error):
+        message = meant_for_users(error)
+        if message is None:
             raise
-        print(f"cvcc-zoo: error: {error}", file=sys.stderr)
+        print(f"cvcc-zoo: error: {message}", file=sys.stderr)
         return 2
 
 
@@ -48,15 +52,21 @@ def run(args: list[str]) -> int:
         from cvcc_zoo.commands.list import main as list_models
 
         return list_models(args[1:])
+    if args[0] not in LIGHTNING:
+        raise unknown("command", args[0], [*LIGHTNING, "list"], "`cvcc-zoo --help` shows what they do")
     from cvcc_zoo.cli import main as lightning
 
     return lightning(args)
 
 
-def raised_here(error: BaseException) -> bool:
-    """Whether the error was raised by a line of this package, and so is meant to be read by its user."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
+def meant_for_users(error: BaseException | None) -> str | None:
+    """The message of the error, or of its cause, that a line of this package raised; None if none of them was."""
+    while error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        if frames and Path(frames[-1].filename).is_relative_to(Path(__file__).parent):
+            return str(error)
+        error = error.__cause__
+    return None
 
 
 if __name__ == "__main__":

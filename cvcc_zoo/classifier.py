@@ -219,9 +219,12 @@ class ImageClassifier(LightningModule):
         checkpoint["cvcc_zoo"] = {"family": type(self).__name__}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another model, and say how it differs."""
-        name = checkpoint.get("cvcc_zoo", {}).get("family")
-        theirs, mine = _shape(name, checkpoint.get("hyper_parameters", {})), _shape(type(self).__name__, self.hparams)
+        """Refuse the checkpoint of another model."""
+        self.check_same(checkpoint.get("cvcc_zoo", {}).get("family"), checkpoint.get("hyper_parameters", {}))
+
+    def check_same(self, family: str | None, hparams: Mapping[str, Any]) -> None:
+        """Raise ValueError, and say how they differ, if weights of that family and shape do not fit this model."""
+        theirs, mine = _shape(family, hparams), _shape(type(self).__name__, self.hparams)
         different = [key for key in mine | theirs if mine.get(key) != theirs.get(key)]
         if different:
             there, here = (", ".join(f"{k}={s.get(k)!r}" for k in different) for s in (theirs, mine))

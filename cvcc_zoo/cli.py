@@ -1,12 +1,12 @@
 """YAML and flags become objects here, and only here: `fit`, `validate`, `test` and `predict` by LightningCLI."""
 
-import csv
 import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import set_dumper, set_loader
 from lightning import Callback, Trainer
@@ -18,8 +18,8 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.parsing import MODE, ZooParser, dump_yaml, expand_args, load_yaml
 from cvcc_zoo.registry import FAMILIES
-from cvcc_zoo.runs import ProgressBar, RunFolder, new_folder, print_summary, reserve_folder
-from cvcc_zoo.zoo import architecture, describe, name_of, read_checkpoint
+from cvcc_zoo.runs import ProgressBar, RunFolder, new_folder, print_summary, reserve_folder, write_predictions
+from cvcc_zoo.zoo import Checkpoint, architecture, describe, name_of, read_checkpoint
 
 DEFAULT_MODEL = "cnn_small"
 DEFAULT_OPTIMIZER = {"name": "AdamW", "lr": 0.004, "weight_decay": 0.05}
@@ -31,6 +31,7 @@ class ZooCLI(LightningCLI):
     """LightningCLI with models, optimizers and schedules by name, and a run folder for every training."""
 
     run_folder: RunFolder | None = None
+    checkpoint: Checkpoint | None = None
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         """What belongs to neither model, data nor trainer."""
@@ -77,14 +78,22 @@ class ZooCLI(LightningCLI):
         config = self.config[command]
         if config.ckpt_path is None or config.ckpt_path in ("last", "best", "hpc"):
             return
-        path, hparams, family, _ = read_checkpoint(config.ckpt_path)
-        self.config[command].ckpt_path = str(path)
-        if command == "fit" or family not in FAMILIES:
+        checkpoint = read_checkpoint(config.ckpt_path)
+        if command == "fit":
             return
-        if config.model == self._parser(command).get_defaults().model:
-            options = {**architecture(hparams), "loss": hparams["loss"]}
-            model = {"class_path": _path(family), "init_args": options}
+        self.checkpoint = checkpoint
+        parser = self._parser(command)
+        if config.model == parser.parse_args([]).model:
+            options = {**architecture(checkpoint.hparams), "loss": checkpoint.hparams["loss"]}
+            model = {"class_path": _path(checkpoint.family), "init_args": options}
             self.config = self.parser.parse_object({command: {"model": model}}, self.config)
+        self.config[command].ckpt_path = None  # we load it, so that no callback of the training is asked for
+
+    def after_instantiate_classes(self) -> None:
+        """Put the weights of the checkpoint into the model that is evaluated."""
+        if self.checkpoint is not None:
+            self.model.check_same(self.checkpoint.family, self.checkpoint.hparams)
+            self.model.load_state_dict(self.checkpoint.state)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """`fit` gets a run folder, unless logging is off or it is a `fast_dev_run`."""
@@ -136,24 +145,15 @@ class ZooCLI(LightningCLI):
             if self.trainer.is_global_zero:
                 print_summary(summary, self.run_folder.folder)
 
-    def predict(self, model: ImageClassifier, ckpt_path: str | None, **kwargs: Any) -> None:
+    def predict(self, model: ImageClassifier, **kwargs: Any) -> None:
         """Write `predictions-<dataset>.csv` beside the checkpoint: a line for each test image, in order."""
-        batches = self.trainer.predict(model, ckpt_path=ckpt_path, **kwargs)
-        assert batches is not None and ckpt_path is not None
-        classes = self.datamodule.classes
-        target = Path(ckpt_path).parent / f"predictions-{self.datamodule.dataset.title}.csv"
-        with target.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["image", "label", "predicted", "probability"])
-            number = 0
-            for probabilities, labels in batches:
-                best = probabilities.max(1)
-                for label, index, share in zip(
-                    labels.tolist(), best.indices.tolist(), best.values.tolist(), strict=True
-                ):
-                    writer.writerow([number, classes[label], classes[index], f"{share:.6f}"])
-                    number += 1
-        print(f"{number:,} predictions written to {target}")
+        batches = self.trainer.predict(model, **kwargs)
+        assert batches is not None
+        folder = self.checkpoint.path.parent if self.checkpoint else Path()
+        target = folder / f"predictions-{self.datamodule.dataset.title}.csv"
+        probabilities, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        write_predictions(target, probabilities, labels, self.datamodule.classes)
+        print(f"{len(labels):,} predictions written to {target}")
 
 
 def _path(family: str) -> str:
@@ -179,6 +179,8 @@ def main(args: Sequence[str]) -> int:
     set_dumper(MODE, dump_yaml)
     _quiet()
     cli = ZooCLI.__new__(ZooCLI)
+    # Only the parser of this command is built: each takes half a second.
+    cli.subcommands = lambda: {args[0]: LightningCLI.subcommands()[args[0]]}  # type: ignore[method-assign]
     try:
         cli.__init__(  # type: ignore[misc]
             ImageClassifier,
@@ -190,7 +192,7 @@ def main(args: Sequence[str]) -> int:
             seed_everything_default=0,
             trainer_defaults=DEFAULT_TRAINER,
             parser_class=ZooParser,
-            parser_kwargs={"parser_mode": MODE, "prog": "cvcc-zoo"},
+            parser_kwargs={"prog": "cvcc-zoo"},
             args=list(args),
         )
     except BaseException:

@@ -38,7 +38,9 @@ def expand_args(args: Sequence[str]) -> list[str]:
         if flag == "--model" and value is not None and not value.lstrip().startswith("{"):
             model = expand_model(value)
             expanded.append(f"--model={model['class_path']}")
-            expanded += [f"--model.{option}={json.dumps(v)}" for option, v in model["init_args"].items()]
+            for option, setting in model["init_args"].items():
+                text = setting if isinstance(setting, str) else json.dumps(setting)
+                expanded.append(f"--model.{option}={text}")
         elif flag in SPEC_FLAGS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
             expanded.append(f"{flag}={json.dumps({'name': value})}")
         elif flag == "--run" and value and args and args[0] in EVALUATIONS:
@@ -97,6 +99,9 @@ def dump_yaml(config: Any) -> str:
 
 class ZooParser(LightningArgumentParser):
     """Answers an error by one message, without the usage of some hundred options."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"parser_mode": MODE, "allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with code 2."""

@@ -108,19 +108,27 @@ def load(checkpoint: str | Path) -> ImageClassifier:
     Only plain data and tensors are read, and only a registered family is built: a checkpoint cannot run code. Raises
     FileNotFoundError or ValueError for a file that is missing or is no checkpoint of a model of this package.
     """
-    path, hparams, family, state = read_checkpoint(checkpoint)
-    if family not in FAMILIES:
-        raise unknown("model family", str(family), FAMILIES, f"{path} was made with a class that is not imported")
+    content = read_checkpoint(checkpoint)
     try:
-        model: ImageClassifier = FAMILIES[family](**hparams)
-        model.load_state_dict(state)
+        model: ImageClassifier = FAMILIES[content.family](**content.hparams)
+        model.load_state_dict(content.state)
     except (TypeError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold a whole {family}: {error}") from error
+        raise ValueError(f"{content.path} does not hold a whole {content.family}: {error}") from error
     return model.eval()
 
 
-def read_checkpoint(checkpoint: str | Path) -> tuple[Path, dict[str, Any], str, dict[str, Any]]:
-    """Path, hyper-parameters, family and weights of a checkpoint file or run folder."""
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds of a model: a registered family, its hyper-parameters and its weights."""
+
+    path: Path
+    family: str
+    hparams: dict[str, Any]
+    state: dict[str, Any]
+
+
+def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
+    """Read a checkpoint file, or that of a run folder; raises as `load` does."""
     path = Path(checkpoint).expanduser()
     if path.is_dir():
         found = [path / name for name in ("best.ckpt", "last.ckpt") if (path / name).is_file()]
@@ -137,4 +145,7 @@ def read_checkpoint(checkpoint: str | Path) -> tuple[Path, dict[str, Any], str, 
         ) from error
     if not isinstance(content, dict) or "cvcc_zoo" not in content:
         raise ValueError(f"{path} is not a checkpoint of this package: it does not say which model family it holds")
-    return path, content["hyper_parameters"], content["cvcc_zoo"]["family"], content["state_dict"]
+    family = str(content["cvcc_zoo"]["family"])
+    if family not in FAMILIES:
+        raise unknown("model family", family, FAMILIES, f"{path} was made with a class that is not imported")
+    return Checkpoint(path, family, content["hyper_parameters"], content["state_dict"])

@@ -59,9 +59,9 @@ def test_the_mnist_files_of_an_offline_machine_are_read(
     resources, arrays = [], {}
     for split, count in (("train", 40), ("t10k", 20)):
         arrays[split] = np.random.default_rng(0).integers(0, 256, (count, 28, 28)).astype(np.uint8)
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        for what, array in (("images-idx3", arrays[split]), ("labels-idx1", labels)):
-            resources.append(write_idx(tmp_path / source / "raw" / f"{split}-{what}-ubyte.gz", array))
+        digits = (np.arange(count) % 10).astype(np.uint8)
+        for what, content in (("images-idx3", arrays[split]), ("labels-idx1", digits)):
+            resources.append(write_idx(tmp_path / source / "raw" / f"{split}-{what}-ubyte.gz", content))
     monkeypatch.setattr(getattr(tv_datasets, source), "resources", resources)
     data = ImageDataModule(name, root=str(tmp_path), validation=0)
     images, labels, _ = data.training_images()
@@ -86,13 +86,13 @@ def test_cifar_files_are_read(
     folder = tmp_path / source.base_folder
     monkeypatch.setattr(source, "train_list", [write_pickle(folder / "one", content)])
     monkeypatch.setattr(source, "test_list", [write_pickle(folder / "two", content)])
-    key = source.meta["key"]
-    filename, md5 = write_pickle(folder / "meta", {key: [str(n) for n in range(classes)]})
-    monkeypatch.setattr(source, "meta", {"filename": filename, "key": key, "md5": md5})
+    names = source.meta["key"]
+    filename, md5 = write_pickle(folder / "meta", {names: [str(n) for n in range(classes)]})
+    monkeypatch.setattr(source, "meta", {"filename": filename, "key": names, "md5": md5})
     data = ImageDataModule(name, root=str(tmp_path), validation=0)
     images, labels, _ = data.training_images()
     assert torch.equal(images, torch.from_numpy(pixels).view(-1, 3, 32, 32))
-    assert labels.tolist() == content[key if key in content else next(k for k in content if k != "data")]
+    assert labels.tolist() == content[key]
     assert data.num_classes == classes == len(set(data.classes))
 
 

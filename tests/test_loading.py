@@ -76,7 +76,7 @@ def test_draws_are_uniform_and_independent_between_samples_epochs_and_calls() ->
     first, second = draws.uniform(), draws.uniform()
     other = Draws(0, 1, torch.arange(100_000)).uniform()
     for values in (first, second, other):
-        assert 0 <= values.min() and values.max() < 1
+        assert values.min() >= 0 and values.max() < 1
         assert torch.histc(values, 10, 0, 1).sub(10_000).abs().max() < 400  # 4 standard deviations
     for pair in ((first, second), (first, other), (first[1:], first[:-1])):
         assert torch.corrcoef(torch.stack(pair))[0, 1].abs() < 0.013
@@ -92,7 +92,7 @@ def test_crop_uses_all_81_places_and_each_shows_the_shifted_image() -> None:
     count = 4000
     crops = RandomCrop(4)(image.expand(count, -1, -1, -1), Draws(0, 0, torch.arange(count)))
     padded = torch.nn.functional.pad(image, [4] * 4)
-    places = {(t, l): padded[0, :, t : t + 8, l : l + 8] for t in range(9) for l in range(9)}
+    places = {(y, x): padded[0, :, y : y + 8, x : x + 8] for y in range(9) for x in range(9)}
     hits = {place: int((crops == window).flatten(1).all(1).sum()) for place, window in places.items()}
     assert sum(hits.values()) == count
     assert min(hits.values()) > 20 and max(hits.values()) < 85  # 49 expected
@@ -172,7 +172,7 @@ def test_whitening_keeps_its_statistics_in_the_state_dict() -> None:
 
 
 def test_whitening_before_it_was_fitted_says_what_to_do() -> None:
-    with pytest.raises(ValueError, match="no statistics yet. Load trained weights"):
+    with pytest.raises(ValueError, match=r"no statistics yet\. Load trained weights"):
         Whitening("standardize", 3)(torch.zeros(1, 3, 8, 8))
 
 

@@ -225,7 +225,7 @@ def check_learning(name: str, image_size: int, steps: int = 120) -> None:
     for _ in range(steps):
         loss = model.loss(model(images), labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if loss.item() < 0.01:
             return

@@ -29,7 +29,7 @@ def test_everything_is_decayed_when_asked() -> None:
 
 def test_frozen_parameters_are_left_out() -> None:
     network = create("linear").network
-    network.fc.weight.requires_grad_(False)
+    network.get_parameter("fc.weight").requires_grad_(False)
     assert [p.shape for g in make_optimizer({"name": "AdamW"}, network).param_groups for p in g["params"]] == [(10,)]
 
 

@@ -1,0 +1,136 @@
+"""The callback that fills a run's folder, and the progress bar."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
+from cvcc_zoo.runs.folder import write_text
+from cvcc_zoo.runs.summary import test_and_summarise, write_summary
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's progress bar without the number of the logger's version."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What is shown beside the bar."""
+        shown: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in shown.items() if name != "v_num"}
+
+
+class RunFolder(Callback):
+    """Fills a run's folder: `config.yaml` when the training starts, pictures and `summary.json` at its end."""
+
+    def __init__(self, folder: Path, config: str) -> None:
+        self.folder = folder
+        self.config = config
+        self.started = False
+        self.seconds = 0.0
+        self.images = 0
+        self._since: float | None = None
+
+    def callbacks(self, *, validation: bool, checkpoints: bool) -> list[Callback]:
+        """The callbacks of a run: this one, the learning rate, and checkpoints `best` (by val/accuracy) and `last`."""
+        chosen: list[Callback] = [self, LearningRateMonitor("step")]
+        if checkpoints and validation:
+            chosen.append(
+                ModelCheckpoint(
+                    self.folder,
+                    "best",
+                    monitor="val/accuracy",
+                    mode="max",
+                    save_last=True,
+                    enable_version_counter=False,
+                )
+            )
+        elif checkpoints:
+            chosen.append(ModelCheckpoint(self.folder, "last", enable_version_counter=False))
+        return chosen
+
+    def logger(self) -> CSVLogger:
+        """Writes `metrics.csv` into the folder."""
+        return CSVLogger(self.folder.parent, name="", version=self.folder.name, flush_logs_every_n_steps=100)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Log at least ten times an epoch, so that a short run has curves too."""
+        data = getattr(trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, ImageDataModule):
+            every = min(vars(trainer)["log_every_n_steps"], len(data.train_dataloader()) // 10)
+            vars(trainer)["log_every_n_steps"] = max(1, every)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the config: from here on the folder holds something."""
+        self.started = True
+        if trainer.is_global_zero:
+            write_text(self.folder / "config.yaml", self.config)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The clock of the training runs only between batches of training."""
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count images."""
+        self.images += len(batch[0]) * trainer.world_size
+
+    def _stop_clock(self) -> None:
+        if self._since is not None:
+            self.seconds += time.perf_counter() - self._since
+            self._since = None
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validation is not training time."""
+        self._stop_clock()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on."""
+        if trainer.training:
+            self._since = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop."""
+        self._stop_clock()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the curves."""
+        self._draw_curves(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Draw the curves up to here."""
+        if self.started:
+            self._draw_curves(trainer)
+
+    def discard_if_empty(self) -> None:
+        """Remove the folder if the training never started."""
+        if not self.started:
+            for name in ("metrics.csv", "hparams.yaml"):
+                (self.folder / name).unlink(missing_ok=True)
+            self.folder.rmdir()
+
+    def _draw_curves(self, trainer: Trainer) -> None:
+        if not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            logger.save()
+        metrics = self.folder / "metrics.csv"
+        if metrics.is_file():
+            plot_curves(read_metrics(metrics), self.folder.name).savefig(self.folder / "curves.png", dpi=120)
+
+    def finish(self, trainer: Trainer, model: ImageClassifier, data: ImageDataModule) -> dict[str, Any]:
+        """Test the chosen checkpoint, write pictures and summary, and return what the summary holds."""
+        summary = test_and_summarise(trainer, model, data, self.seconds, self.images)
+        if trainer.is_global_zero:
+            self._draw_curves(trainer)
+            title = f"{self.folder.name}: test accuracy {100 * summary['test_accuracy']:.2f} %"
+            figure = plot_confusion(model.confusion.confmat.cpu().numpy(), data.classes, title)
+            figure.savefig(self.folder / "confusion.png", dpi=120)
+            write_summary(self.folder / "summary.json", summary)
+            (self.folder / "hparams.yaml").unlink(missing_ok=True)  # config.yaml holds everything
+        return summary

@@ -1,0 +1,35 @@
+"""Folders and files of a run: nothing of another run is touched, and nothing is left half-written."""
+
+import os
+from pathlib import Path
+
+
+def reserve_folder(name: str, parent: Path = Path("runs")) -> Path:
+    """Make `runs/<name>`, or `runs/<name>-2`, `-3`, ... if it exists: never a folder that another run has."""
+    number = 1
+    while True:
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def new_folder(folder: Path) -> Path:
+    """Make the folder that was asked for. Raises FileExistsError if it is there already."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise FileExistsError(
+            f"the run folder {folder} exists, and nothing of it will be overwritten; "
+            "choose another --run=..., or leave --run out to get a numbered one"
+        ) from None
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it, so that it is never half there."""
+    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
+    unfinished.write_text(text)
+    unfinished.replace(path)

@@ -1,0 +1,111 @@
+"""The numbers of a run: tested, written as `summary.json`, and printed as one table."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.runs.folder import write_text
+from cvcc_zoo.zoo import complexity, name_of
+
+PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
+
+
+def test_and_summarise(
+    trainer: Trainer, model: ImageClassifier, data: ImageDataModule, seconds: float, images: int
+) -> dict[str, Any]:
+    """Test what a training chose, and return everything that `summary.json` holds.
+
+    The weights are those of `best.ckpt` where there are validation images, else of the last step. `seconds` is the
+    time spent in training batches, `images` how many images they held. Accuracies are fractions in [0, 1].
+    """
+    trained = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    epochs, steps = trainer.current_epoch, trainer.global_step
+    best = trainer.checkpoint_callback
+    watched = isinstance(best, ModelCheckpoint) and best.monitor is not None
+    chosen = best.best_model_path if isinstance(best, ModelCheckpoint) and watched else ""
+    score = best.best_model_score if isinstance(best, ModelCheckpoint) and watched else None
+    tested = trainer.test(model, data, ckpt_path=chosen or None, weights_only=True, verbose=False)[0]
+    confusion, counts = model.confusion.confmat, complexity(model)
+    return {
+        "model": name_of(type(model).__name__, model.hparams),
+        "dataset": data.dataset.title,
+        "test_accuracy": int(confusion.trace()) / int(confusion.sum()),
+        "test_loss": tested["test/loss"],
+        "val_accuracy": None if score is None else float(score),
+        "last_epoch": {k: v for k, v in trained.items() if k.startswith(("train/", "val/")) and "batch" not in k},
+        "tested": Path(chosen).name if chosen else "the weights of the last step",
+        "images": {"train": len(data.training_images()[2]), "test": int(confusion.sum())},
+        "epochs": epochs,
+        "steps": steps,
+        "train_seconds": round(seconds, 2),
+        "images_per_second": round(images / seconds, 1) if seconds else None,
+        "parameters": counts.parameters,
+        "macs": counts.macs,
+        "seed": int(os.environ.get("PL_GLOBAL_SEED", data.seed)),
+        "split_seed": data.split_seed,
+        "precision": str(trainer.precision),
+        "hardware": hardware(),
+        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """Write it as JSON."""
+    write_text(path, json.dumps(summary, indent=2) + "\n")
+
+
+def write_predictions(path: Path, probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
+    """A CSV line for each image, in order: its label, the class of the highest of (N, num_classes) probabilities."""
+    best = probabilities.max(1)
+    rows = ["image,label,predicted,probability"]
+    for number, (label, index, share) in enumerate(
+        zip(labels.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
+    ):
+        rows.append(f'{number},"{classes[label]}","{classes[index]}",{share:.6f}')
+    write_text(path, "\n".join(rows) + "\n")
+
+
+def hardware() -> str:
+    """The device in words: the GPU's name, or the CPU's with the threads that torch uses."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        name = models[0] if models else name
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def print_summary(summary: dict[str, Any], folder: Path) -> None:
+    """One table: what was trained, how good it is, how long it took, where it lies."""
+    table = Table(title=f"{summary['model']} on {summary['dataset']}", show_header=False)
+    val = summary["val_accuracy"]
+    rows = {
+        "test accuracy": f"[bold]{100 * summary['test_accuracy']:.2f} %[/] of {summary['images']['test']:,} images",
+        "test loss": f"{summary['test_loss']:.4f}",
+        "validation accuracy": "-" if val is None else f"{100 * val:.2f} %",
+        "tested": summary["tested"],
+        "epochs": f"{summary['epochs']} ({summary['steps']:,} steps)",
+        "training": f"{summary['train_seconds']:.1f} s, {summary['images_per_second'] or 0:,.0f} images/s",
+        "parameters": f"{summary['parameters']:,}",
+        "folder": str(folder),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table)

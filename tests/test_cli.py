@@ -1,0 +1,302 @@
+"""The command line as a user types it: what it makes, and what it says when something is wrong."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from cvcc_zoo import load
+from cvcc_zoo.__main__ import main
+from tests.conftest import MakeFolder
+
+QUICK = [
+    "--trainer.max_epochs=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.accelerator=cpu",
+]
+Fit = Callable[..., int]
+
+
+@pytest.fixture
+def fit(colours: Path) -> Fit:
+    """Fit on the coloured images with more arguments."""
+
+    def run(*more: str) -> int:
+        data = ["--data.dataset=folder", f"--data.root={colours}", "--data.batch_size=16"]
+        return main(["fit", *data, *QUICK, *more])
+
+    return run
+
+
+def test_a_run_leaves_a_whole_folder(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit("--model=cnn_small", "--trainer.max_epochs=3", "--optimizer.lr=0.01") == 0
+    folder = Path("runs/cnn_small-colours")
+    names = {path.name for path in folder.iterdir()}
+    files = ["config.yaml", "metrics.csv", "best.ckpt", "last.ckpt", "curves.png", "confusion.png", "summary.json"]
+    assert names == set(files)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["test_accuracy"] == 1.0  # blue and red are easy
+    assert summary["images"] == {"train": 36, "test": 12}
+    assert (summary["epochs"], summary["steps"], summary["seed"]) == (3, 6, 0)
+    assert summary["parameters"] == sum(p.numel() for p in load(folder).parameters())
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/accuracy"} <= set(rows[0])
+    printed = capsys.readouterr().out
+    assert "100.00 % of 12 images" in printed and "runs/cnn_small-colours" in printed
+
+
+def test_a_second_run_gets_a_number_and_the_first_is_not_touched(fit: Fit) -> None:
+    fit("--model=linear")
+    before = Path("runs/linear-colours/summary.json").read_text()
+    fit("--model=linear")
+    assert Path("runs/linear-colours-2/summary.json").is_file()
+    assert Path("runs/linear-colours/summary.json").read_text() == before
+
+
+def weights(run: str) -> dict[str, torch.Tensor]:
+    return load(Path("runs", run, "last.ckpt")).state_dict()
+
+
+def test_fit_with_the_config_of_a_run_repeats_it_bit_for_bit(fit: Fit) -> None:
+    fit("--model=resnet20", "--optimizer=SGD", "--optimizer.lr=0.1", "--lr_scheduler=StepLR",
+        "--lr_scheduler.step_size=1", "--model.loss=hinge", "--seed_everything=3")  # fmt: skip
+    assert main(["fit", "--config", "runs/resnet20-colours/config.yaml"]) == 0
+    first, second = weights("resnet20-colours"), weights("resnet20-colours-2")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_seed_changes_the_run(fit: Fit) -> None:
+    fit("--model=cnn_small")
+    fit("--model=cnn_small", "--seed_everything=1")
+    first, second = weights("cnn_small-colours"), weights("cnn_small-colours-2")
+    assert not torch.equal(first["network.fc.weight"], second["network.fc.weight"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "family", "expected"),
+    [
+        (["--model=resnext29"], "ResNeXt", {"depth": 29, "cardinality": 32, "base_width": 4}),
+        (["--model", "resnet56"], "ResNet", {"depth": 56, "shortcut": "B"}),
+        (["--model=ResNeXt", "--model.depth=11", "--model.cardinality=8"], "ResNeXt", {"depth": 11, "cardinality": 8}),
+        (["--model=resnet20", "--model.shortcut=A"], "ResNet", {"depth": 20, "shortcut": "A"}),
+        (["--model=CNN"], "CNN", {"channels": [64, 128, 256], "convolutions": 3}),
+        ([], "CNN", {"channels": [32, 64, 128], "convolutions": 2}),
+    ],
+)
+def test_a_model_is_chosen_by_name_or_by_family(
+    fit: Fit, arguments: list[str], family: str, expected: dict[str, object]
+) -> None:
+    fit("--trainer.limit_train_batches=1", *arguments)
+    config = yaml.safe_load(next(Path("runs").glob("*/config.yaml")).read_text())
+    assert config["model"]["class_path"].endswith(f".{family}")
+    assert expected.items() <= config["model"]["init_args"].items()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "optimizer", "schedule"),
+    [
+        ([], {"name": "AdamW", "lr": 0.004, "weight_decay": 0.05}, {"name": "OneCycleLR"}),
+        (["--optimizer.lr=0.1"], {"name": "AdamW", "lr": 0.1, "weight_decay": 0.05}, {"name": "OneCycleLR"}),
+        (["--optimizer=SGD", "--optimizer.lr=1e-2"], {"name": "SGD", "lr": 0.01}, {"name": "OneCycleLR"}),
+        (["--lr_scheduler=null"], {"name": "AdamW", "lr": 0.004, "weight_decay": 0.05}, None),
+        (
+            ["--optimizer", "RMSprop", "--lr_scheduler=CosineAnnealingLR", "--lr_scheduler.eta_min=0.001"],
+            {"name": "RMSprop"},
+            {"name": "CosineAnnealingLR", "eta_min": 0.001},
+        ),
+    ],
+)
+def test_optimizer_and_schedule_are_chosen_by_name(
+    fit: Fit, arguments: list[str], optimizer: dict[str, object], schedule: dict[str, object] | None
+) -> None:
+    fit("--model=linear", *arguments)
+    hparams = load("runs/linear-colours").hparams
+    assert hparams["optimizer"] == optimizer and hparams["lr_scheduler"] == schedule
+
+
+def test_yaml_takes_the_same_short_names_and_flags_win(fit: Fit, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "model: {class_path: resnext20_16x4d, init_args: {depth: 11, cardinality: 2}}\n"
+        "optimizer: {name: SGD, lr: 0.1, momentum: 0.9}\nlr_scheduler: CosineAnnealingLR\n"
+    )
+    fit("--config=recipe.yaml", "--optimizer.lr=0.07", "--model.cardinality=4")
+    hparams = load("runs/resnext-colours").hparams
+    assert (hparams["depth"], hparams["cardinality"], hparams["base_width"]) == (11, 4, 4)
+    assert hparams["optimizer"] == {"name": "SGD", "lr": 0.07, "momentum": 0.9}
+    assert hparams["lr_scheduler"] == {"name": "CosineAnnealingLR"}
+
+
+def test_the_length_of_the_schedule_is_that_of_the_training(fit: Fit) -> None:
+    fit("--model=linear", "--trainer.max_epochs=4", "--lr_scheduler=CosineAnnealingLR", "--trainer.log_every_n_steps=1")
+    with Path("runs/linear-colours/metrics.csv").open() as file:
+        rates = [float(row["lr-AdamW/decay"]) for row in csv.DictReader(file) if row["lr-AdamW/decay"]]
+    assert len(rates) == 8 and rates[4] == pytest.approx(0.002)  # half of the rate after half of the 8 steps
+
+
+def test_training_on_everything_tests_the_last_weights(fit: Fit) -> None:
+    fit("--model=linear", "--data.validation=0")
+    summary = json.loads(Path("runs/linear-colours/summary.json").read_text())
+    assert summary["images"]["train"] == 40 and summary["val_accuracy"] is None
+    assert summary["tested"] == "the weights of the last step"
+    assert {path.name for path in Path("runs/linear-colours").glob("*.ckpt")} == {"last.ckpt"}
+
+
+def test_without_a_logger_nothing_is_written(fit: Fit) -> None:
+    assert fit("--model=linear", "--trainer.logger=false", "--trainer.enable_checkpointing=false") == 0
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_a_run_is_measured_again_by_its_folder(fit: Fit, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--model=fcnn", "--model.hidden=[16]")
+    summary = json.loads(Path("runs/fcnn-colours/summary.json").read_text())
+    capsys.readouterr()
+    assert main([command, "--run=runs/fcnn-colours"]) == 0
+    name = "test_accuracy" if command == "test" else "val_accuracy"
+    assert str(summary[name])[:8] in capsys.readouterr().out
+
+
+def test_a_checkpoint_says_itself_which_model_it_holds(fit: Fit, colours: Path) -> None:
+    fit("--model=resnet20")
+    data = ["--data.dataset=folder", f"--data.root={colours}"]
+    assert main(["test", *data, "--ckpt_path=runs/resnet20-colours/best.ckpt"]) == 0
+
+
+def test_predict_writes_a_line_for_each_test_image(fit: Fit) -> None:
+    fit("--model=linear", "--trainer.max_epochs=5")
+    assert main(["predict", "--run=runs/linear-colours"]) == 0
+    with Path("runs/linear-colours/predictions-colours.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    summary = json.loads(Path("runs/linear-colours/summary.json").read_text())
+    right = sum(row["label"] == row["predicted"] for row in rows)
+    assert len(rows) == 12 and right / 12 == pytest.approx(summary["test_accuracy"])
+    assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
+
+
+def message(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """What a command prints when it fails; it must not leave a run behind."""
+    try:
+        code: object = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    printed = capsys.readouterr().err
+    assert code == 2 and "Traceback" not in printed
+    assert not Path("runs").exists() or not list(Path("runs").iterdir())
+    return printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["fit", "--model=resnet21"], "no model named 'resnet21'; did you mean"),
+        (["fit", "--model=ResNett"], "did you mean ResNet"),
+        (["fit", "--model=resnet20", "--model.shortcutt=A"], "no option named 'shortcutt'; did you mean shortcut"),
+        (["fit", "--model=resnet20", "--model.depth=21"], "a ResNet has depth 6n + 2"),
+        (["fit", "--optimizer=AdmW"], "no optimizer named 'AdmW'; did you mean AdamW"),
+        (["fit", "--optimizer.lrr=1"], "no option of optimizer AdamW named 'lrr'; did you mean lr"),
+        (["fit", "--lr_scheduler=Cosin"], "no lr_scheduler named 'Cosin'; did you mean Cosine"),
+        (["fit", "--lr_scheduler=StepLR"], "lr_scheduler StepLR needs the option step_size"),
+        (["fit", "--model.loss=hing"], "no loss named 'hing'; did you mean hinge"),
+        (["fit", "--data.dataset=cifar11"], "no dataset named 'cifar11'; did you mean cifar10"),
+        (["fit", "--data.rot=x"], "no option named 'data.rot'; did you mean data.root"),
+        (["fit", "--trainer.max_epoch=3"], "did you mean trainer.max_epochs"),
+        (["fit", "--modle=cnn"], "no option named 'modle'; did you mean"),
+        (["fit", "--data.batch_size=many"], "data.batch_size"),
+        (["fit", "--data.dataset=folder", "--data.root=nowhere"], "the image folder nowhere does not exist"),
+        (["fit", "--data.dataset=folder"], "needs the folder that has train/ and test/"),
+        (["fit", "--data.image_size=7"], "image_size must be at least 8 pixels"),
+        (["fit", "--config=nowhere.yaml"], "nowhere.yaml"),
+        (["test"], "no statistics yet. Load trained weights"),
+        (["test", "--ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
+        (["test", "--run=nowhere"], "nowhere is not a run folder"),
+        (["predict"], "no statistics yet"),
+        (["train"], "no command named 'train'"),
+        (["list", "nothing*"], "no model named 'nothing*'"),
+    ],
+)
+def test_wrong_input_is_answered_with_advice_and_code_2(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in message(capsys, arguments)
+
+
+def test_a_broken_yaml_is_an_error_of_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.yaml").write_text("model: {a\n")
+    assert "while parsing a flow mapping" in message(capsys, ["fit", "--config=broken.yaml"])
+    (tmp_path / "unknown.yaml").write_text("model: resnet21\n")
+    assert "no model named 'resnet21'" in message(capsys, ["fit", "--config=unknown.yaml"])
+    (tmp_path / "option.yaml").write_text("model: resnet20\ndatas: {a: 1}\n")
+    assert "datas" in message(capsys, ["fit", "--config=option.yaml"])
+
+
+def test_a_run_folder_that_exists_is_not_touched(fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious.txt").write_text("keep me")
+    assert fit("--run=mine") == 2
+    assert "the run folder mine exists, and nothing of it will be overwritten" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["precious.txt"]
+
+
+def test_a_run_folder_can_be_named(fit: Fit, tmp_path: Path) -> None:
+    assert fit("--model=linear", "--run=results/first") == 0
+    assert (tmp_path / "results" / "first" / "summary.json").is_file() and not Path("runs").exists()
+
+
+def test_a_checkpoint_of_another_model_is_refused(fit: Fit, colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--model=linear", "--run=one")
+    data = ["--data.dataset=folder", f"--data.root={colours}"]
+    assert main(["test", *data, "--model=fcnn", "--ckpt_path=one/best.ckpt"]) == 2
+    assert "the checkpoint holds another model: it has family='Linear'" in capsys.readouterr().err
+    assert main(["fit", *data, *QUICK, "--model=resnet20", "--ckpt_path=one/last.ckpt"]) == 2
+    assert "the checkpoint holds another model" in capsys.readouterr().err
+    assert not Path("runs").exists() or not list(Path("runs").iterdir())
+
+
+def test_a_checkpoint_for_other_images_is_refused(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--model=linear", "--run=one")
+    assert main(["test", "--ckpt_path=one/best.ckpt"]) == 2  # fashion-mini: 10 classes of grey 28x28 images
+    assert "num_classes=2" in capsys.readouterr().err
+
+
+def test_a_loss_of_nan_stops_and_the_folder_keeps_what_was_measured(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=cnn_small", "--optimizer=SGD", "--optimizer.lr=1e38", "--lr_scheduler=null") == 2
+    printed = capsys.readouterr().err
+    assert "the loss is nan at step" in printed and "lr 1e+38" in printed and "Lower the learning rate" in printed
+    assert not Path("runs/cnn_small-colours/summary.json").exists()
+    assert Path("runs/cnn_small-colours/config.yaml").is_file()
+
+
+def test_a_truncated_image_stops_before_a_run_is_made(
+    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_folder()
+    broken = root / "train" / "red" / "004.png"
+    broken.write_bytes(broken.read_bytes()[:50])
+    assert str(broken) in message(capsys, ["fit", "--data.dataset=folder", f"--data.root={root}", *QUICK])
+
+
+def test_list_prints_parameters_and_macs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "resnext29*"]) == 0
+    printed = capsys.readouterr().out
+    assert "resnext29_32x4d" in printed and "4,775,754" in printed and "774.1 M" in printed
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {command} " in printed for command in ("fit", "validate", "test", "predict", "list"))
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "cvcc_zoo", "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("cvcc-zoo: a PyTorch Lightning model zoo")
