@@ -1,12 +1,14 @@
 """ImageClassifier: whitening -> network -> loss, with metrics, optimizer and schedule; every family is one of these."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
@@ -38,8 +40,8 @@ class ImageClassifier(LightningModule):
         in_channels: int = 3,
         image_size: int = 32,
         loss: str | dict[str, Any] = "cross_entropy",
-        optimizer: Any = "AdamW",
-        lr_scheduler: Any = None,
+        optimizer: str | dict[str, Any] | Callable[..., Optimizer] = "AdamW",
+        lr_scheduler: str | dict[str, Any] | Callable[..., LRScheduler] | None = None,
         whitening: str = "standardize",
     ) -> None:
         """What every family takes beside its own shape.

@@ -192,7 +192,7 @@ def main(args: Sequence[str]) -> int:
             seed_everything_default=0,
             trainer_defaults=DEFAULT_TRAINER,
             parser_class=ZooParser,
-            parser_kwargs={"prog": "cvcc-zoo"},
+            parser_kwargs={"prog": "cvcc-zoo", args[0]: {"usage": f"cvcc-zoo {args[0]} [options]"}},
             args=list(args),
         )
     except BaseException:

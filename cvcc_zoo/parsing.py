@@ -11,7 +11,7 @@ import yaml
 from jsonargparse import get_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
-from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, unknown
+from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_spec, unknown
 from cvcc_zoo.zoo import architecture, describe, family_options
 
 MODE = "cvcc_zoo"
@@ -41,6 +41,8 @@ def expand_args(args: Sequence[str]) -> list[str]:
             for option, setting in model["init_args"].items():
                 text = setting if isinstance(setting, str) else json.dumps(setting)
                 expanded.append(f"--model.{option}={text}")
+        elif flag == "--model.help" and value:
+            expanded.append(f"{flag}={expand_model(value)['class_path']}")
         elif flag in SPEC_FLAGS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
             expanded.append(f"{flag}={json.dumps({'name': value})}")
         elif flag == "--run" and value and args and args[0] in EVALUATIONS:
@@ -57,7 +59,7 @@ def _pairs(args: Sequence[str]) -> Iterable[tuple[str, str | None]]:
         flag, equals, value = rest.pop(0).partition("=")
         if equals:
             yield flag, value
-        elif flag in ("--model", "--run", *SPEC_FLAGS) and rest:
+        elif flag in ("--model", "--model.help", "--run", *SPEC_FLAGS) and rest:
             yield flag, rest.pop(0)
         else:
             yield flag, None
@@ -86,8 +88,8 @@ def expand_config(config: dict[str, Any]) -> dict[str, Any]:
         given = model.get("init_args") or {}
         config["model"] = {"class_path": expanded["class_path"], "init_args": {**expanded["init_args"], **given}}
     for key in ("optimizer", "lr_scheduler"):
-        if isinstance(config.get(key), str):
-            config[key] = {"name": config[key]}
+        if isinstance(config.get(key), str | dict):
+            config[key] = as_spec(key, config[key])
     return config
 
 

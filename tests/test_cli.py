@@ -125,7 +125,7 @@ def test_optimizer_and_schedule_are_chosen_by_name(
 def test_yaml_takes_the_same_short_names_and_flags_win(fit: Fit, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(
         "model: {class_path: resnext20_16x4d, init_args: {depth: 11, cardinality: 2}}\n"
-        "optimizer: {name: SGD, lr: 0.1, momentum: 0.9}\nlr_scheduler: CosineAnnealingLR\n"
+        "optimizer: {class_path: SGD, init_args: {lr: 0.1, momentum: 0.9}}\nlr_scheduler: CosineAnnealingLR\n"
     )
     fit("--config=recipe.yaml", "--optimizer.lr=0.07", "--model.cardinality=4")
     hparams = load("runs/resnext-colours").hparams

@@ -1,0 +1,39 @@
+"""Every recipe opens with what a reader wants to know, and trains unchanged on an image folder."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.zoo import load
+from tests.conftest import MakeFolder
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "configs").glob("*/*.yaml"))
+
+
+def test_there_is_a_recipe_for_every_family() -> None:
+    names = {f"{path.parent.name}/{path.stem}" for path in RECIPES}
+    families = ("linear", "fcnn", "cnn", "resnet20", "wrn16_4", "resnext29")
+    assert names >= {f"cifar10/{name}" for name in families}
+    assert names >= {f"fashion_mnist/{name}" for name in ("linear", "fcnn", "cnn")}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_recipe_opens_with_its_command_accuracy_time_and_hardware(path: Path) -> None:
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert head[0] == f"# cvcc-zoo fit --config configs/{path.parent.name}/{path.name}"
+    words = " ".join(head[1:])
+    assert "test accuracy" in words and "images/s" in words and "two cores" in words
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_recipe_trains_unchanged_on_an_image_folder(path: Path, make_folder: MakeFolder) -> None:
+    recipe = yaml.safe_load(path.read_text())
+    assert recipe["model"] == path.stem and recipe["data"]["dataset"] == path.parent.name
+    root = make_folder(size=16)
+    folder = ["--data.dataset=folder", f"--data.root={root}"]
+    quick = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    assert main(["fit", "--config", str(path), *folder, *quick, "--run=run"]) == 0
+    assert load("run").hparams["optimizer"] == recipe["optimizer"]
