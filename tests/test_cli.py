@@ -273,7 +273,11 @@ def test_a_loss_of_nan_stops_and_the_folder_keeps_what_was_measured(
     printed = capsys.readouterr().err
     assert "the loss is nan at step" in printed and "lr 1e+38" in printed and "Lower the learning rate" in printed
     assert not Path("runs/cnn_small-colours/summary.json").exists()
-    assert Path("runs/cnn_small-colours/config.yaml").is_file()
+    assert {path.name for path in Path("runs/cnn_small-colours").iterdir()} == {
+        "config.yaml",
+        "metrics.csv",
+        "curves.png",
+    }
 
 
 def test_a_truncated_image_stops_before_a_run_is_made(

@@ -130,6 +130,7 @@ def test_without_a_network_the_message_names_file_and_place(
     with pytest.raises(FileNotFoundError, match="could not be downloaded") as caught:
         ImageDataModule(name, root=str(tmp_path / "data")).prepare_data()
     assert file in str(caught.value) and str(tmp_path / "data") in str(caught.value)
+    assert not (tmp_path / "data").exists()
 
 
 # Image folders

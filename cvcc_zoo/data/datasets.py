@@ -87,6 +87,9 @@ class TorchvisionDataset:
             self.root.mkdir(parents=True, exist_ok=True)
             self._open(split, download=True)
         except (OSError, RuntimeError) as error:
+            for folder in (place, *place.parents):  # leave no empty folders behind
+                if folder.is_relative_to(self.root) and folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
             raise FileNotFoundError(
                 f"{self.title} is not in {self.root} and could not be downloaded "
                 f"({str(error).splitlines()[-1] if str(error) else type(error).__name__}).\n"

@@ -119,6 +119,7 @@ class RunFolder(Callback):
             return
         for logger in trainer.loggers:
             logger.save()
+        (self.folder / "hparams.yaml").unlink(missing_ok=True)  # config.yaml holds everything
         metrics = self.folder / "metrics.csv"
         if metrics.is_file():
             plot_curves(read_metrics(metrics), self.folder.name).savefig(self.folder / "curves.png", dpi=120)
@@ -132,5 +133,4 @@ class RunFolder(Callback):
             figure = plot_confusion(model.confusion.confmat.cpu().numpy(), data.classes, title)
             figure.savefig(self.folder / "confusion.png", dpi=120)
             write_summary(self.folder / "summary.json", summary)
-            (self.folder / "hparams.yaml").unlink(missing_ok=True)  # config.yaml holds everything
         return summary
