@@ -101,7 +101,8 @@ class ZooCLI(LightningCLI):
         if self.subcommand != "fit":
             return super().instantiate_trainer(logger=False, callbacks=self._callbacks(), **kwargs)
         if options.logger is False or options.fast_dev_run:
-            return super().instantiate_trainer(callbacks=self._callbacks(), **kwargs)
+            saves = bool(options.enable_checkpointing)
+            return super().instantiate_trainer(callbacks=self._callbacks(), enable_checkpointing=saves, **kwargs)
         self.run_folder = RunFolder(self._new_folder(), self._config_text())
         mine = self.run_folder.callbacks(
             validation=self.datamodule.validation > 0, checkpoints=options.enable_checkpointing is not False
@@ -127,9 +128,10 @@ class ZooCLI(LightningCLI):
         asked = self._get(self.config, "run")
         model = name_of(type(self.model).__name__, self.model.hparams)
         name = f"{model}-{self.datamodule.dataset.title}"
+        parent = Path(self._get(self.config, "trainer").default_root_dir or "runs").expanduser()
         if getattr(rank_zero_only, "rank", 0):  # only the first process writes
-            return Path(asked or f"runs/{name}")
-        return new_folder(Path(asked).expanduser()) if asked else reserve_folder(name)
+            return Path(asked or parent / name)
+        return new_folder(Path(asked).expanduser()) if asked else reserve_folder(name, parent)
 
     def _config_text(self) -> str:
         """The whole config, so that `fit --config` of it repeats the run in a new folder."""
@@ -140,7 +142,11 @@ class ZooCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Test the chosen checkpoint and print one table."""
-        if self.run_folder is not None and not self.trainer.interrupted:
+        if self.trainer.interrupted or self._get(self.config, "trainer").fast_dev_run:
+            return
+        if self.run_folder is None:
+            self.trainer.test(self.model, self.datamodule)
+        else:
             summary = self.run_folder.finish(self.trainer, self.model, self.datamodule)
             if self.trainer.is_global_zero:
                 print_summary(summary, self.run_folder.folder)

@@ -11,7 +11,8 @@ import yaml
 from jsonargparse import get_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
-from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_spec, unknown
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_spec, import_class, unknown
 from cvcc_zoo.zoo import architecture, describe, family_options
 
 MODE = "cvcc_zoo"
@@ -20,11 +21,13 @@ SPEC_FLAGS = ("--optimizer", "--lr_scheduler", "--model.loss")
 
 
 def expand_model(name: str) -> dict[str, Any]:
-    """A registered name, or a family's, as `class_path` and all `init_args` that shape it."""
+    """A registered name, a family's, or an import path, as `class_path` and all `init_args` that shape it."""
     if name in ENTRIES or name in ALIASES:
         family, options = describe(name)
     else:
         family = name.rpartition(".")[2]
+        if "." in name and family not in FAMILIES:
+            import_class("model", name, ImageClassifier)
         if family not in FAMILIES:
             raise unknown("model", name, [*ENTRIES, *ALIASES, *FAMILIES], "`cvcc-zoo list` shows all models")
         options = architecture(FAMILIES[family]().hparams)

@@ -1,6 +1,7 @@
 """Which models exist, by name, with their exact parameter counts; and what a misspelt name is answered."""
 
 import difflib
+import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -106,3 +107,15 @@ def check_options(
     missing = [k for k, p in parameters.items() if p.kind in kinds and p.default is p.empty and k not in options]
     if missing:
         raise ValueError(f"{kind} needs the option {' and '.join(missing)}")
+
+
+def import_class(kind: str, path: str, base: type) -> Any:
+    """The class at a dotted import path. Raises ValueError if there is none or it is no subclass of `base`."""
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"no {kind} at the import path {path!r}: {error}") from error
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise ValueError(f"{path} is no {kind}: it must be a subclass of {base.__module__}.{base.__qualname__}")
+    return found

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,9 +150,35 @@ def test_training_on_everything_tests_the_last_weights(fit: Fit) -> None:
     assert {path.name for path in Path("runs/linear-colours").glob("*.ckpt")} == {"last.ckpt"}
 
 
-def test_without_a_logger_nothing_is_written(fit: Fit) -> None:
-    assert fit("--model=linear", "--trainer.logger=false", "--trainer.enable_checkpointing=false") == 0
-    assert not Path("runs").exists()
+def test_without_a_logger_nothing_is_written_but_the_test_is_made(
+    fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=linear", "--trainer.logger=false") == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"colours", "data-home"}
+    assert "test/accuracy" in capsys.readouterr().out
+
+
+def test_runs_go_below_the_root_folder_of_the_trainer(fit: Fit, tmp_path: Path) -> None:
+    assert fit("--model=linear", "--trainer.default_root_dir=results") == 0
+    assert (tmp_path / "results" / "linear-colours" / "summary.json").is_file() and not Path("runs").exists()
+
+
+def test_a_users_own_model_is_found_by_its_import_path(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+        from torch import nn
+        from cvcc_zoo import ImageClassifier
+        class Mine(ImageClassifier):
+            def __init__(self, width: int = 4, **options):
+                super().__init__(**options)
+                inputs = self.in_channels * self.image_size**2
+                self.network = nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), nn.Linear(width, self.num_classes))
+        """
+    (tmp_path / "own_models.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert fit("--model=own_models.Mine", "--model.width=5") == 0
+    assert load("runs/mine-colours").hparams["width"] == 5
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])

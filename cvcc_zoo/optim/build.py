@@ -1,7 +1,6 @@
 """From a name and options to a torch optimizer: `{"name": "SGD", "lr": 0.1, "momentum": 0.9}`."""
 
 import functools
-import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cvcc_zoo.optim.param_groups import param_groups
-from cvcc_zoo.registry import Spec, as_spec, check_options, unknown
+from cvcc_zoo.registry import Spec, as_spec, check_options, import_class, unknown
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     name: value
@@ -36,18 +35,6 @@ def plain_spec(kind: str, value: Any) -> Spec:
     if not isinstance(value, str | Mapping):
         raise ValueError(f"{kind} must be a name, a dict with a name, a class or a functools.partial, not {value!r}")
     return as_spec(kind, value)
-
-
-def import_class(kind: str, path: str, base: type) -> Any:
-    """The class at a dotted import path. Raises ValueError if there is none or it is no subclass of `base`."""
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"no {kind} at the import path {path!r}: {error}") from error
-    if not (inspect.isclass(found) and issubclass(found, base)):
-        raise ValueError(f"{path} is no {kind}: it must be a subclass of {base.__module__}.{base.__qualname__}")
-    return found
 
 
 def find_optimizer(name: str) -> type[Optimizer]:

@@ -9,8 +9,7 @@ from typing import Any
 
 from torch.optim import Optimizer, lr_scheduler
 
-from cvcc_zoo.optim.build import import_class
-from cvcc_zoo.registry import Spec, check_options, unknown
+from cvcc_zoo.registry import Spec, check_options, import_class, unknown
 
 LR_SCHEDULERS: dict[str, type[lr_scheduler.LRScheduler]] = {
     name: value

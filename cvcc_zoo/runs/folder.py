@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 
-def reserve_folder(name: str, parent: Path = Path("runs")) -> Path:
-    """Make `runs/<name>`, or `runs/<name>-2`, `-3`, ... if it exists: never a folder that another run has."""
+def reserve_folder(name: str, parent: Path) -> Path:
+    """Make `<parent>/<name>`, or `<name>-2`, `-3`, ... if it exists: never a folder that another run has."""
     number = 1
     while True:
         folder = parent / (name if number == 1 else f"{name}-{number}")
