@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.whitening import Whitening
-from cvcc_zoo.losses import make_loss
+from cvcc_zoo.losses import check_labels, make_loss
 from cvcc_zoo.optim import check_lr_scheduler, check_optimizer, make_lr_scheduler, make_optimizer, plain_spec
 from cvcc_zoo.registry import FAMILIES
 
@@ -85,6 +85,12 @@ class ImageClassifier(LightningModule):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        known = FAMILIES.get(cls.__name__)
+        if known is not None and known.__module__ != cls.__module__:
+            raise ValueError(
+                f"the family name {cls.__name__} is taken by {known.__module__}.{cls.__name__}, and a checkpoint must "
+                f"name its family; rename the class in {cls.__module__}"
+            )
         FAMILIES[cls.__name__] = cls
 
     def forward(self, images: Tensor) -> Tensor:
@@ -129,7 +135,7 @@ class ImageClassifier(LightningModule):
         """The loss and the logits of a batch, counted in the metrics of the stage."""
         images, labels = batch
         if labels.device.type == "cpu" or batch_idx == 0:  # looking at values waits for a GPU
-            self._check_labels(labels)
+            check_labels(labels, self.num_classes)
         logits = self(images)
         loss = self.loss(logits, labels)
         self._metric(f"{stage}/loss").update(loss.detach(), len(labels))
@@ -164,14 +170,6 @@ class ImageClassifier(LightningModule):
     def on_test_epoch_start(self) -> None:
         """Count anew."""
         self.confusion.reset()
-
-    def _check_labels(self, labels: Tensor) -> None:
-        low, high = (int(value) for value in labels.aminmax())
-        if low < 0 or high >= self.num_classes:
-            raise ValueError(
-                f"labels must be in 0 .. {self.num_classes - 1} for {self.num_classes} classes, got {low} .. {high}; "
-                "number the classes from 0, or build the model with more classes"
-            )
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):

@@ -48,3 +48,13 @@ def make_loss(spec: str | Mapping[str, Any]) -> Loss:
         raise unknown("loss", name, LOSSES)
     check_options(f"loss {name}", LOSSES[name], options, skip=("logits", "labels"))
     return partial(LOSSES[name], **options)
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise ValueError for labels outside of 0 .. num_classes - 1; on a GPU this waits for the labels."""
+    low, high = (int(value) for value in labels.aminmax())
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"labels must be in 0 .. {num_classes - 1} for {num_classes} classes, got {low} .. {high}; "
+            "number the classes from 0, or build the model with more classes"
+        )

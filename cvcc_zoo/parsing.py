@@ -25,9 +25,7 @@ def expand_model(name: str) -> dict[str, Any]:
     if name in ENTRIES or name in ALIASES:
         family, options = describe(name)
     else:
-        family = name.rpartition(".")[2]
-        if "." in name and family not in FAMILIES:
-            import_class("model", name, ImageClassifier)
+        family = import_class("model", name, ImageClassifier).__name__ if "." in name else name
         if family not in FAMILIES:
             raise unknown("model", name, [*ENTRIES, *ALIASES, *FAMILIES], "`cvcc-zoo list` shows all models")
         options = architecture(FAMILIES[family]().hparams)

@@ -3,6 +3,7 @@ import functools
 import pytest
 import torch
 
+import cvcc_zoo
 from cvcc_zoo.optim import plain_spec
 from cvcc_zoo.registry import as_spec, check_options, register, unknown
 
@@ -23,6 +24,11 @@ def test_a_name_cannot_be_registered_twice() -> None:
         import cvcc_zoo.models  # noqa: F401
 
         register(parameters=1)(linear)
+
+
+def test_a_family_cannot_take_the_name_of_another() -> None:
+    with pytest.raises(ValueError, match=r"the family name ResNet is taken by cvcc_zoo\.models\.resnet\.ResNet"):
+        type("ResNet", (cvcc_zoo.Linear,), {"__module__": "elsewhere"})
 
 
 @pytest.mark.parametrize(
