@@ -130,7 +130,7 @@ class RunFolder(Callback):
         if trainer.is_global_zero:
             self._draw_curves(trainer)
             title = f"{self.folder.name}: test accuracy {100 * summary['test_accuracy']:.2f} %"
-            figure = plot_confusion(model.confusion.confmat.cpu().numpy(), data.classes, title)
+            figure = plot_confusion(model.test_confusion.cpu().numpy(), data.classes, title)
             figure.savefig(self.folder / "confusion.png", dpi=120)
             write_summary(self.folder / "summary.json", summary)
         return summary

@@ -39,7 +39,7 @@ def test_and_summarise(
     chosen = best.best_model_path if isinstance(best, ModelCheckpoint) and watched else ""
     score = best.best_model_score if isinstance(best, ModelCheckpoint) and watched else None
     tested = trainer.test(model, data, ckpt_path=chosen or None, weights_only=True, verbose=False)[0]
-    confusion, counts = model.confusion.confmat, complexity(model)
+    confusion, counts = model.test_confusion, complexity(model)
     return {
         "model": name_of(type(model).__name__, model.hparams),
         "dataset": data.dataset.title,
