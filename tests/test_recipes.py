@@ -15,7 +15,7 @@ RECIPES = sorted((ROOT / "configs").glob("*/*.yaml"))
 
 def test_there_is_a_recipe_for_every_family() -> None:
     names = {f"{path.parent.name}/{path.stem}" for path in RECIPES}
-    families = ("linear", "fcnn", "cnn", "resnet20", "wrn16_4", "resnext29")
+    families = ("linear", "fcnn", "cnn", "resnet20", "wrn16_4", "resnext29", "resnext20_16x4d")
     assert names >= {f"cifar10/{name}" for name in families}
     assert names >= {f"fashion_mnist/{name}" for name in ("linear", "fcnn", "cnn")}
 
