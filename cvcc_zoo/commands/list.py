@@ -24,8 +24,9 @@ def show(pattern: str = "*", num_classes: int = 10, in_channels: int = 3, image_
     if not names:
         raise unknown("model", pattern, list_models())
     table = Table(title=f"{num_classes} classes, images {in_channels}x{image_size}x{image_size}")
-    for column, justify in (("model", "left"), ("parameters", "right"), ("MACs", "right")):
-        table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("model", no_wrap=True)
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("MACs", justify="right", no_wrap=True)
     table.add_column("what it is")
     for name in names:
         counts = complexity(create(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size))

@@ -61,7 +61,7 @@ class CNNNetwork(nn.Module):
         self.fc = nn.Linear(in_channels * image_size**2, num_classes)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         x = flatten(self.stages(x), self.fc.in_features)
         logits: Tensor = self.fc(self.dropout(x))
         return logits

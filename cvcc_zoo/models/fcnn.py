@@ -37,7 +37,7 @@ class FCNNNetwork(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.fc(self.layers(flatten(x, self.features)))
         return logits
 

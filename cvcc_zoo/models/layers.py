@@ -48,5 +48,5 @@ def initialise(network: nn.Module) -> None:
 class GlobalAveragePool(nn.Module):
     """(N, C, H, W) to (N, C): the mean over all pixels."""
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3))

@@ -18,7 +18,7 @@ class LinearNetwork(nn.Module):
         nn.init.zeros_(self.fc.weight)  # the loss is convex, so no symmetry has to be broken
         nn.init.zeros_(self.fc.bias)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.fc(flatten(x, self.fc.in_features))
         return logits
 

@@ -26,7 +26,7 @@ class ShortcutA(nn.Module):
         super().__init__()
         self.missing, self.stride = out_channels - in_channels, stride
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         before = self.missing // 2
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.missing - before))
 
@@ -56,7 +56,7 @@ class BasicBlock(nn.Module):
         changes = stride != 1 or in_channels != out_channels
         self.downsample = SHORTCUTS[shortcut](in_channels, out_channels, stride) if changes else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         f = F.relu(self.bn1(self.conv1(x)))
         f = self.bn2(self.conv2(f))
         return F.relu(self.downsample(x) + f)
@@ -84,7 +84,7 @@ class ResNetNetwork(nn.Module):
         self.fc = nn.Linear(width, num_classes)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
         for stage in self.stages:
             x = getattr(self, stage)(x)
@@ -110,9 +110,9 @@ class ResNet(ImageClassifier):
         if shortcut not in SHORTCUTS:
             raise unknown("shortcut", shortcut, SHORTCUTS)
         if depth == 18:
-            blocks, channels = (2, 2, 2, 2), (64, 128, 256, 512)
+            blocks, channels = [2] * 4, [64, 128, 256, 512]
         elif depth >= 8 and (depth - 2) % 6 == 0:
-            blocks, channels = ((depth - 2) // 6,) * 3, (16, 32, 64)  # type: ignore[assignment]
+            blocks, channels = [(depth - 2) // 6] * 3, [16, 32, 64]
         else:
             raise ValueError(f"a ResNet has depth 6n + 2 (8, 14, 20, ...) or 18, not {depth}")
         self.network = ResNetNetwork(blocks, channels, shortcut, self.in_channels, self.num_classes)

@@ -35,7 +35,7 @@ class BottleneckBlock(nn.Module):
         if stride != 1 or in_channels != out_channels:
             self.downsample.append(conv1x1(in_channels, out_channels, stride)).append(nn.BatchNorm2d(out_channels))
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         f = F.relu(self.bn1(self.conv1(x)))
         f = F.relu(self.bn2(self.conv2(f)))
         f = self.bn3(self.conv3(f))
@@ -62,7 +62,7 @@ class ResNeXtNetwork(nn.Module):
         self.fc = nn.Linear(channels, num_classes)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.fc(self.pool(x))

@@ -29,7 +29,7 @@ class PreActivationBlock(nn.Module):
         changes = stride != 1 or in_channels != out_channels
         self.downsample = conv1x1(in_channels, out_channels, stride) if changes else None
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         activated = F.relu(self.bn1(x))
         shortcut: Tensor = x if self.downsample is None else self.downsample(activated)
         f = self.conv1(activated)
@@ -58,7 +58,7 @@ class WideResNetNetwork(nn.Module):
         self.fc = nn.Linear(channels, num_classes)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
         logits: Tensor = self.fc(self.pool(F.relu(self.bn(x))))
         return logits
