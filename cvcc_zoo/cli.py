@@ -103,7 +103,9 @@ class ZooCLI(LightningCLI):
         if options.logger is False or options.fast_dev_run:
             saves = bool(options.enable_checkpointing)
             return super().instantiate_trainer(callbacks=self._callbacks(), enable_checkpointing=saves, **kwargs)
-        self.run_folder = RunFolder(self._new_folder(), self._config_text())
+        self.run_folder = RunFolder(
+            self._new_folder(), self._config_text(), choose_logging=options.log_every_n_steps is None
+        )
         mine = self.run_folder.callbacks(
             validation=self.datamodule.validation > 0, checkpoints=options.enable_checkpointing is not False
         )

@@ -142,6 +142,19 @@ def test_the_length_of_the_schedule_is_that_of_the_training(fit: Fit) -> None:
     assert len(rates) == 8 and rates[4] == pytest.approx(0.002)  # half of the rate after half of the 8 steps
 
 
+def test_the_logged_loss_is_that_of_the_logged_step(fit: Fit) -> None:
+    fit("--model=linear", "--trainer.log_every_n_steps=1", "--trainer.max_epochs=3", "--run=every")
+    fit("--model=linear", "--trainer.log_every_n_steps=2", "--trainer.max_epochs=3", "--run=second")
+
+    def losses(run: str) -> dict[str, str]:
+        with Path(run, "metrics.csv").open() as file:
+            return {row["step"]: row["train/batch_loss"] for row in csv.DictReader(file) if row["train/batch_loss"]}
+
+    every = losses("every")
+    assert len(every) == 6 and len(losses("second")) == 3
+    assert losses("every").items() >= losses("second").items()
+
+
 def test_training_on_everything_tests_the_last_weights(fit: Fit) -> None:
     fit("--model=linear", "--data.validation=0")
     summary = json.loads(Path("runs/linear-colours/summary.json").read_text())

@@ -25,11 +25,15 @@ class ProgressBar(RichProgressBar):
 
 
 class RunFolder(Callback):
-    """Fills a run's folder: `config.yaml` when the training starts, pictures and `summary.json` at its end."""
+    """Fills a run's folder: `config.yaml` when the training starts, pictures and `summary.json` at its end.
 
-    def __init__(self, folder: Path, config: str) -> None:
+    With `choose_logging` a row of metrics is written at least ten times an epoch, so that short runs have curves too.
+    """
+
+    def __init__(self, folder: Path, config: str, *, choose_logging: bool = False) -> None:
         self.folder = folder
         self.config = config
+        self.choose_logging = choose_logging
         self.started = False
         self.seconds = 0.0
         self.images = 0
@@ -58,9 +62,9 @@ class RunFolder(Callback):
         return CSVLogger(self.folder.parent, name="", version=self.folder.name, flush_logs_every_n_steps=100)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Log at least ten times an epoch, so that a short run has curves too."""
+        """Choose how often to log."""
         data = getattr(trainer, "datamodule", None)
-        if stage == "fit" and isinstance(data, ImageDataModule):
+        if stage == "fit" and self.choose_logging and isinstance(data, ImageDataModule):
             every = min(vars(trainer)["log_every_n_steps"], len(data.train_dataloader()) // 10)
             vars(trainer)["log_every_n_steps"] = max(1, every)
 
