@@ -28,7 +28,7 @@ def read_metrics(path: Path) -> dict[str, Curve]:
 def plot_curves(metrics: dict[str, Curve], title: str) -> Figure:
     """Loss, accuracy and learning rate over the optimizer steps."""
     figure = Figure(figsize=(12, 3.6), layout="constrained")
-    loss, accuracy, rate = figure.subplots(1, 3)
+    loss, accuracy, rate = figure.subplots(1, 3, sharex=True)
     if "train/batch_loss" in metrics:
         loss.plot(*metrics["train/batch_loss"], color=COLOURS["train"], alpha=0.3, linewidth=1, label="train, batch")
     for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
@@ -53,7 +53,7 @@ def plot_curves(metrics: dict[str, Curve], title: str) -> Figure:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize="small")
-    rate.set_ylim(bottom=0)
+    rate.set(ylim=(0, None), xlim=(0, None))
     figure.suptitle(title)
     return figure
 
