@@ -332,7 +332,7 @@ def test_a_truncated_image_stops_before_a_run_is_made(
 def test_list_prints_parameters_and_macs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "resnext29*"]) == 0
     printed = capsys.readouterr().out
-    assert "resnext29_32x4d" in printed and "4,775,754" in printed and "774.1 M" in printed
+    assert "resnext29_32x4d" in printed and "4,775,754" in printed and "774.06 M" in printed
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

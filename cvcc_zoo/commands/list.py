@@ -32,7 +32,7 @@ def show(pattern: str = "*", num_classes: int = 10, in_channels: int = 3, image_
         counts = complexity(create(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size))
         aliases = [alias for alias, target in ALIASES.items() if target == name]
         summary = find(name).summary.rstrip(".") + (f" (also {', '.join(aliases)})" if aliases else "")
-        table.add_row(name, f"{counts.parameters:,}", f"{counts.macs / 1e6:,.1f} M", summary)
+        table.add_row(name, f"{counts.parameters:,}", f"{counts.macs / 1e6:,.2f} M", summary)
     Console().print(table)
 
 
