@@ -76,10 +76,11 @@ class ZooCLI(LightningCLI):
         """
         command = self.config.subcommand
         config = self.config[command]
-        if config.ckpt_path is None or config.ckpt_path in ("last", "best", "hpc"):
+        if config.ckpt_path is None:
             return
         checkpoint = read_checkpoint(config.ckpt_path)
         if command == "fit":
+            self.config[command].ckpt_path = str(checkpoint.path)
             return
         self.checkpoint = checkpoint
         parser = self._parser(command)

@@ -256,6 +256,7 @@ def message(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
         (["fit", "--config=nowhere.yaml"], "nowhere.yaml"),
         (["test"], "no statistics yet. Load trained weights"),
         (["test", "--ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
+        (["fit", "--ckpt_path=last"], "there is no checkpoint last; a run writes runs/<model>-<dataset>/best.ckpt"),
         (["test", "--run=nowhere"], "nowhere is not a run folder"),
         (["predict"], "no statistics yet"),
         (["train"], "no command named 'train'"),
