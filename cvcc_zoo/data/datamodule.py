@@ -79,11 +79,14 @@ class ImageDataModule(LightningDataModule):
         self.classes = self.dataset.classes
         self.num_classes = len(self.classes)
         self.split_seed, self.seed = split_seed, seed
+        self._prepared = False
         self._images: dict[str, tuple[Images, Tensor]] = {}  # stage -> images, and which of them it uses
 
     def prepare_data(self) -> None:
-        """Download or decode what is missing; Lightning calls it in one process."""
-        self.dataset.prepare()
+        """Download or decode what is missing; Lightning calls it in one process, before each stage."""
+        if not self._prepared:
+            self.dataset.prepare()
+            self._prepared = True
 
     def setup(self, stage: str) -> None:
         """Load what a stage ("fit", "validate", "test" or "predict") needs; a second call does nothing."""

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +72,21 @@ class TorchvisionDataset:
     files: tuple[str, ...]
     folder: str
     url: str
+    opened: dict[Split, Any] = field(default_factory=dict, compare=False, repr=False)  # read by prepare, not yet loaded
 
     def prepare(self) -> None:
         """Download what is missing. Raises FileNotFoundError that names the files where there is no network."""
         for split in ("train", "test"):
             try:
-                self._open(split, download=False)
+                self.opened[split] = self._open(split, download=False)
             except RuntimeError:
-                self._download(split)
+                self.opened[split] = self._download(split)
 
-    def _download(self, split: Split) -> None:
+    def _download(self, split: Split) -> Any:
         place = self.root / self.folder
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            self._open(split, download=True)
+            return self._open(split, download=True)
         except (OSError, RuntimeError) as error:
             for folder in (place, *place.parents):  # leave no empty folders behind
                 if folder.is_relative_to(self.root) and folder.is_dir() and not any(folder.iterdir()):
@@ -106,7 +107,7 @@ class TorchvisionDataset:
         """The training or test images as torchvision reads them; there is no validation split."""
         if split == "val":
             return None
-        source = self._open(split, download=False)
+        source = self.opened.pop(split) if split in self.opened else self._open(split, download=False)
         images = torch.as_tensor(source.data)
         if images.ndim == 3:  # MNIST: (N, H, W)
             images = images[:, None]
