@@ -2,26 +2,25 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics.classification import MulticlassConfusionMatrix
 
+from cvcc_zoo.compatibility import check_data, check_same
 from cvcc_zoo.data.datamodule import ImageDataModule
-from cvcc_zoo.data.whitening import Whitening
-from cvcc_zoo.losses import check_labels, make_loss
+from cvcc_zoo.data.patches import IMAGES, first_convolution, whiten_patches
+from cvcc_zoo.data.whitening import make_whitening
+from cvcc_zoo.losses import check_labels, make_loss, takes_soft_labels
+from cvcc_zoo.metrics import StageMetrics
 from cvcc_zoo.optim import check_lr_scheduler, check_optimizer, make_lr_scheduler, make_optimizer, plain_spec
 from cvcc_zoo.registry import FAMILIES
 
 MIN_IMAGE_SIZE = 8
-STAGES = ("train", "val", "test")
-TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "whitening")
-"""Hyper-parameters that do not shape the network."""
 
 
 class ImageClassifier(LightningModule):
@@ -32,6 +31,7 @@ class ImageClassifier(LightningModule):
     """
 
     network: nn.Module
+    patches_whitened: Tensor  # with patch_whitening: whether the first convolution is set
     test_confusion: Tensor  # int64 (num_classes, num_classes) after a test: row = true class, column = predicted
     channels_last = False  # convolutional families set it: 1.2 to 1.5 times faster training on a CPU
 
@@ -43,7 +43,8 @@ class ImageClassifier(LightningModule):
         loss: str | dict[str, Any] = "cross_entropy",
         optimizer: str | dict[str, Any] | Callable[..., Optimizer] = "AdamW",
         lr_scheduler: str | dict[str, Any] | Callable[..., LRScheduler] | None = None,
-        whitening: str = "standardize",
+        whitening: str | dict[str, Any] = "standardize",
+        patch_whitening: float | None = None,
     ) -> None:
         """What every family takes beside its own shape.
 
@@ -54,7 +55,9 @@ class ImageClassifier(LightningModule):
             loss: cross_entropy, hinge or squared_error, or {name: ..., option: value}.
             optimizer: A torch optimizer by name, {name: ..., option: value}, a class, or a functools.partial of one.
             lr_scheduler: The same for a torch schedule; None keeps the learning rate constant.
-            whitening: standardize or none; training takes it from the ImageDataModule.
+            whitening: A method, or {name: ..., option: value}; training takes it from the ImageDataModule.
+            patch_whitening: The eps of a first convolution that whitens the patches of the images (airbench has
+                0.0005): it is set when the training starts, and frozen. None trains it like the others.
 
         """
         super().__init__()
@@ -73,15 +76,17 @@ class ImageClassifier(LightningModule):
         scheduler_spec = None if lr_scheduler is None else plain_spec("lr_scheduler", lr_scheduler)
         if scheduler_spec is not None:
             check_lr_scheduler(scheduler_spec)
-        self.hparams.update(optimizer=optimizer_spec, lr_scheduler=scheduler_spec)
         self.num_classes, self.in_channels, self.image_size = num_classes, in_channels, image_size
         self.example_input_array = torch.zeros(1, in_channels, image_size, image_size, dtype=torch.uint8)
-        self.whitening = Whitening(whitening, in_channels)
+        self.whitening = make_whitening(whitening, in_channels, image_size)
+        plain = {"optimizer": optimizer_spec, "lr_scheduler": scheduler_spec, "whitening": self.whitening.spec}
+        self.hparams.update(plain)
         self.loss = make_loss(loss)
-        self.metrics = nn.ModuleDict()
-        for stage in STAGES:
-            self.metrics[f"{stage}/loss"] = MeanMetric(nan_strategy="disable")
-            self.metrics[f"{stage}/accuracy"] = MulticlassAccuracy(num_classes, average="micro")
+        if patch_whitening is not None:
+            if not patch_whitening >= 0:
+                raise ValueError(f"patch_whitening is added to variances and must be at least 0, got {patch_whitening}")
+            self.register_buffer("patches_whitened", torch.tensor(False))
+        self.metrics = StageMetrics(num_classes)
         self.confusion = MulticlassConfusionMatrix(num_classes)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -139,12 +144,8 @@ class ImageClassifier(LightningModule):
             check_labels(labels, self.num_classes)
         logits = self(images)
         loss = self.loss(logits, labels)
-        self._metric(f"{stage}/loss").update(loss.detach(), len(labels))
-        self._metric(f"{stage}/accuracy").update(logits.detach(), labels)
+        self.metrics.count(stage, loss, logits, labels)
         return loss, logits.detach()
-
-    def _metric(self, name: str) -> Metric:
-        return cast(Metric, self.metrics[name])
 
     def on_fit_start(self) -> None:
         """Train mode also for a model that was loaded for evaluation."""
@@ -165,8 +166,8 @@ class ImageClassifier(LightningModule):
         self.confusion.reset()
 
     def _log_metrics(self, stage: str) -> None:
-        for name in (f"{stage}/loss", f"{stage}/accuracy"):
-            self.log(name, self._metric(name), prog_bar=stage == "val")  # Lightning sums over processes and resets
+        for name, metric in self.metrics.of(stage).items():
+            self.log(name, metric, prog_bar=stage == "val")  # Lightning sums over processes and resets
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -182,18 +183,36 @@ class ImageClassifier(LightningModule):
     def setup(self, stage: str) -> None:
         """Check that data and model fit; before training, take the whitening of the data unless there is one."""
         data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, ImageDataModule):
-            return
-        for name in ("num_classes", "in_channels", "image_size"):
-            mine, theirs = getattr(self, name), getattr(data, name)
-            if mine != theirs:
-                raise ValueError(
-                    f"the model has {name}={mine}, but the images of {data.dataset.title} have {name}={theirs}; "
-                    + _advice(name, mine, theirs)
-                )
-        if stage == "fit" and not self.whitening.fitted:
-            self.whitening = data.fit_whitening()
-            self.hparams["whitening"] = data.whitening
+        if isinstance(data, ImageDataModule):
+            check_data(self.hparams, data)
+            if stage == "fit":
+                self._learn_from(data)
+        if stage == "fit" and self.hparams["patch_whitening"] is not None:
+            if not self.patches_whitened:
+                raise ValueError("patch_whitening learns from training images: train with an ImageDataModule")
+            first_convolution(self.network, self.in_channels).weight.requires_grad_(False)
+
+    def _learn_from(self, data: ImageDataModule) -> None:
+        """Take from the training images what is not trained, unless a checkpoint brought it."""
+        if data.soft_labels and not takes_soft_labels(self.hparams["loss"]):
+            raise ValueError(
+                "MixUp and CutMix mix the labels of two images, and this loss takes one label; choose "
+                "--model.loss=cross_entropy or squared_error, or leave them out of --data.augmentations"
+            )
+        if not self.whitening.fitted:
+            self.whitening = data.fit_whitening(across_processes=True)
+            self.hparams["whitening"] = self.whitening.spec
+        eps = self.hparams["patch_whitening"]
+        if eps is not None and not self.patches_whitened:
+            images, _, samples = data.training_images()
+            chosen = samples[:: max(1, len(samples) // IMAGES)][:IMAGES]
+            whiten_patches(self.network, self.whitening(images[chosen]), eps)
+            self.patches_whitened.fill_(True)
+
+    def use_whitening(self, spec: str | dict[str, Any]) -> None:
+        """Take a whitening by name or `{"name": ..., option: value}`, without statistics, instead of the one there."""
+        self.whitening = make_whitening(spec, self.in_channels, self.image_size)
+        self.hparams["whitening"] = self.whitening.spec
 
     def configure_optimizers(self) -> Any:
         """One optimizer over all parameters, and the schedule with the length of the whole training filled in."""
@@ -221,23 +240,4 @@ class ImageClassifier(LightningModule):
 
     def check_same(self, family: str | None, hparams: Mapping[str, Any]) -> None:
         """Raise ValueError, and say how they differ, if weights of that family and shape do not fit this model."""
-        theirs, mine = _shape(family, hparams), _shape(type(self).__name__, self.hparams)
-        different = [key for key in mine | theirs if mine.get(key) != theirs.get(key)]
-        if different:
-            there, here = (", ".join(f"{k}={s.get(k)!r}" for k in different) for s in (theirs, mine))
-            raise ValueError(
-                f"the checkpoint holds another model: it has {there}, where this one has {here}; "
-                "give the options of the checkpoint (--model=..., --data...=...), or another checkpoint"
-            )
-
-
-def _shape(family: str | None, hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that a checkpoint's weights depend on."""
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in hparams.items() if k not in TRAINING_OPTIONS}
-    return {"family": family, **plain}
-
-
-def _advice(name: str, mine: int, theirs: int) -> str:
-    if name == "num_classes":
-        return f"build the model with num_classes={theirs}, or choose the data set that it was trained on"
-    return f"convert the images with --data.{name}={mine}, or build the model with {name}={theirs}"
+        check_same(type(self).__name__, self.hparams, family, hparams)

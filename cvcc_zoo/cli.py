@@ -85,7 +85,8 @@ class ZooCLI(LightningCLI):
         self.checkpoint = checkpoint
         parser = self._parser(command)
         if config.model == parser.parse_args([]).model:
-            options = {**architecture(checkpoint.hparams), "loss": checkpoint.hparams["loss"]}
+            kept = {name: checkpoint.hparams.get(name) for name in ("loss", "patch_whitening")}
+            options = {**architecture(checkpoint.hparams), **kept}
             model = {"class_path": _path(checkpoint.family), "init_args": options}
             self.config = self.parser.parse_object({command: {"model": model}}, self.config)
         self.config[command].ckpt_path = None  # we load it, so that no callback of the training is asked for
@@ -93,6 +94,7 @@ class ZooCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Put the weights of the checkpoint into the model that is evaluated."""
         if self.checkpoint is not None:
+            self.model.use_whitening(self.checkpoint.hparams["whitening"])
             self.model.check_same(self.checkpoint.family, self.checkpoint.hparams)
             self.model.load_state_dict(self.checkpoint.state)
 

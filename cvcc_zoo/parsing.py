@@ -17,7 +17,7 @@ from cvcc_zoo.zoo import architecture, describe, family_options
 
 MODE = "cvcc_zoo"
 EVALUATIONS = ("validate", "test", "predict")
-SPEC_FLAGS = ("--optimizer", "--lr_scheduler", "--model.loss")
+SPEC_FLAGS = ("--optimizer", "--lr_scheduler", "--model.loss", "--data.whitening")
 
 
 def expand_model(name: str) -> dict[str, Any]:

@@ -14,10 +14,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import cvcc_zoo.models  # noqa: F401  registers every model
-from cvcc_zoo.classifier import TRAINING_OPTIONS, ImageClassifier
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.compatibility import TRAINING_OPTIONS
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, find, unknown
 
-DATA_OPTIONS = ("num_classes", "in_channels", "image_size")
+DATA_OPTIONS = ("num_classes", "in_channels", "image_size", "whitening", "patch_whitening")
 
 
 def create(name: str, **options: Any) -> ImageClassifier:

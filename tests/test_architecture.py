@@ -11,19 +11,21 @@ ROOT = Path(cvcc_zoo.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LEVELS = {
     "registry": 0,
+    "plots": 0,
     "losses": 1,
+    "metrics": 1,
     "optim": 1,
     "data": 1,
-    "plots": 1,
-    "classifier": 2,
-    "models": 3,
-    "zoo": 4,
-    "runs": 5,
-    "commands": 5,
-    "parsing": 5,
-    "cli": 6,
-    "__main__": 7,
-    "__init__": 8,
+    "compatibility": 2,
+    "classifier": 3,
+    "models": 4,
+    "zoo": 5,
+    "runs": 6,
+    "parsing": 6,
+    "commands": 7,
+    "cli": 7,
+    "__main__": 8,
+    "__init__": 9,
 }
 
 

@@ -1,13 +1,11 @@
-"""Order, split, draws, augmentation and whitening."""
+"""Order, split and draws."""
 
 import pytest
 import torch
 
-from cvcc_zoo.data.augment import HorizontalFlip, RandomCrop, make_augmentations
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.data.split import stratified_split
-from cvcc_zoo.data.whitening import Whitening
 
 
 def loader(count: int, batch_size: int, **options: int) -> TensorLoader:
@@ -85,98 +83,3 @@ def test_draws_are_uniform_and_independent_between_samples_epochs_and_calls() ->
 def test_the_draws_of_a_sample_do_not_depend_on_its_batch() -> None:
     alone, among = Draws(3, 5, torch.tensor([7])), Draws(3, 5, torch.tensor([1, 7, 9]))
     assert alone.uniform()[0] == among.uniform()[1] and alone.integers(1000)[0] == among.integers(1000)[1]
-
-
-def test_crop_uses_all_81_places_and_each_shows_the_shifted_image() -> None:
-    image = torch.arange(1, 65, dtype=torch.uint8).view(1, 1, 8, 8)
-    count = 4000
-    crops = RandomCrop(4)(image.expand(count, -1, -1, -1), Draws(0, 0, torch.arange(count)))
-    padded = torch.nn.functional.pad(image, [4] * 4)
-    places = {(y, x): padded[0, :, y : y + 8, x : x + 8] for y in range(9) for x in range(9)}
-    hits = {place: int((crops == window).flatten(1).all(1).sum()) for place, window in places.items()}
-    assert sum(hits.values()) == count
-    assert min(hits.values()) > 20 and max(hits.values()) < 85  # 49 expected
-
-
-def test_flip_mirrors_half_of_the_images() -> None:
-    images = torch.arange(32, dtype=torch.uint8).view(1, 1, 4, 8).expand(1000, -1, -1, -1)
-    flipped = HorizontalFlip()(images, Draws(0, 0, torch.arange(1000)))
-    mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
-    assert ((flipped == images).flatten(1).all(1) ^ mirrored).all()
-    assert 440 < mirrored.sum() < 560
-
-
-def test_digits_are_not_mirrored_by_the_preset() -> None:
-    assert [type(m).__name__ for m in make_augmentations("standard")] == ["RandomCrop", "HorizontalFlip"]
-    assert [type(m).__name__ for m in make_augmentations("standard", mirror=False)] == ["RandomCrop"]
-    assert make_augmentations("none") == []
-
-
-def test_augmentations_are_chosen_by_name_with_options() -> None:
-    crop, flip = make_augmentations([{"name": "RandomCrop", "padding": 2}, "HorizontalFlip"])
-    assert isinstance(crop, RandomCrop) and crop.padding == 2 and isinstance(flip, HorizontalFlip)
-
-
-@pytest.mark.parametrize(
-    ("chosen", "message"),
-    [
-        ("strongest", "no augmentation preset named 'strongest'"),
-        (["RandomCrp"], "no augmentation named 'RandomCrp'; did you mean RandomCrop"),
-        ([{"name": "RandomCrop", "pad": 4}], "no option of augmentation RandomCrop named 'pad'; did you mean padding"),
-        ([{"name": "RandomCrop", "padding": 0}], "padding of at least 1 pixel"),
-        ([{"name": "HorizontalFlip", "probability": 2}], r"probability must be in \[0, 1\]"),
-    ],
-)
-def test_wrong_augmentations_are_refused(chosen: list[str], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_augmentations(chosen)
-
-
-def test_whitened_training_images_have_mean_0_and_variance_1() -> None:
-    images = torch.randint(30, 200, (50, 3, 8, 8), dtype=torch.uint8)
-    x = Whitening("standardize", 3).fit(images)(images).double()
-    assert torch.allclose(x.mean((0, 2, 3)), torch.zeros(3, dtype=torch.float64), atol=1e-6)
-    assert torch.allclose(x.var((0, 2, 3), correction=0), torch.ones(3, dtype=torch.float64), atol=1e-6)
-
-
-def test_the_statistics_are_bitwise_the_same_in_any_order_and_chunking() -> None:
-    images = torch.randint(0, 256, (100, 3, 8, 8), dtype=torch.uint8)
-    first = Whitening("standardize", 3).fit(images)
-    second = Whitening("standardize", 3).fit(images.flip(0), torch.randperm(100), chunk=7)
-    assert torch.equal(first.mean, second.mean) and torch.equal(first.std, second.std)
-
-
-def test_only_the_chosen_samples_count() -> None:
-    images = torch.randint(0, 256, (100, 1, 8, 8), dtype=torch.uint8)
-    chosen = torch.arange(0, 100, 3)
-    first, second = Whitening("standardize", 1).fit(images, chosen), Whitening("standardize", 1).fit(images[chosen])
-    assert torch.equal(first.mean, second.mean)
-
-
-def test_uint8_and_float_images_are_the_same_to_the_model() -> None:
-    images = torch.randint(0, 256, (9, 3, 8, 8), dtype=torch.uint8)
-    whitening = Whitening("standardize", 3).fit(images)
-    assert torch.allclose(whitening(images), whitening(images.float() / 255), atol=1e-6)
-
-
-def test_a_constant_channel_is_only_centred() -> None:
-    images = torch.full((4, 1, 8, 8), 51, dtype=torch.uint8)
-    assert torch.allclose(Whitening("standardize", 1).fit(images)(images), torch.zeros(4, 1, 8, 8), atol=1e-7)
-
-
-def test_whitening_keeps_its_statistics_in_the_state_dict() -> None:
-    fitted = Whitening("standardize", 1).fit(torch.randint(0, 256, (9, 1, 8, 8), dtype=torch.uint8))
-    fresh = Whitening("standardize", 1)
-    fresh.load_state_dict(fitted.state_dict())
-    assert fresh.fitted and torch.equal(fresh.mean, fitted.mean)
-
-
-def test_whitening_before_it_was_fitted_says_what_to_do() -> None:
-    with pytest.raises(ValueError, match=r"no statistics yet\. Load trained weights"):
-        Whitening("standardize", 3)(torch.zeros(1, 3, 8, 8))
-
-
-@pytest.mark.parametrize("images", [torch.zeros(4, 3, 8, 8), torch.zeros(4, 1, 8, 8, dtype=torch.uint8)])
-def test_whitening_is_fitted_on_uint8_images_of_its_channels(images: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match=r"uint8 images of shape \(N, 3, H, W\)"):
-        Whitening("standardize", 3).fit(images)

@@ -7,14 +7,14 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
-from cvcc_zoo.data.augment import make_augmentations
+from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.folder import image_folder
 from cvcc_zoo.data.images import ImageDataset, Images, data_home, reshape
 from cvcc_zoo.data.loader import Batch, TensorLoader
 from cvcc_zoo.data.split import stratified_split
-from cvcc_zoo.data.whitening import METHODS, Whitening
+from cvcc_zoo.data.whitening import Whitening, make_whitening
 from cvcc_zoo.registry import unknown
 
 DATASETS = ("fashion-mini", *TORCHVISION, "folder")
@@ -33,7 +33,7 @@ class ImageDataModule(LightningDataModule):
         root: str | None = None,
         batch_size: int = 128,
         validation: float = 0.1,
-        whitening: str = "standardize",
+        whitening: str | dict[str, Any] = "standardize",
         augmentations: str | list[str | dict[str, Any]] = "standard",
         image_size: int | None = None,
         in_channels: int | None = None,
@@ -49,9 +49,10 @@ class ImageDataModule(LightningDataModule):
             batch_size: Images per optimizer step, over all processes together.
             validation: Share of the training images of each class kept for validation, in [0, 1); 0 trains on all.
                 A folder with its own val/ uses that instead, unless it is 0.
-            whitening: standardize (each channel to mean 0 and variance 1) or none; the model keeps the statistics.
-            augmentations: standard (random crop with padding 4, and horizontal flip unless the classes are digits),
-                none, or a list of names or {name: ..., option: value}.
+            whitening: standardize (each channel to mean 0 and variance 1), none, zca, pca, cholesky, zca_cor or
+                pca_cor, or {name: zca, scope: all, eps: 0.01, ...}; the model keeps the statistics.
+            augmentations: none, light, standard (random crop with padding 4, and horizontal flip unless the classes
+                are digits) or strong, or a list of these, names and {name: ..., option: value}.
             image_size: Resize all images to this height and width, in pixels; their own by default.
             in_channels: 1 turns all images grey, 3 makes them colour; their own by default.
             split_seed: Chooses the validation images.
@@ -63,8 +64,6 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if not 0 <= validation < 1:
             raise ValueError(f"validation is a share of the training images in [0, 1), got {validation}")
-        if whitening not in METHODS:
-            raise unknown("whitening", whitening, METHODS)
         if image_size is not None and image_size < 1:
             raise ValueError(f"image_size is a number of pixels, got {image_size}")
         if in_channels not in (None, 1, 3):
@@ -72,10 +71,11 @@ class ImageDataModule(LightningDataModule):
         self.dataset = _find_dataset(dataset, root, image_size, in_channels)
         self.batch_size = batch_size
         self.validation = validation
-        self.whitening = whitening
         self.augmentations = make_augmentations(augmentations, mirror=self.dataset.mirror)
+        self.soft_labels = any(isinstance(augmentation, Mixing) for augmentation in self.augmentations)
         self.image_size = image_size or self.dataset.image_size
         self.in_channels = in_channels or self.dataset.in_channels
+        self.whitening = make_whitening(whitening, self.in_channels, self.image_size).spec
         self.classes = self.dataset.classes
         self.num_classes = len(self.classes)
         self.split_seed, self.seed = split_seed, seed
@@ -125,10 +125,14 @@ class ImageDataModule(LightningDataModule):
         data, samples = self._images["train"]
         return data.images, data.labels, samples
 
-    def fit_whitening(self) -> Whitening:
-        """A whitening with the statistics of the training images."""
+    def fit_whitening(self, *, across_processes: bool = False) -> Whitening:
+        """A whitening with the statistics of the training images.
+
+        With `across_processes` every process of torch's default group must call it, and each reads its share.
+        """
         images, _, samples = self.training_images()
-        return Whitening(self.whitening, self.in_channels).fit(images, samples)
+        whitening = make_whitening(self.whitening, self.in_channels, self.image_size)
+        return whitening.fit(images, samples, across_processes=across_processes)
 
     def _loader(self, stage: str, shuffle_seed: int | None = None) -> TensorLoader:
         data, samples = self._images[stage]
@@ -169,8 +173,7 @@ class ImageDataModule(LightningDataModule):
         images, labels, samples = batch
         if self.trainer is not None and self.trainer.training:
             draws = Draws(self.seed, self.trainer.current_epoch, samples)
-            for augmentation in self.augmentations:
-                images = augmentation(images, draws)
+            return augment(self.augmentations, images, labels, draws, self.num_classes)
         return images, labels
 
 

@@ -38,13 +38,27 @@ class Draws:
     """
 
     def __init__(self, seed: int, epoch: int, samples: Tensor) -> None:
+        self.seed, self.epoch, self.samples = seed, epoch, samples
         self._state = _mix(mix_seed(seed, epoch) ^ _mix(samples.to(torch.int64) * _GOLDEN))  # (N,)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the numbers live."""
+        return self._state.device
 
     def uniform(self) -> Tensor:
         """(N,) float32 in [0, 1), new ones at every call."""
         self._state = self._state + _GOLDEN
         return _shift(_mix(self._state), 40).to(torch.float32) / (1 << 24)
 
+    def between(self, low: float, high: float) -> Tensor:
+        """(N,) float32, uniform from `low` to `high`."""
+        return low + (high - low) * self.uniform()
+
     def integers(self, end: int) -> Tensor:
         """(N,) int64 in 0 .. end - 1."""
         return (self.uniform() * end).to(torch.int64)
+
+    def constant(self) -> Tensor:
+        """(N,) float32 in [0, 1), the same for a sample in all epochs."""
+        return Draws(self.seed, -1, self.samples).uniform()

@@ -1,84 +1,243 @@
 """Whitening: statistics of the training images, kept inside the model, so that weights carry their preprocessing.
 
-`standardize`  subtract each channel's mean and divide by its standard deviation, over all pixels of all images
 `none`         only bring the pixels to [0, 1]
+`standardize`  subtract each channel's mean and divide by its standard deviation, over all pixels of all images
+`zca`, `pca`, `cholesky`, `zca_cor`, `pca_cor`   make the covariance the identity (`decorrelation.py` has the matrices)
+
+`scope` says which values are whitened together, for C channels of H x W pixels:
+
+`all`                 all C H W values of an image: the usual ZCA whitening
+`pixels_per_channel`  each channel by itself, its H W pixels together; between channels correlations stay
+`channel_values`      the C values of a pixel: colours
+
+`standardize` is the default, because convolutional networks are better with it: Wide ResNets lose accuracy under ZCA
+(https://github.com/szagoruyko/wide-residual-networks). It leaves neighbouring pixels and channels correlated.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.data.contrast import CONTRASTS, normalise_contrast
+from cvcc_zoo.data.decorrelation import METHODS as DECORRELATING
+from cvcc_zoo.data.decorrelation import PRINCIPAL, decorrelation, pseudo_inverse, warn_of_rank
+from cvcc_zoo.data.moments import CHUNK, SCOPES, Moments, images_of, measure, vectors
+from cvcc_zoo.registry import Spec, as_spec, check_options, unknown
 
-METHODS = ("none", "standardize")
+METHODS = ("none", "standardize", *DECORRELATING)
+DEFAULTS = {"scope": "all", "eps": 0.0, "components": None, "contrast": None}
+LARGEST = 20_000  # values whitened together: their covariance takes 3.2 GB
 
 
 class Whitening(nn.Module):
     """Raw images to network inputs: uint8 0..255 or float 0..1, (N, C, H, W), to float (N, C, H, W).
 
-    The buffers `mean` and `std` (C,) are in units of [0, 1] and NaN until `fit` or `load_state_dict` sets them.
+    Its buffers are NaN or empty until `fit` or `load_state_dict` sets them, in units of [0, 1] (after `contrast`: of
+    that). `standardize` has `mean` and `std` (C,). The others have `mean` (G, D), `matrix` (G, K, D) and the
+    eigenvalues `spectrum` (G, D) for G groups of D values that are whitened together, K of which are kept.
     """
 
     mean: Tensor
     std: Tensor
+    matrix: Tensor
+    spectrum: Tensor
 
-    def __init__(self, method: str, in_channels: int) -> None:
+    def __init__(
+        self,
+        method: str = "standardize",
+        in_channels: int = 3,
+        image_size: int = 32,
+        *,
+        scope: str = "all",
+        eps: float = 0.0,
+        components: int | float | None = None,
+        contrast: str | None = None,
+    ) -> None:
+        """Choose a method; all but the first three arguments are for the decorrelating ones.
+
+        Args:
+            method: none, standardize, zca, pca, cholesky, zca_cor or pca_cor.
+            in_channels: Channels of the images.
+            image_size: Height and width of the images in pixels.
+            scope: all, pixels_per_channel or channel_values.
+            eps: Added to the variances, in units of pixels in [0, 1] (the smallest eigenvalues of CIFAR-10 are
+                below 1e-5; 0.01 is usual for images); 0 makes the training images exactly white.
+            components: pca, pca_cor: how many components are kept, or which share of the variance, in (0, 1]. The
+                others are zero, so that the output has the size of the images.
+            contrast: pylearn2 or coates: first bring each image to mean 0 and the same contrast (needs eps: the
+                published CIFAR-10 has pylearn2 and 0.1).
+
+        """
         super().__init__()
         if method not in METHODS:
             raise unknown("whitening", method, METHODS)
-        self.method = method
-        start = (0.0, 1.0) if method == "none" else (torch.nan, torch.nan)
-        self.register_buffer("mean", torch.full((in_channels,), start[0]))
-        self.register_buffer("std", torch.full((in_channels,), start[1]))
+        self.method, self.in_channels, self.image_size = method, in_channels, image_size
+        self.scope, self.eps, self.components, self.contrast = scope, eps, components, contrast
+        self._check()
+        self.decorrelates = method in DECORRELATING
+        if self.decorrelates:
+            for name in ("mean", "matrix", "spectrum"):
+                self.register_buffer(name, torch.empty(0))
+        else:
+            start = (0.0, 1.0) if method == "none" else (torch.nan, torch.nan)
+            self.register_buffer("mean", torch.full((in_channels,), start[0]))
+            self.register_buffer("std", torch.full((in_channels,), start[1]))
         self.fitted = method == "none"
 
-    def fit(self, images: Tensor, samples: Tensor | None = None, chunk: int = 4096) -> "Whitening":
-        """Measure mean and standard deviation of uint8 images (N, C, H, W), or of those that `samples` (M,) picks.
+    @property
+    def spec(self) -> str | Spec:
+        """What `make_whitening` makes this one from, as plain data."""
+        options = {name: getattr(self, name) for name, default in DEFAULTS.items() if getattr(self, name) != default}
+        return {"name": self.method, **options} if options else self.method
 
-        Pixel values are counted, so the result is the same bit for bit in any order and chunking. A channel
-        that is constant is only centred. Raises ValueError for other types or shapes.
+    def _check(self) -> None:
+        if self.method not in DECORRELATING and isinstance(self.spec, dict):
+            raise ValueError(f"whitening {self.method} takes no options; {', '.join(DECORRELATING)} do")
+        if self.scope not in SCOPES:
+            raise unknown("whitening scope", self.scope, SCOPES)
+        if self.contrast is not None and self.contrast not in CONTRASTS:
+            raise unknown("contrast normalisation", self.contrast, CONTRASTS)
+        if not self.eps >= 0:
+            raise ValueError(f"whitening: eps is added to variances and must be at least 0, got {self.eps}")
+        if self.contrast is not None and self.eps == 0:
+            raise ValueError(
+                "contrast normalisation gives each image the mean 0, so one direction has no variance and eps=0 "
+                "cannot work; give eps > 0 (0.1 in the published recipe)"
+            )
+        if self.components is not None:
+            if self.method not in PRINCIPAL:
+                raise ValueError(f"components are for {' and '.join(PRINCIPAL)}; {self.method} has none to leave out")
+            whole = isinstance(self.components, int)
+            if self.components < 1 if whole else not 0 < self.components <= 1:
+                raise ValueError(f"components is a number of at least 1 or a share in (0, 1], got {self.components}")
+        size = self.in_channels * self.image_size**2
+        if self.method in DECORRELATING and self.scope == "all" and size > LARGEST:
+            raise ValueError(
+                f"whitening {size:,} values together needs a matrix of {8 * size**2 / 1e9:.0f} GB; "
+                "resize the images (--data.image_size=32), or choose scope=channel_values"
+            )
+
+    def fit(
+        self, images: Tensor, samples: Tensor | None = None, *, chunk: int = CHUNK, across_processes: bool = False
+    ) -> "Whitening":
+        """Measure the statistics of uint8 images (N, C, H, W), or of those that `samples` (M,) picks.
+
+        Sums are integers, so the result is the same bit for bit in any order and chunking, and on any number of
+        processes (`across_processes`: each process of torch's default group reads its share). The images may be
+        memory-mapped. A constant channel or pixel is only centred; a UserWarning says where directions have no
+        variance. Raises ValueError for other types or shapes, and where the method needs eps > 0.
         """
         if self.method == "none":
             return self
-        channels = len(self.mean)
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != channels:
+        shape = (self.in_channels, self.image_size, self.image_size)
+        free = self._any_size()
+        right = images.shape[1:2] == shape[:1] if free else images.shape[1:] == shape
+        if images.dtype != torch.uint8 or images.ndim != 4 or not right:
+            wanted = f"(N, {self.in_channels}, H, W)" if free else f"(N, {', '.join(map(str, shape))})"
             raise ValueError(
-                f"whitening is fitted on uint8 images of shape (N, {channels}, H, W), "
-                f"got {images.dtype} of shape {tuple(images.shape)}"
+                f"whitening is fitted on uint8 images of shape {wanted}, got {images.dtype} of shape "
+                f"{tuple(images.shape)}"
             )
-        if samples is None:
-            samples = torch.arange(len(images))
+        samples = torch.arange(len(images)) if samples is None else samples
         if len(samples) == 0:
             raise ValueError("whitening needs at least one training image")
-        counts = torch.zeros(channels, 256, dtype=torch.int64)  # how often each pixel value occurs in each channel
-        for part in torch.split(samples, chunk):
-            for channel, pixels in enumerate(images[part].unbind(1)):
-                counts[channel] += torch.bincount(pixels.flatten(), minlength=256)
-        shares = counts / counts.sum(1, keepdim=True).to(torch.float64)
-        values = torch.arange(256, dtype=torch.float64)
-        mean = shares @ values
-        std = (shares * (values - mean[:, None]).square()).sum(1).sqrt()
-        self.mean.copy_(mean / 255)
-        self.std.copy_(torch.where(std > 0, std / 255, 1.0))
+        scope = self.scope if self.decorrelates else "channel_values"
+        moments = measure(images, samples, scope, self.contrast, chunk=chunk, across_processes=across_processes)
+        self._set(moments, len(samples))
         self.fitted = True
         return self
 
+    def _set(self, moments: Moments, images: int) -> None:
+        unit = 1.0 if self.contrast else 255.0
+        mean, covariance = moments.mean() / unit, moments.covariance().div_(unit**2)
+        if not self.decorrelates:
+            std = covariance[0].diagonal().sqrt()
+            self.mean.copy_(mean[0])
+            self.std.copy_(torch.where(std > 0, std, 1.0))
+            return
+        del moments.products  # 75 MB for CIFAR-10, and the decomposition needs room
+        found = [decorrelation(c, self.method, self.eps, self.components) for c in covariance]
+        warn_of_rank(images, covariance, min(d.rank for d in found), self.eps)
+        kept = max(len(d.matrix) for d in found)
+        like = self.mean
+        self.mean = mean.to(like)
+        self.matrix = torch.stack([F.pad(d.matrix, (0, 0, 0, kept - len(d.matrix))) for d in found]).to(like)
+        self.spectrum = torch.stack([d.spectrum for d in found]).to(like)
+
     def forward(self, images: Tensor) -> Tensor:
-        """Raises ValueError before the statistics are known."""
+        """Raises ValueError before the statistics are known, and for images of another size where it matters."""
+        self._check_ready(images)
+        if not self.decorrelates:
+            unit = 255.0 if images.dtype == torch.uint8 else 1.0
+            scale = (unit * self.std).reciprocal()
+            shift = self.mean / self.std
+            return images.to(self.mean.dtype) * scale[:, None, None] - shift[:, None, None]
+        with torch.autocast(images.device.type, enabled=False):  # 16 bits lose the small eigenvalues
+            pixels = images.to(self.mean.dtype)
+            if self.contrast is not None:
+                pixels = normalise_contrast(pixels if images.dtype == torch.uint8 else 255 * pixels, self.contrast)
+            elif images.dtype == torch.uint8:
+                pixels = pixels / 255
+            centred = vectors(pixels, self.scope) - self.mean[:, None]
+            white = F.pad(centred @ self.matrix.mT, (0, self.mean.shape[1] - self.matrix.shape[1]))
+            return images_of(white, self.scope, images.shape)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Network inputs (N, C, H, W) back to images, float in [0, 1] up to rounding, for pictures.
+
+        What was lost stays lost: directions without variance and left out components come back as the mean, and
+        `contrast` leaves images of mean 0.
+        """
+        self._check_ready(x)
+        if not self.decorrelates:
+            return x * self.std[:, None, None] + self.mean[:, None, None]
+        back = torch.stack(
+            [pseudo_inverse(w, s, self.eps) for w, s in zip(self.matrix, self.spectrum, strict=True)]
+        ).to(x.dtype)
+        kept = vectors(x, self.scope)[..., : self.matrix.shape[1]]
+        return images_of(kept @ back.mT + self.mean[:, None], self.scope, x.shape)
+
+    def _any_size(self) -> bool:
+        return not self.decorrelates or (self.scope == "channel_values" and self.contrast is None)
+
+    def _check_ready(self, images: Tensor) -> None:
         if not self.fitted:
             raise ValueError(
                 "this model's whitening has no statistics yet. Load trained weights (cvcc_zoo.load(checkpoint), or "
                 "--ckpt_path=... on the command line), train it with an ImageDataModule, call "
                 "model.whitening.fit(images) with uint8 training images, or build it with whitening='none'"
             )
-        unit = 255.0 if images.dtype == torch.uint8 else 1.0
-        scale = (unit * self.std).reciprocal()
-        shift = self.mean / self.std
-        return images.to(self.mean.dtype) * scale[:, None, None] - shift[:, None, None]
+        shape = (self.in_channels, self.image_size, self.image_size)
+        if not self._any_size() and images.shape[1:] != shape:
+            raise ValueError(
+                f"this whitening was fitted on images of {'x'.join(map(str, shape))}, got "
+                f"{'x'.join(map(str, images.shape[1:]))}; resize them (--data.image_size={self.image_size}), or "
+                "whiten with scope=channel_values, which takes any size"
+            )
 
-    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self.fitted = bool(torch.isfinite(self.mean).all())
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        if self.decorrelates:  # their size is known only now
+            for name, buffer in self.named_buffers():
+                saved = state_dict.get(prefix + name)
+                if saved is not None and buffer.shape != saved.shape:
+                    setattr(self, name, torch.full_like(saved, torch.nan, device=buffer.device, dtype=buffer.dtype))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.fitted = self.mean.numel() > 0 and bool(torch.isfinite(self.mean).all())
 
     def extra_repr(self) -> str:
         """The method, and whether statistics are known."""
-        return f"{self.method}, fitted={self.fitted}"
+        scope = f", {self.scope}, eps={self.eps:g}" if self.decorrelates else ""
+        return f"{self.method}{scope}, fitted={self.fitted}"
+
+
+def make_whitening(spec: str | Mapping[str, Any], in_channels: int, image_size: int) -> Whitening:
+    """A whitening from its method's name or `{"name": ..., option: value}`. ValueError with the nearest names."""
+    options = as_spec("whitening", spec)
+    name = options.pop("name")
+    if name not in METHODS:
+        raise unknown("whitening", name, METHODS)
+    check_options(f"whitening {name}", Whitening, options, skip=("method", "in_channels", "image_size"))
+    return Whitening(name, in_channels, image_size, **options)

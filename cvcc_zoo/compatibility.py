@@ -1,0 +1,46 @@
+"""Whether model and data, or model and checkpoint, fit together; if not, what to do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cvcc_zoo.data.datamodule import ImageDataModule
+
+TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler")
+"""Hyper-parameters that the weights do not depend on."""
+
+
+def check_data(hparams: Mapping[str, Any], data: ImageDataModule) -> None:
+    """Raise ValueError if a model with these hyper-parameters cannot take the images of the data set."""
+    for name in ("num_classes", "in_channels", "image_size"):
+        mine, theirs = hparams[name], getattr(data, name)
+        if mine != theirs:
+            raise ValueError(
+                f"the model has {name}={mine}, but the images of {data.dataset.title} have {name}={theirs}; "
+                + _advice(name, mine, theirs)
+            )
+
+
+def _advice(name: str, mine: int, theirs: int) -> str:
+    if name == "num_classes":
+        return f"build the model with num_classes={theirs}, or choose the data set that it was trained on"
+    return f"convert the images with --data.{name}={mine}, or build the model with {name}={theirs}"
+
+
+def check_same(
+    family: str, hparams: Mapping[str, Any], saved_family: str | None, saved_hparams: Mapping[str, Any]
+) -> None:
+    """Raise ValueError, and say how they differ, if the saved weights do not fit the model."""
+    theirs, mine = _shape(saved_family, saved_hparams), _shape(family, hparams)
+    different = [key for key in mine | theirs if mine.get(key) != theirs.get(key)]
+    if different:
+        there, here = (", ".join(f"{k}={s.get(k)!r}" for k in different) for s in (theirs, mine))
+        raise ValueError(
+            f"the checkpoint holds another model: it has {there}, where this one has {here}; "
+            "give the options of the checkpoint (--model=..., --data...=...), or another checkpoint"
+        )
+
+
+def _shape(family: str | None, hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that a checkpoint's weights depend on."""
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in hparams.items() if k not in TRAINING_OPTIONS}
+    return {"family": family, **plain}

@@ -1,0 +1,76 @@
+"""From names and options to augmentations: presets, lists, and augmentations inside others."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from cvcc_zoo.data.augment.augmentation import Augmentation, Mixing
+from cvcc_zoo.data.augment.colour import ColorJitter
+from cvcc_zoo.data.augment.compose import Compose, Probability
+from cvcc_zoo.data.augment.erasing import Cutout, RandomErasing
+from cvcc_zoo.data.augment.filters import GaussianBlur, Pixelate
+from cvcc_zoo.data.augment.geometry import AlternatingFlip, HorizontalFlip, RandomCrop
+from cvcc_zoo.data.augment.mixing import CutMix, MixUp
+from cvcc_zoo.data.augment.policies import RandAugment, TrivialAugment
+from cvcc_zoo.registry import Spec, as_spec, check_options, unknown
+
+AUGMENTATIONS: dict[str, Callable[..., nn.Module]] = {
+    c.__name__: c
+    for c in (
+        RandomCrop, HorizontalFlip, AlternatingFlip, ColorJitter, GaussianBlur, Pixelate, Cutout, RandomErasing,
+        TrivialAugment, RandAugment, MixUp, CutMix, Compose, Probability,
+    )
+}  # fmt: skip
+PRESETS: dict[str, tuple[Spec, ...]] = {
+    "none": (),
+    "light": ({"name": "RandomCrop", "padding": 2, "mode": "reflect"}, {"name": "HorizontalFlip"}),
+    "standard": ({"name": "RandomCrop"}, {"name": "HorizontalFlip"}),
+    "strong": (
+        {"name": "RandomCrop"},
+        {"name": "HorizontalFlip"},
+        {"name": "TrivialAugment"},
+        {"name": "Cutout", "size": 8},
+    ),
+}
+MIRRORING = ("HorizontalFlip", "AlternatingFlip")
+
+
+def make_augmentations(chosen: Any, *, mirror: bool = True) -> list[nn.Module]:
+    """A preset, an augmentation, or a list of both, as modules.
+
+    Each is a name, `{"name": ..., option: value}` or a module; the options `augmentation` of Probability and
+    `augmentations` of Compose hold others. With `mirror=False` (digits) the presets leave flips out. Raises
+    ValueError with the nearest names.
+    """
+    if isinstance(chosen, str | Mapping | nn.Module):
+        chosen = [chosen]
+    modules: list[nn.Module] = []
+    for item in chosen:
+        if isinstance(item, str) and item in PRESETS:
+            kept = (spec for spec in PRESETS[item] if mirror or spec["name"] not in MIRRORING)
+            modules += [_make(spec) for spec in kept]
+        else:
+            modules.append(_make(item))
+    return modules
+
+
+def _make(item: Any) -> nn.Module:
+    if isinstance(item, Augmentation | Mixing):
+        return item
+    if not isinstance(item, str | Mapping):
+        raise ValueError(f"an augmentation is a name or {{name: ..., option: value}}, not {item!r}")
+    options = as_spec("augmentation", item)
+    name = options.pop("name")
+    if name not in AUGMENTATIONS:
+        raise unknown("augmentation", name, [*AUGMENTATIONS, *PRESETS])
+    check_options(f"augmentation {name}", AUGMENTATIONS[name], options)
+    if "augmentation" in options:
+        inner = make_augmentations(options["augmentation"])
+        options["augmentation"] = inner[0] if len(inner) == 1 else Compose(inner)
+    if "augmentations" in options:
+        options["augmentations"] = make_augmentations(options["augmentations"])
+    try:
+        return AUGMENTATIONS[name](**options)
+    except TypeError as error:
+        raise ValueError(f"augmentation {name} does not take {options}: {error}") from error

@@ -1,0 +1,97 @@
+"""Colour jitter, and the four colour operations with a factor for each image.
+
+They agree with `torchvision.transforms.v2.functional` on floats to 1e-5, and on uint8 to 2 of 255 levels, because
+torchvision cuts decimals off after each operation where these round once.
+"""
+
+import torch
+from torch import Tensor
+
+from cvcc_zoo.data.augment.augmentation import Augmentation, check_range, each
+from cvcc_zoo.data.draws import Draws
+
+GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601 luma, as in torchvision
+
+
+def grey(x: Tensor) -> Tensor:
+    """(N, C, H, W) to the luma (N, 1, H, W) of colour images, or to the image itself."""
+    if x.shape[1] == 1:
+        return x
+    luma: Tensor = GREY[0] * x[:, :1]
+    return luma.add_(x[:, 1:2], alpha=GREY[1]).add_(x[:, 2:], alpha=GREY[2])
+
+
+def blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    """Factor * x + (1 - factor) * other, cut to [0, 1]; 1 keeps the image, above 1 moves away from `other`."""
+    return torch.lerp(other.expand_as(x), x, each(factor)).clamp_(0, 1)
+
+
+def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
+    """Floats in [0, 1] (N, C, H, W) times a factor (N,)."""
+    return (x * each(factor)).clamp_(0, 1)
+
+
+def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the mean luma of the image."""
+    return blend(x, grey(x).mean((1, 2, 3), keepdim=True), factor)
+
+
+def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the grey image; grey images stay."""
+    return x if x.shape[1] == 1 else blend(x, grey(x), factor)
+
+
+def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
+    """Turn the hue by `shift` (N,) of the colour circle, in [-0.5, 0.5], through HSV; grey images stay."""
+    if x.shape[1] == 1:
+        return x
+    r, g, b = x.unbind(1)
+    value = x.amax(1)
+    chroma = value - x.amin(1)
+    safe = torch.where(chroma > 0, chroma, 1.0)
+    sextant = torch.where(value == r, (g - b) / safe, torch.where(value == g, 2 + (b - r) / safe, 4 + (r - g) / safe))
+    sextant += 6 * shift[:, None, None]
+    changed = torch.empty_like(x)
+    for channel, start in enumerate((5, 3, 1)):
+        k = sextant + start
+        k -= 6 * (k / 6).floor_()
+        changed[:, channel] = value - chroma * torch.minimum(k, 4 - k).clamp_(0, 1)
+    return changed
+
+
+class ColorJitter(Augmentation):
+    """Change brightness, contrast, saturation and hue of each image, in this order, by random factors.
+
+    Factors are uniform in [1 - v, 1 + v] (not below 0), the hue in [-v, v] of the colour circle. torchvision shuffles
+    the order of the four, for the whole batch.
+    """
+
+    in_float = True
+
+    def __init__(
+        self, brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2, hue: float = 0.05
+    ) -> None:
+        """Each of the four is the largest change: 0 leaves it out; `hue` is at most 0.5."""
+        super().__init__()
+        for name, value, most in (
+            ("brightness", brightness, float("inf")),
+            ("contrast", contrast, float("inf")),
+            ("saturation", saturation, float("inf")),
+            ("hue", hue, 0.5),
+        ):
+            check_range("ColorJitter", f"0 .. {name}", (0.0, value), 0.0, most)
+        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
+
+    def change(self, images: Tensor, draws: Draws) -> Tensor:
+        if images.shape[1] not in (1, 3):
+            raise ValueError(f"ColorJitter takes grey or colour images, got {images.shape[1]} channels")
+        x = images
+        if self.brightness:
+            x = adjust_brightness(x, draws.between(max(0.0, 1 - self.brightness), 1 + self.brightness))
+        if self.contrast:
+            x = adjust_contrast(x, draws.between(max(0.0, 1 - self.contrast), 1 + self.contrast))
+        if self.saturation:
+            x = adjust_saturation(x, draws.between(max(0.0, 1 - self.saturation), 1 + self.saturation))
+        if self.hue:
+            x = adjust_hue(x, draws.between(-self.hue, self.hue))
+        return x.clone() if x is images else x

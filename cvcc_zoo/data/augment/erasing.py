@@ -1,0 +1,83 @@
+"""Augmentations that hide a part of the image: Cutout and random erasing."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from cvcc_zoo.data.augment.augmentation import Augmentation, check_probability, check_range
+from cvcc_zoo.data.draws import Draws
+
+ATTEMPTS = 10  # torchvision.transforms.RandomErasing
+
+
+def erase(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, fill: float) -> Tensor:
+    """Fill a box of each image, its corner and size in pixels (N,), with a grey level in [0, 1]."""
+    rows = torch.arange(images.shape[2], device=images.device)
+    columns = torch.arange(images.shape[3], device=images.device)
+    inside = (rows >= top[:, None]) & (rows < (top + height)[:, None])  # (N, H)
+    across = (columns >= left[:, None]) & (columns < (left + width)[:, None])  # (N, W)
+    value = fill if images.is_floating_point() else round(255 * fill)
+    return images.masked_fill((inside[:, :, None] & across[:, None, :])[:, None], value)
+
+
+class Cutout(Augmentation):
+    """Hide a square of `size` pixels whose centre is anywhere in the image, so that it may reach over the edge.
+
+    DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552: 16 pixels for CIFAR-10, 8 for CIFAR-100. `fill` is a grey
+    level in [0, 1]; the paper fills with the mean colour, which 0.5 is near to.
+    """
+
+    def __init__(self, size: int = 16, fill: float = 0.5) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"Cutout: size is at least 1 pixel, got {size}")
+        check_range("Cutout", "0 .. fill", (0.0, fill), 0.0, 1.0)
+        self.size, self.fill = size, fill
+
+    def change(self, images: Tensor, draws: Draws) -> Tensor:
+        height, width = images.shape[2:]
+        if self.size > min(height, width):
+            raise ValueError(f"Cutout: a square of {self.size} pixels is larger than the images ({height}x{width})")
+        top, left = draws.integers(height) - self.size // 2, draws.integers(width) - self.size // 2
+        side = torch.full_like(top, self.size)
+        return erase(images, top, left, side, side, self.fill)
+
+
+class RandomErasing(Augmentation):
+    """Hide a box of random area and shape inside the image, with a `probability` in [0, 1].
+
+    Zhong et al. 2017, https://arxiv.org/abs/1708.04896. `scale`: smallest and largest share of the area; `ratio`:
+    smallest and largest height over width, uniform in the logarithm; `fill`: a grey level in [0, 1]. A box that does
+    not fit is drawn again, ten times as in torchvision; then the image stays.
+    """
+
+    def __init__(
+        self,
+        probability: float = 0.5,
+        scale: tuple[float, float] = (0.02, 0.33),
+        ratio: tuple[float, float] = (0.3, 3.3),
+        fill: float = 0.5,
+    ) -> None:
+        super().__init__()
+        check_probability("RandomErasing", probability)
+        check_range("RandomErasing", "scale", (scale[0], scale[-1]), 0.0, 1.0)
+        check_range("RandomErasing", "ratio", (ratio[0], ratio[-1]), 1e-3)
+        check_range("RandomErasing", "0 .. fill", (0.0, fill), 0.0, 1.0)
+        self.probability, self.fill = probability, fill
+        self.scale, self.ratio = (scale[0], scale[-1]), (ratio[0], ratio[-1])
+
+    def change(self, images: Tensor, draws: Draws) -> Tensor:
+        height, width = images.shape[2:]
+        chosen = draws.uniform() < self.probability
+        rows = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        columns, found = rows, rows > 0
+        for _ in range(ATTEMPTS):
+            area = height * width * draws.between(*self.scale)
+            shape = draws.between(math.log(self.ratio[0]), math.log(self.ratio[1])).exp()
+            h, w = (area * shape).sqrt().round().to(torch.int64), (area / shape).sqrt().round().to(torch.int64)
+            fits = ~found & (h < height) & (w < width)
+            rows, columns, found = torch.where(fits, h, rows), torch.where(fits, w, columns), found | fits
+        top = (draws.uniform() * (height - rows + 1)).to(torch.int64)
+        left = (draws.uniform() * (width - columns + 1)).to(torch.int64)
+        return erase(images, top, left, torch.where(chosen, rows, 0), columns, self.fill)

@@ -1,0 +1,141 @@
+"""The operations of TrivialAugment and RandAugment, each with a magnitude for every image.
+
+They agree with `torchvision.transforms.v2` for the same magnitudes: colours to 2 of 255 levels, moved pixels but for
+those that lie exactly between two (under 1 %).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+from cvcc_zoo.data.augment.augmentation import each, in_floats
+from cvcc_zoo.data.augment.colour import adjust_brightness, adjust_contrast, adjust_saturation, blend
+
+Operation = Callable[[Tensor, Tensor], Tensor]
+
+
+def move(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
+    """The nearest pixel at `matrix` (N, 2, 2) @ (x, y) + `shift` (N, 2) for each pixel (x, y), black outside.
+
+    Coordinates are in pixels from the upper left corner of the image; the middle of the first pixel is (0.5, 0.5).
+    """
+    n, channels, height, width = images.shape
+    y, x = torch.meshgrid(
+        torch.arange(height, device=images.device) + 0.5, torch.arange(width, device=images.device) + 0.5, indexing="ij"
+    )
+    places = torch.stack([x, y]).flatten(1)  # (2, H W)
+    column, row = (matrix @ places + shift[:, :, None]).floor().to(torch.int64).unbind(1)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    index = torch.where(inside, row * width + column, 0)[:, None].expand(-1, channels, -1)
+    moved = images.flatten(2).gather(2, index).masked_fill(~inside[:, None], 0)
+    return moved.view(n, channels, height, width)
+
+
+def _linear(images: Tensor, **entries: Tensor) -> Tensor:
+    """`move` by the identity with some entries xx, xy, yx, yy of the matrix or x, y of the shift replaced."""
+    n = len(images)
+    matrix = torch.eye(2, device=images.device).repeat(n, 1, 1)
+    shift = torch.zeros(n, 2, device=images.device)
+    for name, values in entries.items():
+        axes = ["xy".index(axis) for axis in name]
+        if len(axes) == 1:
+            shift[:, axes[0]] = values
+        else:
+            matrix[:, axes[0], axes[1]] = values
+    return move(images, matrix, shift)
+
+
+def shear_x(images: Tensor, slope: Tensor) -> Tensor:
+    """Move rows by `slope` pixels a row; the upper left corner stays."""
+    return _linear(images, xy=slope)
+
+
+def shear_y(images: Tensor, slope: Tensor) -> Tensor:
+    """Move columns by `slope` pixels a column; the upper left corner stays."""
+    return _linear(images, yx=slope)
+
+
+def translate_x(images: Tensor, pixels: Tensor) -> Tensor:
+    """Move right by whole pixels (decimals are cut off)."""
+    return _linear(images, x=-pixels.trunc())
+
+
+def translate_y(images: Tensor, pixels: Tensor) -> Tensor:
+    """Move down by whole pixels (decimals are cut off)."""
+    return _linear(images, y=-pixels.trunc())
+
+
+def rotate(images: Tensor, degrees: Tensor) -> Tensor:
+    """Turn counter-clockwise around the middle."""
+    height, width = images.shape[2:]
+    cos, sin = torch.cos(degrees * math.pi / 180), torch.sin(degrees * math.pi / 180)
+    x, y = width / 2, height / 2
+    return _linear(
+        images, xx=cos, xy=-sin, yx=sin, yy=cos, x=x - cos * x + sin * y, y=y - sin * x - cos * y
+    )  # fmt: skip
+
+
+def sharpness(images: Tensor, change: Tensor) -> Tensor:
+    """Blend with a smoothed image: `change` 0 keeps, -1 smooths, above 0 sharpens."""
+    return in_floats(images, lambda x: blend(x, tv.adjust_sharpness(x, 0.0), 1 + change))
+
+
+def brightness(images: Tensor, change: Tensor) -> Tensor:
+    """Times 1 + change."""
+    return in_floats(images, lambda x: adjust_brightness(x, 1 + change))
+
+
+def contrast(images: Tensor, change: Tensor) -> Tensor:
+    """Away from the mean luma by 1 + change."""
+    return in_floats(images, lambda x: adjust_contrast(x, 1 + change))
+
+
+def color(images: Tensor, change: Tensor) -> Tensor:
+    """Away from the grey image by 1 + change."""
+    return in_floats(images, lambda x: adjust_saturation(x, 1 + change).clone())
+
+
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """Keep the leading `bits` of 8."""
+    if images.is_floating_point():
+        levels = each(2.0 ** bits.round()).to(images.dtype)
+        return torch.minimum((images * levels).floor(), levels - 1) / levels
+    steps = (2 ** (8 - bits.round())).to(torch.int64)
+    return images & each(256 - steps).to(torch.uint8)
+
+
+def solarize(images: Tensor, threshold: Tensor) -> Tensor:
+    """Invert the values that are at least `threshold` in [0, 1]."""
+    top = 1.0 if images.is_floating_point() else 255
+    return torch.where(images >= each(top * threshold), top - images, images)
+
+
+def autocontrast(images: Tensor, _: Tensor) -> Tensor:
+    """Stretch each channel to the whole range."""
+    changed: Tensor = tv.autocontrast(images)
+    return changed
+
+
+def equalize(images: Tensor, _: Tensor) -> Tensor:
+    """Make the histogram of each channel flat."""
+    changed: Tensor = tv.equalize(images)
+    return changed
+
+
+def identity(images: Tensor, _: Tensor) -> Tensor:
+    """Nothing."""
+    return images
+
+
+def apply_each(images: Tensor, operations: list[Operation], chosen: Tensor, magnitudes: Tensor) -> Tensor:
+    """Apply to every image the operation that `chosen` (N,) counts, with its magnitude (N,)."""
+    order = chosen.argsort()
+    counts = chosen.bincount(minlength=len(operations)).tolist()
+    changed = torch.empty_like(images)
+    for operation, members in zip(operations, torch.split(order, counts), strict=True):
+        if len(members):
+            changed[members] = operation(images[members], magnitudes[members])
+    return changed

@@ -1,0 +1,154 @@
+"""First and second moments of images as sums of integers: the same bit for bit in any order, batching and sharding.
+
+Pixels minus 128 are integers of 8 bits. A float32 product of matrices is exact while its sums stay below 2^24, so for
+up to 1024 images at once, and float64 holds the sum of 5e11 of them.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from cvcc_zoo.data.contrast import fixed_point
+
+SCOPES = ("all", "pixels_per_channel", "channel_values")
+CHUNK = 1024  # 1024 * 128^2 = 2^24
+BLOCK = 512  # columns: blocks below the diagonal are mirrored, so 0.58 of the products are computed for 3072 pixels
+EXACT = 2**53
+SLOW = 2e11  # multiplications, about two seconds; less shows no progress bar
+
+
+def vectors(images: Tensor, scope: str) -> Tensor:
+    """Images (N, C, H, W) as G groups of vectors (G, M, D) that are whitened together.
+
+    `all`: one group of N vectors with D = C H W; `pixels_per_channel`: C groups of N vectors with D = H W;
+    `channel_values`: one group of N H W vectors with D = C.
+    """
+    if scope == "all":
+        return images.flatten(1)[None]
+    if scope == "pixels_per_channel":
+        return images.flatten(2).transpose(0, 1)
+    return images.movedim(1, -1).flatten(0, -2)[None]
+
+
+def images_of(x: Tensor, scope: str, shape: torch.Size) -> Tensor:
+    """The inverse of `vectors` for images of this shape."""
+    if scope == "all":
+        return x[0].view(shape)
+    if scope == "pixels_per_channel":
+        return x.transpose(0, 1).reshape(shape)
+    return x[0].view(shape[0], *shape[2:], -1).movedim(-1, 1)
+
+
+@dataclass
+class Moments:
+    """Sums over `count` vectors of integers: `total` (G, D) and `products` (G, D, D), float64, times `unit`.
+
+    The integers are the pixels minus `offset`, over `unit`.
+    """
+
+    count: int
+    total: Tensor
+    products: Tensor
+    unit: float
+    offset: float
+
+    def mean(self) -> Tensor:
+        """(G, D), in units of the pixels."""
+        return self.unit * self.total / self.count + self.offset
+
+    def covariance(self) -> Tensor:
+        """(G, D, D), divided by the number of vectors; exactly zero for a constant pixel.
+
+        The integer nearest to the mean is subtracted exactly; what is left of the mean is at most 1/2, so that its
+        square takes no digits away.
+        """
+        near = (self.total / self.count).round()
+        rest = (self.total - self.count * near) / self.count
+        covariance = self.products.clone()
+        for group, n, t, r in zip(covariance, near, self.total, rest, strict=True):
+            group.addr_(n, t, alpha=-1).addr_(t, n, alpha=-1).addr_(n, n, alpha=self.count)  # integers: exact
+            group.div_(self.count).addr_(r, r, alpha=-1)
+        return covariance.mul_(self.unit**2)
+
+
+def measure(
+    images: Tensor,
+    samples: Tensor,
+    scope: str,
+    contrast: str | None = None,
+    *,
+    chunk: int = CHUNK,
+    across_processes: bool = False,
+) -> Moments:
+    """The moments of the uint8 images (N, C, H, W) that `samples` (M,) picks, read in the order of the file.
+
+    With `across_processes` each process of the default group reads its share, and the sums are added.
+    """
+    c, h, w = images.shape[1:]
+    groups, size = {"all": (1, c * h * w), "pixels_per_channel": (c, h * w), "channel_values": (1, c)}[scope]
+    total = torch.zeros(groups, size, dtype=torch.float64)
+    products = torch.zeros(groups, size, size, dtype=torch.float64)
+    shared = across_processes and dist.is_available() and dist.is_initialized()
+    rank, processes = (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
+    mine = samples.sort().values[rank::processes]
+    count = len(samples) * (h * w if scope == "channel_values" else 1)
+    unit, offset = 1.0, 128.0
+    work = len(mine) * c * h * w * size
+    for part in _progress(torch.split(mine, min(chunk, CHUNK)), work):
+        if contrast is not None:
+            integers, unit = fixed_point(images[part], contrast)
+            offset = 0.0
+        else:
+            few = scope != "channel_values"  # the vectors of a chunk: pixels would be too many for float32
+            integers = images[part].to(torch.float32 if few else torch.float64).sub_(128)
+        _add(vectors(integers, scope), total, products)
+    largest = 2.0**17 if contrast is not None else 128.0
+    if count * largest**2 > EXACT:
+        raise ValueError(
+            f"{count:,} vectors are too many to be counted exactly; fit the whitening on at most "
+            f"{int(EXACT / largest**2):,} of them (whitening.fit(images, samples))"
+        )
+    if shared:
+        for sums in (total, products):
+            _sum_over_processes(sums)
+    _mirror(products)
+    return Moments(count, total, products, unit, offset)
+
+
+def _add(x: Tensor, total: Tensor, products: Tensor) -> None:
+    """Add the vectors (G, M, D) to the sums; of the products only the blocks on and above the diagonal."""
+    total += x.sum(1, dtype=torch.float64)
+    size = x.shape[2]
+    for group, v in enumerate(x):
+        for row in range(0, size, BLOCK):
+            for column in range(row, size, BLOCK):
+                block = v[:, row : row + BLOCK].T @ v[:, column : column + BLOCK]
+                products[group, row : row + BLOCK, column : column + BLOCK] += block
+
+
+def _mirror(products: Tensor) -> None:
+    """Fill the blocks below the diagonal."""
+    for row in range(0, products.shape[2], BLOCK):
+        for column in range(0, row, BLOCK):
+            above = products[:, column : column + BLOCK, row : row + BLOCK]
+            products[:, row : row + BLOCK, column : column + BLOCK] = above.transpose(1, 2)
+
+
+def _sum_over_processes(sums: Tensor) -> None:
+    on_gpu = dist.get_backend() == "nccl"
+    shared = sums.cuda() if on_gpu else sums
+    dist.all_reduce(shared)
+    sums.copy_(shared)
+
+
+def _progress(parts: tuple[Tensor, ...], work: float) -> Iterator[Tensor]:
+    """A progress bar where the fit takes seconds and somebody watches."""
+    hidden = work < SLOW or not sys.stderr.isatty()
+    console = Console(stderr=True)
+    yield from track(parts, "whitening: reading images", console=console, transient=True, disable=hidden)

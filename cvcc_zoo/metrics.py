@@ -1,0 +1,36 @@
+"""Loss and accuracy of each stage, counted on the device and summed over processes by torchmetrics."""
+
+from typing import cast
+
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+STAGES = ("train", "val", "test")
+NAMES = ("loss", "accuracy")
+
+
+class StageMetrics(nn.ModuleDict):
+    """`train/loss`, `train/accuracy`, and the same for val and test."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        for stage in STAGES:
+            self[f"{stage}/loss"] = MeanMetric(nan_strategy="disable")
+            self[f"{stage}/accuracy"] = MulticlassAccuracy(num_classes, average="micro")
+
+    def count(self, stage: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: its mean loss, logits (N, num_classes) and labels (N,) or soft labels (N, num_classes).
+
+        A mixed image counts as right if its largest share is predicted.
+        """
+        self._metric(f"{stage}/loss").update(loss.detach(), len(labels))
+        single = labels.argmax(1) if labels.is_floating_point() else labels
+        self._metric(f"{stage}/accuracy").update(logits.detach(), single)
+
+    def of(self, stage: str) -> dict[str, Metric]:
+        """The metrics of a stage under the names that they are logged by."""
+        return {f"{stage}/{name}": self._metric(f"{stage}/{name}") for name in NAMES}
+
+    def _metric(self, name: str) -> Metric:
+        return cast(Metric, self[name])
