@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cvcc_zoo.registry import unknown
 
+PICTURES = ("augmentations", "whitening")
 LIGHTNING = ("fit", "validate", "test", "predict")
 HELP = """cvcc-zoo: a PyTorch Lightning model zoo for small images
 
@@ -17,6 +18,8 @@ usage: cvcc-zoo COMMAND [options]
   test       measure a checkpoint on the test images
   predict    write a checkpoint's predictions for the test images
   list       show the models with parameters and multiply-accumulate operations
+  augmentations, whitening
+             draw what is done to the images of a data set
 
 examples:
   cvcc-zoo fit                                                    a small CNN on the images that the package carries
@@ -25,6 +28,7 @@ examples:
   cvcc-zoo fit --model=cnn --data.dataset=folder --data.root=my_images --data.image_size=32
   cvcc-zoo fit --model=ResNeXt --model.cardinality=16 --optimizer=SGD --optimizer.lr=0.1 --lr_scheduler=OneCycleLR
   cvcc-zoo test --run=runs/resnet20-cifar10
+  cvcc-zoo augmentations --data.dataset=cifar10 --data.augmentations=strong
   cvcc-zoo list 'resnext29*'
 
 `cvcc-zoo COMMAND --help` shows all options of a command."""
@@ -52,8 +56,12 @@ def run(args: list[str]) -> int:
         from cvcc_zoo.commands.list import main as list_models
 
         return list_models(args[1:])
+    if args[0] in PICTURES:
+        from cvcc_zoo.commands.look import main as look
+
+        return look(args[0], args[1:])
     if args[0] not in LIGHTNING:
-        raise unknown("command", args[0], [*LIGHTNING, "list"], "`cvcc-zoo --help` shows what they do")
+        raise unknown("command", args[0], [*LIGHTNING, *PICTURES, "list"], "`cvcc-zoo --help` shows what they do")
     from cvcc_zoo.cli import main as lightning
 
     return lightning(args)

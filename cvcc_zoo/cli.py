@@ -84,7 +84,7 @@ class ZooCLI(LightningCLI):
             return
         self.checkpoint = checkpoint
         parser = self._parser(command)
-        if config.model == parser.parse_args([]).model:
+        if _asked(config.model) == _asked(parser.parse_args([]).model):
             kept = {name: checkpoint.hparams.get(name) for name in ("loss", "patch_whitening")}
             options = {**architecture(checkpoint.hparams), **kept}
             model = {"class_path": _path(checkpoint.family), "init_args": options}
@@ -169,6 +169,11 @@ class ZooCLI(LightningCLI):
 
 def _path(family: str) -> str:
     return f"{FAMILIES[family].__module__}.{family}"
+
+
+def _asked(model: Any) -> tuple[str, dict[str, Any]]:
+    """A model's class and options, without the whitening, which is linked to that of the data."""
+    return model.class_path, {key: value for key, value in vars(model.init_args).items() if key != "whitening"}
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:

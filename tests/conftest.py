@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cvcc_zoo.__main__ import main
+
 COLOURS = {"blue": (20, 40, 220), "red": (220, 30, 30)}
 
 
@@ -49,3 +51,35 @@ def make_folder(tmp_path: Path) -> MakeFolder:
 def colours(make_folder: MakeFolder) -> Path:
     """The image folder itself."""
     return make_folder()
+
+
+QUICK = [
+    "--trainer.max_epochs=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.accelerator=cpu",
+]
+Fit = Callable[..., int]
+
+
+@pytest.fixture
+def fit(colours: Path) -> Fit:
+    """Fit on the coloured images with more arguments."""
+
+    def run(*more: str) -> int:
+        data = ["--data.dataset=folder", f"--data.root={colours}", "--data.batch_size=16"]
+        return main(["fit", *data, *QUICK, *more])
+
+    return run
+
+
+def message(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """What a command prints when it fails; it must not leave a run behind."""
+    try:
+        code: object = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    printed = capsys.readouterr().err
+    assert code == 2 and "Traceback" not in printed
+    assert not Path("runs").exists() or not list(Path("runs").iterdir())
+    return printed

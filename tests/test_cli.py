@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,26 +13,7 @@ import yaml
 
 from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
-from tests.conftest import MakeFolder
-
-QUICK = [
-    "--trainer.max_epochs=1",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
-    "--trainer.accelerator=cpu",
-]
-Fit = Callable[..., int]
-
-
-@pytest.fixture
-def fit(colours: Path) -> Fit:
-    """Fit on the coloured images with more arguments."""
-
-    def run(*more: str) -> int:
-        data = ["--data.dataset=folder", f"--data.root={colours}", "--data.batch_size=16"]
-        return main(["fit", *data, *QUICK, *more])
-
-    return run
+from tests.conftest import QUICK, Fit, MakeFolder, message
 
 
 def test_a_run_leaves_a_whole_folder(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,18 +199,6 @@ def test_predict_writes_a_line_for_each_test_image(fit: Fit) -> None:
     right = sum(row["label"] == row["predicted"] for row in rows)
     assert len(rows) == 12 and right / 12 == pytest.approx(summary["test_accuracy"])
     assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
-
-
-def message(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """What a command prints when it fails; it must not leave a run behind."""
-    try:
-        code: object = main(arguments)
-    except SystemExit as stop:
-        code = stop.code
-    printed = capsys.readouterr().err
-    assert code == 2 and "Traceback" not in printed
-    assert not Path("runs").exists() or not list(Path("runs").iterdir())
-    return printed
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def _measure_share(rank: int, folder: str) -> None:
 
 def test_two_processes_find_bitwise_what_one_finds(images: Tensor, tmp_path: Path) -> None:
     torch.save(images, tmp_path / "images.pt")
-    mp.spawn(_measure_share, (str(tmp_path),), nprocs=2)  # type: ignore[attr-defined]
+    mp.spawn(_measure_share, (str(tmp_path),), nprocs=2)  # type: ignore[attr-defined,no-untyped-call]
     one = Whitening("zca", 3, 6).fit(images).state_dict()
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
@@ -13,6 +14,7 @@ from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.folder import image_folder
 from cvcc_zoo.data.images import ImageDataset, Images, data_home, reshape
 from cvcc_zoo.data.loader import Batch, TensorLoader
+from cvcc_zoo.data.pictures import plot_augmentations
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.whitening import Whitening, make_whitening
 from cvcc_zoo.registry import unknown
@@ -33,8 +35,8 @@ class ImageDataModule(LightningDataModule):
         root: str | None = None,
         batch_size: int = 128,
         validation: float = 0.1,
-        whitening: str | dict[str, Any] = "standardize",
-        augmentations: str | list[str | dict[str, Any]] = "standard",
+        whitening: dict[str, Any] | str = "standardize",
+        augmentations: list[dict[str, Any] | str] | dict[str, Any] | str = "standard",
         image_size: int | None = None,
         in_channels: int | None = None,
         split_seed: int = 0,
@@ -92,12 +94,19 @@ class ImageDataModule(LightningDataModule):
         """Load what a stage ("fit", "validate", "test" or "predict") needs; a second call does nothing."""
         if stage in ("fit", "validate") and "train" not in self._images:
             self._load_train()
+        if stage == "fit":
+            self._try_augmentations()
         if stage == "fit" and self.validation == 0 and self.trainer is not None:
             self.trainer.limit_val_batches = 0  # Lightning warns of an empty loader instead
         if stage in ("test", "predict") and "test" not in self._images:
             test = self._load("test")
             assert test is not None
             self._images["test"] = (test, torch.arange(len(test.labels)))
+
+    def _try_augmentations(self) -> None:
+        """Augment two images now, so that an option that does not fit their size is told before the training starts."""
+        images, labels, samples = self._some(min(2, len(self._images["train"][1])))
+        augment(self.augmentations, images, labels, Draws(self.seed, 0, samples), self.num_classes)
 
     def _load_train(self) -> None:
         train = self._load("train")
@@ -133,6 +142,32 @@ class ImageDataModule(LightningDataModule):
         images, _, samples = self.training_images()
         whitening = make_whitening(self.whitening, self.in_channels, self.image_size)
         return whitening.fit(images, samples, across_processes=across_processes)
+
+    def plot_whitening(self, images: int = 8) -> Figure:
+        """Some training images before and after whitening, its eigenvalues and filters."""
+        return self.fit_whitening().plot(self._some(images)[0])
+
+    def plot_augmentations(self, images: int = 8, draws: int = 8) -> Figure:
+        """Some training images, and `draws` times what the augmentations make of each: in epoch 0, 1, ..."""
+        if draws < 1:
+            raise ValueError(f"draw each image at least once, not {draws} times")
+        chosen, labels, samples = self._some(images)
+
+        def draw(epoch: int) -> Tensor:
+            drawn = Draws(self.seed, epoch, samples)
+            changed = augment(self.augmentations, chosen, labels, drawn, self.num_classes)[0]
+            return changed if changed.is_floating_point() else changed / 255
+
+        names = ", ".join(type(augmentation).__name__ for augmentation in self.augmentations) or "none"
+        return plot_augmentations(chosen, draw, draws, f"{self.dataset.title}: {names}")
+
+    def _some(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Training images of evenly spread positions, their labels and positions."""
+        images, labels, samples = self.training_images()
+        if not 1 <= count <= len(samples):
+            raise ValueError(f"choose 1 to {len(samples):,} of the training images, not {count}")
+        chosen = samples[torch.arange(count) * len(samples) // count]
+        return images[chosen], labels[chosen], chosen
 
     def _loader(self, stage: str, shuffle_seed: int | None = None) -> TensorLoader:
         data, samples = self._images[stage]

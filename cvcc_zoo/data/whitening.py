@@ -19,12 +19,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from cvcc_zoo.data.contrast import CONTRASTS, normalise_contrast
 from cvcc_zoo.data.decorrelation import METHODS as DECORRELATING
 from cvcc_zoo.data.decorrelation import PRINCIPAL, decorrelation, pseudo_inverse, warn_of_rank
 from cvcc_zoo.data.moments import CHUNK, SCOPES, Moments, images_of, measure, vectors
+from cvcc_zoo.data.pictures import plot_whitening
 from cvcc_zoo.registry import Spec, as_spec, check_options, unknown
 
 METHODS = ("none", "standardize", *DECORRELATING)
@@ -199,6 +201,10 @@ class Whitening(nn.Module):
         ).to(x.dtype)
         kept = vectors(x, self.scope)[..., : self.matrix.shape[1]]
         return images_of(kept @ back.mT + self.mean[:, None], self.scope, x.shape)
+
+    def plot(self, images: Tensor) -> Figure:
+        """Images (N, C, H, W) before and after, the eigenvalues of the covariance, and some filters."""
+        return plot_whitening(self, images, f"whitening: {self.extra_repr().removesuffix(', fitted=True')}")
 
     def _any_size(self) -> bool:
         return not self.decorrelates or (self.scope == "channel_values" and self.contrast is None)

@@ -1,0 +1,40 @@
+"""`cvcc-zoo augmentations` and `cvcc-zoo whitening`: pictures of what is done to the images of a data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import set_dumper, set_loader
+
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.parsing import MODE, ZooParser, dump_yaml, expand_args, load_yaml
+
+SUMMARIES = {
+    "augmentations": "Draw originals and several draws of each.",
+    "whitening": "Draw images before and after whitening, the eigenvalues and the filters.",
+}
+
+
+def main(command: str, args: Sequence[str]) -> int:
+    """Run the command: read the data set, draw, write a PNG file."""
+    set_loader(MODE, load_yaml)
+    set_dumper(MODE, dump_yaml)
+    parser = ZooParser(
+        prog=f"cvcc-zoo {command}", usage=f"cvcc-zoo {command} [options]", description=SUMMARIES[command]
+    )
+    parser.add_class_arguments(ImageDataModule, "data")
+    parser.add_argument("--images", type=int, default=8, help="How many images are drawn.")
+    if command == "augmentations":
+        parser.add_argument("--draws", type=int, default=8, help="How many draws of each are drawn.")
+    parser.add_argument("--output", type=str, default=f"{command}.png", help="The PNG file that is written.")
+    config = parser.parse_args(expand_args(args))
+    data = parser.instantiate(config).data
+    target = Path(config.output).expanduser()
+    if not target.parent.is_dir():
+        raise ValueError(f"the folder {target.parent} does not exist; make it, or choose another --output=...")
+    if command == "augmentations":
+        figure = data.plot_augmentations(config.images, config.draws)
+    else:
+        figure = data.plot_whitening(config.images)
+    figure.savefig(target, dpi=120)
+    print(f"written to {target}")
+    return 0

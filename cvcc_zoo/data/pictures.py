@@ -1,0 +1,107 @@
+"""What whitening and augmentation do, as pictures."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cvcc_zoo.data.decorrelation import PRINCIPAL
+from cvcc_zoo.plots import Pictures, plot_images, stretch
+
+if TYPE_CHECKING:
+    from cvcc_zoo.data.whitening import Whitening
+
+WINDOW = 11  # pixels of a filter that are shown; the rest is nearly zero
+
+
+def pixels(images: Tensor) -> Pictures:
+    """(..., C, H, W), uint8 0..255 or float, to a numpy array (..., H, W, C) with 1 or 3 channels, in [0, 1] if uint8.
+
+    Raises ValueError for other numbers of channels.
+    """
+    if images.shape[-3] not in (1, 3):
+        raise ValueError(f"pictures are drawn of images with 1 or 3 channels, these have {images.shape[-3]}")
+    x = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    return x.detach().cpu().movedim(-3, -1).numpy()
+
+
+def plot_augmentations(images: Tensor, draw: Callable[[int], Tensor], draws: int, title: str) -> Figure:
+    """The images (N, C, H, W) in the first column, and beside them `draws` times what `draw(number)` makes of them."""
+    changed = torch.stack([draw(number) for number in range(draws)], 1)  # (N, draws, C, H, W)
+    figure = Figure(figsize=(1.1 * (draws + 1) + 0.3, 1.1 * len(images) + 0.7), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, draws))
+    plot_images(left, pixels(images[:, None]), "original")
+    plot_images(right, pixels(changed).clip(0, 1), f"{draws} draws of each")
+    figure.suptitle(title)
+    return figure
+
+
+def plot_whitening(whitening: "Whitening", images: Tensor, title: str) -> Figure:
+    """Images (N, C, H, W) before and after, the eigenvalues of their covariance, and some filters.
+
+    Whitened images and filters are stretched, each for itself, around middle grey.
+    """
+    decorrelates = whitening.decorrelates
+    places = "BB;AA;SF" if decorrelates else "B;A"  # before, after, spectrum, filters
+    heights = [1.5, 1.5, 4.0][: 3 if decorrelates else 2]
+    figure = Figure(figsize=(12, 1 + sum(heights)), layout="constrained")
+    axes = figure.subplot_mosaic(places, height_ratios=heights)
+    with torch.no_grad():
+        x = whitening(images)
+    plot_images(axes["B"], pixels(images[None]), "before")
+    plot_images(axes["A"], stretch(pixels(x[None])), "after")
+    figure.suptitle(title)
+    if not decorrelates:
+        return figure
+    _plot_spectrum(axes["S"], whitening)
+    if whitening.scope == "channel_values":
+        shown = axes["F"].imshow(whitening.matrix[0].cpu().numpy(), cmap="coolwarm")
+        figure.colorbar(shown, ax=axes["F"], shrink=0.8)
+        channels = range(whitening.in_channels)
+        axes["F"].set(xticks=channels, yticks=range(len(whitening.matrix[0])))
+        axes["F"].set(title="whitening matrix", xlabel="channel in", ylabel="channel out")
+    else:
+        filters, what = _filters(whitening)
+        plot_images(axes["F"], stretch(pixels(filters)), what)
+    return figure
+
+
+def _plot_spectrum(axes: Axes, whitening: "Whitening") -> None:
+    for number, values in enumerate(whitening.spectrum.cpu()):
+        label = f"channel {number}" if len(whitening.spectrum) > 1 else None
+        marker = "o" if len(values) < 50 else ""
+        if len(values) <= 4:
+            axes.set_xticks(range(1, len(values) + 1))
+        axes.semilogy(range(1, len(values) + 1), values.clamp(min=1e-12).numpy(), marker=marker, label=label)
+    if whitening.eps > 0:
+        axes.axhline(whitening.eps, color="tab:red", linestyle="--", label=f"eps = {whitening.eps:g}")
+    axes.set(title="variance of each direction", xlabel="direction", ylabel="eigenvalue")
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
+
+
+def _filters(whitening: "Whitening") -> tuple[Tensor, str]:
+    """Rows of the whitening matrices as images (R, K, C, H, W), and what they are.
+
+    The first components; or, where a filter belongs to a pixel, for each channel those of four pixels, cut out.
+    """
+    size, matrix = whitening.image_size, whitening.matrix.cpu()
+    channels = whitening.in_channels // len(matrix)  # of a filter
+    if whitening.method in PRINCIPAL:
+        across = min(8, matrix.shape[1])
+        down = min(3, matrix.shape[1] // across) if len(matrix) == 1 else 1
+        first = matrix[:, : across * down].reshape(-1, across, channels, size, size)
+        return first, f"first {across * down} components" + (" of each channel" if len(matrix) > 1 else "")
+    radius = min(WINDOW, size - 1) // 2
+    rows = []
+    for channel in range(whitening.in_channels):
+        for place in torch.linspace(radius, size - 1 - radius, 4).long().tolist():
+            pixel = (channel % channels * size + place) * size + place
+            image = matrix[channel // channels][pixel].view(channels, size, size)
+            rows.append(image[:, place - radius : place + radius + 1, place - radius : place + radius + 1])
+    shape = (whitening.in_channels, 4, *rows[0].shape)
+    return torch.stack(rows).view(shape), f"filters of 4 pixels in each channel ({2 * radius + 1} pixels wide)"
