@@ -70,4 +70,4 @@ class TensorLoader:
         for number in range(len(self)):
             chosen = samples[number * self.batch_size : (number + 1) * self.batch_size]
             chosen = chosen[self.rank :: self.world_size]
-            yield Batch(self.images[chosen], self.labels[chosen], chosen)
+            yield Batch(self.images.index_select(0, chosen), self.labels[chosen], chosen)  # 20 times faster than []

@@ -1,7 +1,7 @@
 """First and second moments of images as sums of integers: the same bit for bit in any order, batching and sharding.
 
-Pixels minus 128 are integers of 8 bits. A float32 product of matrices is exact while its sums stay below 2^24, so for
-up to 1024 images at once, and float64 holds the sum of 5e11 of them.
+Pixels minus 128 are integers of 8 bits. A float32 product of matrices is exact while the sums of squares stay up to
+2^24, so for 1024 images at least and usually for more than 2048, and float64 holds the sum of 5e11 of them.
 """
 
 import sys
@@ -15,10 +15,12 @@ from rich.progress import track
 from torch import Tensor
 
 from cvcc_zoo.data.contrast import fixed_point
+from cvcc_zoo.data.symmetric import add_gram, mirror
 
 SCOPES = ("all", "pixels_per_channel", "channel_values")
-CHUNK = 1024  # 1024 * 128^2 = 2^24
-BLOCK = 512  # columns: blocks below the diagonal are mirrored, so 0.58 of the products are computed for 3072 pixels
+CHUNK = 2048
+EXACT_FLOAT32 = 2**24
+SAFE = 1024  # 1024 * 128^2 = 2^24
 EXACT = 2**53
 SLOW = 2e11  # multiplications, about two seconds; less shows no progress bar
 
@@ -102,12 +104,16 @@ def measure(
     work = len(mine) * c * h * w * size
     for part in _progress(torch.split(mine, min(chunk, CHUNK)), work):
         if contrast is not None:
-            integers, unit = fixed_point(images[part], contrast)
+            integers, unit = fixed_point(images.index_select(0, part), contrast)
             offset = 0.0
         else:
             few = scope != "channel_values"  # the vectors of a chunk: pixels would be too many for float32
-            integers = images[part].to(torch.float32 if few else torch.float64).sub_(128)
-        _add(vectors(integers, scope), total, products)
+            integers = images.index_select(0, part).to(torch.float32 if few else torch.float64).sub_(128)
+        x = vectors(integers, scope)
+        total += x.sum(1)  # exact in float32 too, for fewer than 2^17 vectors
+        for piece in _exact_pieces(x):
+            for group, sums in zip(piece, products, strict=True):
+                add_gram(group.T, sums)
     largest = 2.0**17 if contrast is not None else 128.0
     if count * largest**2 > EXACT:
         raise ValueError(
@@ -117,27 +123,16 @@ def measure(
     if shared:
         for sums in (total, products):
             _sum_over_processes(sums)
-    _mirror(products)
+    for sums in products:
+        mirror(sums)
     return Moments(count, total, products, unit, offset)
 
 
-def _add(x: Tensor, total: Tensor, products: Tensor) -> None:
-    """Add the vectors (G, M, D) to the sums; of the products only the blocks on and above the diagonal."""
-    total += x.sum(1, dtype=torch.float64)
-    size = x.shape[2]
-    for group, v in enumerate(x):
-        for row in range(0, size, BLOCK):
-            for column in range(row, size, BLOCK):
-                block = v[:, row : row + BLOCK].T @ v[:, column : column + BLOCK]
-                products[group, row : row + BLOCK, column : column + BLOCK] += block
-
-
-def _mirror(products: Tensor) -> None:
-    """Fill the blocks below the diagonal."""
-    for row in range(0, products.shape[2], BLOCK):
-        for column in range(0, row, BLOCK):
-            above = products[:, column : column + BLOCK, row : row + BLOCK]
-            products[:, row : row + BLOCK, column : column + BLOCK] = above.transpose(1, 2)
+def _exact_pieces(x: Tensor) -> tuple[Tensor, ...]:
+    """The vectors (G, M, D), in parts whose products are exact."""
+    if x.dtype == torch.float64 or x.shape[1] <= SAFE or x.square().sum(1).max() <= EXACT_FLOAT32:
+        return (x,)
+    return torch.split(x, SAFE, dim=1)
 
 
 def _sum_over_processes(sums: Tensor) -> None:

@@ -161,7 +161,8 @@ class Whitening(nn.Module):
             self.std.copy_(torch.where(std > 0, std, 1.0))
             return
         del moments.products  # 75 MB for CIFAR-10, and the decomposition needs room
-        found = [decorrelation(c, self.method, self.eps, self.components) for c in covariance]
+        precise = self.mean.dtype == torch.float64
+        found = [decorrelation(c, self.method, self.eps, self.components, precise=precise) for c in covariance]
         warn_of_rank(images, covariance, min(d.rank for d in found), self.eps)
         kept = max(len(d.matrix) for d in found)
         like = self.mean
@@ -176,7 +177,9 @@ class Whitening(nn.Module):
             unit = 255.0 if images.dtype == torch.uint8 else 1.0
             scale = (unit * self.std).reciprocal()
             shift = self.mean / self.std
-            return images.to(self.mean.dtype) * scale[:, None, None] - shift[:, None, None]
+            x = images.to(self.mean.dtype)
+            x = x * scale[:, None, None] if x is images else x.mul_(scale[:, None, None])
+            return x.sub_(shift[:, None, None])
         with torch.autocast(images.device.type, enabled=False):  # 16 bits lose the small eigenvalues
             pixels = images.to(self.mean.dtype)
             if self.contrast is not None:

@@ -64,6 +64,14 @@ def each(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 
 
+def choose(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """The images of `yes` where `chosen` (N,) holds, else those of `no`; for bytes four times faster than where."""
+    if yes.is_floating_point():
+        return torch.where(each(chosen), yes, no)
+    n = len(chosen)
+    return torch.cat([no, yes]).index_select(0, torch.arange(n, device=no.device) + n * chosen)
+
+
 def check_probability(kind: str, probability: float) -> None:
     """Raise ValueError for a number outside of [0, 1]."""
     if not 0 <= probability <= 1:

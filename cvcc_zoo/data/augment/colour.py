@@ -23,7 +23,7 @@ def grey(x: Tensor) -> Tensor:
 
 def blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
     """Factor * x + (1 - factor) * other, cut to [0, 1]; 1 keeps the image, above 1 moves away from `other`."""
-    return torch.lerp(other.expand_as(x), x, each(factor)).clamp_(0, 1)
+    return (x * each(factor)).add_(other * each(1 - factor)).clamp_(0, 1)
 
 
 def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
     """Blend with the mean luma of the image."""
-    return blend(x, grey(x).mean((1, 2, 3), keepdim=True), factor)
+    return blend(x, each(grey(x).flatten(1).mean(1)), factor)
 
 
 def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
@@ -46,16 +46,18 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
     if x.shape[1] == 1:
         return x
     r, g, b = x.unbind(1)
-    value = x.amax(1)
-    chroma = value - x.amin(1)
-    safe = torch.where(chroma > 0, chroma, 1.0)
-    sextant = torch.where(value == r, (g - b) / safe, torch.where(value == g, 2 + (b - r) / safe, 4 + (r - g) / safe))
-    sextant += 6 * shift[:, None, None]
+    value = torch.maximum(torch.maximum(r, g), b)
+    chroma = value - torch.minimum(torch.minimum(r, g), b)
+    inverse = chroma.clamp(min=1e-8).reciprocal_()  # of grey pixels anything will do
+    sextant = (r - g).mul_(inverse).add_(4)  # the hue in 0 .. 6: red 0, green 2, blue 4
+    sextant.lerp_((b - r).mul_(inverse).add_(2), (value == g).to(x.dtype))
+    sextant.lerp_((g - b).mul_(inverse), (value == r).to(x.dtype))
+    sextant.add_(6 * shift[:, None, None])
+    sextant.sub_((sextant / 6).floor_(), alpha=6)
     changed = torch.empty_like(x)
-    for channel, start in enumerate((5, 3, 1)):
-        k = sextant + start
-        k -= 6 * (k / 6).floor_()
-        changed[:, channel] = value - chroma * torch.minimum(k, 4 - k).clamp_(0, 1)
+    missing = ((sextant - 3).abs_().neg_().add_(2), (sextant - 2).abs_().sub_(1), (sextant - 4).abs_().sub_(1))
+    for channel, share in enumerate(missing):  # which share of the chroma a channel lacks to the largest
+        torch.addcmul(value, chroma, share.clamp_(0, 1), value=-1, out=changed[:, channel])
     return changed
 
 

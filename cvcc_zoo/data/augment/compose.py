@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cvcc_zoo.data.augment.augmentation import Augmentation, Mixing, as_float, check_probability, each
+from cvcc_zoo.data.augment.augmentation import Augmentation, Mixing, as_float, check_probability, choose
 from cvcc_zoo.data.draws import Draws
 
 
@@ -46,7 +46,7 @@ class Probability(Augmentation):
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
         chosen = draws.uniform() < self.probability
-        return torch.where(each(chosen), self.augmentation(images, draws), images)
+        return choose(chosen, self.augmentation(images, draws), images)
 
 
 def augment(

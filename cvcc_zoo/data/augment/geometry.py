@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvcc_zoo.data.augment.augmentation import Augmentation, check_probability, each
+from cvcc_zoo.data.augment.augmentation import Augmentation, check_probability, choose
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.registry import unknown
 
@@ -27,7 +27,7 @@ class RandomCrop(Augmentation):
         self.padding, self.mode = padding, mode
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
-        n, _, height, width = images.shape
+        height, width = images.shape[2:]
         if self.padding >= min(height, width):
             raise ValueError(
                 f"RandomCrop pads {self.padding} pixels, and the images have {height}x{width}: a crop could miss the "
@@ -39,13 +39,26 @@ class RandomCrop(Augmentation):
             rows, columns = (self._reflected(size, images.device) for size in (height, width))
             padded = images[:, :, rows][..., columns]  # F.pad reflects floats only
         top, left = draws.integers(2 * self.padding + 1), draws.integers(2 * self.padding + 1)
-        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, C, places, places, H, W), a view
-        return windows[torch.arange(n, device=images.device), :, top, left]
+        return windows(padded, top, left, height, width)
 
     def _reflected(self, size: int, device: torch.device) -> Tensor:
         """Rows of the padded image as rows of the image: p .. 1, 0 .. size - 1, size - 2 .. size - 1 - p."""
         rows = torch.arange(-self.padding, size + self.padding, device=device).abs()
         return torch.where(rows < size, rows, 2 * (size - 1) - rows)
+
+
+def windows(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """Cut a window (N, C, height, width) out of each image (N, C, H, W), its corner at `top`, `left` (N,).
+
+    Each row of a window is one row of the overlapping view of all `width` pixels in a line, which `index_select`
+    copies whole: ten times faster than an index for every pixel.
+    """
+    n, channels, rows, columns = images.shape
+    image = torch.arange(n * channels, device=images.device).view(n, channels, 1)
+    row = top[:, None, None] + torch.arange(height, device=images.device)
+    starts = (image * rows + row) * columns + left[:, None, None]  # (N, C, height)
+    lines = images.flatten().unfold(0, width, 1)
+    return lines.index_select(0, starts.flatten()).view(n, channels, height, width)
 
 
 class HorizontalFlip(Augmentation):
@@ -57,7 +70,7 @@ class HorizontalFlip(Augmentation):
         self.probability = probability
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
-        return torch.where(each(draws.uniform() < self.probability), images.flip(-1), images)
+        return choose(draws.uniform() < self.probability, images.flip(-1), images)
 
 
 class AlternatingFlip(Augmentation):
@@ -69,4 +82,4 @@ class AlternatingFlip(Augmentation):
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
         mirrored = (draws.constant() < 0.5) ^ (draws.epoch % 2 == 1)
-        return torch.where(each(mirrored), images.flip(-1), images)
+        return choose(mirrored, images.flip(-1), images)
