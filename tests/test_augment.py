@@ -459,6 +459,7 @@ def test_a_list_may_start_from_a_preset_and_hold_augmentations_in_others() -> No
         ([{"name": "RandomErasing", "scale": [0.5, 2]}], r"scale is a smallest and a largest value in \[0, 1\]"),
         ([{"name": "RandAugment", "magnitude": 31}], r"a step of 0 .. 30, got 31"),
         ([3], "an augmentation is a name or"),
+        ([{"name": "TrivialAugment", "magnitude": 3}], "no option of augmentation TrivialAugment named 'magnitude'"),
     ],
 )
 def test_wrong_augmentations_are_refused(chosen: Any, message: str) -> None:

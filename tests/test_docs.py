@@ -1,11 +1,18 @@
 """What the documentation says is so."""
 
+import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import cvcc_zoo
+import torch
+
+import cvcc_zoo.models
+from cvcc_zoo.data.augment import AUGMENTATIONS, PRESETS
+from cvcc_zoo.data.draws import Draws
+from cvcc_zoo.data.whitening import METHODS
 from cvcc_zoo.registry import ENTRIES
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +35,30 @@ def test_the_table_of_models_is_complete_and_right() -> None:
 def test_the_pictures_exist() -> None:
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README) + re.findall(r'src="([^"]+)"', README)
     assert len(pictures) == 2 and all((ROOT / picture).is_file() for picture in pictures)
+
+
+def test_the_augmentation_of_the_contributing_guide_works_as_it_stands() -> None:
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)[1]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    images = torch.full((100, 3, 4, 4), 10, dtype=torch.uint8)
+    changed = names["Invert"]()(images, Draws(0, 0, torch.arange(100)))
+    assert {int(image.amax()) for image in changed} == {10, 245}
+
+
+def test_the_page_about_data_names_everything_with_its_defaults() -> None:
+    page = (ROOT / "docs/data.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)`(?: \(default\))? \| (.*?) \|", page, flags=re.MULTILINE))
+    assert set(rows) == {*AUGMENTATIONS, *PRESETS, *METHODS}
+    for name, build in AUGMENTATIONS.items():
+        for option, parameter in inspect.signature(build).parameters.items():
+            assert f"`{option}: " in rows[name]
+            if parameter.default is not parameter.empty:
+                default = parameter.default
+                shown = list(default) if isinstance(default, tuple) else default
+                assert f"`{option}: {shown}`" in rows[name]
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)
+    assert len(pictures) == 2 and all((ROOT / "docs" / picture).is_file() for picture in pictures)
 
 
 def test_the_model_of_the_contributing_guide_works_as_it_stands(tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ class Augmentation(nn.Module):
 
     in_float = False
 
+    def __init__(self) -> None:  # nn.Module's takes any option
+        super().__init__()
+
     def change(self, images: Tensor, draws: Draws) -> Tensor:
         """The changed images, a tensor of their own."""
         raise NotImplementedError
