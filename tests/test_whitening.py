@@ -131,6 +131,22 @@ def test_moments_are_the_sums_of_integers(images: Tensor) -> None:
         assert np.allclose(moments.covariance()[0].numpy(), expected, rtol=1e-12, atol=1e-9)
 
 
+def test_sums_stay_exact_where_float32_alone_would_round() -> None:
+    images = torch.full((3000, 1, 4, 4), 0, dtype=torch.uint8)  # 3000 * 128^2 > 2^24
+    images[::2, :, 1] = 255
+    for scope, contrast in (("all", None), ("channel_values", None), ("channel_values", "coates")):
+        moments = measure(images, torch.arange(3000), scope, contrast)
+        integers = images.double() - 128 if contrast is None else fixed_point(images, contrast)[0]
+        v = vectors(integers.long(), scope)
+        assert torch.equal(moments.products.long(), (v[..., None] * v[..., None, :]).sum(1))
+
+
+def test_all_images_alike_become_zero() -> None:
+    with pytest.warns(UserWarning, match="got 0: 48 of the pixels are the same"):
+        fitted = Whitening("zca", 3, 4).fit(torch.full((9, 3, 4, 4), 200, dtype=torch.uint8))
+    assert (fitted(torch.full((2, 3, 4, 4), 200, dtype=torch.uint8)) == 0).all()
+
+
 def test_large_matrices_are_counted_by_blocks_with_the_same_sums() -> None:
     images = torch.randint(0, 256, (40, 3, 20, 20), dtype=torch.uint8)
     moments = measure(images, torch.arange(40), "all")

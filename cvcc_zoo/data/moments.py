@@ -1,7 +1,8 @@
 """First and second moments of images as sums of integers: the same bit for bit in any order, batching and sharding.
 
 Pixels minus 128 are integers of 8 bits. A float32 product of matrices is exact while the sums of squares stay up to
-2^24, so for 1024 images at least and usually for more than 2048, and float64 holds the sum of 5e11 of them.
+2^24, so for 1024 images at least and usually for more than 2048, and float64 holds the sum of 5e11 of them. Contrast
+normalisation gives integers of 17 bits and a sign, whose sums are kept in int64.
 """
 
 import sys
@@ -19,9 +20,7 @@ from cvcc_zoo.data.symmetric import add_gram, mirror
 
 SCOPES = ("all", "pixels_per_channel", "channel_values")
 CHUNK = 2048
-EXACT_FLOAT32 = 2**24
-SAFE = 1024  # 1024 * 128^2 = 2^24
-EXACT = 2**53
+CHUNK_VALUES = CHUNK * 3072  # larger images are read in smaller chunks
 SLOW = 2e11  # multiplications, about two seconds; less shows no progress bar
 
 
@@ -49,7 +48,7 @@ def images_of(x: Tensor, scope: str, shape: torch.Size) -> Tensor:
 
 @dataclass
 class Moments:
-    """Sums over `count` vectors of integers: `total` (G, D) and `products` (G, D, D), float64, times `unit`.
+    """Sums over `count` vectors of integers: `total` (G, D) and `products` (G, D, D), float64 or int64.
 
     The integers are the pixels minus `offset`, over `unit`.
     """
@@ -70,12 +69,14 @@ class Moments:
         The integer nearest to the mean is subtracted exactly; what is left of the mean is at most 1/2, so that its
         square takes no digits away.
         """
-        near = (self.total / self.count).round()
+        near = (self.total / self.count).round().to(self.total.dtype)
         rest = (self.total - self.count * near) / self.count
-        covariance = self.products.clone()
-        for group, n, t, r in zip(covariance, near, self.total, rest, strict=True):
+        centred = self.products.clone()
+        for group, n, t in zip(centred, near, self.total, strict=True):
             group.addr_(n, t, alpha=-1).addr_(t, n, alpha=-1).addr_(n, n, alpha=self.count)  # integers: exact
-            group.div_(self.count).addr_(r, r, alpha=-1)
+        covariance = centred.to(torch.float64).div_(self.count)
+        for group, r in zip(covariance, rest, strict=True):
+            group.addr_(r, r, alpha=-1)
         return covariance.mul_(self.unit**2)
 
 
@@ -94,15 +95,22 @@ def measure(
     """
     c, h, w = images.shape[1:]
     groups, size = {"all": (1, c * h * w), "pixels_per_channel": (c, h * w), "channel_values": (1, c)}[scope]
-    total = torch.zeros(groups, size, dtype=torch.float64)
-    products = torch.zeros(groups, size, size, dtype=torch.float64)
+    dtype, digits, largest = (torch.float64, 53, 2**7) if contrast is None else (torch.int64, 63, 2**17)
+    total = torch.zeros(groups, size, dtype=dtype)
+    products = torch.zeros(groups, size, size, dtype=dtype)
     shared = across_processes and dist.is_available() and dist.is_initialized()
     rank, processes = (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
     mine = samples.sort().values[rank::processes]
     count = len(samples) * (h * w if scope == "channel_values" else 1)
+    if count > 2**digits // largest**2:
+        raise ValueError(
+            f"{count:,} vectors are too many to be counted exactly; fit the whitening on at most "
+            f"{2**digits // largest**2:,} of them: whitening.fit(images, samples)"
+        )
     unit, offset = 1.0, 128.0
     work = len(mine) * c * h * w * size
-    for part in _progress(torch.split(mine, min(chunk, CHUNK)), work):
+    at_once = max(1, min(chunk, CHUNK_VALUES // (c * h * w)))
+    for part in _progress(torch.split(mine, at_once), work):
         if contrast is not None:
             integers, unit = fixed_point(images.index_select(0, part), contrast)
             offset = 0.0
@@ -110,16 +118,10 @@ def measure(
             few = scope != "channel_values"  # the vectors of a chunk: pixels would be too many for float32
             integers = images.index_select(0, part).to(torch.float32 if few else torch.float64).sub_(128)
         x = vectors(integers, scope)
-        total += x.sum(1)  # exact in float32 too, for fewer than 2^17 vectors
-        for piece in _exact_pieces(x):
+        total += x.sum(1).to(dtype)  # exact in float32 too, for fewer than 2^17 vectors
+        for piece in _exact_pieces(x, largest):
             for group, sums in zip(piece, products, strict=True):
                 add_gram(group.T, sums)
-    largest = 2.0**17 if contrast is not None else 128.0
-    if count * largest**2 > EXACT:
-        raise ValueError(
-            f"{count:,} vectors are too many to be counted exactly; fit the whitening on at most "
-            f"{int(EXACT / largest**2):,} of them (whitening.fit(images, samples))"
-        )
     if shared:
         for sums in (total, products):
             _sum_over_processes(sums)
@@ -128,11 +130,13 @@ def measure(
     return Moments(count, total, products, unit, offset)
 
 
-def _exact_pieces(x: Tensor) -> tuple[Tensor, ...]:
-    """The vectors (G, M, D), in parts whose products are exact."""
-    if x.dtype == torch.float64 or x.shape[1] <= SAFE or x.square().sum(1).max() <= EXACT_FLOAT32:
+def _exact_pieces(x: Tensor, largest: int) -> tuple[Tensor, ...]:
+    """The vectors (G, M, D) of integers up to `largest`, in parts whose products are exact."""
+    exact = 2**53 if x.dtype == torch.float64 else 2**24
+    safe = exact // largest**2
+    if x.shape[1] <= safe or (exact == 2**24 and x.square().sum(1).max() <= exact):
         return (x,)
-    return torch.split(x, SAFE, dim=1)
+    return torch.split(x, safe, dim=1)
 
 
 def _sum_over_processes(sums: Tensor) -> None:

@@ -10,11 +10,11 @@ def add_gram(x: Tensor, sums: Tensor) -> None:
     """Add X X^T (D, D) for X (D, M) to `sums`, on and above the diagonal: 0.52 of the products for 3072 rows."""
     half = len(x) // 2
     if half < LEAF // 2:
-        sums += x @ x.T
+        sums += (x @ x.T).to(sums.dtype)
         return
     add_gram(x[:half], sums[:half, :half])
     add_gram(x[half:], sums[half:, half:])
-    sums[:half, half:] += x[:half] @ x[half:].T
+    sums[:half, half:] += (x[:half] @ x[half:].T).to(sums.dtype)
 
 
 def mirror(sums: Tensor) -> None:
