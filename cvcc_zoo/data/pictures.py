@@ -50,7 +50,7 @@ def plot_whitening(whitening: "Whitening", images: Tensor, title: str) -> Figure
     figure = Figure(figsize=(12, 1 + sum(heights)), layout="constrained")
     axes = figure.subplot_mosaic(places, height_ratios=heights)
     with torch.no_grad():
-        x = whitening(images)
+        x = whitening(images.to(whitening.mean.device))
     plot_images(axes["B"], pixels(images[None]), "before")
     plot_images(axes["A"], stretch(pixels(x[None])), "after")
     figure.suptitle(title)

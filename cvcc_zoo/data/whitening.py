@@ -65,8 +65,8 @@ class Whitening(nn.Module):
             in_channels: Channels of the images.
             image_size: Height and width of the images in pixels.
             scope: all, pixels_per_channel or channel_values.
-            eps: Added to the variances, in units of pixels in [0, 1] (the smallest eigenvalues of CIFAR-10 are
-                below 1e-5; 0.01 is usual for images); 0 makes the training images exactly white.
+            eps: Added to the eigenvalues, in units of pixels in [0, 1] (those of CIFAR-10 go from 55 to 2e-6; 0.01
+                to 1 are usual), for zca_cor and pca_cor of correlations; 0 makes the training images exactly white.
             components: pca, pca_cor: how many components are kept, or which share of the variance, in (0, 1]. The
                 others are zero, so that the output has the size of the images.
             contrast: pylearn2 or coates: first bring each image to mean 0 and the same contrast (needs eps: the
@@ -84,9 +84,8 @@ class Whitening(nn.Module):
             for name in ("mean", "matrix", "spectrum"):
                 self.register_buffer(name, torch.empty(0))
         else:
-            start = (0.0, 1.0) if method == "none" else (torch.nan, torch.nan)
-            self.register_buffer("mean", torch.full((in_channels,), start[0]))
-            self.register_buffer("std", torch.full((in_channels,), start[1]))
+            for name, value in (("mean", 0.0), ("std", 1.0)):
+                self.register_buffer(name, torch.full((in_channels,), value if method == "none" else torch.nan))
         self.fitted = method == "none"
 
     @property
@@ -105,10 +104,8 @@ class Whitening(nn.Module):
         if not self.eps >= 0:
             raise ValueError(f"whitening: eps is added to variances and must be at least 0, got {self.eps}")
         if self.contrast is not None and self.eps == 0:
-            raise ValueError(
-                "contrast normalisation gives each image the mean 0, so one direction has no variance and eps=0 "
-                "cannot work; give eps > 0 (0.1 in the published recipe)"
-            )
+            without = "contrast normalisation leaves one direction without variance, so eps=0 cannot work"
+            raise ValueError(f"{without}; give eps > 0 (0.1 in the published recipe)")
         if self.components is not None:
             if self.method not in PRINCIPAL:
                 raise ValueError(f"components are for {' and '.join(PRINCIPAL)}; {self.method} has none to leave out")
@@ -139,10 +136,8 @@ class Whitening(nn.Module):
         right = images.shape[1:2] == shape[:1] if free else images.shape[1:] == shape
         if images.dtype != torch.uint8 or images.ndim != 4 or not right:
             wanted = f"(N, {self.in_channels}, H, W)" if free else f"(N, {', '.join(map(str, shape))})"
-            raise ValueError(
-                f"whitening is fitted on uint8 images of shape {wanted}, got {images.dtype} of shape "
-                f"{tuple(images.shape)}"
-            )
+            given = f"{images.dtype} of shape {tuple(images.shape)}"
+            raise ValueError(f"whitening is fitted on uint8 images of shape {wanted}, got {given}")
         samples = torch.arange(len(images)) if samples is None else samples
         if len(samples) == 0:
             raise ValueError("whitening needs at least one training image")
@@ -221,10 +216,10 @@ class Whitening(nn.Module):
             )
         shape = (self.in_channels, self.image_size, self.image_size)
         if not self._any_size() and images.shape[1:] != shape:
+            mine, given = ("x".join(map(str, s)) for s in (shape, images.shape[1:]))
             raise ValueError(
-                f"this whitening was fitted on images of {'x'.join(map(str, shape))}, got "
-                f"{'x'.join(map(str, images.shape[1:]))}; resize them (--data.image_size={self.image_size}), or "
-                "whiten with scope=channel_values, which takes any size"
+                f"this whitening was fitted on images of {mine}, got {given}; resize them "
+                f"(--data.image_size={self.image_size}), or whiten with scope=channel_values, which takes any size"
             )
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
@@ -249,4 +244,7 @@ def make_whitening(spec: str | Mapping[str, Any], in_channels: int, image_size: 
     if name not in METHODS:
         raise unknown("whitening", name, METHODS)
     check_options(f"whitening {name}", Whitening, options, skip=("method", "in_channels", "image_size"))
-    return Whitening(name, in_channels, image_size, **options)
+    try:
+        return Whitening(name, in_channels, image_size, **options)
+    except TypeError as error:
+        raise ValueError(f"whitening {name} does not take {options}: {error}") from error

@@ -1,6 +1,6 @@
 """What an augmentation is: a batch of images in, the same batch changed out, each image by its own draws."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -81,8 +81,9 @@ def check_probability(kind: str, probability: float) -> None:
         raise ValueError(f"{kind}: probability must be in [0, 1], got {probability}")
 
 
-def check_range(kind: str, name: str, values: tuple[float, float], low: float, high: float = float("inf")) -> None:
+def check_range(kind: str, name: str, values: Sequence[float], low: float, high: float = float("inf")) -> None:
     """Raise ValueError unless low <= values[0] <= values[1] <= high."""
-    if len(values) != 2 or not low <= values[0] <= values[1] <= high:
+    pair = isinstance(values, list | tuple) and len(values) == 2
+    if not pair or not low <= values[0] <= values[1] <= high:
         limits = f"in [{low:g}, {high:g}]" if high < float("inf") else f"of at least {low:g}"
-        raise ValueError(f"{kind}: {name} is a smallest and a largest value {limits}, got {list(values)}")
+        raise ValueError(f"{kind}: {name} is a smallest and a largest value {limits}, got {values}")

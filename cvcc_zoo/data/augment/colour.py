@@ -7,7 +7,7 @@ torchvision cuts decimals off after each operation where these round once.
 import torch
 from torch import Tensor
 
-from cvcc_zoo.data.augment.augmentation import Augmentation, check_range, each
+from cvcc_zoo.data.augment.augmentation import Augmentation, each
 from cvcc_zoo.data.draws import Draws
 
 GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601 luma, as in torchvision
@@ -75,13 +75,11 @@ class ColorJitter(Augmentation):
     ) -> None:
         """Each of the four is the largest change: 0 leaves it out; `hue` is at most 0.5."""
         super().__init__()
-        for name, value, most in (
-            ("brightness", brightness, float("inf")),
-            ("contrast", contrast, float("inf")),
-            ("saturation", saturation, float("inf")),
-            ("hue", hue, 0.5),
-        ):
-            check_range("ColorJitter", f"0 .. {name}", (0.0, value), 0.0, most)
+        for name, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
+            if not value >= 0:
+                raise ValueError(f"ColorJitter: {name} is the largest change of a factor, at least 0, got {value}")
+        if not 0 <= hue <= 0.5:
+            raise ValueError(f"ColorJitter: hue is a share of the colour circle in [0, 0.5], got {hue}")
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:

@@ -22,6 +22,12 @@ def erase(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tens
     return (images * (1 - hidden)).add_(hidden * value)  # five times faster than masked_fill
 
 
+def check_fill(kind: str, fill: float) -> None:
+    """Raise ValueError for a grey level outside of [0, 1]."""
+    if not 0 <= fill <= 1:
+        raise ValueError(f"{kind}: fill is a grey level in [0, 1], got {fill}")
+
+
 class Cutout(Augmentation):
     """Hide a square of `size` pixels whose centre is anywhere in the image, so that it may reach over the edge.
 
@@ -33,7 +39,7 @@ class Cutout(Augmentation):
         super().__init__()
         if size < 1:
             raise ValueError(f"Cutout: size is at least 1 pixel, got {size}")
-        check_range("Cutout", "0 .. fill", (0.0, fill), 0.0, 1.0)
+        check_fill("Cutout", fill)
         self.size, self.fill = size, fill
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
@@ -62,11 +68,11 @@ class RandomErasing(Augmentation):
     ) -> None:
         super().__init__()
         check_probability("RandomErasing", probability)
-        check_range("RandomErasing", "scale", (scale[0], scale[-1]), 0.0, 1.0)
-        check_range("RandomErasing", "ratio", (ratio[0], ratio[-1]), 1e-3)
-        check_range("RandomErasing", "0 .. fill", (0.0, fill), 0.0, 1.0)
+        check_range("RandomErasing", "scale", scale, 0.0, 1.0)
+        check_range("RandomErasing", "ratio", ratio, 1e-3)
+        check_fill("RandomErasing", fill)
         self.probability, self.fill = probability, fill
-        self.scale, self.ratio = (scale[0], scale[-1]), (ratio[0], ratio[-1])
+        self.scale, self.ratio = (scale[0], scale[1]), (ratio[0], ratio[1])
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
         height, width = images.shape[2:]

@@ -20,8 +20,8 @@ class GaussianBlur(Augmentation):
         super().__init__()
         if kernel_size < 3 or kernel_size % 2 == 0:
             raise ValueError(f"GaussianBlur: kernel_size is an odd number of at least 3 pixels, got {kernel_size}")
-        check_range("GaussianBlur", "sigma", (sigma[0], sigma[-1]), 1e-3)
-        self.kernel_size, self.sigma = kernel_size, (float(sigma[0]), float(sigma[-1]))
+        check_range("GaussianBlur", "sigma", sigma, 1e-3)
+        self.kernel_size, self.sigma = kernel_size, (sigma[0], sigma[1])
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
         return gaussian_blur(images, self.kernel_size, draws.between(*self.sigma))
