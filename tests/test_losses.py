@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cvcc_zoo.losses import make_loss
+from cvcc_zoo.losses import check_labels, make_loss
 
 LOGITS = torch.tensor([[3.0, 1.0, -2.0, 0.5]], dtype=torch.float64)
 LABEL = torch.tensor([1])
@@ -49,3 +49,24 @@ def test_an_unknown_loss_or_option_is_answered_with_the_nearest() -> None:
         make_loss("cross_entrpy")
     with pytest.raises(ValueError, match="no option of loss hinge named 'margn'; did you mean margin"):
         make_loss({"name": "hinge", "margn": 2})
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "squared_error"])
+def test_a_soft_label_of_one_class_is_the_label(name: str) -> None:
+    logits, labels = torch.randn(16, 10, dtype=torch.float64), torch.randint(10, (16,))
+    soft = F.one_hot(labels, 10).double()
+    assert torch.allclose(make_loss(name)(logits, soft), make_loss(name)(logits, labels))
+
+
+def test_cross_entropy_of_a_mixed_label_is_the_mixed_cross_entropy() -> None:
+    logits, first, second = torch.randn(8, 10), torch.randint(10, (8,)), torch.randint(10, (8,))
+    soft = 0.3 * F.one_hot(first, 10) + 0.7 * F.one_hot(second, 10)
+    loss = make_loss("cross_entropy")
+    assert torch.allclose(loss(logits, soft), 0.3 * loss(logits, first) + 0.7 * loss(logits, second))
+
+
+def test_hinge_refuses_soft_labels_and_their_shape_is_checked() -> None:
+    with pytest.raises(ValueError, match="hinge takes one label for each image"):
+        make_loss("hinge")(torch.zeros(2, 3), torch.full((2, 3), 1 / 3))
+    with pytest.raises(ValueError, match=r"soft labels must have the shape \(N, 3\), got \(2, 4\)"):
+        check_labels(torch.full((2, 4), 0.25), 3)
