@@ -313,7 +313,7 @@ def test_every_family_is_known_by_its_class_name() -> None:
         ("Linear", {"in_channels": 0}, "in_channels must be at least 1"),
         ("Linear", {"image_size": 7}, "image_size must be at least 8 pixels, got 7; resize"),
         ("Linear", {"optimizer": 3}, "optimizer must be a name, a dict"),
-        ("Linear", {"lr_scheduler": "Cosine"}, "no lr_scheduler named 'Cosine'"),
+        ("Linear", {"lr_scheduler": "Cosinus"}, "no lr_scheduler named 'Cosinus'"),
         ("Linear", {"optimizer": {"name": "SGD", "lrr": 1}}, "no option of optimizer SGD named 'lrr'; did you mean lr"),
     ],
 )

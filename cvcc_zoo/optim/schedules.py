@@ -1,7 +1,8 @@
-"""From a name and options to a learning-rate schedule: `{"name": "CosineAnnealingLR"}`, its length filled in.
+"""From a name and options to a schedule: `{"name": "QuarterCosine", "warmup": 0.1}`, its length filled in.
 
-A schedule over the whole training is stepped after every optimizer step; every other one after each epoch, as torch
-documents it. `interval` ("step" or "epoch") says otherwise, `monitor` names what ReduceLROnPlateau watches.
+Ours are closed forms (`curves.py`), and any torch schedule can be named too. A schedule over the whole training is
+stepped after every optimizer step; every other one after each epoch, as torch documents it. `interval` ("step" or
+"epoch") says otherwise, `monitor` names what ReduceLROnPlateau watches.
 """
 
 import inspect
@@ -9,6 +10,7 @@ from typing import Any
 
 from torch.optim import Optimizer, lr_scheduler
 
+from cvcc_zoo.optim.curves import CURVES, make_factor
 from cvcc_zoo.registry import Spec, check_options, import_class, unknown
 
 LR_SCHEDULERS: dict[str, type[lr_scheduler.LRScheduler]] = {
@@ -36,13 +38,15 @@ def find_lr_scheduler(name: str) -> type[lr_scheduler.LRScheduler]:
     if "." in name:
         found: type[lr_scheduler.LRScheduler] = import_class("lr_scheduler", name, lr_scheduler.LRScheduler)
         return found
-    raise unknown("lr_scheduler", name, LR_SCHEDULERS)
+    raise unknown("lr_scheduler", name, [*CURVES, *LR_SCHEDULERS])
 
 
 def check_lr_scheduler(spec: Spec) -> None:
     """Raise ValueError now for what `make_lr_scheduler` would not take later; an import path is not followed yet."""
     name = spec["name"]
-    if "." not in name:
+    if name in CURVES:
+        _check_curve(spec)
+    elif "." not in name:
         filled = ("optimizer", "self", LENGTH.get(name, ""), "max_lr" if name == "OneCycleLR" else "")
         options = {k: v for k, v in spec.items() if k not in ("name", "interval", "monitor", *filled)}
         check_options(f"lr_scheduler {name}", find_lr_scheduler(name), options, skip=filled)
@@ -54,6 +58,8 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
     `total_steps` counts optimizer steps, `total_epochs` epochs, both of the whole training. Filled in where left out:
     the length of a whole-training schedule, and `max_lr` of OneCycleLR from the optimizer's `lr`.
     """
+    if spec["name"] in CURVES:
+        return _make_curve(spec, optimizer, total_steps, total_epochs)
     options = dict(spec)
     name = options.pop("name")
     kind = f"lr_scheduler {name}"
@@ -62,8 +68,7 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
     length = LENGTH.get(name)
     fill = length is not None and length not in options and "epochs" not in options
     interval = options.pop("interval", "step" if fill else "epoch")
-    if interval not in ("step", "epoch"):
-        raise ValueError(f'{kind}: interval must be "step" or "epoch", not {interval!r}')
+    _check_interval(kind, interval)
     placing: dict[str, Any] = {"interval": interval}
     if plateau:
         placing["monitor"] = options.pop("monitor", "val/loss")
@@ -76,3 +81,31 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
         return {"scheduler": scheduler_class(optimizer, **options), **placing}
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{kind} refuses these options: {error}") from error
+
+
+def _check_interval(kind: str, interval: Any) -> None:
+    if interval not in ("step", "epoch"):
+        raise ValueError(f'{kind}: interval must be "step" or "epoch", not {interval!r}')
+
+
+def _check_curve(spec: Spec) -> None:
+    options = {k: v for k, v in spec.items() if k not in ("name", "interval", "warmup")}
+    kind = f"lr_scheduler {spec['name']}"
+    check_options(kind, CURVES[spec["name"]], options, skip=("t", "total"))
+    for option in ("warmup", *options):
+        if not isinstance(spec.get(option, 0), int | float):
+            raise ValueError(f"{kind}: {option} is a number, not {spec[option]!r}")
+
+
+def _make_curve(spec: Spec, optimizer: Optimizer, total_steps: int, total_epochs: int) -> dict[str, Any]:
+    """One of our closed forms; `Step` counts epochs, the others optimizer steps, unless `interval` says otherwise."""
+    _check_curve(spec)
+    options = dict(spec)
+    name = options.pop("name")
+    interval = options.pop("interval", "epoch" if name == "Step" else "step")
+    _check_interval(f"lr_scheduler {name}", interval)
+    try:
+        factor = make_factor(name, total_steps if interval == "step" else total_epochs, **options)
+    except ValueError as error:
+        raise ValueError(f"lr_scheduler {name}: {error}") from error
+    return {"scheduler": lr_scheduler.LambdaLR(optimizer, factor), "interval": interval}

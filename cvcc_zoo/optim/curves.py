@@ -1,0 +1,93 @@
+"""Learning-rate schedules in closed form: the factor on the optimizer's rate at `t` of `total` steps (or epochs).
+
+`t` counts from 0 to total - 1. A rate depends on `t` alone, never on the rate before it: a resumed training goes on
+exactly, and nothing drifts.
+
+`Step`           alpha^floor(t / every): the course's step decay
+`QuarterCosine`  cos(pi t / 2 total): the course's cosine decay, which starts flat and ends at its steepest
+`Cosine`         (1 + cos(pi t / total)) / 2, its square: flat at both ends (Loshchilov & Hutter 2016, arXiv 1608.03983)
+`Linear`         a triangle: up to 1 at the share `peak` of the training, then down to 0
+`OneCycle`       torch's OneCycleLR: from 1/25 up by half a cosine, then down to 4e-6 (Smith & Topin, arXiv 1708.07120)
+`WSD`            constant, then linear to 0 in the last share `decay` (warm-up, stable, decay; arXiv 2404.06395)
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+Curve = Callable[..., float]
+
+
+def step(t: float, total: float, *, every: float, alpha: float = 0.1) -> float:
+    """Multiply the rate by `alpha` every so many epochs (or steps)."""
+    return float(alpha ** (t // every))
+
+
+def quarter_cosine(t: float, total: float) -> float:
+    """The first quarter of a cosine, so that the last of `total` is small but not zero: sin(pi / 2 total)."""
+    return math.cos(math.pi / 2 * t / total)
+
+
+def cosine(t: float, total: float, *, end: float = 0.0) -> float:
+    """Half a cosine from 1 to `end`."""
+    return end + (1 - end) * (1 + math.cos(math.pi * t / total)) / 2
+
+
+def linear(t: float, total: float, *, peak: float = 0.0, end: float = 0.0) -> float:
+    """Up to 1 at the share `peak` of the training, then down to `end`, both in straight lines."""
+    done = t / total
+    if done < peak:
+        return done / peak
+    return end + (1 - end) * (1 - done) / (1 - peak)
+
+
+def one_cycle(t: float, total: float, *, peak: float = 0.3, start: float = 0.04, end: float = 4e-6) -> float:
+    """Half a cosine from `start` up to 1 at the share `peak`, and another down to `end` at the last step."""
+    top = peak * total - 1
+    if 0 < top >= t:
+        return 1 + (start - 1) * (1 + math.cos(math.pi * t / top)) / 2
+    return end + (1 - end) * (1 + math.cos(math.pi * (t - top) / (total - 1 - top))) / 2
+
+
+def wsd(t: float, total: float, *, decay: float = 0.2) -> float:
+    """1 until the last share `decay` of the training, then straight down to 0."""
+    return min(1.0, (1 - t / total) / decay)
+
+
+CURVES: dict[str, Curve] = {
+    "Step": step,
+    "QuarterCosine": quarter_cosine,
+    "Cosine": cosine,
+    "Linear": linear,
+    "OneCycle": one_cycle,
+    "WSD": wsd,
+}
+SHARES = ("peak", "decay")
+"""Options that are a share of the training, in [0, 1)."""
+
+
+def make_factor(name: str, total: int, warmup: float = 0.0, **options: Any) -> Callable[[int], float]:
+    """The factor at step `t`: a warm-up in a straight line, then the curve over what is left of the training.
+
+    `warmup` is a share of the training if it is below 1, else a number of steps (or epochs). At its step t of W the
+    factor is (t + 1) / (W + 1), so that no step is lost at a rate of zero. After the end the rate stays that of the
+    last step. Raises ValueError for options out of range.
+    """
+    if warmup < 0 or warmup >= total > 0:
+        raise ValueError(f"a warm-up of {warmup} does not fit into a training of {total}; give a share below 1")
+    for option in SHARES:
+        if option in options and not 0 <= options[option] < 1:
+            raise ValueError(f"{option} is a share of the training in [0, 1), got {options[option]}")
+    if name == "WSD" and options.get("decay") == 0:
+        raise ValueError("WSD needs a decay above 0")
+    if name == "Step" and not options["every"] > 0:
+        raise ValueError(f"Step lowers the rate every so many epochs, not {options['every']}")
+    before = round(warmup * total) if warmup < 1 else int(warmup)
+    rest = total - before
+
+    def factor(t: int) -> float:
+        if t < before:
+            return (t + 1) / (before + 1)
+        return CURVES[name](min(t - before, max(rest - 1, 0)), rest, **options)
+
+    return factor

@@ -1,0 +1,180 @@
+"""Schedules in closed form: exact rates, agreement with torch, and the rate that Lightning really uses."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+from torch.optim import lr_scheduler
+
+from cvcc_zoo import ImageDataModule, create
+from cvcc_zoo.optim import make_lr_scheduler
+from cvcc_zoo.optim.curves import CURVES
+from cvcc_zoo.registry import Spec
+
+NEEDED: dict[str, dict[str, Any]] = {"Step": {"every": 2}}
+
+
+def optimizer(lr: float = 1.0) -> torch.optim.Optimizer:
+    return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
+
+
+def rates(spec: Spec, steps: int, count: int | None = None, lr: float = 1.0) -> list[float]:
+    """The rate of each step, with one step an epoch."""
+    return follow(make_lr_scheduler(spec, optimizer(lr), steps, steps)["scheduler"], count or steps)
+
+
+def follow(scheduler: Any, count: int) -> list[float]:
+    values = []
+    for _ in range(count):
+        values.append(float(scheduler.optimizer.param_groups[0]["lr"]))
+        scheduler.optimizer.step()
+        scheduler.step()
+    return values
+
+
+def exactly(values: list[float]) -> Any:
+    return pytest.approx(values, abs=1e-12)
+
+
+def test_the_tables_of_all_schedules() -> None:
+    table = [1, 0.98078528040323, 0.92387953251129, 0.83146961230255, math.sqrt(0.5)]
+    table += [0.55557023301960, 0.38268343236509, 0.19509032201613]
+    assert rates({"name": "QuarterCosine"}, 8) == exactly(table)
+    assert rates({"name": "Cosine"}, 4) == exactly([1, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125)])
+    assert rates({"name": "Cosine", "end": 0.2}, 2) == exactly([1, 0.6])
+    assert rates({"name": "Step", "every": 2, "alpha": 0.5}, 5) == exactly([1, 1, 0.5, 0.5, 0.25])
+    assert rates({"name": "Linear"}, 4) == exactly([1, 0.75, 0.5, 0.25])
+    assert rates({"name": "Linear", "peak": 0.5}, 8) == exactly([0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25])
+    assert rates({"name": "WSD", "decay": 0.5}, 8) == exactly([1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+    assert rates({"name": "WSD", "warmup": 2, "decay": 0.5}, 6) == exactly([1 / 3, 2 / 3, 1, 1, 1, 0.5])
+
+
+def test_half_a_cosine_is_the_square_of_a_quarter() -> None:
+    half, quarter = rates({"name": "Cosine"}, 50), rates({"name": "QuarterCosine"}, 50)
+    assert half == exactly([value**2 for value in quarter])
+    assert sum(quarter) / 50 == pytest.approx(2 / math.pi, abs=0.011)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({"name": "Cosine"}, lambda o: lr_scheduler.CosineAnnealingLR(o, 40)),
+        ({"name": "Step", "every": 7, "alpha": 0.3}, lambda o: lr_scheduler.StepLR(o, 7, 0.3)),
+        ({"name": "Linear"}, lambda o: lr_scheduler.PolynomialLR(o, 40)),
+        ({"name": "OneCycle"}, lambda o: lr_scheduler.OneCycleLR(o, 0.3, 40, cycle_momentum=False)),
+        (
+            {"name": "OneCycle", "peak": 0.6},
+            lambda o: lr_scheduler.OneCycleLR(o, 0.3, 40, pct_start=0.6, cycle_momentum=False),
+        ),
+    ],
+)
+def test_schedules_agree_with_torch(ours: Spec, theirs: Any) -> None:
+    assert rates(ours, 40, lr=0.3) == exactly(follow(theirs(optimizer(0.3)), 40))
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_a_warm_up_leads_to_the_whole_schedule_on_the_rest(name: str) -> None:
+    plain = {"name": name, **NEEDED.get(name, {})}
+    for warmup in (0.25, 10):
+        values = rates({**plain, "warmup": warmup}, 40)
+        assert values[:10] == exactly([(t + 1) / 11 for t in range(10)])
+        assert values[10:] == exactly(rates(plain, 30))
+
+
+@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize("steps", [1, 2, 3, 100])
+def test_rates_stay_between_0_and_the_optimizers_and_end_where_they_are(name: str, steps: int) -> None:
+    values = rates({"name": name, **NEEDED.get(name, {})}, steps, count=steps + 3)
+    assert all(0 <= value <= 1 for value in values)
+    assert values[steps:] == [values[steps - 1]] * 3 or name == "Step"
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_a_resumed_schedule_goes_on_exactly(name: str) -> None:
+    spec = {"name": name, **NEEDED.get(name, {}), "warmup": 3}
+    first = make_lr_scheduler(spec, optimizer(), 20, 20)["scheduler"]
+    follow(first, 8)
+    state, rest = copy.deepcopy(first.state_dict()), follow(first, 12)
+    second = make_lr_scheduler(spec, optimizer(), 20, 20)["scheduler"]
+    second.load_state_dict(state)
+    second.optimizer.param_groups[0]["lr"] = state["_last_lr"][0]
+    assert follow(second, 12) == rest
+
+
+class Rates(Callback):
+    """The rate of every optimizer step."""
+
+    def __init__(self) -> None:
+        self.used: list[float] = []
+
+    def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Any) -> None:
+        self.used.append(optimizer.param_groups[0]["lr"])
+
+
+def train(
+    spec: Spec, epochs: int, checkpoint: Path | None = None, keep: Callback | None = None, **options: Any
+) -> tuple[list[float], Trainer]:
+    """Train 10 batches an epoch."""
+    used = Rates()
+    model = create("linear", in_channels=1, image_size=8, optimizer={"name": "SGD", "lr": 0.1}, lr_scheduler=spec)
+    trainer = Trainer(
+        max_epochs=epochs, limit_train_batches=10, limit_val_batches=0, logger=False,
+        enable_checkpointing=keep is not None, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu", callbacks=[used, *([keep] if keep else [])], **options,
+    )  # fmt: skip
+    trainer.fit(model, ImageDataModule(image_size=8, batch_size=16), ckpt_path=checkpoint)
+    return used.used, trainer
+
+
+@pytest.mark.parametrize(("accumulate", "steps"), [(1, 30), (4, 9)])
+def test_lightning_uses_the_rate_of_each_optimizer_step(accumulate: int, steps: int) -> None:
+    used, _ = train({"name": "QuarterCosine", "warmup": 0.1}, 3, accumulate_grad_batches=accumulate)
+    assert used == exactly(rates({"name": "QuarterCosine", "warmup": 0.1}, steps, lr=0.1))
+
+
+def test_lightning_steps_by_epoch_where_asked() -> None:
+    used, _ = train({"name": "Cosine", "interval": "epoch"}, 4)
+    assert used[::10] == exactly(rates({"name": "Cosine"}, 4, lr=0.1)) and used[::10] == used[9::10]
+    used, _ = train({"name": "Step", "every": 2}, 4)
+    assert used == exactly([0.1] * 20 + [0.01] * 20)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_training_that_goes_on_uses_the_rates_of_the_rest(tmp_path: Path) -> None:
+    spec = {"name": "OneCycle", "warmup": 2}
+
+    def keep(folder: str) -> ModelCheckpoint:
+        return ModelCheckpoint(tmp_path / folder, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+
+    whole, _ = train(spec, 4, keep=keep("a"))
+    half = tmp_path / "a/epoch=1.ckpt"
+    rest, _ = train(spec, 4, half, keep("b"))
+    assert rest == exactly(whole[20:])
+    longer, _ = train(spec, 8, half, keep("c"))
+    assert longer[1:] == exactly(rates(spec, 80, lr=0.1)[21:])  # a closed form: the new length counts from now on
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "QuarterCosin"}, "no lr_scheduler named 'QuarterCosin'; did you mean QuarterCosine"),
+        ({"name": "Step"}, "lr_scheduler Step needs the option every"),
+        ({"name": "Step", "every": 0}, "lowers the rate every so many epochs, not 0"),
+        ({"name": "Cosine", "T_max": 3}, "no option of lr_scheduler Cosine named 'T_max'"),
+        ({"name": "Cosine", "warmup": 40}, "a warm-up of 40 does not fit into a training of 40"),
+        ({"name": "Cosine", "warmup": -1}, "a warm-up of -1 does not fit"),
+        ({"name": "Cosine", "warmup": "long"}, "lr_scheduler Cosine: warmup is a number, not 'long'"),
+        ({"name": "Cosine", "interval": "week"}, 'interval must be "step" or "epoch"'),
+        ({"name": "OneCycle", "peak": 1.0}, r"peak is a share of the training in \[0, 1\), got 1.0"),
+        ({"name": "WSD", "decay": 0}, "WSD needs a decay above 0"),
+    ],
+)
+def test_wrong_options_are_refused(spec: Spec, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rates(spec, 40)
