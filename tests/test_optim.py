@@ -39,6 +39,23 @@ def test_torch_optimizers_are_built_by_name(name: str) -> None:
     assert type(optimizer) is getattr(torch.optim, name)
 
 
+@pytest.mark.parametrize("name", ["lamb", "lion", "sgdw", "adafactorbv", "nadamw", "muon", "madgrad"])
+def test_timms_optimizers_are_built_by_name_and_learn(name: str) -> None:
+    network = create("linear").network
+    more = {"momentum": 0.9} if name == "sgdw" else {}  # timm turns its Nesterov on
+    optimizer = make_optimizer({"name": f"timm.{name}", "lr": 0.001, "weight_decay": 0.01, **more}, network)
+    assert type(optimizer).__module__.startswith("timm.optim")
+    x, labels = torch.randn(32, 3, 32, 32), torch.arange(32) % 10
+    losses = []
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(network(x), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+
+
 def test_an_optimizer_is_found_by_its_import_path() -> None:
     optimizer = make_optimizer({"name": "torch.optim.sgd.SGD", "lr": 0.1}, create("linear").network)
     assert type(optimizer) is torch.optim.SGD
@@ -50,6 +67,8 @@ def test_an_optimizer_is_found_by_its_import_path() -> None:
         ({"name": "AdmW"}, "no optimizer named 'AdmW'; did you mean AdamW"),
         ({"name": "SGD", "learning_rate": 1}, "no option of optimizer SGD named 'learning_rate'"),
         ({"name": "SGD", "lr": -1.0}, "optimizer SGD refuses these parameters or options: Invalid learning rate"),
+        ({"name": "timm.lam"}, "no optimizer of timm named 'lam'; did you mean lamb"),
+        ({"name": "timm.lamb", "momentum": 0.9}, "no option of optimizer timm.lamb named 'momentum'"),
         ({"name": "nowhere.SGD"}, "no optimizer at the import path 'nowhere.SGD'"),
         ({"name": "torch.nn.Linear"}, "torch.nn.Linear is no optimizer"),
     ],

@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -37,19 +38,34 @@ def plain_spec(kind: str, value: Any) -> Spec:
     return as_spec(kind, value)
 
 
-def find_optimizer(name: str) -> type[Optimizer]:
-    """A torch optimizer by its class name, or any optimizer by its import path. ValueError with the nearest names."""
+def find_optimizer(name: str) -> Callable[..., Optimizer]:
+    """A torch optimizer by its class name, timm's as "timm.lamb", or any by its import path.
+
+    Raises ValueError with the nearest names.
+    """
     if name in OPTIMIZERS:
         return OPTIMIZERS[name]
+    if re.fullmatch(r"timm\.\w+", name):
+        return _timm_optimizer(name.removeprefix("timm."))
     if "." in name:
         found: type[Optimizer] = import_class("optimizer", name, Optimizer)
         return found
     raise unknown("optimizer", name, OPTIMIZERS)
 
 
+def _timm_optimizer(name: str) -> Callable[..., Optimizer]:
+    from timm.optim import get_optimizer_class, list_optimizers  # type: ignore[attr-defined]  # it has no __all__
+
+    known = [str(each) for each in list_optimizers()]
+    if name not in known:
+        raise unknown("optimizer of timm", name, known)
+    found: Callable[..., Optimizer] = get_optimizer_class(name)
+    return found
+
+
 def check_optimizer(spec: Spec) -> None:
     """Raise ValueError now for what `make_optimizer` would not take later; an import path is not followed yet."""
-    if "." not in spec["name"]:
+    if "." not in spec["name"] or spec["name"].startswith("timm."):
         options = {k: v for k, v in spec.items() if k not in ("name", *OWN_OPTIONS)}
         check_options(f"optimizer {spec['name']}", find_optimizer(spec["name"]), options, skip=("params", "self"))
 
