@@ -433,6 +433,11 @@ def test_a_list_may_start_from_a_preset_and_hold_augmentations_in_others() -> No
     assert make_augmentations([crop])[0] is crop
 
 
+def test_a_users_own_augmentation_is_found_by_its_import_path() -> None:
+    (cutout,) = make_augmentations([{"name": "cvcc_zoo.data.augment.erasing.Cutout", "size": 3}])
+    assert isinstance(cutout, Cutout) and cutout.size == 3
+
+
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
@@ -465,6 +470,8 @@ def test_a_list_may_start_from_a_preset_and_hold_augmentations_in_others() -> No
         ([{"name": "RandomErasing", "scale": [0.5, 2]}], r"scale is a smallest and a largest value in \[0, 1\]"),
         ([{"name": "RandAugment", "magnitude": 31}], r"a step of 0 .. 30, got 31"),
         ([3], "an augmentation is a name or"),
+        (["torch.nn.Identity"], "torch.nn.Identity is no augmentation: it must be a subclass of"),
+        (["nowhere.Invert"], "no augmentation at the import path 'nowhere.Invert'"),
         ([{"name": "TrivialAugment", "magnitude": 3}], "no option of augmentation TrivialAugment named 'magnitude'"),
     ],
 )

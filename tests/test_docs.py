@@ -13,6 +13,7 @@ import cvcc_zoo.models
 from cvcc_zoo.data.augment import AUGMENTATIONS, PRESETS
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.whitening import METHODS
+from cvcc_zoo.optim.curves import CURVES
 from cvcc_zoo.registry import ENTRIES
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +60,16 @@ def test_the_page_about_data_names_everything_with_its_defaults() -> None:
                 assert f"`{option}: {shown}`" in rows[name]
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)
     assert len(pictures) == 2 and all((ROOT / "docs" / picture).is_file() for picture in pictures)
+
+
+def test_the_page_about_schedules_names_them_with_their_defaults() -> None:
+    page = (ROOT / "docs/schedules.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, flags=re.MULTILINE))
+    assert set(rows) == set(CURVES) and (ROOT / "docs/pictures/schedules.png").is_file()
+    for name, curve in CURVES.items():
+        for option, parameter in list(inspect.signature(curve).parameters.items())[2:]:
+            given = parameter.default is not parameter.empty
+            assert (f"`{option}: {parameter.default}`" if given else f"`{option}`") in rows[name]
 
 
 def test_the_model_of_the_contributing_guide_works_as_it_stands(tmp_path: Path) -> None:

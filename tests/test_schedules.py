@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -14,7 +15,7 @@ from torch.optim import lr_scheduler
 
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.optim import make_lr_scheduler
-from cvcc_zoo.optim.curves import CURVES
+from cvcc_zoo.optim.curves import CURVES, plot_schedules
 from cvcc_zoo.registry import Spec
 
 NEEDED: dict[str, dict[str, Any]] = {"Step": {"every": 2}}
@@ -158,6 +159,21 @@ def test_a_training_that_goes_on_uses_the_rates_of_the_rest(tmp_path: Path) -> N
     assert rest == exactly(whole[20:])
     longer, _ = train(spec, 8, half, keep("c"))
     assert longer[1:] == exactly(rates(spec, 80, lr=0.1)[21:])  # a closed form: the new length counts from now on
+
+
+def test_what_weight_decay_leaves_of_a_weight_depends_on_the_schedule() -> None:
+    def left(name: str) -> float:
+        return math.prod(1 - 0.05 * rate for rate in rates({"name": name}, 100, lr=0.1))
+
+    assert left("QuarterCosine") == pytest.approx(0.725, abs=2e-3)
+    assert left("Cosine") == pytest.approx(0.777, abs=2e-3)
+
+
+def test_schedules_can_be_drawn() -> None:
+    figure = plot_schedules({"a": {"name": "Cosine"}, "b": {"name": "WSD", "warmup": 0.1}}, total=100)
+    first, second = (np.asarray(line.get_ydata()).tolist() for line in figure.axes[0].lines)
+    assert first == exactly(rates({"name": "Cosine"}, 100))
+    assert second == exactly(rates({"name": "WSD", "warmup": 0.1}, 100))
 
 
 @pytest.mark.parametrize(

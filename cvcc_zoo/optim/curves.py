@@ -12,8 +12,10 @@ exactly, and nothing drifts.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from matplotlib.figure import Figure
 
 Curve = Callable[..., float]
 
@@ -91,3 +93,17 @@ def make_factor(name: str, total: int, warmup: float = 0.0, **options: Any) -> C
         return CURVES[name](min(t - before, max(rest - 1, 0)), rest, **options)
 
     return factor
+
+
+def plot_schedules(schedules: Mapping[str, Mapping[str, Any]], total: int = 1000) -> Figure:
+    """Draw the factors of schedules, by title `{"name": ..., option: value}`, over a training of `total` steps."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.subplots()
+    for title, spec in schedules.items():
+        options = {key: value for key, value in spec.items() if key != "name"}
+        factor = make_factor(spec["name"], total, **options)
+        axes.plot([t / total for t in range(total)], [factor(t) for t in range(total)], label=title)
+    axes.set(xlabel="share of the training", ylabel="factor on the learning rate", xlim=(0, 1), ylim=(0, 1.05))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper")
+    return figure

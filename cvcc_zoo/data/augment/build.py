@@ -13,7 +13,7 @@ from cvcc_zoo.data.augment.filters import GaussianBlur, Pixelate
 from cvcc_zoo.data.augment.geometry import AlternatingFlip, HorizontalFlip, RandomCrop
 from cvcc_zoo.data.augment.mixing import CutMix, MixUp
 from cvcc_zoo.data.augment.policies import RandAugment, TrivialAugment
-from cvcc_zoo.registry import Spec, as_spec, check_options, unknown
+from cvcc_zoo.registry import Spec, as_spec, check_options, import_class, unknown
 
 AUGMENTATIONS: dict[str, Callable[..., nn.Module]] = {
     c.__name__: c
@@ -39,7 +39,7 @@ MIRRORING = ("HorizontalFlip", "AlternatingFlip")
 def make_augmentations(chosen: Any, *, mirror: bool = True) -> list[nn.Module]:
     """A preset, an augmentation, or a list of both, as modules.
 
-    Each is a name, `{"name": ..., option: value}` or a module; the options `augmentation` of Probability and
+    Each is a name or an import path, `{"name": ..., option: value}` or a module; the options `augmentation` of Probability and
     `augmentations` of Compose hold others. With `mirror=False` (digits) the presets leave flips out. Raises
     ValueError with the nearest names.
     """
@@ -55,6 +55,17 @@ def make_augmentations(chosen: Any, *, mirror: bool = True) -> list[nn.Module]:
     return modules
 
 
+def _find(name: str) -> Callable[..., nn.Module]:
+    if name in AUGMENTATIONS:
+        return AUGMENTATIONS[name]
+    if "." not in name:
+        raise unknown("augmentation", name, [*AUGMENTATIONS, *PRESETS])
+    found: type[nn.Module] = import_class("augmentation", name, nn.Module)
+    if not issubclass(found, Augmentation | Mixing):
+        raise ValueError(f"{name} is no augmentation: it must be a subclass of {Augmentation.__module__}.Augmentation")
+    return found
+
+
 def _make(item: Any) -> nn.Module:
     if isinstance(item, Augmentation | Mixing):
         return item
@@ -62,15 +73,14 @@ def _make(item: Any) -> nn.Module:
         raise ValueError(f"an augmentation is a name or {{name: ..., option: value}}, not {item!r}")
     options = as_spec("augmentation", item)
     name = options.pop("name")
-    if name not in AUGMENTATIONS:
-        raise unknown("augmentation", name, [*AUGMENTATIONS, *PRESETS])
-    check_options(f"augmentation {name}", AUGMENTATIONS[name], options)
+    build = _find(name)
+    check_options(f"augmentation {name}", build, options)
     if "augmentation" in options:
         inner = make_augmentations(options["augmentation"])
         options["augmentation"] = inner[0] if len(inner) == 1 else Compose(inner)
     if "augmentations" in options:
         options["augmentations"] = make_augmentations(options["augmentations"])
     try:
-        return AUGMENTATIONS[name](**options)
+        return build(**options)
     except TypeError as error:
         raise ValueError(f"augmentation {name} does not take {options}: {error}") from error
