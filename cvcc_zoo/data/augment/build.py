@@ -39,9 +39,9 @@ MIRRORING = ("HorizontalFlip", "AlternatingFlip")
 def make_augmentations(chosen: Any, *, mirror: bool = True) -> list[nn.Module]:
     """A preset, an augmentation, or a list of both, as modules.
 
-    Each is a name or an import path, `{"name": ..., option: value}` or a module; the options `augmentation` of Probability and
-    `augmentations` of Compose hold others. With `mirror=False` (digits) the presets leave flips out. Raises
-    ValueError with the nearest names.
+    Each is a name or an import path, `{"name": ..., option: value}` or a module; the options `augmentation` of
+    Probability and `augmentations` of Compose hold others. With `mirror=False` (digits) the presets leave flips out.
+    Raises ValueError with the nearest names.
     """
     if isinstance(chosen, str | Mapping | nn.Module):
         chosen = [chosen]
@@ -62,7 +62,7 @@ def _find(name: str) -> Callable[..., nn.Module]:
         raise unknown("augmentation", name, [*AUGMENTATIONS, *PRESETS])
     found: type[nn.Module] = import_class("augmentation", name, nn.Module)
     if not issubclass(found, Augmentation | Mixing):
-        raise ValueError(f"{name} is no augmentation: it must be a subclass of {Augmentation.__module__}.Augmentation")
+        raise ValueError(f"{name} is no augmentation: it must be a subclass of cvcc_zoo.data.augment.Augmentation")
     return found
 
 
