@@ -1,13 +1,13 @@
 """Timing that survives a noisy machine: alternating runs, medians, ratios; and what the machine can do at most."""
 
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+
+from cvcc_zoo.runs.summary import hardware
 
 
 def alternate(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
@@ -28,12 +28,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def machine() -> str:
     """Processor, threads and versions in a line."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    return f"{hardware()}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
 def gemm_gflops(size: int = 2048) -> float:

@@ -1,5 +1,7 @@
 """Augmentations: each agrees with torchvision, draws for every sample by itself, and stays in range."""
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -33,8 +35,10 @@ from cvcc_zoo.data.augment import (
     colour,
     filters,
     make_augmentations,
+    policies,
 )
 from cvcc_zoo.data.augment import operations as op
+from cvcc_zoo.data.augment.policies import WIDE
 from cvcc_zoo.data.draws import Draws
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -114,6 +118,15 @@ def test_the_images_of_a_batch_are_changed_each_in_its_own_way(images: Tensor, n
     same = images[7:8].expand(64, -1, -1, -1).contiguous()
     distinct = {changed.numpy().tobytes() for changed in make(name)(same, draws())}
     assert len(distinct) >= (2 if "Flip" in name else 3)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentations_are_modules_that_can_be_moved_copied_and_pickled(images: Tensor, name: str) -> None:
+    (module,) = make_augmentations([spec(name)])
+    again = pickle.loads(pickle.dumps(copy.deepcopy(module).to(torch.float64).eval()))
+    labels = torch.arange(64) % 10
+    first, second = (augment([m], images, labels, draws(), 10)[0] for m in (module, again))
+    assert torch.allclose(first.float(), second.float(), atol=1e-5)
 
 
 # Agreement with torchvision, for the same parameters
@@ -335,7 +348,7 @@ def test_compose_applies_one_after_the_other_and_rounds_once(images: Tensor) -> 
     assert torch.equal(composed, (255 * x + 0.5).to(torch.uint8))
 
 
-def test_trivial_augment_takes_every_operation_and_sign_equally_often() -> None:
+def test_trivial_augment_takes_every_operation_and_sign_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[tuple[str, float]] = []
 
     def spy(name: str) -> op.Operation:
@@ -345,11 +358,10 @@ def test_trivial_augment_takes_every_operation_and_sign_equally_often() -> None:
 
         return record
 
-    policy = TrivialAugment()
-    policy.table = {spy(o.__name__): limits for o, limits in TrivialAugment.table.items()}  # type: ignore[misc]
-    policy(torch.zeros(14_000, 1, 1, 1), draws(14_000))
+    monkeypatch.setattr(policies, "WIDE", {spy(o.__name__): limits for o, limits in WIDE.items()})
+    TrivialAugment()(torch.zeros(14_000, 1, 1, 1), draws(14_000))
     assert len(taken) == 14_000
-    for operation, (low, high, signed) in TrivialAugment.table.items():
+    for operation, (low, high, signed) in WIDE.items():
         values = torch.tensor([m for name, m in taken if name == operation.__name__])
         assert 870 < len(values) < 1130
         assert values.abs().max() == pytest.approx(max(low, high)) and values.abs().min() == min(low, high)

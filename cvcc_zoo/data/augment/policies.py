@@ -1,7 +1,5 @@
 """TrivialAugment and RandAugment: an operation and its magnitude drawn for every image."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -10,51 +8,47 @@ from cvcc_zoo.data.augment.augmentation import Augmentation
 from cvcc_zoo.data.draws import Draws
 
 Table = dict[op.Operation, tuple[float, float, bool]]
+"""Operation -> its smallest and largest magnitude, and whether its sign is random."""
 BINS = 31  # magnitudes 0 .. 30, as in both papers
 
+WIDE: Table = {
+    op.identity: (0, 0, False),
+    op.shear_x: (0, 0.99, True),
+    op.shear_y: (0, 0.99, True),
+    op.translate_x: (0, 32, True),
+    op.translate_y: (0, 32, True),
+    op.rotate: (0, 135, True),
+    op.brightness: (0, 0.99, True),
+    op.color: (0, 0.99, True),
+    op.contrast: (0, 0.99, True),
+    op.sharpness: (0, 0.99, True),
+    op.posterize: (8, 2, False),
+    op.solarize: (1, 0, False),
+    op.autocontrast: (0, 0, False),
+    op.equalize: (0, 0, False),
+}
 
-class _Policy(Augmentation):
-    """`table`: operation -> its smallest and largest magnitude, and whether its sign is random."""
 
-    table: Table
-
-    def _apply(self, images: Tensor, draws: Draws, step: Tensor) -> Tensor:  # type: ignore[override]
-        """One operation for each image at `step` (N,) of 0 .. 30."""
-        chosen = draws.integers(len(self.table))
-        low, high, signed = torch.tensor(list(self.table.values()), device=images.device).T[:, chosen]
-        magnitude = low + (high - low) * step / (BINS - 1)
-        flipped = (draws.uniform() < 0.5) & (signed > 0)
-        return op.apply_each(images, list(self.table), chosen, torch.where(flipped, -magnitude, magnitude))
+def apply_one(table: Table, images: Tensor, draws: Draws, step: Tensor) -> Tensor:
+    """One operation of the table for each image, all equally likely, at `step` (N,) of 0 .. 30."""
+    chosen = draws.integers(len(table))
+    low, high, signed = torch.tensor(list(table.values()), device=images.device).T[:, chosen]
+    magnitude = low + (high - low) * step / (BINS - 1)
+    flipped = (draws.uniform() < 0.5) & (signed > 0)
+    return op.apply_each(images, list(table), chosen, torch.where(flipped, -magnitude, magnitude))
 
 
-class TrivialAugment(_Policy):
+class TrivialAugment(Augmentation):
     """One of 14 operations with a magnitude, all equally likely. Müller & Hutter 2021, arXiv 2103.10158.
 
     The wide space of the paper, table 9; it has nothing to tune. Its translations are of up to 32 pixels.
     """
 
-    table: ClassVar[Table] = {  # type: ignore[misc]
-        op.identity: (0, 0, False),
-        op.shear_x: (0, 0.99, True),
-        op.shear_y: (0, 0.99, True),
-        op.translate_x: (0, 32, True),
-        op.translate_y: (0, 32, True),
-        op.rotate: (0, 135, True),
-        op.brightness: (0, 0.99, True),
-        op.color: (0, 0.99, True),
-        op.contrast: (0, 0.99, True),
-        op.sharpness: (0, 0.99, True),
-        op.posterize: (8, 2, False),
-        op.solarize: (1, 0, False),
-        op.autocontrast: (0, 0, False),
-        op.equalize: (0, 0, False),
-    }
-
     def change(self, images: Tensor, draws: Draws) -> Tensor:
-        return self._apply(images, draws, draws.integers(BINS))
+        return apply_one(WIDE, images, draws, draws.integers(BINS))
 
 
-class RandAugment(_Policy):
+class RandAugment(Augmentation):
     """`operations` random operations one after the other, all of `magnitude`. Cubuk et al. 2019, arXiv 1909.13719.
 
     `magnitude` is a step of 0 .. 30; translations are of up to 150 / 331 of the image, as in torchvision.
@@ -70,23 +64,18 @@ class RandAugment(_Policy):
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
         height, width = images.shape[2:]
-        self.table = {
-            op.identity: (0, 0, False),
+        colours = dict.fromkeys((op.brightness, op.color, op.contrast, op.sharpness), (0.0, 0.9, True))
+        table: Table = {
+            **WIDE,
+            **colours,
             op.shear_x: (0, 0.3, True),
             op.shear_y: (0, 0.3, True),
             op.translate_x: (0, width * 150 / 331, True),
             op.translate_y: (0, height * 150 / 331, True),
             op.rotate: (0, 30, True),
-            op.brightness: (0, 0.9, True),
-            op.color: (0, 0.9, True),
-            op.contrast: (0, 0.9, True),
-            op.sharpness: (0, 0.9, True),
             op.posterize: (8, 4, False),
-            op.solarize: (1, 0, False),
-            op.autocontrast: (0, 0, False),
-            op.equalize: (0, 0, False),
         }
         step = torch.full((len(images),), self.magnitude, device=images.device)
         for _ in range(self.operations):
-            images = self._apply(images, draws, step)
+            images = apply_one(table, images, draws, step)
         return images
