@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from jsonargparse import set_dumper, set_loader
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
@@ -16,7 +14,7 @@ from lightning.pytorch.cli import LightningCLI
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.parsing import MODE, ZooParser, dump_yaml, expand_args, load_yaml
+from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.runs import ProgressBar, RunFolder, new_folder, print_summary, reserve_folder, write_predictions
 from cvcc_zoo.zoo import Checkpoint, architecture, describe, name_of, read_checkpoint
@@ -191,8 +189,7 @@ def _quiet() -> None:
 
 def main(args: Sequence[str]) -> int:
     """Run a Lightning command. Raises what went wrong, after removing the run folder if nothing is in it."""
-    set_loader(MODE, load_yaml, (yaml.YAMLError,))
-    set_dumper(MODE, dump_yaml)
+    install_yaml()
     _quiet()
     cli = ZooCLI.__new__(ZooCLI)
     # Only the parser of this command is built: each takes half a second.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import get_loader
+from jsonargparse import get_loader, set_dumper, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 from cvcc_zoo.classifier import ImageClassifier
@@ -92,6 +92,12 @@ def expand_config(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(config.get(key), str | dict):
             config[key] = as_spec(key, config[key])
     return config
+
+
+def install_yaml() -> None:
+    """Make jsonargparse read and write YAML with names in it."""
+    set_loader(MODE, load_yaml, (yaml.YAMLError,))
+    set_dumper(MODE, dump_yaml)
 
 
 def dump_yaml(config: Any) -> str:

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import set_dumper, set_loader
-
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.parsing import MODE, ZooParser, dump_yaml, expand_args, load_yaml
+from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
 
 SUMMARIES = {
     "augmentations": "Draw originals and several draws of each.",
@@ -16,8 +14,7 @@ SUMMARIES = {
 
 def main(command: str, args: Sequence[str]) -> int:
     """Run the command: read the data set, draw, write a PNG file."""
-    set_loader(MODE, load_yaml)
-    set_dumper(MODE, dump_yaml)
+    install_yaml()
     parser = ZooParser(
         prog=f"cvcc-zoo {command}", usage=f"cvcc-zoo {command} [options]", description=SUMMARIES[command]
     )

@@ -1,11 +1,10 @@
 """One DataModule for all models: data set -> split -> loader -> augmentation, and the whitening's statistics."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import LightningDataModule
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
@@ -14,10 +13,12 @@ from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.folder import image_folder
 from cvcc_zoo.data.images import ImageDataset, Images, data_home, reshape
 from cvcc_zoo.data.loader import Batch, TensorLoader
-from cvcc_zoo.data.pictures import plot_augmentations
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.whitening import Whitening, make_whitening
 from cvcc_zoo.registry import unknown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DATASETS = ("fashion-mini", *TORCHVISION, "folder")
 
@@ -143,12 +144,14 @@ class ImageDataModule(LightningDataModule):
         whitening = make_whitening(self.whitening, self.in_channels, self.image_size)
         return whitening.fit(images, samples, across_processes=across_processes)
 
-    def plot_whitening(self, images: int = 8) -> Figure:
+    def plot_whitening(self, images: int = 8) -> "Figure":
         """Some training images before and after whitening, its eigenvalues and filters."""
         return self.fit_whitening().plot(self._some(images)[0])
 
-    def plot_augmentations(self, images: int = 8, draws: int = 8) -> Figure:
+    def plot_augmentations(self, images: int = 8, draws: int = 8) -> "Figure":
         """Some training images, and `draws` times what the augmentations make of each: in epoch 0, 1, ..."""
+        from cvcc_zoo.data.pictures import plot_augmentations  # matplotlib takes half a second
+
         if draws < 1:
             raise ValueError(f"draw each image at least once, not {draws} times")
         chosen, labels, samples = self._some(images)

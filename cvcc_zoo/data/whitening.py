@@ -14,23 +14,24 @@
 (https://github.com/szagoruyko/wide-residual-networks). It leaves neighbouring pixels and channels correlated.
 """
 
+import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from cvcc_zoo.data.contrast import CONTRASTS, normalise_contrast
 from cvcc_zoo.data.decorrelation import METHODS as DECORRELATING
 from cvcc_zoo.data.decorrelation import PRINCIPAL, decorrelation, pseudo_inverse, warn_of_rank
 from cvcc_zoo.data.moments import CHUNK, SCOPES, Moments, images_of, measure, vectors
-from cvcc_zoo.data.pictures import plot_whitening
 from cvcc_zoo.registry import Spec, as_spec, check_options, unknown
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 METHODS = ("none", "standardize", *DECORRELATING)
-DEFAULTS = {"scope": "all", "eps": 0.0, "components": None, "contrast": None}
 LARGEST = 20_000  # values whitened together: their covariance takes 3.2 GB
 
 
@@ -91,7 +92,8 @@ class Whitening(nn.Module):
     @property
     def spec(self) -> str | Spec:
         """What `make_whitening` makes this one from, as plain data."""
-        options = {name: getattr(self, name) for name, default in DEFAULTS.items() if getattr(self, name) != default}
+        parameters = [p for p in inspect.signature(Whitening).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        options = {p.name: getattr(self, p.name) for p in parameters if getattr(self, p.name) != p.default}
         return {"name": self.method, **options} if options else self.method
 
     def _check(self) -> None:
@@ -160,10 +162,9 @@ class Whitening(nn.Module):
         found = [decorrelation(c, self.method, self.eps, self.components, precise=precise) for c in covariance]
         warn_of_rank(images, covariance, min(d.rank for d in found), self.eps)
         kept = max(len(d.matrix) for d in found)
-        like = self.mean
-        self.mean = mean.to(like)
-        self.matrix = torch.stack([F.pad(d.matrix, (0, 0, 0, kept - len(d.matrix))) for d in found]).to(like)
-        self.spectrum = torch.stack([d.spectrum for d in found]).to(like)
+        self.mean = mean.to(self.mean)
+        self.matrix = torch.stack([F.pad(d.matrix, (0, 0, 0, kept - len(d.matrix))) for d in found]).to(self.mean)
+        self.spectrum = torch.stack([d.spectrum for d in found]).to(self.mean)
 
     def forward(self, images: Tensor) -> Tensor:
         """Raises ValueError before the statistics are known, and for images of another size where it matters."""
@@ -171,10 +172,9 @@ class Whitening(nn.Module):
         if not self.decorrelates:
             unit = 255.0 if images.dtype == torch.uint8 else 1.0
             scale = (unit * self.std).reciprocal()
-            shift = self.mean / self.std
             x = images.to(self.mean.dtype)
             x = x * scale[:, None, None] if x is images else x.mul_(scale[:, None, None])
-            return x.sub_(shift[:, None, None])
+            return x.sub_((self.mean / self.std)[:, None, None])
         with torch.autocast(images.device.type, enabled=False):  # 16 bits lose the small eigenvalues
             pixels = images.to(self.mean.dtype)
             if self.contrast is not None:
@@ -194,14 +194,14 @@ class Whitening(nn.Module):
         self._check_ready(x)
         if not self.decorrelates:
             return x * self.std[:, None, None] + self.mean[:, None, None]
-        back = torch.stack(
-            [pseudo_inverse(w, s, self.eps) for w, s in zip(self.matrix, self.spectrum, strict=True)]
-        ).to(x.dtype)
+        back = [pseudo_inverse(w, s, self.eps) for w, s in zip(self.matrix, self.spectrum, strict=True)]
         kept = vectors(x, self.scope)[..., : self.matrix.shape[1]]
-        return images_of(kept @ back.mT + self.mean[:, None], self.scope, x.shape)
+        return images_of(kept @ torch.stack(back).to(x.dtype).mT + self.mean[:, None], self.scope, x.shape)
 
-    def plot(self, images: Tensor) -> Figure:
+    def plot(self, images: Tensor) -> "Figure":
         """Images (N, C, H, W) before and after, the eigenvalues of the covariance, and some filters."""
+        from cvcc_zoo.data.pictures import plot_whitening  # matplotlib takes half a second
+
         return plot_whitening(self, images, f"whitening: {self.extra_repr().removesuffix(', fitted=True')}")
 
     def _any_size(self) -> bool:

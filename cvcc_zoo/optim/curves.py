@@ -13,9 +13,10 @@ exactly, and nothing drifts.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Curve = Callable[..., float]
 
@@ -95,8 +96,10 @@ def make_factor(name: str, total: int, warmup: float = 0.0, **options: Any) -> C
     return factor
 
 
-def plot_schedules(schedules: Mapping[str, Mapping[str, Any]], total: int = 1000) -> Figure:
+def plot_schedules(schedules: Mapping[str, Mapping[str, Any]], total: int = 1000) -> "Figure":
     """Draw the factors of schedules, by title `{"name": ..., option: value}`, over a training of `total` steps."""
+    from matplotlib.figure import Figure  # takes half a second
+
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     for title, spec in schedules.items():

@@ -4,7 +4,6 @@ torchvision draws one share for a batch; these draw one for each image.
 """
 
 import torch
-from scipy.special import betaincinv
 from torch import Tensor
 
 from cvcc_zoo.data.augment.augmentation import Mixing, as_float, as_uint8, check_probability, each
@@ -23,7 +22,9 @@ class _Mix(Mixing):
         if not alpha > 0:
             raise ValueError(f"{kind}: alpha of the Beta distribution must be above 0, got {alpha}")
         check_probability(kind, probability)
-        self.alpha, self.probability = alpha, probability
+        from scipy.special import betaincinv  # takes a fifth of a second, and few need it
+
+        self.probability = probability
         middles = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
         shares = torch.from_numpy(betaincinv(alpha, alpha, middles.numpy()))
         self.register_buffer("shares", shares.to(torch.float32), persistent=False)

@@ -41,7 +41,7 @@ def apply_one(table: Table, images: Tensor, draws: Draws, step: Tensor) -> Tenso
 class TrivialAugment(Augmentation):
     """One of 14 operations with a magnitude, all equally likely. Müller & Hutter 2021, arXiv 2103.10158.
 
-    The wide space of the paper, table 9; it has nothing to tune. Its translations are of up to 32 pixels.
+    The wide space of the paper; it has nothing to tune. Its translations are of up to 32 pixels.
     """
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
