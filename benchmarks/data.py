@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from benchmarks.measure import alternate, copy_gbytes, gemm_gflops, machine, markdown, seconds
+from benchmarks.measure import copy_gbytes, gemm_gflops, machine, markdown
 from cvcc_zoo.data import ImageDataModule, Whitening
 from cvcc_zoo.data.augment import augment, make_augmentations
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.loader import TensorLoader
+from cvcc_zoo.timing import alternate, seconds
 
 BATCH = 512
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

@@ -1,29 +1,11 @@
-"""Timing that survives a noisy machine: alternating runs, medians, ratios; and what the machine can do at most."""
+"""What the machine is and can do at most, and tables of what was measured."""
 
 import os
-import statistics
-import time
-from collections.abc import Callable
 
 import torch
 
 from cvcc_zoo.runs.summary import hardware
-
-
-def alternate(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """The median of what each side returns, over runs that take turns."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, run in sides.items():
-            found[name].append(run())
-    return {name: statistics.median(values) for name, values in found.items()}
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """How long a call takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+from cvcc_zoo.timing import seconds
 
 
 def machine() -> str:

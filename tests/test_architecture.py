@@ -12,6 +12,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LEVELS = {
     "registry": 0,
     "plots": 0,
+    "timing": 0,
     "losses": 1,
     "metrics": 1,
     "optim": 1,
