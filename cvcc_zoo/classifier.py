@@ -53,8 +53,9 @@ class ImageClassifier(LightningModule):
             in_channels: Channels of the images.
             image_size: Height and width of the images in pixels, at least 8.
             loss: cross_entropy, hinge or squared_error, or {name: ..., option: value}.
-            optimizer: A torch optimizer by name, {name: ..., option: value}, a class, or a functools.partial of one.
-            lr_scheduler: The same for a torch schedule; None keeps the learning rate constant.
+            optimizer: One of ours, torch's or timm's ("timm.lamb") by name, {name: ..., option: value}, a class, or a
+                functools.partial of one.
+            lr_scheduler: The same for a schedule of ours or torch's; None keeps the learning rate constant.
             whitening: A method, or {name: ..., option: value}; training takes it from the ImageDataModule.
             patch_whitening: The eps of a first convolution that whitens the patches of the images (airbench has
                 0.0005): it is set when the training starts, and frozen. None trains it like the others.

@@ -39,15 +39,17 @@ class ZooCLI(LightningCLI):
             "--optimizer",
             type=dict[str, Any],
             default=DEFAULT_OPTIMIZER,
-            help="Name of a torch optimizer; its options as --optimizer.lr=0.1. Norms and biases are decayed "
-            "only with --optimizer.decay_norms_and_biases=true.",
+            help="Name of an optimizer of this package (`cvcc-zoo optimizers` shows them), of torch or of timm "
+            "(timm.lamb), or an import path; its options as --optimizer.lr=0.1. Norms and biases are decayed only with "
+            "--optimizer.decay_norms_and_biases=true.",
         )
         parser.add_argument(
             "--lr_scheduler",
             type=dict[str, Any] | None,
             default=DEFAULT_SCHEDULE,
-            help="Name of a torch schedule, or null; its options as --lr_scheduler.step_size=10. Its length and the "
-            "max_lr of OneCycleLR are filled in; interval is step or epoch.",
+            help="Name of a schedule of this package (Step, QuarterCosine, Cosine, Linear, OneCycle, WSD) or of torch, "
+            "or null; its options as --lr_scheduler.warmup=0.1. Its length and the max_lr of OneCycleLR are filled in; "
+            "interval is step or epoch.",
         )
         parser.add_argument(
             "--run",

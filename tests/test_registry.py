@@ -1,10 +1,9 @@
 import functools
 
 import pytest
-import torch
 
 import cvcc_zoo
-from cvcc_zoo.optim import plain_spec
+from cvcc_zoo.optim import SGD, AdamW, plain_spec
 from cvcc_zoo.registry import as_spec, check_options, register, unknown
 
 
@@ -36,7 +35,7 @@ def test_a_family_cannot_take_the_name_of_another() -> None:
     [
         {"name": "SGD", "lr": 0.1},
         {"class_path": "SGD", "init_args": {"lr": 0.1}},
-        functools.partial(torch.optim.SGD, lr=0.1),
+        functools.partial(SGD, lr=0.1),
     ],
 )
 def test_every_way_to_write_an_optimizer_gives_the_same_plain_data(value: object) -> None:
@@ -44,7 +43,7 @@ def test_every_way_to_write_an_optimizer_gives_the_same_plain_data(value: object
 
 
 def test_a_class_and_a_name_are_the_same_optimizer() -> None:
-    assert plain_spec("optimizer", torch.optim.AdamW) == plain_spec("optimizer", "AdamW") == {"name": "AdamW"}
+    assert plain_spec("optimizer", AdamW) == plain_spec("optimizer", "AdamW") == {"name": "AdamW"}
 
 
 def test_a_spec_without_a_name_is_refused() -> None:

@@ -10,15 +10,28 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from cvcc_zoo.optim.adafactor import Adafactor
+from cvcc_zoo.optim.adagrad import Adagrad
+from cvcc_zoo.optim.adam import Adam
+from cvcc_zoo.optim.adamw import AdamW
+from cvcc_zoo.optim.low_rank_adam import LowRankAdam
+from cvcc_zoo.optim.muon import Muon
 from cvcc_zoo.optim.param_groups import param_groups
+from cvcc_zoo.optim.rmsprop import RMSprop
+from cvcc_zoo.optim.sgd import SGD
 from cvcc_zoo.registry import Spec, as_spec, check_options, import_class, unknown
+
+OWN: dict[str, type[Optimizer]] = {
+    found.__name__: found for found in (SGD, Adagrad, RMSprop, Adam, AdamW, Muon, Adafactor, LowRankAdam)
+}
+"""The optimizers of this package."""
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     name: value
     for name, value in vars(torch.optim).items()
     if inspect.isclass(value) and issubclass(value, Optimizer) and value is not Optimizer
-}
-
+} | OWN
+"""Those and torch's, by class name; torch's of the same name are `torch.optim.NAME`."""
 
 OWN_OPTIONS = ("decay_norms_and_biases",)
 
@@ -31,15 +44,22 @@ def plain_spec(kind: str, value: Any) -> Spec:
             raise ValueError(f"{kind}: give the options of {value.func} by keyword in the partial")
         value, options = value.func, dict(value.keywords)
     if inspect.isclass(value):
-        plain_torch = value.__module__.startswith("torch.optim")
-        return {"name": value.__name__ if plain_torch else f"{value.__module__}.{value.__qualname__}", **options}
+        return {"name": _name_of(value), **options}
     if not isinstance(value, str | Mapping):
         raise ValueError(f"{kind} must be a name, a dict with a name, a class or a functools.partial, not {value!r}")
     return as_spec(kind, value)
 
 
+def _name_of(found: type) -> str:
+    """The shortest name under which the class is found again."""
+    plain_torch = found.__module__.startswith("torch.optim.")
+    if OWN.get(found.__name__) is found or (plain_torch and found.__name__ not in OWN):
+        return found.__name__
+    return f"{'torch.optim' if plain_torch else found.__module__}.{found.__qualname__}"
+
+
 def find_optimizer(name: str) -> Callable[..., Optimizer]:
-    """A torch optimizer by its class name, timm's as "timm.lamb", or any by its import path.
+    """One of ours or of torch by its class name, timm's as "timm.lamb", or any by its import path.
 
     Raises ValueError with the nearest names.
     """
@@ -87,7 +107,10 @@ def make_optimizer(spec: Spec, model: nn.Module) -> Optimizer:
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise ValueError("the model has no trainable parameter; unfreeze one (requires_grad_(True)) before training")
-    groups = trainable if decay_all or not weight_decay else param_groups(model, weight_decay)
+    groups: Any = trainable
+    muon = inspect.isclass(optimizer_class) and issubclass(optimizer_class, Muon)
+    if muon or (weight_decay and not decay_all):
+        groups = param_groups(model, weight_decay, muon=muon, decay_norms_and_biases=decay_all)
     try:
         return optimizer_class(groups, **options)
     except (ValueError, TypeError, RuntimeError) as error:

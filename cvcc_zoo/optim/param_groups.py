@@ -1,21 +1,49 @@
-"""Which parameters are decayed: the weights of convolutions and linear layers, not norms and biases."""
+"""Which parameters are decayed, and which go to Muon: groups that an optimizer takes, by names that can be printed."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 
-def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters of a model into a group `decay` and a group `no_decay`.
+def param_groups(
+    model: nn.Module, weight_decay: float, *, muon: bool = False, decay_norms_and_biases: bool = False
+) -> list[dict[str, Any]]:
+    """Split the trainable parameters of a model into groups `muon`, `decay` and `no_decay`, without empty ones.
 
     A parameter with one dimension (the scale and shift of a norm, a bias) is not decayed: pulling it to zero does not
     make the function simpler. Without it large batches train better (BN at batch 4096: error 10.8 % -> 8.8 %,
-    https://github.com/hysts/pytorch_image_classification); the papers of 2015 to 2017 decayed everything.
-    An empty group is left out.
+    https://github.com/hysts/pytorch_image_classification); the papers of 2015 to 2017 decayed everything, as
+    `decay_norms_and_biases` does.
+
+    With `muon` the weights of all layers between the first and the last, in the order of their definition, are in the
+    group `muon`: https://kellerjordan.github.io/posts/muon/ leaves the first and the last layer to AdamW, too. Raises
+    ValueError if there is none.
     """
-    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    groups = [
-        {"name": "decay", "params": [p for _, p in trainable if p.ndim > 1], "weight_decay": weight_decay},
-        {"name": "no_decay", "params": [p for _, p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    weights = [name for name, p in model.named_parameters() if p.ndim > 1]
+    hidden = trainable.keys() & set(weights[1:-1]) if muon else set()
+    if muon and not hidden:
+        raise ValueError("Muon needs a trainable weight between the first and the last layer; take AdamW here")
+    groups: list[dict[str, Any]] = [
+        {"name": "muon", "params": [p for name, p in trainable.items() if name in hidden]},
+        {"name": "decay", "params": [p for name, p in trainable.items() if p.ndim > 1 and name not in hidden]},
+        {"name": "no_decay", "params": [p for name, p in trainable.items() if p.ndim <= 1]},
     ]
+    for group in groups:
+        group["weight_decay"] = weight_decay if group["name"] != "no_decay" or decay_norms_and_biases else 0.0
+        if muon:
+            group["use_muon"] = group["name"] == "muon"
     return [group for group in groups if group["params"]]
+
+
+def describe_groups(model: nn.Module, groups: Sequence[Mapping[str, Any]]) -> str:
+    """The groups of an optimizer with the names of their parameters: a line each, and one for their options."""
+    names = {p: name for name, p in model.named_parameters()}
+    lines = []
+    for index, group in enumerate(groups):
+        options = ", ".join(f"{k} {group[k]:g}" for k in ("lr", "weight_decay") if k in group)
+        count = sum(p.numel() for p in group["params"])
+        lines.append(f"{group.get('name', f'group {index}')}: {count:,} parameters{f' ({options})' if options else ''}")
+        lines += [f"  {names[p]} {tuple(p.shape)}" for p in group["params"]]
+    return "\n".join(lines)

@@ -1,0 +1,142 @@
+"""Adafactor: few numbers approximate the state. https://arxiv.org/abs/1804.04235 (Shazeer & Stern 2018).
+
+    r = beta2 r + (1 - beta2) mean over columns of G^2       a number for each row of the gradient G (out, in kh kw)
+    c = beta2 c + (1 - beta2) mean over rows of G^2          a number for each column
+    U = G / sqrt(r c^T / mean(r))                            exactly Adam's without momentum if G^2 has rank one
+    W = W - rate U / max(1, RMS(U) / d)                      with rate = max(eps2, RMS(W)) min(lr, 1 / sqrt(t))
+
+with beta2 = 1 - t^beta2_decay. Vectors keep a moving average of their squares. The filters of convolutions are
+flattened to matrices first; torch's Adafactor factors the last two dimensions, the 3x3 pixels of a filter, and so keeps
+69 % as many numbers as a ResNet-18 has parameters, where this one keeps less than 1 %.
+
+Units: `lr` is a share of the parameters' size a step. The state is m + n numbers for m n parameters.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from cvcc_zoo.optim.optimizer import RuleOptimizer, at_least_zero
+from cvcc_zoo.optim.paths import Group
+from cvcc_zoo.optim.tensors import T, as_matrix, each, subtract
+
+
+def factored(g: T, row: T, column: T, share: float, eps: float) -> T:
+    """The estimate (m, n) of the mean squares, after `share` of those of `g` went into `row` and `column`, in place."""
+
+    def mean_square(g: Tensor, dim: int) -> Tensor:
+        mean: Tensor = torch.linalg.vector_norm(g, dim=dim, keepdim=True).square_().div_(g.size(dim))
+        return mean
+
+    row.lerp_(each(lambda g: mean_square(g, -1), g), share)
+    column.lerp_(each(lambda g: mean_square(g, -2), g), share)
+    estimate = each(torch.matmul, row, column)
+    estimate.div_(each(lambda row: row.mean(dim=-2, keepdim=True).clamp_(min=eps), row))
+    return estimate
+
+
+def averaged(g: T, variance: T, share: float) -> T:
+    """The moving average of squares, after `share` of those of `g` went into it, in place; a copy."""
+    variance.lerp_(g * g, share)
+    return variance.clone()
+
+
+def root_mean_square(t: Tensor) -> Tensor:
+    """Over all elements, without dimensions."""
+    length: Tensor = torch.linalg.vector_norm(t)
+    size: float = t.numel() ** 0.5
+    return length / size
+
+
+class Adafactor(RuleOptimizer):
+    """Adam's second moment as a row and a column for each matrix, no first one.
+
+    Args:
+        params: Parameters, named parameters, or groups of them.
+        lr: Largest relative step, at least 0; a number, or a tensor with one element.
+        beta2_decay: The average forgets with beta2 = 1 - t^beta2_decay; at most 0.
+        eps: The smallest divisor (None: the rounding of the parameter's type), and the smallest size of a parameter.
+        d: Updates with a larger root mean square are shortened to it; at least 1.
+        weight_decay: Share by which the parameters shrink in a step, per learning rate.
+        maximize: Go up instead of down.
+        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.optimizer` for what is chosen by default.
+
+    Raises ValueError for options out of range.
+
+    """
+
+    complex_as_pairs = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-2,
+        beta2_decay: float = -0.8,
+        eps: tuple[float | None, float] = (None, 1e-3),
+        d: float = 1.0,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+    ) -> None:
+        options = {"lr": lr, "beta2_decay": beta2_decay, "eps": eps, "d": d, "weight_decay": weight_decay}
+        super().__init__(params, options, maximize=maximize, foreach=foreach)
+
+    def check(self, options: Group) -> None:
+        """Raise ValueError for options out of range."""
+        if not options["beta2_decay"] <= 0:
+            raise ValueError(f"beta2_decay must be at most 0, got {options['beta2_decay']}")
+        if not options["d"] >= 1:
+            raise ValueError(f"d must be at least 1, got {options['d']}")
+        if len(options["eps"]) != 2:
+            raise ValueError(f"eps are two numbers, got {options['eps']}")
+        for eps in options["eps"]:
+            at_least_zero({"eps": eps or 0}, "eps")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Read a state. Raises ValueError for one of other shapes, like that of torch's Adafactor with filters."""
+        super().__setstate__(state)
+        for p, kept in self.state.items():
+            if "row_var" in kept and kept["row_var"].shape != (as_matrix(p).size(0), 1):
+                raise ValueError(
+                    "this state is for parameters of other shapes, or of torch's Adafactor, which factors the last two "
+                    "dimensions of filters where ours flattens them: go on with torch.optim.Adafactor then"
+                )
+
+    def update_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
+        """One step; matrices and filters are factored, vectors are not."""
+        for matrices in (True, False):
+            if chosen := [i for i, p in enumerate(params) if (p.ndim > 1) == matrices]:
+                options = {**group, "factored": matrices}
+                super().update_group(options, [params[i] for i in chosen], [grads[i] for i in chosen])
+
+    def state_names(self, group: Group) -> tuple[str, ...]:
+        """Row and column of a matrix, the average of a vector."""
+        return ("row_var", "col_var") if group["factored"] else ("variance",)
+
+    def initial(self, name: str, group: Group, p: Tensor) -> Tensor:
+        """Zeros: a number for each row, for each column, or for each element."""
+        if name == "variance":
+            return super().initial(name, group, p)
+        rows, columns = as_matrix(p).shape
+        return p.new_zeros((rows, 1) if name == "row_var" else (1, columns))
+
+    def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
+        """The rule on top of this file."""
+        smallest, size = group["eps"]
+        eps = float(torch.finfo(w.dtype).eps) if smallest is None else smallest
+        share, rate = step ** group["beta2_decay"], min(group["lr"], 1 / step**0.5)
+        lengths = each(lambda w: root_mean_square(w).clamp(min=size) * rate, w)
+        if group["weight_decay"]:
+            w.mul_(1 - group["lr"] * group["weight_decay"])
+        if group["factored"]:
+            g = each(as_matrix, g)
+            estimate = factored(g, kept["row_var"], kept["col_var"], share, eps)
+        else:
+            estimate = averaged(g, kept["variance"], share)
+        update = each(lambda v, g: v.clamp_(min=eps * eps).rsqrt_().mul_(g), estimate, g)
+        longer = each(lambda u: (root_mean_square(u) / group["d"]).clamp(min=1.0), update)
+        update = each(lambda u, w: u.reshape(w.shape), update, w)
+        subtract(w, lengths / longer, update, readable=isinstance(w, Tensor))

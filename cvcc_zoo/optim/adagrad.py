@@ -1,0 +1,102 @@
+"""AdaGrad: https://jmlr.org/papers/v12/duchi11a.html (Duchi, Hazan & Singer 2011).
+
+    s = s + g^2                            all squared gradients of each coordinate so far
+    w = w - lr g / (sqrt(s) + eps)
+
+A coordinate that has seen large gradients gets smaller steps, one that is seldom seen keeps large ones: under a
+constant gradient, however large, step t is lr / sqrt(t). The sum only grows, so the rate only falls. It works along the
+axes: where the landscape is rotated against them, it does not help.
+
+Units: `lr` is parameters a step. The state is one number a parameter.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.adagrad import adagrad as torch_adagrad
+from torch.optim.optimizer import ParamsT
+
+from cvcc_zoo.optim.optimizer import RuleOptimizer, at_least_zero
+from cvcc_zoo.optim.paths import Group, Kernel, Lists
+from cvcc_zoo.optim.tensors import T, root, subtract
+
+
+def adagrad(
+    w: T, g: T, s: T, step: Any, *, lr: Any, lr_decay: float = 0.0, weight_decay: float = 0.0, eps: float = 1e-10
+) -> None:
+    """Update the parameters `w` and the sum `s` from the gradients `g`, in place; `step` counts from 1."""
+    if weight_decay:
+        g = g.add(w, alpha=weight_decay)
+    s.addcmul_(g, g)
+    readable = isinstance(step, float)
+    subtract(w, lr / (1 + (step - 1) * lr_decay), g, root(s, eps, readable=readable), readable=readable)
+
+
+class Adagrad(RuleOptimizer):
+    """Each coordinate's rate falls with the squared gradients that it has seen.
+
+    Args:
+        params: Parameters, named parameters, or groups of them.
+        lr: Learning rate, at least 0; a number, or a tensor with one element.
+        lr_decay: The rate of step t is lr / (1 + (t - 1) lr_decay), beside what AdaGrad does.
+        weight_decay: Added to the gradient, times the parameter.
+        initial_accumulator_value: What the sum starts from, at least 0.
+        eps: Added to the root of the sum.
+        maximize: Go up instead of down.
+        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.optimizer` for what is chosen by default.
+        fused: Run torch's kernel.
+        differentiable: Let the step itself be differentiated.
+
+    Raises ValueError for options out of range.
+
+    """
+
+    kernel_devices = ("cpu",)
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        differentiable: bool = False,
+    ) -> None:
+        options = {"lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay, "eps": eps}
+        options |= {"initial_accumulator_value": initial_accumulator_value}
+        super().__init__(
+            params, options, maximize=maximize, foreach=foreach, fused=fused, differentiable=differentiable
+        )
+
+    def check(self, options: Group) -> None:
+        """Raise ValueError for options out of range."""
+        at_least_zero(options, "lr_decay", "initial_accumulator_value", "eps")
+
+    def state_names(self, group: Group) -> tuple[str, ...]:
+        """The sum of squared gradients."""
+        return ("sum",)
+
+    def initial(self, name: str, group: Group, p: Tensor) -> Tensor:
+        """The sum before the first step."""
+        start = group["initial_accumulator_value"]
+        return torch.full_like(p, complex(start, start) if p.is_complex() else start, requires_grad=False)
+
+    def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
+        """`adagrad` with the options of the group."""
+        options = {name: group[name] for name in ("lr", "lr_decay", "weight_decay", "eps")}
+        adagrad(w, g, kept["sum"], step, **options)
+
+    def kernel(self, group: Group) -> Kernel | None:
+        """The fused AdaGrad of torch."""
+        return _kernel
+
+
+def _kernel(group: Group, params: list[Tensor], grads: list[Tensor], kept: Lists, first: bool) -> None:
+    options = {name: group[name] for name in ("lr", "lr_decay", "weight_decay", "eps", "maximize")}
+    torch_adagrad(params, grads, kept["sum"], kept["step"], fused=True, **options)

@@ -1,0 +1,123 @@
+"""Adam: https://arxiv.org/abs/1412.6980, algorithm 1 (Kingma & Ba 2014).
+
+    m = beta1 m + (1 - beta1) g            moving average of the gradients: momentum, normalised
+    v = beta2 v + (1 - beta2) g^2          moving average of their squares, as in RMSprop
+    w = w - lr m' / (sqrt(v') + eps)       with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
+
+The averages start at zero; divided by the sum of their weights they are unbiased from the first step t = 1 on: under
+a constant gradient every step is lr. `amsgrad` takes the largest v so far (https://arxiv.org/abs/1904.09237): then the
+rate of a coordinate never grows, and a rare, large gradient is not forgotten.
+
+Units: `lr` is parameters a step. The state is two numbers a parameter, three with `amsgrad`.
+"""
+
+from typing import Any
+
+from torch import Tensor
+from torch.optim.adam import adam as torch_adam
+from torch.optim.optimizer import ParamsT
+
+from cvcc_zoo.optim.optimizer import RuleOptimizer, at_least_zero, in_unit_interval
+from cvcc_zoo.optim.paths import Group, Kernel, Lists
+from cvcc_zoo.optim.tensors import T, subtract
+
+
+def adam(
+    w: T, g: T, m: T, v: T, step: Any, *, lr: Any, betas: tuple[float, float], eps: float, largest: T | None = None
+) -> None:
+    """Update the parameters `w` and the averages from the gradients `g`, in place; `step` counts from 1.
+
+    `m` averages the gradients, `v` their squares; `largest` is the largest `v` so far, with amsgrad.
+    """
+    beta1, beta2 = betas
+    m.lerp_(g, 1 - beta1)
+    v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+    if largest is not None:
+        v = largest.copy_(largest.clone().maximum(v))  # of a clone: what a derivative needs must not be overwritten
+    root = (v.sqrt() / (1 - beta2**step) ** 0.5).add_(eps)
+    subtract(w, lr / (1 - beta1**step), m, root, readable=isinstance(step, float))
+
+
+class Adam(RuleOptimizer):
+    """Momentum, divided by the root mean square of recent gradients.
+
+    Args:
+        params: Parameters, named parameters, or groups of them.
+        lr: Learning rate, at least 0; a number, or a tensor with one element.
+        betas: Weights of the old averages of gradients and of squares, in [0, 1).
+        eps: Added to the root.
+        weight_decay: Added to the gradient, times the parameter; AdamW takes it out of the averages.
+        amsgrad: Divide by the largest average so far.
+        maximize: Go up instead of down.
+        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.optimizer` for what is chosen by default.
+        fused: Run torch's kernel.
+        capturable: Keep all numbers on the device, for CUDA graphs.
+        differentiable: Let the step itself be differentiated.
+
+    Raises ValueError for options out of range.
+
+    """
+
+    decoupled = False
+    """Whether weight decay shrinks the parameters themselves."""
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        how: dict[str, Any] = {"maximize": maximize, "foreach": foreach, "fused": fused}
+        how |= {"capturable": capturable, "differentiable": differentiable}
+        super().__init__(params, options, **how)
+
+    def check(self, options: Group) -> None:
+        """Raise ValueError for options out of range."""
+        at_least_zero(options, "eps")
+        if len(options["betas"]) != 2:
+            raise ValueError(f"betas are two numbers, got {options['betas']}")
+        in_unit_interval(options, "betas")
+
+    def state_names(self, group: Group) -> tuple[str, ...]:
+        """The averages of gradients and of squares, and the largest of the latter."""
+        return ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else []))
+
+    def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
+        """`adam` with the options of the group, after the weight decay."""
+        if group["weight_decay"]:
+            if self.decoupled:
+                w.mul_(1 - group["lr"] * group["weight_decay"])
+            else:
+                g = g.add(w, alpha=group["weight_decay"])
+        options = {name: group[name] for name in ("lr", "betas", "eps")}
+        adam(w, g, kept["exp_avg"], kept["exp_avg_sq"], step, **options, largest=kept.get("max_exp_avg_sq"))
+
+    def kernel(self, group: Group) -> Kernel | None:
+        """The fused Adam of torch."""
+        return self._run_adam
+
+    def _run_adam(self, group: Group, params: list[Tensor], grads: list[Tensor], kept: Lists, first: bool) -> None:
+        beta1, beta2 = group["betas"]
+        torch_adam(
+            params,
+            grads,
+            kept["exp_avg"],
+            kept["exp_avg_sq"],
+            kept.get("max_exp_avg_sq", []),
+            kept["step"],
+            fused=True,
+            decoupled_weight_decay=self.decoupled,
+            beta1=beta1,
+            beta2=beta2,
+            **{name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")},
+        )

@@ -1,0 +1,136 @@
+"""LowRankAdam: Adam in the few directions that matter. https://arxiv.org/abs/2403.03507 (GaLore, Zhao et al. 2024).
+
+    P = the first r left singular vectors of the gradient G (m, n), m <= n, found anew every `update_every` steps
+    R = P^T G                              (r, n): the gradient in these directions
+    D = the step that AdamW makes for R    whose state is as small as R
+    W = W + scale P D
+
+so that the update has rank r, and the state m r + 2 r n numbers instead of 2 m n. At full rank it is Adam in a
+rotated basis. When the directions change, the averages stay as they are, as in the paper. A filter (out, in, kh, kw)
+is a matrix (out, in kh kw), and one that is higher than wide is transposed. Vectors, and matrices with no more than
+`rank` rows or columns, get AdamW itself.
+
+Units: `lr` is parameters a step along a direction, before `scale`.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from cvcc_zoo.optim.adam import adam
+from cvcc_zoo.optim.adamw import AdamW
+from cvcc_zoo.optim.optimizer import RuleOptimizer, at_least_zero
+from cvcc_zoo.optim.paths import Group, Kernel
+from cvcc_zoo.optim.tensors import T, as_matrix, each
+
+
+def wide(t: Tensor) -> Tensor:
+    """A parameter or gradient as a matrix (m, n) with m <= n."""
+    matrix = as_matrix(t)
+    return matrix.mT if matrix.size(0) > matrix.size(1) else matrix
+
+
+def leading_directions(g: Tensor, rank: int) -> Tensor:
+    """The left singular vectors (m, rank) of a matrix (m, n) with the largest singular values.
+
+    They are the eigenvectors of G G^T, which is small; at least in float32. Their largest components are positive: a
+    direction has no sign, but the averages do, and outlive it.
+    """
+    g = g.to(torch.promote_types(g.dtype, torch.float32))
+    directions: Tensor = torch.linalg.eigh(g @ g.mT).eigenvectors[:, -rank:]
+    return directions * directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
+
+
+class LowRankAdam(AdamW):
+    """AdamW in the leading directions of each matrix's gradient.
+
+    Args:
+        params: Parameters, named parameters, or groups of them.
+        lr: Learning rate, at least 0; a number, or a tensor with one element.
+        betas: Weights of the old averages of gradients and of squares, in [0, 1).
+        eps: Added to the root.
+        weight_decay: Share by which the parameters shrink in a step, per learning rate.
+        rank: How many directions are kept of a matrix.
+        update_every: After how many steps the directions are found anew.
+        scale: Factor on the updates of matrices.
+        maximize: Go up instead of down.
+        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.optimizer` for what is chosen by default.
+
+    Raises ValueError for options out of range.
+
+    """
+
+    complex_as_pairs = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-2,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        rank: int = 32,
+        update_every: int = 200,
+        scale: float = 0.25,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+    ) -> None:
+        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": False}
+        options |= {"rank": rank, "update_every": update_every, "scale": scale}
+        RuleOptimizer.__init__(self, params, options, maximize=maximize, foreach=foreach)
+
+    def check(self, options: Group) -> None:
+        """Raise ValueError for options out of range."""
+        super().check(options)
+        at_least_zero(options, "scale")
+        for name in ("rank", "update_every"):
+            if not (isinstance(options[name], int) and options[name] >= 1):
+                raise ValueError(f"{name} must be a whole number from 1 on, got {options[name]}")
+
+    def update_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
+        """One step; large matrices in few directions, everything else by AdamW."""
+        large = [p.ndim > 1 and min(as_matrix(p).shape) > group["rank"] for p in params]
+        for low_rank in {*large}:
+            chosen = [i for i, value in enumerate(large) if value == low_rank]
+            options = {**group, "low_rank": low_rank}
+            super().update_group(options, [params[i] for i in chosen], [grads[i] for i in chosen])
+
+    def state_names(self, group: Group) -> tuple[str, ...]:
+        """AdamW's, and the directions."""
+        return (*super().state_names(group), *(["projection"] if group["low_rank"] else []))
+
+    def initial(self, name: str, group: Group, p: Tensor) -> Tensor:
+        """Zeros: the averages (rank, n) and the directions (m, rank) of a matrix."""
+        if not group["low_rank"]:
+            return super().initial(name, group, p)
+        rows, columns = wide(p).shape
+        return p.new_zeros((rows, group["rank"]) if name == "projection" else (group["rank"], columns))
+
+    def kernel(self, group: Group) -> Kernel | None:
+        """For AdamW's part, its own."""
+        return None if group.get("low_rank") else super().kernel(group)
+
+    def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
+        """The rule on top of this file, or AdamW's."""
+        if not group["low_rank"]:
+            super().rule(group, w, g, kept, step, first=first)
+            return
+        g, directions = each(wide, g), kept["projection"]
+        if (step - 1) % group["update_every"] == 0:
+            each(lambda p, g: p.copy_(leading_directions(g, p.size(1))), directions, g)
+        if group["weight_decay"]:
+            w.mul_(1 - group["lr"] * group["weight_decay"])
+        small = each(lambda p, g: p.mT @ g, directions, g)
+        change = small * 0.0
+        options = {"lr": group["lr"] * group["scale"], "betas": group["betas"], "eps": group["eps"]}
+        adam(change, small, kept["exp_avg"], kept["exp_avg_sq"], step, **options)
+        each(_add_projected, w, directions, change)
+
+
+def _add_projected(w: Tensor, directions: Tensor, change: Tensor) -> Tensor:
+    full = directions @ change
+    rows = as_matrix(w).size(0)
+    return w.add_((full if full.size(0) == rows else full.mT).reshape(w.shape))

@@ -1,0 +1,175 @@
+"""A rule written once for a tensor also runs on a list of them: `TensorList` has the methods that the rules use.
+
+`w.add_(g, alpha=-lr)` adds to one tensor if `w` is a Tensor, and to each tensor of a list, by `torch._foreach_add_`, if
+it is a TensorList: an accelerator then launches one kernel instead of one for each tensor.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+
+class TensorList:
+    """Tensors that are treated as one: each method does for all of them what the method of a Tensor does for one.
+
+    Other operands are numbers, or a TensorList with as many tensors, of which those without dimensions are broadcast.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.tensors = list(tensors)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.tensors[0].dtype
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.tensors)
+
+    # In place, as the methods of a Tensor whose names end with an underscore
+
+    def add_(self, other: "float | TensorList", alpha: "float | Tensor" = 1) -> "TensorList":
+        if isinstance(other, TensorList):
+            torch._foreach_add_(self.tensors, other.tensors, alpha=alpha)  # type: ignore[arg-type]  # takes 0-d tensors
+        else:
+            torch._foreach_add_(self.tensors, other)
+        return self
+
+    def sub_(self, other: "TensorList") -> "TensorList":
+        torch._foreach_sub_(self.tensors, other.tensors)
+        return self
+
+    def mul_(self, other: "float | Tensor | TensorList") -> "TensorList":
+        torch._foreach_mul_(self.tensors, _plain(other))
+        return self
+
+    def div_(self, other: "float | Tensor | TensorList") -> "TensorList":
+        torch._foreach_div_(self.tensors, _plain(other))
+        return self
+
+    def lerp_(self, end: "TensorList", weight: float) -> "TensorList":
+        torch._foreach_lerp_(self.tensors, end.tensors, weight)
+        return self
+
+    def addcmul_(self, first: "TensorList", second: "TensorList", value: float = 1) -> "TensorList":
+        torch._foreach_addcmul_(self.tensors, first.tensors, second.tensors, value)
+        return self
+
+    def addcdiv_(self, top: "TensorList", bottom: "TensorList", value: "float | Tensor" = 1) -> "TensorList":
+        torch._foreach_addcdiv_(self.tensors, top.tensors, bottom.tensors, float(value))
+        return self
+
+    def copy_(self, source: "TensorList") -> "TensorList":
+        torch._foreach_copy_(self.tensors, source.tensors)
+        return self
+
+    # With a new list as the result
+
+    def add(self, other: "float | TensorList", alpha: float = 1) -> "TensorList":
+        if isinstance(other, TensorList):
+            return TensorList(torch._foreach_add(self.tensors, other.tensors, alpha=alpha))
+        return TensorList(torch._foreach_add(self.tensors, other))
+
+    def lerp(self, end: "TensorList", weight: float) -> "TensorList":
+        return TensorList(torch._foreach_lerp(self.tensors, end.tensors, weight))
+
+    def addcmul(self, first: "TensorList", second: "TensorList", value: float = 1) -> "TensorList":
+        return TensorList(torch._foreach_addcmul(self.tensors, first.tensors, second.tensors, value))
+
+    def maximum(self, other: "TensorList") -> "TensorList":
+        return TensorList(torch._foreach_maximum(self.tensors, other.tensors))
+
+    def clamp(self, *, min: float) -> "TensorList":
+        return TensorList(torch._foreach_clamp_min(self.tensors, min))
+
+    def sqrt(self) -> "TensorList":
+        return TensorList(torch._foreach_sqrt(self.tensors))
+
+    def clone(self) -> "TensorList":
+        return TensorList([tensor.clone() for tensor in self.tensors])
+
+    def __neg__(self) -> "TensorList":
+        return TensorList(torch._foreach_neg(self.tensors))
+
+    def __add__(self, other: "float | TensorList") -> "TensorList":
+        return self.add(other)
+
+    def __mul__(self, other: "float | Tensor | TensorList") -> "TensorList":
+        return TensorList(torch._foreach_mul(self.tensors, _plain(other)))
+
+    def __truediv__(self, other: "float | Tensor | TensorList") -> "TensorList":
+        return TensorList(torch._foreach_div(self.tensors, _plain(other)))
+
+    def __pow__(self, exponent: float) -> "TensorList":
+        return TensorList(torch._foreach_pow(self.tensors, exponent))
+
+    def __rpow__(self, base: float) -> "TensorList":
+        return TensorList(torch._foreach_pow(base, self.tensors))
+
+    def __rsub__(self, number: float) -> "TensorList":
+        return (-self).add_(number)
+
+    def __rtruediv__(self, number: "float | Tensor") -> "TensorList":
+        return TensorList(torch._foreach_reciprocal(self.tensors)).mul_(number)
+
+
+def _plain(other: "float | Tensor | TensorList") -> "float | Tensor | list[Tensor]":
+    return other.tensors if isinstance(other, TensorList) else other
+
+
+T = TypeVar("T", Tensor, TensorList)
+"""What a rule takes: a tensor, or a list of tensors."""
+
+Number = float | Tensor | TensorList
+"""A number of a rule: a float or, where nothing may be read back from the device, tensors without dimensions."""
+
+
+def root(v: T, eps: float, *, readable: bool) -> T:
+    """Return sqrt(v) + eps; in place only where nothing is differentiated, as the derivative needs sqrt(v)."""
+    return v.sqrt().add_(eps) if readable else v.sqrt() + eps
+
+
+def subtract(w: T, rate: Number, top: T, bottom: T | None = None, *, readable: bool) -> None:
+    """Take rate * top / bottom from `w`; a rate that may not be read from its device stays a tensor."""
+    if readable:
+        number: Any = -rate
+        if bottom is None:
+            w.add_(top, alpha=number)
+        else:
+            w.addcdiv_(top, bottom, value=number)
+    else:
+        factor: Any = rate
+        w.sub_(top * factor if bottom is None else top / bottom * factor)
+
+
+def each(function: Callable[..., Tensor], *arguments: T) -> T:
+    """Apply a function of tensors, to each of a list if that is what it is given."""
+    first = arguments[0]
+    if isinstance(first, TensorList):
+        return TensorList([function(*tensors) for tensors in zip(*arguments, strict=True)])
+    return function(*arguments)
+
+
+def as_matrix(t: Tensor) -> Tensor:
+    """A filter (out, in, kh, kw) as a matrix (out, in kh kw), whatever its layout in memory."""
+    return t.flatten(1)
+
+
+def are_contiguous(tensors: list[Tensor]) -> bool:
+    """Whether all of them are; fast, since it is asked in every step."""
+    return all(map(Tensor.is_contiguous, tensors))
+
+
+def fit_kernel(params: list[Tensor], devices: tuple[str, ...], *, contiguous: bool) -> bool:
+    """Whether a fused kernel for these devices can take the parameters: it reads memory as it lies, without gaps."""
+    if not all(p.is_floating_point() and (p.is_cpu or p.device.type in devices) for p in params):
+        return False
+    return contiguous or all(torch.empty_like(p, device="meta").stride() == p.stride() for p in params)
+
+
+def laid_out_as(value: Tensor, p: Tensor) -> Tensor:
+    """The tensor, or a copy of it, with the strides and the type of a parameter."""
+    if value.stride() == p.stride() and value.dtype == p.dtype:
+        return value
+    return torch.empty_like(p, requires_grad=False).copy_(value)
