@@ -7,7 +7,7 @@
 `SELDOM`   -x in every step and -y in every 25th: how far is each moved? Adaptive methods make up for the rarity
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,13 +22,14 @@ SELDOM_EVERY = 25
 
 @dataclass(frozen=True)
 class Landscape:
-    """`value` of a point (..., 2) at a step, where it starts, and what part of the plane a picture shows."""
+    """`value` of a point (..., 2) at a step, where it starts; which part of the plane and how many steps are drawn."""
 
     title: str
     value: Callable[[Tensor, int], Tensor]
     start: tuple[float, float]
     x: tuple[float, float]
     y: tuple[float, float]
+    steps: int = 100
 
 
 def _seldom(w: Tensor, step: int) -> Tensor:
@@ -41,11 +42,17 @@ BOWL = Landscape(
     (-4.0, 0.6),
     (-4.5, 1),
     (-1, 1),
+    steps=40,
 )
 SADDLE = Landscape(
-    "saddle: (x² - y²) / 2", lambda w, step: (w[..., 0] ** 2 - w[..., 1] ** 2) / 2, (-1.0, 1e-6), (-1.2, 0.6), (-0.5, 1)
+    "saddle: (x² - y²) / 2",
+    lambda w, step: (w[..., 0] ** 2 - w[..., 1] ** 2) / 2,
+    (-1.0, 1e-6),
+    (-1.2, 0.6),
+    (-0.5, 1),
+    steps=60,
 )
-SELDOM = Landscape("x often, y seldom", _seldom, (0.0, 0.0), (0, 10), (0, 10))
+SELDOM = Landscape(f"x in every step, y in every {SELDOM_EVERY}th", _seldom, (0.0, 0.0), (0, 10), (0, 3), steps=1000)
 
 
 def trajectory(make: MakeOptimizer, landscape: Landscape, steps: int) -> Tensor:
@@ -61,17 +68,21 @@ def trajectory(make: MakeOptimizer, landscape: Landscape, steps: int) -> Tensor:
     return torch.stack(points)
 
 
-def plot_trajectories(landscape: Landscape, optimizers: Mapping[str, MakeOptimizer], steps: int) -> Figure:
-    """The paths of optimizers, by name, over the contours of a landscape."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    x, y = np.meshgrid(np.linspace(*landscape.x, 200), np.linspace(*landscape.y, 200))
-    heights = landscape.value(torch.from_numpy(np.stack([x, y], -1)), 0).numpy()
-    axes.contour(x, y, heights, levels=25, cmap="Greys", alpha=0.5, linewidths=0.8)
-    for name, make in optimizers.items():
-        path = trajectory(make, landscape, steps).numpy()
-        axes.plot(path[:, 0], path[:, 1], marker=".", markersize=4, linewidth=1.2, label=name)
-    axes.plot(*landscape.start, marker="o", color="black")
-    axes.set(xlim=landscape.x, ylim=landscape.y, xlabel="x", ylabel="y", title=f"{landscape.title}, {steps} steps")
-    axes.legend(loc="upper right")
+def plot_trajectories(
+    optimizers: Mapping[str, MakeOptimizer], landscapes: Sequence[Landscape] = (BOWL, SADDLE, SELDOM)
+) -> Figure:
+    """The paths of optimizers, by name, over the contours of landscapes, a panel each."""
+    figure = Figure(figsize=(5 * len(landscapes) + 1.5, 4.2), layout="constrained")
+    for axes, landscape in zip(figure.subplots(1, len(landscapes), squeeze=False)[0], landscapes, strict=True):
+        x, y = np.meshgrid(np.linspace(*landscape.x, 200), np.linspace(*landscape.y, 200))
+        heights = landscape.value(torch.from_numpy(np.stack([x, y], -1)), 0).numpy()
+        axes.contour(x, y, heights, levels=25, cmap="Greys", alpha=0.5, linewidths=0.8)
+        for name, make in optimizers.items():
+            path = trajectory(make, landscape, landscape.steps).numpy()
+            marker = "." if landscape.steps <= 100 else ""
+            axes.plot(path[:, 0], path[:, 1], marker=marker, markersize=4, linewidth=1.2, label=name)
+        axes.plot(*landscape.start, marker="o", color="black")
+        title = f"{landscape.title}, {landscape.steps} steps"
+        axes.set(xlim=landscape.x, ylim=landscape.y, xlabel="x", ylabel="y", title=title)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
     return figure
