@@ -1,25 +1,28 @@
 """`cvcc-zoo` and `python -m cvcc_zoo`."""
 
+import importlib
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cvcc_zoo.registry import unknown
 
+TABLES = ("list", "optimizers")
 PICTURES = ("augmentations", "whitening")
 LIGHTNING = ("fit", "validate", "test", "predict")
 HELP = """cvcc-zoo: a PyTorch Lightning model zoo for small images
 
 usage: cvcc-zoo COMMAND [options]
 
-  fit        train a model, test it, and write a run folder
-  validate   measure a checkpoint on the validation images
-  test       measure a checkpoint on the test images
-  predict    write a checkpoint's predictions for the test images
-  list       show the models with parameters and multiply-accumulate operations
+  fit         train a model, test it, and write a run folder
+  validate    measure a checkpoint on the validation images
+  test        measure a checkpoint on the test images
+  predict     write a checkpoint's predictions for the test images
+  list        show the models with parameters and multiply-accumulate operations
+  optimizers  show the optimizers with the memory of their state and the time of a step
   augmentations, whitening
-             draw what is done to the images of a data set
+              draw what is done to the images of a data set
 
 examples:
   cvcc-zoo fit                                                    a small CNN on the images that the package carries
@@ -27,6 +30,7 @@ examples:
   cvcc-zoo fit --config configs/cifar10/resnet20.yaml
   cvcc-zoo fit --model=cnn --data.dataset=folder --data.root=my_images --data.image_size=32
   cvcc-zoo fit --model=ResNeXt --model.cardinality=16 --optimizer=SGD --optimizer.lr=0.1 --lr_scheduler=OneCycleLR
+  cvcc-zoo fit --optimizer=Muon --optimizer.lr=0.02 --lr_scheduler=QuarterCosine --lr_scheduler.warmup=0.1
   cvcc-zoo test --run=runs/resnet20-cifar10
   cvcc-zoo augmentations --data.dataset=cifar10 --data.augmentations=strong
   cvcc-zoo list 'resnext29*'
@@ -52,16 +56,15 @@ def run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(HELP)
         return 0
-    if args[0] == "list":
-        from cvcc_zoo.commands.list import main as list_models
-
-        return list_models(args[1:])
+    if args[0] in TABLES:
+        show: Callable[[list[str]], int] = importlib.import_module(f"cvcc_zoo.commands.{args[0]}").main
+        return show(args[1:])
     if args[0] in PICTURES:
         from cvcc_zoo.commands.look import main as look
 
         return look(args[0], args[1:])
     if args[0] not in LIGHTNING:
-        raise unknown("command", args[0], [*LIGHTNING, *PICTURES, "list"], "`cvcc-zoo --help` shows what they do")
+        raise unknown("command", args[0], [*LIGHTNING, *PICTURES, *TABLES], "`cvcc-zoo --help` shows what they do")
     from cvcc_zoo.cli import main as lightning
 
     return lightning(args)

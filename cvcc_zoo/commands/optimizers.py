@@ -1,0 +1,61 @@
+"""`cvcc-zoo optimizers`: what each optimizer is for, and what its state and a step cost, measured on a model."""
+
+import inspect
+from collections.abc import Sequence
+
+from jsonargparse import auto_cli
+from rich.console import Console
+from rich.table import Table
+
+from cvcc_zoo.optim.build import OWN
+from cvcc_zoo.optim.cost import EXAMPLES, seconds_a_step, sides, state_share
+from cvcc_zoo.runs.summary import hardware
+from cvcc_zoo.timing import alternate
+from cvcc_zoo.zoo import create
+
+WAYS = {"loop": "torch loop", "foreach": "torch foreach", "fused": "torch fused"}
+
+
+def show(model: str = "resnet18", repeats: int = 3) -> None:
+    """Show the package's optimizers with the memory of their state and the time of a step, measured on a model.
+
+    Args:
+        model: The model whose parameters are stepped; no image is seen.
+        repeats: How often each is timed; runs take turns, and the median counts.
+
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    network = create(model).network
+    parameters = sum(p.numel() for p in network.parameters())
+    table = Table(title=f"{model}, {parameters:,} parameters; {hardware()}")
+    table.add_column("optimizer", no_wrap=True)
+    for heading in ("state", "ms a step", *(f"torch\n{way}" for way in WAYS)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    console = Console()
+    for name in OWN:
+        if name == "Muon" and sum(p.ndim > 1 for p in network.parameters()) < 3:
+            table.add_row(name, *"-----")  # no weight between the first and the last layer
+            continue
+        made = {side: make() for side, make in sides(name, EXAMPLES[name], network).items()}
+        for optimizer in made.values():
+            optimizer.step()
+        took = alternate({side: lambda o=o: seconds_a_step(o) for side, o in made.items()}, repeats)  # type: ignore[misc]
+        shown = [f"{1e3 * took[side]:.1f}" if side in took else "-" for side in ("cvcc_zoo", *WAYS.values())]
+        table.add_row(name, f"{state_share(made['cvcc_zoo']):.3g} x", *shown)
+    console.print(table)
+    for name, found in OWN.items():
+        options = ", ".join(f"{key} {value:g}" for key, value in EXAMPLES[name].items())
+        console.print(
+            f"{name}: {(inspect.getdoc(found) or '').splitlines()[0]}{f' Here: {options}.' if options else ''}"
+        )
+    console.print(
+        "\nstate: memory in multiples of the parameters. Any optimizer of torch (--optimizer=NAdam) and timm "
+        "(--optimizer=timm.lamb) can be named too; torch's of these names are --optimizer=torch.optim.NAME."
+    )
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    auto_cli(show, args=list(args), prog="cvcc-zoo optimizers")
+    return 0
