@@ -1,7 +1,7 @@
 """Pictures: numbers in, matplotlib figures out."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,11 @@ def read_metrics(path: Path) -> dict[str, Curve]:
 
 
 def plot_curves(metrics: dict[str, Curve], title: str) -> Figure:
-    """Loss, accuracy and learning rate over the optimizer steps."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    loss, accuracy, rate = figure.subplots(1, 3, sharex=True)
+    """Loss, accuracy and learning rate over the optimizer steps; and the lengths that OptimizerMonitor logs."""
+    lengths = {"train/grad_norm": "gradient", "train/update_ratio": "update / parameters"}
+    monitored = any(name in metrics for name in lengths)
+    figure = Figure(figsize=(16 if monitored else 12, 3.6), layout="constrained")
+    loss, accuracy, rate, *more = figure.subplots(1, 4 if monitored else 3, sharex=True)
     if "train/batch_loss" in metrics:
         loss.plot(*metrics["train/batch_loss"], color=COLOURS["train"], alpha=0.3, linewidth=1, label="train, batch")
     for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
@@ -48,15 +50,41 @@ def plot_curves(metrics: dict[str, Curve], title: str) -> Figure:
                 color=COLOURS["test"], linestyle="--", linewidth=1, label=shown,
             )  # fmt: skip
     rates = {name: curve for name, curve in metrics.items() if name.startswith("lr-")}
-    for name, curve in rates.items():
-        if curve != next(iter(rates.values())) or name == next(iter(rates)):  # groups often share one rate
-            rate.plot(*curve, label=name.removeprefix("lr-").partition("/")[0])
-    for axes, label in ((loss, "loss"), (accuracy, "accuracy (%)"), (rate, "learning rate")):
+    distinct = [name for i, name in enumerate(rates) if rates[name] not in list(rates.values())[:i]]
+    for name in distinct:  # groups often share one rate
+        optimizer, _, group = name.removeprefix("lr-").partition("/")
+        rate.plot(*rates[name], label=f"{optimizer}, {group}" if len(distinct) > 1 else optimizer)
+    for axes in more:
+        for name, label in lengths.items():
+            axes.semilogy(*metrics[name], label=label)
+    panels = [(loss, "loss"), (accuracy, "accuracy (%)"), (rate, "learning rate"), *((axes, "length") for axes in more)]
+    for axes, label in panels:
         axes.set(xlabel="optimizer step", title=label)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize="small")
     rate.set(ylim=(0, None), xlim=(0, None))
+    figure.suptitle(title)
+    return figure
+
+
+def plot_runs(runs: Mapping[str, dict[str, Curve]], title: str) -> Figure:
+    """The training loss of batches, smoothed, and the validation accuracy of several runs, by name."""
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    for index, (name, metrics) in enumerate(runs.items()):
+        steps, values = metrics["train/batch_loss"]
+        width = max(1, len(values) // 25)
+        means = np.convolve(values, np.ones(width) / width, mode="valid")
+        loss.plot(steps, values, color=f"C{index}", alpha=0.25, linewidth=0.8)
+        loss.plot(steps[width - 1 :], means, color=f"C{index}", label=name)
+        steps, values = metrics["val/accuracy"]
+        accuracy.plot(steps, [100 * value for value in values], color=f"C{index}", marker=".", label=name)
+    for axes, label in ((loss, "training loss"), (accuracy, "validation accuracy (%)")):
+        axes.set(xlabel="optimizer step", title=label, xlim=(0, None))
+        axes.grid(alpha=0.3)
+    loss.set(ylim=(0, None))
+    accuracy.legend()
     figure.suptitle(title)
     return figure
 

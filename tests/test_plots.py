@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
+from cvcc_zoo.plots import plot_confusion, plot_curves, plot_runs, read_metrics
 
 
 def test_a_sparse_metrics_file_becomes_one_curve_for_each_column(tmp_path: Path) -> None:
@@ -44,3 +44,26 @@ def test_a_hundred_classes_are_drawn_without_numbers(tmp_path: Path) -> None:
     assert len(figure.axes[0].texts) == 0
     figure.savefig(tmp_path / "many.png")
     assert (tmp_path / "many.png").stat().st_size > 10_000
+
+
+def test_rates_of_groups_and_watched_lengths_are_drawn_where_they_are() -> None:
+    curve, other = ([0.0, 10.0], [0.25, 0.5]), ([0.0, 10.0], [0.1, 0.2])
+    metrics = {"lr-Muon/muon": curve, "lr-Muon/decay": other, "lr-Muon/no_decay": other}
+    metrics |= {"train/grad_norm": curve, "train/update_ratio": other}
+    *_, rate, length = plot_curves(metrics, "a run").axes
+    assert [line.get_label() for line in rate.lines] == ["Muon, muon", "Muon, decay"]
+    assert [line.get_label() for line in length.lines] == ["gradient", "update / parameters"]
+
+
+def test_several_runs_are_drawn_over_each_other() -> None:
+    steps = [float(step) for step in range(100)]
+    runs = {
+        name: {"train/batch_loss": (steps, [scale] * 100), "val/accuracy": ([99.0], [scale])}
+        for name, scale in (("SGD", 0.5), ("Muon", 0.25))
+    }
+    loss, accuracy = plot_runs(runs, "both").axes
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["SGD", "Muon"]  # type: ignore[union-attr]
+    smooth = [line for line in loss.lines if not str(line.get_label()).startswith("_")]
+    assert [len(np.asarray(line.get_xdata())) for line in smooth] == [97, 97]
+    assert np.allclose(np.asarray(smooth[1].get_ydata()), 0.25)
+    assert list(np.asarray(accuracy.lines[0].get_ydata())) == [50.0]

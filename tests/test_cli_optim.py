@@ -1,0 +1,176 @@
+"""Optimizers and schedules on the command line, in YAML and in Python; what they cost; what can be watched."""
+
+import csv
+import functools
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from torch import Tensor, nn
+
+from cvcc_zoo import ImageDataModule, create, load
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.optim import Muon
+from cvcc_zoo.optim.build import OWN, make_optimizer
+from cvcc_zoo.optim.cost import EXAMPLES, seconds_a_step, sides, state_share, with_gradients
+from cvcc_zoo.runs import OptimizerMonitor
+from tests.conftest import Fit, message
+
+SPEC = {"name": "Muon", "lr": 0.02, "momentum": 0.9}
+SCHEDULE = {"name": "QuarterCosine", "warmup": 0.5}
+
+
+def last(run: str) -> dict[str, Tensor]:
+    return load(Path("runs", run, "last.ckpt")).state_dict()
+
+
+def test_flags_yaml_and_python_train_the_same_bit_for_bit(fit: Fit, colours: Path, tmp_path: Path) -> None:
+    flags = ["--optimizer=Muon", "--optimizer.lr=0.02", "--optimizer.momentum=0.9"]
+    assert fit("--model=cnn_small", *flags, "--lr_scheduler=QuarterCosine", "--lr_scheduler.warmup=0.5", "--run=a") == 0
+    (tmp_path / "b.yaml").write_text(json.dumps({"model": "cnn_small", "optimizer": SPEC, "lr_scheduler": SCHEDULE}))
+    assert fit("--config", str(tmp_path / "b.yaml"), "--run=b") == 0
+    first, second = (load(Path(run, "last.ckpt")) for run in "ab")
+    assert first.hparams["optimizer"] == second.hparams["optimizer"] == SPEC
+    assert first.hparams["lr_scheduler"] == second.hparams["lr_scheduler"] == SCHEDULE
+    trained = []
+    ways: list[Any] = [SPEC, functools.partial(Muon, lr=0.02, momentum=0.9)]
+    for optimizer in ways:
+        torch.manual_seed(0)
+        data = ImageDataModule("folder", str(colours), batch_size=16)
+        model = create("cnn_small", num_classes=2, image_size=8, optimizer=optimizer, lr_scheduler=SCHEDULE)
+        quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **quiet).fit(model, data)
+        trained.append(model.state_dict())
+    same = [all(torch.equal(a[k], b[k]) for k in a) for a, b in ((first.state_dict(), second.state_dict()), trained)]
+    assert same == [True, True]
+
+
+def test_a_users_own_optimizer_is_found_by_its_import_path(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+        import torch
+
+        class Fifth(torch.optim.SGD):
+            def __init__(self, params, lr, divisor=5.0):
+                super().__init__(params, lr / divisor)
+    """
+    (tmp_path / "my_optim.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert fit("--model=linear", "--optimizer=my_optim.Fifth", "--optimizer.lr=0.5", "--lr_scheduler=null") == 0
+    with Path("runs/linear-colours/metrics.csv").open() as file:
+        assert {row["lr-Fifth"] for row in csv.DictReader(file)} <= {"0.1", ""}
+    assert load("runs/linear-colours").hparams["optimizer"] == {"name": "my_optim.Fifth", "lr": 0.5}
+
+
+class Half(torch.optim.SGD):
+    """Not registered anywhere."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, lr / 2)
+
+
+def test_and_in_python_without_registration() -> None:
+    for given in (Half, functools.partial(Half, lr=0.3)):
+        model = create("linear", optimizer=given) if given is not Half else create("linear", optimizer=Half)
+        spec = {"lr": 0.3, **model.hparams["optimizer"]}
+        assert make_optimizer(spec, model).param_groups[0]["lr"] == 0.15
+
+
+def test_gradient_and_update_lengths_are_logged(fit: Fit) -> None:
+    assert fit("--model=linear", "--trainer.callbacks+=OptimizerMonitor", "--trainer.log_every_n_steps=1") == 0
+    with Path("runs/linear-colours/metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["train/grad_norm"]]
+    assert len(rows) == 2  # 36 images in batches of 16, without the last 4
+    assert all(float(row["train/grad_norm"]) > 0 and 0 < float(row["train/update_ratio"]) <= 1 for row in rows)
+
+
+def test_the_lengths_are_those_of_gradient_and_update() -> None:
+    model = create("linear", num_classes=2, in_channels=1, image_size=8)
+    logged: dict[str, float] = {}
+
+    class Stub:
+        def __init__(self) -> None:
+            self.global_step, self.log_every_n_steps = 4, 5
+
+    class Module(LightningModule):
+        def log(self, name: str, value: Any, **_: Any) -> None:  # type: ignore[override]
+            logged[name] = float(value)
+
+    monitor, optimizer = OptimizerMonitor(), make_optimizer({"name": "SGD", "lr": 0.1}, model)
+    for p in model.parameters():
+        nn.init.constant_(p, 2.0)
+        p.grad = torch.full_like(p, 3.0)
+    monitor.on_before_optimizer_step(Stub(), Module(), optimizer)  # type: ignore[arg-type]
+    optimizer.step()
+    monitor.on_train_batch_end(Stub(), Module())  # type: ignore[arg-type]
+    size = sum(p.numel() for p in model.parameters()) ** 0.5
+    assert logged["train/grad_norm"] == pytest.approx(3 * size)
+    assert logged["train/update_ratio"] == pytest.approx(0.3 / 1.7)
+
+
+# What it costs
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [("SGD", 1, 1), ("Adagrad", 1, 1.001), ("RMSprop", 1, 1.001), ("AdamW", 2, 2.002), ("Muon", 1, 1.02),
+     ("Adafactor", 0.01, 0.05)],
+)  # fmt: skip
+def test_the_state_is_measured(name: str, least: float, most: float) -> None:
+    optimizer = make_optimizer({"name": name, **EXAMPLES[name]}, with_gradients(create("resnet20").network))
+    optimizer.step()
+    assert least <= state_share(optimizer) <= most
+
+
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_torchs_side_has_the_same_options(name: str) -> None:
+    network = create("resnet20").network
+    ours, *theirs = [make() for make in sides(name, EXAMPLES[name], network).values()]
+    assert type(ours) is OWN[name] and seconds_a_step(ours) > 0
+    assert len(theirs) == {"LowRankAdam": 0, "Muon": 1, "RMSprop": 2, "Adafactor": 2}.get(name, 3)
+    for other in theirs:
+        assert type(other).__module__.startswith("torch.optim")
+        for a, b in zip(ours.param_groups, other.param_groups, strict=False):
+            assert all(a[k] == b[k] for k in EXAMPLES[name])
+
+
+def test_optimizers_prints_memory_and_times(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["optimizers", "--model=resnet20", "--repeats=1"]) == 0
+    printed = capsys.readouterr().out
+    rows = {line.split("│")[1].strip(): line for line in printed.splitlines() if line.count("│") > 5}
+    assert set(OWN) <= set(rows)
+    assert "2 x" in rows["AdamW"] and rows["LowRankAdam"].count("-") == 3
+    assert "resnet20, 272,474 parameters" in printed and "Muon for matrices and filters" in printed
+
+
+def test_a_model_without_hidden_layers_has_nothing_for_muon(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["optimizers", "--model=linear", "--repeats=1"]) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ Muon")]
+    assert row.count("-") == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["optimizers", "--model=resnet21"], "no model named 'resnet21'; did you mean resnet"),
+        (["optimizers", "--repeats=0"], "repeats must be at least 1, got 0"),
+        (["fit", "--model=linear", "--optimizer=Muon"], "Muon needs a trainable weight between the first and the last"),
+        (["fit", "--optimizer=Moun"], "no optimizer named 'Moun'; did you mean Muon"),
+        (["fit", "--optimizer=Muon", "--optimizer.rank=3"], "no option of optimizer Muon named 'rank'"),
+        (["fit", "--optimizer=Muon", "--optimizer.ns_coefficients=quintic"], "ns_coefficients are three numbers or"),
+        (["fit", "--optimizer=Muon", "--optimizer.ns_dtype=float8"], "no ns_dtype named 'float8'; did you mean float"),
+        (["fit", "--optimizer=AdamW", "--optimizer.betas=[0.9, 1.5]"], "betas must be in [0, 1), got [0.9, 1.5]"),
+        (["fit", "--optimizer=LowRankAdam", "--optimizer.rank=0"], "rank must be a whole number from 1 on, got 0"),
+        (["fit", "--optimizer=SGD", "--optimizer.nesterov=true"], "nesterov needs a momentum above 0"),
+        (["fit", "--optimizer=SGD", "--optimizer.lr=fast"], "lr must be a number, got 'fast'"),
+    ],
+)
+def test_wrong_input_is_answered_with_advice(
+    arguments: list[str], advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert advice in message(capsys, arguments)
