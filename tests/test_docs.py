@@ -1,5 +1,6 @@
 """What the documentation says is so."""
 
+import importlib
 import inspect
 import re
 import subprocess
@@ -7,14 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 import cvcc_zoo.models
 from cvcc_zoo.data.augment import AUGMENTATIONS, PRESETS
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.whitening import METHODS
+from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.curves import CURVES
 from cvcc_zoo.registry import ENTRIES
+from tests.optimizer_checks import CHECKS, Subject
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -47,6 +51,16 @@ def test_the_augmentation_of_the_contributing_guide_works_as_it_stands() -> None
     assert {int(image.amax()) for image in changed} == {10, 245}
 
 
+def test_the_optimizer_of_the_contributing_guide_works_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)[2]
+    (tmp_path / "sign_sgd.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    for check in CHECKS:
+        check(Subject(importlib.import_module("sign_sgd").SignSGD, {"lr": 0.01}))
+
+
 def test_the_page_about_data_names_everything_with_its_defaults() -> None:
     page = (ROOT / "docs/data.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)`(?: \(default\))? \| (.*?) \|", page, flags=re.MULTILINE))
@@ -70,6 +84,20 @@ def test_the_page_about_schedules_names_them_with_their_defaults() -> None:
         for option, parameter in list(inspect.signature(curve).parameters.items())[2:]:
             given = parameter.default is not parameter.empty
             assert (f"`{option}: {parameter.default}`" if given else f"`{option}`") in rows[name]
+
+
+def test_the_page_about_optimizers_names_them_with_their_defaults() -> None:
+    page = (ROOT / "docs/optimizers.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, flags=re.MULTILINE))
+    assert set(rows) == set(OWN)
+    for name, optimizer in OWN.items():
+        parameters = list(inspect.signature(optimizer).parameters.items())[1:]
+        how = ("maximize", "foreach", "fused", "capturable", "differentiable")
+        assert re.findall(r"`(\w+): ", rows[name]) == [option for option, _ in parameters if option not in how]
+        for option, parameter in parameters:
+            assert option in how or f"`{option}: {parameter.default}`" in rows[name]
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)
+    assert pictures and all((ROOT / "docs" / picture).is_file() for picture in pictures)
 
 
 def test_the_model_of_the_contributing_guide_works_as_it_stands(tmp_path: Path) -> None:
