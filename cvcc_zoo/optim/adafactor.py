@@ -61,7 +61,7 @@ class Adafactor(RuleOptimizer):
         d: Updates with a larger root mean square are shortened to it; at least 1.
         weight_decay: Share by which the parameters shrink in a step, per learning rate.
         maximize: Go up instead of down.
-        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.optimizer` for what is chosen by default.
+        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.paths` for what is chosen by default.
 
     Raises ValueError for options out of range.
 

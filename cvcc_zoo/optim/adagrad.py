@@ -44,7 +44,7 @@ class Adagrad(RuleOptimizer):
         initial_accumulator_value: What the sum starts from, at least 0.
         eps: Added to the root of the sum.
         maximize: Go up instead of down.
-        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.optimizer` for what is chosen by default.
+        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.paths` for what is chosen by default.
         fused: Run torch's kernel.
         differentiable: Let the step itself be differentiated.
 

@@ -49,7 +49,7 @@ class Adam(RuleOptimizer):
         weight_decay: Added to the gradient, times the parameter; AdamW takes it out of the averages.
         amsgrad: Divide by the largest average so far.
         maximize: Go up instead of down.
-        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.optimizer` for what is chosen by default.
+        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.paths` for what is chosen by default.
         fused: Run torch's kernel.
         capturable: Keep all numbers on the device, for CUDA graphs.
         differentiable: Let the step itself be differentiated.

@@ -30,7 +30,7 @@ class AdamW(Adam):
         weight_decay: Share by which the parameters shrink in a step, per learning rate.
         amsgrad: Divide by the largest average so far.
         maximize: Go up instead of down.
-        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.optimizer` for what is chosen by default.
+        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.paths` for what is chosen by default.
         fused: Run torch's kernel.
         capturable: Keep all numbers on the device, for CUDA graphs.
         differentiable: Let the step itself be differentiated.

@@ -56,7 +56,7 @@ class LowRankAdam(AdamW):
         update_every: After how many steps the directions are found anew.
         scale: Factor on the updates of matrices.
         maximize: Go up instead of down.
-        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.optimizer` for what is chosen by default.
+        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.paths` for what is chosen by default.
 
     Raises ValueError for options out of range.
 

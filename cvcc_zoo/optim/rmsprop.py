@@ -71,7 +71,7 @@ class RMSprop(RuleOptimizer):
         centered: Divide by the standard deviation instead of the root mean square.
         eps_inside: Add eps under the root.
         maximize: Go up instead of down.
-        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.optimizer` for what is chosen by default.
+        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.paths` for what is chosen by default.
         fused: Run torch's kernel of Adam, which can neither be `centered` nor have `eps_inside`.
         capturable: Keep all numbers on the device, for CUDA graphs.
         differentiable: Let the step itself be differentiated.

@@ -65,7 +65,7 @@ class SGD(RuleOptimizer):
         nesterov: Take the gradient as if the next step of the momentum were already made.
         lr_inside: Put the rate into the buffer (Sutskever, Caffe).
         maximize: Go up instead of down.
-        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.optimizer` for what is chosen by default.
+        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.paths` for what is chosen by default.
         fused: Run torch's kernel.
         differentiable: Let the step itself be differentiated.
 
