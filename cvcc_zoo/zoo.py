@@ -4,7 +4,7 @@ import copy
 import fnmatch
 import inspect
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,23 +17,34 @@ import cvcc_zoo.models  # noqa: F401  registers every model
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.compatibility import TRAINING_OPTIONS
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, find, unknown
+from cvcc_zoo.weights import Card, find_card, read
 
 DATA_OPTIONS = ("num_classes", "in_channels", "image_size", "whitening", "patch_whitening")
 
 
-def create(name: str, **options: Any) -> ImageClassifier:
+def create(name: str, *, pretrained: str | Path | None = None, **options: Any) -> ImageClassifier:
     """Build a model by name, with fresh weights: `create("resnext29", num_classes=100)`.
+
+    With `pretrained` it has published weights and is in evaluation mode: the data set that they were trained on
+    (`create("resnet20", pretrained="cifar10")`, or `create("resnet20.cifar10")`), or the path of their card.
 
     `options` are those of its family and of ImageClassifier (num_classes, in_channels, image_size, loss, optimizer,
     lr_scheduler, ...), but not those that the name fixes. Raises ValueError, with the nearest names, for an unknown
-    name or option.
+    name or option, for weights that do not fit, and for files that are damaged.
     """
+    name, _, dataset = name.partition(".")
+    if dataset and pretrained is not None:
+        raise ValueError(f"{name}.{dataset} says which weights it has; leave pretrained={str(pretrained)!r} out")
     entry = find(name)
     family, _ = describe(name)
     known = family_options(FAMILIES[family])
     for option in options:
         if option not in known:
             raise unknown(f"option of {name}", option, known)
+    if dataset or pretrained is not None:
+        given = Path(pretrained or "").expanduser()
+        card = given if given.suffix == ".json" else find_card(f"{entry.name}.{pretrained or dataset}")
+        return _with_weights(card, options, model=entry.name)
     try:
         model: ImageClassifier = entry.build(**options)
     except TypeError as error:
@@ -104,11 +115,13 @@ def complexity(model: ImageClassifier) -> Complexity:
 
 
 def load(checkpoint: str | Path) -> ImageClassifier:
-    """The trained model in a checkpoint, or in a run folder (its best.ckpt, else last.ckpt), in evaluation mode.
+    """The trained model in a checkpoint, in a run folder (its best.ckpt, else last.ckpt), or in a card of weights.
 
-    Only plain data and tensors are read, and only a registered family is built: a checkpoint cannot run code. Raises
-    FileNotFoundError or ValueError for a file that is missing or is no checkpoint of a model of this package.
+    It is in evaluation mode. Only plain data and tensors are read, and only a registered family is built: a checkpoint
+    cannot run code. Raises FileNotFoundError or ValueError for a file that is missing or holds no model of ours.
     """
+    if Path(checkpoint).suffix == ".json":
+        return _with_weights(Path(checkpoint).expanduser(), {})
     content = read_checkpoint(checkpoint)
     try:
         model: ImageClassifier = FAMILIES[content.family](**content.hparams)
@@ -116,6 +129,43 @@ def load(checkpoint: str | Path) -> ImageClassifier:
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"{content.path} does not hold a whole {content.family}: {error}") from error
     return model.eval()
+
+
+def _with_weights(path: Path, options: Mapping[str, Any], model: str | None = None) -> ImageClassifier:
+    """The model of a card, as it is or with options that its weights do not depend on; it must be `model` if given."""
+    card, tensors = read(path)
+    if card.family not in FAMILIES:
+        raise unknown("model family", card.family, FAMILIES, f"{path} was made with a class that is not imported")
+    known = family_options(FAMILIES[card.family])
+    for option in card.hparams:
+        if option not in known:
+            raise unknown(f"option of {card.family} in {path}", option, known)
+    if model is not None and (there := name_of(card.family, card.hparams)) != model:
+        raise ValueError(f"{path} is the card of a {there}, not of a {model}")
+    built: ImageClassifier = FAMILIES[card.family](**{**card.hparams, **options})
+    built.check_same(card.family, card.hparams)
+    try:
+        built.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not hold a whole {card.family}: {error}") from error
+    return built.eval()
+
+
+def make_card(
+    model: ImageClassifier,
+    dataset: str,
+    classes: Sequence[str],
+    *,
+    measured: Mapping[str, Any],
+    training: Mapping[str, Any],
+    license: str,
+) -> Card:
+    """The card of a trained model's weights, to be written by `cvcc_zoo.weights.write` with its `state_dict()`."""
+    family, counts = type(model).__name__, complexity(model)
+    name = f"{name_of(family, model.hparams)}.{dataset}"
+    hparams = {key: list(value) if isinstance(value, tuple) else value for key, value in model.hparams.items()}
+    made = (dict(measured), dict(training), license)
+    return Card(name, family, hparams, list(classes), counts.parameters, counts.macs, *made)
 
 
 @dataclass(frozen=True)

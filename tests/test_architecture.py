@@ -11,10 +11,12 @@ ROOT = Path(cvcc_zoo.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LEVELS = {
     "registry": 0,
+    "files": 0,
     "plots": 0,
     "timing": 0,
     "losses": 1,
     "metrics": 1,
+    "weights": 1,
     "optim": 1,
     "data": 1,
     "compatibility": 2,

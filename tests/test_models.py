@@ -1,6 +1,7 @@
 """Every model of the zoo: exact counts, shapes, the traps of other implementations, learning, saving."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -207,7 +208,7 @@ def test_a_cnn_takes_every_pool_and_norm(pool: str, norm: str) -> None:
 def test_any_number_of_classes_and_channels_and_8_pixels(
     name: str, num_classes: int, in_channels: int, image_size: int
 ) -> None:
-    options = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+    options: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     model = create(name, whitening="none", **options)
     assert model(batch_of(model)[0]).shape == (4, num_classes)
 

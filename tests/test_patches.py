@@ -1,6 +1,7 @@
 """Patch whitening: the first convolution is set from the images once, frozen, and kept."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def train(model: ImageClassifier, data: ImageDataModule, epochs: int = 1) -> Tra
     return trainer
 
 
-def small(name: str, **options: object) -> ImageClassifier:
+def small(name: str, **options: Any) -> ImageClassifier:
     return create(name, in_channels=1, image_size=8, patch_whitening=5e-4, **options)
 
 

@@ -1,5 +1,6 @@
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,12 +36,12 @@ def test_models_are_listed_by_pattern_in_order_of_size() -> None:
         ("resnet20", {"depth": 32}, r"the name resnet20 fixes one of the options depth; .*cvcc_zoo.ResNet\("),
     ],
 )
-def test_wrong_names_and_options_are_refused(name: str, options: dict[str, int], message: str) -> None:
+def test_wrong_names_and_options_are_refused(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         create(name, **options)
 
 
-def trained(path: Path, optimizer: object, **options: object) -> ImageClassifier:
+def trained(path: Path, optimizer: Any, **options: Any) -> ImageClassifier:
     """A small model after a few steps on the carried images."""
     data = ImageDataModule(batch_size=64, image_size=8)
     model = create("linear", num_classes=10, in_channels=1, image_size=8, optimizer=optimizer, **options)
@@ -163,7 +164,7 @@ def fit(model: ImageClassifier, data: ImageDataModule) -> None:
         ({"image_size": 32}, "image_size=28; convert the images with --data.image_size=32"),
     ],
 )
-def test_data_of_another_kind_are_refused_before_training(options: dict[str, int], message: str) -> None:
+def test_data_of_another_kind_are_refused_before_training(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit(create("linear", **{"in_channels": 1, "image_size": 28, **options}), ImageDataModule())
 

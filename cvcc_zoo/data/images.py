@@ -1,6 +1,5 @@
 """What every data set becomes: uint8 images and labels, with the names of the classes."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -8,6 +7,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
+
+from cvcc_zoo.files import home
 
 Split = Literal["train", "val", "test"]
 
@@ -56,9 +57,7 @@ class ImageDataset(Protocol):
 
 def data_home() -> Path:
     """Where data sets live: `$CVCC_ZOO_DATA`, else `cvcc_zoo` in the user's cache folder."""
-    if home := os.environ.get("CVCC_ZOO_DATA"):
-        return Path(home).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cvcc_zoo"
+    return home("CVCC_ZOO_DATA")
 
 
 def reshape(images: Tensor, image_size: int, in_channels: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Folders and files of a run: nothing of another run is touched, and nothing is left half-written."""
 
-import os
 from pathlib import Path
+
+from cvcc_zoo.files import write_whole
 
 
 def reserve_folder(name: str, parent: Path) -> Path:
@@ -29,7 +30,5 @@ def new_folder(folder: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it, so that it is never half there."""
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    """Write a text file; it is never half there."""
+    write_whole(path, text.encode())

@@ -1,0 +1,134 @@
+"""Published weights: a file of tensors and its card, which are checked against each other at every reading.
+
+    resnet20.cifar10.safetensors   tensors alone: nothing in it can run
+    resnet20.cifar10.json          what they are, how they were made, what was measured, and the sha256 of the file
+
+They lie in the package (`published/`), or in `$CVCC_ZOO_HOME`, else in the user's cache folder. This file knows no
+model.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as tensors_of
+from safetensors.torch import save as bytes_of
+from torch import Tensor
+
+from cvcc_zoo.files import home, write_whole
+from cvcc_zoo.registry import unknown
+
+PUBLISHED = Path(__file__).parent / "published"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known about published weights; all of it is plain data."""
+
+    name: str
+    """<model>.<dataset>, like resnet20.cifar10: the name of the files without their endings."""
+    family: str
+    """Class name of the model's family, like ResNet."""
+    hparams: dict[str, Any]
+    """Options that the model is built with."""
+    classes: list[str]
+    """Names of the classes, in the order of the logits."""
+    parameters: int
+    macs: int
+    measured: dict[str, Any]
+    """What was measured from the published file, like test_accuracy, a fraction in [0, 1]."""
+    training: dict[str, Any]
+    """How the weights were made: recipe, data, seeds, time, hardware, versions."""
+    license: str
+    sha256: str = ""
+    size: int = 0
+    """Bytes of the file of tensors."""
+
+
+def folders() -> list[Path]:
+    """Where published weights are looked for, in this order."""
+    return [PUBLISHED, home("CVCC_ZOO_HOME")]
+
+
+def list_cards() -> dict[str, Path]:
+    """The cards that are there, by name; the package's own come first."""
+    found: dict[str, Path] = {}
+    for folder in folders():
+        for path in sorted(folder.glob("*.json")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def find_card(name: str) -> Path:
+    """The card of published weights. Raises ValueError, with the nearest names, if there is none."""
+    cards = list_cards()
+    if name not in cards:
+        where = f"put {name}.json and {name}.safetensors into {folders()[1]}"
+        raise unknown("published weight", name, cards, where)
+    return cards[name]
+
+
+def read_card(path: Path) -> Card:
+    """Read a card. Raises FileNotFoundError, or ValueError for what is no whole card."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no card {path}; the card of weights lies beside them, with the ending .json")
+    try:
+        content = json.loads(path.read_text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a card: {error}") from error
+    fields = {field.name: field for field in dataclasses.fields(Card)}
+    if not isinstance(content, dict) or content.keys() != fields.keys():
+        there = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{path} is not a whole card: it has {there}, not {sorted(fields)}")
+    kinds = {"parameters": int, "macs": int, "size": int, "hparams": dict, "measured": dict, "training": dict}
+    for name, value in content.items():
+        kind = kinds.get(name, list if name == "classes" else str)
+        if not isinstance(value, kind):
+            raise ValueError(f"{path} is not a card: {name} is {value!r}, not of type {kind.__name__}")
+    card = Card(**content)
+    if card.name != path.stem:
+        raise ValueError(f"{path} is the card of {card.name}; give it back its name")
+    return card
+
+
+def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
+    """A card and its tensors, which lie beside it; checked by size and sha256 before they are read.
+
+    Raises FileNotFoundError or ValueError, and says what to do, if a file is missing, damaged, or another one.
+    """
+    card = read_card(path)
+    file = path.with_suffix(".safetensors")
+    if not file.is_file():
+        raise FileNotFoundError(f"there are no weights {file}, only their card; put the file beside it")
+    data = file.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if len(data) != card.size or found != card.sha256:
+        raise ValueError(
+            f"{file} is not the file that its card describes: it has {len(data):,} bytes and the sha256 {found}, not "
+            f"{card.size:,} and {card.sha256}; get it again, with its card"
+        )
+    return card, tensors_of(data)
+
+
+def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float32) -> Path:
+    """Write tensors and card into a folder, and return the card's path; `sha256` and `size` are filled in.
+
+    Floating-point tensors of more than one dimension are stored as `dtype`; statistics and biases stay as they are.
+    Each file is written under another name first, so that a write that fails leaves what was there.
+    """
+    stored = {
+        name: tensor.to(dtype if tensor.is_floating_point() and tensor.ndim > 1 else tensor.dtype).contiguous()
+        for name, tensor in tensors.items()
+    }
+    data = bytes_of(stored)
+    card = dataclasses.replace(card, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    target = folder / f"{card.name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(target.with_suffix(".safetensors"), data)
+    write_whole(target, (json.dumps(dataclasses.asdict(card), indent=2) + "\n").encode())
+    return target
