@@ -2,12 +2,37 @@
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 STAGES = ("train", "val", "test")
 NAMES = ("loss", "accuracy")
+
+
+class MeanLoss(Metric):
+    """The mean over all images, also where batches differ in size; not checked for NaN, which would wait for a GPU.
+
+    torchmetrics' MeanMetric takes weights too, but forgets them without the check (nan_strategy="disable").
+    """
+
+    total: Tensor
+    images: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, images: int) -> None:
+        """Add a batch: its mean loss and how many images it has."""
+        self.total += loss * images
+        self.images += images
+
+    def compute(self) -> Tensor:
+        """The mean."""
+        return self.total / self.images
 
 
 class StageMetrics(nn.ModuleDict):
@@ -16,7 +41,7 @@ class StageMetrics(nn.ModuleDict):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         for stage in STAGES:
-            self[f"{stage}/loss"] = MeanMetric(nan_strategy="disable")
+            self[f"{stage}/loss"] = MeanLoss()
             self[f"{stage}/accuracy"] = MulticlassAccuracy(num_classes, average="micro")
 
     def count(self, stage: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from cvcc_zoo.losses import check_labels, make_loss
+from cvcc_zoo.metrics import StageMetrics
 
 LOGITS = torch.tensor([[3.0, 1.0, -2.0, 0.5]], dtype=torch.float64)
 LABEL = torch.tensor([1])
@@ -70,3 +71,10 @@ def test_hinge_refuses_soft_labels_and_their_shape_is_checked() -> None:
         make_loss("hinge")(torch.zeros(2, 3), torch.full((2, 3), 1 / 3))
     with pytest.raises(ValueError, match=r"soft labels must have the shape \(N, 3\), got \(2, 4\)"):
         check_labels(torch.full((2, 4), 0.25), 3)
+
+
+def test_the_logged_loss_is_the_mean_over_images_not_over_batches() -> None:
+    metrics = StageMetrics(2)
+    metrics.count("test", torch.tensor(1.0), torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))
+    metrics.count("test", torch.tensor(3.0), torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
+    assert metrics.of("test")["test/loss"].compute() == 1.5
