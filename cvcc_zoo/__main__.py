@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cvcc_zoo.registry import unknown
 
-TABLES = ("list", "optimizers")
+COMMANDS = ("list", "optimizers", "publish", "evaluate")
 PICTURES = ("augmentations", "whitening")
 LIGHTNING = ("fit", "validate", "test", "predict")
 HELP = """cvcc-zoo: a PyTorch Lightning model zoo for small images
@@ -19,6 +19,8 @@ usage: cvcc-zoo COMMAND [options]
   validate    measure a checkpoint on the validation images
   test        measure a checkpoint on the test images
   predict     write a checkpoint's predictions for the test images
+  publish     make a file of weights and a card of a run, measured from that file
+  evaluate    measure published weights again, and say whether their card holds
   list        show the models with parameters and multiply-accumulate operations
   optimizers  show the optimizers with the memory of their state and the time of a step
   augmentations, whitening
@@ -32,6 +34,8 @@ examples:
   cvcc-zoo fit --model=ResNeXt --model.cardinality=16 --optimizer=SGD --optimizer.lr=0.1 --lr_scheduler=OneCycleLR
   cvcc-zoo fit --optimizer=Muon --optimizer.lr=0.02 --lr_scheduler=QuarterCosine --lr_scheduler.warmup=0.1
   cvcc-zoo test --run=runs/resnet20-cifar10
+  cvcc-zoo publish runs/resnet20-cifar10
+  cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10
   cvcc-zoo augmentations --data.dataset=cifar10 --data.augmentations=strong
   cvcc-zoo list 'resnext29*'
 
@@ -56,15 +60,15 @@ def run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(HELP)
         return 0
-    if args[0] in TABLES:
-        show: Callable[[list[str]], int] = importlib.import_module(f"cvcc_zoo.commands.{args[0]}").main
-        return show(args[1:])
+    if args[0] in COMMANDS:
+        command: Callable[[list[str]], int] = importlib.import_module(f"cvcc_zoo.commands.{args[0]}").main
+        return command(args[1:])
     if args[0] in PICTURES:
         from cvcc_zoo.commands.look import main as look
 
         return look(args[0], args[1:])
     if args[0] not in LIGHTNING:
-        raise unknown("command", args[0], [*LIGHTNING, *PICTURES, *TABLES], "`cvcc-zoo --help` shows what they do")
+        raise unknown("command", args[0], [*LIGHTNING, *PICTURES, *COMMANDS], "`cvcc-zoo --help` shows what they do")
     from cvcc_zoo.cli import main as lightning
 
     return lightning(args)

@@ -10,6 +10,7 @@ model.
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,5 +131,11 @@ def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: tor
     target = folder / f"{card.name}.json"
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(target.with_suffix(".safetensors"), data)
-    write_whole(target, (json.dumps(dataclasses.asdict(card), indent=2) + "\n").encode())
+    write_whole(target, _text(card).encode())
     return target
+
+
+def _text(card: Card) -> str:
+    """The card as JSON; rows of numbers, like those of a confusion matrix, stand on a line."""
+    text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
+    return re.sub(r"\[\s+([-\d.e+,\s]+?)\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)

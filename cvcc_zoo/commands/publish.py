@@ -1,0 +1,75 @@
+"""`cvcc-zoo publish RUN`: the weights of a run folder become a file and a card, measured from that file."""
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import auto_cli
+from rich.console import Console
+
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.runs.measure import measure
+from cvcc_zoo.weights import folders, read, write
+from cvcc_zoo.zoo import load, make_card
+
+TRAINING = ("epochs", "steps", "train_seconds", "images_per_second", "hardware", "precision", "seed", "split_seed",
+            "val_accuracy", "last_epoch", "tested", "versions", "finished")  # fmt: skip
+
+
+def publish(run: str, dataset: str = "", license: str = "MIT", folder: str = "") -> None:
+    """Publish the weights of a run: the best by validation, or the last where nothing was kept for validation.
+
+    They are stored in half precision, unless that costs one correct test image.
+
+    Args:
+        run: The run folder; the data set of its config.yaml must still be there.
+        dataset: Name of the data set in the name of the weights; by default that of the run.
+        license: Licence of the weights.
+        folder: Where file and card go; by default $CVCC_ZOO_HOME, where create() finds them.
+
+    """
+    source = Path(run).expanduser()
+    for name in ("config.yaml", "summary.json"):
+        if not (source / name).is_file():
+            raise FileNotFoundError(f"{source} is not the folder of a run that has ended: it has no {name}")
+    config = yaml.safe_load((source / "config.yaml").read_text())
+    summary = json.loads((source / "summary.json").read_text())
+    data, model = ImageDataModule(**config["data"]), load(source)
+    training = {"recipe": recipe(config), "images": summary["images"]["train"]}
+    training |= {name: summary[name] for name in TRAINING}
+    title = dataset or summary["dataset"]
+    card = make_card(model, title, data.classes, measured={}, training=training, license=license)
+    tensors = model.state_dict()
+    with tempfile.TemporaryDirectory() as trial:
+        numbers = {
+            dtype: measure(load(write(Path(trial), card, tensors, dtype=dtype)), data)
+            for dtype in (torch.float16, torch.float32)
+        }
+    half, full = (numbers[dtype]["correct"] for dtype in (torch.float16, torch.float32))
+    dtype = torch.float16 if half >= full else torch.float32
+    card = dataclasses.replace(card, measured=numbers[dtype])
+    target = write(Path(folder).expanduser() if folder else folders()[1], card, tensors, dtype=dtype)
+    kept, _ = read(target)
+    Console(soft_wrap=True).print(
+        f"{kept.name}: test accuracy {100 * kept.measured['test_accuracy']:.2f} % of {kept.measured['test_images']:,} "
+        f"images, {kept.size / 1e6:.2f} MB as {str(dtype).removeprefix('torch.')} "
+        f"(correct in half precision: {half:,}, in full: {full:,})\nwritten to {target}"
+    )
+
+
+def recipe(config: dict[str, Any]) -> dict[str, Any]:
+    """What of a run's config made the weights; folders of a machine are left out."""
+    data = {key: value for key, value in config["data"].items() if key != "root"}
+    trainer = {k: v for k, v in config["trainer"].items() if v is not None and k != "default_root_dir"}
+    return {**{key: config[key] for key in ("model", "optimizer", "lr_scheduler")}, "data": data, "trainer": trainer}
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    auto_cli(publish, args=list(args), prog="cvcc-zoo publish")
+    return 0
