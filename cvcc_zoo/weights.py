@@ -33,6 +33,8 @@ class Card:
 
     name: str
     """<model>.<dataset>, like resnet20.cifar10: the name of the files without their endings."""
+    dataset: str
+    """What they were trained on, in words: "CIFAR-10 (JPEG copy)" is not CIFAR-10."""
     family: str
     """Class name of the model's family, like ResNet."""
     hparams: dict[str, Any]

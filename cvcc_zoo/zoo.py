@@ -153,19 +153,23 @@ def _with_weights(path: Path, options: Mapping[str, Any], model: str | None = No
 
 def make_card(
     model: ImageClassifier,
-    dataset: str,
+    tag: str,
     classes: Sequence[str],
     *,
+    dataset: str,
     measured: Mapping[str, Any],
     training: Mapping[str, Any],
     license: str,
 ) -> Card:
-    """The card of a trained model's weights, to be written by `cvcc_zoo.weights.write` with its `state_dict()`."""
+    """The card of a trained model's weights, to be written by `cvcc_zoo.weights.write` with its `state_dict()`.
+
+    `tag` is the part of its name after the model's, `dataset` the data set in words.
+    """
     family, counts = type(model).__name__, complexity(model)
-    name = f"{name_of(family, model.hparams)}.{dataset}"
+    name = f"{name_of(family, model.hparams)}.{tag}"
     hparams = {key: list(value) if isinstance(value, tuple) else value for key, value in model.hparams.items()}
     made = (dict(measured), dict(training), license)
-    return Card(name, family, hparams, list(classes), counts.parameters, counts.macs, *made)
+    return Card(name, dataset, family, hparams, list(classes), counts.parameters, counts.macs, *made)
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,12 @@ def test_a_run_is_published_and_its_card_holds(
     assert fit("--model=cnn_small", "--optimizer=Muon", "--trainer.max_epochs=2") == 0
     summary = json.loads(Path("runs/cnn_small-colours/summary.json").read_text())
     capsys.readouterr()
-    assert main(["publish", "runs/cnn_small-colours", "--dataset=pets"]) == 0
+    assert main(["publish", "runs/cnn_small-colours", "--tag=pets", "--dataset=Pets (small copy)"]) == 0
     assert "cnn_small.pets: test accuracy" in capsys.readouterr().out
     card = read_card(home / "cnn_small.pets.json")
     assert card.measured["test_accuracy"] == pytest.approx(summary["test_accuracy"], abs=1 / 12)
     assert (card.measured["test_images"], card.classes, card.license) == (12, ["blue", "red"], "MIT")
+    assert (card.name, card.dataset) == ("cnn_small.pets", "Pets (small copy)")
     assert sum(map(sum, card.measured["confusion"])) == 12
     assert card.training["recipe"]["optimizer"] == {"name": "Muon"} and card.training["images"] == 36
     assert str(colours) not in (home / "cnn_small.pets.json").read_text()  # no folder of this machine

@@ -35,7 +35,8 @@ def trained(name: str = "resnet20", **options: Any) -> ImageClassifier:
 
 def card_of(model: ImageClassifier) -> Card:
     measured, training = {"test_accuracy": 0.5}, {"epochs": 3}
-    return make_card(model, "pets", ["cat", "cow", "dog"], measured=measured, training=training, license="MIT")
+    words = {"dataset": "Pets", "license": "MIT"}
+    return make_card(model, "pets", ["cat", "cow", "dog"], measured=measured, training=training, **words)
 
 
 def published(home: Path, model: ImageClassifier | None = None, **options: Any) -> Path:

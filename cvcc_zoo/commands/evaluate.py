@@ -37,7 +37,8 @@ def main(args: Sequence[str]) -> int:
         )
     found = measure(load(path), data)
     console.print(
-        f"{card.name} on {data.dataset.title}: {found['correct']:,} of {found['test_images']:,} images correct, "
+        f"{card.name}, trained on {card.dataset}, on {data.dataset.title}: "
+        f"{found['correct']:,} of {found['test_images']:,} images correct, "
         f"{100 * found['test_accuracy']:.2f} %, loss {found['test_loss']:.4f}, "
         f"calibration error {found['calibration_error']:.4f}"
     )

@@ -21,14 +21,15 @@ TRAINING = ("epochs", "steps", "train_seconds", "images_per_second", "hardware",
             "val_accuracy", "last_epoch", "tested", "versions", "finished")  # fmt: skip
 
 
-def publish(run: str, dataset: str = "", license: str = "MIT", folder: str = "") -> None:
+def publish(run: str, tag: str = "", dataset: str = "", license: str = "MIT", folder: str = "") -> None:
     """Publish the weights of a run: the best by validation, or the last where nothing was kept for validation.
 
     They are stored in half precision, unless that costs one correct test image.
 
     Args:
         run: The run folder; the data set of its config.yaml must still be there.
-        dataset: Name of the data set in the name of the weights; by default that of the run.
+        tag: The name of the data set in the name of the weights, like cifar10; by default that of the run.
+        dataset: The data set in words, like "CIFAR-10 (JPEG copy)"; by default as in the run.
         license: Licence of the weights.
         folder: Where file and card go; by default $CVCC_ZOO_HOME, where create() finds them.
 
@@ -42,8 +43,15 @@ def publish(run: str, dataset: str = "", license: str = "MIT", folder: str = "")
     data, model = ImageDataModule(**config["data"]), load(source)
     training = {"recipe": recipe(config), "images": summary["images"]["train"]}
     training |= {name: summary[name] for name in TRAINING}
-    title = dataset or summary["dataset"]
-    card = make_card(model, title, data.classes, measured={}, training=training, license=license)
+    card = make_card(
+        model,
+        tag or summary["dataset"],
+        data.classes,
+        dataset=dataset or summary["dataset"],
+        measured={},
+        training=training,
+        license=license,
+    )
     tensors = model.state_dict()
     with tempfile.TemporaryDirectory() as trial:
         numbers = {
