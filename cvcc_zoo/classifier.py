@@ -117,7 +117,8 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch (images, labels). Raises FloatingPointError if it is not finite."""
         loss, _ = self._step(batch, batch_idx, "train")
-        now = (self.global_step + 1) % vars(self.trainer)["log_every_n_steps"] == 0  # when Lightning writes a row
+        every = vars(self.trainer)["log_every_n_steps"]
+        now = every > 0 and (self.global_step + 1) % every == 0  # when Lightning writes a row
         if now:
             self.log("train/batch_loss", loss, prog_bar=True)
         # Reading the value waits for a GPU, so there only now and then; NaN stays once it is in the weights.

@@ -55,8 +55,8 @@ def plot_curves(metrics: dict[str, Curve], title: str) -> Figure:
         optimizer, _, group = name.removeprefix("lr-").partition("/")
         rate.plot(*rates[name], label=f"{optimizer}, {group}" if len(distinct) > 1 else optimizer)
     for axes in more:
-        for name, label in lengths.items():
-            axes.semilogy(*metrics[name], label=label)
+        for name in [name for name in lengths if name in metrics]:
+            axes.semilogy(*metrics[name], label=lengths[name])
     panels = [(loss, "loss"), (accuracy, "accuracy (%)"), (rate, "learning rate"), *((axes, "length") for axes in more)]
     for axes, label in panels:
         axes.set(xlabel="optimizer step", title=label)

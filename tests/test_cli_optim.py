@@ -89,6 +89,12 @@ def test_gradient_and_update_lengths_are_logged(fit: Fit) -> None:
     assert all(float(row["train/grad_norm"]) > 0 and 0 < float(row["train/update_ratio"]) <= 1 for row in rows)
 
 
+def test_never_logging_is_possible(fit: Fit) -> None:
+    never = ["--trainer.log_every_n_steps=0", "--trainer.callbacks+=OptimizerMonitor"]
+    assert fit("--model=linear", *never) == 0
+    assert "train/grad_norm" not in Path("runs/linear-colours/metrics.csv").read_text()
+
+
 def test_the_lengths_are_those_of_gradient_and_update() -> None:
     model = create("linear", num_classes=2, in_channels=1, image_size=8)
     logged: dict[str, float] = {}

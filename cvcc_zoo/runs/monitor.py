@@ -21,7 +21,8 @@ class OptimizerMonitor(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Take the length of the gradient, and keep the parameters as they are."""
-        if (trainer.global_step + 1) % vars(trainer)["log_every_n_steps"]:
+        every = vars(trainer)["log_every_n_steps"]
+        if every == 0 or (trainer.global_step + 1) % every:
             return
         self._params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         self._before = [p.detach().clone() for p in self._params]
