@@ -1,7 +1,10 @@
 """Where the package keeps its own files, and how they are written: whole or not at all."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def home(variable: str) -> Path:
@@ -11,14 +14,21 @@ def home(variable: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cvcc_zoo"
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under another name beside it, bring it to the disk, and rename it: it is never half there."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write: under another name beside it, brought to the disk and renamed at the end; never half there."""
     unfinished = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is never half there."""
+    with whole_file(path) as file:
+        file.write(data)

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.progress import track
 
+from cvcc_zoo.files import whole_file
+
 GREY_MODES = ("1", "L", "LA")
 CHUNK = 256
 
@@ -71,14 +73,7 @@ def unreadable(path: Path, error: Exception) -> ValueError:
 def decode_all(paths: Sequence[Path], target: Path, decoding: Decoding, title: str) -> None:
     """Write all images, (N, C, H, W) in order, to `target`: to a temporary file first, renamed when it is whole."""
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    unfinished = target.with_name(f".{target.name}-{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-            decoded = pool.map(lambda chunk: np.stack([decoding(path) for path in chunk]).tobytes(), chunks)
-            for pixels in track(decoded, total=len(chunks), description=f"Decoding {title}"):
-                file.write(pixels)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(target) as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        decoded = pool.map(lambda chunk: np.stack([decoding(path) for path in chunk]).tobytes(), chunks)
+        for pixels in track(decoded, total=len(chunks), description=f"Decoding {title}"):
+            file.write(pixels)

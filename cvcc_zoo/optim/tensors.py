@@ -80,9 +80,6 @@ class TensorList:
     def maximum(self, other: "TensorList") -> "TensorList":
         return TensorList(torch._foreach_maximum(self.tensors, other.tensors))
 
-    def clamp(self, *, min: float) -> "TensorList":
-        return TensorList(torch._foreach_clamp_min(self.tensors, min))
-
     def sqrt(self) -> "TensorList":
         return TensorList(torch._foreach_sqrt(self.tensors))
 
