@@ -5,35 +5,34 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cvcc_zoo.compatibility import check_data, check_same
 from cvcc_zoo.data.datamodule import ImageDataModule
+from cvcc_zoo.data.draws import mix_seed
 from cvcc_zoo.data.patches import IMAGES, first_convolution, whiten_patches
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.losses import check_labels, make_loss, takes_soft_labels
 from cvcc_zoo.metrics import StageMetrics
 from cvcc_zoo.optim import check_lr_scheduler, check_optimizer, make_lr_scheduler, make_optimizer, plain_spec
 from cvcc_zoo.registry import FAMILIES
+from cvcc_zoo.stages import Staged
 
 MIN_IMAGE_SIZE = 8
 
 
-class ImageClassifier(LightningModule):
+class ImageClassifier(Staged):
     """Raw images (N, in_channels, H, W), uint8 0..255 or float 0..1, to logits (N, num_classes).
 
     A family builds its `network` in `__init__` after calling this one's. All hyper-parameters are plain data, so that
     checkpoints load with `weights_only=True`.
     """
 
-    network: nn.Module
     patches_whitened: Tensor  # with patch_whitening: whether the first convolution is set
     test_confusion: Tensor  # int64 (num_classes, num_classes) after a test: row = true class, column = predicted
-    channels_last = False  # convolutional families set it: 1.2 to 1.5 times faster training on a CPU
 
     def __init__(
         self,
@@ -45,6 +44,7 @@ class ImageClassifier(LightningModule):
         lr_scheduler: str | dict[str, Any] | Callable[..., LRScheduler] | None = None,
         whitening: str | dict[str, Any] = "standardize",
         patch_whitening: float | None = None,
+        freeze: int = 0,
     ) -> None:
         """What every family takes beside its own shape.
 
@@ -59,6 +59,7 @@ class ImageClassifier(LightningModule):
             whitening: A method, or {name: ..., option: value}; training takes it from the ImageDataModule.
             patch_whitening: The eps of a first convolution that whitens the patches of the images (airbench has
                 0.0005): it is set when the training starts, and frozen. None trains it like the others.
+            freeze: How many of the network's parts, from the images on, are not trained.
 
         """
         super().__init__()
@@ -99,18 +100,6 @@ class ImageClassifier(LightningModule):
                 f"name its family; rename the class in {cls.__module__}"
             )
         FAMILIES[cls.__name__] = cls
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, num_classes). Raises ValueError for images of another shape than (N, in_channels, H, W)."""
-        if images.ndim != 4 or images.shape[1] != self.in_channels:
-            raise ValueError(
-                f"this model takes images of shape (N, {self.in_channels}, H, W), got {tuple(images.shape)}; "
-                f"turn the images into {self.in_channels} channels (--data.in_channels={self.in_channels}) "
-                "or build the model with in_channels of the images"
-            )
-        x = self.whitening(images)
-        logits: Tensor = self.network(x.contiguous(memory_format=torch.channels_last) if self.channels_last else x)
-        return logits
 
     # Training and evaluation
 
@@ -153,6 +142,12 @@ class ImageClassifier(LightningModule):
         """Train mode also for a model that was loaded for evaluation."""
         self.train()
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Dropout is a function of (seed, epoch, batch, process): a resumed training draws what it would have drawn."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, ImageDataModule):
+            torch.manual_seed(mix_seed(data.seed, self.current_epoch, batch_idx, self.global_rank))
+
     def on_train_epoch_end(self) -> None:
         """Log train/loss and train/accuracy, means over the epoch."""
         self._log_metrics("train")
@@ -189,6 +184,8 @@ class ImageClassifier(LightningModule):
             check_data(self.hparams, data)
             if stage == "fit":
                 self._learn_from(data)
+        if stage == "fit":
+            self.freeze_parts()
         if stage == "fit" and self.hparams["patch_whitening"] is not None:
             if not self.patches_whitened:
                 raise ValueError("patch_whitening learns from training images: train with an ImageDataModule")
@@ -204,6 +201,7 @@ class ImageClassifier(LightningModule):
         if not self.whitening.fitted:
             self.whitening = data.fit_whitening(across_processes=True)
             self.hparams["whitening"] = self.whitening.spec
+        self.check_sizes(data.resolutions.shares)
         eps = self.hparams["patch_whitening"]
         if eps is not None and not self.patches_whitened:
             images, _, samples = data.training_images()

@@ -5,7 +5,7 @@ from typing import Any
 
 from cvcc_zoo.data.datamodule import ImageDataModule
 
-TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler")
+TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze")
 """Hyper-parameters that the weights do not depend on."""
 
 

@@ -20,6 +20,7 @@ LEVELS = {
     "optim": 1,
     "data": 1,
     "compatibility": 2,
+    "stages": 2,
     "classifier": 3,
     "models": 4,
     "zoo": 5,

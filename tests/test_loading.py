@@ -1,5 +1,7 @@
 """Order, split and draws."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.data.split import stratified_split
 
 
-def loader(count: int, batch_size: int, **options: int) -> TensorLoader:
+def loader(count: int, batch_size: int, **options: Any) -> TensorLoader:
     images = torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 2, 2)
     return TensorLoader(images, torch.arange(count), torch.arange(count), batch_size, **options)
 

@@ -12,7 +12,8 @@ from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.folder import image_folder
 from cvcc_zoo.data.images import ImageDataset, Images, data_home, reshape
-from cvcc_zoo.data.loader import Batch, TensorLoader
+from cvcc_zoo.data.loader import Batch, Position, TensorLoader
+from cvcc_zoo.data.resolution import Resolutions
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.whitening import Whitening, make_whitening
 from cvcc_zoo.registry import unknown
@@ -40,6 +41,7 @@ class ImageDataModule(LightningDataModule):
         augmentations: list[dict[str, Any] | str] | dict[str, Any] | str = "standard",
         image_size: int | None = None,
         in_channels: int | None = None,
+        progressive_resizing: dict[int, float] | None = None,
         split_seed: int = 0,
         seed: int = 0,
     ) -> None:
@@ -58,6 +60,8 @@ class ImageDataModule(LightningDataModule):
                 are digits) or strong, or a list of these, names and {name: ..., option: value}.
             image_size: Resize all images to this height and width, in pixels; their own by default.
             in_channels: 1 turns all images grey, 3 makes them colour; their own by default.
+            progressive_resizing: Train on smaller images first: size in pixels -> share of the epochs, like
+                {16: 0.5, 24: 0.3}; the rest of the epochs have the full size.
             split_seed: Chooses the validation images.
             seed: Chooses the order of the images and the draws of the augmentations.
 
@@ -78,11 +82,13 @@ class ImageDataModule(LightningDataModule):
         self.soft_labels = any(isinstance(augmentation, Mixing) for augmentation in self.augmentations)
         self.image_size = image_size or self.dataset.image_size
         self.in_channels = in_channels or self.dataset.in_channels
+        self.resolutions = Resolutions(progressive_resizing or {}, self.image_size)
         self.whitening = make_whitening(whitening, self.in_channels, self.image_size).spec
         self.classes = self.dataset.classes
         self.num_classes = len(self.classes)
         self.split_seed, self.seed = split_seed, seed
         self._prepared = False
+        self._position = Position()
         self._images: dict[str, tuple[Images, Tensor]] = {}  # stage -> images, and which of them it uses
 
     def prepare_data(self) -> None:
@@ -184,6 +190,7 @@ class ImageDataModule(LightningDataModule):
             shuffle_seed=shuffle_seed,
             rank=rank,
             world_size=world_size,
+            position=self._position,
         )
 
     def train_dataloader(self) -> TensorLoader:
@@ -210,9 +217,22 @@ class ImageDataModule(LightningDataModule):
             return batch
         images, labels, samples = batch
         if self.trainer is not None and self.trainer.training:
-            draws = Draws(self.seed, self.trainer.current_epoch, samples)
-            return augment(self.augmentations, images, labels, draws, self.num_classes)
+            epoch, epochs = self.trainer.current_epoch, self.trainer.max_epochs or 0
+            draws = Draws(self.seed, epoch, samples)
+            images, labels = augment(self.augmentations, images, labels, draws, self.num_classes)
+            return self.resolutions.resize(images, epoch, epochs), labels
         return images, labels
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the training came in its epoch; Lightning puts it into checkpoints."""
+        if self.trainer is None:
+            return {}
+        done = vars(self.trainer.fit_loop.epoch_loop.batch_progress.current)
+        return {"epoch": self.trainer.current_epoch, "batches": done["processed"]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on after the batches that a checkpoint was trained on."""
+        self._position.epoch, self._position.batches = state_dict.get("epoch", 0), state_dict.get("batches", 0)
 
 
 def _find_dataset(name: str, root: str | None, image_size: int | None, in_channels: int | None) -> ImageDataset:

@@ -60,10 +60,17 @@ def data_home() -> Path:
     return home("CVCC_ZOO_DATA")
 
 
+def resize(images: Tensor, size: int) -> Tensor:
+    """Images (N, C, H, W), uint8 or float, resized to a square of `size` pixels without aliasing; unchanged if so."""
+    if images.shape[2:] == (size, size):
+        return images
+    resized: Tensor = tv.resize(images, [size, size], antialias=True)
+    return resized
+
+
 def reshape(images: Tensor, image_size: int, in_channels: int) -> Tensor:
     """Uint8 images (N, C, H, W) resized to a square and turned into grey (1) or colour (3); unchanged if they fit."""
-    if images.shape[2:] != (image_size, image_size):
-        images = tv.resize(images, [image_size, image_size], antialias=True)
+    images = resize(images, image_size)
     if images.shape[1] == in_channels:
         return images
     return images.expand(-1, 3, -1, -1) if in_channels == 3 else tv.rgb_to_grayscale(images)

@@ -1,7 +1,7 @@
 """Batches of tensors in an order that is a function of (seed, epoch)."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,12 +35,28 @@ class EpochPermutation:
         return torch.randperm(self.count, generator=generator)
 
 
+class Position:
+    """How far a training came in its epoch; what a resumed one skips, once."""
+
+    def __init__(self) -> None:
+        self.epoch, self.batches = 0, 0
+
+    def take(self, epoch: int) -> int:
+        """How many batches of this epoch were trained on before; 0 when it is asked again."""
+        batches = self.batches if self.epoch == epoch else 0
+        self.batches = 0
+        return batches
+
+
 class TensorLoader:
     """Iterates over images held as one tensor, in memory or memory-mapped; no worker processes are needed.
 
     `samples` (M,) picks which of the images are visited. With a `shuffle_seed` every epoch has its own order and a
     last batch that would be smaller is left out (it holds other images each epoch); without one the order is fixed
     and every image comes exactly once. With several processes each takes its share of every global batch.
+
+    A resumed training starts after the batches that its `position` holds. Which epoch it is in is asked at the first
+    batch, not when the iterator is made: Lightning sets the epoch in between.
     """
 
     batch_sampler = None  # Lightning asks for it where there is a sampler
@@ -55,19 +71,30 @@ class TensorLoader:
         shuffle_seed: int | None = None,
         rank: int = 0,
         world_size: int = 1,
+        position: Position | None = None,
     ) -> None:
         self.images, self.labels, self.samples = images, labels, samples
         self.batch_size = min(batch_size, len(samples)) or 1
         self.sampler = None if shuffle_seed is None else EpochPermutation(len(samples), shuffle_seed)
         self.rank, self.world_size = rank, world_size
+        self.position = position or Position()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the DataModule keeps the position. Lightning warns of loaders without this method."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing."""
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.samples), self.batch_size)
         return whole if self.sampler is not None else whole + bool(rest)
 
     def __iter__(self) -> Iterator[Batch]:
-        samples = self.samples if self.sampler is None else self.samples[self.sampler.order()]
-        for number in range(len(self)):
+        samples, first = self.samples, 0
+        if self.sampler is not None:
+            samples, first = samples[self.sampler.order()], self.position.take(self.sampler.epoch)
+        for number in range(first, len(self)):
             chosen = samples[number * self.batch_size : (number + 1) * self.batch_size]
             chosen = chosen[self.rank :: self.world_size]
             yield Batch(self.images.index_select(0, chosen), self.labels[chosen], chosen)  # 20 times faster than []

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.models.layers import ACTIVATIONS, conv3x3, flatten, initialise
 from cvcc_zoo.registry import register, unknown
+from cvcc_zoo.stages import Network
 
 NORMS = {"batch": nn.BatchNorm2d, "none": nn.Identity}
 POOLS = {"max": nn.MaxPool2d, "mean": nn.AvgPool2d}
@@ -36,7 +37,7 @@ class Stage(nn.Sequential):
         super().__init__(*layers)
 
 
-class CNNNetwork(nn.Module):
+class CNNNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes)."""
 
     def __init__(
@@ -57,14 +58,20 @@ class CNNNetwork(nn.Module):
             stages.append(Stage(in_channels, width, convolutions, norm, activation, pool))
             in_channels, image_size = width, image_size // 2
         self.stages = nn.Sequential(*stages)
+        self.parts = [[f"stages.{number}"] for number in range(len(stages))]
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(in_channels * image_size**2, num_classes)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = flatten(self.stages(x), self.fc.in_features)
-        logits: Tensor = self.fc(self.dropout(x))
-        return logits
+    def features(self, x: Tensor) -> list[Tensor]:
+        found = []
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        return found
+
+    def classify(self, x: Tensor) -> Tensor:
+        return super().classify(self.dropout(flatten(x, self.fc.in_features)))
 
 
 class CNN(ImageClassifier):

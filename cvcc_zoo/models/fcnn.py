@@ -8,26 +8,30 @@ from torch import Tensor, nn
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.models.layers import ACTIVATIONS, flatten
 from cvcc_zoo.registry import register, unknown
+from cvcc_zoo.stages import Network
 
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": None}
 
 
-class FCNNNetwork(nn.Module):
+class FCNNNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes)."""
 
     def __init__(
         self, features: int, hidden: Sequence[int], num_classes: int, norm: str, activation: str, dropout: float
     ) -> None:
         super().__init__()
-        self.features = features
+        self.inputs = features
         layers: list[nn.Module] = []
+        self.parts = []
         for width in hidden:
+            first = len(layers)
             layers.append(nn.Linear(features, width, bias=norm == "none"))
             if (norm_class := NORMS[norm]) is not None:
                 layers.append(norm_class(width))
             layers.append(ACTIVATIONS[activation]())
             if dropout:
                 layers.append(nn.Dropout(dropout))
+            self.parts.append([f"layers.{number}" for number in range(first, len(layers))])
             features = width
         self.layers = nn.Sequential(*layers)
         self.fc = nn.Linear(features, num_classes)
@@ -37,9 +41,13 @@ class FCNNNetwork(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.fc(self.layers(flatten(x, self.features)))
-        return logits
+    def features(self, x: Tensor) -> list[Tensor]:
+        x, found = flatten(x, self.inputs), []
+        for names in self.parts:
+            for name in names:
+                x = self.get_submodule(name)(x)
+            found.append(x)
+        return found
 
 
 class FCNN(ImageClassifier):

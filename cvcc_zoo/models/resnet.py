@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.models.layers import GlobalAveragePool, conv1x1, conv3x3, initialise
 from cvcc_zoo.registry import register, unknown
+from cvcc_zoo.stages import Network
 
 
 class ShortcutA(nn.Module):
@@ -62,7 +63,7 @@ class BasicBlock(nn.Module):
         return F.relu(self.downsample(x) + f)
 
 
-class ResNetNetwork(nn.Module):
+class ResNetNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes); stage i works on H / 2^i x W / 2^i pixels."""
 
     def __init__(
@@ -72,24 +73,26 @@ class ResNetNetwork(nn.Module):
         width = channels[0]
         self.conv1 = conv3x3(in_channels, width)
         self.bn1 = nn.BatchNorm2d(width)
-        self.stages: list[str] = []
+        self.parts = [["conv1", "bn1"]]
         for number, (count, out) in enumerate(zip(blocks, channels, strict=True)):
             stage = nn.Sequential()
             for index in range(count):
                 stage.append(BasicBlock(width, out, 2 if number and index == 0 else 1, shortcut))
                 width = out
-            self.stages.append(f"layer{number + 1}")
-            self.add_module(self.stages[-1], stage)
+            self.parts.append([f"layer{number + 1}"])
+            self.add_module(f"layer{number + 1}", stage)
         self.pool = GlobalAveragePool()
         self.fc = nn.Linear(width, num_classes)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
-        for stage in self.stages:
-            x = getattr(self, stage)(x)
-        logits: Tensor = self.fc(self.pool(x))
-        return logits
+    def features(self, x: Tensor) -> list[Tensor]:
+        found = [F.relu(self.bn1(self.conv1(x)))]
+        for (stage,) in self.parts[1:]:
+            found.append(getattr(self, stage)(found[-1]))
+        return found
+
+    def classify(self, x: Tensor) -> Tensor:
+        return super().classify(self.pool(x))
 
 
 class ResNet(ImageClassifier):

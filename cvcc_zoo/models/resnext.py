@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.models.layers import GlobalAveragePool, conv1x1, conv3x3, initialise
 from cvcc_zoo.registry import register
+from cvcc_zoo.stages import Network
 
 
 class BottleneckBlock(nn.Module):
@@ -42,7 +43,7 @@ class BottleneckBlock(nn.Module):
         return F.relu(self.downsample(x) + f)
 
 
-class ResNeXtNetwork(nn.Module):
+class ResNeXtNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes)."""
 
     def __init__(self, blocks: int, cardinality: int, base_width: int, in_channels: int, num_classes: int) -> None:
@@ -58,15 +59,19 @@ class ResNeXtNetwork(nn.Module):
                 channels = 4 * planes
             stages.append(stage)
         self.layer1, self.layer2, self.layer3 = stages
+        self.parts = [["conv1", "bn1"], ["layer1"], ["layer2"], ["layer3"]]
         self.pool = GlobalAveragePool()
         self.fc = nn.Linear(channels, num_classes)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        logits: Tensor = self.fc(self.pool(x))
-        return logits
+    def features(self, x: Tensor) -> list[Tensor]:
+        found = [F.relu(self.bn1(self.conv1(x)))]
+        for stage in (self.layer1, self.layer2, self.layer3):
+            found.append(stage(found[-1]))
+        return found
+
+    def classify(self, x: Tensor) -> Tensor:
+        return super().classify(self.pool(x))
 
 
 class ResNeXt(ImageClassifier):

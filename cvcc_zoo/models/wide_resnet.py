@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.models.layers import GlobalAveragePool, conv1x1, conv3x3, initialise
 from cvcc_zoo.registry import register
+from cvcc_zoo.stages import Network
 
 
 class PreActivationBlock(nn.Module):
@@ -38,7 +39,7 @@ class PreActivationBlock(nn.Module):
         return y
 
 
-class WideResNetNetwork(nn.Module):
+class WideResNetNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes)."""
 
     def __init__(self, blocks: int, width: int, dropout: float, in_channels: int, num_classes: int) -> None:
@@ -53,15 +54,20 @@ class WideResNetNetwork(nn.Module):
                 channels = out
             stages.append(stage)
         self.layer1, self.layer2, self.layer3 = stages
+        self.parts = [["conv1"], ["layer1"], ["layer2"], ["layer3", "bn"]]
         self.bn = nn.BatchNorm2d(channels)
         self.pool = GlobalAveragePool()
         self.fc = nn.Linear(channels, num_classes)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
-        logits: Tensor = self.fc(self.pool(F.relu(self.bn(x))))
-        return logits
+    def features(self, x: Tensor) -> list[Tensor]:
+        found = [self.conv1(x)]
+        for stage in (self.layer1, self.layer2, self.layer3):
+            found.append(stage(found[-1]))
+        return [*found[:-1], F.relu(self.bn(found[-1]))]
+
+    def classify(self, x: Tensor) -> Tensor:
+        return super().classify(self.pool(x))
 
 
 class WideResNet(ImageClassifier):

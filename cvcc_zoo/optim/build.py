@@ -16,7 +16,7 @@ from cvcc_zoo.optim.adam import Adam
 from cvcc_zoo.optim.adamw import AdamW
 from cvcc_zoo.optim.low_rank_adam import LowRankAdam
 from cvcc_zoo.optim.muon import Muon
-from cvcc_zoo.optim.param_groups import param_groups
+from cvcc_zoo.optim.param_groups import by_depth, param_groups
 from cvcc_zoo.optim.rmsprop import RMSprop
 from cvcc_zoo.optim.sgd import SGD
 from cvcc_zoo.registry import Spec, as_spec, check_options, import_class, unknown
@@ -33,7 +33,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 } | OWN
 """Those and torch's, by class name; torch's of the same name are `torch.optim.NAME`."""
 
-OWN_OPTIONS = ("decay_norms_and_biases",)
+OWN_OPTIONS = ("decay_norms_and_biases", "layer_decay")
 
 
 def plain_spec(kind: str, value: Any) -> Spec:
@@ -94,11 +94,14 @@ def make_optimizer(spec: Spec, model: nn.Module) -> Optimizer:
     """Build the optimizer over the trainable parameters of a model.
 
     Options are those of the class, and `decay_norms_and_biases` (default false): whether `weight_decay` also
-    holds for norms and biases, as in the papers of 2015 to 2017. Raises ValueError for unknown options or values.
+    holds for norms and biases, as in the papers of 2015 to 2017; and `layer_decay` (default 1): the factor on the
+    learning rate from each part of the network to the one before it, for fine-tuning. Raises ValueError for unknown
+    options or values.
     """
     options = dict(spec)
     name = options.pop("name")
     decay_all = bool(options.pop("decay_norms_and_biases", False))
+    layer_decay = options.pop("layer_decay", 1.0)
     kind = f"optimizer {name}"
     optimizer_class = find_optimizer(name)
     check_options(kind, optimizer_class, options, skip=("params", "self"))
@@ -108,10 +111,15 @@ def make_optimizer(spec: Spec, model: nn.Module) -> Optimizer:
     if not trainable:
         raise ValueError("the model has no trainable parameter; unfreeze one (requires_grad_(True)) before training")
     groups: Any = trainable
+    if not isinstance(layer_decay, int | float) or not 0 < layer_decay <= 1:
+        raise ValueError(f"{kind}: layer_decay is a factor in (0, 1], got {layer_decay!r}")
     muon = inspect.isclass(optimizer_class) and issubclass(optimizer_class, Muon)
     if muon or (weight_decay and not decay_all):
         groups = param_groups(model, weight_decay, muon=muon, decay_norms_and_biases=decay_all)
     try:
-        return optimizer_class(groups, **options)
+        optimizer = optimizer_class(groups, **options)
+        if layer_decay == 1:
+            return optimizer
+        return optimizer_class(by_depth(optimizer.param_groups, model, layer_decay), **options)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{kind} refuses these parameters or options: {error}") from error

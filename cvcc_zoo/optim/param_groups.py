@@ -37,6 +37,29 @@ def param_groups(
     return [group for group in groups if group["params"]]
 
 
+def by_depth(groups: Sequence[Mapping[str, Any]], model: nn.Module, layer_decay: float) -> list[dict[str, Any]]:
+    """Split the groups of an optimizer so that each part of the network has its own learning rate.
+
+    The classifier keeps the rate of its group, each part before it has `layer_decay` times that of the next:
+    discriminative fine-tuning, https://arxiv.org/abs/1801.06146 (section 3.2). Raises ValueError for a network that
+    does not say which parts it has.
+    """
+    network = getattr(model, "parted", None)
+    if network is None:
+        raise ValueError("layer_decay needs a model whose network says which parts it has: cvcc_zoo.stages.Network")
+    depths = {p: network.depth(name) for name, p in network.named_parameters()}
+    deepest, split = len(network.parts), []
+    for group in groups:
+        kept = {key: group[key] for key in ("weight_decay", "use_muon") if key in group}
+        for depth in sorted({depths[p] for p in group["params"]}):
+            part = "fc" if depth == deepest else f"part {depth + 1}"
+            name = f"{group['name']} of {part}" if "name" in group else part
+            chosen = [p for p in group["params"] if depths[p] == depth]
+            lr = group["lr"] * layer_decay ** (deepest - depth)
+            split.append({"name": name, "params": chosen, "lr": lr, **kept})
+    return split
+
+
 def describe_groups(model: nn.Module, groups: Sequence[Mapping[str, Any]]) -> str:
     """The groups of an optimizer with the names of their parameters: a line each, and one for their options."""
     names = {p: name for name, p in model.named_parameters()}

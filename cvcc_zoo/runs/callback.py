@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
+from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.folder import write_text
 from cvcc_zoo.runs.summary import test_and_summarise, write_summary
 
@@ -41,21 +42,8 @@ class RunFolder(Callback):
 
     def callbacks(self, *, validation: bool, checkpoints: bool) -> list[Callback]:
         """The callbacks of a run: this one, the learning rate, and checkpoints `best` (by val/accuracy) and `last`."""
-        chosen: list[Callback] = [self, LearningRateMonitor("step")]
-        if checkpoints and validation:
-            chosen.append(
-                ModelCheckpoint(
-                    self.folder,
-                    "best",
-                    monitor="val/accuracy",
-                    mode="max",
-                    save_last=True,
-                    enable_version_counter=False,
-                )
-            )
-        elif checkpoints:
-            chosen.append(ModelCheckpoint(self.folder, "last", enable_version_counter=False))
-        return chosen
+        saved = checkpoints_of(self.folder, validation=validation) if checkpoints else []
+        return [self, LearningRateMonitor("step"), *saved]
 
     def logger(self) -> CSVLogger:
         """Writes `metrics.csv` into the folder."""
@@ -83,6 +71,15 @@ class RunFolder(Callback):
     ) -> None:
         """Count images."""
         self.images += len(batch[0]) * trainer.world_size
+
+    def state_dict(self) -> dict[str, Any]:
+        """The clock and the count of images, so that a resumed run goes on with them."""
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return {"seconds": self.seconds + running, "images": self.images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on."""
+        self.seconds, self.images = state_dict["seconds"], state_dict["images"]
 
     def _stop_clock(self) -> None:
         if self._since is not None:

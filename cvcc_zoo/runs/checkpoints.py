@@ -1,0 +1,45 @@
+"""Checkpoints of a run: the best by validation, and the last, which is also written every few minutes."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+MINUTES = 10.0
+
+
+class TimedCheckpoint(ModelCheckpoint):
+    """Writes `last.ckpt` every `minutes` of training, so that a run that is killed loses no more.
+
+    Nothing is written after the last batch of an epoch: the checkpoint of the epoch follows at once, and one from
+    between the two makes Lightning (2.6) count epochs wrongly when it is resumed.
+    """
+
+    def __init__(self, folder: Path, minutes: float = MINUTES) -> None:
+        super().__init__(folder, "last", train_time_interval=timedelta(minutes=minutes), enable_version_counter=False)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write, if it is time and not the end of an epoch."""
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing: the other callback does it."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing: the other callback does it."""
+
+
+def checkpoints(folder: Path, *, validation: bool) -> list[ModelCheckpoint]:
+    """`best.ckpt` by val/accuracy where there are validation images, and `last.ckpt`."""
+    if validation:
+        options: Mapping[str, Any] = {"monitor": "val/accuracy", "mode": "max", "save_last": True}
+        epochs = ModelCheckpoint(folder, "best", enable_version_counter=False, **options)
+    else:
+        epochs = ModelCheckpoint(folder, "last", enable_version_counter=False)
+    return [epochs, TimedCheckpoint(folder)]

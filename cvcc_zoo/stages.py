@@ -1,0 +1,128 @@
+"""A network in parts: what each gives, which of them are trained, and how deep a parameter lies."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from cvcc_zoo.data.whitening import Whitening
+
+
+class Network(nn.Module):
+    """Parts, one after the other, then a classifier `fc`: images (N, C, H, W) to logits (N, num_classes).
+
+    A family's network is one of these; a network of your own may be any module, but then it has no features, and
+    nothing of it can be frozen by number.
+    """
+
+    fc: nn.Linear
+    parts: list[list[str]]
+    """Names of the modules of each part, in order; `fc` belongs to none."""
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """What each part gives; where there is no part, the pixels."""
+        raise NotImplementedError
+
+    def classify(self, x: Tensor) -> Tensor:
+        """The logits of what the last part gives."""
+        logits: Tensor = self.fc(x)
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        return self.classify(self.features(x)[-1])
+
+    def depth(self, name: str) -> int:
+        """The part that a parameter or module belongs to, by its name; len(parts) for the classifier."""
+        for number, names in enumerate(self.parts):
+            if any(name == own or name.startswith(f"{own}.") for own in names):
+                return number
+        return len(self.parts)
+
+
+class Staged(LightningModule):
+    """Raw images through the whitening to a network, whose first parts can be frozen."""
+
+    network: nn.Module
+    whitening: Whitening
+    in_channels: int
+    hparams: Any
+    channels_last = False  # convolutional families set it: 1.2 to 1.5 times faster training on a CPU
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, num_classes). Raises ValueError for images of another shape than (N, in_channels, H, W)."""
+        logits: Tensor = self.network(self._whiten(images))
+        return logits
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What each part of the network gives: (N, C, H, W) of the stages of a convolutional one, the stem's first."""
+        return self.parted.features(self._whiten(images))
+
+    def _whiten(self, images: Tensor) -> Tensor:
+        if images.ndim != 4 or images.shape[1] != self.in_channels:
+            raise ValueError(
+                f"this model takes images of shape (N, {self.in_channels}, H, W), got {tuple(images.shape)}; "
+                f"turn the images into {self.in_channels} channels (--data.in_channels={self.in_channels}) "
+                "or build the model with in_channels of the images"
+            )
+        x: Tensor = self.whitening(images)
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+
+    def check_sizes(self, sizes: Iterable[int]) -> None:
+        """Raise ValueError if the whitening or the network does not take images of these heights and widths."""
+        before = self.training
+        self.eval()
+        try:
+            for size in sizes:
+                self(torch.zeros(1, self.in_channels, size, size, device=self.device))
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(
+                "progressive_resizing needs a network that takes images of any size, and a whitening of channels "
+                f"alone; with {size} pixels: {str(error).splitlines()[0]}"
+            ) from error
+        finally:
+            self.train(before)
+
+    @property
+    def parted(self) -> Network:
+        """The network as parts. Raises ValueError for a network of another kind."""
+        if not isinstance(self.network, Network):
+            raise ValueError(
+                f"{type(self.network).__name__} does not say which parts it has; derive it from cvcc_zoo.stages.Network"
+            )
+        return self.network
+
+    def freeze_parts(self) -> None:
+        """Take as many parts out of the training as the hyper-parameter `freeze` says."""
+        count = self.hparams["freeze"]
+        if not count:
+            return
+        network = self.parted
+        if not 0 < count <= len(network.parts):
+            raise ValueError(
+                f"freeze={count}: the parts of this network are {_listed(network.parts)}; "
+                f"freeze 0 to {len(network.parts)} of them"
+            )
+        for module in self._frozen():
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def _frozen(self) -> list[nn.Module]:
+        count = self.hparams["freeze"]
+        if not count:
+            return []
+        return [self.network.get_submodule(name) for names in self.parted.parts[:count] for name in names]
+
+    def train(self, mode: bool = True) -> "Staged":
+        """Train mode but for the frozen parts, whose norms keep their statistics and whose units do not drop out."""
+        super().train(mode)
+        if mode and hasattr(self, "network"):
+            for module in self._frozen():
+                module.eval()
+        return self
+
+
+def _listed(parts: list[list[str]]) -> str:
+    return ", ".join(f"{number + 1} ({' '.join(names)})" for number, names in enumerate(parts)) or "none"

@@ -1,0 +1,91 @@
+"""A training that was interrupted ends as if it had not been."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+import cvcc_zoo
+from cvcc_zoo.data.resolution import Resolutions
+
+STEPS = 4  # in an epoch
+
+
+def train(colours: Path, seed: int, resumed: Path | None = None) -> tuple[dict[str, torch.Tensor], Path]:
+    """Two epochs of a network with dropout, batch norm and augmentation, from a checkpoint or from the start.
+
+    Returns the last weights, and the folder with a checkpoint of every step.
+    """
+    saved = colours.parent / "saved"
+    seed_everything(1)
+    data = cvcc_zoo.ImageDataModule("folder", root=str(colours), batch_size=9)
+    options: dict[str, Any] = {"num_classes": 2, "image_size": 8, "lr_scheduler": "OneCycle"}
+    model = cvcc_zoo.FCNN(hidden=(16,), dropout=0.5, **options)
+    seed_everything(seed)
+    trainer = Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=ModelCheckpoint(saved, "{step}", every_n_train_steps=1, save_top_k=-1, enable_version_counter=False),
+        use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(model, data, ckpt_path=resumed, weights_only=True)
+    return model.state_dict(), saved
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")  # the resumed training saves beside the first
+@pytest.mark.parametrize("step", [1, 3, STEPS, 6])
+def test_a_resumed_training_ends_with_the_same_bits(colours: Path, step: int) -> None:
+    whole, saved = train(colours, seed=1)
+    checkpoint = (saved / f"step={step}.ckpt").rename(colours.parent / "killed.ckpt")
+    resumed, _ = train(colours, seed=2, resumed=checkpoint)
+    assert all(torch.equal(whole[name], tensor) for name, tensor in resumed.items())
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_a_resumed_training_goes_on_with_the_next_images(colours: Path) -> None:
+    whole, saved = train(colours, seed=1)
+    checkpoint = (saved / "step=3.ckpt").rename(colours.parent / "killed.ckpt")
+    content = torch.load(checkpoint, weights_only=True)
+    assert content["ImageDataModule"] == {"epoch": 0, "batches": 3}
+    content["ImageDataModule"]["batches"] = 2
+    torch.save(content, checkpoint)
+    wrong, _ = train(colours, seed=2, resumed=checkpoint)
+    assert not all(torch.equal(whole[name], tensor) for name, tensor in wrong.items())
+
+
+def test_sizes_grow_with_the_epochs() -> None:
+    resolutions = Resolutions({24: 0.3, 16: 0.5}, 32)
+    assert [resolutions.size(epoch, 10) for epoch in range(10)] == [16] * 5 + [24] * 3 + [32] * 2
+    images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    assert resolutions.resize(images, 0, 10).shape == (2, 3, 16, 16)
+    assert resolutions.resize(images, 9, 10).shape == (2, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        ({32: 0.5}, "sizes of 8 to 31"),
+        ({4: 0.5}, "sizes of 8 to 31"),
+        ({16: 0.5, 24: 0.5}, "leave epochs for the full size"),
+        ({16: 0.0}, "shares of the epochs in"),
+    ],
+)
+def test_wrong_resolutions_are_told(shares: dict[int, float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Resolutions(shares, 32)
+
+
+def test_a_training_on_growing_images_runs(fit: Any, colours: Path) -> None:
+    more = ["--data.image_size=16", "--data.progressive_resizing={8: 0.5}", "--trainer.max_epochs=2"]
+    assert fit("--model=resnet20", *more) == 0
+
+
+def test_a_network_of_one_size_refuses_growing_images_before_the_training(
+    fit: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=linear", "--data.image_size=16", "--data.progressive_resizing={8: 0.5}") == 2
+    printed = capsys.readouterr().err
+    assert "progressive_resizing needs a network that takes images of any size" in printed
+    assert not list(Path("runs").iterdir())
