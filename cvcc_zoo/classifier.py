@@ -1,7 +1,7 @@
 """ImageClassifier: whitening -> network -> loss, with metrics, optimizer and schedule; every family is one of these."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -138,10 +138,6 @@ class ImageClassifier(Staged):
         self.metrics.count(stage, loss, logits, labels)
         return loss, logits.detach()
 
-    def on_fit_start(self) -> None:
-        """Train mode also for a model that was loaded for evaluation."""
-        self.train()
-
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Dropout is a function of (seed, epoch, batch, process): a resumed training draws what it would have drawn."""
         data = getattr(self.trainer, "datamodule", None)
@@ -238,6 +234,9 @@ class ImageClassifier(Staged):
         """Refuse the checkpoint of another model."""
         self.check_same(checkpoint.get("cvcc_zoo", {}).get("family"), checkpoint.get("hyper_parameters", {}))
 
-    def check_same(self, family: str | None, hparams: Mapping[str, Any]) -> None:
-        """Raise ValueError, and say how they differ, if weights of that family and shape do not fit this model."""
-        check_same(type(self).__name__, self.hparams, family, hparams)
+    def check_same(self, family: str | None, hparams: Mapping[str, Any], but: Collection[str] = ()) -> None:
+        """Raise ValueError, and say how they differ, if weights of that family and shape do not fit this model.
+
+        Hyper-parameters named in `but` may differ.
+        """
+        check_same(type(self).__name__, self.hparams, family, hparams, but)

@@ -11,13 +11,15 @@ from lightning import Callback, Trainer
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
 
+from cvcc_zoo.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.runs import ProgressBar, RunFolder, new_folder, print_summary, reserve_folder, write_predictions
-from cvcc_zoo.zoo import Checkpoint, architecture, describe, name_of, read_checkpoint
+from cvcc_zoo.zoo import architecture, describe, name_of, use_weights
 
 DEFAULT_MODEL = "cnn_small"
 DEFAULT_OPTIMIZER = {"name": "AdamW", "lr": 0.004, "weight_decay": 0.05}
@@ -58,6 +60,14 @@ class ZooCLI(LightningCLI):
             help="fit: the new folder of this run (default: runs/<model>-<dataset>, numbered). "
             "Others: the run folder whose config and best checkpoint are taken.",
         )
+        parser.add_argument(
+            "--weights",
+            type=str | None,
+            default=None,
+            help="Weights to start from: the name of published ones (`cvcc-zoo list --pretrained`), the path of a "
+            "card, a run folder or a checkpoint. --model=resnet20.cifar10 gives the model and these. The classifier is "
+            "new where the classes are others.",
+        )
         parser.link_arguments("optimizer", "model.init_args.optimizer")
         parser.link_arguments("lr_scheduler", "model.init_args.lr_scheduler")
         parser.link_arguments("data.whitening", "model.init_args.whitening")
@@ -92,7 +102,16 @@ class ZooCLI(LightningCLI):
         self.config[command].ckpt_path = None  # we load it, so that no callback of the training is asked for
 
     def after_instantiate_classes(self) -> None:
-        """Put the weights of the checkpoint into the model that is evaluated."""
+        """Put weights into the model: those that a training starts from, or of the checkpoint that is evaluated."""
+        weights = self._get(self.config, "weights")
+        if weights is not None:
+            new = use_weights(self.model, weights, self.datamodule.classes)
+            if new and self.subcommand != "fit":
+                raise ValueError(
+                    f"the weights {weights} were trained on other classes than those of {self.datamodule.dataset.title}"
+                    "; `cvcc-zoo fit` with them trains a new classifier"
+                )
+            rank_zero_info(f"Starts from the weights {weights}, with {'a new' if new else 'their'} classifier")
         if self.checkpoint is not None:
             self.model.use_whitening(self.checkpoint.hparams["whitening"])
             self.model.check_same(self.checkpoint.family, self.checkpoint.hparams)

@@ -1,6 +1,6 @@
 """Whether model and data, or model and checkpoint, fit together; if not, what to do."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from cvcc_zoo.data.datamodule import ImageDataModule
@@ -27,11 +27,15 @@ def _advice(name: str, mine: int, theirs: int) -> str:
 
 
 def check_same(
-    family: str, hparams: Mapping[str, Any], saved_family: str | None, saved_hparams: Mapping[str, Any]
+    family: str,
+    hparams: Mapping[str, Any],
+    saved_family: str | None,
+    saved_hparams: Mapping[str, Any],
+    but: Collection[str] = (),
 ) -> None:
-    """Raise ValueError, and say how they differ, if the saved weights do not fit the model."""
+    """Raise ValueError, and say how they differ, if the saved weights do not fit the model; `but` may differ."""
     theirs, mine = _shape(saved_family, saved_hparams), _shape(family, hparams)
-    different = [key for key in mine | theirs if mine.get(key) != theirs.get(key)]
+    different = [key for key in mine | theirs if key not in but and mine.get(key) != theirs.get(key)]
     if different:
         there, here = (", ".join(f"{k}={s.get(k)!r}" for k in different) for s in (theirs, mine))
         raise ValueError(

@@ -12,7 +12,7 @@ from jsonargparse import get_loader, set_dumper, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_spec, import_class, unknown
+from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_spec, find, import_class, unknown
 from cvcc_zoo.zoo import architecture, describe, family_options
 
 MODE = "cvcc_zoo"
@@ -32,11 +32,22 @@ def expand_model(name: str) -> dict[str, Any]:
     return {"class_path": f"{FAMILIES[family].__module__}.{family}", "init_args": options}
 
 
+def split_weights(name: str) -> tuple[str, str | None]:
+    """The model of `resnet20.cifar10`, and that name as the weights; without a known model in front, the name alone."""
+    model = name.partition(".")[0]
+    if "." in name and (model in ENTRIES or model in ALIASES):
+        return model, f"{find(model).name}.{name.partition('.')[2]}"
+    return name, None
+
+
 def expand_args(args: Sequence[str]) -> list[str]:
     """Rewrite `--model=resnet20`, `--optimizer=SGD` and the like, and `--run=FOLDER` of an evaluation."""
     expanded = []
     for flag, value in _pairs(args):
         if flag == "--model" and value is not None and not value.lstrip().startswith("{"):
+            value, weights = split_weights(value)
+            if weights:
+                expanded.append(f"--weights={weights}")
             model = expand_model(value)
             expanded.append(f"--model={model['class_path']}")
             for option, setting in model["init_args"].items():
@@ -83,7 +94,10 @@ def expand_config(config: dict[str, Any]) -> dict[str, Any]:
     """`model: resnet20`, `model: {class_path: resnet20, init_args: ...}` and `optimizer: SGD` in full."""
     model = config.get("model")
     if isinstance(model, str):
+        model, weights = split_weights(model)
         config["model"] = expand_model(model)
+        if weights:
+            config["weights"] = weights
     elif isinstance(model, dict) and isinstance(model.get("class_path"), str):
         expanded = expand_model(model["class_path"])
         given = model.get("init_args") or {}

@@ -3,8 +3,8 @@
     resnet20.cifar10.safetensors   tensors alone: nothing in it can run
     resnet20.cifar10.json          what they are, how they were made, what was measured, and the sha256 of the file
 
-They lie in the package (`published/`), or in `$CVCC_ZOO_HOME`, else in the user's cache folder. This file knows no
-model.
+They lie in the package (`published/`), or in `$CVCC_ZOO_HOME`, else in the user's cache folder. A file of tensors that
+is not beside its card is downloaded into the latter folder from the card's `url`. This file knows no model.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor
 
+from cvcc_zoo.fetch import fetch
 from cvcc_zoo.files import home, write_whole
 from cvcc_zoo.registry import unknown
 
@@ -51,6 +52,8 @@ class Card:
     sha256: str = ""
     size: int = 0
     """Bytes of the file of tensors."""
+    url: str = ""
+    """Where the file of tensors can be had if it is not beside the card: https://... or hf://owner/name."""
 
 
 def folders() -> list[Path]:
@@ -107,7 +110,9 @@ def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
     card = read_card(path)
     file = path.with_suffix(".safetensors")
     if not file.is_file():
-        raise FileNotFoundError(f"there are no weights {file}, only their card; put the file beside it")
+        if not card.url:
+            raise FileNotFoundError(f"there are no weights {file}, only their card; put the file beside it")
+        file = fetch(card.url, home("CVCC_ZOO_HOME") / file.name, card.sha256, card.size)
     data = file.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if len(data) != card.size or found != card.sha256:

@@ -3,7 +3,6 @@
 import copy
 import fnmatch
 import inspect
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,26 +13,35 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import cvcc_zoo.models  # noqa: F401  registers every model
+from cvcc_zoo.checkpoint import check_family, read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.compatibility import TRAINING_OPTIONS
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, find, unknown
-from cvcc_zoo.weights import Card, find_card, read
+from cvcc_zoo.transfer import transfer
+from cvcc_zoo.weights import Card, find_card, list_cards, read
 
 DATA_OPTIONS = ("num_classes", "in_channels", "image_size", "whitening", "patch_whitening")
 
 
-def create(name: str, *, pretrained: str | Path | None = None, **options: Any) -> ImageClassifier:
+def create(
+    name: str, *, pretrained: str | Path | bool | None = None, new_head: bool = False, **options: Any
+) -> ImageClassifier:
     """Build a model by name, with fresh weights: `create("resnext29", num_classes=100)`.
 
     With `pretrained` it has published weights and is in evaluation mode: the data set that they were trained on
-    (`create("resnet20", pretrained="cifar10")`, or `create("resnet20.cifar10")`), or the path of their card.
+    (`create("resnet20", pretrained="cifar10")`, or `create("resnet20.cifar10")`), the path of their card, a folder
+    with one card of the model, or True for its weights of cifar10, else for the only ones that there are.
 
     `options` are those of its family and of ImageClassifier (num_classes, in_channels, image_size, loss, optimizer,
-    lr_scheduler, ...), but not those that the name fixes. Raises ValueError, with the nearest names, for an unknown
-    name or option, for weights that do not fit, and for files that are damaged.
+    lr_scheduler, ...), but not those that the name fixes. Pretrained weights can be taken to other classes (the
+    classifier is new then; `new_head` makes it new for as many classes), to other input channels (the first
+    convolution is adapted) and to other image sizes (networks with global pooling). Everything else must fit.
+
+    Raises ValueError, with the nearest names, for an unknown name or option, for weights that do not fit, and for
+    files that are damaged.
     """
     name, _, dataset = name.partition(".")
-    if dataset and pretrained is not None:
+    if dataset and pretrained not in (None, True):
         raise ValueError(f"{name}.{dataset} says which weights it has; leave pretrained={str(pretrained)!r} out")
     entry = find(name)
     family, _ = describe(name)
@@ -41,10 +49,11 @@ def create(name: str, *, pretrained: str | Path | None = None, **options: Any) -
     for option in options:
         if option not in known:
             raise unknown(f"option of {name}", option, known)
-    if dataset or pretrained is not None:
-        given = Path(pretrained or "").expanduser()
-        card = given if given.suffix == ".json" else find_card(f"{entry.name}.{pretrained or dataset}")
-        return _with_weights(card, options, model=entry.name)
+    if dataset or pretrained not in (None, False):
+        card = _card_of(entry.name, dataset or pretrained)
+        return _with_weights(card, options, model=entry.name, new_head=new_head)
+    if new_head:
+        raise ValueError("new_head=True replaces the classifier of pretrained weights; give pretrained=... too")
     try:
         model: ImageClassifier = entry.build(**options)
     except TypeError as error:
@@ -55,6 +64,26 @@ def create(name: str, *, pretrained: str | Path | None = None, **options: Any) -
             f"(cvcc_zoo.list_models()), or build the family yourself: cvcc_zoo.{family}(...)"
         ) from error
     return model
+
+
+def _card_of(model: str, pretrained: str | Path | bool | None) -> Path:
+    """The card that `pretrained` means for a model."""
+    if pretrained is True:
+        tags = [name.partition(".")[2] for name in list_cards() if name.startswith(f"{model}.")]
+        if "cifar10" not in tags and len(tags) != 1:
+            there = f"choose one of {', '.join(tags)}" if tags else "`cvcc-zoo list --pretrained` shows what there is"
+            raise ValueError(f"pretrained=True finds no weights of {model} for cifar10; {there}")
+        pretrained = "cifar10" if "cifar10" in tags else tags[0]
+    given = Path(str(pretrained)).expanduser()
+    if given.suffix == ".json":
+        return given
+    if not given.is_dir():
+        return find_card(f"{model}.{pretrained}")
+    cards = sorted(given.glob(f"{model}.*.json"))
+    if len(cards) != 1:
+        names = ", ".join(card.name for card in cards) or "none"
+        raise ValueError(f"{given} should have one card {model}.<data set>.json, and has {names}; give its path")
+    return cards[0]
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -131,11 +160,12 @@ def load(checkpoint: str | Path) -> ImageClassifier:
     return model.eval()
 
 
-def _with_weights(path: Path, options: Mapping[str, Any], model: str | None = None) -> ImageClassifier:
-    """The model of a card, as it is or with options that its weights do not depend on; it must be `model` if given."""
+def _with_weights(
+    path: Path, options: Mapping[str, Any], model: str | None = None, *, new_head: bool = False
+) -> ImageClassifier:
+    """The model of a card, as it is or with other options; it must be `model` if given."""
     card, tensors = read(path)
-    if card.family not in FAMILIES:
-        raise unknown("model family", card.family, FAMILIES, f"{path} was made with a class that is not imported")
+    check_family(card.family, path)
     known = family_options(FAMILIES[card.family])
     for option in card.hparams:
         if option not in known:
@@ -143,12 +173,33 @@ def _with_weights(path: Path, options: Mapping[str, Any], model: str | None = No
     if model is not None and (there := name_of(card.family, card.hparams)) != model:
         raise ValueError(f"{path} is the card of a {there}, not of a {model}")
     built: ImageClassifier = FAMILIES[card.family](**{**card.hparams, **options})
-    built.check_same(card.family, card.hparams)
-    try:
-        built.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not hold a whole {card.family}: {error}") from error
+    transfer(built, tensors, card.family, card.hparams, str(path), new_head=new_head)
     return built.eval()
+
+
+def use_weights(model: ImageClassifier, source: str, classes: Sequence[str]) -> bool:
+    """Put weights into a model that is to be trained on these classes, and return whether its classifier is new.
+
+    `source` is the name of published weights, the path of a card, a run folder or a checkpoint. The classifier is
+    new if the classes are others than those of a card, or as many others as in a checkpoint. Raises as `create` does.
+    """
+    given = Path(source).expanduser()
+    if given.suffix == ".json" or not given.exists():
+        card, tensors = read(given if given.suffix == ".json" else find_card(source))
+        new = [name.lower() for name in card.classes] != [name.lower() for name in classes]
+        _take_whitening(model, card.hparams)
+        transfer(model, tensors, card.family, card.hparams, card.name, new_head=new)
+        return new
+    found = read_checkpoint(given)
+    _take_whitening(model, found.hparams)
+    transfer(model, found.state, found.family, found.hparams, str(found.path))
+    return bool(found.hparams["num_classes"] != model.num_classes)
+
+
+def _take_whitening(model: ImageClassifier, hparams: Mapping[str, Any]) -> None:
+    """That of the weights in place of the default one; another that was asked for stays, and will not fit."""
+    if model.whitening.spec == {"name": "standardize"}:
+        model.use_whitening(hparams["whitening"])
 
 
 def make_card(
@@ -170,37 +221,3 @@ def make_card(
     hparams = {key: list(value) if isinstance(value, tuple) else value for key, value in model.hparams.items()}
     made = (dict(measured), dict(training), license)
     return Card(name, dataset, family, hparams, list(classes), counts.parameters, counts.macs, *made)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a checkpoint holds of a model: a registered family, its hyper-parameters and its weights."""
-
-    path: Path
-    family: str
-    hparams: dict[str, Any]
-    state: dict[str, Any]
-
-
-def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
-    """Read a checkpoint file, or that of a run folder; raises as `load` does."""
-    path = Path(checkpoint).expanduser()
-    if path.is_dir():
-        found = [path / name for name in ("best.ckpt", "last.ckpt") if (path / name).is_file()]
-        if not found:
-            raise FileNotFoundError(f"the folder {path} has no best.ckpt or last.ckpt; is it a run folder?")
-        path = found[0]
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}; a run writes runs/<model>-<dataset>/best.ckpt")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint of plain data: {str(error).splitlines()[0]}"
-        ) from error
-    if not isinstance(content, dict) or "cvcc_zoo" not in content:
-        raise ValueError(f"{path} is not a checkpoint of this package: it does not say which model family it holds")
-    family = str(content["cvcc_zoo"]["family"])
-    if family not in FAMILIES:
-        raise unknown("model family", family, FAMILIES, f"{path} was made with a class that is not imported")
-    return Checkpoint(path, family, content["hyper_parameters"], content["state_dict"])

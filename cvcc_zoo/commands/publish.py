@@ -74,7 +74,8 @@ def recipe(config: dict[str, Any]) -> dict[str, Any]:
     """What of a run's config made the weights; folders of a machine are left out."""
     data = {key: value for key, value in config["data"].items() if key != "root"}
     trainer = {k: v for k, v in config["trainer"].items() if v is not None and k != "default_root_dir"}
-    return {**{key: config[key] for key in ("model", "optimizer", "lr_scheduler")}, "data": data, "trainer": trainer}
+    keys = ("model", "weights", "optimizer", "lr_scheduler")
+    return {**{key: config[key] for key in keys if config.get(key) is not None}, "data": data, "trainer": trainer}
 
 
 def main(args: Sequence[str]) -> int:

@@ -13,13 +13,13 @@ EPS = 5e-4  # airbench
 IMAGES = 5000  # airbench
 
 
-def first_convolution(network: nn.Module, in_channels: int) -> nn.Conv2d:
+def first_convolution(network: nn.Module, in_channels: int, purpose: str = "patch_whitening sets") -> nn.Conv2d:
     """The convolution that sees the images. Raises ValueError where a network starts with something else."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.in_channels == in_channels and module.groups == 1:
             return module
     raise ValueError(
-        "patch_whitening sets the first convolution, and this network has none that sees the images; "
+        f"{purpose} the first convolution, and this network has none that sees the images; "
         "leave it out, or choose a convolutional model"
     )
 

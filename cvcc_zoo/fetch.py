@@ -1,0 +1,84 @@
+"""Downloads that can be trusted: one at a time, checked, and only then under their name."""
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from cvcc_zoo.files import whole_file
+
+TIMEOUT = 30  # seconds without an answer
+CHUNK = 1 << 20  # bytes
+HUB = "https://huggingface.co/{repo}/resolve/main/{file}"  # https://huggingface.co/docs/hub/models-downloading
+SCHEMES = ("https", "http", "file")
+
+
+def address(url: str, file: str) -> str:
+    """Where a file is: a URL, or `hf://owner/name` for a file of that name in a Hugging Face repository."""
+    if url.startswith("hf://"):
+        return HUB.format(repo=url.removeprefix("hf://").strip("/"), file=file)
+    return url
+
+
+def fetch(url: str, target: Path, sha256: str, size: int) -> Path:
+    """Download a file of `size` bytes to `target`, unless it is there already, and check its sha256.
+
+    Several processes may ask for the same file: one downloads it, the others wait. A token in $HF_TOKEN is sent to the
+    Hugging Face Hub alone. Raises ValueError, and leaves nothing behind, if the file cannot be had or is another one.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        if target.is_file() and digest(target) == sha256:
+            return target
+        source = address(url, target.name)
+        if urlsplit(source).scheme not in SCHEMES:
+            raise ValueError(f"{source} is no address of a file; cards have {', '.join(SCHEMES)} or hf://owner/name")
+        try:
+            found = _download(source, target, sha256, size)
+        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            raise ValueError(
+                f"{source} cannot be downloaded ({getattr(error, 'reason', error)}); on a machine without a network, "
+                f"put the file {target.name} ({size:,} bytes, sha256 {sha256}) into {target.parent}"
+            ) from error
+        if found:
+            raise ValueError(f"{source} is not the file that was asked for: it has {found}; nothing was kept of it")
+    return target
+
+
+def _download(source: str, target: Path, sha256: str, size: int) -> str:
+    """Write the file if it is the right one; else say what it is."""
+    request = urllib.request.Request(source, headers={"User-Agent": "cvcc_zoo"})
+    if token := os.environ.get("HF_TOKEN") if urlsplit(source).hostname == "huggingface.co" else None:
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    sums, got = hashlib.sha256(), 0
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        try:
+            with whole_file(target) as file, Progress(*columns, console=Console(stderr=True)) as progress:
+                task = progress.add_task(target.name, total=size)
+                while (chunk := answer.read(CHUNK)) and got <= size:
+                    got += len(chunk)
+                    sums.update(chunk)
+                    file.write(chunk)
+                    progress.update(task, completed=got)
+                if got != size or sums.hexdigest() != sha256:
+                    raise WrongFileError
+        except WrongFileError:
+            return f"{f'more than {size:,}' if got > size else f'{got:,}'} bytes and the sha256 {sums.hexdigest()}"
+    return ""
+
+
+class WrongFileError(Exception):
+    """What was downloaded is not what was asked for."""
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,196 @@
+"""Weights go to other classes and channels: what must be new is new, all else is taken exactly or refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import cvcc_zoo
+from cvcc_zoo import create, load
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.transfer import adapt_channels
+from tests.conftest import QUICK, Fit, message
+from tests.test_weights import IMAGES, card_of, home, published, trained  # noqa: F401  home is a fixture
+
+GREY = IMAGES[:, :1]
+
+
+@pytest.fixture(autouse=True)
+def here(home: Path) -> Path:  # noqa: F811
+    return home
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor], but: tuple[str, ...] = ()) -> bool:
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one if not name.startswith(but))
+
+
+def test_other_classes_get_a_new_classifier_and_nothing_else(here: Path) -> None:
+    published(here)
+    old, new = create("resnet20.pets"), create("resnet20.pets", num_classes=7)
+    head = ("network.fc.",)
+    assert new(IMAGES).shape == (5, 7) and new.hparams["num_classes"] == 7
+    old_state, new_state = old.state_dict(), new.state_dict()
+    assert all(torch.equal(old_state[k], new_state[k]) for k in old_state if not k.startswith(head))
+    assert torch.equal(old.features(IMAGES)[-1], new.features(IMAGES)[-1])
+
+
+def test_a_new_head_is_fresh_for_as_many_classes_and_never_by_itself(here: Path) -> None:
+    published(here)
+    old, new = create("resnet20.pets"), create("resnet20.pets", new_head=True)
+    assert same(old.state_dict(), new.state_dict(), but=("network.fc.",))
+    assert not torch.equal(old(IMAGES), new(IMAGES))
+    assert same(old.state_dict(), create("resnet20.pets", num_classes=3).state_dict())
+    with pytest.raises(ValueError, match="give pretrained"):
+        create("resnet20", new_head=True)
+
+
+def test_a_grey_image_gives_what_it_gave_in_three_equal_channels(here: Path) -> None:
+    published(here)
+    old, grey = create("resnet20.pets"), create("resnet20.pets", in_channels=1)
+    assert same(old.state_dict(), grey.state_dict(), but=("whitening.", "network.conv1."))
+    x = torch.randn(5, 1, 8, 8)
+    one, three = grey.network(x), old.network(x.expand(-1, 3, -1, -1))
+    assert torch.allclose(one, three, rtol=1e-4)
+    with pytest.raises(ValueError, match="statistics"):
+        grey(GREY)  # the whitening of one channel is not known before it is trained
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4, 6, 8])
+def test_channels_are_adapted_as_in_timm(channels: int) -> None:
+    from timm.models import adapt_input_conv
+
+    weight = torch.randn(4, 3, 3, 3)
+    assert torch.allclose(adapt_channels(weight, channels), adapt_input_conv(channels, weight))
+    assert torch.allclose(adapt_channels(weight, 1), adapt_input_conv(1, weight))
+
+
+def test_a_network_with_global_pooling_takes_other_sizes(here: Path) -> None:
+    published(here)
+    large = create("resnet20.pets", image_size=16)
+    assert same(create("resnet20.pets").state_dict(), large.state_dict())
+
+
+def test_what_does_not_fit_is_named(here: Path) -> None:
+    published(here)
+    published(here, trained("linear"))
+    with pytest.raises(ValueError, match=r"network.fc.weight is \(3, 192\) in the weights and \(3, 768\) in the model"):
+        create("linear.pets", image_size=16)
+    with pytest.raises(ValueError, match="other input channels need the first convolution, and this network has none"):
+        create("linear.pets", in_channels=1)
+    with pytest.raises(ValueError, match="another model: it has shortcut='B', where this one has shortcut='A'"):
+        create("resnet20.pets", shortcut="A")
+
+
+def test_pretrained_true_takes_cifar10_or_the_only_ones(here: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="finds no weights of resnet20"):
+        create("resnet20", pretrained=True)
+    path = published(here)
+    assert same(create("resnet20", pretrained=True).state_dict(), load(path).state_dict())
+    assert same(create("resnet20", pretrained=here).state_dict(), load(path).state_dict())
+    with pytest.raises(ValueError, match=r"should have one card resnet32\.<data set>\.json, and has none"):
+        create("resnet32", pretrained=here)
+
+
+# Parts
+
+
+def test_features_are_what_each_part_gives() -> None:
+    sizes = {
+        "resnet20": [(16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8)],
+        "resnet18": [(64, 32, 32), (64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)],
+        "resnext20_16x4d": [(64, 32, 32), (256, 32, 32), (512, 16, 16), (1024, 8, 8)],
+        "wrn16_4": [(16, 32, 32), (64, 32, 32), (128, 16, 16), (256, 8, 8)],
+        "cnn": [(64, 16, 16), (128, 8, 8), (256, 4, 4)],
+        "fcnn": [(1024,), (512,), (256,)],
+        "linear": [(3072,)],
+    }
+    images = torch.rand(2, 3, 32, 32)
+    for name, expected in sizes.items():
+        model = create(name, whitening="none").eval()
+        found = model.features(images)
+        assert [tuple(part.shape[1:]) for part in found] == expected
+        assert torch.equal(model.parted.classify(found[-1]), model(images))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnext20_16x4d", "wrn16_4", "cnn_small", "fcnn"])
+def test_every_parameter_belongs_to_a_part_or_to_the_classifier(name: str) -> None:
+    network = create(name).parted
+    depths = [network.depth(key) for key, _ in network.named_parameters()]
+    assert set(depths) == set(range(len(network.parts) + 1))
+    assert all(network.depth(key) == len(network.parts) for key, _ in network.fc.named_parameters("fc"))
+
+
+def test_frozen_parts_keep_weights_and_statistics(colours: Path) -> None:
+    from lightning import Trainer
+
+    options: dict[str, Any] = {"num_classes": 2, "image_size": 8, "freeze": 3}
+    model = create("resnet20", optimizer={"name": "SGD", "lr": 0.1}, **options)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    data = cvcc_zoo.ImageDataModule("folder", root=str(colours), batch_size=8)
+    trainer = Trainer(
+        max_epochs=1, logger=False, accelerator="cpu", enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    after = model.state_dict()
+    changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
+    assert changed - {"mean", "std"} == {"layer3", "fc"}
+    with pytest.raises(ValueError, match=r"freeze=9: the parts of this network are 1 \(conv1 bn1\), 2 \(layer1\)"):
+        create("resnet20", freeze=9).freeze_parts()
+
+
+def test_layer_decay_gives_each_part_its_own_rate(colours: Path) -> None:
+    from cvcc_zoo.optim import make_optimizer
+
+    for spec, base in (
+        ({"name": "SGD", "lr": 0.1, "weight_decay": 1e-4}, 0.1),
+        ({"name": "Muon", "lr": 0.02, "adamw_lr": 0.003}, None),
+    ):
+        model = create("resnet20")
+        optimizer = make_optimizer({**spec, "layer_decay": 0.5}, model)
+        plain = make_optimizer(spec, model)
+        own = {p: group["lr"] for group in plain.param_groups for p in group["params"]}
+        names = {p: name for name, p in model.network.named_parameters()}
+        rates = {names[p]: group["lr"] / own[p] for group in optimizer.param_groups for p in group["params"]}
+        assert rates.keys() == {name for name, _ in model.network.named_parameters()}
+        assert (rates["conv1.weight"], rates["layer2.0.bn1.weight"], rates["fc.bias"]) == pytest.approx(
+            (1 / 16, 0.25, 1)
+        )
+        assert base is None or max(group["lr"] for group in optimizer.param_groups) == base
+    with pytest.raises(ValueError, match="a factor in"):
+        make_optimizer({"name": "SGD", "layer_decay": 2.0}, model)
+
+
+# From the command line
+
+
+def test_fit_starts_from_published_weights_and_says_so(fit: Fit, here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    path = published(here)
+    more = ["--optimizer=SGD", "--optimizer.lr=0", "--lr_scheduler=null", "--model.freeze=4"]
+    assert fit("--model=resnet20.pets", "--optimizer.layer_decay=0.5", *more) == 0
+    assert "with a new classifier" in caplog.text
+    model, old = load("runs/resnet20-colours"), load(path)
+    assert model.num_classes == 2
+    assert torch.equal(model.features(IMAGES)[-1], old.features(IMAGES)[-1])
+    assert "weights: resnet20.pets" in Path("runs/resnet20-colours/config.yaml").read_text()
+    assert fit("--model=resnet20", "--weights=runs/resnet20-colours", *more) == 0
+    assert same(load("runs/resnet20-colours-2").state_dict(), model.state_dict())
+
+
+def test_weights_are_not_tested_on_other_classes(here: Path, colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    published(here)
+    data = ["--data.dataset=folder", f"--data.root={colours}"]
+    printed = message(capsys, ["test", "--model=resnet20.pets", *data, *QUICK[1:]])
+    assert "were trained on other classes than those of colours" in printed
+
+
+def test_recipes_can_name_weights(here: Path, colours: Path, tmp_path: Path) -> None:
+    published(here)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: resnet20.pets\ndata: {{dataset: folder, root: {colours}}}\ntrainer: {{max_epochs: 1}}\n")
+    assert main(["fit", f"--config={recipe}", *QUICK]) == 0
+    assert "weights: resnet20.pets" in Path("runs/resnet20-colours/config.yaml").read_text()
