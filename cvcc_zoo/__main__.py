@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cvcc_zoo.registry import unknown
 
-COMMANDS = ("list", "optimizers", "publish", "evaluate")
+COMMANDS = ("list", "optimizers", "publish", "evaluate", "train-zoo")
 PICTURES = ("augmentations", "whitening")
 LIGHTNING = ("fit", "validate", "test", "predict")
 HELP = """cvcc-zoo: a PyTorch Lightning model zoo for small images
@@ -21,6 +21,7 @@ usage: cvcc-zoo COMMAND [options]
   predict     write a checkpoint's predictions for the test images
   publish     make a file of weights and a card of a run, measured from that file
   evaluate    measure published weights again, and say whether their card holds
+  train-zoo   train a folder of recipes within a time, and publish their weights
   list        show the models with parameters and multiply-accumulate operations
   optimizers  show the optimizers with the memory of their state and the time of a step
   augmentations, whitening
@@ -36,6 +37,7 @@ examples:
   cvcc-zoo test --run=runs/resnet20-cifar10
   cvcc-zoo publish runs/resnet20-cifar10
   cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10
+  cvcc-zoo train-zoo --minutes=60 --recipes=configs/cifar10 --only=[linear,resnet20]
   cvcc-zoo augmentations --data.dataset=cifar10 --data.augmentations=strong
   cvcc-zoo list 'resnext29*'
 
@@ -61,7 +63,8 @@ def run(args: list[str]) -> int:
         print(HELP)
         return 0
     if args[0] in COMMANDS:
-        command: Callable[[list[str]], int] = importlib.import_module(f"cvcc_zoo.commands.{args[0]}").main
+        module = importlib.import_module(f"cvcc_zoo.commands.{args[0].replace('-', '_')}")
+        command: Callable[[list[str]], int] = module.main
         return command(args[1:])
     if args[0] in PICTURES:
         from cvcc_zoo.commands.look import main as look

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
@@ -18,7 +17,14 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
 from cvcc_zoo.registry import FAMILIES
-from cvcc_zoo.runs import ProgressBar, RunFolder, new_folder, print_summary, reserve_folder, write_predictions
+from cvcc_zoo.runs import (
+    ProgressBar,
+    RunFolder,
+    folder_to_resume,
+    new_folder,
+    print_summary,
+    write_predictions,
+)
 from cvcc_zoo.zoo import architecture, describe, name_of, use_weights
 
 DEFAULT_MODEL = "cnn_small"
@@ -32,6 +38,8 @@ class ZooCLI(LightningCLI):
 
     run_folder: RunFolder | None = None
     checkpoint: Checkpoint | None = None
+    resumed: Path | None = None  # the folder of the run that goes on
+    more_callbacks: Sequence[Callback] = ()
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         """What belongs to neither model, data nor trainer."""
@@ -64,9 +72,8 @@ class ZooCLI(LightningCLI):
             "--weights",
             type=str | None,
             default=None,
-            help="Weights to start from: the name of published ones (`cvcc-zoo list --pretrained`), the path of a "
-            "card, a run folder or a checkpoint. --model=resnet20.cifar10 gives the model and these. The classifier is "
-            "new where the classes are others.",
+            help="Weights to start from: a name of `cvcc-zoo list --pretrained`, the path of a card, a run folder or a "
+            "checkpoint. --model=resnet20.cifar10 sets both. The classifier is new where the classes are others.",
         )
         parser.link_arguments("optimizer", "model.init_args.optimizer")
         parser.link_arguments("lr_scheduler", "model.init_args.lr_scheduler")
@@ -88,10 +95,13 @@ class ZooCLI(LightningCLI):
         config = self.config[command]
         if config.ckpt_path is None:
             return
-        checkpoint = read_checkpoint(config.ckpt_path)
         if command == "fit":
-            self.config[command].ckpt_path = str(checkpoint.path)
+            if config.ckpt_path == "last":
+                self.resumed = folder_to_resume([Path(str(file)) for file in config.config or []])
+                config.ckpt_path = self.resumed / "last.ckpt"
+            config.ckpt_path = str(read_checkpoint(config.ckpt_path).path)
             return
+        checkpoint = read_checkpoint(config.ckpt_path)
         self.checkpoint = checkpoint
         parser = self._parser(command)
         if _asked(config.model) == _asked(parser.parse_args([]).model):
@@ -126,7 +136,10 @@ class ZooCLI(LightningCLI):
             saves = bool(options.enable_checkpointing)
             return super().instantiate_trainer(callbacks=self._callbacks(), enable_checkpointing=saves, **kwargs)
         self.run_folder = RunFolder(
-            self._new_folder(), self._config_text(), choose_logging=options.log_every_n_steps is None
+            self.resumed or self._new_folder(),
+            self._config_text(),
+            choose_logging=options.log_every_n_steps is None,
+            resumed=self.resumed is not None,
         )
         mine = self.run_folder.callbacks(
             validation=self.datamodule.validation > 0, checkpoints=options.enable_checkpointing is not False
@@ -142,20 +155,17 @@ class ZooCLI(LightningCLI):
         """The user's callbacks, and our progress bar unless one is among them or bars are off."""
         options = self._get(self.config_init, "trainer")
         chosen = options.callbacks or []
-        chosen = list(chosen) if isinstance(chosen, list) else [chosen]
+        chosen = [*(chosen if isinstance(chosen, list) else [chosen]), *self.more_callbacks]
         bars = options.enable_progress_bar is not False and not options.barebones
         if bars and not any(isinstance(callback, LightningProgressBar) for callback in chosen):
             chosen.append(ProgressBar())
         return chosen
 
     def _new_folder(self) -> Path:
-        asked = self._get(self.config, "run")
         model = name_of(type(self.model).__name__, self.model.hparams)
+        parent = self._get(self.config, "trainer").default_root_dir or "runs"
         name = f"{model}-{self.datamodule.dataset.title}"
-        parent = Path(self._get(self.config, "trainer").default_root_dir or "runs").expanduser()
-        if getattr(rank_zero_only, "rank", 0):  # only the first process writes
-            return Path(asked or parent / name)
-        return new_folder(Path(asked).expanduser()) if asked else reserve_folder(name, parent)
+        return new_folder(self._get(self.config, "run"), Path(parent).expanduser(), name)
 
     def _config_text(self) -> str:
         """The whole config, so that `fit --config` of it repeats the run in a new folder."""
@@ -206,13 +216,18 @@ def _quiet() -> None:
     log.addFilter(_no_advertisement)
     # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning, "lightning.pytorch.utilities._pytree")
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a run that goes on
 
 
-def main(args: Sequence[str]) -> int:
-    """Run a Lightning command. Raises what went wrong, after removing the run folder if nothing is in it."""
+def main(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> int:
+    """Run a Lightning command. Raises what went wrong, after removing the run folder if nothing is in it.
+
+    `callbacks` come to those of the arguments, and are no part of the run's config.
+    """
     install_yaml()
     _quiet()
     cli = ZooCLI.__new__(ZooCLI)
+    cli.more_callbacks = callbacks
     # Only the parser of this command is built: each takes half a second.
     cli.subcommands = lambda: {args[0]: LightningCLI.subcommands()[args[0]]}  # type: ignore[method-assign]
     try:

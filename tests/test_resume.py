@@ -1,5 +1,6 @@
 """A training that was interrupted ends as if it had not been."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import cvcc_zoo
+from cvcc_zoo import load
+from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.resolution import Resolutions
+from cvcc_zoo.runs import RunFolder
 
 STEPS = 4  # in an epoch
 
@@ -89,3 +93,32 @@ def test_a_network_of_one_size_refuses_growing_images_before_the_training(
     printed = capsys.readouterr().err
     assert "progressive_resizing needs a network that takes images of any size" in printed
     assert not list(Path("runs").iterdir())
+
+
+def test_a_run_that_was_killed_goes_on_in_its_folder(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What differs afterwards is only what the clock says."""
+    more = ["--model=fcnn", "--trainer.max_epochs=3", "--data.validation=0", "--trainer.log_every_n_steps=1"]
+    assert fit(*more, "--run=runs/whole") == 0
+
+    def killed_here(run: RunFolder, trainer: Trainer, *args: Any) -> None:
+        if (trainer.current_epoch, trainer.fit_loop.batch_idx) == (1, 1):
+            raise RuntimeError("killed")
+        run.images += 16
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(RunFolder, "on_train_batch_end", killed_here)
+        fit(*more, "--run=runs/killed")
+    assert not Path("runs/killed/summary.json").exists()
+    more = ["--trainer.enable_progress_bar=false"]
+    assert main(["fit", "--config=runs/killed/config.yaml", "--ckpt_path=last", *more]) == 0
+    whole, killed = (load(f"runs/{name}").state_dict() for name in ("whole", "killed"))
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert Path("runs/whole/metrics.csv").read_text() == Path("runs/killed/metrics.csv").read_text()
+    summaries = [json.loads(Path(f"runs/{name}/summary.json").read_text()) for name in ("whole", "killed")]
+    clock = ("train_seconds", "images_per_second", "finished")
+    assert all(summaries[0][key] == summaries[1][key] for key in summaries[0] if key not in clock)
+
+
+def test_last_without_the_config_of_a_run_is_told(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit("--ckpt_path=last") == 2
+    assert "goes on with the run whose config is given" in capsys.readouterr().err

@@ -1,25 +1,55 @@
-"""`cvcc-zoo list [PATTERN]`: the models with parameters and multiply-accumulate operations."""
+"""`cvcc-zoo list [PATTERN]`: the models, or the published weights, with what they cost and how good they are."""
 
-from collections.abc import Sequence
+import fnmatch
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
 from cvcc_zoo.registry import ALIASES, find, unknown
+from cvcc_zoo.weights import Card, list_cards, read_card
 from cvcc_zoo.zoo import complexity, create, list_models
 
+ORDERS: dict[str, Callable[[Card], Any]] = {
+    "name": lambda card: card.name,
+    "parameters": lambda card: card.parameters,
+    "macs": lambda card: card.macs,
+    "accuracy": lambda card: -accuracy(card),
+}
 
-def show(pattern: str = "*", num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
-    """Show the models with their parameters and multiply-accumulate operations (MACs).
+
+def show(
+    pattern: str = "*",
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,
+    pretrained: bool = False,
+    dataset: str = "",
+    max_parameters: float = float("inf"),
+    min_accuracy: float = 0.0,
+    sort: str = "name",
+) -> None:
+    """Show the models with their parameters and multiply-accumulate operations (MACs), or the published weights.
 
     Args:
         pattern: Shell pattern of the names, like 'resnext29*'.
         num_classes: Number of classes.
         in_channels: Channels of the images.
         image_size: Height and width of the images in pixels.
+        pretrained: Show the published weights, of the package and of $CVCC_ZOO_HOME.
+        dataset: Only weights of this data set, like cifar10.
+        max_parameters: Only weights of models with at most so many parameters.
+        min_accuracy: Only weights of at least this test accuracy, a fraction in [0, 1].
+        sort: Order of the weights: name, parameters, macs (each from the smallest) or accuracy (from the best).
 
     """
+    if pretrained:
+        weights(pattern, dataset, max_parameters, min_accuracy, sort)
+        return
+    if dataset or min_accuracy or max_parameters < float("inf") or sort != "name":
+        raise ValueError("dataset, max_parameters, min_accuracy and sort choose among published weights: --pretrained")
     names = [name for name in list_models(pattern) if name not in ALIASES or name == pattern]
     if not names:
         raise unknown("model", pattern, list_models())
@@ -36,9 +66,69 @@ def show(pattern: str = "*", num_classes: int = 10, in_channels: int = 3, image_
     Console().print(table)
 
 
+def weights(pattern: str, dataset: str, max_parameters: float, min_accuracy: float, sort: str) -> None:
+    """Show the cards that are wanted. Raises ValueError for a sort, data set or name that does not exist."""
+    if sort not in ORDERS:
+        raise unknown("order", sort, ORDERS)
+    if not 0 <= min_accuracy <= 1:
+        raise ValueError(f"min_accuracy is a fraction in [0, 1], like 0.92, not {min_accuracy:g}")
+    cards = [read_card(path) for path in list_cards().values()]
+    tags = {tag(card) for card in cards}
+    if dataset and dataset not in tags:
+        raise unknown("data set of published weights", dataset, tags)
+    named = [card for card in cards if fnmatch.fnmatchcase(card.name, pattern) or model(card) == pattern]
+    if pattern != "*" and not named:
+        raise unknown("published weight", pattern, [card.name for card in cards])
+    chosen = [
+        card
+        for card in named
+        if (not dataset or tag(card) == dataset)
+        and card.parameters <= max_parameters
+        and accuracy(card) >= min_accuracy
+    ]
+    table = Table(title=f"{len(chosen)} of {len(cards)} published weights")
+    table.add_column("weights", no_wrap=True)
+    table.add_column("data set")
+    for column in ("test accuracy", "parameters", "MACs", "MB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for card in sorted(chosen, key=ORDERS[sort]):
+        table.add_row(
+            card.name,
+            card.dataset,
+            f"{100 * accuracy(card):.2f} %",
+            f"{card.parameters:,}",
+            f"{card.macs / 1e6:,.2f} M",
+            f"{card.size / 1e6:.2f}",
+        )
+    Console().print(table)
+
+
+def model(card: Card) -> str:
+    """The model's name in that of the weights."""
+    return card.name.partition(".")[0]
+
+
+def tag(card: Card) -> str:
+    """The data set's name in that of the weights."""
+    return card.name.partition(".")[2]
+
+
+def accuracy(card: Card) -> float:
+    """Measured on the test images, a fraction in [0, 1]; 0 where a card has none."""
+    return float(card.measured.get("test_accuracy", 0.0))
+
+
+def flag(word: str) -> str:
+    """`--max-parameters=1` as `--max_parameters=1`, and `--pretrained` as `--pretrained=true`."""
+    name, equals, value = word.partition("=")
+    if not name.startswith("--"):
+        return word
+    return "--" + name[2:].replace("-", "_") + (equals + value if equals or name != "--pretrained" else "=true")
+
+
 def main(args: Sequence[str]) -> int:
     """Run the command; the pattern may stand without its flag."""
-    words = list(args)
+    words = [flag(word) for word in args]
     if words and not words[0].startswith("-"):
         words[0] = f"--pattern={words[0]}"
     auto_cli(show, args=words, prog="cvcc-zoo list")

@@ -21,7 +21,14 @@ TRAINING = ("epochs", "steps", "train_seconds", "images_per_second", "hardware",
             "val_accuracy", "last_epoch", "tested", "versions", "finished")  # fmt: skip
 
 
-def publish(run: str, tag: str = "", dataset: str = "", license: str = "MIT", folder: str = "") -> None:
+def publish(
+    run: str,
+    tag: str = "",
+    dataset: str = "",
+    license: str = "MIT",
+    folder: str = "",
+    repeats: list[str] | None = None,
+) -> None:
     """Publish the weights of a run: the best by validation, or the last where nothing was kept for validation.
 
     They are stored in half precision, unless that costs one correct test image.
@@ -32,17 +39,16 @@ def publish(run: str, tag: str = "", dataset: str = "", license: str = "MIT", fo
         dataset: The data set in words, like "CIFAR-10 (JPEG copy)"; by default as in the run.
         license: Licence of the weights.
         folder: Where file and card go; by default $CVCC_ZOO_HOME, where create() finds them.
+        repeats: Folders of runs of the same recipe with other seeds, whose test accuracies the card has too.
 
     """
     source = Path(run).expanduser()
-    for name in ("config.yaml", "summary.json"):
-        if not (source / name).is_file():
-            raise FileNotFoundError(f"{source} is not the folder of a run that has ended: it has no {name}")
-    config = yaml.safe_load((source / "config.yaml").read_text())
-    summary = json.loads((source / "summary.json").read_text())
+    config, summary = run_of(source)
     data, model = ImageDataModule(**config["data"]), load(source)
     training = {"recipe": recipe(config), "images": summary["images"]["train"]}
     training |= {name: summary[name] for name in TRAINING}
+    if repeats:
+        training["test_accuracy_of_seeds"] = of_seeds(config, summary, [Path(path).expanduser() for path in repeats])
     card = make_card(
         model,
         tag or summary["dataset"],
@@ -68,6 +74,25 @@ def publish(run: str, tag: str = "", dataset: str = "", license: str = "MIT", fo
         f"images, {kept.size / 1e6:.2f} MB as {str(dtype).removeprefix('torch.')} "
         f"(correct in half precision: {half:,}, in full: {full:,})\nwritten to {target}"
     )
+
+
+def run_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Config and summary of a run. Raises FileNotFoundError for one that has not ended."""
+    for name in ("config.yaml", "summary.json"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is not the folder of a run that has ended: it has no {name}")
+    return yaml.safe_load((folder / "config.yaml").read_text()), json.loads((folder / "summary.json").read_text())
+
+
+def of_seeds(config: dict[str, Any], summary: dict[str, Any], repeats: Sequence[Path]) -> dict[str, float]:
+    """Test accuracies, fractions in [0, 1], by seed. Raises ValueError for runs of another recipe or of a same seed."""
+    found = {str(summary["seed"]): summary["test_accuracy"]}
+    for path in repeats:
+        other, result = run_of(path)
+        if recipe(other) != recipe(config) or str(result["seed"]) in found:
+            raise ValueError(f"{path} is no repeat of the run: it has another recipe, or the same seed")
+        found[str(result["seed"])] = result["test_accuracy"]
+    return found
 
 
 def recipe(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,16 +1,19 @@
 """What a training leaves behind: one folder with its config, metrics, checkpoints, pictures and summary."""
 
 from cvcc_zoo.runs.callback import ProgressBar, RunFolder
-from cvcc_zoo.runs.folder import new_folder, reserve_folder
+from cvcc_zoo.runs.checkpoints import Deadline, OutOfTimeError
+from cvcc_zoo.runs.folder import folder_to_resume, new_folder
 from cvcc_zoo.runs.monitor import OptimizerMonitor
 from cvcc_zoo.runs.summary import print_summary, write_predictions
 
 __all__ = [
+    "Deadline",
     "OptimizerMonitor",
+    "OutOfTimeError",
     "ProgressBar",
     "RunFolder",
+    "folder_to_resume",
     "new_folder",
     "print_summary",
-    "reserve_folder",
     "write_predictions",
 ]

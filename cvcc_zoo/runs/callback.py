@@ -6,13 +6,13 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.folder import write_text
+from cvcc_zoo.runs.metrics_file import NAME, MetricsFile
 from cvcc_zoo.runs.summary import test_and_summarise, write_summary
 
 
@@ -29,12 +29,14 @@ class RunFolder(Callback):
     """Fills a run's folder: `config.yaml` when the training starts, pictures and `summary.json` at its end.
 
     With `choose_logging` a row of metrics is written at least ten times an epoch, so that short runs have curves too.
+    A `resumed` run goes on in a folder that is there.
     """
 
-    def __init__(self, folder: Path, config: str, *, choose_logging: bool = False) -> None:
+    def __init__(self, folder: Path, config: str, *, choose_logging: bool = False, resumed: bool = False) -> None:
         self.folder = folder
         self.config = config
         self.choose_logging = choose_logging
+        self.resumed = resumed
         self.started = False
         self.seconds = 0.0
         self.images = 0
@@ -45,9 +47,9 @@ class RunFolder(Callback):
         saved = checkpoints_of(self.folder, validation=validation) if checkpoints else []
         return [self, LearningRateMonitor("step"), *saved]
 
-    def logger(self) -> CSVLogger:
+    def logger(self) -> MetricsFile:
         """Writes `metrics.csv` into the folder."""
-        return CSVLogger(self.folder.parent, name="", version=self.folder.name, flush_logs_every_n_steps=100)
+        return MetricsFile(self.folder)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose how often to log."""
@@ -60,6 +62,9 @@ class RunFolder(Callback):
         """Write the config: from here on the folder holds something."""
         self.started = True
         if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                if isinstance(logger, MetricsFile):
+                    logger.go_back(trainer.global_step)
             write_text(self.folder / "config.yaml", self.config)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -71,6 +76,11 @@ class RunFolder(Callback):
     ) -> None:
         """Count images."""
         self.images += len(batch[0]) * trainer.world_size
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """What was logged before the checkpoint is in the file when the checkpoint is."""
+        for logger in trainer.loggers:
+            logger.save()
 
     def state_dict(self) -> dict[str, Any]:
         """The clock and the count of images, so that a resumed run goes on with them."""
@@ -110,8 +120,8 @@ class RunFolder(Callback):
 
     def discard_if_empty(self) -> None:
         """Remove the folder if the training never started."""
-        if not self.started:
-            for name in ("metrics.csv", "hparams.yaml"):
+        if not self.started and not self.resumed:
+            for name in (NAME, "hparams.yaml"):
                 (self.folder / name).unlink(missing_ok=True)
             self.folder.rmdir()
 
@@ -121,7 +131,7 @@ class RunFolder(Callback):
         for logger in trainer.loggers:
             logger.save()
         (self.folder / "hparams.yaml").unlink(missing_ok=True)  # config.yaml holds everything
-        metrics = self.folder / "metrics.csv"
+        metrics = self.folder / NAME
         if metrics.is_file():
             plot_curves(read_metrics(metrics), self.folder.name).savefig(self.folder / "curves.png", dpi=120)
 

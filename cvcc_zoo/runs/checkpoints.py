@@ -1,11 +1,12 @@
 """Checkpoints of a run: the best by validation, and the last, which is also written every few minutes."""
 
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 MINUTES = 10.0
@@ -33,6 +34,27 @@ class TimedCheckpoint(ModelCheckpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing: the other callback does it."""
+
+
+class OutOfTimeError(Exception):
+    """A training was stopped by its deadline; it goes on from its `last.ckpt`."""
+
+
+class Deadline(Callback):
+    """Stops a training at a time of `time.monotonic()`: writes `last.ckpt` and raises OutOfTimeError."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop, if it is time; not between the last batch of an epoch and the checkpoint of the epoch."""
+        if time.monotonic() < self.at or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return
+        timed = next(saver for saver in trainer.checkpoint_callbacks if isinstance(saver, TimedCheckpoint))
+        trainer.save_checkpoint(Path(str(timed.dirpath)) / "last.ckpt")
+        raise OutOfTimeError(f"the time is over after {trainer.global_step:,} steps; last.ckpt goes on from there")
 
 
 def checkpoints(folder: Path, *, validation: bool) -> list[ModelCheckpoint]:

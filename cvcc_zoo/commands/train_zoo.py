@@ -1,0 +1,162 @@
+"""`cvcc-zoo train-zoo`: train a folder of recipes within a time, go on where it stopped, publish what is finished."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import auto_cli
+from rich.console import Console
+from rich.table import Table
+
+from cvcc_zoo.cli import main as lightning
+from cvcc_zoo.commands.publish import publish
+from cvcc_zoo.registry import unknown
+from cvcc_zoo.runs import Deadline, OutOfTimeError
+from cvcc_zoo.weights import Card, folders, read_card
+from cvcc_zoo.zoo import complexity, create
+
+PASSED = ("--data.", "--trainer.")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recipe with a seed: a run folder, which becomes published weights if it is the first seed's."""
+
+    recipe: Path
+    model: str
+    tag: str
+    seed: int
+    run: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training has ended."""
+        return (self.run / "summary.json").is_file()
+
+
+def train_zoo(
+    minutes: float = 60,
+    recipes: str = "configs/cifar10",
+    only: list[str] | None = None,
+    seeds: int = 1,
+    dataset: str = "",
+    runs: str = "runs/zoo",
+    folder: str = "",
+    precision: str = "",
+    options: list[str] | None = None,
+) -> None:
+    """Train recipes one after the other within a time, and publish the weights of each that is finished.
+
+    What the time does not suffice for stops with a checkpoint, and the same command goes on with the same bits. With
+    several seeds the first one's weights are published, and the card has the test accuracies of all.
+
+    Args:
+        minutes: The time, in minutes; the step or test that it ends in is still done.
+        recipes: A folder of recipes; its name is the data set's in the names of the weights.
+        only: Models to train, in this order; by default all of the folder, those with the fewest operations first.
+        seeds: Train each recipe with the seeds 0, 1, ...
+        dataset: The data set in words for the cards, like "CIFAR-10 (JPEG copy)"; by default as in the run.
+        runs: Where the run folders are.
+        folder: Where weights and cards go; by default $CVCC_ZOO_HOME.
+        precision: Of the training: 32-true or bf16-mixed; by default the latter where the hardware computes in it.
+        options: More options of `cvcc-zoo fit`, like data.root=...; --data.root=... itself does the same.
+
+    """
+    if minutes <= 0 or seeds < 1:
+        raise ValueError(f"give minutes above 0 and at least one seed, not {minutes:g} and {seeds}")
+    deadline = time.monotonic() + 60 * minutes
+    found = models(Path(recipes).expanduser(), only)
+    jobs = {
+        model: [
+            Job(path, model, path.parent.name, seed, Path(runs).expanduser() / f"{model}-{path.parent.name}-{seed}")
+            for seed in range(seeds)
+        ]
+        for model, path in found.items()
+    }
+    more = [f"--{option}" for option in options or []]
+    more.append(f"--trainer.precision={precision or own_precision()}")
+    target = Path(folder).expanduser() if folder else folders()[1]
+    try:
+        for model, mine in jobs.items():
+            for job in mine:
+                train(job, more, deadline)
+            card = target / f"{model}.{mine[0].tag}.json"
+            if not card.is_file() or repeats_in(read_card(card)) < seeds:
+                again = [str(job.run) for job in mine[1:]]
+                publish(str(mine[0].run), tag=mine[0].tag, dataset=dataset, folder=str(target), repeats=again)
+    except OutOfTimeError as over:
+        Console().print(str(over))
+    Console().print(overview(jobs, target))
+
+
+def models(recipes: Path, only: Sequence[str] | None) -> dict[str, Path]:
+    """The recipes of a folder by model, in the order of `only`, else by multiply-accumulate operations."""
+    if not recipes.is_dir():
+        raise FileNotFoundError(f"there is no folder {recipes}; give that of the recipes: --recipes=configs/cifar10")
+    found = {path.stem: path for path in sorted(recipes.glob("*.yaml"))}
+    for name in only or []:
+        if name not in found:
+            raise unknown(f"recipe in {recipes}", name, found)
+    return {name: found[name] for name in only or sorted(found, key=lambda name: complexity(create(name)).macs)}
+
+
+def own_precision() -> str:
+    """bf16-mixed on a GPU, and on a CPU with its own bfloat16 instructions, where it is about twice as fast."""
+    if torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return "bf16-mixed"
+    return "32-true"
+
+
+def train(job: Job, more: Sequence[str], deadline: float) -> None:
+    """Start or go on with a training. Raises OutOfTimeError when the time is over."""
+    if job.finished:
+        return
+    if time.monotonic() > deadline:
+        raise OutOfTimeError(f"the time is over before {job.run.name}")
+    if (job.run / "last.ckpt").is_file():
+        args = [f"--config={job.run / 'config.yaml'}", "--ckpt_path=last"]
+    elif job.run.exists():
+        raise FileExistsError(f"{job.run} has no last.ckpt to go on from; remove it to train {job.model} anew")
+    else:
+        args = [f"--config={job.recipe}", *more, f"--run={job.run}", f"--seed_everything={job.seed}"]
+    lightning(["fit", *args], callbacks=[Deadline(deadline)])
+
+
+def repeats_in(card: Card) -> int:
+    """How many seeds' accuracies a card has."""
+    return len(card.training.get("test_accuracy_of_seeds", {})) or 1
+
+
+def overview(jobs: dict[str, list[Job]], target: Path) -> Table:
+    """A line for each model: how far it is, and its accuracies."""
+    table = Table(title=f"weights in {target}")
+    for column in ("model", "state", "test accuracy", "seeds", "epochs", "training"):
+        table.add_column(column, no_wrap=True)
+    for model, mine in jobs.items():
+        summaries: list[dict[str, Any]] = [json.loads((j.run / "summary.json").read_text()) for j in mine if j.finished]
+        card = target / f"{model}.{mine[0].tag}.json"
+        state = "published" if card.is_file() else "trained" if len(summaries) == len(mine) else "waiting"
+        if state == "waiting" and any((job.run / "last.ckpt").is_file() for job in mine):
+            state = "begun"
+        accuracy = f"{100 * read_card(card).measured['test_accuracy']:.2f} %" if card.is_file() else "-"
+        scores = torch.tensor([summary["test_accuracy"] for summary in summaries], dtype=torch.float64)
+        spread = f"{100 * scores.mean():.2f} ± {100 * scores.std():.2f} %" if len(scores) > 1 else "-"
+        epochs = yaml.safe_load(mine[0].recipe.read_text()).get("trainer", {}).get("max_epochs", "-")
+        seconds = sum(summary["train_seconds"] for summary in summaries)
+        table.add_row(model, state, accuracy, spread, str(epochs), f"{seconds / 60:.1f} min")
+    return table
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command; options of data and trainer go to `cvcc-zoo fit`."""
+    passed = [word.removeprefix("--") for word in args if word.startswith(PASSED)]
+    own = [word for word in args if not word.startswith(PASSED)]
+    auto_cli(
+        train_zoo, args=[*own, *([f"--options={json.dumps(passed)}"] if passed else [])], prog="cvcc-zoo train-zoo"
+    )
+    return 0

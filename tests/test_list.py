@@ -1,0 +1,53 @@
+"""Published weights can be searched."""
+
+from pathlib import Path
+
+import pytest
+
+from cvcc_zoo.__main__ import main
+from tests.test_weights import change, home, published, trained  # noqa: F401  home is a fixture
+
+
+@pytest.fixture(autouse=True)
+def three(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr("cvcc_zoo.weights.PUBLISHED", home)
+    for name, accuracy in (("resnet20", 0.8), ("resnet32", 0.9), ("linear", 0.4)):
+        change(published(home, trained(name)), measured={"test_accuracy": accuracy})
+
+
+def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    assert main(["list", "--pretrained", *words]) == 0
+    return [line.split()[1] for line in capsys.readouterr().out.splitlines() if ".pets" in line]
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ([], ["linear", "resnet20", "resnet32"]),
+        (["--sort=accuracy"], ["resnet32", "resnet20", "linear"]),
+        (["--sort=parameters"], ["linear", "resnet20", "resnet32"]),
+        (["--max-parameters=3e5"], ["linear", "resnet20"]),
+        (["--min-accuracy=0.8"], ["resnet20", "resnet32"]),
+        (["--dataset=pets", "--pattern=resnet*", "--max_parameters=400000"], ["resnet20"]),
+        (["--min_accuracy=0.95"], []),
+    ],
+)
+def test_weights_are_filtered_and_sorted(
+    words: list[str], names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert listed(capsys, *words) == [f"{name}.pets" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--pretrained", "--dataset=pet"], "no data set of published weights named 'pet'; did you mean pets?"),
+        (["--pretrained", "--sort=acuracy"], "no order named 'acuracy'; did you mean accuracy?"),
+        (["--pretrained", "--min-accuracy=92"], "a fraction in [0, 1], like 0.92, not 92"),
+        (["resnet21", "--pretrained"], "no published weight named 'resnet21'; did you mean resnet32.pets or"),
+        (["--sort=accuracy"], "choose among published weights: --pretrained"),
+    ],
+)
+def test_wrong_searches_are_told(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", *words]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())

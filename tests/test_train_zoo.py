@@ -1,0 +1,89 @@
+"""A zoo is trained in pieces of time, and ends as if it had been trained in one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cvcc_zoo import create
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.commands import train_zoo
+from cvcc_zoo.runs import Deadline
+from cvcc_zoo.weights import read_card
+from tests.conftest import QUICK
+from tests.test_weights import home  # noqa: F401  a fixture
+
+RECIPE = """model: {}
+data: {{batch_size: 8, validation: 0}}
+optimizer: {{name: SGD, lr: 0.01}}
+trainer: {{max_epochs: 2}}
+"""
+Words = list[str]
+
+
+@pytest.fixture
+def words(home: Path, colours: Path) -> Words:  # noqa: F811
+    """The command, on recipes for two models."""
+    recipes = Path("recipes/pets")
+    recipes.mkdir(parents=True)
+    for model in ("fcnn", "linear"):
+        (recipes / f"{model}.yaml").write_text(RECIPE.format(model))
+    data = ["--data.dataset=folder", f"--data.root={colours}", *QUICK[1:]]
+    return ["train-zoo", "--recipes=recipes/pets", "--dataset=Pets", "--precision=32-true", *data]
+
+
+def test_a_zoo_that_runs_out_of_time_goes_on_with_the_same_bits(
+    words: Words,
+    home: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(train_zoo, "Deadline", lambda at: Deadline(0.0))  # over after the first step
+        assert main([*words, "--minutes=5"]) == 0
+    printed = capsys.readouterr().out
+    assert "the time is over after 1 steps" in printed and "begun" in printed and "waiting" in printed
+    assert main([*words, "--minutes=5"]) == 0
+    assert capsys.readouterr().out.count("published") == 2
+    assert read_card(home / "fcnn.pets.json").dataset == "Pets"
+    assert main([*words, "--minutes=5", "--runs=runs/whole", "--folder=whole"]) == 0
+    for model in ("linear", "fcnn"):
+        pieces = create(f"{model}.pets").state_dict()
+        whole = create(model, pretrained=f"whole/{model}.pets.json").state_dict()
+        assert all(torch.equal(pieces[name], whole[name]) for name in whole)
+
+
+def test_what_is_published_is_not_trained_again(
+    words: Words,
+    home: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for _ in range(2):
+        assert main([*words, "--minutes=5", "--only=[linear]"]) == 0
+    assert sorted(path.name for path in Path("runs/zoo").iterdir()) == ["linear-pets-0"]
+    assert not (home / "fcnn.pets.json").exists()
+
+
+def test_the_card_has_the_accuracies_of_all_seeds_and_the_weights_of_the_first(
+    words: Words,
+    home: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*words, "--minutes=5", "--only=[fcnn]", "--seeds=2"]) == 0
+    training = read_card(home / "fcnn.pets.json").training
+    assert training["seed"] == 0 and list(training["test_accuracy_of_seeds"]) == ["0", "1"]
+    assert "±" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--minutes=0"], "minutes above 0"),
+        (["--minutes=1", "--seeds=0"], "at least one seed"),
+        (["--minutes=1", "--only=[fcn]"], "no recipe in recipes/pets named 'fcn'; did you mean fcnn?"),
+        (["--minutes=1", "--recipes=nowhere"], "there is no folder nowhere"),
+    ],
+)
+def test_wrong_input_is_told(words: Words, more: Words, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, *more]) == 2
+    assert message in capsys.readouterr().err
