@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cvcc_zoo.data.draws import Draws
+from cvcc_zoo.data.images import Images, on_accelerator
 from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.data.split import stratified_split
 
@@ -85,3 +86,16 @@ def test_draws_are_uniform_and_independent_between_samples_epochs_and_calls() ->
 def test_the_draws_of_a_sample_do_not_depend_on_its_batch() -> None:
     alone, among = Draws(3, 5, torch.tensor([7])), Draws(3, 5, torch.tensor([1, 7, 9]))
     assert alone.uniform()[0] == among.uniform()[1] and alone.integers(1000)[0] == among.integers(1000)[1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_batches_are_made_there_and_are_the_same() -> None:
+    data = Images(torch.arange(40, dtype=torch.uint8).view(10, 1, 2, 2), torch.arange(10))
+    there = on_accelerator(data, torch.device("cuda", 0))
+    assert there.images.is_cuda and there.labels.is_cuda
+    here = TensorLoader(data.images, data.labels, torch.arange(10), 3, shuffle_seed=1)
+    for ours, theirs in zip(
+        here, TensorLoader(there.images, there.labels, torch.arange(10), 3, shuffle_seed=1), strict=True
+    ):
+        assert all(tensor.is_cuda for tensor in theirs)
+        assert all(torch.equal(a, b.cpu()) for a, b in zip(ours, theirs, strict=True))

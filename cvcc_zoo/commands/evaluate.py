@@ -43,6 +43,9 @@ def main(args: Sequence[str]) -> int:
         f"calibration error {found['calibration_error']:.4f}"
     )
     there = card.measured
+    if not {"test_sha256", "correct", "test_accuracy"} <= there.keys():
+        console.print(f"the card has no measured numbers to compare with: {path}", style="yellow")
+        return 1
     if found["test_sha256"] != there["test_sha256"]:
         console.print(
             f"these are other images than the card's, where {100 * there['test_accuracy']:.2f} % were correct"

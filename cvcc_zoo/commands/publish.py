@@ -18,7 +18,7 @@ from cvcc_zoo.weights import folders, read, write
 from cvcc_zoo.zoo import load, make_card
 
 TRAINING = ("epochs", "steps", "train_seconds", "images_per_second", "hardware", "precision", "seed", "split_seed",
-            "val_accuracy", "last_epoch", "tested", "versions", "finished")  # fmt: skip
+            "val_accuracy", "last_epoch", "tested", "commit", "versions", "finished")  # fmt: skip
 
 
 def publish(
@@ -46,7 +46,7 @@ def publish(
     config, summary = run_of(source)
     data, model = ImageDataModule(**config["data"]), load(source)
     training = {"recipe": recipe(config), "images": summary["images"]["train"]}
-    training |= {name: summary[name] for name in TRAINING}
+    training |= {name: summary.get(name) for name in TRAINING}
     if repeats:
         training["test_accuracy_of_seeds"] = of_seeds(config, summary, [Path(path).expanduser() for path in repeats])
     card = make_card(

@@ -11,7 +11,7 @@ from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.folder import image_folder
-from cvcc_zoo.data.images import ImageDataset, Images, data_home, reshape
+from cvcc_zoo.data.images import ImageDataset, Images, data_home, on_accelerator, reshape
 from cvcc_zoo.data.loader import Batch, Position, TensorLoader
 from cvcc_zoo.data.resolution import Resolutions
 from cvcc_zoo.data.split import stratified_split
@@ -182,6 +182,9 @@ class ImageDataModule(LightningDataModule):
         data, samples = self._images[stage]
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        if trainer is not None:
+            data = on_accelerator(data, trainer.strategy.root_device)
+            self._images[stage] = data, samples
         return TensorLoader(
             data.images,
             data.labels,

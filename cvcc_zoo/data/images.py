@@ -60,6 +60,14 @@ def data_home() -> Path:
     return home("CVCC_ZOO_DATA")
 
 
+def on_accelerator(data: Images, device: torch.device) -> Images:
+    """The images on a CUDA device, where batches are then made, if they take no more than a quarter of what is free."""
+    size = data.images.numel() * data.images.element_size()
+    if device.type != "cuda" or data.images.device == device or 4 * size > torch.cuda.mem_get_info(device)[0]:
+        return data
+    return Images(data.images.to(device), data.labels.to(device))
+
+
 def resize(images: Tensor, size: int) -> Tensor:
     """Images (N, C, H, W), uint8 or float, resized to a square of `size` pixels without aliasing; unchanged if so."""
     if images.shape[2:] == (size, size):

@@ -49,7 +49,9 @@ class Position:
 
 
 class TensorLoader:
-    """Iterates over images held as one tensor, in memory or memory-mapped; no worker processes are needed.
+    """Iterates over images held as one tensor; no worker processes are needed.
+
+    They may be memory-mapped, or lie on an accelerator with their labels: then the batches are made there.
 
     `samples` (M,) picks which of the images are visited. With a `shuffle_seed` every epoch has its own order and a
     last batch that would be smaller is left out (it holds other images each epoch); without one the order is fixed
@@ -94,6 +96,7 @@ class TensorLoader:
         samples, first = self.samples, 0
         if self.sampler is not None:
             samples, first = samples[self.sampler.order()], self.position.take(self.sampler.epoch)
+        samples = samples.to(self.images.device)
         for number in range(first, len(self)):
             chosen = samples[number * self.batch_size : (number + 1) * self.batch_size]
             chosen = chosen[self.rank :: self.world_size]
