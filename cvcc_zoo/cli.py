@@ -1,7 +1,5 @@
 """YAML and flags become objects here, and only here: `fit`, `validate`, `test` and `predict` by LightningCLI."""
 
-import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from cvcc_zoo.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.notices import quiet
 from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.runs import (
@@ -205,27 +204,13 @@ def _asked(model: Any) -> tuple[str, dict[str, Any]]:
     return model.class_path, {key: value for key, value in vars(model.init_args).items() if key != "whitening"}
 
 
-def _no_advertisement(record: logging.LogRecord) -> bool:
-    """Lightning's tips advertise other products."""
-    return "💡" not in record.getMessage()
-
-
-def _quiet() -> None:
-    """Keep what a user can do nothing about out of the terminal; all other notices stay."""
-    log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    log.addFilter(_no_advertisement)
-    # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
-    warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning, "lightning.pytorch.utilities._pytree")
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a run that goes on
-
-
 def main(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> int:
     """Run a Lightning command. Raises what went wrong, after removing the run folder if nothing is in it.
 
     `callbacks` come to those of the arguments, and are no part of the run's config.
     """
     install_yaml()
-    _quiet()
+    quiet()
     cli = ZooCLI.__new__(ZooCLI)
     cli.more_callbacks = callbacks
     # Only the parser of this command is built: each takes half a second.
