@@ -52,6 +52,7 @@ def train_zoo(
 ) -> None:
     """Train recipes one after the other within a time, and publish the weights of each that is finished.
 
+    They are trained on all training images, unless --data.validation says otherwise.
     What the time does not suffice for stops with a checkpoint, and the same command goes on with the same bits. With
     several seeds the first one's weights are published, and the card has the test accuracies of all.
 
@@ -78,7 +79,7 @@ def train_zoo(
         ]
         for model, path in found.items()
     }
-    more = [f"--{option}" for option in options or []]
+    more = ["--data.validation=0", *(f"--{option}" for option in options or [])]
     more.append(f"--trainer.precision={precision or own_precision()}")
     target = Path(folder).expanduser() if folder else folders()[1]
     try:
