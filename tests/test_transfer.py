@@ -194,3 +194,14 @@ def test_recipes_can_name_weights(here: Path, colours: Path, tmp_path: Path) -> 
     recipe.write_text(f"model: resnet20.pets\ndata: {{dataset: folder, root: {colours}}}\ntrainer: {{max_epochs: 1}}\n")
     assert main(["fit", f"--config={recipe}", *QUICK]) == 0
     assert "weights: resnet20.pets" in Path("runs/resnet20-colours/config.yaml").read_text()
+
+
+def test_the_whitening_comes_with_the_weights(fit: Fit, here: Path, colours: Path) -> None:
+    zca = {"name": "zca", "scope": "channel_values", "eps": 0.1}
+    data = cvcc_zoo.ImageDataModule("folder", root=str(colours), whitening=zca)
+    model = create("resnet20", num_classes=3, image_size=8, whitening=zca)
+    model.whitening = data.fit_whitening()
+    published(here, model)
+    assert fit("--model=resnet20.pets", "--optimizer=SGD", "--optimizer.lr=0", "--lr_scheduler=null") == 0
+    assert torch.equal(load("runs/resnet20-colours").whitening.matrix, model.whitening.matrix)
+    assert fit("--model=resnet20.pets", "--data.whitening=pca") == 2

@@ -1,0 +1,185 @@
+"""A residual network of the zoo with the methods that timm calls."""
+
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models import checkpoint_seq
+from timm.models._features import feature_take_indices  # timm's own models import it from there too
+from torch import Tensor, nn
+
+from cvcc_zoo.registry import find
+from cvcc_zoo.stages import Network
+from cvcc_zoo.zoo import create
+
+SIZE = 32  # pixels of the images that a network without weights is meant for
+HEAD = "network.fc"
+FIRST = "network.conv1"
+
+
+class Blocks(nn.Sequential):
+    """The blocks of a stage; with `checkpointing`, what is inside of them is computed again on the way back."""
+
+    checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the maps of the stage."""
+        if self.checkpointing:
+            x = checkpoint_seq(self, x)
+        else:
+            for block in self:
+                x = block(x)
+        return x
+
+
+class ResidualNetwork(nn.Module):
+    """A residual network of the zoo as timm wants it: normalised images (N, in_chans, H, W) to (N, num_classes).
+
+    With num_classes 0 it gives pooled features (N, num_features), with global_pool "" too the maps (N, C, H, W).
+    """
+
+    def __init__(
+        self, name: str, num_classes: int = 10, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0
+    ) -> None:
+        """`drop_rate` is the share of the classifier's inputs that is set to zero while training, in [0, 1)."""
+        super().__init__()
+        network: Network = find(name).build(num_classes=max(num_classes, 2), in_channels=in_chans).parted
+        for part in network.parts:
+            for child in part:
+                if isinstance(network.get_submodule(child), nn.Sequential):
+                    setattr(network, child, Blocks(*network.get_submodule(child).children()))
+        self.name, self.network, self.in_chans, self.drop_rate = name, network, in_chans, drop_rate
+        self.num_features = self.head_hidden_size = network.fc.in_features
+        self.feature_info = [dict(info) for info in parts(name)]
+        self.num_classes, self.global_pool = max(num_classes, 2), "avg"
+        if (num_classes, global_pool) != (self.num_classes, self.global_pool):
+            self.reset_classifier(num_classes, global_pool)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The maps (N, num_features, H', W') of the last stage."""
+        return self.network.features(x)[-1]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits of these maps; with `pre_logits` what the classifier is given, (N, num_features)."""
+        if self.global_pool:
+            x = self.network.get_submodule("pool")(x)
+        if self.drop_rate:
+            x = F.dropout(x, self.drop_rate, training=self.training)
+        result: Tensor = x if pre_logits else self.network.fc(x)
+        return result
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The last maps and those of the parts that `indices` name: a list, how many from the end, or None for all.
+
+        `norm` changes nothing: the last norm of a WideResNet belongs to its last part. With `stop_early` the last
+        maps are those of the last part that is asked for.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f"these features are maps (N, C, H, W); give output_fmt='NCHW', not {output_fmt!r}")
+        found = self.network.features(x)
+        taken, last = feature_take_indices(len(found), indices)
+        chosen = [found[index] for index in taken]
+        return chosen if intermediates_only else (found[last if stop_early else -1], chosen)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] | None = None, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Remove the parts after the last of these, and the classifier; returns the indices counted from the start."""
+        taken, last = feature_take_indices(len(self.network.parts), indices)
+        for part in self.network.parts[last + 1 :]:
+            for child in part:
+                setattr(self.network, child, nn.Identity())
+        if prune_head:
+            self.reset_classifier(0, "")
+        return list(taken)
+
+    def get_classifier(self) -> nn.Module:
+        """The linear layer, or an identity."""
+        classifier: nn.Module = self.network.fc
+        return classifier
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A fresh classifier; 0 classes for none. `global_pool` is avg, or "" for maps, which no classifier takes."""
+        pool = self.global_pool if global_pool is None else global_pool
+        if pool not in ("avg", "") or num_classes < 0 or (num_classes and not pool):
+            raise ValueError(
+                f"{self.name} takes global_pool='avg', or global_pool='' with num_classes=0 for its maps; "
+                f"not global_pool={pool!r} with num_classes={num_classes}"
+            )
+        self.num_classes, self.global_pool = num_classes, pool
+        fc: nn.Module = nn.Identity()
+        if num_classes:
+            like = next(self.parameters())
+            fc = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
+            nn.init.zeros_(fc.bias)
+        self.network.add_module("fc", fc)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """Which parameters lie equally deep, as patterns of their names: stages, or their blocks."""
+        block = r"^network\.layer(\d+)\." if coarse else r"^network\.layer(\d+)\.(\d+)\."
+        return {"stem": r"^network\.(?:conv1|bn1)\.", "blocks": block}
+
+    def no_weight_decay(self) -> set[str]:
+        """No names: timm leaves out norms and biases by itself."""
+        return set()
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep only what goes from block to block for the way back: less memory for one more forward pass."""
+        for module in self.modules():
+            if isinstance(module, Blocks):
+                module.checkpointing = enable
+
+    def load_pretrained(self, card: str) -> None:
+        """Take the published weights of a card, as `cvcc_zoo.create` does; timm calls this for `custom_load`.
+
+        A classifier for another number of classes is fresh, and the first convolution is adapted to other channels.
+        Raises FileNotFoundError or ValueError for files that are missing or damaged, and for all else that differs.
+        """
+        classes: dict[str, Any] = {"num_classes": self.num_classes} if self.num_classes > 1 else {}
+        given = create(self.name, pretrained=card, in_channels=self.in_chans, **classes).network.state_dict()
+        own = self.network.state_dict()
+        head = given if classes else own
+        state = {key: tensor for key, tensor in given.items() if not key.startswith("fc.")}
+        self.network.load_state_dict(state | {key: head[key] for key in head if key.startswith("fc.")})
+
+
+@cache
+def parts(name: str) -> list[dict[str, Any]]:
+    """What timm calls feature_info: channels of each part, how many times smaller its maps are, and a module in it."""
+    with torch.device("meta"):
+        network: Network = find(name).build().parted
+        maps = network.features(torch.empty(2, 3, SIZE, SIZE))
+    modules = [f"network.{names[-1]}" for names in network.parts]
+    return [
+        {"num_chs": x.shape[1], "reduction": SIZE // x.shape[2], "module": module}
+        for x, module in zip(maps, modules, strict=True)
+    ]
+
+
+def check_whole(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a file that timm reads itself. Raises ValueError where more than classes and channels differ.
+
+    For another number of classes timm loads what fits and is silent about the rest.
+    """
+    own = model.state_dict()
+    shapes = {
+        name: own[name].shape == tensors[name].shape or name == f"{FIRST}.weight" for name in own if name in tensors
+    }
+    wrong = own.keys() ^ tensors.keys() | {name for name, same in shapes.items() if not same}
+    wrong = {name for name in wrong if not name.startswith(f"{HEAD}.")}
+    if wrong:
+        raise ValueError(f"these are not the weights of this model: {', '.join(sorted(wrong)[:4])} differ; get others")
+    return tensors
