@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cvcc_zoo.registry import unknown
 
-COMMANDS = ("list", "optimizers", "publish", "evaluate", "train-zoo")
+COMMANDS = ("list", "optimizers", "publish", "evaluate", "export", "train-zoo")
 PICTURES = ("augmentations", "whitening")
 LIGHTNING = ("fit", "validate", "test", "predict")
 HELP = """cvcc-zoo: a PyTorch Lightning model zoo for small images
@@ -18,9 +18,10 @@ usage: cvcc-zoo COMMAND [options]
   fit         train a model, test it, and write a run folder
   validate    measure a checkpoint on the validation images
   test        measure a checkpoint on the test images
-  predict     write a checkpoint's predictions for the test images
+  predict     show the most probable classes of image files; with --run=... write those of the test images
   publish     make a file of weights and a card of a run, measured from that file
   evaluate    measure published weights again, and say whether their card holds
+  export      write a trained model as one file, ONNX or torch.export, that runs without this package
   train-zoo   train a folder of recipes within a time, and publish their weights
   list        show the models with parameters and multiply-accumulate operations
   optimizers  show the optimizers with the memory of their state and the time of a step
@@ -37,6 +38,8 @@ examples:
   cvcc-zoo test --run=runs/resnet20-cifar10
   cvcc-zoo publish runs/resnet20-cifar10
   cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10
+  cvcc-zoo predict resnet20.cifar10 my_pictures --top=3 --sheet=sheet.png
+  cvcc-zoo export resnet20.cifar10 --format=onnx
   cvcc-zoo train-zoo --minutes=60 --recipes=configs/cifar10 --only=[linear,resnet20]
   cvcc-zoo augmentations --data.dataset=cifar10 --data.augmentations=strong
   cvcc-zoo list 'resnext29*'
@@ -62,7 +65,8 @@ def run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(HELP)
         return 0
-    if args[0] in COMMANDS:
+    of_files = args[0] == "predict" and len(args) > 1 and not args[1].startswith("-")
+    if args[0] in COMMANDS or of_files:
         module = importlib.import_module(f"cvcc_zoo.commands.{args[0].replace('-', '_')}")
         command: Callable[[list[str]], int] = module.main
         return command(args[1:])

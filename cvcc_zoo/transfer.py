@@ -40,6 +40,12 @@ def transfer(
             fresh.add(weight)
         elif weight in given:
             given[weight] = adapt_channels(given[weight], model.in_channels)
+    whitening = model.whitening
+    if whitening.decorrelates and whitening.scope != "channel_values" and model.image_size != hparams["image_size"]:
+        raise ValueError(
+            f"the weights of {source} whiten images of {hparams['image_size']} pixels as a whole, not of "
+            f"{model.image_size}; resize the images (--data.image_size={hparams['image_size']})"
+        )
     _check(given, state, fresh, source)
     model.load_state_dict({name: state[name] if name in fresh else given[name] for name in state})
 
@@ -69,6 +75,7 @@ def _check(given: Mapping[str, Tensor], state: Mapping[str, Tensor], fresh: set[
         f"{name} is {tuple(given[name].shape)} in the weights and {tuple(state[name].shape)} in the model"
         for name in state
         if name in given and name not in fresh and given[name].shape != state[name].shape
+        if state[name].numel()  # the statistics of a whitening have no size before they are known
     ]
     if wrong:
         more = f", and {len(wrong) - 4} more" if len(wrong) > 4 else ""

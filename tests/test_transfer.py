@@ -205,3 +205,8 @@ def test_the_whitening_comes_with_the_weights(fit: Fit, here: Path, colours: Pat
     assert fit("--model=resnet20.pets", "--optimizer=SGD", "--optimizer.lr=0", "--lr_scheduler=null") == 0
     assert torch.equal(load("runs/resnet20-colours").whitening.matrix, model.whitening.matrix)
     assert fit("--model=resnet20.pets", "--data.whitening=pca") == 2
+    whole = create("resnet20", num_classes=3, image_size=8, whitening={"name": "zca", "eps": 0.1})
+    whole.whitening.fit(IMAGES)
+    published(here, whole)
+    with pytest.raises(ValueError, match="whiten images of 8 pixels as a whole, not of 16"):
+        create("resnet20.pets", image_size=16)

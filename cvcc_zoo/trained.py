@@ -1,0 +1,83 @@
+"""A trained model by any of its names, with what a user of it has to know: its classes above all."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from cvcc_zoo.checkpoint import read_checkpoint
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.weights import find_card, list_cards, read_card
+from cvcc_zoo.zoo import load, name_of
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model in evaluation mode, and what a user of it has to know."""
+
+    name: str
+    """Of the published weights (resnet20.cifar10), of the run folder, or of the checkpoint."""
+    model: ImageClassifier
+    dataset: str
+    """What it was trained on, in words; empty if that is not known."""
+    classes: list[str]
+    """Names of the classes, in the order of the logits; numbers if they are not known."""
+    sha256: str
+    """Of the file that the weights were read from."""
+
+    def labels(self) -> dict[str, str]:
+        """What an exported file says of itself; `classes` is a JSON list."""
+        hparams = self.model.hparams
+        return {
+            "name": self.name,
+            "model": name_of(type(self.model).__name__, hparams),
+            "dataset": self.dataset,
+            "classes": json.dumps(self.classes),
+            "sha256": self.sha256,
+            "input": f"uint8 (N, {hparams['in_channels']}, {hparams['image_size']}, {hparams['image_size']}), 0..255",
+            "output": f"logits, float32 (N, {hparams['num_classes']})",
+        }
+
+
+def find_trained(name: str) -> Trained:
+    """The model of published weights by their name, of a card, of a run folder or of a checkpoint.
+
+    The classes of a run are those of the data set in its config.yaml. Raises FileNotFoundError or ValueError as
+    `load` does, and for a data set that is gone or has another number of classes.
+    """
+    path = Path(name).expanduser()
+    is_path = path.exists() or len(path.parts) > 1 or path.suffix in (".json", ".ckpt")
+    if name in list_cards() or not is_path:
+        path = find_card(name)
+    if path.suffix == ".json":
+        model, card = load(path), read_card(path)
+        return Trained(card.name, model, card.dataset, card.classes, card.sha256)
+    file = read_checkpoint(path).path
+    model = load(file)
+    config = file.parent / "config.yaml"
+    dataset, classes = _data_of(config, model.num_classes)
+    in_a_run = path.is_dir() or config.is_file()
+    title = file.parent.resolve().name if in_a_run else file.stem
+    return Trained(title, model, dataset, classes, hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def _data_of(config: Path, num_classes: int) -> tuple[str, list[str]]:
+    """The data set of a run and its classes; numbers for a checkpoint without a run."""
+    if not config.is_file():
+        return "", [str(number) for number in range(num_classes)]
+    try:
+        data = ImageDataModule(**yaml.safe_load(config.read_text())["data"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{config} says which data set names the classes, and that cannot be read ({error}); "
+            "put it back, or correct `data` in that file"
+        ) from error
+    if data.num_classes != num_classes:
+        raise ValueError(
+            f"the data set in {config} has {data.num_classes} classes now, and the model {num_classes}; "
+            "bring it back to what it was in training"
+        )
+    return data.dataset.title, list(data.classes)

@@ -1,0 +1,227 @@
+"""An exported file gives the model's logits without this package, and nothing is written that does not."""
+
+import hashlib
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cvcc_zoo import create, exporting
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.commands.export import main as export
+from cvcc_zoo.data.datasets import FashionMini
+from cvcc_zoo.data.images import reshape
+from cvcc_zoo.registry import FAMILIES
+from cvcc_zoo.trained import find_trained
+from cvcc_zoo.weights import write
+from cvcc_zoo.zoo import make_card
+from tests.conftest import Fit
+
+FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CVCC_ZOO_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def images(size: int = 8, channels: int = 3) -> torch.Tensor:
+    test = FashionMini().load("test")
+    assert test is not None
+    return reshape(test.images[::50], size, channels)
+
+
+def published(home: Path, name: str, **options: Any) -> tuple[str, ImageClassifier]:
+    """A model by its name or family, with statistics of images and norms that have seen some; its name is *.pets."""
+    torch.manual_seed(0)
+    options = {"image_size": 8, "num_classes": 3, **options}
+    model = FAMILIES[name](**options) if name in FAMILIES else create(name, **options)
+    pixels = images(model.image_size, model.in_channels)
+    model.whitening.fit(pixels)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))  # a linear classifier starts at zero
+        model.train()(pixels)
+    classes = ["cat", "cow", "dog"]
+    card = make_card(model, "pets", classes, dataset="Pets (small)", measured={}, training={}, license="MIT")
+    write(home, card, model.state_dict())
+    return card.name, model.eval()
+
+
+def onnx_logits(path: Path, batch: torch.Tensor) -> torch.Tensor:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(["logits"], {"images": batch.numpy()})[0])
+
+
+def torch_logits(path: Path, batch: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = torch.export.load(io.BytesIO(path.read_bytes())).module()(batch)
+    return logits
+
+
+MODELS: list[tuple[str, dict[str, Any]]] = [
+    ("linear", {"whitening": {"name": "zca", "eps": 0.01}}),
+    ("fcnn", {"in_channels": 1, "whitening": {"name": "pca", "scope": "pixels_per_channel", "eps": 0.01}}),
+    ("CNN", {"channels": [8, 8], "whitening": {"name": "zca", "eps": 0.1, "contrast": "coates"}}),
+    ("ResNet", {"depth": 8, "shortcut": "A", "whitening": {"name": "zca", "scope": "channel_values", "eps": 0.01}}),
+    ("WideResNet", {"depth": 10, "width": 1, "whitening": "none"}),
+    ("ResNeXt", {"depth": 11, "cardinality": 2, "image_size": 12}),
+]
+NAMED = ("linear", "fcnn", "cnn_small", "resnet20", "wrn16_4", "resnext20_16x4d")
+
+
+@pytest.mark.parametrize(("name", "options"), MODELS, ids=[name for name, _ in MODELS])
+def test_every_family_is_exported_to_onnx_with_its_whitening(
+    name: str, options: dict[str, Any], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    check_exported(*published(home, name, **options), "onnx", capsys)
+
+
+@pytest.mark.parametrize(("name", "options"), MODELS[1:3], ids=["fcnn", "CNN"])
+def test_a_family_is_exported_to_torch_with_its_whitening(
+    name: str, options: dict[str, Any], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_exported(*published(home, name, **options), "torch_export", capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("whitening", ["standardize", "zca"])
+@pytest.mark.parametrize("name", NAMED)
+def test_models_of_every_family_are_exported_at_full_size(
+    name: str, whitening: str, format: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec: Any = {"name": "zca", "eps": 0.1} if whitening == "zca" else whitening
+    check_exported(*published(home, name, image_size=32, whitening=spec), format, capsys)
+
+
+def check_exported(name: str, model: ImageClassifier, format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export([name, f"--format={format}"]) == 0
+    size, channels = model.image_size, model.in_channels
+    printed = capsys.readouterr().out
+    assert f"1, 7 and 56 test images of fashion-mini as {channels}x{size}x{size}: the same classes" in printed
+    path = Path(f"{name}{FORMATS[format]}")
+    assert f"written to {path}" in printed
+    run = onnx_logits if format == "onnx" else torch_logits
+    for count in (1, 3, 11):
+        batch = torch.randint(0, 256, (count, channels, size, size), dtype=torch.uint8)
+        found, expected = run(path, batch), model(batch)
+        assert found.dtype == torch.float32 and torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_file_knows_its_labels_but_not_the_machine(home: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    published(home, "linear")
+    for format in FORMATS:
+        assert export(["linear.pets", f"--format={format}"]) == 0
+    about = {
+        "name": "linear.pets",
+        "model": "linear",
+        "dataset": "Pets (small)",
+        "classes": json.dumps(["cat", "cow", "dog"]),
+        "sha256": hashlib.sha256((home / "linear.pets.safetensors").read_bytes()).hexdigest(),
+        "input": "uint8 (N, 3, 8, 8), 0..255",
+        "output": "logits, float32 (N, 3)",
+    }
+    session = onnxruntime.InferenceSession("linear.pets.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map == about
+    assert [(i.name, i.shape, i.type) for i in session.get_inputs()] == [
+        ("images", ["batch", 3, 8, 8], "tensor(uint8)")
+    ]
+    found = dict.fromkeys(about, "")
+    torch.export.load("linear.pets.pt2", extra_files=found)
+    assert {key: bytes(value).decode() if isinstance(value, bytes) else value for key, value in found.items()} == about
+    package = str(Path(exporting.__file__).parent).encode()
+    for ending in FORMATS.values():
+        assert package not in Path(f"linear.pets{ending}").read_bytes()
+    assert sorted(path.name for path in Path().glob("*pets*")) == ["linear.pets.onnx", "linear.pets.pt2"]
+
+
+def test_a_run_is_exported_with_the_classes_of_its_data(
+    fit: Fit, colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=linear") == 0
+    run = Path("runs/linear-colours")
+    data = ["--data.dataset=folder", f"--data.root={colours}"]
+    assert export([str(run), "--format=torch_export", "--output=red.pt2", *data]) == 0
+    assert "test images of colours as 3x8x8" in capsys.readouterr().out  # 12 images, some more than once
+    trained = find_trained(str(run))
+    assert (trained.name, trained.dataset, trained.classes) == ("linear-colours", "colours", ["blue", "red"])
+    assert trained.sha256 == hashlib.sha256((run / "best.ckpt").read_bytes()).hexdigest()
+    assert find_trained(str(run / "best.ckpt")).labels() == trained.labels()
+    (run / "last.ckpt").rename("alone.ckpt")
+    alone = find_trained("alone.ckpt")
+    assert (alone.name, alone.dataset, alone.classes) == ("alone", "", ["0", "1"])
+    for split in ("train", "test"):
+        (colours / split / "green").mkdir()
+        (colours / split / "red/000.png").rename(colours / split / "green/000.png")
+    with pytest.raises(ValueError, match="has 3 classes now, and the model 2; bring it back"):
+        find_trained(str(run))
+    colours.rename(colours.with_name("away"))
+    with pytest.raises(ValueError, match=r"config.yaml says which data set .* put it back, or correct"):
+        find_trained(str(run))
+
+
+def test_the_path_of_a_card_is_a_name_too(home: Path) -> None:
+    published(home, "linear")
+    assert find_trained(str(home / "linear.pets.json")).labels() == find_trained("linear.pets").labels()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        (lambda logits: logits + 0.1, "its logits differ by up to 0.1 of"),
+        (lambda logits: -logits, "the classes do, too; nothing was written"),
+        (lambda logits: logits * torch.nan, "differ by up to nan"),
+    ],
+)
+def test_a_program_that_does_not_agree_is_not_kept(
+    wrong: Any, advice: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(home, "linear")
+    Path("linear.pets.pt2").write_bytes(b"what was there")
+    read = exporting._from_torch
+    monkeypatch.setattr(exporting, "_from_torch", lambda data: lambda batch: wrong(read(data)(batch)))
+    with pytest.raises(ValueError, match=advice):
+        export(["linear.pets", "--format=torch_export"])
+    assert Path("linear.pets.pt2").read_bytes() == b"what was there"
+    assert not list(Path().glob(".linear*"))
+
+
+def test_onnx_says_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published(home, "linear")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ValueError, match=r"export to ONNX needs `pip install 'cvcc_zoo\[onnx\]'`"):
+        export(["linear.pets"])
+    assert not list(Path().glob("*.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["linear.pet"], "no published weight named 'linear.pet'; did you mean linear.pets"),
+        (["runs/nothing"], "there is no checkpoint runs/nothing"),
+        (["nothing.json"], "there is no card nothing.json"),
+        (["linear.pets", "--output=model.pt2"], "--format=onnx ends in .onnx; choose another --output than model.pt2"),
+        (["linear.pets", "--output=away/model.onnx"], "the folder away does not exist"),
+        (["linear.pets", "--data.dataset=cifar"], "no dataset named 'cifar'; did you mean cifar10"),
+    ],
+)
+def test_wrong_input_is_answered_with_advice(arguments: list[str], advice: str, home: Path) -> None:
+    published(home, "linear")
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        export(arguments)
+    assert advice in str(error.value)
+
+
+@pytest.mark.parametrize("arguments", [["linear.pets", "--format=tflite"], [], ["linear.pets", "--outptu=x"]])
+def test_wrong_options_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        export(arguments)
+    assert stop.value.code == 2 and "cvcc-zoo: error: " in capsys.readouterr().err

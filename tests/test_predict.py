@@ -1,0 +1,217 @@
+"""`cvcc-zoo predict`: image files get the classes that the model gives their pixels, as training would see them."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cvcc_zoo import ImageDataModule, create, load
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.commands.predict import find_images
+from cvcc_zoo.commands.predict import main as predict
+from cvcc_zoo.weights import write
+from cvcc_zoo.zoo import make_card
+from tests.conftest import Fit
+
+CLASSES = ["T-shirt/top", "[red]", "$x^$"]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CVCC_ZOO_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def model(home: Path) -> ImageClassifier:
+    """What is published as linear.pets: 3 classes, 3x8x8."""
+    return publish(home, in_channels=3)
+
+
+def publish(home: Path, in_channels: int) -> ImageClassifier:
+    torch.manual_seed(0)
+    model = create("linear", num_classes=3, image_size=8, in_channels=in_channels)
+    model.whitening.fit(torch.randint(0, 256, (20, in_channels, 8, 8), dtype=torch.uint8))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    card = make_card(model, "pets", CLASSES, dataset="Pets", measured={}, training={}, license="MIT")
+    write(home, card, model.state_dict())
+    return model.eval()
+
+
+def noise(width: int = 8, height: int = 8, channels: int = 3, seed: int = 0) -> np.ndarray:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    return pixels[..., 0] if channels == 1 else pixels
+
+
+def save(path: str, image: np.ndarray | Image.Image) -> Path:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path)
+    return Path(path)
+
+
+def run(*arguments: str) -> dict[str, list[tuple[str, float]]]:
+    """The predictions that the command writes, by file."""
+    assert predict(["linear.pets", *arguments, "--output=out.json"]) == 0
+    rows = json.loads(Path("out.json").read_text())
+    return {row["file"]: [(cell["class"], cell["probability"]) for cell in row["top"]] for row in rows}
+
+
+def expected(model: ImageClassifier, image: Image.Image) -> list[tuple[str, Any]]:
+    """Of an image that has the model's size and channels."""
+    pixels = torch.from_numpy(np.array(image)).reshape(8, 8, -1).permute(2, 0, 1)
+    with torch.no_grad():
+        best = model(pixels[None]).softmax(1)[0].topk(3)
+    return [(CLASSES[i], pytest.approx(p, abs=1e-5)) for i, p in zip(best.indices, best.values.tolist(), strict=True)]
+
+
+def test_files_of_any_size_and_mode_become_the_models_pixels(model: ImageClassifier) -> None:
+    square, wide = Image.fromarray(noise()), Image.fromarray(noise(20, 12))
+    grey, palette = Image.fromarray(noise(channels=1)), square.quantize(16)
+    clear = Image.fromarray(np.dstack([noise(), noise(channels=1, seed=1)]))  # transparency is dropped
+    turned = square.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 270 degrees to see it upright
+    turned.save("turned.png", exif=exif)
+    found = run(
+        *(
+            str(save(path, image))
+            for path, image in {
+                "square.png": square, "wide.bmp": wide, "grey.png": grey, "palette.png": palette, "clear.png": clear,
+                "one.png": grey.convert("1"), "cmyk.tif": square.convert("CMYK"),
+            }.items()
+        ),
+        "turned.png",
+    )  # fmt: skip
+    assert found == {
+        "square.png": expected(model, square),
+        "wide.bmp": expected(model, wide.resize((8, 8), Image.Resampling.BICUBIC)),
+        "grey.png": expected(model, grey.convert("RGB")),
+        "palette.png": expected(model, palette.convert("RGB")),
+        "clear.png": expected(model, Image.fromarray(noise())),
+        "one.png": expected(model, grey.convert("1").convert("RGB")),
+        "cmyk.tif": expected(model, square.convert("CMYK").convert("RGB")),
+        "turned.png": expected(model, square),
+    }
+
+
+def test_a_grey_model_sees_grey(home: Path) -> None:
+    model = publish(home, in_channels=1)
+    save("colour.png", noise())
+    assert run("colour.png") == {"colour.png": expected(model, Image.fromarray(noise()).convert("L"))}
+
+
+def test_a_run_predicts_what_its_test_predicts(fit: Fit, colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit("--model=linear") == 0
+    capsys.readouterr()
+    assert predict(["runs/linear-colours", str(colours / "test"), "--output=out.csv"]) == 0
+    data = ImageDataModule("folder", str(colours))
+    data.prepare_data()
+    data.setup("test")
+    with torch.no_grad():
+        shares = torch.cat([load("runs/linear-colours")(images).softmax(1) for images, *_ in data.test_dataloader()])
+    rows = list(csv.DictReader(Path("out.csv").read_text().splitlines()))
+    assert list(rows[0]) == ["file", "class_1", "probability_1", "class_2", "probability_2"]
+    assert [row["class_1"] for row in rows] == [("blue", "red")[int(share.argmax())] for share in shares]
+    assert [float(row["probability_1"]) for row in rows] == pytest.approx(shares.max(1).values.tolist(), abs=1e-5)
+    assert [Path(row["file"]).parent.name for row in rows] == 6 * ["blue"] + 6 * ["red"]
+    assert "resized" not in capsys.readouterr().out
+
+
+def test_folders_are_searched_sorted_and_what_is_no_image_is_counted(
+    model: ImageClassifier, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in ("pets/b/[red]2.png", "pets/b/1.jpg", "pets/a.png", "pets/.hidden/x.png", "pets/.x.png"):
+        save(path, noise(9 if path.endswith("1.jpg") else 8, 8))
+    Path("pets/notes.txt").write_text("cats")
+    Path("pets/empty.png").touch()
+    save("one.png", noise())
+    assert list(run("one.png", "pets")) == ["one.png", "pets/a.png", "pets/b/1.jpg", "pets/b/[red]2.png"]
+    printed = capsys.readouterr().out
+    assert "1 of 4 images were resized to 8x8" in printed
+    assert "2 of 6 files are no images and skipped: pets/empty.png, pets/notes.txt" in printed
+    assert "pets/b/[red]2.png" in printed and "[red] 0." in printed  # not taken for colours
+    assert "written to out.json" in printed
+
+
+def test_more_images_than_a_batch_and_a_sheet_hold(
+    model: ImageClassifier, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cvcc_zoo.commands.predict.BATCH", 30)
+    images = {f"many/{number:02}.png": Image.fromarray(noise(seed=number)) for number in range(70)}
+    for path, image in images.items():
+        save(path, image)
+    found = run("many", "--sheet=sheet.png", "--top=1")
+    assert found == {path: expected(model, image)[:1] for path, image in images.items()}
+    assert "the sheet has the first 64 of 70 images" in capsys.readouterr().out
+    with Image.open("sheet.png") as sheet:
+        assert sheet.format == "PNG" and sheet.width > 1000 and sheet.height > 1000
+    run("many/00.png", "--sheet=sheet.png")
+    with Image.open("sheet.png") as sheet:
+        assert sheet.width < 300
+
+
+def test_only_headers_are_read_to_find_images() -> None:
+    save("whole.png", noise(200, 200))
+    data = Path("whole.png").read_bytes()
+    Path("cut.png").write_bytes(data[: len(data) // 2])
+    assert find_images([Path("cut.png")], 8).resized == 1
+
+
+@pytest.fixture
+def bad_files(model: ImageClassifier) -> None:
+    save("good/a.png", noise())
+    save("cut/a.png", noise())
+    data = save("cut/b.jpg", noise(100, 100)).read_bytes()
+    Path("cut/b.jpg").write_bytes(data[: len(data) // 2])
+    save("deep.png", Image.fromarray(np.full((8, 8), 4000, dtype=np.uint16)))
+    Path("none").mkdir()
+    Path("none/notes.txt").write_text("cats")
+    shutil.copy("none/notes.txt", "notes.png")
+
+
+@pytest.mark.usefixtures("bad_files")
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["linear.pet", "good"], "no published weight named 'linear.pet'; did you mean linear.pets"),
+        (["linear.pets", "good", "gone.png"], "there is no image or folder gone.png"),
+        (["linear.pets", "good", "notes.png"], "notes.png is not an image that can be read (no image format"),
+        (["linear.pets", "cut"], "cut/b.jpg is not an image that can be read"),
+        (["linear.pets", "deep.png"], "deep.png has more than 8 bits a pixel (mode I;16); convert it to 8 bits first"),
+        (["linear.pets", "none"], "there are no images in none"),
+        (["linear.pets", "good", "--top=4"], "linear.pets has 3 classes; choose --top=1 to 3, not 4"),
+        (["linear.pets", "good", "--top=0"], "choose --top=1 to 3, not 0"),
+        (["linear.pets", "good", "--sheet=sheet.jpg"], "sheet.jpg must end in .png"),
+        (["linear.pets", "good", "--output=out.xml"], "out.xml must end in .csv or .json"),
+        (["linear.pets", "good", "--output=away/out.csv"], "the folder away does not exist; make it"),
+    ],
+)
+def test_wrong_input_is_answered_with_advice_and_nothing_is_written(arguments: list[str], advice: str) -> None:
+    before = set(Path().rglob("*"))
+    targets = [] if "--output" in str(arguments) else ["--output=out.csv"]
+    targets += [] if "--sheet" in str(arguments) else ["--sheet=sheet.png"]
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        predict([*arguments, *targets])
+    assert advice in str(error.value)
+    assert set(Path().rglob("*")) == before
+
+
+def test_a_model_of_other_channels_is_refused(home: Path) -> None:
+    publish(home, in_channels=2)
+    save("a.png", noise())
+    with pytest.raises(ValueError, match=r"image files have 1 or 3 channels, and linear.pets takes 2"):
+        predict(["linear.pets", "a.png"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["linear.pets"], ["linear.pets", "a.png", "--tpo=3"]])
+def test_wrong_options_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        predict(arguments)
+    assert stop.value.code == 2 and "cvcc-zoo: error: " in capsys.readouterr().err
