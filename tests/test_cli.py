@@ -224,7 +224,7 @@ def test_predict_writes_a_line_for_each_test_image(fit: Fit) -> None:
         (["fit", "--config=nowhere.yaml"], "nowhere.yaml"),
         (["test"], "no statistics yet. Load trained weights"),
         (["test", "--ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
-        (["fit", "--ckpt_path=last"], "there is no checkpoint last; a run writes runs/<model>-<dataset>/best.ckpt"),
+        (["fit", "--ckpt_path=last"], "--ckpt_path=last goes on with the run whose config is given"),
         (["test", "--run=nowhere"], "nowhere is not a run folder"),
         (["predict"], "no statistics yet"),
         (["train"], "no command named 'train'"),

@@ -88,8 +88,8 @@ def weights(pattern: str, dataset: str, max_parameters: float, min_accuracy: flo
     ]
     table = Table(title=f"{len(chosen)} of {len(cards)} published weights")
     table.add_column("weights", no_wrap=True)
-    table.add_column("data set")
-    for column in ("test accuracy", "parameters", "MACs", "MB"):
+    table.add_column("data set", overflow="fold", min_width=13)
+    for column in ("accuracy", "parameters", "MACs", "MB"):
         table.add_column(column, justify="right", no_wrap=True)
     for card in sorted(chosen, key=ORDERS[sort]):
         table.add_row(

@@ -1,0 +1,61 @@
+"""What the package publishes is whole, small, and in the README as it was measured."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from cvcc_zoo import load
+from cvcc_zoo.registry import find
+from cvcc_zoo.weights import PUBLISHED, Card, read, read_card
+from cvcc_zoo.zoo import complexity
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+CARDS = sorted(PUBLISHED.glob("*.json"))
+LARGEST, ALL = 10e6, 40e6  # bytes
+
+
+def row(card: Card) -> str:
+    """A card's line in the README."""
+    scores = [100 * score for score in card.training.get("test_accuracy_of_seeds", {}).values()]
+    mean = torch.tensor(scores, dtype=torch.float64)
+    seeds = f"{mean.mean():.2f} ± {mean.std():.2f} %" if scores else "-"
+    accuracy = f"{100 * card.measured['test_accuracy']:.2f} %"
+    return f"| `{card.name}` | {card.dataset} | {accuracy} | {seeds} | {card.parameters:,} | {card.size / 1e6:.2f} |"
+
+
+def test_the_readme_has_a_line_for_every_published_weight() -> None:
+    lines = re.findall(r"^\| `[\w]+\.[\w]+` \|.*$", README, flags=re.MULTILINE)
+    assert sorted(lines) == sorted(row(read_card(path)) for path in CARDS)
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_published_weights_are_whole(path: Path) -> None:
+    card, tensors = read(path)
+    model = load(path)
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+    assert (complexity(model).parameters, complexity(model).macs) == (card.parameters, card.macs)
+    assert find(card.name.partition(".")[0]) and len(card.classes) == model.num_classes
+    measured = card.measured
+    confusion = torch.tensor(measured["confusion"])
+    assert int(confusion.trace()) == measured["correct"] and int(confusion.sum()) == measured["test_images"] == 10_000
+    assert measured["test_accuracy"] == measured["correct"] / measured["test_images"]
+    assert card.training["tested"] == "the weights of the last step"
+    assert card.training["recipe"]["data"]["validation"] == 0
+    if card.training["recipe"]["data"]["dataset"] == "folder":
+        assert "copy" in card.dataset
+    assert card.license and "/" not in str(card.training["recipe"]["trainer"])
+    logits = model(
+        torch.randint(0, 256, (2, model.in_channels, 32, 32), dtype=torch.uint8)[
+            ..., : model.image_size, : model.image_size
+        ]
+    )
+    assert logits.shape == (2, len(card.classes)) and torch.isfinite(logits).all()
+
+
+def test_the_files_are_small_and_none_stands_alone() -> None:
+    files = sorted(PUBLISHED.glob("*.safetensors"))
+    sizes = [file.stat().st_size for file in files]
+    assert max(sizes) <= LARGEST and sum(sizes) <= ALL
+    assert [file.stem for file in files] == [path.stem for path in CARDS]
