@@ -87,3 +87,16 @@ def test_the_card_has_the_accuracies_of_all_seeds_and_the_weights_of_the_first(
 def test_wrong_input_is_told(words: Words, more: Words, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, *more]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # from the compiler itself
+def test_a_compiled_training_learns_the_same(
+    words: Words,
+    home: Path,  # noqa: F811
+) -> None:
+    assert main([*words, "--minutes=5", "--only=[linear]", "--compile=true"]) == 0
+    assert main([*words, "--minutes=5", "--only=[linear]", "--runs=runs/eager", "--folder=eager"]) == 0
+    eager = create("linear", pretrained="eager/linear.pets.json").state_dict()
+    compiled = create("linear.pets").state_dict()
+    assert all(torch.allclose(compiled[name], eager[name], atol=1e-3) for name in eager)

@@ -16,7 +16,7 @@ from rich.table import Table
 from cvcc_zoo.cli import main as lightning
 from cvcc_zoo.commands.publish import publish
 from cvcc_zoo.registry import unknown
-from cvcc_zoo.runs import Deadline, OutOfTimeError
+from cvcc_zoo.runs import Compile, Deadline, OutOfTimeError
 from cvcc_zoo.weights import Card, folders, read_card
 from cvcc_zoo.zoo import complexity, create
 
@@ -48,6 +48,7 @@ def train_zoo(
     runs: str = "runs/zoo",
     folder: str = "",
     precision: str = "",
+    compile: bool | None = None,
     options: list[str] | None = None,
 ) -> None:
     """Train recipes one after the other within a time, and publish the weights of each that is finished.
@@ -65,6 +66,7 @@ def train_zoo(
         runs: Where the run folders are.
         folder: Where weights and cards go; by default $CVCC_ZOO_HOME.
         precision: Of the training: 32-true or bf16-mixed; by default the latter where the hardware computes in it.
+        compile: Whether networks are compiled; by default on a GPU.
         options: More options of `cvcc-zoo fit`, like data.root=...; --data.root=... itself does the same.
 
     """
@@ -85,7 +87,7 @@ def train_zoo(
     try:
         for model, mine in jobs.items():
             for job in mine:
-                train(job, more, deadline)
+                train(job, more, deadline, torch.cuda.is_available() if compile is None else compile)
             card = target / f"{model}.{mine[0].tag}.json"
             if not card.is_file() or repeats_in(read_card(card)) < seeds:
                 again = [str(job.run) for job in mine[1:]]
@@ -113,7 +115,7 @@ def own_precision() -> str:
     return "32-true"
 
 
-def train(job: Job, more: Sequence[str], deadline: float) -> None:
+def train(job: Job, more: Sequence[str], deadline: float, compile: bool) -> None:
     """Start or go on with a training. Raises OutOfTimeError when the time is over."""
     if job.finished:
         return
@@ -125,7 +127,7 @@ def train(job: Job, more: Sequence[str], deadline: float) -> None:
         raise FileExistsError(f"{job.run} has no last.ckpt to go on from; remove it to train {job.model} anew")
     else:
         args = [f"--config={job.recipe}", *more, f"--run={job.run}", f"--seed_everything={job.seed}"]
-    lightning(["fit", *args], callbacks=[Deadline(deadline)])
+    lightning(["fit", *args], callbacks=[Deadline(deadline), *([Compile()] if compile else [])])
 
 
 def repeats_in(card: Card) -> int:
