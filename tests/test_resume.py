@@ -122,3 +122,9 @@ def test_a_run_that_was_killed_goes_on_in_its_folder(fit: Any, monkeypatch: pyte
 def test_last_without_the_config_of_a_run_is_told(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit("--ckpt_path=last") == 2
     assert "goes on with the run whose config is given" in capsys.readouterr().err
+
+
+def test_last_is_the_last_epoch_also_if_it_is_not_the_best(fit: Any) -> None:
+    assert fit("--model=fcnn", "--optimizer=SGD", "--optimizer.lr=0", "--trainer.max_epochs=3", "--run=run") == 0
+    epochs = {name: torch.load(f"run/{name}.ckpt", weights_only=True)["epoch"] for name in ("best", "last")}
+    assert epochs == {"best": 0, "last": 2}

@@ -3,11 +3,13 @@
 from cvcc_zoo.runs.callback import ProgressBar, RunFolder
 from cvcc_zoo.runs.checkpoints import Deadline, OutOfTimeError
 from cvcc_zoo.runs.compiled import Compile
+from cvcc_zoo.runs.ema import EMA
 from cvcc_zoo.runs.folder import folder_to_resume, new_folder
 from cvcc_zoo.runs.monitor import OptimizerMonitor
 from cvcc_zoo.runs.summary import print_summary, write_predictions
 
 __all__ = [
+    "EMA",
     "Compile",
     "Deadline",
     "OptimizerMonitor",

@@ -1,7 +1,6 @@
 """Checkpoints of a run: the best by validation, and the last, which is also written every few minutes."""
 
 import time
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -58,10 +57,12 @@ class Deadline(Callback):
 
 
 def checkpoints(folder: Path, *, validation: bool) -> list[ModelCheckpoint]:
-    """`best.ckpt` by val/accuracy where there are validation images, and `last.ckpt`."""
-    if validation:
-        options: Mapping[str, Any] = {"monitor": "val/accuracy", "mode": "max", "save_last": True}
-        epochs = ModelCheckpoint(folder, "best", enable_version_counter=False, **options)
-    else:
-        epochs = ModelCheckpoint(folder, "last", enable_version_counter=False)
-    return [epochs, TimedCheckpoint(folder)]
+    """`best.ckpt` by val/accuracy where there are validation images, and `last.ckpt`, each by its own callback.
+
+    ModelCheckpoint's own `save_last` (2.6) leaves out epochs that are not among the best.
+    """
+    last = [ModelCheckpoint(folder, "last", enable_version_counter=False), TimedCheckpoint(folder)]
+    if not validation:
+        return last
+    best = ModelCheckpoint(folder, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
+    return [best, *last]

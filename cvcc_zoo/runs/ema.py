@@ -1,0 +1,86 @@
+"""EMA: an exponential moving average of the weights, which is what is validated, tested and kept.
+
+    d = min(decay, (1 + t) / (10 + t));  average = d average + (1 - d) weights, after each step t = 0, 1, ...
+
+The warm-up of d is that of TensorFlow's ExponentialMovingAverage: without it the random first weights stay in the
+average of a short training. Statistics of norms are averaged too, as in timm's ModelEmaV3. Lightning's own
+EMAWeightAveraging tests other weights than it saves.
+"""
+
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+CURRENT = "cvcc_zoo_current"  # in a checkpoint: the weights that are trained; its state_dict has the average
+
+
+class EMA(Callback):
+    """Averages the weights of a training with a `decay` in (0, 1); checkpoints and the end of the training have it."""
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"EMA: decay is a factor in (0, 1), got {decay}")
+        self.decay = decay
+        self._average: dict[str, Tensor] = {}
+        self._current: dict[str, Tensor] | None = None  # while the model has the average
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start from the first weights, unless a checkpoint brought an average."""
+        if not self._average:
+            self._average = _copy(pl_module)
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the average towards the weights, after a step of the optimizer."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
+            return
+        step = trainer.global_step - 1
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, tensor in pl_module.state_dict().items():
+            if tensor.is_floating_point():
+                self._average[name].lerp_(tensor, 1 - decay)
+            else:
+                self._average[name].copy_(tensor)
+
+    def _show(self, pl_module: LightningModule) -> None:
+        self._current = _copy(pl_module)
+        pl_module.load_state_dict(self._average)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The average is validated."""
+        if self._average:
+            self._show(pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The weights go on being trained."""
+        if self._current is not None:
+            pl_module.load_state_dict(self._current)
+            self._current = None
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The average is what the training gives."""
+        pl_module.load_state_dict(self._average)
+        self._average = {}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """The average as the model's weights, and the trained ones beside it."""
+        if self._average:
+            checkpoint[CURRENT] = self._current or checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: tensor.clone() for name, tensor in self._average.items()}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on with both. Raises ValueError for the checkpoint of a training without an average."""
+        if trainer.state.fn != "fit":
+            return
+        if CURRENT not in checkpoint:
+            raise ValueError("this checkpoint has no average of the weights; go on without EMA, or start anew with it")
+        self._average = {name: tensor.to(pl_module.device) for name, tensor in checkpoint["state_dict"].items()}
+        pl_module.load_state_dict(checkpoint[CURRENT])
+
+
+def _copy(module: LightningModule) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}

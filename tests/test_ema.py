@@ -1,0 +1,90 @@
+"""The moving average of the weights is what is validated, tested, kept and published."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+import cvcc_zoo
+from cvcc_zoo import load
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.runs import EMA, RunFolder
+from cvcc_zoo.runs.measure import measure
+from tests.conftest import Fit
+
+MORE = ["--model=fcnn", "--trainer.callbacks+=cvcc_zoo.runs.EMA", "--trainer.callbacks.decay=0.9"]
+
+
+class Watch(Callback):
+    """The weights after every step."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Tensor]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seen.append({name: tensor.clone() for name, tensor in pl_module.state_dict().items()})
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        self.seen.append({name: tensor.clone() for name, tensor in pl_module.state_dict().items()})
+
+
+def test_the_average_is_that_of_the_formula(colours: Path) -> None:
+    watch = Watch()
+    data = cvcc_zoo.ImageDataModule("folder", root=str(colours), batch_size=4, validation=0)
+    model = cvcc_zoo.FCNN(hidden=(8,), num_classes=2, image_size=8, optimizer={"name": "SGD", "lr": 0.1})
+    trainer = Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[watch, EMA(0.6)], use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    assert len(watch.seen) == 21
+    expected = watch.seen[0]
+    for step, weights in enumerate(watch.seen[1:]):
+        decay = min(0.6, (1 + step) / (10 + step))
+        expected = {
+            name: decay * expected[name] + (1 - decay) * tensor if tensor.is_floating_point() else tensor
+            for name, tensor in weights.items()
+        }
+    for name, tensor in model.state_dict().items():
+        assert torch.allclose(tensor, expected[name], atol=1e-6), name
+    assert not torch.equal(model.state_dict()["network.fc.weight"], watch.seen[-1]["network.fc.weight"])
+
+
+@pytest.mark.parametrize("validation", ["0.2", "0"])
+def test_what_is_tested_is_what_is_kept(fit: Fit, validation: str, colours: Path) -> None:
+    assert fit(*MORE, f"--data.validation={validation}", "--trainer.max_epochs=2", "--run=run") == 0
+    summary = json.loads(Path("run/summary.json").read_text())
+    data = cvcc_zoo.ImageDataModule("folder", root=str(colours))
+    found = measure(load("run"), data)
+    assert found["test_accuracy"] == summary["test_accuracy"]
+    assert found["test_loss"] == pytest.approx(summary["test_loss"], abs=1e-5)
+
+
+def test_a_run_with_an_average_goes_on_with_the_same_bits(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = [*MORE, "--trainer.max_epochs=3"]
+    assert fit(*more, "--run=runs/whole") == 0
+
+    def killed_here(run: RunFolder, trainer: Trainer, *args: Any) -> None:
+        if (trainer.current_epoch, trainer.fit_loop.batch_idx) == (2, 1):
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(RunFolder, "on_train_batch_end", killed_here)
+        fit(*more, "--run=runs/killed")
+    quiet = ["--trainer.enable_progress_bar=false"]
+    assert main(["fit", "--config=runs/killed/config.yaml", "--ckpt_path=last", *quiet]) == 0
+    for file in ("best.ckpt", "last.ckpt"):
+        whole, killed = (load(f"runs/{name}/{file}").state_dict() for name in ("whole", "killed"))
+        assert all(torch.equal(whole[name], killed[name]) for name in whole)
+
+
+def test_wrong_use_is_told(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="a factor in"):
+        EMA(1.0)
+    assert fit("--model=fcnn", "--run=run") == 0
+    assert fit(*MORE, "--ckpt_path=run/last.ckpt", "--trainer.max_epochs=2") == 2
+    assert "this checkpoint has no average of the weights" in capsys.readouterr().err
