@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -81,8 +82,7 @@ class ImageClassifier(Staged):
         self.num_classes, self.in_channels, self.image_size = num_classes, in_channels, image_size
         self.example_input_array = torch.zeros(1, in_channels, image_size, image_size, dtype=torch.uint8)
         self.whitening = make_whitening(whitening, in_channels, image_size)
-        plain = {"optimizer": optimizer_spec, "lr_scheduler": scheduler_spec, "whitening": self.whitening.spec}
-        self.hparams.update(plain)
+        self.hparams.update(optimizer=optimizer_spec, lr_scheduler=scheduler_spec, whitening=self.whitening.spec)
         self.loss = make_loss(loss)
         if patch_whitening is not None:
             if not patch_whitening >= 0:
@@ -227,12 +227,20 @@ class ImageClassifier(Staged):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the family, so that `cvcc_zoo.load` can rebuild the model."""
+        """Name the family, so that `cvcc_zoo.load` can rebuild it, and keep what an epoch has counted so far."""
         checkpoint["cvcc_zoo"] = {"family": type(self).__name__}
+        if (trainer := self._trainer) is None:
+            return
+        if 0 < vars(trainer.fit_loop.epoch_loop.batch_progress.current)["processed"] < trainer.num_training_batches:
+            sums = apply_to_collection(self.metrics.counted("train"), Tensor, trainer.strategy.reduce, reduce_op="sum")
+            checkpoint["cvcc_zoo"]["counted"] = sums
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another model."""
-        self.check_same(checkpoint.get("cvcc_zoo", {}).get("family"), checkpoint.get("hyper_parameters", {}))
+        about = checkpoint.get("cvcc_zoo", {})
+        self.check_same(about.get("family"), checkpoint.get("hyper_parameters", {}))
+        if "counted" in about and self._trainer is not None and self.trainer.state.fn == "fit" and not self.global_rank:
+            self.metrics.go_on("train", about["counted"])
 
     def check_same(self, family: str | None, hparams: Mapping[str, Any], but: Collection[str] = ()) -> None:
         """Raise ValueError, and say how they differ, if weights of that family and shape do not fit this model.

@@ -1,5 +1,6 @@
 """Loss and accuracy of each stage, counted on the device and summed over processes by torchmetrics."""
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -56,6 +57,20 @@ class StageMetrics(nn.ModuleDict):
     def of(self, stage: str) -> dict[str, Metric]:
         """The metrics of a stage under the names that they are logged by."""
         return {f"{stage}/{name}": self._metric(f"{stage}/{name}") for name in NAMES}
+
+    def counted(self, stage: str) -> dict[str, dict[str, Tensor]]:
+        """What a stage has counted so far on this process, by metric and by its state's name."""
+        return {
+            name: {key: cast(Tensor, value).clone() for key, value in metric.metric_state.items()}
+            for name, metric in self.of(stage).items()
+        }
+
+    def go_on(self, stage: str, counted: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Count on from there."""
+        for name, metric in self.of(stage).items():
+            for key, value in counted[name].items():
+                setattr(metric, key, value.to(metric.device))
+            metric._update_count = 1  # or it would warn that nothing was counted
 
     def _metric(self, name: str) -> Metric:
         return cast(Metric, self[name])

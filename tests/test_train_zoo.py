@@ -48,6 +48,8 @@ def test_a_zoo_that_runs_out_of_time_goes_on_with_the_same_bits(
     assert read_card(home / "fcnn.pets.json").dataset == "Pets"
     assert main([*words, "--minutes=5", "--runs=runs/whole", "--folder=whole"]) == 0
     for model in ("linear", "fcnn"):
+        metrics = [Path(f"runs/{runs}/{model}-pets-0/metrics.csv").read_text() for runs in ("zoo", "whole")]
+        assert metrics[0] == metrics[1]
         pieces = create(f"{model}.pets").state_dict()
         whole = create(model, pretrained=f"whole/{model}.pets.json").state_dict()
         assert all(torch.equal(pieces[name], whole[name]) for name in whole)

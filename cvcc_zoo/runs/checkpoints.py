@@ -11,22 +11,35 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 MINUTES = 10.0
 
 
-class TimedCheckpoint(ModelCheckpoint):
-    """Writes `last.ckpt` every `minutes` of training, so that a run that is killed loses no more.
+def between_steps(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether a checkpoint at the start of this batch goes on exactly: within an epoch, with no gradients summed up.
 
-    Nothing is written after the last batch of an epoch: the checkpoint of the epoch follows at once, and one from
-    between the two makes Lightning (2.6) count epochs wrongly when it is resumed.
+    At the end of a batch its metrics are not logged yet, and after the last one of an epoch Lightning (2.6) counts
+    epochs wrongly when it is resumed; there the checkpoint of the epoch follows at once.
     """
+    return batch_idx > 0 and batch_idx % trainer.accumulate_grad_batches == 0
+
+
+class TimedCheckpoint(ModelCheckpoint):
+    """Writes `last.ckpt` every `minutes` of training, so that a run that is killed loses no more."""
 
     def __init__(self, folder: Path, minutes: float = MINUTES) -> None:
         super().__init__(folder, "last", train_time_interval=timedelta(minutes=minutes), enable_version_counter=False)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Write, if it is time and not the end of an epoch."""
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Write, if it is time."""
+        if between_steps(trainer, batch_idx):
+            super().on_train_batch_end(trainer, pl_module, None, batch, batch_idx)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """At the start of a batch, count it as not begun: Lightning would number the steps from one more."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        if progress["total"]["ready"] == progress["total"]["started"] + 1:
+            for count in (progress["total"], progress["current"]):
+                count["ready"] -= 1
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Nothing: it is done at the start of the next batch."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing: the other callback does it."""
@@ -45,11 +58,9 @@ class Deadline(Callback):
     def __init__(self, at: float) -> None:
         self.at = at
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop, if it is time; not between the last batch of an epoch and the checkpoint of the epoch."""
-        if time.monotonic() < self.at or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Stop, if it is time."""
+        if not between_steps(trainer, batch_idx) or time.monotonic() < self.at:
             return
         timed = next(saver for saver in trainer.checkpoint_callbacks if isinstance(saver, TimedCheckpoint))
         trainer.save_checkpoint(Path(str(timed.dirpath)) / "last.ckpt")
