@@ -8,6 +8,7 @@ import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.checkpoint import Checkpoint, read_checkpoint
@@ -19,6 +20,7 @@ from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.runs import (
     ProgressBar,
     RunFolder,
+    WholeCheckpoints,
     folder_to_resume,
     new_folder,
     print_summary,
@@ -143,18 +145,21 @@ class ZooCLI(LightningCLI):
         mine = self.run_folder.callbacks(
             validation=self.datamodule.validation > 0, checkpoints=options.enable_checkpointing is not False
         )
-        loggers = [] if options.logger in (None, True) else options.logger
+        loggers = [] if options.logger is True else _list_of(options.logger)
+        plugins = _list_of(options.plugins)
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(WholeCheckpoints())
         return super().instantiate_trainer(
-            logger=[self.run_folder.logger(), *(loggers if isinstance(loggers, list) else [loggers])],
+            logger=[self.run_folder.logger(), *loggers],
             callbacks=[*self._callbacks(), *mine],
+            plugins=plugins,
             **kwargs,
         )
 
     def _callbacks(self) -> list[Callback]:
         """The user's callbacks, and our progress bar unless one is among them or bars are off."""
         options = self._get(self.config_init, "trainer")
-        chosen = options.callbacks or []
-        chosen = [*(chosen if isinstance(chosen, list) else [chosen]), *self.more_callbacks]
+        chosen = [*_list_of(options.callbacks), *self.more_callbacks]
         bars = options.enable_progress_bar is not False and not options.barebones
         if bars and not any(isinstance(callback, LightningProgressBar) for callback in chosen):
             chosen.append(ProgressBar())
@@ -193,6 +198,13 @@ class ZooCLI(LightningCLI):
         probabilities, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
         write_predictions(target, probabilities, labels, self.datamodule.classes)
         print(f"{len(labels):,} predictions written to {target}")
+
+
+def _list_of(value: Any) -> list[Any]:
+    """What the trainer takes as one, as several or as None."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _path(family: str) -> str:

@@ -1,6 +1,7 @@
 """A training that was interrupted ends as if it had not been."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import cvcc_zoo
 from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.resolution import Resolutions
-from cvcc_zoo.runs import RunFolder
+from cvcc_zoo.runs import RunFolder, WholeCheckpoints
 
 STEPS = 4  # in an epoch
 
@@ -128,3 +129,27 @@ def test_last_is_the_last_epoch_also_if_it_is_not_the_best(fit: Any) -> None:
     assert fit("--model=fcnn", "--optimizer=SGD", "--optimizer.lr=0", "--trainer.max_epochs=3", "--run=run") == 0
     epochs = {name: torch.load(f"run/{name}.ckpt", weights_only=True)["epoch"] for name in ("best", "last")}
     assert epochs == {"best": 0, "last": 2}
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_it(
+    fit: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=linear", "--run=run") == 0
+    before = Path("run/last.ckpt").read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=r"last.ckpt cannot be written \(No space left on device\); the one before"):
+            WholeCheckpoints().save_checkpoint({"weights": torch.zeros(3)}, "run/last.ckpt")
+    assert Path("run/last.ckpt").read_bytes() == before
+    assert not [path for path in Path("run").iterdir() if path.name.startswith(".")]
+
+
+def test_runs_write_their_checkpoints_whole(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+    monkeypatch.setattr("cvcc_zoo.runs.checkpoints.write_whole", lambda path, data: written.append(path))
+    assert fit("--model=linear", "--data.validation=0", "--run=run") == 0
+    assert [path.name for path in written] == ["last.ckpt"]

@@ -1,7 +1,7 @@
 """What a training leaves behind: one folder with its config, metrics, checkpoints, pictures and summary."""
 
 from cvcc_zoo.runs.callback import ProgressBar, RunFolder
-from cvcc_zoo.runs.checkpoints import Deadline, OutOfTimeError
+from cvcc_zoo.runs.checkpoints import Deadline, OutOfTimeError, WholeCheckpoints
 from cvcc_zoo.runs.compiled import Compile
 from cvcc_zoo.runs.ema import EMA
 from cvcc_zoo.runs.folder import folder_to_resume, new_folder
@@ -16,6 +16,7 @@ __all__ = [
     "OutOfTimeError",
     "ProgressBar",
     "RunFolder",
+    "WholeCheckpoints",
     "folder_to_resume",
     "new_folder",
     "print_summary",

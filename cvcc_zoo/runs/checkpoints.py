@@ -1,14 +1,37 @@
 """Checkpoints of a run: the best by validation, and the last, which is also written every few minutes."""
 
+import io
 import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from cvcc_zoo.files import write_whole
+
 MINUTES = 10.0
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint under another name in its folder, brings it to the disk, and renames it.
+
+    Lightning's own goes through $TMPDIR, from where another disk gets a copy that a kill can cut off.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write it whole; raises OSError, and leaves what was there, if it cannot be written."""
+        target, content = Path(path), io.BytesIO()
+        torch.save(checkpoint, content)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(target, content.getbuffer())
+        except OSError as error:
+            kept = "; the one before it is kept" if target.is_file() else ""
+            raise OSError(f"the checkpoint {target} cannot be written ({error.strerror or error}){kept}") from error
 
 
 def between_steps(trainer: Trainer, batch_idx: int) -> bool:
