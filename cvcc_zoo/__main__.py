@@ -48,7 +48,7 @@ examples:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, or 2 after a message that says what to do."""
+    """Run a command and return its exit code: 0, 2 after a message that says what to do, 128 + that of a signal."""
     args = list(sys.argv[1:] if args is None else args)
     try:
         return run(args)
@@ -77,8 +77,13 @@ def run(args: list[str]) -> int:
     if args[0] not in LIGHTNING:
         raise unknown("command", args[0], [*LIGHTNING, *PICTURES, *COMMANDS], "`cvcc-zoo --help` shows what they do")
     from cvcc_zoo.cli import main as lightning
+    from cvcc_zoo.runs import StoppedError
 
-    return lightning(args)
+    try:
+        return lightning(args)
+    except StoppedError as stop:
+        print(f"cvcc-zoo: {stop}", file=sys.stderr)
+        return stop.code
 
 
 def meant_for_users(error: BaseException | None) -> str | None:

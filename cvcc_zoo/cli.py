@@ -20,6 +20,7 @@ from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.runs import (
     ProgressBar,
     RunFolder,
+    StopAtSignal,
     WholeCheckpoints,
     folder_to_resume,
     new_folder,
@@ -151,7 +152,7 @@ class ZooCLI(LightningCLI):
             plugins.append(WholeCheckpoints())
         return super().instantiate_trainer(
             logger=[self.run_folder.logger(), *loggers],
-            callbacks=[*self._callbacks(), *mine],
+            callbacks=[*self._callbacks(), StopAtSignal(), *mine],
             plugins=plugins,
             **kwargs,
         )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,30 @@ def test_runs_write_their_checkpoints_whole(fit: Any, monkeypatch: pytest.Monkey
     monkeypatch.setattr("cvcc_zoo.runs.checkpoints.write_whole", lambda path, data: written.append(path))
     assert fit("--model=linear", "--data.validation=0", "--run=run") == 0
     assert [path.name for path in written] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(
+    fit: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int
+) -> None:
+    more = ["--model=fcnn", "--trainer.max_epochs=2", "--data.batch_size=4"]
+    assert fit(*more, "--run=runs/whole") == 0
+    count = RunFolder.on_train_batch_end
+
+    def interrupted(run: RunFolder, trainer: Trainer, *args: Any) -> None:
+        count(run, trainer, *args)
+        if trainer.global_step == 3:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "on_train_batch_end", interrupted)
+        assert fit(*more, "--run=runs/stopped") == code
+    assert signal.getsignal(number) is before
+    printed = capsys.readouterr().err
+    assert f"{number.name}: stopped after 3 steps" in printed
+    assert "`cvcc-zoo fit --config=runs/stopped/config.yaml --ckpt_path=last` goes on" in printed
+    assert main(["fit", "--config=runs/stopped/config.yaml", "--ckpt_path=last"]) == 0
+    assert Path("runs/whole/metrics.csv").read_bytes() == Path("runs/stopped/metrics.csv").read_bytes()
+    whole, stopped = (load(f"runs/{name}/last.ckpt").state_dict() for name in ("whole", "stopped"))
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)

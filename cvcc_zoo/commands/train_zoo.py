@@ -16,7 +16,7 @@ from rich.table import Table
 from cvcc_zoo.cli import main as lightning
 from cvcc_zoo.commands.publish import publish
 from cvcc_zoo.registry import unknown
-from cvcc_zoo.runs import Compile, Deadline, OutOfTimeError
+from cvcc_zoo.runs import Compile, Deadline, StoppedError
 from cvcc_zoo.weights import Card, folders, read_card
 from cvcc_zoo.zoo import complexity, create
 
@@ -50,7 +50,7 @@ def train_zoo(
     precision: str = "",
     compile: bool | None = None,
     options: list[str] | None = None,
-) -> None:
+) -> int:
     """Train recipes one after the other within a time, and publish the weights of each that is finished.
 
     They are trained on all training images, unless --data.validation says otherwise.
@@ -83,6 +83,7 @@ def train_zoo(
     }
     more = ["--data.validation=0", *(f"--{option}" for option in options or [])]
     more.append(f"--trainer.precision={precision or own_precision()}")
+    code = 0
     target = Path(folder).expanduser() if folder else folders()[1]
     try:
         for model, mine in jobs.items():
@@ -92,9 +93,11 @@ def train_zoo(
             if not card.is_file() or repeats_in(read_card(card)) < seeds:
                 again = [str(job.run) for job in mine[1:]]
                 publish(str(mine[0].run), tag=mine[0].tag, dataset=dataset, folder=str(target), repeats=again)
-    except OutOfTimeError as over:
-        Console().print(str(over))
+    except StoppedError as over:
+        Console(soft_wrap=True).print(str(over))
+        code = over.code
     Console().print(overview(jobs, target))
+    return code
 
 
 def models(recipes: Path, only: Sequence[str] | None) -> dict[str, Path]:
@@ -116,11 +119,11 @@ def own_precision() -> str:
 
 
 def train(job: Job, more: Sequence[str], deadline: float, compile: bool) -> None:
-    """Start or go on with a training. Raises OutOfTimeError when the time is over."""
+    """Start or go on with a training. Raises StoppedError when the time is over."""
     if job.finished:
         return
     if time.monotonic() > deadline:
-        raise OutOfTimeError(f"the time is over before {job.run.name}")
+        raise StoppedError(f"the time is over before {job.run.name}")
     if (job.run / "last.ckpt").is_file():
         args = [f"--config={job.run / 'config.yaml'}", "--ckpt_path=last"]
     elif job.run.exists():
@@ -159,7 +162,5 @@ def main(args: Sequence[str]) -> int:
     """Run the command; options of data and trainer go to `cvcc-zoo fit`."""
     passed = [word.removeprefix("--") for word in args if word.startswith(PASSED)]
     own = [word for word in args if not word.startswith(PASSED)]
-    auto_cli(
-        train_zoo, args=[*own, *([f"--options={json.dumps(passed)}"] if passed else [])], prog="cvcc-zoo train-zoo"
-    )
-    return 0
+    options = [f"--options={json.dumps(passed)}"] if passed else []
+    return int(auto_cli(train_zoo, args=[*own, *options], prog="cvcc-zoo train-zoo"))

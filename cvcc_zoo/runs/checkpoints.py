@@ -1,13 +1,12 @@
 """Checkpoints of a run: the best by validation, and the last, which is also written every few minutes."""
 
 import io
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -69,25 +68,6 @@ class TimedCheckpoint(ModelCheckpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing: the other callback does it."""
-
-
-class OutOfTimeError(Exception):
-    """A training was stopped by its deadline; it goes on from its `last.ckpt`."""
-
-
-class Deadline(Callback):
-    """Stops a training at a time of `time.monotonic()`: writes `last.ckpt` and raises OutOfTimeError."""
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Stop, if it is time."""
-        if not between_steps(trainer, batch_idx) or time.monotonic() < self.at:
-            return
-        timed = next(saver for saver in trainer.checkpoint_callbacks if isinstance(saver, TimedCheckpoint))
-        trainer.save_checkpoint(Path(str(timed.dirpath)) / "last.ckpt")
-        raise OutOfTimeError(f"the time is over after {trainer.global_step:,} steps; last.ckpt goes on from there")
 
 
 def checkpoints(folder: Path, *, validation: bool) -> list[ModelCheckpoint]:
