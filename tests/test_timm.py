@@ -27,6 +27,7 @@ DATA: Any = timm.data  # it has no types
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The weights resnet20.pets, known to timm; afterwards it knows none of them."""
+    monkeypatch.setattr("cvcc_zoo.weights.PUBLISHED", tmp_path / "package")
     monkeypatch.setenv("CVCC_ZOO_HOME", str(tmp_path / "home"))
     published(tmp_path / "home")
     bridge.register()

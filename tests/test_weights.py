@@ -18,6 +18,8 @@ from cvcc_zoo.zoo import make_card
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for published weights; those of the package are not seen."""
+    monkeypatch.setattr("cvcc_zoo.weights.PUBLISHED", tmp_path / "package")
     monkeypatch.setenv("CVCC_ZOO_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
