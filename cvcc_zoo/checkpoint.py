@@ -1,13 +1,11 @@
-"""Reading a checkpoint of ours: plain data and tensors alone; nothing in it can run."""
+"""What a checkpoint of ours holds of a model: plain data and tensors alone; nothing in it can run."""
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from cvcc_zoo.registry import FAMILIES, unknown
+from cvcc_zoo.fitting import check_fits
+from cvcc_zoo.plain import load_plain
 
 
 @dataclass(frozen=True)
@@ -18,10 +16,15 @@ class Checkpoint:
     family: str
     hparams: dict[str, Any]
     state: dict[str, Any]
+    config: str | None = None  # of the run, in YAML
 
 
 def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
-    """Read a checkpoint file, or that of a run folder; raises as `load` does."""
+    """Read a checkpoint file, or that of a run folder; raises as `load` does.
+
+    Its tensors are those of the family with its hyper-parameters, by name and shape. An import path in the
+    hyper-parameters (of an optimizer, say) is a text that nobody follows.
+    """
     path = Path(checkpoint).expanduser()
     if path.is_dir():
         found = [path / name for name in ("best.ckpt", "last.ckpt") if (path / name).is_file()]
@@ -30,20 +33,16 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
         path = found[0]
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}; a run writes runs/<model>-<dataset>/best.ckpt")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint of plain data: {str(error).splitlines()[0]}"
-        ) from error
-    if not isinstance(content, dict) or "cvcc_zoo" not in content:
+    content = load_plain(path)
+    about = content.get("cvcc_zoo") if isinstance(content, dict) else None
+    if not isinstance(about, dict) or not isinstance(about.get("family"), str):
         raise ValueError(f"{path} is not a checkpoint of this package: it does not say which model family it holds")
-    family = str(content["cvcc_zoo"]["family"])
-    check_family(family, path)
-    return Checkpoint(path, family, content["hyper_parameters"], content["state_dict"])
-
-
-def check_family(family: str, path: Path) -> None:
-    """Raise ValueError for a family that is not registered; no class is looked up elsewhere."""
-    if family not in FAMILIES:
-        raise unknown("model family", family, FAMILIES, f"{path} was made with a class that is not imported")
+    for part in ("hyper_parameters", "state_dict"):
+        if not isinstance(content.get(part), dict):
+            raise ValueError(f"{path} is not a whole checkpoint: it has no {part}; get it again")
+    family = about["family"]
+    check_fits(path, family, content["hyper_parameters"], content["state_dict"])
+    callbacks = content.get("callbacks")
+    run = callbacks.get("RunFolder") if isinstance(callbacks, dict) else None
+    config = run.get("config") if isinstance(run, dict) else None
+    return Checkpoint(path, family, content["hyper_parameters"], content["state_dict"], config)

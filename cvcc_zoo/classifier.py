@@ -14,12 +14,13 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from cvcc_zoo.compatibility import check_data, check_same
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import mix_seed
+from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.data.patches import IMAGES, first_convolution, whiten_patches
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.losses import check_labels, make_loss, takes_soft_labels
 from cvcc_zoo.metrics import StageMetrics
 from cvcc_zoo.optim import check_lr_scheduler, check_optimizer, make_lr_scheduler, make_optimizer, plain_spec
-from cvcc_zoo.registry import FAMILIES
+from cvcc_zoo.registry import register_family
 from cvcc_zoo.stages import Staged
 
 MIN_IMAGE_SIZE = 8
@@ -88,28 +89,24 @@ class ImageClassifier(Staged):
             if not patch_whitening >= 0:
                 raise ValueError(f"patch_whitening is added to variances and must be at least 0, got {patch_whitening}")
             self.register_buffer("patches_whitened", torch.tensor(False))
-        self.metrics = StageMetrics(num_classes)
+        self.metrics = StageMetrics()
         self.confusion = MulticlassConfusionMatrix(num_classes)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        known = FAMILIES.get(cls.__name__)
-        if known is not None and known.__module__ != cls.__module__:
-            raise ValueError(
-                f"the family name {cls.__name__} is taken by {known.__module__}.{cls.__name__}, and a checkpoint must "
-                f"name its family; rename the class in {cls.__module__}"
-            )
-        FAMILIES[cls.__name__] = cls
+        register_family(cls)
 
     # Training and evaluation
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch (images, labels). Raises FloatingPointError if it is not finite."""
-        loss, _ = self._step(batch, batch_idx, "train")
+        loss = self._step(batch, batch_idx, "train")[0].mean()
+        if self.trainer.world_size > 1 and isinstance(loader := self.trainer.train_dataloader, TensorLoader):
+            loss = loss * (len(batch[1]) * self.trainer.world_size / loader.batch_size)  # so that DDP's mean is right
         every = vars(self.trainer)["log_every_n_steps"]
         now = every > 0 and (self.global_step + 1) % every == 0  # when Lightning writes a row
         if now:
-            self.log("train/batch_loss", loss, prog_bar=True)
+            self.log("train/batch_loss", loss, prog_bar=True, sync_dist=True)
         # Reading the value waits for a GPU, so there only now and then; NaN stays once it is in the weights.
         if now or loss.device.type == "cpu":
             self._check_finite(loss.item())
@@ -126,17 +123,20 @@ class ImageClassifier(Staged):
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
         """Class probabilities (N, num_classes) and the labels (N,)."""
         images, labels = batch
-        return self(images).softmax(1), labels
+        return self._logits(images).softmax(1), labels
+
+    def _logits(self, images: Tensor) -> Tensor:  # in an evaluation a process may have no image left
+        return self(images) if len(images) else images.new_zeros(0, self.num_classes, dtype=torch.float32)
 
     def _step(self, batch: tuple[Tensor, Tensor], batch_idx: int, stage: str) -> tuple[Tensor, Tensor]:
-        """The loss and the logits of a batch, counted in the metrics of the stage."""
+        """The losses (N,) and the logits of a batch, counted in the metrics of the stage."""
         images, labels = batch
         if labels.device.type == "cpu" or batch_idx == 0:  # looking at values waits for a GPU
             check_labels(labels, self.num_classes)
-        logits = self(images)
-        loss = self.loss(logits, labels)
-        self.metrics.count(stage, loss, logits, labels)
-        return loss, logits.detach()
+        logits = self._logits(images)
+        losses = self.loss(logits, labels, reduction="none")
+        self.metrics.count(stage, losses, logits, labels)
+        return losses, logits.detach()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Dropout is a function of (seed, epoch, batch, process): a resumed training draws what it would have drawn."""

@@ -13,25 +13,28 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data import ImageDataModule, in_order
 from cvcc_zoo.notices import quiet
-from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
-from cvcc_zoo.registry import FAMILIES
+from cvcc_zoo.parsing import ZooParser, add_own_options, asked_model, expand_args, install_yaml, list_of, path_of
 from cvcc_zoo.runs import (
+    HEADER,
+    MINUTES,
     ProgressBar,
     RunFolder,
     StopAtSignal,
+    UseChanges,
     WholeCheckpoints,
+    check_unchanged,
     folder_to_resume,
+    last_of,
     new_folder,
     print_summary,
+    saved_config,
     write_predictions,
 )
 from cvcc_zoo.zoo import architecture, describe, name_of, use_weights
 
 DEFAULT_MODEL = "cnn_small"
-DEFAULT_OPTIMIZER = {"name": "AdamW", "lr": 0.004, "weight_decay": 0.05}
-DEFAULT_SCHEDULE = {"name": "OneCycleLR"}
 DEFAULT_TRAINER = {"max_epochs": 10, "use_distributed_sampler": False}
 
 
@@ -46,37 +49,8 @@ class ZooCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: Any) -> None:
         """What belongs to neither model, data nor trainer."""
         family, options = describe(DEFAULT_MODEL)
-        parser.set_defaults({"model": {"class_path": _path(family), "init_args": options}})
-        parser.add_argument(
-            "--optimizer",
-            type=dict[str, Any],
-            default=DEFAULT_OPTIMIZER,
-            help="Name of an optimizer of this package (`cvcc-zoo optimizers` shows them), of torch or of timm "
-            "(timm.lamb), or an import path; its options as --optimizer.lr=0.1. Norms and biases are decayed only with "
-            "--optimizer.decay_norms_and_biases=true.",
-        )
-        parser.add_argument(
-            "--lr_scheduler",
-            type=dict[str, Any] | None,
-            default=DEFAULT_SCHEDULE,
-            help="Name of a schedule of this package (Step, QuarterCosine, Cosine, Linear, OneCycle, WSD) or of torch, "
-            "or null; its options as --lr_scheduler.warmup=0.1. Its length and the max_lr of OneCycleLR are filled in; "
-            "interval is step or epoch.",
-        )
-        parser.add_argument(
-            "--run",
-            type=str | None,
-            default=None,
-            help="fit: the new folder of this run (default: runs/<model>-<dataset>, numbered). "
-            "Others: the run folder whose config and best checkpoint are taken.",
-        )
-        parser.add_argument(
-            "--weights",
-            type=str | None,
-            default=None,
-            help="Weights to start from: a name of `cvcc-zoo list --pretrained`, the path of a card, a run folder or a "
-            "checkpoint. --model=resnet20.cifar10 sets both. The classifier is new where the classes are others.",
-        )
+        parser.set_defaults({"model": {"class_path": path_of(family), "init_args": options}})
+        add_own_options(parser, MINUTES)
         parser.link_arguments("optimizer", "model.init_args.optimizer")
         parser.link_arguments("lr_scheduler", "model.init_args.lr_scheduler")
         parser.link_arguments("data.whitening", "model.init_args.whitening")
@@ -99,17 +73,19 @@ class ZooCLI(LightningCLI):
             return
         if command == "fit":
             if config.ckpt_path == "last":
-                self.resumed = folder_to_resume([Path(str(file)) for file in config.config or []])
-                config.ckpt_path = self.resumed / "last.ckpt"
-            config.ckpt_path = str(read_checkpoint(config.ckpt_path).path)
+                self.resumed = folder_to_resume(config.run, [Path(str(file)) for file in config.config or []])
+                config.ckpt_path = last_of(self.resumed)
+            if config.ckpt_path is not None:
+                self.checkpoint = read_checkpoint(config.ckpt_path)
+                config.ckpt_path = str(self.checkpoint.path)
             return
         checkpoint = read_checkpoint(config.ckpt_path)
         self.checkpoint = checkpoint
         parser = self._parser(command)
-        if _asked(config.model) == _asked(parser.parse_args([]).model):
+        if asked_model(config.model) == asked_model(parser.parse_args([]).model):
             kept = {name: checkpoint.hparams.get(name) for name in ("loss", "patch_whitening")}
             options = {**architecture(checkpoint.hparams), **kept}
-            model = {"class_path": _path(checkpoint.family), "init_args": options}
+            model = {"class_path": path_of(checkpoint.family), "init_args": options}
             self.config = self.parser.parse_object({command: {"model": model}}, self.config)
         self.config[command].ckpt_path = None  # we load it, so that no callback of the training is asked for
 
@@ -124,7 +100,7 @@ class ZooCLI(LightningCLI):
                     "; `cvcc-zoo fit` with them trains a new classifier"
                 )
             rank_zero_info(f"Starts from the weights {weights}, with {'a new' if new else 'their'} classifier")
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and self.subcommand != "fit":
             self.model.use_whitening(self.checkpoint.hparams["whitening"])
             self.model.check_same(self.checkpoint.family, self.checkpoint.hparams)
             self.model.load_state_dict(self.checkpoint.state)
@@ -137,22 +113,30 @@ class ZooCLI(LightningCLI):
         if options.logger is False or options.fast_dev_run:
             saves = bool(options.enable_checkpointing)
             return super().instantiate_trainer(callbacks=self._callbacks(), enable_checkpointing=saves, **kwargs)
+        text, changes = self._config_text(), []
+        before = saved_config(self.resumed, self.checkpoint)
+        if before and (changed := check_unchanged(before, text, allowed=self._get(self.config, "allow_changes"))):
+            rank_zero_info(f"Goes on with other options: {changed}")
+            changes.append(UseChanges())
         self.run_folder = RunFolder(
             self.resumed or self._new_folder(),
-            self._config_text(),
+            text,
             choose_logging=options.log_every_n_steps is None,
             resumed=self.resumed is not None,
         )
+        self.run_folder.begin()
         mine = self.run_folder.callbacks(
-            validation=self.datamodule.validation > 0, checkpoints=options.enable_checkpointing is not False
+            validation=self.datamodule.validation > 0,
+            checkpoints=options.enable_checkpointing is not False,
+            minutes=self._get(self.config, "checkpoint_minutes"),
         )
-        loggers = [] if options.logger is True else _list_of(options.logger)
-        plugins = _list_of(options.plugins)
+        loggers = [] if options.logger is True else list_of(options.logger)
+        plugins = list_of(options.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(WholeCheckpoints())
         return super().instantiate_trainer(
             logger=[self.run_folder.logger(), *loggers],
-            callbacks=[*self._callbacks(), StopAtSignal(), *mine],
+            callbacks=[*self._callbacks(), *changes, StopAtSignal(), *mine],
             plugins=plugins,
             **kwargs,
         )
@@ -160,7 +144,7 @@ class ZooCLI(LightningCLI):
     def _callbacks(self) -> list[Callback]:
         """The user's callbacks, and our progress bar unless one is among them or bars are off."""
         options = self._get(self.config_init, "trainer")
-        chosen = [*_list_of(options.callbacks), *self.more_callbacks]
+        chosen = [*list_of(options.callbacks), *self.more_callbacks]
         bars = options.enable_progress_bar is not False and not options.barebones
         if bars and not any(isinstance(callback, LightningProgressBar) for callback in chosen):
             chosen.append(ProgressBar())
@@ -177,7 +161,8 @@ class ZooCLI(LightningCLI):
         config = self.config.fit.clone()
         config.run = None
         config.ckpt_path = None
-        return f"# cvcc-zoo fit --config config.yaml\n{self._parser('fit').dump(config, skip_unset=False)}"
+        config.allow_changes = False
+        return f"{HEADER}{self._parser('fit').dump(config, skip_unset=False)}"
 
     def after_fit(self) -> None:
         """Test the chosen checkpoint and print one table."""
@@ -192,29 +177,14 @@ class ZooCLI(LightningCLI):
 
     def predict(self, model: ImageClassifier, **kwargs: Any) -> None:
         """Write `predictions-<dataset>.csv` beside the checkpoint: a line for each test image, in order."""
-        batches = self.trainer.predict(model, **kwargs)
-        assert batches is not None
+        batches = in_order(self.trainer.predict(model, **kwargs) or [])
+        if not self.trainer.is_global_zero:
+            return
         folder = self.checkpoint.path.parent if self.checkpoint else Path()
         target = folder / f"predictions-{self.datamodule.dataset.title}.csv"
         probabilities, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
         write_predictions(target, probabilities, labels, self.datamodule.classes)
         print(f"{len(labels):,} predictions written to {target}")
-
-
-def _list_of(value: Any) -> list[Any]:
-    """What the trainer takes as one, as several or as None."""
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _path(family: str) -> str:
-    return f"{FAMILIES[family].__module__}.{family}"
-
-
-def _asked(model: Any) -> tuple[str, dict[str, Any]]:
-    """A model's class and options, without the whitening, which is linked to that of the data."""
-    return model.class_path, {key: value for key, value in vars(model.init_args).items() if key != "whitening"}
 
 
 def main(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> int:
@@ -242,8 +212,7 @@ def main(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> int:
             parser_kwargs={"prog": "cvcc-zoo", args[0]: {"usage": f"cvcc-zoo {args[0]} [options]"}},
             args=list(args),
         )
-    except BaseException:
+    finally:
         if cli.run_folder is not None:
-            cli.run_folder.discard_if_empty()
-        raise
+            cli.run_folder.end()
     return 0

@@ -14,12 +14,19 @@ def home(variable: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cvcc_zoo"
 
 
+def shown(path: Path | str) -> str:
+    """A path in a message: as it is, or in quotes with escapes where a terminal could not show it on one line."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write: under another name beside it, brought to the disk and renamed at the end; never half there."""
     unfinished = path.with_name(f".{path.name}-{os.getpid()}")
+    unfinished.unlink(missing_ok=True)
     try:
-        with unfinished.open("wb") as file:
+        with unfinished.open("xb") as file:  # never through a link that somebody put there
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -32,3 +39,10 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file that is never half there."""
     with whole_file(path) as file:
         file.write(data)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote has left in a folder that no other one writes into."""
+    for path in folder.glob(".*-*"):
+        if path.name.rpartition("-")[2].isdecimal():
+            path.unlink(missing_ok=True)

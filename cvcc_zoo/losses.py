@@ -1,5 +1,7 @@
 """Losses by name: logits (N, num_classes) and labels (N,) to a scalar, the mean over the batch.
 
+With `reduction="none"` they give the loss of each image (N,).
+
 `cross_entropy` and `squared_error` also take soft labels (N, num_classes), the shares of the classes of a mixed image.
 
 `cross_entropy`   softmax and negative log-likelihood, with label smoothing
@@ -11,34 +13,43 @@ torch's `multi_margin_loss` and `mse_loss` divide by the number of classes too; 
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from cvcc_zoo.registry import as_spec, check_options, unknown
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
+Reduction = Literal["mean", "none"]
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def cross_entropy(
+    logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, *, reduction: Reduction = "mean"
+) -> Tensor:
     """-log softmax(logits)[label]; `label_smoothing` moves that share of the target to all classes evenly."""
-    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction=reduction)
 
 
-def hinge(logits: Tensor, labels: Tensor, margin: float = 1.0, power: int = 1) -> Tensor:
+def hinge(
+    logits: Tensor, labels: Tensor, margin: float = 1.0, power: int = 1, *, reduction: Reduction = "mean"
+) -> Tensor:
     """Sum over the wrong classes of max(0, s_j - s_y + margin)^power; `power` is 1 or 2."""
     if labels.is_floating_point():
         raise ValueError("hinge takes one label for each image, not shares of classes; choose cross_entropy")
     right = logits.gather(1, labels[:, None])
     violation = F.relu(logits - right + margin).scatter(1, labels[:, None], 0.0)
-    return violation.pow(power).sum(1).mean()
+    return _reduce(violation.pow(power).sum(1), reduction)
 
 
-def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+def squared_error(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """Squared distance from the logits to the one-hot label, or to the soft label."""
     target = (labels if labels.is_floating_point() else F.one_hot(labels, logits.shape[1])).to(logits.dtype)
-    return (logits - target).square().sum(1).mean()
+    return _reduce((logits - target).square().sum(1), reduction)
+
+
+def _reduce(losses: Tensor, reduction: Reduction) -> Tensor:
+    return losses if reduction == "none" else losses.mean()
 
 
 LOSSES: dict[str, Callable[..., Tensor]] = {f.__name__: f for f in (cross_entropy, hinge, squared_error)}
@@ -57,7 +68,7 @@ def make_loss(spec: str | Mapping[str, Any]) -> Loss:
     name = options.pop("name")
     if name not in LOSSES:
         raise unknown("loss", name, LOSSES)
-    check_options(f"loss {name}", LOSSES[name], options, skip=("logits", "labels"))
+    check_options(f"loss {name}", LOSSES[name], options, skip=("logits", "labels", "reduction"))
     return partial(LOSSES[name], **options)
 
 
@@ -69,6 +80,8 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
     if labels.is_floating_point():
         if labels.ndim != 2 or labels.shape[1] != num_classes:
             raise ValueError(f"soft labels must have the shape (N, {num_classes}), got {tuple(labels.shape)}")
+        return
+    if not len(labels):
         return
     low, high = (int(value) for value in labels.aminmax())
     if low < 0 or high >= num_classes:

@@ -6,53 +6,57 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy
 
 STAGES = ("train", "val", "test")
 NAMES = ("loss", "accuracy")
 
 
-class MeanLoss(Metric):
-    """The mean over all images, also where batches differ in size; not checked for NaN, which would wait for a GPU.
+UNIT = 2.0**-24  # numbers are summed up in whole units
+EXACT = torch.float32 if torch.backends.mps.is_available() else torch.float64  # Apple's GPUs have no float64
 
-    torchmetrics' MeanMetric takes weights too, but forgets them without the check (nan_strategy="disable").
+
+class ImageMean(Metric):
+    """The mean of a number over all images, the same to the last digit in any order and on any number of processes.
+
+    Each is rounded to a multiple of 2^-24, of which float64 holds the sum exactly up to 2^29. NaN stays NaN without a
+    check, which would wait for a GPU; and a process may have no image, which torchmetrics' accuracy does not take.
     """
 
-    total: Tensor
+    total: Tensor  # in units
     images: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
-        self.add_state("images", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros((), dtype=EXACT), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, loss: Tensor, images: int) -> None:
-        """Add a batch: its mean loss and how many images it has."""
-        self.total += loss * images
-        self.images += images
+    def update(self, values: Tensor) -> None:
+        """Add those (N,) of a batch."""
+        self.total += (values.to(EXACT) / UNIT).round().sum()
+        self.images += len(values)
 
     def compute(self) -> Tensor:
         """The mean."""
-        return self.total / self.images
+        return self.total * UNIT / self.images
 
 
 class StageMetrics(nn.ModuleDict):
     """`train/loss`, `train/accuracy`, and the same for val and test."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
         for stage in STAGES:
-            self[f"{stage}/loss"] = MeanLoss()
-            self[f"{stage}/accuracy"] = MulticlassAccuracy(num_classes, average="micro")
+            for name in NAMES:
+                self[f"{stage}/{name}"] = ImageMean()
 
-    def count(self, stage: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: its mean loss, logits (N, num_classes) and labels (N,) or soft labels (N, num_classes).
+    def count(self, stage: str, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: losses (N,), logits (N, num_classes) and labels (N,) or soft labels (N, num_classes).
 
         A mixed image counts as right if its largest share is predicted.
         """
-        self._metric(f"{stage}/loss").update(loss.detach(), len(labels))
+        self._metric(f"{stage}/loss").update(losses.detach())
         single = labels.argmax(1) if labels.is_floating_point() else labels
-        self._metric(f"{stage}/accuracy").update(logits.detach(), single)
+        self._metric(f"{stage}/accuracy").update(logits.detach().argmax(1) == single)
 
     def of(self, stage: str) -> dict[str, Metric]:
         """The metrics of a stage under the names that they are logged by."""

@@ -10,13 +10,19 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import get_loader, set_dumper, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.optim.build import TIMM
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_spec, find, import_class, unknown
 from cvcc_zoo.zoo import architecture, describe, family_options
 
 MODE = "cvcc_zoo"
 EVALUATIONS = ("validate", "test", "predict")
+DEFAULT_OPTIMIZER = {"name": "AdamW", "lr": 0.004, "weight_decay": 0.05}
+DEFAULT_SCHEDULE = {"name": "OneCycleLR"}
+IMPORTED = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}
 SPEC_FLAGS = ("--optimizer", "--lr_scheduler", "--model.loss", "--data.whitening")
 
 
@@ -29,7 +35,7 @@ def expand_model(name: str) -> dict[str, Any]:
         if family not in FAMILIES:
             raise unknown("model", name, [*ENTRIES, *ALIASES, *FAMILIES], "`cvcc-zoo list` shows all models")
         options = architecture(FAMILIES[family]().hparams)
-    return {"class_path": f"{FAMILIES[family].__module__}.{family}", "init_args": options}
+    return {"class_path": path_of(family), "init_args": options}
 
 
 def split_weights(name: str) -> tuple[str, str | None]:
@@ -84,6 +90,69 @@ def _evaluate_run(folder: Path) -> list[str]:
     return [f"--config={config}", f"--ckpt_path={folder}"]
 
 
+def add_own_options(parser: LightningArgumentParser, checkpoint_minutes: float) -> None:
+    """The options that belong to neither model, data nor trainer."""
+    parser.add_argument(
+        "--optimizer",
+        type=dict[str, Any],
+        default=DEFAULT_OPTIMIZER,
+        help="Name of an optimizer of this package (`cvcc-zoo optimizers` shows them), of torch or of timm "
+        "(timm.lamb), or an import path; its options as --optimizer.lr=0.1. Norms and biases are decayed only with "
+        "--optimizer.decay_norms_and_biases=true.",
+    )
+    parser.add_argument(
+        "--lr_scheduler",
+        type=dict[str, Any] | None,
+        default=DEFAULT_SCHEDULE,
+        help="Name of a schedule of this package (Step, QuarterCosine, Cosine, Linear, OneCycle, WSD) or of torch, "
+        "or null; its options as --lr_scheduler.warmup=0.1. Its length and the max_lr of OneCycleLR are filled in; "
+        "interval is step or epoch.",
+    )
+    parser.add_argument(
+        "--run",
+        type=str | None,
+        default=None,
+        help="fit: the new folder of this run (default: runs/<model>-<dataset>, numbered). "
+        "Others: the run folder whose config and best checkpoint are taken.",
+    )
+    parser.add_argument(
+        "--weights",
+        type=str | None,
+        default=None,
+        help="Weights to start from: a name of `cvcc-zoo list --pretrained`, the path of a card, a run folder or a "
+        "checkpoint. --model=resnet20.cifar10 sets both. The classifier is new where the classes are others.",
+    )
+    parser.add_argument(
+        "--checkpoint_minutes",
+        type=float,
+        default=checkpoint_minutes,
+        help="fit: last.ckpt is written at the start of every epoch, and within one whenever this time is over.",
+    )
+    parser.add_argument(
+        "--allow_changes",
+        type=bool,
+        default=False,
+        help="fit: go on from a checkpoint with other options than those that it was made with.",
+    )
+
+
+def path_of(family: str) -> str:
+    """The import path of a registered family."""
+    return f"{FAMILIES[family].__module__}.{family}"
+
+
+def asked_model(model: Any) -> tuple[str, dict[str, Any]]:
+    """A model's class and options, without the whitening, which is linked to that of the data."""
+    return model.class_path, {key: value for key, value in vars(model.init_args).items() if key != "whitening"}
+
+
+def list_of(value: Any) -> list[Any]:
+    """What the trainer takes as one, as several or as None."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
 def load_yaml(text: str) -> Any:
     """YAML as jsonargparse reads it, with names of models, optimizers and schedules expanded at its top level."""
     value = get_loader("yaml")(text)
@@ -125,6 +194,16 @@ class ZooParser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"parser_mode": MODE, "allow_abbrev": False, **kwargs})
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse, and import what a user names by an import path for a training; nobody does that for a file."""
+        config = super().parse_args(*args, **kwargs)
+        if config.get("subcommand") == "fit":
+            for kind, base in IMPORTED.items():
+                name = (config.fit.get(kind) or {}).get("name", "")
+                if "." in name and not TIMM.fullmatch(name):
+                    import_class(kind, name, base)
+        return config
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with code 2."""

@@ -3,12 +3,15 @@
 import difflib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 Spec = dict[str, Any]
 """A thing chosen by name with its options, as plain data: `{"name": "SGD", "lr": 0.1}`."""
+
+LONGEST_NAME = 200  # characters
 
 Build = TypeVar("Build", bound=Callable[..., Any])
 
@@ -31,6 +34,17 @@ ENTRIES: dict[str, Entry] = {}
 ALIASES: dict[str, str] = {}
 FAMILIES: dict[str, type] = {}
 """Class name -> class of every model family; a checkpoint can only name one of these."""
+
+
+def register_family(family: type) -> None:
+    """Make a class known under its name. Raises ValueError if another one has it."""
+    known = FAMILIES.get(family.__name__)
+    if known is not None and known.__module__ != family.__module__:
+        raise ValueError(
+            f"the family name {family.__name__} is taken by {known.__module__}.{family.__name__}, and a checkpoint "
+            f"must name its family; rename the class in {family.__module__}"
+        )
+    FAMILIES[family.__name__] = family
 
 
 def register(*, parameters: int, alias: str | None = None) -> Callable[[Build], Build]:
@@ -67,6 +81,8 @@ def find(name: str) -> Entry:
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> ValueError:
     """The error for a name that does not exist, with the nearest names that do."""
     known = sorted(known)
+    if len(name) > LONGEST_NAME:  # to compare a page with every name would take minutes
+        return ValueError(f"no {kind} named {name[:LONGEST_NAME]!r}...; known are: {', '.join(known[:30])}")
     lower = {candidate.lower(): candidate for candidate in known}
     near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     near += [candidate for candidate in known if name and name.lower() in candidate.lower() and candidate not in near]
@@ -110,12 +126,34 @@ def check_options(
 
 
 def import_class(kind: str, path: str, base: type) -> Any:
-    """The class at a dotted import path. Raises ValueError if there is none or it is no subclass of `base`."""
+    """The class at a dotted import path that a user gives; its module is imported.
+
+    Raises ValueError if there is none or it is no subclass of `base`.
+    """
     module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"no {kind} at the import path {path!r}: {error}") from error
+    return _subclass(kind, path, found, base)
+
+
+def imported_class(kind: str, path: str, base: type) -> Any:
+    """The class at a dotted import path that may come from a file: of a module that is imported already.
+
+    Raises ValueError, and says which module to import, if there is none; and if it is no subclass of `base`.
+    """
+    module, _, name = path.rpartition(".")
+    found = vars(sys.modules[module]).get(name) if module in sys.modules else None
+    if found is None:
+        raise ValueError(
+            f"no {kind} at the import path {path!r} in the modules that are imported, and no other one is, because the "
+            f"path may come from a file; if you trust it, `import {module}` first, or choose another {kind}"
+        )
+    return _subclass(kind, path, found, base)
+
+
+def _subclass(kind: str, path: str, found: Any, base: type) -> Any:
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise ValueError(f"{path} is no {kind}: it must be a subclass of {base.__module__}.{base.__qualname__}")
     return found

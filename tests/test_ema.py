@@ -86,5 +86,5 @@ def test_wrong_use_is_told(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(ValueError, match="a factor in"):
         EMA(1.0)
     assert fit("--model=fcnn", "--run=run") == 0
-    assert fit(*MORE, "--ckpt_path=run/last.ckpt", "--trainer.max_epochs=2") == 2
+    assert fit(*MORE, "--ckpt_path=run/last.ckpt", "--trainer.max_epochs=2", "--allow_changes=true") == 2
     assert "this checkpoint has no average of the weights" in capsys.readouterr().err

@@ -124,10 +124,8 @@ def train(job: Job, more: Sequence[str], deadline: float, compile: bool) -> None
         return
     if time.monotonic() > deadline:
         raise StoppedError(f"the time is over before {job.run.name}")
-    if (job.run / "last.ckpt").is_file():
-        args = [f"--config={job.run / 'config.yaml'}", "--ckpt_path=last"]
-    elif job.run.exists():
-        raise FileExistsError(f"{job.run} has no last.ckpt to go on from; remove it to train {job.model} anew")
+    if (config := job.run / "config.yaml").is_file():
+        args = [f"--config={config}", "--ckpt_path=last"]
     else:
         args = [f"--config={job.recipe}", *more, f"--run={job.run}", f"--seed_everything={job.seed}"]
     lightning(["fit", *args], callbacks=[Deadline(deadline), *([Compile()] if compile else [])])

@@ -1,6 +1,7 @@
 """From data sets to batches: datasets -> uint8 tensors -> loader -> augmentation; whitening for the model."""
 
 from cvcc_zoo.data.datamodule import ImageDataModule
+from cvcc_zoo.data.loader import in_order
 from cvcc_zoo.data.whitening import Whitening
 
-__all__ = ["ImageDataModule", "Whitening"]
+__all__ = ["ImageDataModule", "Whitening", "in_order"]

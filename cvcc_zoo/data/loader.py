@@ -1,9 +1,10 @@
 """Batches of tensors in an order that is a function of (seed, epoch)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from cvcc_zoo.data.draws import mix_seed
@@ -55,7 +56,10 @@ class TensorLoader:
 
     `samples` (M,) picks which of the images are visited. With a `shuffle_seed` every epoch has its own order and a
     last batch that would be smaller is left out (it holds other images each epoch); without one the order is fixed
-    and every image comes exactly once. With several processes each takes its share of every global batch.
+    and every image comes exactly once.
+
+    With several processes each takes its share of every shuffled batch. In a fixed order each takes whole batches in
+    turn, which it computes as a single process would; where they run out it gets empty ones, so that all have as many.
 
     A resumed training starts after the batches that its `position` holds. Which epoch it is in is asked at the first
     batch, not when the iterator is made: Lightning sets the epoch in between.
@@ -79,6 +83,11 @@ class TensorLoader:
         self.batch_size = min(batch_size, len(samples)) or 1
         self.sampler = None if shuffle_seed is None else EpochPermutation(len(samples), shuffle_seed)
         self.rank, self.world_size = rank, world_size
+        if shuffle_seed is not None and self.batch_size < world_size:
+            raise ValueError(
+                f"a batch of {self.batch_size} images cannot be shared by {world_size} processes; choose at least "
+                f"--data.batch_size={world_size}, or fewer devices"
+            )
         self.position = position or Position()
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,7 +99,7 @@ class TensorLoader:
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.samples), self.batch_size)
-        return whole if self.sampler is not None else whole + bool(rest)
+        return whole if self.sampler is not None else -(-(whole + bool(rest)) // self.world_size)
 
     def __iter__(self) -> Iterator[Batch]:
         samples, first = self.samples, 0
@@ -98,6 +107,20 @@ class TensorLoader:
             samples, first = samples[self.sampler.order()], self.position.take(self.sampler.epoch)
         samples = samples.to(self.images.device)
         for number in range(first, len(self)):
-            chosen = samples[number * self.batch_size : (number + 1) * self.batch_size]
-            chosen = chosen[self.rank :: self.world_size]
+            if self.sampler is None:
+                chosen = self._batch(samples, number * self.world_size + self.rank)
+            else:
+                chosen = self._batch(samples, number)[self.rank :: self.world_size]
             yield Batch(self.images.index_select(0, chosen), self.labels[chosen], chosen)  # 20 times faster than []
+
+    def _batch(self, samples: Tensor, number: int) -> Tensor:
+        return samples[number * self.batch_size : (number + 1) * self.batch_size]
+
+
+def in_order(batches: Sequence[Any]) -> list[Any]:
+    """What was made of the batches of a fixed order: in that order, from all processes of torch's default group."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return list(batches)
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, batches)
+    return [batch for turn in zip(*everyone, strict=True) for batch in turn]

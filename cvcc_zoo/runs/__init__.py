@@ -1,16 +1,19 @@
 """What a training leaves behind: one folder with its config, metrics, checkpoints, pictures and summary."""
 
 from cvcc_zoo.runs.callback import ProgressBar, RunFolder
-from cvcc_zoo.runs.checkpoints import WholeCheckpoints
+from cvcc_zoo.runs.changes import UseChanges, check_unchanged
+from cvcc_zoo.runs.checkpoints import MINUTES, WholeCheckpoints
 from cvcc_zoo.runs.compiled import Compile
 from cvcc_zoo.runs.ema import EMA
-from cvcc_zoo.runs.folder import folder_to_resume, new_folder
+from cvcc_zoo.runs.folder import HEADER, folder_to_resume, last_of, new_folder, saved_config
 from cvcc_zoo.runs.monitor import OptimizerMonitor
 from cvcc_zoo.runs.stopping import Deadline, StopAtSignal, StoppedError
 from cvcc_zoo.runs.summary import print_summary, write_predictions
 
 __all__ = [
     "EMA",
+    "HEADER",
+    "MINUTES",
     "Compile",
     "Deadline",
     "OptimizerMonitor",
@@ -18,9 +21,13 @@ __all__ = [
     "RunFolder",
     "StopAtSignal",
     "StoppedError",
+    "UseChanges",
     "WholeCheckpoints",
+    "check_unchanged",
     "folder_to_resume",
+    "last_of",
     "new_folder",
     "print_summary",
+    "saved_config",
     "write_predictions",
 ]

@@ -4,14 +4,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
-from cvcc_zoo.runs.folder import write_text
+from cvcc_zoo.runs.folder import CONFIG, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile
 from cvcc_zoo.runs.summary import test_and_summarise, write_summary
 
@@ -26,10 +28,10 @@ class ProgressBar(RichProgressBar):
 
 
 class RunFolder(Callback):
-    """Fills a run's folder: `config.yaml` when the training starts, pictures and `summary.json` at its end.
+    """Fills a run's folder: at once `config.yaml`, then metrics and checkpoints, at the end pictures and a summary.
 
     With `choose_logging` a row of metrics is written at least ten times an epoch, so that short runs have curves too.
-    A `resumed` run goes on in a folder that is there.
+    A `resumed` run goes on in a folder that is there. Only one process at a time may fill it.
     """
 
     def __init__(self, folder: Path, config: str, *, choose_logging: bool = False, resumed: bool = False) -> None:
@@ -40,11 +42,26 @@ class RunFolder(Callback):
         self.started = False
         self.seconds = 0.0
         self.images = 0
+        self.last_epoch: dict[str, float] = {}  # what the last epoch ended with
         self._since: float | None = None
+        self._lock = FileLock(folder / ".lock")
 
-    def callbacks(self, *, validation: bool, checkpoints: bool) -> list[Callback]:
+    def begin(self) -> None:
+        """Take the folder, and write the config if it is new; raises FileExistsError if another process fills it."""
+        if getattr(rank_zero_only, "rank", 0):
+            return
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise FileExistsError(
+                f"another process is training in {self.folder}; wait until it ends, or choose another --run=..."
+            ) from None
+        if not self.resumed:
+            write_text(self.folder / CONFIG, self.config)
+
+    def callbacks(self, *, validation: bool, checkpoints: bool, minutes: float) -> list[Callback]:
         """The callbacks of a run: this one, the learning rate, and checkpoints `best` (by val/accuracy) and `last`."""
-        saved = checkpoints_of(self.folder, validation=validation) if checkpoints else []
+        saved = checkpoints_of(self.folder, minutes, validation=validation) if checkpoints else []
         return [self, LearningRateMonitor("step"), *saved]
 
     def logger(self) -> MetricsFile:
@@ -59,13 +76,19 @@ class RunFolder(Callback):
             vars(trainer)["log_every_n_steps"] = max(1, every)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the config: from here on the folder holds something."""
+        """Write the config as it is now. Raises RuntimeError if the processes do not start from the same step."""
+        first = trainer.strategy.broadcast(trainer.global_step)
+        if trainer.strategy.reduce_boolean_decision(first != trainer.global_step, all=False):
+            raise RuntimeError(
+                f"the processes start from different checkpoints (here step {trainer.global_step}, the first one "
+                f"{first}); all of them must see the same folder {self.folder}"
+            )
         self.started = True
+        self._since = time.perf_counter()
+        for logger in self._own_loggers(trainer):
+            logger.go_back(trainer.global_step)
         if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                if isinstance(logger, MetricsFile):
-                    logger.go_back(trainer.global_step)
-            write_text(self.folder / "config.yaml", self.config)
+            write_text(self.folder / CONFIG, self.config)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The clock of the training runs only between batches of training."""
@@ -83,13 +106,19 @@ class RunFolder(Callback):
             logger.save()
 
     def state_dict(self) -> dict[str, Any]:
-        """The clock and the count of images, so that a resumed run goes on with them."""
+        """The config, the clock and the count of images, so that a resumed run goes on with them."""
         running = 0.0 if self._since is None else time.perf_counter() - self._since
-        return {"seconds": self.seconds + running, "images": self.images}
+        return {
+            "config": self.config,
+            "seconds": self.seconds + running,
+            "images": self.images,
+            "last_epoch": self.last_epoch,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on."""
         self.seconds, self.images = state_dict["seconds"], state_dict["images"]
+        self.last_epoch = state_dict.get("last_epoch", {})
 
     def _stop_clock(self) -> None:
         if self._since is not None:
@@ -110,7 +139,9 @@ class RunFolder(Callback):
         self._stop_clock()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the curves."""
+        """Keep what the last epoch ended with, and draw the curves."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.last_epoch = {k: v for k, v in metrics.items() if k.startswith(("train/", "val/")) and "batch" not in k}
         self._draw_curves(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -118,12 +149,15 @@ class RunFolder(Callback):
         if self.started:
             self._draw_curves(trainer)
 
-    def discard_if_empty(self) -> None:
-        """Remove the folder if the training never started."""
-        if not self.started and not self.resumed:
-            for name in (NAME, "hparams.yaml"):
-                (self.folder / name).unlink(missing_ok=True)
-            self.folder.rmdir()
+    def end(self) -> None:
+        """Give the folder back, and remove it if the training never started."""
+        if self._lock.is_locked:
+            self._lock.release()
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            if not self.started and not self.resumed:
+                for name in (CONFIG, NAME, "hparams.yaml"):
+                    (self.folder / name).unlink(missing_ok=True)
+                self.folder.rmdir()
 
     def _draw_curves(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero:
@@ -135,9 +169,14 @@ class RunFolder(Callback):
         if metrics.is_file():
             plot_curves(read_metrics(metrics), self.folder.name).savefig(self.folder / "curves.png", dpi=120)
 
+    def _own_loggers(self, trainer: Trainer) -> list[MetricsFile]:
+        return [logger for logger in trainer.loggers if isinstance(logger, MetricsFile) and trainer.is_global_zero]
+
     def finish(self, trainer: Trainer, model: ImageClassifier, data: ImageDataModule) -> dict[str, Any]:
         """Test the chosen checkpoint, write pictures and summary, and return what the summary holds."""
-        summary = test_and_summarise(trainer, model, data, self.seconds, self.images)
+        for logger in self._own_loggers(trainer):  # a run that is finished again has the test's row once
+            logger.go_back(trainer.global_step)
+        summary = test_and_summarise(trainer, model, data, self.seconds, self.images, self.last_epoch)
         if trainer.is_global_zero:
             self._draw_curves(trainer)
             title = f"{self.folder.name}: test accuracy {100 * summary['test_accuracy']:.2f} %"

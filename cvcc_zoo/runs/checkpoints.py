@@ -1,16 +1,17 @@
-"""Checkpoints of a run: the best by validation, and the last, which is also written every few minutes."""
+"""Checkpoints of a run: the best by validation, and the last, from which a training goes on exactly."""
 
 import io
-from datetime import timedelta
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
-from cvcc_zoo.files import write_whole
+from cvcc_zoo.files import remove_unfinished, write_whole
+from cvcc_zoo.runs.folder import LAST
 
 MINUTES = 10.0
 
@@ -34,49 +35,92 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def between_steps(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether a checkpoint at the start of this batch goes on exactly: within an epoch, with no gradients summed up.
+    """Whether a checkpoint at the start of this batch goes on exactly.
 
-    At the end of a batch its metrics are not logged yet, and after the last one of an epoch Lightning (2.6) counts
-    epochs wrongly when it is resumed; there the checkpoint of the epoch follows at once.
+    It does at the start of an epoch, and within one where no gradients are summed up and no validation came just
+    before: there Lightning (2.6) would count the steps wrongly when it is resumed. At the end of a batch its metrics
+    are not logged yet.
     """
-    return batch_idx > 0 and batch_idx % trainer.accumulate_grad_batches == 0
+    if batch_idx == 0:
+        return True
+    if batch_idx % trainer.accumulate_grad_batches:
+        return False
+    every, loop = trainer.val_check_batch, trainer.fit_loop
+    number = loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch_idx
+    return every is None or number % every != 0
 
 
-class TimedCheckpoint(ModelCheckpoint):
-    """Writes `last.ckpt` every `minutes` of training, so that a run that is killed loses no more."""
+class LastCheckpoint(Checkpoint):
+    """Writes `last.ckpt` at the start of every epoch, every `minutes` within one, and at the end.
+
+    The start of an epoch, rather than the end of the one before: only there everything of it is done and logged.
+    """
 
     def __init__(self, folder: Path, minutes: float = MINUTES) -> None:
-        super().__init__(folder, "last", train_time_interval=timedelta(minutes=minutes), enable_version_counter=False)
+        if minutes <= 0:
+            raise ValueError(f"checkpoint_minutes is a time above 0, got {minutes:g}")
+        self.path = folder / LAST
+        self.minutes = minutes
+        self._since = time.monotonic()
+
+    def save(self, trainer: Trainer) -> None:
+        """Write it now; every process calls this."""
+        trainer.save_checkpoint(self.path, weights_only=False)  # optimizer and loops too
+        self._since = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove what a killed process left of a checkpoint, and start the clock."""
+        if trainer.is_global_zero:
+            remove_unfinished(self.path.parent)
+        self._since = time.monotonic()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Write, if it is time."""
-        if between_steps(trainer, batch_idx):
-            super().on_train_batch_end(trainer, pl_module, None, batch, batch_idx)
+        """Write at the start of an epoch, and if it is time."""
+        if not between_steps(trainer, batch_idx):
+            return
+        over = time.monotonic() - self._since >= 60 * self.minutes
+        if batch_idx == 0 or trainer.strategy.reduce_boolean_decision(over, all=False):
+            self.save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what the training gives."""
+        self.save(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """At the start of a batch, count it as not begun: Lightning would number the steps from one more."""
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        if progress["total"]["ready"] == progress["total"]["started"] + 1:
-            for count in (progress["total"], progress["current"]):
-                count["ready"] -= 1
-
-    def on_train_batch_end(self, *args: Any) -> None:
-        """Nothing: it is done at the start of the next batch."""
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing: the other callback does it."""
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing: the other callback does it."""
+        """At the start of a batch, count it as not begun; at the start of an epoch, that too."""
+        loops = checkpoint["loops"]["fit_loop"]
+        batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
+        if batches["total"]["ready"] != batches["total"]["started"] + 1:
+            return
+        batches["is_last_batch"] = False
+        for count in (batches["total"], batches["current"]):
+            count["ready"] -= 1
+        if batches["current"]["ready"] == 0:
+            for count in (epochs["total"], epochs["current"]):
+                count["ready"] = count["started"] = count["processed"]
 
 
-def checkpoints(folder: Path, *, validation: bool) -> list[ModelCheckpoint]:
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps `best.ckpt` by val/accuracy, also when the folder of the run was moved."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on in the folder where the run is now; Lightning would forget what was best."""
+        moved = {"dirpath": self.dirpath}
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            old = state_dict.get(name)
+            moved[name] = str(Path(str(self.dirpath)) / Path(old).name) if old else ""
+        best = {str(Path(str(self.dirpath)) / Path(old).name): v for old, v in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": best})
+        self.current_score = state_dict["current_score"]
+
+
+def checkpoints(folder: Path, minutes: float, *, validation: bool) -> list[Checkpoint]:
     """`best.ckpt` by val/accuracy where there are validation images, and `last.ckpt`, each by its own callback.
 
     ModelCheckpoint's own `save_last` (2.6) leaves out epochs that are not among the best.
     """
-    last = [ModelCheckpoint(folder, "last", enable_version_counter=False), TimedCheckpoint(folder)]
-    if not validation:
-        return last
-    best = ModelCheckpoint(folder, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
-    return [best, *last]
+    last = LastCheckpoint(folder, minutes)
+    return [BestCheckpoint(folder), last] if validation else [last]

@@ -61,8 +61,8 @@ class EMA(Callback):
             pl_module.load_state_dict(self._current)
             self._current = None
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The average is what the training gives."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The average is what the training gives; before, its last checkpoint was written with both."""
         pl_module.load_state_dict(self._average)
         self._average = {}
 

@@ -5,7 +5,12 @@ from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+from cvcc_zoo.checkpoint import Checkpoint
 from cvcc_zoo.files import write_whole
+
+CONFIG = "config.yaml"
+LAST = "last.ckpt"
+HEADER = f"# cvcc-zoo fit --config {CONFIG}\n"
 
 
 def reserve_folder(name: str, parent: Path) -> Path:
@@ -40,15 +45,42 @@ def new_folder(asked: str | None, parent: Path, name: str) -> Path:
     return folder
 
 
-def folder_to_resume(configs: Sequence[Path]) -> Path:
-    """The run folder that one of these config files lies in. Raises ValueError if none or several do."""
-    folders = [file.parent for file in configs if (file.parent / "last.ckpt").is_file()]
+def folder_to_resume(asked: str | None, configs: Sequence[Path]) -> Path | None:
+    """The run folder that `--ckpt_path=last` means: the one asked for, else that of one of these config files.
+
+    None if the one asked for is not there yet: then the run starts. Raises ValueError where no folder is meant.
+    """
+    if asked:
+        folder = Path(asked).expanduser()
+        if folder.is_dir() and not is_run(folder) and any(folder.iterdir()):
+            raise ValueError(f"{folder} is not a run folder: it has no {CONFIG}, but other files; choose another --run")
+        return folder if folder.is_dir() else None
+    folders = [file.parent for file in configs if file.name == CONFIG and is_run(file.parent)]
     if len(folders) != 1:
         raise ValueError(
-            "--ckpt_path=last goes on with the run whose config is given: --config=runs/NAME/config.yaml, beside a "
-            f"last.ckpt; the configs are {', '.join(map(str, configs)) or 'none'}"
+            f"--ckpt_path=last goes on with the run whose config is given: --config=runs/NAME/{CONFIG}, or with that "
+            f"of --run=FOLDER, which starts where there is none; configs: {', '.join(map(str, configs)) or 'none'}"
         )
     return folders[0]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds the config that a run writes."""
+    config = folder / CONFIG
+    return config.is_file() and config.read_text(errors="replace").startswith(HEADER)
+
+
+def last_of(folder: Path | None) -> Path | None:
+    """The `last.ckpt` of a run, or None: a run that was killed before it wrote one starts again."""
+    last = folder / LAST if folder else None
+    return last if last and last.is_file() else None
+
+
+def saved_config(folder: Path | None, checkpoint: Checkpoint | None) -> str | None:
+    """The config in YAML that a training goes on from: the checkpoint's own, else that in the folder."""
+    if checkpoint is not None and checkpoint.config:
+        return checkpoint.config
+    return (folder / CONFIG).read_text() if folder and is_run(folder) else None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,10 +15,31 @@ NAME = ExperimentWriter.NAME_METRICS_FILE
 class _Writer(ExperimentWriter):
     def _check_log_dir_exists(self) -> None:
         """Lightning removes the file here; we go on with its columns."""
+        self.metrics_keys = read_rows(Path(self.metrics_file_path))[0]
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        """New columns came: write the file anew, so that a kill leaves the old or the new one."""
         path = Path(self.metrics_file_path)
-        if path.is_file():
-            with path.open(newline="") as file:
-                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+        write_rows(path, fieldnames, read_rows(path)[1])
+
+
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and whole rows of a file of metrics, none if it is not there; a row that a kill cut off is left out."""
+    if not path.is_file():
+        return [], []
+    text = path.read_text()
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+    rows = [row for row in reader if None not in row.values()]
+    return list(reader.fieldnames or []), rows
+
+
+def write_rows(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
+    """Write a file of metrics; it is never half there."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode())
 
 
 class MetricsFile(CSVLogger):
@@ -38,13 +59,9 @@ class MetricsFile(CSVLogger):
 
     def go_back(self, step: int) -> None:
         """Forget the rows of this optimizer step and of later ones, which a resumed training makes again."""
-        if not self.file.is_file():
-            return
-        with self.file.open(newline="") as file:
-            reader = csv.DictReader(file)
-            columns, rows = list(reader.fieldnames or []), [row for row in reader if int(row["step"]) < step]
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-        write_whole(self.file, text.getvalue().encode())
+        self.save()
+        columns, rows = read_rows(self.file)
+        if columns:
+            write_rows(self.file, columns, [row for row in rows if int(row["step"]) < step])
+        else:
+            self.file.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from cvcc_zoo.runs.checkpoints import TimedCheckpoint, between_steps
+from cvcc_zoo.runs.checkpoints import LastCheckpoint, between_steps
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -39,12 +39,13 @@ class Stop(Callback):
         reason = self.reason()
         if not trainer.strategy.reduce_boolean_decision(bool(reason), all=False):
             return
-        saved = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, TimedCheckpoint)]
         goes_on = "nothing of it was kept"
-        for saver in saved:
-            path = Path(str(saver.dirpath)) / "last.ckpt"
-            trainer.save_checkpoint(path)
-            folder = path.parent.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.parent
+        for saver in trainer.checkpoint_callbacks:
+            if not isinstance(saver, LastCheckpoint):
+                continue
+            saver.save(trainer)
+            folder, here = saver.path.parent.resolve(), Path.cwd()
+            folder = folder.relative_to(here) if folder.is_relative_to(here) else folder
             goes_on = f"`cvcc-zoo fit --config={folder}/config.yaml --ckpt_path=last` goes on"
         why = reason or "another process stopped"
         raise StoppedError(f"{why}: stopped after {trainer.global_step:,} steps; {goes_on}", self.code)

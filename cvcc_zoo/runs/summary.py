@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,14 +26,19 @@ PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
 
 
 def test_and_summarise(
-    trainer: Trainer, model: ImageClassifier, data: ImageDataModule, seconds: float, images: int
+    trainer: Trainer,
+    model: ImageClassifier,
+    data: ImageDataModule,
+    seconds: float,
+    images: int,
+    last_epoch: Mapping[str, float],
 ) -> dict[str, Any]:
     """Test what a training chose, and return everything that `summary.json` holds.
 
     The weights are those of `best.ckpt` where there are validation images, else of the last step. `seconds` is the
-    time spent in training batches, `images` how many images they held. Accuracies are fractions in [0, 1].
+    time spent in training batches, `images` how many images they held, `last_epoch` what the last epoch ended with.
+    Accuracies are fractions in [0, 1].
     """
-    trained = {name: float(value) for name, value in trainer.callback_metrics.items()}
     epochs, steps = trainer.current_epoch, trainer.global_step
     best = trainer.checkpoint_callback
     watched = isinstance(best, ModelCheckpoint) and best.monitor is not None
@@ -47,7 +52,7 @@ def test_and_summarise(
         "test_accuracy": int(confusion.trace()) / int(confusion.sum()),
         "test_loss": tested["test/loss"],
         "val_accuracy": None if score is None else float(score),
-        "last_epoch": {k: v for k, v in trained.items() if k.startswith(("train/", "val/")) and "batch" not in k},
+        "last_epoch": dict(last_epoch),
         "tested": Path(chosen).name if chosen else "the weights of the last step",
         "images": {"train": len(data.training_images()[2]), "test": int(confusion.sum())},
         "epochs": epochs,

@@ -1,0 +1,72 @@
+"""Whether a training goes on with the options that it was started with; where others are wanted, they hold."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from lightning import Callback, LightningModule, Trainer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+HARMLESS = (
+    "run",
+    "ckpt_path",
+    "allow_changes",
+    "checkpoint_minutes",
+    "trainer.default_root_dir",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+)
+"""Options that change nothing of what is trained."""
+Options = dict[str, Any]
+
+
+def changed_options(before: str, now: str) -> dict[str, tuple[Any, Any]]:
+    """What differs between two configs in YAML: the option's name -> its values; "not given" where it has none."""
+    old, new = (_flat(yaml.safe_load(text)) for text in (before, now))
+    names = [name for name in {**old, **new} if name not in HARMLESS]
+    values = {name: (old.get(name, "not given"), new.get(name, "not given")) for name in names}
+    return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
+
+
+def check_unchanged(before: str, now: str, *, allowed: bool) -> str:
+    """Return what differs in words, or nothing; raises ValueError if something does and is not `allowed`."""
+    changed = changed_options(before, now)
+    words = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in changed.items())
+    if changed and not allowed:
+        raise ValueError(
+            f"the checkpoint was made with other options: {words}; leave them as they were to end with the same "
+            "result, or go on with the new ones: --allow_changes=true"
+        )
+    if "optimizer.name" in changed:
+        raise ValueError(
+            f"{words}: the state of one optimizer is of no use to another; start a new run from these weights: "
+            "--weights=CHECKPOINT instead of --ckpt_path"
+        )
+    return words
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> Options:
+    flat: Options = {}
+    for key, value in options.items():
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+        flat |= inner
+    return flat
+
+
+class UseChanges(Callback):
+    """Lets the new options of optimizer and schedule hold, whose state brings those of the checkpoint."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the options from a new optimizer, and the place in the schedule from a new one that is as far."""
+        made: Any = pl_module.configure_optimizers()
+        optimizer = made["optimizer"] if isinstance(made, dict) else made
+        for config in trainer.lr_scheduler_configs:
+            schedule = made["lr_scheduler"]["scheduler"]
+            if isinstance(schedule, ReduceLROnPlateau):
+                continue
+            optimizer._opt_called = True  # or torch warns of a schedule without steps
+            for _ in range(trainer.global_step if config.interval == "step" else trainer.current_epoch):
+                schedule.step()
+            config.scheduler.load_state_dict(schedule.state_dict())
+        for group, new in zip(trainer.optimizers[0].param_groups, optimizer.param_groups, strict=True):
+            group.update({name: value for name, value in new.items() if name != "params"})

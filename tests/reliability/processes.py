@@ -1,0 +1,63 @@
+"""Real processes for the tests: forked from one that has imported everything, so that they start in a second."""
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["cvcc_zoo.cli", "cvcc_zoo.plots", "torchvision.transforms.v2.functional"])
+
+
+def run_command(args: Sequence[str], folder: str, environment: Mapping[str, str], output: str) -> None:
+    """Run a command of ours in a folder, with what it prints in a file; the process exits with its code."""
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    from cvcc_zoo.__main__ import main as command
+
+    os.chdir(folder)
+    os.environ.update(environment)
+    rank_zero_only.rank = int(environment.get("RANK", 0))  # Lightning looks at it when it is imported
+    with Path(output).open("a", buffering=1) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        sys.stdout = sys.stderr = file
+        sys.exit(command(list(args)))
+
+
+class Started:
+    """A command of ours in a process of its own."""
+
+    def __init__(self, args: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.output = folder / "output.txt"
+        self.process: ForkServerProcess = CONTEXT.Process(
+            target=run_command, args=(args, str(folder), dict(environment or {}), str(self.output))
+        )
+        self.process.start()
+
+    def wait_for(self, path: Path, seconds: float = 120) -> None:
+        """Wait until the process has made a file; raises AssertionError with what it printed if it ends before."""
+        until = time.monotonic() + seconds
+        while not path.exists():
+            assert self.process.is_alive() and time.monotonic() < until, self.output.read_text()
+            time.sleep(0.005)
+
+    def ends(self, seconds: float = 600) -> float:
+        """Wait until it ends well; returns the seconds it took. Else raises AssertionError with what it printed."""
+        began = time.monotonic()
+        self.process.join(seconds)
+        assert self.process.exitcode == 0, self.output.read_text()
+        return time.monotonic() - began
+
+    def kill_after(self, seconds: float) -> bool:
+        """SIGKILL after this time; returns whether it was still running, else checks that it ended well."""
+        self.process.join(seconds)
+        if self.process.exitcode is not None:
+            assert self.process.exitcode == 0, self.output.read_text()
+            return False
+        self.process.kill()
+        self.process.join()
+        return True

@@ -1,0 +1,135 @@
+"""Several processes: the same evaluation to the last digit, the same training up to the order of sums."""
+
+import json
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cvcc_zoo import load
+from cvcc_zoo.data.loader import TensorLoader, in_order
+from tests.reliability.processes import Started
+
+QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu")
+TEST_IMAGES = 10_007  # a prime, so that no number of processes divides it
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of noisy images of 8x8 pixels: 2 x 60 to train on, 10,007 to test."""
+    root, generator = tmp_path_factory.mktemp("data") / "noise", np.random.default_rng(0)
+    for split, count in (("train", 120), ("test", TEST_IMAGES)):
+        for number in range(count):
+            folder = root / split / ("bright" if number % 2 else "dark")
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = generator.integers(0, 256 - 20 * (number % 2 == 0), (8, 8, 3))
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:05}.png", compress_level=0)
+    return root
+
+
+def together(args: Sequence[str], folder: Path, processes: int) -> None:
+    """Run a command in several processes, which know each other as those that torchrun starts do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder.mkdir(exist_ok=True)
+    started = []
+    for rank in range(processes):
+        size = str(processes)
+        environment = {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size,
+            "GROUP_RANK": "0", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            "TORCHELASTIC_RUN_ID": "test",
+        }  # fmt: skip
+        several = [f"--trainer.devices={processes}", "--trainer.strategy=ddp"] if processes > 1 else []
+        started.append(Started([*args, *several], folder, environment if processes > 1 else None))
+    for process in started:
+        process.ends()
+
+
+def data(images: Path) -> list[str]:
+    return ["--data.dataset=folder", f"--data.root={images}", "--data.batch_size=40"]
+
+
+@pytest.fixture(scope="module")
+def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a network with batch norm."""
+    folder = tmp_path_factory.mktemp("trained")
+    more = ["--model=cnn_small", "--trainer.max_epochs=1", *QUIET, "--run=run"]
+    together(["fit", *data(images), *more], folder, 1)
+    return folder / "run"
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_an_evaluation_gives_the_same_digits_on_any_number_of_processes(
+    images: Path, trained: Path, tmp_path: Path, processes: int
+) -> None:
+    """Every number that Lightning's test prints, and the predictions of all images, in order."""
+    found: list[Any] = []
+    for number in (1, processes):
+        folder = tmp_path / str(number)
+        args = [*data(images), f"--ckpt_path={trained}/best.ckpt", *QUIET]
+        together(["test", *args], folder, number)
+        printed = (folder / "output.txt").read_text()
+        found.append([line.split("│")[1:3] for line in printed.splitlines() if "test/" in line][:2])
+        together(["predict", *args], folder, number)
+        found[-1].append((trained / "predictions-noise.csv").read_bytes())
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 2 and "test/accuracy" in found[0][0][0] and found[0][2].count(b"\n") == TEST_IMAGES + 1
+
+
+@pytest.mark.parametrize("shuffle_seed", [None, 0])
+def test_every_image_comes_once_however_many_processes(shuffle_seed: int | None) -> None:
+    for count, batch_size, processes in ((103, 10, 3), (5, 10, 4), (40, 20, 7)):
+        shares = [
+            TensorLoader(
+                torch.zeros(count, 1, 1, 1), torch.arange(count), torch.arange(count), batch_size,
+                shuffle_seed=shuffle_seed, rank=rank, world_size=processes,
+            )
+            for rank in range(processes)
+        ]  # fmt: skip
+        seen = [[batch.labels.tolist() for batch in share] for share in shares]
+        assert len({len(batches) for batches in seen}) == 1
+        every = sorted(label for batches in seen for batch in batches for label in batch)
+        if shuffle_seed is None:
+            assert every == list(range(count))
+        else:
+            assert len(every) == len(set(every)) == count // min(batch_size, count) * min(batch_size, count)
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused() -> None:
+    with pytest.raises(ValueError, match="a batch of 2 images cannot be shared by 3 processes"):
+        TensorLoader(torch.zeros(9, 1), torch.zeros(9), torch.arange(9), 2, shuffle_seed=0, rank=0, world_size=3)
+
+
+def test_without_processes_the_order_is_that_of_the_batches() -> None:
+    assert in_order([1, 2, 3]) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("batch_size", [40, 39])
+def test_two_processes_train_as_one(images: Path, tmp_path: Path, batch_size: int) -> None:
+    """Without batch norm and dropout, whose statistics and draws belong to a process; 39 images are shared unevenly."""
+    args = [
+        "fit", *data(images), f"--data.batch_size={batch_size}", "--model=fcnn", "--model.hidden=[32]",
+        "--model.dropout=0", "--model.norm=none", "--data.whitening=zca", "--optimizer=SGD", "--optimizer.lr=0.1",
+        "--optimizer.momentum=0.9", "--trainer.max_epochs=4", "--trainer.log_every_n_steps=1", *QUIET, "--run=run",
+    ]  # fmt: skip
+    states, summaries, curves = [], [], []
+    for processes in (1, 2):
+        together(args, tmp_path / str(processes), processes)
+        run = tmp_path / str(processes) / "run"
+        states.append(load(run / "last.ckpt").state_dict())
+        summaries.append(json.loads((run / "summary.json").read_text()))
+        curves.append(len((run / "metrics.csv").read_text().splitlines()))
+    for name, tensor in states[0].items():
+        if name == "whitening.mean":  # of sums of integers; an eigenvalue differs in its last digit with the threads
+            assert torch.equal(tensor, states[1][name])
+        elif tensor.is_floating_point():
+            torch.testing.assert_close(tensor, states[1][name], rtol=1e-4, atol=1e-6)
+    assert curves[0] == curves[1] and summaries[0]["steps"] == summaries[1]["steps"]
+    assert abs(summaries[0]["test_loss"] - summaries[1]["test_loss"]) < 1e-5
