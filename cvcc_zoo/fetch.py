@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import re
+import reprlib
 import urllib.error
 import urllib.request
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from filelock import FileLock
 from rich.console import Console
@@ -16,13 +18,23 @@ from cvcc_zoo.files import whole_file
 TIMEOUT = 30  # seconds without an answer
 CHUNK = 1 << 20  # bytes
 HUB = "https://huggingface.co/{repo}/resolve/main/{file}"  # https://huggingface.co/docs/hub/models-downloading
+LARGEST = 4 << 30  # bytes; the largest model of the zoo takes 0.3 GB
 SCHEMES = ("https", "http", "file")
 
 
 def address(url: str, file: str) -> str:
-    """Where a file is: a URL, or `hf://owner/name` for a file of that name in a Hugging Face repository."""
+    """Where a file is: a URL, or `hf://owner/name` for a file of that name in a Hugging Face repository.
+
+    Raises ValueError for what is neither.
+    """
     if url.startswith("hf://"):
-        return HUB.format(repo=url.removeprefix("hf://").strip("/"), file=file)
+        repo = url.removeprefix("hf://").strip("/")
+        if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo, flags=re.ASCII):
+            raise ValueError(f"{reprlib.repr(url)} is no address of a file; the Hub has hf://owner/name")
+        return HUB.format(repo=repo, file=quote(file))
+    if urlsplit(url).scheme not in SCHEMES or not url.isprintable() or " " in url:
+        schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise ValueError(f"{reprlib.repr(url)} is no address of a file; cards have {schemes} or hf://owner/name")
     return url
 
 
@@ -30,15 +42,16 @@ def fetch(url: str, target: Path, sha256: str, size: int) -> Path:
     """Download a file of `size` bytes to `target`, unless it is there already, and check its sha256.
 
     Several processes may ask for the same file: one downloads it, the others wait. A token in $HF_TOKEN is sent to the
-    Hugging Face Hub alone. Raises ValueError, and leaves nothing behind, if the file cannot be had or is another one.
+    Hugging Face Hub alone, and by https. Raises ValueError, and leaves nothing behind, if the file cannot be had or is
+    another one.
     """
+    source = address(url, target.name)
+    if size > LARGEST:
+        raise ValueError(f"{source} would be {size:,} bytes long; more than {LARGEST:,} are not downloaded")
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f".{target.name}.lock")):
         if target.is_file() and digest(target) == sha256:
             return target
-        source = address(url, target.name)
-        if urlsplit(source).scheme not in SCHEMES:
-            raise ValueError(f"{source} is no address of a file; cards have {', '.join(SCHEMES)} or hf://owner/name")
         try:
             found = _download(source, target, sha256, size)
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
@@ -54,7 +67,9 @@ def fetch(url: str, target: Path, sha256: str, size: int) -> Path:
 def _download(source: str, target: Path, sha256: str, size: int) -> str:
     """Write the file if it is the right one; else say what it is."""
     request = urllib.request.Request(source, headers={"User-Agent": "cvcc_zoo"})
-    if token := os.environ.get("HF_TOKEN") if urlsplit(source).hostname == "huggingface.co" else None:
+    parts = urlsplit(source)
+    hub = parts.scheme == "https" and parts.hostname == "huggingface.co"
+    if hub and (token := os.environ.get("HF_TOKEN")):
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     sums, got = hashlib.sha256(), 0

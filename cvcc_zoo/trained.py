@@ -69,7 +69,8 @@ def _data_of(config: Path, num_classes: int) -> tuple[str, list[str]]:
     if not config.is_file():
         return "", [str(number) for number in range(num_classes)]
     try:
-        data = ImageDataModule(**yaml.safe_load(config.read_text())["data"])
+        options = yaml.safe_load(config.read_text())["data"]
+        data = ImageDataModule(**{**options, "augmentations": "none"})  # for the classes no import path is followed
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{config} says which data set names the classes, and that cannot be read ({error}); "

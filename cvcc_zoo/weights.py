@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from cvcc_zoo.fetch import fetch
 from cvcc_zoo.files import home, write_whole
 from cvcc_zoo.registry import unknown
 
+LARGEST_CARD = 32 << 20  # bytes; the confusion matrix of 1,000 classes takes 5 MB
 PUBLISHED = Path(__file__).parent / "published"
 
 
@@ -83,23 +85,43 @@ def read_card(path: Path) -> Card:
     """Read a card. Raises FileNotFoundError, or ValueError for what is no whole card."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no card {path}; the card of weights lies beside them, with the ending .json")
+    if path.stat().st_size > LARGEST_CARD:
+        raise ValueError(f"{path} is not a card: it has more than {LARGEST_CARD:,} bytes")
     try:
-        content = json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a card: {error}") from error
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a card: {error}; get it again") from error
     fields = {field.name: field for field in dataclasses.fields(Card)}
     if not isinstance(content, dict) or content.keys() != fields.keys():
-        there = sorted(content) if isinstance(content, dict) else type(content).__name__
+        there = reprlib.repr(sorted(content)) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{path} is not a whole card: it has {there}, not {sorted(fields)}")
     kinds = {"parameters": int, "macs": int, "size": int, "hparams": dict, "measured": dict, "training": dict}
     for name, value in content.items():
         kind = kinds.get(name, list if name == "classes" else str)
-        if not isinstance(value, kind):
-            raise ValueError(f"{path} is not a card: {name} is {value!r}, not of type {kind.__name__}")
+        if type(value) is not kind:
+            raise ValueError(f"{path} is not a card: {name} is {reprlib.repr(value)}, not of type {kind.__name__}")
+        if isinstance(value, int) and not 0 <= value < 2**53:  # what a number of JSON holds exactly
+            raise ValueError(f"{path} is not a card: {name} is {reprlib.repr(value)}, which counts nothing")
     card = Card(**content)
     if card.name != path.stem:
-        raise ValueError(f"{path} is the card of {card.name}; give it back its name")
+        raise ValueError(f"{path} is the card of {reprlib.repr(card.name)[1:-1]}; give it back its name")
+    wrong = [name for name in card.classes if not isinstance(name, str)]
+    if wrong:
+        raise ValueError(f"{path} is not a card: a class is {reprlib.repr(wrong[0])}, and classes are names")
+    _check_measured(path, card.measured)
     return card
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _check_measured(path: Path, measured: Mapping[str, Any]) -> None:
+    """Raise ValueError for counts and shares that are none; the commands calculate with them."""
+    for name, most in (("test_accuracy", 1), ("correct", 2**53), ("test_images", 2**53)):
+        value = measured.get(name, 0)
+        if type(value) not in (int, float) or not 0 <= value <= most:
+            raise ValueError(f"{path} is not a card: measured.{name} is {reprlib.repr(value)}, not in 0 .. {most}")
 
 
 def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
@@ -113,14 +135,16 @@ def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
         if not card.url:
             raise FileNotFoundError(f"there are no weights {file}, only their card; put the file beside it")
         file = fetch(card.url, home("CVCC_ZOO_HOME") / file.name, card.sha256, card.size)
+    other = f"{file} is not the file that its card describes: it has"
+    if (size := file.stat().st_size) != card.size:  # found before it is read: it may be larger than the memory
+        raise ValueError(f"{other} {size:,} bytes, not {card.size:,}; get it again, with its card")
     data = file.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if len(data) != card.size or found != card.sha256:
-        raise ValueError(
-            f"{file} is not the file that its card describes: it has {len(data):,} bytes and the sha256 {found}, not "
-            f"{card.size:,} and {card.sha256}; get it again, with its card"
-        )
-    return card, tensors_of(data)
+    if (found := hashlib.sha256(data).hexdigest()) != card.sha256:
+        raise ValueError(f"{other} the sha256 {found}, not {card.sha256[:64]}; get it again, with its card")
+    try:
+        return card, tensors_of(data)
+    except Exception as error:  # an error of safetensors, or a type of numbers that is unknown to torch
+        raise ValueError(f"{file} holds no tensors that can be read ({error}); get it again, with its card") from error
 
 
 def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float32) -> Path:
@@ -133,6 +157,8 @@ def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: tor
         name: tensor.to(dtype if tensor.is_floating_point() and tensor.ndim > 1 else tensor.dtype).contiguous()
         for name, tensor in tensors.items()
     }
+    if card.name != Path(card.name).name or not card.name:
+        raise ValueError(f"{card.name!r} is no name of a file; choose a tag without folders")
     data = bytes_of(stored)
     card = dataclasses.replace(card, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
     target = folder / f"{card.name}.json"

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import cvcc_zoo.models  # noqa: F401  registers every model
-from cvcc_zoo.checkpoint import check_family, read_checkpoint
+from cvcc_zoo.checkpoint import read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.compatibility import TRAINING_OPTIONS
+from cvcc_zoo.fitting import check_family, check_fits
+from cvcc_zoo.plain import check_plain
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, find, unknown
 from cvcc_zoo.transfer import transfer
 from cvcc_zoo.weights import Card, find_card, list_cards, read
@@ -146,32 +149,47 @@ def complexity(model: ImageClassifier) -> Complexity:
 def load(checkpoint: str | Path) -> ImageClassifier:
     """The trained model in a checkpoint, in a run folder (its best.ckpt, else last.ckpt), or in a card of weights.
 
-    It is in evaluation mode. Only plain data and tensors are read, and only a registered family is built: a checkpoint
-    cannot run code. Raises FileNotFoundError or ValueError for a file that is missing or holds no model of ours.
+    It is in evaluation mode. Only plain data and tensors are read, and only a registered family is built: a file cannot
+    run code or import a module, and takes memory in proportion to its size. An import path in it, of an optimizer, is
+    followed in a training only if its module is imported already. Raises FileNotFoundError or ValueError for a file
+    that is missing or holds no model of ours.
     """
     if Path(checkpoint).suffix == ".json":
         return _with_weights(Path(checkpoint).expanduser(), {})
     content = read_checkpoint(checkpoint)
-    try:
-        model: ImageClassifier = FAMILIES[content.family](**content.hparams)
-        model.load_state_dict(content.state)
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(f"{content.path} does not hold a whole {content.family}: {error}") from error
+    model: ImageClassifier = FAMILIES[content.family](**content.hparams)
+    model.load_state_dict(content.state)
     return model.eval()
 
 
-def _with_weights(
-    path: Path, options: Mapping[str, Any], model: str | None = None, *, new_head: bool = False
-) -> ImageClassifier:
-    """The model of a card, as it is or with other options; it must be `model` if given."""
+def read_published(path: Path, model: str | None = None) -> tuple[Card, dict[str, Tensor]]:
+    """A card and its tensors, which are those of its family with its hyper-parameters, and as many classes.
+
+    It must be the card of `model` if that is given. Raises FileNotFoundError or ValueError, as `weights.read` does.
+    """
     card, tensors = read(path)
     check_family(card.family, path)
+    check_plain(card.hparams, f"the hyper-parameters in {path}")
     known = family_options(FAMILIES[card.family])
     for option in card.hparams:
         if option not in known:
             raise unknown(f"option of {card.family} in {path}", option, known)
     if model is not None and (there := name_of(card.family, card.hparams)) != model:
         raise ValueError(f"{path} is the card of a {there}, not of a {model}")
+    for option in ("num_classes", "in_channels", "image_size", "whitening"):
+        if option not in card.hparams:
+            raise ValueError(f"{path} is not a whole card: its hparams have no {option}; get it again")
+    check_fits(path, card.family, card.hparams, tensors)
+    if len(card.classes) != card.hparams["num_classes"]:
+        raise ValueError(f"{path} names {len(card.classes)} classes, not {card.hparams['num_classes']}; get it again")
+    return card, tensors
+
+
+def _with_weights(
+    path: Path, options: Mapping[str, Any], model: str | None = None, *, new_head: bool = False
+) -> ImageClassifier:
+    """The model of a card, as it is or with other options; it must be `model` if given."""
+    card, tensors = read_published(path, model)
     built: ImageClassifier = FAMILIES[card.family](**{**card.hparams, **options})
     transfer(built, tensors, card.family, card.hparams, str(path), new_head=new_head)
     return built.eval()
@@ -185,7 +203,7 @@ def use_weights(model: ImageClassifier, source: str, classes: Sequence[str]) -> 
     """
     given = Path(source).expanduser()
     if given.suffix == ".json" or not given.exists():
-        card, tensors = read(given if given.suffix == ".json" else find_card(source))
+        card, tensors = read_published(given if given.suffix == ".json" else find_card(source))
         new = [name.lower() for name in card.classes] != [name.lower() for name in classes]
         _take_whitening(model, card.hparams)
         transfer(model, tensors, card.family, card.hparams, card.name, new_head=new)

@@ -29,7 +29,7 @@ def main(args: Sequence[str]) -> int:
     path = Path(config.name).expanduser() if config.name.endswith(".json") else find_card(config.name)
     card = read_card(path)
     data = parser.instantiate(config).data
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)  # a card may hold what rich takes for a colour
     if [name.lower() for name in card.classes] != [name.lower() for name in data.classes]:
         console.print(
             f"the classes differ: {card.classes} in the card, {list(data.classes)} in {data.dataset.title}",

@@ -18,14 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from timm.models import build_model_with_cfg, generate_default_cfgs, get_pretrained_cfg, register_model
 from torch import nn
 
 from cvcc_zoo.integrations.residual import FIRST, HEAD, SIZE, ResidualNetwork, check_whole, parts
 from cvcc_zoo.registry import ENTRIES, as_spec, find
-from cvcc_zoo.weights import find_card, list_cards, read
-from cvcc_zoo.zoo import describe
+from cvcc_zoo.weights import find_card, list_cards
+from cvcc_zoo.zoo import describe, read_published
 
 PREFIX = "cvcc_"
 FAMILIES = ("ResNet", "ResNeXt", "WideResNet")
@@ -34,7 +33,7 @@ default_cfgs: dict[str, Any] = {}  # timm looks for it under this name
 
 def config(path: Path) -> dict[str, Any]:
     """The config of a card in timm. Raises ValueError for what timm cannot have, and as `weights.read` does."""
-    card, tensors = read(path)
+    card, tensors = read_published(path)
     whitening = as_spec("whitening", card.hparams["whitening"])["name"]
     if whitening not in ("none", "standardize"):
         raise ValueError(
@@ -73,7 +72,7 @@ def register() -> list[str]:
         if full.partition(".")[0] in names:
             try:
                 configs[f"{PREFIX}{full}"] = config(path)
-            except (OSError, ValueError, KeyError, SafetensorError) as error:
+            except (OSError, ValueError) as error:
                 warnings.warn(f"{full} is not in timm: {error}", stacklevel=2)
     have = {full.partition(".")[0] for full in configs}
     configs |= {f"{PREFIX}{name}": _input(name) for name in names if f"{PREFIX}{name}" not in have}

@@ -19,7 +19,7 @@ from cvcc_zoo.optim.muon import Muon
 from cvcc_zoo.optim.param_groups import by_depth, param_groups
 from cvcc_zoo.optim.rmsprop import RMSprop
 from cvcc_zoo.optim.sgd import SGD
-from cvcc_zoo.registry import Spec, as_spec, check_options, import_class, unknown
+from cvcc_zoo.registry import Spec, as_spec, check_options, imported_class, unknown
 
 OWN: dict[str, type[Optimizer]] = {
     found.__name__: found for found in (SGD, Adagrad, RMSprop, Adam, AdamW, Muon, Adafactor, LowRankAdam)
@@ -33,6 +33,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 } | OWN
 """Those and torch's, by class name; torch's of the same name are `torch.optim.NAME`."""
 
+TIMM = re.compile(r"timm\.\w+")
 OWN_OPTIONS = ("decay_norms_and_biases", "layer_decay")
 
 
@@ -59,16 +60,16 @@ def _name_of(found: type) -> str:
 
 
 def find_optimizer(name: str) -> Callable[..., Optimizer]:
-    """One of ours or of torch by its class name, timm's as "timm.lamb", or any by its import path.
+    """One of ours or of torch by its class name, timm's as "timm.lamb", or any imported one by its import path.
 
-    Raises ValueError with the nearest names.
+    No module is imported, because a name may come from a checkpoint. Raises ValueError with the nearest names.
     """
     if name in OPTIMIZERS:
         return OPTIMIZERS[name]
-    if re.fullmatch(r"timm\.\w+", name):
+    if TIMM.fullmatch(name):
         return _timm_optimizer(name.removeprefix("timm."))
     if "." in name:
-        found: type[Optimizer] = import_class("optimizer", name, Optimizer)
+        found: type[Optimizer] = imported_class("optimizer", name, Optimizer)
         return found
     raise unknown("optimizer", name, OPTIMIZERS)
 
@@ -85,7 +86,7 @@ def _timm_optimizer(name: str) -> Callable[..., Optimizer]:
 
 def check_optimizer(spec: Spec) -> None:
     """Raise ValueError now for what `make_optimizer` would not take later; an import path is not followed yet."""
-    if "." not in spec["name"] or spec["name"].startswith("timm."):
+    if "." not in spec["name"] or TIMM.fullmatch(spec["name"]):
         options = {k: v for k, v in spec.items() if k not in ("name", *OWN_OPTIONS)}
         check_options(f"optimizer {spec['name']}", find_optimizer(spec["name"]), options, skip=("params", "self"))
 

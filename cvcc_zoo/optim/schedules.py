@@ -11,7 +11,7 @@ from typing import Any
 from torch.optim import Optimizer, lr_scheduler
 
 from cvcc_zoo.optim.curves import CURVES, make_factor
-from cvcc_zoo.registry import Spec, check_options, import_class, unknown
+from cvcc_zoo.registry import Spec, check_options, imported_class, unknown
 
 LR_SCHEDULERS: dict[str, type[lr_scheduler.LRScheduler]] = {
     name: value
@@ -32,11 +32,14 @@ LENGTH = {
 
 
 def find_lr_scheduler(name: str) -> type[lr_scheduler.LRScheduler]:
-    """A torch schedule by its class name, or any by its import path. Raises ValueError with the nearest names."""
+    """A torch schedule by its class name, or any imported one by its import path; no module is imported.
+
+    Raises ValueError with the nearest names.
+    """
     if name in LR_SCHEDULERS:
         return LR_SCHEDULERS[name]
     if "." in name:
-        found: type[lr_scheduler.LRScheduler] = import_class("lr_scheduler", name, lr_scheduler.LRScheduler)
+        found: type[lr_scheduler.LRScheduler] = imported_class("lr_scheduler", name, lr_scheduler.LRScheduler)
         return found
     raise unknown("lr_scheduler", name, [*CURVES, *LR_SCHEDULERS])
 

@@ -1,0 +1,129 @@
+"""Files that others made, as plain data of bounded size: nothing in them runs, and no module is imported for them."""
+
+import pickletools
+import re
+import reprlib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LARGEST_PICKLE = 16 << 20  # bytes of a checkpoint beside its tensors; resnet110 with an optimizer has 0.2 MB
+LONGEST_TEXT = 10_000  # characters
+MOST_VALUES = 10_000  # in hyper-parameters
+DEEPEST = 10
+CALLS = ("class_path", "init_args", "dict_kwargs")
+"""Keys by which other libraries import and call what a file names; those with an underscore in front do too."""
+
+NEEDED = ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", "torch.serialization _get_layout",
+          "torch Size", "torch device", "collections OrderedDict", "builtins set", "__builtin__ set")  # fmt: skip
+"""What torch writes for tensors, and for a set; numbers, texts, lists and dicts need no name."""
+
+
+def check_plain(value: Any, what: str) -> None:
+    """Raise ValueError unless a value is made of numbers, texts, None, lists, tuples and dicts with texts as keys.
+
+    Neither may it name something to be called (`class_path`, `_instantiator`), nor be large or deep. `what` begins the
+    message.
+    """
+    waiting, count = [(value, 0)], 0
+    while waiting:
+        item, depth = waiting.pop()
+        count += 1
+        if count > MOST_VALUES or depth > DEEPEST:
+            raise ValueError(f"{what} are no options: more than {MOST_VALUES:,} values, or {DEEPEST} levels deep")
+        if isinstance(item, dict):
+            for key, named in item.items():
+                if not isinstance(key, str):
+                    raise ValueError(f"{what} are no plain data: {reprlib.repr(key)} is a key, and keys are texts")
+                if key in CALLS or key.startswith("_"):
+                    raise ValueError(
+                        f"{what} have {reprlib.repr(key)}: {reprlib.repr(named)}, by which a file could call code; it "
+                        "was not followed. Get another file; where it is yours, choose by {name: ..., option: value}"
+                    )
+            waiting += [(each, depth + 1) for pair in item.items() for each in pair]
+        elif isinstance(item, list | tuple):
+            waiting += [(each, depth + 1) for each in item]
+        elif type(item) not in (str, int, float, bool, type(None)):
+            raise ValueError(f"{what} are no plain data: they hold an object of type {type(item).__name__}")
+        elif isinstance(item, str) and len(item) > LONGEST_TEXT:
+            raise ValueError(f"{what} are no options: a text of {len(item):,} characters, {reprlib.repr(item)}")
+        elif isinstance(item, int) and not -(2**63) <= item < 2**63:
+            raise ValueError(f"{what} are no options: a number of {item.bit_length()} bits")
+
+
+def load_plain(path: Path) -> Any:
+    """What torch.save wrote into a file, if that is plain data and tensors. Raises ValueError, with the path.
+
+    The names in it are looked at before anything is built. It takes no more memory than a small multiple of the file's
+    size: nothing in it may be compressed, and no tensor may have more elements than the file stores.
+    """
+    _check_archive(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises what its reader stumbles over
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} cannot be read as a checkpoint of plain data: {reason}") from error
+    for tensor in _tensors(content):
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(
+                f"{path} cannot be read as a checkpoint: a tensor in it claims the shape {tuple(tensor.shape)}, and "
+                "the file does not store as much; get it again"
+            )
+    return content
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ValueError for what is no archive, is larger when unpacked, or names anything that is no tensor."""
+    refused = f"{path} cannot be read as a checkpoint of plain data"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            pickles = [entry for entry in entries if entry.filename.lower().endswith(".pkl")]
+            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+            large = packed or sum(entry.file_size for entry in entries) > path.stat().st_size
+            long = sum(entry.file_size for entry in pickles) > LARGEST_PICKLE
+            names = {} if large or long else {n: None for pickle in pickles for n in _names(archive.read(pickle))}
+    except Exception as error:  # zipfile and pickletools raise what they stumble over
+        raise ValueError(f"{refused}: torch.save did not write it, or not whole ({error}); get it again") from error
+    if large:
+        raise ValueError(f"{refused}: it is larger when it is unpacked, which none of ours is; nothing was read")
+    if long or len(pickles) != 1:
+        raise ValueError(f"{refused}: beside tensors it has {len(pickles)} parts or over {LARGEST_PICKLE:,} bytes")
+    for name in names:
+        if name not in NEEDED and not _of_torch(name):
+            raise ValueError(
+                f"{refused}: it names {name.replace(' ', '.')[:100]!r}, and plain data needs no such name; "
+                "nothing of it was run. Get the weights from somebody you trust, best as .safetensors with a card"
+            )
+
+
+def _names(content: bytes) -> Iterator[str]:
+    """The names that the instructions of a pickle look up."""
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name in ("GLOBAL", "INST"):
+            yield str(argument)
+        elif operation.name in ("STACK_GLOBAL", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ", "NEWOBJ_EX"):
+            yield operation.name
+
+
+def _of_torch(name: str) -> bool:
+    """Whether it is a type of storage or of numbers, like `torch FloatStorage` and `torch float32`."""
+    module, _, found = name.partition(" ")
+    storage = re.fullmatch(r"(?!Untyped|Typed)[A-Z][A-Za-z0-9]*Storage", found)
+    return module == "torch" and (bool(storage) or isinstance(vars(torch).get(found), torch.dtype))
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """All tensors in lists and dicts; each list is looked at once, however often it is in others."""
+    waiting, seen = [content], set()
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, dict | list | tuple | set) and id(item) not in seen:
+            seen.add(id(item))
+            waiting += [*item.keys(), *item.values()] if isinstance(item, dict) else item
