@@ -1,0 +1,230 @@
+"""Files that try to run code, to import, to fill the memory or to write elsewhere."""
+
+import copy
+import json
+import pickle
+import struct
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cvcc_zoo import create
+from cvcc_zoo.__main__ import main
+
+EVIL = """from pathlib import Path
+import torch
+Path(__file__).with_name("marker").touch()
+class Optimizer(torch.optim.SGD): pass
+class Schedule(torch.optim.lr_scheduler.StepLR): pass
+def build(**options): return Optimizer
+"""
+PATH = "evil_module.Optimizer"
+CALL = {"class_path": PATH, "init_args": {}}
+Content = dict[str, Any]
+
+
+class Touch:
+    """What a pickle of it makes when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def content(name: str = "linear", **options: Any) -> Content:
+    """A checkpoint that is right."""
+    torch.manual_seed(0)
+    model = create(name, num_classes=3, in_channels=1, image_size=8, **options)
+    state = {key: torch.rand(tensor.shape).to(tensor.dtype) for key, tensor in model.state_dict().items()}
+    return {
+        "cvcc_zoo": {"family": type(model).__name__},
+        "hyper_parameters": copy.deepcopy(dict(model.hparams)),
+        "state_dict": state,
+    }
+
+
+def options(**changed: Any) -> Content:
+    """A checkpoint with other hyper-parameters."""
+    right = content()
+    return right | {"hyper_parameters": right["hyper_parameters"] | changed}
+
+
+def tensors(**changed: Any) -> Content:
+    """A checkpoint with other tensors; `__` stands for a dot."""
+    right = content()
+    return right | {"state_dict": right["state_dict"] | {key.replace("__", "."): v for key, v in changed.items()}}
+
+
+def without(key: str) -> Content:
+    """A checkpoint without one of its parts."""
+    return {name: value for name, value in content().items() if name != key}
+
+
+def laughs() -> Content:
+    """Few bytes, and ten to the power of thirty values."""
+    values: list[Any] = [0.1] * 10
+    for _ in range(30):
+        values = [values] * 10
+    return options(loss={"name": "hinge", "margin": values})
+
+
+def pickled(instructions: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """A checkpoint whose pickle is another one."""
+
+    def write(path: Path) -> None:
+        torch.save(content(), path)
+        with zipfile.ZipFile(path) as archive:
+            entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in entries.items():
+                archive.writestr(name, instructions(data) if name.endswith("data.pkl") else data)
+
+    return write
+
+
+def claims(elements: int) -> Callable[[bytes], bytes]:
+    """A storage of 3 * 64 numbers that says it has more."""
+    number, other = b"K" + struct.pack("<B", 192), b"\x8a\x08" + elements.to_bytes(8, "little")
+
+    def change(data: bytes) -> bytes:
+        assert number in data
+        return data.replace(number, other)
+
+    return change
+
+
+def compressed(path: Path) -> None:
+    """A checkpoint that is a thousand times larger when it is unpacked."""
+    torch.save(content() | {"zeros": torch.zeros(120_000_000, dtype=torch.uint8)}, path)
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(path.with_suffix(".zip"), "w") as small:
+        for entry in archive.infolist():
+            small.writestr(entry.filename, archive.read(entry), compress_type=zipfile.ZIP_DEFLATED, compresslevel=1)
+    path.with_suffix(".zip").replace(path)
+
+
+def truncated(path: Path) -> None:
+    """The first half of a checkpoint."""
+    torch.save(content(), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def bare_pickle(path: Path) -> None:
+    """No checkpoint at all."""
+    path.write_bytes(pickle.dumps(Touch(path.with_name("marker"))))
+
+
+def write_hostile(path: Path, made: Content | Callable[[Path], None]) -> None:
+    """Write a file from what it holds, or by its own function; an object in it that acts would make `marker`."""
+    if callable(made):
+        made(path)
+        return
+    torch.save({key: Touch(path.with_name("marker")) if value is Touch else value for key, value in made.items()}, path)
+
+
+def safetensors(header: Content | int, data: bytes = b"", encoded: bytes | None = None) -> bytes:
+    """A file of safetensors from its header, or from the length that it claims for it."""
+    text = encoded if encoded is not None else json.dumps(header).encode()
+    return struct.pack("<Q", header if isinstance(header, int) else len(text)) + text + data
+
+
+def png(width: int, height: int, *, whole: bool = True) -> bytes:
+    """A black grey PNG: a thousandth of its pixels in bytes; or its header alone."""
+
+    def part(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    pixels = zlib.compress(bytes((width + 1) * height), 1) if whole else b""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", pixels) + part(b"IEND", b"")
+
+
+CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str]] = {
+    "object": (lambda: content() | {"callbacks": Touch}, "it names '__builtin__.getattr'"),
+    "bare pickle": (lambda: bare_pickle, "torch.save did not write it"),
+    "os.system": (lambda: pickled(lambda _: b"\x80\x02cos\nsystem\nX\x02\0\0\0id\x85R."), "it names 'os.system'"),
+    "by name": (lambda: pickled(lambda _: b"\x80\x04\x8c\x02os\x8c\x06system\x93."), "it names 'STACK_GLOBAL'"),
+    "import": (lambda: pickled(lambda _: b"\x80\x02cevil_module\nbuild\n)R."), "it names 'evil_module.build'"),
+    "_instantiator": (lambda: options(_instantiator="evil_module.build"), "have '_instantiator': 'evil_module.build'"),
+    "_class_path": (lambda: options(_class_path=PATH), "have '_class_path'"),
+    "class_path": (lambda: options(class_path=PATH), "have 'class_path'"),
+    "optimizer": (lambda: options(optimizer=CALL), "have 'class_path'"),
+    "lr_scheduler": (lambda: options(lr_scheduler={"name": "StepLR", "inner": [CALL]}), "have 'class_path'"),
+    "loss": (lambda: options(loss=CALL), "have 'class_path'"),
+    "whitening": (lambda: options(whitening=CALL), "have 'class_path'"),
+    "augmentations": (lambda: options(augmentations=[{"name": "Compose", "augmentations": [CALL]}]), "'class_path'"),
+    "loss by path": (lambda: options(loss={"name": "evil_module.build"}), "no loss named 'evil_module.build'"),
+    "whitening by path": (lambda: options(whitening="evil_module.build"), "no whitening named 'evil_module.build'"),
+    "family by path": (lambda: content() | {"cvcc_zoo": {"family": PATH}}, f"no model family named '{PATH}'"),
+    "shape": (lambda: tensors(network__fc__weight=torch.zeros(3, 3)), r"fc.weight' is (3, 3), not (3, 64)"),
+    "no tensor": (lambda: tensors(network__fc__weight=[1.0, 2.0]), "are no plain tensors"),
+    "one too many": (lambda: tensors(more=torch.zeros(1)), "'more' has no place"),
+    "integers": (lambda: tensors(network__fc__weight=torch.zeros(3, 64, dtype=torch.int64)), "is of type torch.int64"),
+    "complex": (lambda: tensors(network__fc__weight=torch.zeros(3, 64) * 1j), "are no plain tensors"),
+    "sparse": (lambda: tensors(network__fc__weight=torch.zeros(3, 64).to_sparse()), "_rebuild_sparse_tensor"),
+    "10**15 by stride": (lambda: tensors(more=torch.zeros(1).expand(10**15)), "claims the shape (1000000000000000,)"),
+    "10**15 by storage": (lambda: pickled(claims(10**15)), "does not match expected size"),
+    "1.5 GB of bytes": (
+        lambda: pickled(lambda _: b"\x80\x02c__builtin__\nbytearray\nJ" + struct.pack("<i", 1_500_000_000) + b"\x85R."),
+        "it names '__builtin__.bytearray'",
+    ),
+    "zip bomb": (lambda: compressed, "it is larger when it is unpacked"),
+    "many classes": (lambda: options(num_classes=2_000_000), "num_classes is 2000000, and files may have"),
+    "large images": (lambda: options(image_size=40_000), "image_size is 40000, and files may have"),
+    "large model": (lambda: options(num_classes=9_000), "is (3, 64), not (9000, 64)"),
+    "deep model": (
+        lambda: (
+            content("resnet20") | {"hyper_parameters": options(depth=6 * 10**9 + 2, shortcut="B")["hyper_parameters"]}
+        ),
+        "a network with these hyper-parameters has more tensors",
+    ),
+    "billion laughs": (laughs, "more than 10,000 values, or 10 levels deep"),
+    "large number": (lambda: options(freeze=10**100), "a number of 333 bits"),
+    "long text": (lambda: options(loss="x" * 10**6), "a text of 1,000,000 characters"),
+    "wrong type": (lambda: options(image_size="8"), "image_size is '8'"),
+    "negative": (lambda: options(num_classes=-1), "num_classes must be at least 2, got -1"),
+    "no options": (lambda: without("hyper_parameters"), "it has no hyper_parameters"),
+    "no tensors": (lambda: without("state_dict"), "it has no state_dict"),
+    "no family": (lambda: content() | {"cvcc_zoo": None}, "does not say which model family"),
+    "a list": (lambda: pickled(lambda _: b"\x80\x02]."), "does not say which model family"),
+    "stack": (lambda: pickled(lambda _: b"\x80\x02(."), "cannot be read as a checkpoint of plain data"),
+    "truncated": (lambda: truncated, "torch.save did not write it, or not whole"),
+    "empty": (lambda: Path.touch, "torch.save did not write it, or not whole"),
+}
+"""What a checkpoint tries, and the message that answers it."""
+
+BOMBS = ("10**15 by stride", "10**15 by storage", "1.5 GB of bytes", "zip bomb", "many classes", "large images",
+         "large model", "deep model", "billion laughs", "long text")  # fmt: skip
+"""Those that would take memory or time."""
+
+
+def write_checkpoint(path: Path, name: str) -> None:
+    """Write one of the above."""
+    write_hostile(path, CHECKPOINTS[name][0]())
+
+
+@pytest.fixture(autouse=True)
+def nothing_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A module that leaves a marker when it is imported can be found; after the test, nobody has."""
+    folder = tmp_path / "evil"
+    folder.mkdir()
+    (folder / "evil_module.py").write_text(EVIL)
+    monkeypatch.syspath_prepend(folder)
+    yield
+    assert "evil_module" not in sys.modules and not list(tmp_path.rglob("marker"))
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a command says when it fails."""
+    capsys.readouterr()
+    assert main(list(arguments)) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("cvcc-zoo: error: ") and printed.count("\n") == 1 and len(printed) < 1500
+    return printed
