@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from cvcc_zoo.data.decode import Decoding, unreadable
-from cvcc_zoo.files import write_whole
+from cvcc_zoo.data.decode import Decoding, UnreadableImageError, open_image
+from cvcc_zoo.files import shown, write_whole
 from cvcc_zoo.parsing import ZooParser, install_yaml
 from cvcc_zoo.trained import Trained, find_trained
 
@@ -108,30 +108,32 @@ def find_images(given: Sequence[Path], size: int) -> Found:
     files, skipped, resized = [], [], 0
     for place in given:
         if not place.exists():
-            raise FileNotFoundError(f"there is no image or folder {place}")
+            raise FileNotFoundError(f"there is no image or folder {shown(place)}")
         for path in _below(place) if place.is_dir() else [place]:
             try:
-                with Image.open(path) as image:
+                with open_image(path) as image:
                     resized += image.size != (size, size)
-            except UnidentifiedImageError as error:
-                if path == place:
-                    raise unreadable(path, error) from error
+            except UnreadableImageError as error:
+                if path == place or not isinstance(error.__cause__, UnidentifiedImageError):
+                    raise
                 skipped.append(path)
                 continue
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                raise unreadable(path, error) from error
             files.append(path)
     if not files:
-        raise ValueError(f"there are no images in {', '.join(map(str, given))}")
+        raise ValueError(f"there are no images in {', '.join(map(shown, given))}")
     return Found(files, resized, skipped)
 
 
 def _below(folder: Path) -> list[Path]:
     paths = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_cannot_list):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths += [Path(place, name) for name in names if not name.startswith(".")]
     return sorted(paths)
+
+
+def _cannot_list(error: OSError) -> None:
+    raise ValueError(f"the folder {shown(error.filename)} cannot be listed ({error.strerror})") from error
 
 
 def predict(trained: Trained, files: Sequence[Path], decoding: Decoding, top: int) -> list[Prediction]:
@@ -163,7 +165,7 @@ def _table(predictions: Sequence[Prediction], title: str) -> Table:
         table.add_column("next", overflow="fold")
     for prediction in predictions:
         best, *others = [f"{name} {share:.3f}" for name, share in prediction.top]
-        cells = [str(prediction.file), best, *([", ".join(others)] if others else [])]
+        cells = [shown(prediction.file), best, *([", ".join(others)] if others else [])]
         table.add_row(*map(Text, cells))  # a name may hold what rich takes for a colour
     return table
 
@@ -215,7 +217,7 @@ def _remarks(found: Found, size: int, sheet: Path | None) -> list[str]:
     if found.resized:
         remarks.append(f"{found.resized} of {count} images were resized to {size}x{size}")
     if found.skipped:
-        some = ", ".join(map(str, found.skipped[:3])) + (", ..." if len(found.skipped) > 3 else "")
+        some = ", ".join(map(shown, found.skipped[:3])) + (", ..." if len(found.skipped) > 3 else "")
         remarks.append(f"{len(found.skipped)} of {count + len(found.skipped)} files are no images and skipped: {some}")
     if sheet and count > ON_SHEET:
         remarks.append(f"the sheet has the first {ON_SHEET} of {count} images")

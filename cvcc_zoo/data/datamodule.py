@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
+from cvcc_zoo.data.decode import MAX_PIXELS
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.folder import image_folder
 from cvcc_zoo.data.images import ImageDataset, Images, data_home, on_accelerator, reshape
@@ -44,6 +45,8 @@ class ImageDataModule(LightningDataModule):
         progressive_resizing: dict[int, float] | None = None,
         split_seed: int = 0,
         seed: int = 0,
+        follow_links: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Choose a data set and how it is served.
 
@@ -52,18 +55,17 @@ class ImageDataModule(LightningDataModule):
                 your own images in train/<class>/*, test/<class>/* and, if you like, val/<class>/*.
             root: The folder of the data; for a downloaded data set $CVCC_ZOO_DATA or the user's cache by default.
             batch_size: Images per optimizer step, over all processes together.
-            validation: Share of the training images of each class kept for validation, in [0, 1); 0 trains on all.
-                A folder with its own val/ uses that instead, unless it is 0.
-            whitening: standardize (each channel to mean 0 and variance 1), none, zca, pca, cholesky, zca_cor or
-                pca_cor, or {name: zca, scope: all, eps: 0.01, ...}; the model keeps the statistics.
-            augmentations: none, light, standard (random crop with padding 4, and horizontal flip unless the classes
-                are digits) or strong, or a list of these, names and {name: ..., option: value}.
+            validation: Share of each class kept for validation, in [0, 1); unless it is 0, a folder's val/ comes first.
+            whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, or {name: zca, eps: 0.01, ...}.
+            augmentations: none, light, standard (random crop, and flip unless the classes are digits) or strong, or a
+                list of these, names and {name: ..., option: value}.
             image_size: Resize all images to this height and width, in pixels; their own by default.
             in_channels: 1 turns all images grey, 3 makes them colour; their own by default.
-            progressive_resizing: Train on smaller images first: size in pixels -> share of the epochs, like
-                {16: 0.5, 24: 0.3}; the rest of the epochs have the full size.
+            progressive_resizing: Smaller images first: size in pixels -> share of the epochs, like {16: 0.5, 24: 0.3}.
             split_seed: Chooses the validation images.
             seed: Chooses the order of the images and the draws of the augmentations.
+            follow_links: Whether links in a folder may lead out of it.
+            max_pixels: Images of a folder with more pixels are refused.
 
         """
         super().__init__()
@@ -75,20 +77,18 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"image_size is a number of pixels, got {image_size}")
         if in_channels not in (None, 1, 3):
             raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), got {in_channels}")
-        self.dataset = _find_dataset(dataset, root, image_size, in_channels)
-        self.batch_size = batch_size
-        self.validation = validation
+        limits = {"follow_links": follow_links, "max_pixels": max_pixels}
+        self.dataset = _find_dataset(dataset, root, image_size, in_channels, **limits)
+        self.batch_size, self.validation = batch_size, validation
         self.augmentations = make_augmentations(augmentations, mirror=self.dataset.mirror)
         self.soft_labels = any(isinstance(augmentation, Mixing) for augmentation in self.augmentations)
         self.image_size = image_size or self.dataset.image_size
         self.in_channels = in_channels or self.dataset.in_channels
         self.resolutions = Resolutions(progressive_resizing or {}, self.image_size)
         self.whitening = make_whitening(whitening, self.in_channels, self.image_size).spec
-        self.classes = self.dataset.classes
-        self.num_classes = len(self.classes)
+        self.classes, self.num_classes = self.dataset.classes, len(self.dataset.classes)
         self.split_seed, self.seed = split_seed, seed
-        self._prepared = False
-        self._position = Position()
+        self._prepared, self._position = False, Position()
         self._images: dict[str, tuple[Images, Tensor]] = {}  # stage -> images, and which of them it uses
 
     def prepare_data(self) -> None:
@@ -227,18 +227,18 @@ class ImageDataModule(LightningDataModule):
         return images, labels
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the training came in its epoch; Lightning puts it into checkpoints."""
+        """How many batches of its epoch the training has done, 0 after the last; Lightning puts it into checkpoints."""
         if self.trainer is None:
             return {}
-        done = vars(self.trainer.fit_loop.epoch_loop.batch_progress.current)
-        return {"epoch": self.trainer.current_epoch, "batches": done["processed"]}
+        done = vars(self.trainer.fit_loop.epoch_loop.batch_progress.current)["processed"]
+        return {"epoch": self.trainer.current_epoch, "batches": done % int(self.trainer.num_training_batches)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on after the batches that a checkpoint was trained on."""
         self._position.epoch, self._position.batches = state_dict.get("epoch", 0), state_dict.get("batches", 0)
 
 
-def _find_dataset(name: str, root: str | None, image_size: int | None, in_channels: int | None) -> ImageDataset:
+def _find_dataset(name: str, root: str | None, *shape: int | None, **limits: Any) -> ImageDataset:
     if name == "fashion-mini":
         return FashionMini()
     if name in TORCHVISION:
@@ -247,4 +247,4 @@ def _find_dataset(name: str, root: str | None, image_size: int | None, in_channe
         raise unknown("dataset", name, DATASETS, "own images: dataset=folder with root=...")
     if root is None:
         raise ValueError("dataset=folder needs the folder that has train/ and test/: --data.root=...")
-    return image_folder(Path(root).expanduser(), image_size, in_channels)
+    return image_folder(Path(root).expanduser(), *shape, **limits)

@@ -2,15 +2,21 @@
 
 import hashlib
 import os
+import re
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
 
-from cvcc_zoo.data.decode import Decoding, decode_all, is_grey, unreadable
+from cvcc_zoo.data.decode import MAX_PIXELS, Decoding, decode_all, is_grey, open_image
 from cvcc_zoo.data.images import Images, Split, data_home
+from cvcc_zoo.data.links import Links
+from cvcc_zoo.files import shown
 
+LONGEST_TITLE = 60  # characters
+STALE = 3600  # seconds since anything was written
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -56,30 +62,66 @@ class ImageFolder:
         return (len(self.files[split]), self.in_channels, self.image_size, self.image_size)
 
     def _cached(self, split: Split) -> Path:
-        """The decoded file of a split, named after everything that it depends on; an outdated one is deleted."""
-        files = self.files[split]
-        place = hashlib.sha256(f"{self.root.resolve()} {split} {self.decoding}".encode()).hexdigest()[:12]
-        state = hashlib.sha256()
-        for path, _ in files:
-            stat = path.stat()
-            state.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        """The decoded file of a split, named after everything that it depends on; an outdated one is deleted.
+
+        Raises ValueError if a file changes while it is decoded, and as `decode_all` does; then there is no cache.
+        """
+        paths = [path for path, _ in self.files[split]]
+        name = os.fsencode(self.root.resolve()) + f" {split} {self.decoding}".encode()
+        place, state = hashlib.sha256(name).hexdigest()[:12], fingerprint(paths)
         cache = data_home() / "decoded"
-        target = cache / f"{self.title}-{split}-{place}-{state.hexdigest()[:16]}.uint8"
+        target = cache / f"{self.title}-{split}-{place}-{state[:16]}.uint8"
         if not (target.is_file() and target.stat().st_size == torch.Size(self._shape(split)).numel()):
-            cache.mkdir(parents=True, exist_ok=True)
-            decode_all([path for path, _ in files], target, self.decoding, f"{self.title}/{split}")
+            decode_all(paths, target, self.decoding, f"{self.title}/{split}")
+            if not _unchanged(paths, state):
+                target.unlink(missing_ok=True)
+                raise ValueError(
+                    f"the files in {shown(self.root / split)} changed while they were read; start again when nothing "
+                    "writes into the folder"
+                )
             for other in cache.glob(f"*-{split}-{place}-*.uint8"):
                 if other != target:
+                    other.unlink(missing_ok=True)
+            for other in cache.glob(f".*-{split}-{place}-*.uint8-*"):  # of a process that was killed
+                if time.time() - other.stat().st_mtime > STALE:
                     other.unlink(missing_ok=True)
         return target
 
 
-def image_folder(root: Path, image_size: int | None = None, in_channels: int | None = None) -> ImageFolder:
+def fingerprint(paths: Sequence[Path]) -> str:
+    """A hash of names, sizes, places on the disk and times of files; it is another one when a file was changed."""
+    state = hashlib.sha256()
+    for path in paths:
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise ValueError(f"{shown(path)} cannot be read ({error.strerror}); start again without it") from error
+        state.update(os.fsencode(path))
+        state.update(f" {found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}\n".encode())
+    return state.hexdigest()
+
+
+def _unchanged(paths: Sequence[Path], state: str) -> bool:
+    try:
+        return fingerprint(paths) == state
+    except ValueError:  # one of them is gone
+        return False
+
+
+def image_folder(
+    root: Path,
+    image_size: int | None = None,
+    in_channels: int | None = None,
+    *,
+    follow_links: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> ImageFolder:
     """List an image folder; nothing is decoded yet but the header of the first training image.
 
     Without `image_size` or `in_channels` they are those of the first training image, and all others must agree;
-    with them every image is resized or turned grey or colour. Raises FileNotFoundError or ValueError where the root
-    is missing, has no images, or its splits have different classes.
+    with them every image is resized or turned grey or colour. Links that lead out of the root are followed only with
+    `follow_links`; the root itself may be one. Images of more than `max_pixels` pixels are refused. Raises
+    FileNotFoundError or ValueError where the root is missing, has no images, or its splits have different classes.
     """
     layout = "expected train/<class>/<image> and test/<class>/<image> (and val/<class>/<image> if you have one)"
     if not root.is_dir():
@@ -87,7 +129,8 @@ def image_folder(root: Path, image_size: int | None = None, in_channels: int | N
     for split in ("train", "test"):
         if not (root / split).is_dir():
             raise FileNotFoundError(f"the image folder {root} has no folder {split!r}; {layout}")
-    found: dict[Split, dict[str, list[Path]]] = {s: _classes(root / s) for s in SPLITS if (root / s).is_dir()}
+    links = Links(root, follow_links)
+    found: dict[Split, dict[str, list[Path]]] = {s: _classes(root / s, links) for s in SPLITS if (root / s).is_dir()}
     classes = tuple(sorted(found["train"]))
     if len(classes) < 2:
         raise ValueError(f"{root / 'train'} has {len(classes)} class folders, at least 2 are needed; {layout}")
@@ -103,10 +146,11 @@ def image_folder(root: Path, image_size: int | None = None, in_channels: int | N
         for split, paths in found.items()
     }
     first = files["train"][0][0]
-    size, grey = _header(first)
+    with open_image(first, max_pixels) as image:
+        size, grey = image.size, is_grey(image)
     if image_size is None and size[0] != size[1]:
         raise ValueError(
-            f"{first} has {size[0]}x{size[1]} pixels, and images must be square; "
+            f"{shown(first)} has {size[0]}x{size[1]} pixels, and images must be square; "
             "give the size to resize all images to: --data.image_size=32"
         )
     decoding = Decoding(
@@ -114,32 +158,24 @@ def image_folder(root: Path, image_size: int | None = None, in_channels: int | N
         in_channels=in_channels or (1 if grey else 3),
         same_size=image_size is None,
         grey_only=in_channels is None and grey,
+        max_pixels=max_pixels,
     )
-    return ImageFolder(root.resolve().name, root, classes, files, decoding)
+    title = re.sub(r"[^\w.+ -]", "_", root.resolve().name, flags=re.ASCII)[:LONGEST_TITLE] or "folder"
+    return ImageFolder(title, root, classes, files, decoding)
 
 
-def _classes(folder: Path) -> dict[str, list[Path]]:
+def _classes(folder: Path, links: Links) -> dict[str, list[Path]]:
     """Class name to its sorted files, in subfolders too; hidden files and folders are not looked at."""
     classes = {}
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
-            continue
+    links.check(folder)
+    for entry in links.entries(folder):
+        place = shown(entry.path)
         if not entry.is_dir():
-            raise ValueError(f"{entry} is a file, where only class folders belong; move it away")
-        paths = []
-        for place, folders, names in os.walk(entry):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            paths += [Path(place, name) for name in names if not name.startswith(".")]
+            raise ValueError(f"{place} is a file, where only class folders belong; move it away")
+        if not entry.name.isprintable():
+            raise ValueError(f"the class folder {place} has a name that cannot be shown; rename it")
+        paths = links.files(Path(entry.path))
         if not paths:
-            raise ValueError(f"the class folder {entry} has no images; add some or remove the folder")
+            raise ValueError(f"the class folder {place} has no images; add some or remove the folder")
         classes[entry.name] = sorted(paths)
     return classes
-
-
-def _header(path: Path) -> tuple[tuple[int, int], bool]:
-    """Width and height, and whether the image is grey."""
-    try:
-        with Image.open(path) as image:
-            return image.size, is_grey(image)
-    except (UnidentifiedImageError, OSError) as error:
-        raise unreadable(path, error) from error
