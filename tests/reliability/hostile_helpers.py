@@ -135,14 +135,14 @@ def safetensors(header: Content | int, data: bytes = b"", encoded: bytes | None 
     return struct.pack("<Q", header if isinstance(header, int) else len(text)) + text + data
 
 
-def png(width: int, height: int, *, whole: bool = True) -> bytes:
-    """A black grey PNG: a thousandth of its pixels in bytes; or its header alone."""
+def png(width: int, height: int, *, depth: int = 8, colour: int = 0, rows: bytes | None = None) -> bytes:
+    """A PNG of these rows; by default black and grey, a thousandth of its pixels in bytes."""
 
     def part(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    pixels = zlib.compress(bytes((width + 1) * height), 1) if whole else b""
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes((width + 1) * height) if rows is None else rows, 1)
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", pixels) + part(b"IEND", b"")
 
 
