@@ -169,11 +169,11 @@ def read_published(path: Path, model: str | None = None) -> tuple[Card, dict[str
     """
     card, tensors = read(path)
     check_family(card.family, path)
-    check_plain(card.hparams, f"the hyper-parameters in {path}")
     known = family_options(FAMILIES[card.family])
     for option in card.hparams:
         if option not in known:
             raise unknown(f"option of {card.family} in {path}", option, known)
+    check_plain(card.hparams, f"the hyper-parameters in {path}")
     if model is not None and (there := name_of(card.family, card.hparams)) != model:
         raise ValueError(f"{path} is the card of a {there}, not of a {model}")
     for option in ("num_classes", "in_channels", "image_size", "whitening"):

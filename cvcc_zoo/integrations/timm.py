@@ -33,7 +33,7 @@ default_cfgs: dict[str, Any] = {}  # timm looks for it under this name
 
 def config(path: Path) -> dict[str, Any]:
     """The config of a card in timm. Raises ValueError for what timm cannot have, and as `weights.read` does."""
-    card, tensors = read_published(path)
+    card, tensors = read_published(path, path.stem.partition(".")[0])
     whitening = as_spec("whitening", card.hparams["whitening"])["name"]
     if whitening not in ("none", "standardize"):
         raise ValueError(

@@ -87,6 +87,7 @@ def test_links_inside_the_root_and_the_root_itself_are_followed(colours: Path) -
         ("zz", "which is not there; mend it or remove it"),
         (".", "which it lies in; remove it"),
         ("../..", "which it lies in; remove it"),
+        ("../blue", "which it lies in; remove it"),
         ("../blue/back", "which it lies in; remove it"),
     ],
 )

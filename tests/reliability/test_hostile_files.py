@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from lightning import Trainer
 from PIL import Image
 
@@ -140,6 +141,15 @@ def test_what_reads_a_checkpoint_does_not_follow_its_import_path(
     assert main(["evaluate", str(card), *data[:2]]) == 0
     with pytest.raises(ValueError, match="in the modules that are imported"):
         create("linear", pretrained=card).configure_optimizers()
+
+
+def test_the_classes_of_a_run_are_looked_up_without_its_augmentations(fit: Fit, colours: Path) -> None:
+    assert fit("--model=linear") == 0
+    config = Path("runs/linear-colours/config.yaml")
+    content = yaml.safe_load(config.read_text())
+    content["data"]["augmentations"] = [PATH]
+    config.write_text(yaml.safe_dump(content))
+    assert main(["predict", "runs/linear-colours", str(colours / "test/red/000.png")]) == 0
 
 
 def test_a_module_that_is_imported_already_is_found(tmp_path: Path) -> None:
