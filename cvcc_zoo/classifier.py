@@ -11,16 +11,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from cvcc_zoo.compatibility import check_data, check_same
+from cvcc_zoo.compatibility import check_data, check_same, check_training
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import mix_seed
 from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.data.patches import IMAGES, first_convolution, whiten_patches
 from cvcc_zoo.data.whitening import make_whitening
-from cvcc_zoo.losses import check_labels, make_loss, takes_soft_labels
+from cvcc_zoo.losses import check_labels, make_loss
 from cvcc_zoo.metrics import StageMetrics
 from cvcc_zoo.optim import check_lr_scheduler, check_optimizer, make_lr_scheduler, make_optimizer, plain_spec
-from cvcc_zoo.registry import register_family
+from cvcc_zoo.registry import as_spec, register_family
 from cvcc_zoo.stages import Staged
 
 MIN_IMAGE_SIZE = 8
@@ -84,6 +84,7 @@ class ImageClassifier(Staged):
         self.example_input_array = torch.zeros(1, in_channels, image_size, image_size, dtype=torch.uint8)
         self.whitening = make_whitening(whitening, in_channels, image_size)
         self.hparams.update(optimizer=optimizer_spec, lr_scheduler=scheduler_spec, whitening=self.whitening.spec)
+        self.hparams["loss"] = loss if isinstance(loss, str) else as_spec("loss", loss)
         self.loss = make_loss(loss)
         if patch_whitening is not None:
             if not patch_whitening >= 0:
@@ -189,11 +190,7 @@ class ImageClassifier(Staged):
 
     def _learn_from(self, data: ImageDataModule) -> None:
         """Take from the training images what is not trained, unless a checkpoint brought it."""
-        if data.soft_labels and not takes_soft_labels(self.hparams["loss"]):
-            raise ValueError(
-                "MixUp and CutMix mix the labels of two images, and this loss takes one label; choose "
-                "--model.loss=cross_entropy or squared_error, or leave them out of --data.augmentations"
-            )
+        check_training(self.network, self.hparams["loss"], data)
         if not self.whitening.fitted:
             self.whitening = data.fit_whitening(across_processes=True)
             self.hparams["whitening"] = self.whitening.spec

@@ -9,6 +9,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.checkpoint import Checkpoint, read_checkpoint
@@ -45,6 +46,8 @@ class ZooCLI(LightningCLI):
     checkpoint: Checkpoint | None = None
     resumed: Path | None = None  # the folder of the run that goes on
     more_callbacks: Sequence[Callback] = ()
+    strategy: Strategy | None = None
+    plugins: Sequence[Any] = ()
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         """What belongs to neither model, data nor trainer."""
@@ -131,13 +134,14 @@ class ZooCLI(LightningCLI):
             minutes=self._get(self.config, "checkpoint_minutes"),
         )
         loggers = [] if options.logger is True else list_of(options.logger)
-        plugins = list_of(options.plugins)
+        plugins = [*list_of(options.plugins), *self.plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(WholeCheckpoints())
         return super().instantiate_trainer(
             logger=[self.run_folder.logger(), *loggers],
             callbacks=[*self._callbacks(), *changes, StopAtSignal(), *mine],
             plugins=plugins,
+            **({"strategy": self.strategy} if self.strategy else {}),
             **kwargs,
         )
 
@@ -187,15 +191,21 @@ class ZooCLI(LightningCLI):
         print(f"{len(labels):,} predictions written to {target}")
 
 
-def main(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> int:
+def main(
+    args: Sequence[str],
+    callbacks: Sequence[Callback] = (),
+    strategy: Strategy | None = None,
+    plugins: Sequence[Any] = (),
+) -> int:
     """Run a Lightning command. Raises what went wrong, after removing the run folder if nothing is in it.
 
-    `callbacks` come to those of the arguments, and are no part of the run's config.
+    `callbacks` and `plugins` come to those of the arguments, and `strategy` in place of theirs; none of them is part of
+    the run's config.
     """
     install_yaml()
     quiet()
     cli = ZooCLI.__new__(ZooCLI)
-    cli.more_callbacks = callbacks
+    cli.more_callbacks, cli.strategy, cli.plugins = callbacks, strategy, plugins
     # Only the parser of this command is built: each takes half a second.
     cli.subcommands = lambda: {args[0]: LightningCLI.subcommands()[args[0]]}  # type: ignore[method-assign]
     try:

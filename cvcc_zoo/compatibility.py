@@ -3,7 +3,11 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from cvcc_zoo.data.datamodule import ImageDataModule
+from cvcc_zoo.losses import takes_soft_labels
 
 TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze")
 """Hyper-parameters that the weights do not depend on."""
@@ -24,6 +28,22 @@ def _advice(name: str, mine: int, theirs: int) -> str:
     if name == "num_classes":
         return f"build the model with num_classes={theirs}, or choose the data set that it was trained on"
     return f"convert the images with --data.{name}={mine}, or build the model with {name}={theirs}"
+
+
+def check_training(network: nn.Module, loss: str | Mapping[str, Any], data: ImageDataModule) -> None:
+    """Raise ValueError if the network with this loss cannot be trained on batches of the data set."""
+    if data.soft_labels and not takes_soft_labels(loss):
+        raise ValueError(
+            "MixUp and CutMix mix the labels of two images, and this loss takes one label; choose "
+            "--model.loss=cross_entropy or squared_error, or leave them out of --data.augmentations"
+        )
+    processes = data.trainer.world_size if data.trainer else 1
+    images = min(data.batch_size, len(data.training_images()[2])) // processes
+    if images == 1 and any(isinstance(module, _BatchNorm) for module in network.modules()):
+        raise ValueError(
+            "batch norm takes its statistics from several images, and here a process has one; choose at least "
+            f"--data.batch_size={2 * processes}, or a model without batch norm"
+        )
 
 
 def check_same(

@@ -1,8 +1,8 @@
 """A training that was interrupted ends as if it had not been."""
 
-import io
 import json
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.resolution import Resolutions
 from cvcc_zoo.runs import RunFolder, WholeCheckpoints
-from cvcc_zoo.runs.metrics_file import read_rows
+from cvcc_zoo.runs.metrics_file import MetricsFile
 
 STEPS = 4  # in an epoch
 
@@ -151,6 +151,27 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_it(
     assert not [path for path in Path("run").iterdir() if path.name.startswith(".")]
 
 
+def test_a_real_limit_of_the_disk_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
+    path, limits = tmp_path / "last.ckpt", resource.getrlimit(resource.RLIMIT_FSIZE)
+    WholeCheckpoints().save_checkpoint({"weights": torch.zeros(3)}, path)
+    before = path.read_bytes()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot be written \(File too large\); the one before it is kept"):
+            WholeCheckpoints().save_checkpoint({"weights": torch.zeros(30_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_metrics_that_cannot_be_written_say_where(tmp_path: Path) -> None:
+    logger = MetricsFile(tmp_path / "run")
+    (tmp_path / "run" / "metrics.csv").mkdir(parents=True)  # in the way
+    logger.log_metrics({"train/loss": 1.0}, step=1)
+    with pytest.raises(OSError, match=r"run/metrics.csv cannot be written \(Is a directory\)"):
+        logger.save()
+
+
 def test_runs_write_their_checkpoints_whole(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Path] = []
     monkeypatch.setattr("cvcc_zoo.runs.checkpoints.write_whole", lambda path, data: written.append(path))
@@ -183,115 +204,3 @@ def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(
     assert Path("runs/whole/metrics.csv").read_bytes() == Path("runs/stopped/metrics.csv").read_bytes()
     whole, stopped = (load(f"runs/{name}/last.ckpt").state_dict() for name in ("whole", "stopped"))
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
-
-
-def test_changed_options_are_named_and_refused_unless_told(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    more = ["--model=fcnn", "--optimizer=SGD", "--optimizer.lr=0.1", "--lr_scheduler=null", "--trainer.max_epochs=2"]
-    assert fit(*more, "--run=run") == 0
-    go_on = ["fit", "--config=run/config.yaml", "--ckpt_path=last", "--trainer.enable_progress_bar=true"]
-    changed = [*go_on, "--optimizer.lr=0.01", "--trainer.max_epochs=4"]
-    assert main(changed) == 2
-    printed = capsys.readouterr().err
-    assert (
-        "trainer.max_epochs was 2 and is 4, optimizer.lr was 0.1 and is 0.01" in printed
-        and "--allow_changes" in printed
-    )
-    assert main([*changed, "--allow_changes=true"]) == 0
-    content = torch.load("run/last.ckpt", weights_only=True)
-    assert content["optimizer_states"][0]["param_groups"][0]["lr"] == 0.01
-    rows = Path("run/metrics.csv").read_text().splitlines()
-    assert any(",0.1," in row for row in rows) and any(",0.01," in row for row in rows)  # the learning rate
-    assert main(go_on) == 0  # what was changed is what is now
-    capsys.readouterr()
-    assert main([*go_on, "--optimizer=AdamW", "--allow_changes=true"]) == 2
-    assert "the state of one optimizer is of no use to another" in capsys.readouterr().err
-
-
-def test_a_changed_length_stretches_the_schedule(fit: Any) -> None:
-    """The new schedule holds from the place that the training has come to."""
-    more = ["--model=fcnn", "--optimizer=SGD", "--optimizer.lr=1", "--lr_scheduler=Linear", "--trainer.max_epochs=2"]
-    assert fit(*more, "--run=run", "--trainer.log_every_n_steps=1") == 0
-    go_on = ["fit", "--config=run/config.yaml", "--ckpt_path=last", "--trainer.max_epochs=4", "--allow_changes=true"]
-    assert main(go_on) == 0
-    assert fit(*more, "--run=long", "--trainer.log_every_n_steps=1", "--trainer.max_epochs=4") == 0
-    lines = [Path(f"{run}/metrics.csv").read_text().splitlines() for run in ("run", "long")]
-    column = lines[0][0].split(",").index("lr-SGD")
-    rates = [[float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]] for rows in lines]
-    half = len(rates[0]) // 2
-    assert rates[0][half:] == pytest.approx(rates[1][half:]) and rates[0][1:half] != pytest.approx(rates[1][1:half])
-
-
-def test_an_edited_config_is_seen(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit("--model=fcnn", "--run=run") == 0
-    config = Path("run/config.yaml")
-    config.write_text(config.read_text().replace("seed_everything: 0", "seed_everything: 1"))
-    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 2
-    assert "seed_everything was 0 and is 1" in capsys.readouterr().err
-
-
-def test_one_command_starts_a_run_and_goes_on_with_it(fit: Any) -> None:
-    """What torchrun and a queue do: the same command again."""
-    command = ["--model=fcnn", "--trainer.max_epochs=2", "--run=run", "--ckpt_path=last"]
-    assert fit(*command) == 0
-    before = Path("run/last.ckpt").read_bytes()
-    assert fit(*command) == 0
-    contents = [
-        torch.load(io.BytesIO(data), weights_only=True) for data in (before, Path("run/last.ckpt").read_bytes())
-    ]
-    assert contents[0]["global_step"] == contents[1]["global_step"] > 0
-
-
-def test_a_run_killed_before_its_first_checkpoint_starts_again(fit: Any) -> None:
-    assert fit("--model=fcnn", "--run=run") == 0
-    before = Path("run/metrics.csv").read_bytes()
-    for path in Path("run").iterdir():
-        if path.name != "config.yaml":
-            path.unlink()
-    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 0
-    assert Path("run/metrics.csv").read_bytes() == before
-
-
-def test_a_folder_of_other_files_is_no_run(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("mine").mkdir()
-    Path("mine/notes.txt").write_text("dear diary")
-    assert fit("--run=mine", "--ckpt_path=last") == 2
-    assert "mine is not a run folder: it has no config.yaml, but other files" in capsys.readouterr().err
-    assert [path.name for path in Path("mine").iterdir()] == ["notes.txt"]
-
-
-def test_two_processes_cannot_train_in_one_folder(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit("--model=fcnn", "--run=run") == 0
-    other = RunFolder(Path("run"), "", resumed=True)
-    other.begin()
-    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 2
-    assert "another process is training in run" in capsys.readouterr().err
-    other.end()
-    assert Path("run/last.ckpt").is_file() and not Path("run/.lock").exists()
-
-
-def test_a_run_goes_on_in_a_folder_that_was_moved(fit: Any) -> None:
-    more = ["--model=fcnn", "--optimizer=SGD", "--optimizer.lr=0", "--run=old/run"]
-    assert fit(*more) == 0
-    Path("old").rename("new")
-    assert main(["fit", "--config=new/run/config.yaml", "--ckpt_path=last"]) == 0
-    assert not Path("old").exists() and json.loads(Path("new/run/summary.json").read_text())["tested"] == "best.ckpt"
-
-
-def test_what_a_kill_left_of_a_checkpoint_is_removed(fit: Any) -> None:
-    assert fit("--model=fcnn", "--run=run") == 0
-    Path("run/.last.ckpt-123").write_bytes(b"half")
-    more = ["--trainer.max_epochs=2", "--allow_changes=true"]
-    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last", *more]) == 0
-    assert not Path("run/.last.ckpt-123").exists()
-
-
-def test_a_row_of_metrics_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.csv"
-    path.write_bytes(b"epoch,step,train/loss\r\n0,1,0.5\r\n0,2")
-    assert read_rows(path) == (["epoch", "step", "train/loss"], [{"epoch": "0", "step": "1", "train/loss": "0.5"}])
-
-
-@pytest.mark.parametrize("minutes", ["0", "-1"])
-def test_a_wrong_time_between_checkpoints_is_told(fit: Any, capsys: pytest.CaptureFixture[str], minutes: str) -> None:
-    assert fit(f"--checkpoint_minutes={minutes}") == 2
-    assert "checkpoint_minutes is a time above 0" in capsys.readouterr().err

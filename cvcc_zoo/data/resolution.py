@@ -19,6 +19,8 @@ class Resolutions:
 
     def __init__(self, shares: Mapping[int, float], full: int) -> None:
         """Raise ValueError for sizes outside of 8 .. `full` - 1, and for shares of more than the whole training."""
+        if not isinstance(shares, Mapping):
+            raise ValueError(f"progressive_resizing has sizes and their shares of the epochs, not {shares!r}")
         for size, share in shares.items():
             if not MIN_SIZE <= size < full:
                 raise ValueError(

@@ -81,8 +81,8 @@ class FCNN(ImageClassifier):
 
 def check_layers(widths: Sequence[int], norm: str, activation: str) -> None:
     """Raise ValueError for empty or non-positive widths and for unknown names."""
-    if not widths or min(widths) < 1:
-        raise ValueError(f"give at least one layer, each with at least one unit, not {list(widths)}")
+    if not isinstance(widths, Sequence) or not widths or min(widths) < 1:
+        raise ValueError(f"give at least one layer, each with at least one unit, not {widths}")
     if norm not in NORMS:
         raise unknown("norm", norm, NORMS)
     if activation not in ACTIVATIONS:

@@ -64,6 +64,8 @@ def find_optimizer(name: str) -> Callable[..., Optimizer]:
 
     No module is imported, because a name may come from a checkpoint. Raises ValueError with the nearest names.
     """
+    if name == "SparseAdam":
+        raise ValueError("SparseAdam takes sparse gradients, which no layer here gives; choose Adam")
     if name in OPTIMIZERS:
         return OPTIMIZERS[name]
     if TIMM.fullmatch(name):

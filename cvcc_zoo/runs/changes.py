@@ -1,6 +1,5 @@
 """Whether a training goes on with the options that it was started with; where others are wanted, they hold."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -17,12 +16,17 @@ HARMLESS = (
     "trainer.enable_model_summary",
 )
 """Options that change nothing of what is trained."""
+LONGEST = 1_000_000  # characters of a config
+MOST = 10_000
 Options = dict[str, Any]
 
 
 def changed_options(before: str, now: str) -> dict[str, tuple[Any, Any]]:
-    """What differs between two configs in YAML: the option's name -> its values; "not given" where it has none."""
-    old, new = (_flat(yaml.safe_load(text)) for text in (before, now))
+    """What differs between two configs in YAML: the option's name -> its values; "not given" where it has none.
+
+    The first comes from a file, and may be any text. Raises ValueError if it is no config.
+    """
+    old, new = (_options(text) for text in (before, now))
     names = [name for name in {**old, **new} if name not in HARMLESS]
     values = {name: (old.get(name, "not given"), new.get(name, "not given")) for name in names}
     return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
@@ -45,11 +49,24 @@ def check_unchanged(before: str, now: str, *, allowed: bool) -> str:
     return words
 
 
-def _flat(options: Mapping[str, Any], prefix: str = "") -> Options:
+def _options(text: Any) -> Options:
+    """The options of a config by their whole names."""
+    try:
+        config = yaml.safe_load(text) if isinstance(text, str) and len(text) <= LONGEST else None
+    except (yaml.YAMLError, RecursionError, ValueError):
+        config = None
+    if not isinstance(config, dict):
+        raise ValueError("the checkpoint's config is not that of a run; go on from the checkpoint of a run")
     flat: Options = {}
-    for key, value in options.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-        flat |= inner
+    waiting = [(str(key), value) for key, value in reversed(config.items())]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict) and value:
+            waiting += [(f"{name}.{key}", inner) for key, inner in reversed(value.items())]
+        else:
+            flat[name] = value
+        if len(flat) + len(waiting) > MOST:  # also of a small text, whose parts refer to each other
+            raise ValueError(f"the checkpoint's config has more than {MOST:,} options; go on from another checkpoint")
     return flat
 
 

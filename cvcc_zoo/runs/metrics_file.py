@@ -57,6 +57,13 @@ class MetricsFile(CSVLogger):
             self._experiment = _Writer(self.log_dir)
         return self._experiment  # type: ignore[return-value]
 
+    def save(self) -> None:
+        """Write what was logged. Raises OSError, with the file's name, if the disk is full."""
+        try:
+            super().save()
+        except OSError as error:
+            raise OSError(f"{self.file} cannot be written ({error.strerror or error})") from error
+
     def go_back(self, step: int) -> None:
         """Forget the rows of this optimizer step and of later ones, which a resumed training makes again."""
         self.save()

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 from rich.table import Table
@@ -65,6 +66,8 @@ def test_and_summarise(
         "split_seed": data.split_seed,
         "precision": str(trainer.precision),
         "hardware": hardware(),
+        "processes": trainer.world_size,
+        "same_bits": same_bits(trainer),
         "commit": commit(),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -97,6 +100,13 @@ def hardware() -> str:
         models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         name = models[0] if models else name
     return f"{name}, {torch.get_num_threads()} threads"
+
+
+def same_bits(trainer: Trainer) -> str:
+    """Where a training with the same seed and config ends with the same bits."""
+    if isinstance(trainer.accelerator, CPUAccelerator) or torch.are_deterministic_algorithms_enabled():
+        return "with the same commit, versions, hardware, threads and number of processes"
+    return "not promised: for that --trainer.deterministic=true"
 
 
 def commit() -> str | None:

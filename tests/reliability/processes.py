@@ -20,7 +20,7 @@ def run_command(args: Sequence[str], folder: str, environment: Mapping[str, str]
 
     os.chdir(folder)
     os.environ.update(environment)
-    rank_zero_only.rank = int(environment.get("RANK", 0))  # Lightning looks at it when it is imported
+    vars(rank_zero_only)["rank"] = int(environment.get("RANK", 0))  # Lightning looks at it when it is imported
     with Path(output).open("a", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -13,14 +13,14 @@ from tests.reliability.processes import Started
 
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu")
 GO_ON = ("fit", "--config=run/config.yaml", "--ckpt_path=last")
-CLOCK = ("train_seconds", "images_per_second", "finished")
+CLOCK = ("train_seconds", "images_per_second", "finished", "commit")
 SCENARIOS: dict[str, list[str]] = {
     "ema, dropout, accumulated gradients, validation": [
         "--model=fcnn", "--model.dropout=0.5", "--model.hidden=[64]", "--optimizer=AdamW", "--lr_scheduler=OneCycle",
         "--trainer.callbacks+=cvcc_zoo.runs.EMA", "--trainer.accumulate_grad_batches=3", "--trainer.max_epochs=6",
     ],
     "batch norm, mixed images, small images first, no validation": [
-        "--model=cnn_small", "--optimizer=Muon", "--optimizer.lr=0.02", "--lr_scheduler=QuarterCosine",
+        "--model=resnet20", "--optimizer=Muon", "--optimizer.lr=0.02", "--lr_scheduler=QuarterCosine",
         "--data.validation=0", "--data.image_size=16", "--data.progressive_resizing={8: 0.5}",
         "--data.augmentations=[standard, CutMix]", "--trainer.max_epochs=4",
     ],
@@ -30,7 +30,7 @@ SCENARIOS: dict[str, list[str]] = {
         "--lr_scheduler.interval=epoch", "--trainer.max_epochs=5",
     ],
     "schedule by what is measured, validation within the epoch": [
-        "--model=fcnn", "--model.hidden=[64]", "--model.dropout=0.2", "--optimizer=RMSProp", "--optimizer.lr=0.001",
+        "--model=fcnn", "--model.hidden=[64]", "--model.dropout=0.2", "--optimizer=RMSprop", "--optimizer.lr=0.001",
         "--lr_scheduler=ReduceLROnPlateau", "--lr_scheduler.monitor=val/loss", "--lr_scheduler.patience=0",
         "--trainer.val_check_interval=0.5", "--trainer.gradient_clip_val=1", "--trainer.max_epochs=5",
     ],
@@ -90,9 +90,10 @@ def killed_and_resumed(images: Path, folder: Path, options: list[str], kills: in
     whole = Started(start, folder / "whole")
     whole.wait_for(folder / "whole/run/config.yaml")
     length = whole.ends()
-    expected, chance, hits = everything(folder / "whole/run"), random.Random(seed), 0
+    expected, chance, hits, tries = everything(folder / "whole/run"), random.Random(seed), 0, 0
     while hits < kills:
-        place = folder / f"killed-{hits}"
+        tries += 1
+        place = folder / f"killed-{tries}"
         place.mkdir()
         process = Started(start, place)
         process.wait_for(place / "run/config.yaml")

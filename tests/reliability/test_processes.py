@@ -32,13 +32,18 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def together(args: Sequence[str], folder: Path, processes: int) -> None:
-    """Run a command in several processes, which know each other as those that torchrun starts do."""
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        port: int = free.getsockname()[1]
+    return port
+
+
+def together(args: Sequence[str], folder: Path, processes: int) -> None:
+    """Run a command in several processes, which know each other as those that torchrun starts do."""
     folder.mkdir(exist_ok=True)
-    started = []
+    started, port = [], free_port()
     for rank in range(processes):
         size = str(processes)
         environment = {

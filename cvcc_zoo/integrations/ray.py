@@ -1,0 +1,66 @@
+"""Train on a Ray cluster what `cvcc-zoo fit` trains, with the same options and the same YAML; needs cvcc_zoo[ray].
+
+    python -m cvcc_zoo.integrations.ray --workers=4 --config=configs/cifar10/resnet20.yaml --run=/shared/runs/resnet20
+
+The run folder and the data lie where every worker sees them. When a worker is lost, Ray starts all of them again, and
+they go on from `last.ckpt`. https://docs.ray.io/en/latest/train/getting-started-pytorch-lightning.html
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
+from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
+from ray.train.torch import TorchTrainer
+
+
+def fit(args: Sequence[str], run: str | Path, workers: int = 2, *, gpu: bool = False, failures: int = 3) -> None:
+    """Train in the folder `run` with the options `args` of `cvcc-zoo fit`, or go on there.
+
+    Each of the `workers` has a CPU, or with `gpu` a GPU. Ray's error is raised when more than `failures` times a worker
+    was lost.
+    """
+    folder = Path(run).expanduser().resolve()
+    place = Path.cwd()
+
+    def train() -> None:
+        import os
+
+        from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+        vars(rank_zero_only)["rank"] = get_context().get_world_rank()
+        os.chdir(place)
+        from cvcc_zoo.cli import main as lightning
+
+        lightning(
+            ["fit", *args, f"--run={folder}", "--ckpt_path=last"],
+            strategy=RayDDPStrategy(),
+            plugins=[RayLightningEnvironment()],
+        )
+
+    TorchTrainer(
+        train,
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
+        run_config=RunConfig(
+            name=folder.name, storage_path=str(folder.parent / ".ray"), failure_config=FailureConfig(failures)
+        ),
+    ).fit()
+
+
+def main(args: Sequence[str]) -> None:
+    """The command above; what it does not know is passed to `cvcc-zoo fit`."""
+    parser = argparse.ArgumentParser(prog="python -m cvcc_zoo.integrations.ray", allow_abbrev=False)
+    parser.add_argument(
+        "--run", required=True, help="the run folder, which all workers see; a run that is there goes on"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="how many processes train together")
+    parser.add_argument("--gpu", action="store_true", help="each worker has a GPU")
+    parser.add_argument("--failures", type=int, default=3, help="how often lost workers are started again")
+    options, more = parser.parse_known_args(args)
+    fit(more, options.run, options.workers, gpu=options.gpu, failures=options.failures)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
