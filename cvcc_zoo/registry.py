@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import inspect
+import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -78,9 +79,11 @@ def find(name: str) -> Entry:
         raise unknown("model", name, [*ENTRIES, *ALIASES], "`cvcc-zoo list` shows all models") from None
 
 
-def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> ValueError:
-    """The error for a name that does not exist, with the nearest names that do."""
+def unknown(kind: str, name: Any, known: Iterable[str], hint: str = "") -> ValueError:
+    """The error for a name that does not exist, or for what is no name, with the nearest names that do."""
     known = sorted(known)
+    if not isinstance(name, str):
+        return ValueError(f"a {kind} has a name, not {reprlib.repr(name)}; known are: {', '.join(known[:30])}")
     if len(name) > LONGEST_NAME:  # to compare a page with every name would take minutes
         return ValueError(f"no {kind} named {name[:LONGEST_NAME]!r}...; known are: {', '.join(known[:30])}")
     lower = {candidate.lower(): candidate for candidate in known}

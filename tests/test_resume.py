@@ -204,3 +204,24 @@ def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(
     assert Path("runs/whole/metrics.csv").read_bytes() == Path("runs/stopped/metrics.csv").read_bytes()
     whole, stopped = (load(f"runs/{name}/last.ckpt").state_dict() for name in ("whole", "stopped"))
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+def test_a_plateau_schedule_steps_at_the_end_of_an_epoch_that_was_gone_on_with(
+    fit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ["--model=fcnn", "--trainer.max_epochs=2", "--data.batch_size=4", "--optimizer=SGD", "--optimizer.lr=0"]
+    more += ["--lr_scheduler=ReduceLROnPlateau", "--lr_scheduler.monitor=val/loss", "--lr_scheduler.patience=0"]
+    assert fit(*more, "--run=runs/whole") == 0
+    count = RunFolder.on_train_batch_end
+
+    def interrupted(run: RunFolder, trainer: Trainer, *args: Any) -> None:
+        count(run, trainer, *args)
+        if trainer.global_step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "on_train_batch_end", interrupted)
+        assert fit(*more, "--run=runs/stopped") == 143
+    assert main(["fit", "--config=runs/stopped/config.yaml", "--ckpt_path=last"]) == 0
+    states = [torch.load(f"runs/{name}/last.ckpt", weights_only=True)["lr_schedulers"] for name in ("whole", "stopped")]
+    assert states[0] == states[1] and states[0][0]["last_epoch"] == 2

@@ -76,10 +76,10 @@ class RunFolder(Callback):
             vars(trainer)["log_every_n_steps"] = max(1, every)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the config as it is now. Raises RuntimeError if the processes do not start from the same step."""
+        """Write the config as it is now. Raises ValueError if the processes do not start from the same step."""
         first = trainer.strategy.broadcast(trainer.global_step)
         if trainer.strategy.reduce_boolean_decision(first != trainer.global_step, all=False):
-            raise RuntimeError(
+            raise ValueError(
                 f"the processes start from different checkpoints (here step {trainer.global_step}, the first one "
                 f"{first}); all of them must see the same folder {self.folder}"
             )

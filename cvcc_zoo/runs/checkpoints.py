@@ -82,6 +82,10 @@ class LastCheckpoint(Checkpoint):
         if batch_idx == 0 or trainer.strategy.reduce_boolean_decision(over, all=False):
             self.save(trainer)
 
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Lightning (2.6) leaves out the step of a plateau schedule at the end of an epoch that was gone on with."""
+        trainer.fit_loop._restarting = False
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what the training gives."""
         self.save(trainer)

@@ -45,11 +45,11 @@ class Started:
             assert self.process.is_alive() and time.monotonic() < until, self.output.read_text()
             time.sleep(0.005)
 
-    def ends(self, seconds: float = 600) -> float:
-        """Wait until it ends well; returns the seconds it took. Else raises AssertionError with what it printed."""
+    def ends(self, code: int = 0, seconds: float = 600) -> float:
+        """Wait until it ends with a code; returns the seconds it took. Else raises AssertionError with its output."""
         began = time.monotonic()
         self.process.join(seconds)
-        assert self.process.exitcode == 0, self.output.read_text()
+        assert self.process.exitcode == code, self.output.read_text()
         return time.monotonic() - began
 
     def kill_after(self, seconds: float) -> bool:

@@ -53,7 +53,7 @@ MODELS: st.SearchStrategy[tuple[str, dict[str, Any]]] = st.one_of(
     ),
     st.just(("Linear", {})),
     st.builds(lambda dropout: ("cnn_small", {"dropout": dropout}), often(0, 0.3)),
-    st.sampled_from([("resnet20", {}), ("resnext20_16x4d", {})]),
+    st.sampled_from([("ResNet", {"depth": 8}), ("ResNeXt", {"depth": 11, "cardinality": 4, "base_width": 4})]),
 )
 OPTIMIZER = named(
     OPTIMIZERS, lr=[1e-3, 0.1], weight_decay=[0, 1e-4], momentum=[0, 0.9], betas=[(0.9, 0.99)], eps=[1e-8],
@@ -78,7 +78,7 @@ OPTIONS = st.fixed_dictionaries(
         "dataset": st.sampled_from(["fashion-mini", "colours", "grey"]),
         "image_size": often(None, None, 8, 9, 16),
         "in_channels": often(None, None, 1, 3),
-        "batch_size": often(2, 5, 16, 10_000),
+        "batch_size": often(2, 5, 16, 64),
         "validation": often(0, 0.1, 0.5),
         "progressive_resizing": often(None, None, None, None, None, None, {8: 0.5}, {4: 0.5}),
         "freeze": often(0, 0, 0, 0, 0, 0, 1, 2),

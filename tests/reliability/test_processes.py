@@ -1,6 +1,7 @@
 """Several processes: the same evaluation to the last digit, the same training up to the order of sums."""
 
 import json
+import shutil
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,9 +41,11 @@ def free_port() -> int:
     return port
 
 
-def together(args: Sequence[str], folder: Path, processes: int) -> None:
-    """Run a command in several processes, which know each other as those that torchrun starts do."""
-    folder.mkdir(exist_ok=True)
+def together(args: Sequence[str], folder: Path, processes: int, code: int = 0, shared: bool = True) -> None:
+    """Run a command in several processes, which know each other as those that torchrun starts do.
+
+    They see one folder unless it is not `shared`; each must end with the code.
+    """
     started, port = [], free_port()
     for rank in range(processes):
         size = str(processes)
@@ -52,9 +55,11 @@ def together(args: Sequence[str], folder: Path, processes: int) -> None:
             "TORCHELASTIC_RUN_ID": "test",
         }  # fmt: skip
         several = [f"--trainer.devices={processes}", "--trainer.strategy=ddp"] if processes > 1 else []
-        started.append(Started([*args, *several], folder, environment if processes > 1 else None))
+        mine = folder if shared else folder / str(rank)
+        mine.mkdir(parents=True, exist_ok=True)
+        started.append(Started([*args, *several], mine, environment if processes > 1 else None))
     for process in started:
-        process.ends()
+        process.ends(code)
 
 
 def data(images: Path) -> list[str]:
@@ -70,22 +75,32 @@ def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize("processes", [2, 3])
 def test_an_evaluation_gives_the_same_digits_on_any_number_of_processes(
-    images: Path, trained: Path, tmp_path: Path, processes: int
+    images: Path, trained: Path, tmp_path: Path
 ) -> None:
     """Every number that Lightning's test prints, and the predictions of all images, in order."""
     found: list[Any] = []
-    for number in (1, processes):
-        folder = tmp_path / str(number)
+    for processes in (1, 2, 3):
+        folder = tmp_path / str(processes)
         args = [*data(images), f"--ckpt_path={trained}/best.ckpt", *QUIET]
-        together(["test", *args], folder, number)
+        together(["test", *args], folder, processes)
         printed = (folder / "output.txt").read_text()
         found.append([line.split("│")[1:3] for line in printed.splitlines() if "test/" in line][:2])
-        together(["predict", *args], folder, number)
+        together(["predict", *args], folder, processes)
         found[-1].append((trained / "predictions-noise.csv").read_bytes())
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
     assert len(found[0][0]) == 2 and "test/accuracy" in found[0][0][0] and found[0][2].count(b"\n") == TEST_IMAGES + 1
+
+
+def test_processes_that_see_other_checkpoints_are_told(images: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "0/run")
+    more = ["--model=cnn_small", "--trainer.max_epochs=2", "--allow_changes=true", *QUIET]
+    together(
+        ["fit", *data(images), *more, "--run=run", "--ckpt_path=last"], tmp_path, processes=2, code=2, shared=False
+    )
+    for rank in (0, 1):
+        printed = (tmp_path / str(rank) / "output.txt").read_text()
+        assert "the processes start from different checkpoints" in printed and "Traceback" not in printed
 
 
 @pytest.mark.parametrize("shuffle_seed", [None, 0])
