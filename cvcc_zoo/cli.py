@@ -116,6 +116,8 @@ class ZooCLI(LightningCLI):
         if options.logger is False or options.fast_dev_run:
             saves = bool(options.enable_checkpointing)
             return super().instantiate_trainer(callbacks=self._callbacks(), enable_checkpointing=saves, **kwargs)
+        if self.checkpoint is not None:
+            self.model.check_same(self.checkpoint.family, self.checkpoint.hparams)
         text, changes = self._config_text(), []
         before = saved_config(self.resumed, self.checkpoint)
         if before and (changed := check_unchanged(before, text, allowed=self._get(self.config, "allow_changes"))):

@@ -286,6 +286,7 @@ def test_a_loss_of_nan_stops_and_the_folder_keeps_what_was_measured(
         "config.yaml",
         "metrics.csv",
         "curves.png",
+        "last.ckpt",
     }
 
 

@@ -32,6 +32,18 @@ def words(home: Path, colours: Path) -> Words:  # noqa: F811
     return ["train-zoo", "--recipes=recipes/pets", "--dataset=Pets", "--precision=32-true", *data]
 
 
+class AfterAStep(Deadline):
+    """The time is over at the second step."""
+
+    def __init__(self, at: float) -> None:
+        super().__init__(at)
+        self.asked = 0
+
+    def reason(self) -> str:
+        self.asked += 1
+        return "the time is over" if self.asked == 2 else ""
+
+
 def test_a_zoo_that_runs_out_of_time_goes_on_with_the_same_bits(
     words: Words,
     home: Path,  # noqa: F811
@@ -39,7 +51,7 @@ def test_a_zoo_that_runs_out_of_time_goes_on_with_the_same_bits(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(train_zoo, "Deadline", lambda at: Deadline(0.0))  # over after the first step
+        patch.setattr(train_zoo, "Deadline", AfterAStep)
         assert main([*words, "--minutes=5"]) == 0
     printed = capsys.readouterr().out
     assert "the time is over: stopped after 1 steps" in printed and "begun" in printed and "waiting" in printed
