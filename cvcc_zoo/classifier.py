@@ -54,7 +54,7 @@ class ImageClassifier(Staged):
             num_classes: Number of classes, at least 2.
             in_channels: Channels of the images.
             image_size: Height and width of the images in pixels, at least 8.
-            loss: cross_entropy, hinge or squared_error, or {name: ..., option: value}.
+            loss: cross_entropy, hinge, crammer_singer or squared_error, or {name: ..., l2: 0.001, option: value}.
             optimizer: One of ours, torch's or timm's ("timm.lamb") by name, {name: ..., option: value}, a class, or a
                 functools.partial of one.
             lr_scheduler: The same for a schedule of ours or torch's; None keeps the learning rate constant.
@@ -104,6 +104,8 @@ class ImageClassifier(Staged):
         loss = self._step(batch, batch_idx, "train")[0].mean()
         if self.trainer.world_size > 1 and isinstance(loader := self.trainer.train_dataloader, TensorLoader):
             loss = loss * (len(batch[1]) * self.trainer.world_size / loader.batch_size)  # so that DDP's mean is right
+        if self.loss.l2:
+            loss = loss + self.loss.penalty(self.network)
         every = vars(self.trainer)["log_every_n_steps"]
         now = every > 0 and (self.global_step + 1) % every == 0  # when Lightning writes a row
         if now:

@@ -6,21 +6,25 @@ With `reduction="none"` they give the loss of each image (N,).
 
 `cross_entropy`   softmax and negative log-likelihood, with label smoothing
 `hinge`           the multi-class SVM of Weston & Watkins: sum over wrong classes of max(0, s_j - s_y + margin)^power
+`crammer_singer`  that of Crammer & Singer: the largest of these instead of their sum
 `squared_error`   least squares against the one-hot label: sum over the classes of (s_j - [j = y])^2
 
 torch's `multi_margin_loss` and `mse_loss` divide by the number of classes too; these are the course's sums.
+
+Each takes `l2`, the course's lambda: the training adds lambda ||W||^2 over all weights but biases and norms. In torch's
+`weight_decay` that is 2 lambda for SGD.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cvcc_zoo.registry import as_spec, check_options, unknown
 
-Loss = Callable[..., Tensor]
 Reduction = Literal["mean", "none"]
 
 
@@ -34,12 +38,30 @@ def cross_entropy(
 def hinge(
     logits: Tensor, labels: Tensor, margin: float = 1.0, power: int = 1, *, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Sum over the wrong classes of max(0, s_j - s_y + margin)^power; `power` is 1 or 2."""
+    """Sum over the wrong classes of max(0, s_j - s_y + margin)^power; `power` is 1 or 2.
+
+    Weston & Watkins 1999, https://www.esann.org/sites/default/files/proceedings/legacy/es1999-461.pdf
+    """
+    return _reduce(_violations(logits, labels, margin).pow(power).sum(1), reduction)
+
+
+def crammer_singer(
+    logits: Tensor, labels: Tensor, margin: float = 1.0, power: int = 1, *, reduction: Reduction = "mean"
+) -> Tensor:
+    """The largest max(0, s_j - s_y + margin)^power of the wrong classes; `power` is 1 or 2.
+
+    Crammer & Singer 2001, https://www.jmlr.org/papers/v2/crammer01a.html
+    """
+    return _reduce(_violations(logits, labels, margin).pow(power).amax(1), reduction)
+
+
+def _violations(logits: Tensor, labels: Tensor, margin: float) -> Tensor:
     if labels.is_floating_point():
-        raise ValueError("hinge takes one label for each image, not shares of classes; choose cross_entropy")
+        raise ValueError(
+            "hinge and crammer_singer take one label for each image, not shares of classes; choose cross_entropy"
+        )
     right = logits.gather(1, labels[:, None])
-    violation = F.relu(logits - right + margin).scatter(1, labels[:, None], 0.0)
-    return _reduce(violation.pow(power).sum(1), reduction)
+    return F.relu(logits - right + margin).scatter(1, labels[:, None], 0.0)
 
 
 def squared_error(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
@@ -52,9 +74,32 @@ def _reduce(losses: Tensor, reduction: Reduction) -> Tensor:
     return losses if reduction == "none" else losses.mean()
 
 
-LOSSES: dict[str, Callable[..., Tensor]] = {f.__name__: f for f in (cross_entropy, hinge, squared_error)}
-
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    f.__name__: f for f in (cross_entropy, hinge, crammer_singer, squared_error)
+}
 SOFT = ("cross_entropy", "squared_error")
+VALID: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "label_smoothing": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "margin": (lambda value: value > 0, "above 0"),
+    "power": (lambda value: value in (1, 2), "1 or 2"),
+    "l2": (lambda value: value >= 0, "at least 0"),
+}
+
+
+class Loss:
+    """A loss by name with its options, and the penalty of the weights."""
+
+    def __init__(self, function: Callable[..., Tensor], options: Mapping[str, Any], l2: float) -> None:
+        self.function, self.options, self.l2 = function, dict(options), l2
+
+    def __call__(self, logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+        """The mean over the images, or with `reduction="none"` the loss of each (N,); without the penalty."""
+        return self.function(logits, labels, reduction=reduction, **self.options)
+
+    def penalty(self, model: nn.Module) -> Tensor:
+        """`l2` times the sum of the squares of all trained weights, without biases and norms."""
+        weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+        return self.l2 * torch.stack([p.square().sum() for p in weights]).sum()
 
 
 def takes_soft_labels(spec: str | Mapping[str, Any]) -> bool:
@@ -65,11 +110,15 @@ def takes_soft_labels(spec: str | Mapping[str, Any]) -> bool:
 def make_loss(spec: str | Mapping[str, Any]) -> Loss:
     """A loss from its name or from `{"name": ..., option: value}`. Raises ValueError with the nearest names."""
     options = as_spec("loss", spec)
-    name = options.pop("name")
+    name, l2 = options.pop("name"), options.pop("l2", 0.0)
     if name not in LOSSES:
         raise unknown("loss", name, LOSSES)
     check_options(f"loss {name}", LOSSES[name], options, skip=("logits", "labels", "reduction"))
-    return partial(LOSSES[name], **options)
+    for option, value in {**options, "l2": l2}.items():
+        valid, words = VALID[option]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not valid(value) or value == math.inf:
+            raise ValueError(f"loss {name}: {option} is a number {words}, not {value!r}")
+    return Loss(LOSSES[name], options, l2)
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:

@@ -1,9 +1,12 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning import Trainer
 
+import cvcc_zoo
 from cvcc_zoo.losses import check_labels, make_loss
 from cvcc_zoo.metrics import StageMetrics
 
@@ -16,6 +19,8 @@ LABEL = torch.tensor([1])
     [
         ("hinge", 3.5, [1, -2, 0, 1]),
         ({"name": "hinge", "power": 2}, 9.25, [6, -7, 0, 1]),
+        ("crammer_singer", 3, [1, -1, 0, 0]),
+        ({"name": "hinge", "margin": 2}, 5.5, [1, -2, 0, 1]),
         ("squared_error", 13.25, [6, 0, -4, 1]),
         ("cross_entropy", 2.202253447679, [0.816888, -0.889446, 0.005504, 0.067054]),
         (
@@ -39,6 +44,70 @@ def test_the_hinge_is_the_sum_where_torch_takes_the_mean_over_the_classes(power:
     logits, labels = torch.randn(16, 10, dtype=torch.float64), torch.randint(10, (16,))
     ours = make_loss({"name": "hinge", "power": power})(logits, labels)
     assert torch.allclose(ours, 10 * F.multi_margin_loss(logits, labels, p=power))
+
+
+def test_the_largest_violation_is_between_a_share_of_their_sum_and_the_sum() -> None:
+    logits, labels = torch.randn(64, 10, dtype=torch.float64), torch.randint(10, (64,))
+    largest, summed = (make_loss(name)(logits, labels, reduction="none") for name in ("crammer_singer", "hinge"))
+    assert torch.all(largest <= summed) and torch.all(summed <= 9 * largest)
+
+
+@pytest.mark.parametrize("name", ["hinge", "crammer_singer"])
+@pytest.mark.parametrize("power", [1, 2])
+def test_a_hinge_scales_with_its_margin_and_its_kink_has_no_gradient(name: str, power: int) -> None:
+    logits, labels = torch.randn(16, 10, dtype=torch.float64), torch.randint(10, (16,))
+    one, three = (make_loss({"name": name, "power": power, "margin": margin}) for margin in (1, 3))
+    assert torch.allclose(three(3 * logits, labels), 3**power * one(logits, labels))
+    at_kink = torch.tensor([[1.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    one(at_kink, torch.tensor([0])).backward()  # type: ignore[no-untyped-call]
+    assert at_kink.grad is not None and not at_kink.grad.any()
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "hinge", "crammer_singer", "squared_error"])
+def test_the_loss_of_each_image_has_the_mean(name: str) -> None:
+    logits, labels = torch.randn(16, 10, dtype=torch.float64), torch.randint(10, (16,))
+    loss = make_loss(name)
+    assert torch.allclose(loss(logits, labels), loss(logits, labels, reduction="none").mean())
+
+
+def test_l2_is_the_square_of_the_weights_without_biases_and_norms() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 2))
+    penalty = make_loss({"name": "hinge", "l2": 0.5}).penalty(network)
+    squares = [module.weight.square().sum() for module in network if isinstance(module, torch.nn.Linear)]
+    assert torch.allclose(penalty, 0.5 * torch.stack(squares).sum())
+
+
+def test_a_step_with_l2_is_one_with_twice_the_weight_decay() -> None:
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    states = []
+    for l2, weight_decay in ((0.05, 0.0), (0.0, 0.1)):
+        torch.manual_seed(0)
+        optimizer: dict[str, Any] = {"name": "SGD", "lr": 0.1, "weight_decay": weight_decay}
+        data = cvcc_zoo.ImageDataModule(image_size=8, batch_size=64, augmentations="none")
+        loss = {"name": "hinge", "l2": l2}
+        model = cvcc_zoo.create("linear", in_channels=1, image_size=8, optimizer=optimizer, loss=loss)
+        trainer = Trainer(max_steps=3, limit_val_batches=0, enable_checkpointing=False, accelerator="cpu", **quiet)
+        trainer.fit(model, data)
+        states.append(model.network.state_dict())
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(tensor, states[1][name])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"name": "hinge", "margin": 0}, "loss hinge: margin is a number above 0, not 0"),
+        ({"name": "hinge", "power": 3}, "power is a number 1 or 2, not 3"),
+        ({"name": "crammer_singer", "margin": -1.0}, "margin is a number above 0"),
+        ({"name": "cross_entropy", "label_smoothing": 1}, r"label_smoothing is a number in \[0, 1\)"),
+        ({"name": "squared_error", "l2": -0.1}, "l2 is a number at least 0"),
+        ({"name": "squared_error", "l2": "much"}, "l2 is a number at least 0, not 'much'"),
+        ({"name": "hinge", "margin": math.nan}, "margin is a number above 0, not nan"),
+    ],
+)
+def test_wrong_options_of_a_loss_are_told(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make_loss(options)
 
 
 def test_uniform_logits_cost_the_logarithm_of_the_number_of_classes() -> None:
@@ -67,7 +136,7 @@ def test_cross_entropy_of_a_mixed_label_is_the_mixed_cross_entropy() -> None:
 
 
 def test_hinge_refuses_soft_labels_and_their_shape_is_checked() -> None:
-    with pytest.raises(ValueError, match="hinge takes one label for each image"):
+    with pytest.raises(ValueError, match="hinge and crammer_singer take one label for each image"):
         make_loss("hinge")(torch.zeros(2, 3), torch.full((2, 3), 1 / 3))
     with pytest.raises(ValueError, match=r"soft labels must have the shape \(N, 3\), got \(2, 4\)"):
         check_labels(torch.full((2, 4), 0.25), 3)

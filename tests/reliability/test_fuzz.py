@@ -16,6 +16,7 @@ import cvcc_zoo
 from cvcc_zoo.__main__ import meant_for_users
 from cvcc_zoo.data.augment.build import AUGMENTATIONS, PRESETS
 from cvcc_zoo.data.whitening import METHODS
+from cvcc_zoo.losses import LOSSES
 from cvcc_zoo.optim.build import OPTIMIZERS
 from cvcc_zoo.optim.schedules import LR_SCHEDULERS
 from cvcc_zoo.registry import FAMILIES
@@ -72,7 +73,7 @@ OPTIONS = st.fixed_dictionaries(
         "model": MODELS,
         "optimizer": OPTIMIZER,
         "lr_scheduler": st.none() | SCHEDULE,
-        "loss": named(["cross_entropy", "hinge", "squared_error"], label_smoothing=[0.1], margin=[1, 2], power=[1, 2]),
+        "loss": named(LOSSES, label_smoothing=[0.1], margin=[1, 2], power=[1, 2], l2=[0, 1e-3]),
         "whitening": named(METHODS, eps=[1e-3, 0.1], scope=["all", "channel_values"], components=[3, 0.9]),
         "augmentations": st.sampled_from(sorted(PRESETS)) | st.lists(AUGMENTATION, max_size=3),
         "dataset": st.sampled_from(["fashion-mini", "colours", "grey"]),

@@ -3,15 +3,18 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.runs import RunFolder
 from cvcc_zoo.runs.changes import changed_options
 from cvcc_zoo.runs.metrics_file import read_rows
+from cvcc_zoo.runs.summary import same_bits
 
 
 def test_changed_options_are_named_and_refused_unless_told(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,3 +141,14 @@ BOMB = "a: &a [x, x, x]\n" + "".join(
 def test_the_config_in_a_hostile_checkpoint_is_refused(text: Any) -> None:
     with pytest.raises(ValueError, match="the checkpoint's config"):
         changed_options(text, "x: 1")
+
+
+def test_the_summary_says_where_the_same_bits_come_out() -> None:
+    cpu, gpu = SimpleNamespace(accelerator=CPUAccelerator()), SimpleNamespace(accelerator=CUDAAccelerator())
+    assert same_bits(cpu) == "with the same commit, versions, hardware, threads and number of processes"  # type: ignore[arg-type]
+    assert same_bits(gpu) == "not promised: for that --trainer.deterministic=true"  # type: ignore[arg-type]
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert same_bits(gpu) == same_bits(cpu)  # type: ignore[arg-type]
+    finally:
+        torch.use_deterministic_algorithms(False)
