@@ -11,17 +11,22 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
-from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
-from ray.train.torch import TorchTrainer
+try:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
+    from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
+    from ray.train.torch import TorchTrainer
+except ImportError as error:
+    raise ImportError("training on Ray needs `pip install 'cvcc_zoo[ray]'`") from error
 
 
 def fit(args: Sequence[str], run: str | Path, workers: int = 2, *, gpu: bool = False, failures: int = 3) -> None:
     """Train in the folder `run` with the options `args` of `cvcc-zoo fit`, or go on there.
 
     Each of the `workers` has a CPU, or with `gpu` a GPU. Ray's error is raised when more than `failures` times a worker
-    was lost.
+    was lost, ValueError for numbers below 1 and 0.
     """
+    if workers < 1 or failures < 0:
+        raise ValueError(f"give at least one worker and no fewer than 0 failures, not {workers} and {failures}")
     folder = Path(run).expanduser().resolve()
     place = Path.cwd()
 

@@ -139,3 +139,9 @@ def children(pid: int) -> list[int]:
         if status.exists() and int(status.read_text().rpartition(")")[2].split()[1]) == pid:
             found.append(other)
     return found
+
+
+def test_wrong_numbers_of_workers_are_told(tmp_path: Path) -> None:
+    ray = pytest.importorskip("cvcc_zoo.integrations.ray", exc_type=ImportError)
+    with pytest.raises(ValueError, match="give at least one worker and no fewer than 0 failures, not 0 and 3"):
+        ray.fit([], tmp_path / "run", workers=0)

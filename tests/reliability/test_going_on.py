@@ -1,7 +1,9 @@
 """Where and with which options a run goes on."""
 
+import importlib
 import io
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -152,3 +154,10 @@ def test_the_summary_says_where_the_same_bits_come_out() -> None:
         assert same_bits(gpu) == same_bits(cpu)  # type: ignore[arg-type]
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray.train", None)
+    monkeypatch.delitem(sys.modules, "cvcc_zoo.integrations.ray", raising=False)
+    with pytest.raises(ImportError, match=r"training on Ray needs `pip install 'cvcc_zoo\[ray\]'`"):
+        importlib.import_module("cvcc_zoo.integrations.ray")
