@@ -16,7 +16,7 @@ LEVELS = {
     "timing": 0,
     "notices": 0,
     "losses": 1,
-    "features": 1,
+    "features": 2,
     "metrics": 1,
     "fetch": 1,
     "plain": 1,

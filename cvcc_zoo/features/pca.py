@@ -1,0 +1,86 @@
+"""Principal components: the directions of the largest variance, most first.
+
+The covariance is summed up in float64, batch by batch; its eigenvectors are those of the whitening (`pca`), without the
+division by the standard deviations unless `whiten` asks for it.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from cvcc_zoo.data.decorrelation import decorrelation
+
+
+class PCA(nn.Module):
+    """Vectors (N, D) to their principal components (N, K), as `sklearn.decomposition.PCA`; fitted by `fit`."""
+
+    mean: Tensor  # (D,)
+    basis: Tensor  # (K, D)
+    spectrum: Tensor  # (D,): the variances of all components, divided by the number of vectors
+
+    def __init__(self, components: int | float = 0.95, *, whiten: bool = False) -> None:
+        """`components`: how many, or the share in (0, 1) of the variance that they keep; `whiten`: to variance 1."""
+        super().__init__()
+        whole = isinstance(components, int) and not isinstance(components, bool)
+        share = isinstance(components, float) and 0 < components < 1
+        if not (share or (whole and components >= 1)):
+            raise ValueError(
+                f"PCA: components is a number of at least 1, or a share of the variance in (0, 1), not {components!r}"
+            )
+        self.components, self.whiten = components, whiten
+        for name in ("mean", "basis", "spectrum"):
+            self.register_buffer(name, torch.empty(0))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has seen vectors."""
+        return self.basis.numel() > 0
+
+    def fit(self, batches: Iterable[Tensor]) -> "PCA":
+        """Take mean and directions of all vectors of the batches (N, D), and return itself.
+
+        Each batch is read once. Raises ValueError for fewer than two vectors, and where more components are asked for
+        than directions with a variance.
+        """
+        count, total, products, shift = 0, torch.empty(0), torch.empty(0), torch.empty(0)
+        for batch in batches:
+            x = batch.detach().to("cpu", torch.float64)
+            if not count:
+                shift = x.mean(0)  # near the mean, so that no digits cancel
+                total, products = torch.zeros_like(shift), shift.new_zeros(len(shift), len(shift))
+            x = x - shift
+            count += len(x)
+            total += x.sum(0)
+            products.addmm_(x.T, x)
+        if count < 2:
+            raise ValueError(f"PCA needs at least two vectors, got {count}")
+        mean = total / count
+        found = decorrelation(products.div_(count).addr_(mean, mean, alpha=-1), "pca", precise=False)
+        kept = self._count(found.spectrum)
+        if kept > found.rank:
+            raise ValueError(
+                f"PCA: {kept} components of vectors that vary in {found.rank} directions; ask for at most "
+                f"{found.rank}, or give more images"
+            )
+        basis = found.matrix[:kept]
+        if not self.whiten:
+            basis = basis * found.spectrum[:kept, None].sqrt()
+        self.mean, self.basis, self.spectrum = (
+            part.to(torch.float32) for part in (shift + mean, basis, found.spectrum)
+        )
+        return self
+
+    def _count(self, spectrum: Tensor) -> int:
+        if isinstance(self.components, int):
+            return self.components
+        shares = spectrum.cumsum(0) / spectrum.sum()
+        return min(int((shares < self.components - 1e-12).sum()) + 1, len(spectrum))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raises ValueError before it is fitted, and for vectors of another size."""
+        if not self.fitted:
+            raise ValueError("this PCA has no directions yet: fit it on training vectors, or load trained weights")
+        if x.shape[-1] != self.basis.shape[1]:
+            raise ValueError(f"this PCA takes vectors of {self.basis.shape[1]:,} numbers, got {x.shape[-1]:,}")
+        return (x - self.mean) @ self.basis.T
