@@ -56,26 +56,19 @@ class PCA(nn.Module):
         if count < 2:
             raise ValueError(f"PCA needs at least two vectors, got {count}")
         mean = total / count
-        found = decorrelation(products.div_(count).addr_(mean, mean, alpha=-1), "pca", precise=False)
-        kept = self._count(found.spectrum)
+        covariance = products.div_(count).addr_(mean, mean, alpha=-1)
+        found = decorrelation(covariance, "pca", components=self.components, precise=False)
+        kept = self.components if isinstance(self.components, int) else len(found.matrix)
         if kept > found.rank:
             raise ValueError(
                 f"PCA: {kept} components of vectors that vary in {found.rank} directions; ask for at most "
                 f"{found.rank}, or give more images"
             )
-        basis = found.matrix[:kept]
-        if not self.whiten:
-            basis = basis * found.spectrum[:kept, None].sqrt()
+        basis = found.matrix if self.whiten else found.matrix * found.spectrum[:kept, None].sqrt()
         self.mean, self.basis, self.spectrum = (
             part.to(torch.float32) for part in (shift + mean, basis, found.spectrum)
         )
         return self
-
-    def _count(self, spectrum: Tensor) -> int:
-        if isinstance(self.components, int):
-            return self.components
-        shares = spectrum.cumsum(0) / spectrum.sum()
-        return min(int((shares < self.components - 1e-12).sum()) + 1, len(spectrum))
 
     def forward(self, x: Tensor) -> Tensor:
         """Raises ValueError before it is fitted, and for vectors of another size."""

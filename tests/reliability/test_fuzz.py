@@ -142,7 +142,6 @@ def check(options: dict[str, Any], folders: dict[str, Path]) -> bool:
     return True
 
 
-@pytest.mark.skipif("FUZZ" in os.environ, reason="many combinations are tried")
 def test_some_combinations_train_or_are_refused(folders: dict[str, Path]) -> None:
     trained: list[bool] = []
 
