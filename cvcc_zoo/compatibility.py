@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.losses import takes_soft_labels
 
-TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze")
+TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze", "ridge")
 """Hyper-parameters that the weights do not depend on."""
 
 
@@ -67,4 +67,6 @@ def check_same(
 def _shape(family: str | None, hparams: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that a checkpoint's weights depend on."""
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in hparams.items() if k not in TRAINING_OPTIONS}
+    if plain.get("features"):  # how many components are kept is only known after the training images were seen
+        plain["features"] = [{k: v for k, v in each.items() if k != "kept"} for each in plain["features"]]
     return {"family": family, **plain}

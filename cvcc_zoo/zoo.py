@@ -118,7 +118,7 @@ def architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
     return {
         option: list(value) if isinstance(value, tuple) else value
         for option, value in hparams.items()
-        if option not in (*TRAINING_OPTIONS, *DATA_OPTIONS)
+        if option == "ridge" or option not in (*TRAINING_OPTIONS, *DATA_OPTIONS)
     }
 
 

@@ -167,7 +167,7 @@ class ImageDataModule(LightningDataModule):
             changed = augment(self.augmentations, chosen, labels, drawn, self.num_classes)[0]
             return changed if changed.is_floating_point() else changed / 255
 
-        names = ", ".join(type(augmentation).__name__ for augmentation in self.augmentations) or "none"
+        names = ", ".join(type(each).__name__ for each in self.augmentations) or "none"
         return plot_augmentations(chosen, draw, draws, f"{self.dataset.title}: {names}")
 
     def _some(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -179,8 +179,7 @@ class ImageDataModule(LightningDataModule):
         return images[chosen], labels[chosen], chosen
 
     def _loader(self, stage: str, shuffle_seed: int | None = None) -> TensorLoader:
-        data, samples = self._images[stage]
-        trainer = self.trainer
+        (data, samples), trainer = self._images[stage], self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         if trainer is not None:
             data = on_accelerator(data, trainer.strategy.root_device)
@@ -197,8 +196,9 @@ class ImageDataModule(LightningDataModule):
         )
 
     def train_dataloader(self) -> TensorLoader:
-        """Shuffled batches of equal size."""
-        return self._loader("train", shuffle_seed=self.seed)
+        """Shuffled batches of equal size; for a model with `whole_batches` every image once."""
+        whole = self.trainer is not None and getattr(self.trainer.lightning_module, "whole_batches", False)
+        return self._loader("train", shuffle_seed=None if whole else self.seed)
 
     def val_dataloader(self) -> TensorLoader:
         """Every validation image once. Raises ValueError where nothing was kept for validation."""

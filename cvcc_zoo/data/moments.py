@@ -119,19 +119,19 @@ def measure(
             integers = images.index_select(0, part).to(torch.float32 if few else torch.float64).sub_(128)
         x = vectors(integers, scope)
         total += x.sum(1).to(dtype)  # exact in float32 too, for fewer than 2^17 vectors
-        for piece in _exact_pieces(x, largest):
+        for piece in exact_pieces(x, largest):
             for group, sums in zip(piece, products, strict=True):
                 add_gram(group.T, sums)
     if shared:
         for sums in (total, products):
-            _sum_over_processes(sums)
+            sum_over_processes(sums)
     for sums in products:
         mirror(sums)
     return Moments(count, total, products, unit, offset)
 
 
-def _exact_pieces(x: Tensor, largest: int) -> tuple[Tensor, ...]:
-    """The vectors (G, M, D) of integers up to `largest`, in parts whose products are exact."""
+def exact_pieces(x: Tensor, largest: int) -> tuple[Tensor, ...]:
+    """Vectors (G, M, D) of integers up to `largest`, in parts whose products are exact."""
     exact = 2**53 if x.dtype == torch.float64 else 2**24
     safe = exact // largest**2
     if x.shape[1] <= safe or (exact == 2**24 and x.square().sum(1).max() <= exact):
@@ -139,7 +139,10 @@ def _exact_pieces(x: Tensor, largest: int) -> tuple[Tensor, ...]:
     return torch.split(x, safe, dim=1)
 
 
-def _sum_over_processes(sums: Tensor) -> None:
+def sum_over_processes(sums: Tensor) -> None:
+    """Add those of all processes of torch's default group, in place; of one process nothing is to add."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return
     on_gpu = dist.get_backend() == "nccl"
     shared = sums.cuda() if on_gpu else sums
     dist.all_reduce(shared)

@@ -32,10 +32,15 @@ class PCA(nn.Module):
         for name in ("mean", "basis", "spectrum"):
             self.register_buffer(name, torch.empty(0))
 
+    def make_room(self, size: int, kept: int) -> None:
+        """Take the shapes of a fitted one for vectors of `size` numbers, of which it keeps `kept` components."""
+        for name, shape in (("mean", (size,)), ("basis", (kept, size)), ("spectrum", (size,))):
+            setattr(self, name, torch.full(shape, torch.nan))
+
     @property
     def fitted(self) -> bool:
         """Whether it has seen vectors."""
-        return self.basis.numel() > 0
+        return self.basis.numel() > 0 and (self.basis.is_meta or bool(self.basis[0, 0].isfinite()))
 
     def fit(self, batches: Iterable[Tensor]) -> "PCA":
         """Take mean and directions of all vectors of the batches (N, D), and return itself.

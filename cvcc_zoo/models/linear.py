@@ -1,39 +1,138 @@
-"""The linear classifier: one weight image and one bias for each class, s = W x + b."""
+"""The linear classifier: one weight vector and one bias for each class, s = W x + b; of pixels, or of features.
 
+It is trained by gradients like any other model, or with `ridge` solved in closed form: one pass over the training
+images, and the weights of least squares.
+"""
+
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.closed_form import make_ridge
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.features import Features
 from cvcc_zoo.models.layers import flatten
-from cvcc_zoo.registry import register
+from cvcc_zoo.models.solving import NewtonStep, RidgeFit
+from cvcc_zoo.registry import as_spec, register
 from cvcc_zoo.stages import Network
+
+BATCH = 500  # images at a time, when features are fitted
 
 
 class LinearNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes)."""
 
-    def __init__(self, in_channels: int, image_size: int, num_classes: int) -> None:
+    def __init__(self, inputs: int, num_classes: int, extract: Features | None) -> None:
         super().__init__()
-        self.parts = []
-        self.fc = nn.Linear(in_channels * image_size**2, num_classes)
-        nn.init.zeros_(self.fc.weight)  # the loss is convex, so no symmetry has to be broken
+        self.inputs, self.extract = inputs, extract
+        self.parts = [] if extract is None else [["extract"]]
+        self.make_classifier(inputs if extract is None else extract.out_features, num_classes)
+
+    def make_classifier(self, features: int, num_classes: int) -> None:
+        """Zeros: the loss is convex, so no symmetry has to be broken."""
+        self.fc = nn.Linear(features, num_classes)
+        nn.init.zeros_(self.fc.weight)
         nn.init.zeros_(self.fc.bias)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        return [flatten(x, self.fc.in_features)]
+        return [flatten(x, self.inputs) if self.extract is None else self.extract(x)]
 
 
 class Linear(ImageClassifier):
     """A linear classifier; which one depends on the loss: softmax regression, a linear SVM or least squares."""
 
-    def __init__(self, **options: Any) -> None:
-        """`options` are those of ImageClassifier."""
-        super().__init__(**options)
-        self.network = LinearNetwork(self.in_channels, self.image_size, self.num_classes)
+    def __init__(
+        self,
+        features: list[str | dict[str, Any]] | None = None,
+        ridge: float | str | dict[str, Any] | None = None,
+        loss: str | dict[str, Any] = "cross_entropy",
+        **options: Any,
+    ) -> None:
+        """`options` are those of ImageClassifier.
+
+        Args:
+            features: What it sees in place of the whitened pixels, by names or {name: ..., option: value}, one after
+                the other: HOG, Patches or Pretrained of images, then PCA and Standardize of vectors.
+            ridge: None trains by gradients. A number is the lambda of ridge regression, solved in one pass: the least
+                of the summed squared errors plus lambda ||W||^2; leave_one_out and validation choose it, also from
+                {name: leave_one_out, grid: [1, 10, 100]}.
+            loss: As for every model; with ridge it is squared_error in place of the default.
+
+        """
+        if ridge is not None:
+            if as_spec("loss", loss) not in ({"name": "cross_entropy"}, {"name": "squared_error"}):
+                raise ValueError(f"ridge is the solution for loss squared_error, not for {loss}; leave one of them out")
+            loss = "squared_error"
+        super().__init__(loss=loss, **options)
+        extract = Features(features, self.in_channels, self.image_size) if features else None
+        self.network: LinearNetwork = LinearNetwork(self.in_channels * self.image_size**2, self.num_classes, extract)
+        self.hparams.update(features=extract.specs if extract else None, ridge=ridge)
+        self.solver = None if ridge is None else RidgeFit(self, make_ridge(ridge))
+        self.automatic_optimization = self.solver is None
+
+    @property
+    def whole_batches(self) -> bool:
+        """Whether the training takes every image once, in batches that are not shared by processes."""
+        return self.solver is not None
+
+    def setup(self, stage: str) -> None:
+        """As for every model; a closed form needs one epoch."""
+        super().setup(stage)
+        if stage == "fit" and self.solver is not None:
+            self.solver.check(self.trainer)
+            self.trainer.fit_loop.max_epochs = 1
+
+    def _learn_from(self, data: ImageDataModule) -> None:
+        super()._learn_from(data)
+        extract = self.network.extract
+        if extract is None or extract.fitted:
+            return
+        device = self.trainer.strategy.root_device if self._trainer else torch.device("cpu")
+        images, _, samples = data.training_images()
+        whitening = self.whitening.to(device)
+
+        def batches() -> Iterator[Tensor]:
+            for part in torch.split(samples.to(images.device), BATCH):
+                yield whitening(images[part].to(device))
+
+        extract.to(device).fit(batches)
+        if extract.out_features != self.network.fc.in_features:
+            self.network.make_classifier(extract.out_features, self.num_classes)
+        self.to("cpu")
+        self.hparams["features"] = extract.specs
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:  # type: ignore[override]
+        """The loss of a batch; with `ridge` nothing, and the weights are solved at the last one."""
+        if self.solver is None:
+            return super().training_step(batch, batch_idx)
+        self.solver.step(*batch, batch_idx)
+        return None
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means over the epoch; of a closed form its train/loss and train/ridge, which is lambda."""
+        if self.solver is None:
+            super().on_train_epoch_end()
+        else:
+            for name, value in self.solver.found.items():
+                self.log(f"train/{name}", value)
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer and its schedule; a closed form is one step of Newton's method."""
+        if self.solver is None:
+            return super().configure_optimizers()
+        return NewtonStep(self.network.fc.parameters())
 
 
 @register(parameters=30_730)
 def linear(**options: Any) -> Linear:
     """W x + b."""
     return Linear(**options)
+
+
+@register(parameters=30_730)
+def ridge(*, ridge: float | str | dict[str, Any] = "leave_one_out", **options: Any) -> Linear:
+    """W x + b, solved in closed form."""
+    return Linear(ridge=ridge, **options)

@@ -37,12 +37,14 @@ class WholeCheckpoints(TorchCheckpointIO):
 def between_steps(trainer: Trainer, batch_idx: int) -> bool:
     """Whether a checkpoint at the start of this batch goes on exactly.
 
-    It does at the start of an epoch, and within one where no gradients are summed up and no validation came just
-    before: there Lightning (2.6) would count the steps wrongly when it is resumed. At the end of a batch its metrics
-    are not logged yet.
+    It does at the start of an epoch, and within one of gradient steps where none are summed up and no validation
+    came just before: there Lightning (2.6) would count the steps wrongly when it is resumed. At the end of a batch
+    its metrics are not logged yet.
     """
     if batch_idx == 0:
         return True
+    if not trainer.lightning_module.automatic_optimization:  # sums of a closed form, which are not kept
+        return False
     if batch_idx % trainer.accumulate_grad_batches:
         return False
     every, loop = trainer.val_check_batch, trainer.fit_loop

@@ -1,0 +1,130 @@
+"""The single-layer network of Coates & Ng: how alike is each patch of an image to each of many patches?
+
+Coates, Lee & Ng 2011, https://proceedings.mlr.press/v15/coates11a.html, sections 3 and 4: patches are brought to mean 0
+and the same contrast, and whitened; a dictionary answers; the answers are summed up over the quarters of the image.
+Coates & Ng 2011, https://icml.cc/2011/papers/485_icmlpaper.pdf: patches drawn at random are a dictionary that is hardly
+worse than a learnt one, if the answers go through a soft threshold in both signs: max(0, z - a) and max(0, -z - a).
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cvcc_zoo.data.decorrelation import decorrelation
+
+Dictionary = Literal["random", "pca"]
+DICTIONARIES = get_args(Dictionary)
+CONTRAST = 10 / 255**2  # added to the variance of a patch: 10 for pixels up to 255 (Coates, Lee & Ng, section 4)
+EPS = 0.1  # added to the eigenvalues when patches are whitened (their code)
+THRESHOLD = 0.25  # of answers of unit patches (Coates & Ng, section 4.1)
+LEARNT_FROM = 100_000  # patches
+CHUNK = 8  # images at a time: 800 answers of 729 patches each take 2.3 MB
+
+
+class Patches(nn.Module):
+    """Images (N, C, H, W), float in [0, 1], to vectors (N, 2 x filters x pool^2); fitted by `fit`."""
+
+    filters: Tensor  # (K, C, size, size): dictionary, whitening and the removal of the mean in one
+    offset: Tensor  # (K,)
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        filters: int = 800,
+        size: int = 6,
+        pool: int = 2,
+        dictionary: Dictionary = "random",
+        seed: int = 0,
+    ) -> None:
+        """Choose the dictionary.
+
+        Args:
+            in_channels: Channels of the images.
+            filters: How many patches the dictionary has; of `pca` at most C x size x size - 1.
+            size: Height and width of a patch in pixels, at least 2.
+            pool: The image is divided into pool x pool parts, over which answers are averaged.
+            dictionary: `random`: whitened patches of training images; `pca`: their principal directions.
+            seed: Chooses the patches.
+
+        """
+        super().__init__()
+        for name, value, least in (("filters", filters, 1), ("size", size, 2), ("pool", pool, 1), ("seed", seed, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"Patches: {name} is a whole number of at least {least}, not {value!r}")
+        if dictionary not in DICTIONARIES:
+            raise ValueError(f"Patches: dictionary is one of {', '.join(DICTIONARIES)}, not {dictionary!r}")
+        values = in_channels * size**2
+        if dictionary == "pca" and filters > values - 1:
+            raise ValueError(
+                f"Patches: {in_channels}x{size}x{size} patches without their mean have {values - 1} principal "
+                f"directions, not {filters}; give filters={values - 1} or less, or dictionary=random"
+            )
+        self.in_channels, self.size, self.pool, self.dictionary, self.seed = in_channels, size, pool, dictionary, seed
+        self.register_buffer("filters", torch.full((filters, in_channels, size, size), torch.nan))
+        self.register_buffer("offset", torch.full((filters,), torch.nan))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has seen images."""
+        return self.offset.is_meta or bool(self.offset[0].isfinite())
+
+    def out_features(self, height: int, width: int) -> int:
+        """How many numbers describe an image. Raises ValueError if it is too small."""
+        smallest = self.size + self.pool - 1
+        if min(height, width) < smallest:
+            raise ValueError(
+                f"Patches of {self.size}x{self.size} pixels in {self.pool}x{self.pool} parts take images of at least "
+                f"{smallest}x{smallest} pixels, not {height}x{width}"
+            )
+        return 2 * len(self.offset) * self.pool**2
+
+    def fit(self, batches: Iterable[Tensor]) -> "Patches":
+        """Take whitening and dictionary from patches at random places of the images (N, C, H, W); returns itself."""
+        generator = torch.Generator().manual_seed(self.seed)
+        patches = torch.cat(list(self._draw(batches, generator))).to(torch.float64)  # (P, C size size)
+        patches = patches[torch.randperm(len(patches), generator=generator)[:LEARNT_FROM]]
+        if len(patches) < len(self.offset):
+            raise ValueError(f"Patches: {len(self.offset)} filters of {len(patches)} patches; give more images")
+        patches = patches - patches.mean(1, keepdim=True)
+        patches = patches / (patches.square().mean(1, keepdim=True) + CONTRAST).sqrt()
+        mean = patches.mean(0)
+        covariance = (patches - mean).T @ (patches - mean) / len(patches)
+        if self.dictionary == "pca":
+            combined = decorrelation(covariance, "pca", EPS, len(self.offset), precise=False).matrix
+        else:
+            whitening = decorrelation(covariance, "zca", EPS, precise=False).matrix
+            chosen = (patches[: len(self.offset)] - mean) @ whitening.T
+            combined = F.normalize(chosen) @ whitening
+        self.offset.copy_(combined @ mean)
+        combined = combined - combined.mean(1, keepdim=True)  # takes the mean of a patch away
+        self.filters.copy_(combined.view(self.filters.shape))
+        return self
+
+    def _draw(self, batches: Iterable[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
+        """Two patches of each image, in the order of the images."""
+        count = 0
+        for images in batches:
+            images = images.cpu()
+            rows, columns = images.shape[2] - self.size + 1, images.shape[3] - self.size + 1
+            for _ in range(2):
+                places = torch.randint(rows * columns, (len(images),), generator=generator)
+                unfolded = F.unfold(images, self.size)  # (N, C size size, places)
+                yield unfolded[torch.arange(len(images)), :, places]
+            count += 2 * len(images)
+            if count >= 2 * LEARNT_FROM:
+                return
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self._answer(part) for part in torch.split(x, CHUNK)])
+
+    def _answer(self, x: Tensor) -> Tensor:
+        grey = x.mean(1, keepdim=True)
+        mean = F.avg_pool2d(grey, self.size, 1)
+        square = F.avg_pool2d(x.square().mean(1, keepdim=True), self.size, 1)
+        contrast = (square - mean.square()).clamp(min=0) + CONTRAST
+        answers = F.conv2d(x, self.filters) * contrast.rsqrt() - self.offset[:, None, None]
+        signs = (F.relu(answers - THRESHOLD), F.relu(-answers - THRESHOLD))
+        return torch.cat([F.adaptive_avg_pool2d(sign, self.pool).flatten(1) for sign in signs], 1)

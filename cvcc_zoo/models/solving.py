@@ -1,0 +1,169 @@
+"""Ridge regression as a training: batches are summed up, and at the last one the classifier is solved."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.optim import Optimizer
+
+from cvcc_zoo.closed_form import Frame, NormalEquations, Ridge, RidgePath, Sums, solve
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.moments import sum_over_processes
+from cvcc_zoo.metrics import UNIT
+
+if TYPE_CHECKING:
+    from cvcc_zoo.models.linear import Linear
+
+LARGEST = 20_000  # values of a vector: X^T X takes 3.2 GB
+BATCH = 500  # images at a time, when lambda is chosen
+
+
+class NewtonStep(Optimizer):
+    """Squared error is a parabola, whose bottom Newton's method finds in one step; the batches of its sums are counted."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {"lr": 1.0})
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Add a batch to the sums."""
+        return closure() if closure is not None else None
+
+
+class RidgeFit:
+    """Sums up what a linear model sees of every training image, and solves its weights."""
+
+    def __init__(self, model: "Linear", ridge: Ridge) -> None:
+        self._model, self.ridge = [model], ridge  # in a list, so that it is no submodule
+        self.sums: Sums | None = None
+        self.found: dict[str, float] = {}
+
+    @property
+    def model(self) -> "Linear":
+        """Whose weights are solved."""
+        return self._model[0]
+
+    def check(self, trainer: Trainer) -> None:
+        """Raise ValueError where a training with this trainer could not be solved."""
+        size = self.model.network.fc.in_features
+        if size > LARGEST:
+            raise ValueError(
+                f"ridge of {size:,} values needs a matrix of {8 * size**2 / 1e9:.0f} GB; give fewer features, smaller "
+                "images (--data.image_size=32), or ridge=null to train by gradients"
+            )
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(data, ImageDataModule):
+            raise ValueError("ridge reads every training image once: train with an ImageDataModule")
+        if self.ridge.by == "validation" and data.validation == 0:
+            raise ValueError("ridge=validation needs validation images: set --data.validation=0.1, or leave_one_out")
+        if self.ridge.by == "leave_one_out" and data.augmentations:
+            raise ValueError(
+                "leave_one_out leaves out images that the sums hold, and augmented ones come only once; set "
+                "--data.augmentations=none, or ridge=validation, or a number"
+            )
+        if trainer.gradient_clip_val or trainer.accumulate_grad_batches > 1:
+            raise ValueError("ridge has no gradients: leave gradient_clip_val and accumulate_grad_batches out")
+
+    def step(self, images: Tensor, labels: Tensor, batch_idx: int) -> None:
+        """Add a batch; solve at the last one of the pass."""
+        if batch_idx == 0:
+            self.sums = None
+        trainer, optimizer = self.model.trainer, self.model.optimizers()
+        optimizer.step(closure=lambda: self._add(images, labels))  # type: ignore[union-attr]
+        if batch_idx + 1 == trainer.num_training_batches:
+            self._solve()
+
+    @torch.no_grad()
+    def _add(self, images: Tensor, labels: Tensor) -> None:
+        whole = images.dtype == torch.uint8 and not labels.is_floating_point() and self._keeps_pixels()
+        x = images.flatten(1) if whole else self._see(images)
+        if self.sums is None:
+            strategy, data = self.model.trainer.strategy, self.model.trainer.datamodule  # type: ignore[attr-defined]
+            frame: Frame = strategy.broadcast(Frame.of(x))  # that of the first process
+            device = "cpu" if x.device.type == "mps" else x.device  # Apple's GPUs have no float64
+            self.sums = Sums(frame, self.model.num_classes, len(data.training_images()[2]), device)
+        if len(x):
+            device = self.sums.x.device
+            self.sums.add(x.to(device), labels.to(device))
+
+    def _keeps_pixels(self) -> bool:
+        """Whether the model sees each pixel by itself, so that sums of whole numbers can be converted at the end."""
+        return self.model.network.extract is None and not self.model.whitening.decorrelates
+
+    def _see(self, images: Tensor) -> Tensor:
+        """What the classifier is given, (N, D)."""
+        if not len(images):
+            return torch.zeros(0, self.model.network.fc.in_features)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.model.features(images)[-1]
+
+    @torch.no_grad()
+    def _solve(self) -> None:
+        assert self.sums is not None
+        model, pixels = self.model, self.sums.frame.pixels
+        equations = self.sums.whole(across_processes=True)
+        self.sums = None
+        if pixels:
+            equations = self._whitened(equations)
+        ridge = self.ridge.value if self.ridge.value is not None else self._choose(equations)
+        found = solve(equations, ridge)
+        size = len(equations.gram)
+        if found.rank < size:
+            warnings.warn(
+                f"the {size:,} values that the classifier sees vary in {found.rank:,} directions alone, so that least "
+                "squares has many solutions; took the one with the smallest weights. Give ridge above 0, or ridge="
+                "leave_one_out",
+                stacklevel=2,
+            )
+        weights, intercept = model.trainer.strategy.broadcast((found.weights, found.intercept))
+        model.network.fc.weight.copy_(weights)
+        model.network.fc.bias.copy_(intercept)
+        self.found = {"loss": equations.error(found.weights), "ridge": ridge}
+
+    def _whitened(self, equations: NormalEquations) -> NormalEquations:
+        """Those of the whitened pixels, from those of the pixels."""
+        whitening = self.model.whitening
+        repeated = self.model.image_size**2
+        mean, std = (each.double().cpu().repeat_interleave(repeated) for each in (whitening.mean, whitening.std))
+        return equations.rescaled(1 / (255 * std), (equations.mean / 255 - mean) / std)
+
+    def _choose(self, equations: NormalEquations) -> float:
+        """The lambda of the grid with the smallest mean squared error, which is said."""
+        path = RidgePath(equations, self.ridge.candidates(equations.gram))
+        left_out = self.ridge.by == "leave_one_out"
+        total = torch.zeros(2, len(path.ridges), dtype=torch.float64)
+        count = 0
+        for images, labels in self._passes(left_out):
+            errors, right = path.errors(self._see(images).cpu(), labels.cpu(), left_out=left_out)
+            total[0] += (errors / UNIT).round().sum(0) * UNIT  # exact, whoever adds which images
+            total[1] += right.sum(0)
+            count += len(images)
+        sums = torch.cat([total.flatten(), torch.tensor([count])])
+        sum_over_processes(sums)
+        errors, right = (sums[:-1] / sums[-1]).view(2, -1)
+        best = int(errors.argmin())
+        ridge = float(path.ridges[best])
+        rank_zero_info(
+            f"ridge {ridge:.4g} chosen from {len(path.ridges)} by {self.ridge.by}: squared error "
+            f"{float(errors[best]):.4f}, accuracy {100 * float(right[best]):.2f} %"
+        )
+        if best in (0, len(errors) - 1) and len(errors) > 1:
+            warnings.warn(
+                f"the chosen ridge {ridge:.4g} is at the end of the grid; widen it: --model.ridge.grid=[...]",
+                stacklevel=2,
+            )
+        return ridge
+
+    def _passes(self, left_out: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images that lambda is chosen by, and their labels (N, num_classes); in this process its share of them."""
+        trainer = self.model.trainer
+        data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        loader = data.train_dataloader() if left_out else data.val_dataloader()
+        for images, labels, _ in loader:
+            if len(images):
+                device = self.model.device
+                yield images.to(device), F.one_hot(labels, self.model.num_classes).to(torch.float64)

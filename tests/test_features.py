@@ -1,0 +1,90 @@
+"""Features in front of a linear classifier: chained, fitted once, kept with the weights."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cvcc_zoo import Linear, load
+from cvcc_zoo.features import Features, Patches
+from tests.conftest import Fit
+
+NONE = ("--data.whitening=none", "--data.augmentations=none", "--trainer.log_every_n_steps=1")
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        "[{name: HOG, cell: 2}]",
+        "[{name: HOG, cell: 2}, {name: PCA, components: 0.9}, Standardize]",
+        "[{name: Patches, filters: 8, size: 3}, {name: PCA, components: 4}]",
+        "[Standardize]",
+    ],
+)
+@pytest.mark.parametrize("model", ["--model=linear", "--model.ridge=1.0"])
+def test_a_model_with_features_trains_and_loads(fit: Fit, features: str, model: str) -> None:
+    chosen = ["--model=linear", *([model] if "ridge" in model else [])]
+    assert fit(*chosen, f"--model.features={features}", *NONE, "--run=run") == 0
+    found, again = load("run/last.ckpt"), load("run/last.ckpt")
+    images = torch.randint(256, (5, 3, 8, 8), dtype=torch.uint8)
+    assert torch.equal(found(images), again(images)) and found(images).isfinite().all()
+
+
+def test_a_stopped_training_with_a_share_of_components_goes_on(fit: Fit) -> None:
+    args = ["--model=linear", "--model.features=[{name: PCA, components: 0.5}]", *NONE, "--run=run"]
+    assert fit(*args) == 0
+    assert fit("--config=run/config.yaml", "--ckpt_path=last", "--trainer.max_epochs=2", "--allow_changes=true") == 0
+    assert load("run/last.ckpt").hparams["features"][0]["kept"] >= 1
+
+
+def test_patches_do_not_see_brightness_and_little_of_contrast() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(40, 3, 12, 12)
+    patches = Patches(3, filters=16, size=4).fit([images])
+    answers = patches(images)
+    assert answers.shape == (40, patches.out_features(12, 12)) and float(answers.abs().mean()) > 0.01
+    torch.testing.assert_close(patches(images + 0.2), answers, atol=1e-3, rtol=1e-2)
+    torch.testing.assert_close(patches(0.9 * images), answers, atol=1e-2, rtol=1e-2)
+
+
+def test_patches_answer_as_their_definition_says() -> None:
+    """A patch by itself: without its mean, divided by its contrast, then answered by each filter."""
+    torch.manual_seed(0)
+    images = torch.rand(20, 3, 4, 4)
+    patches = Patches(3, filters=8, size=4, pool=1).fit([images])
+    x = images.flatten(1) - images.flatten(1).mean(1, keepdim=True)
+    x = x / (x.square().mean(1, keepdim=True) + 10 / 255**2).sqrt()
+    z = x @ patches.filters.flatten(1).T - patches.offset
+    torch.testing.assert_close(patches(images), torch.cat([z - 0.25, -z - 0.25], 1).clamp(min=0), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("features", "told"),
+    [
+        (["HGO"], "no feature named 'HGO'; did you mean HOG"),
+        ([{"name": "HOG", "cels": 4}], "did you mean cell"),
+        ([{"name": "HOG", "cell": 8}], "takes images of at least 16x16 pixels, not 8x8"),
+        (["PCA", "HOG"], "HOG takes images; put it first, not after PCA"),
+        ([{"name": "PCA", "components": 193}], "193 components of vectors of 192 numbers"),
+        (["Pretrained"], "Pretrained needs weights"),
+        ([{"name": "Pretrained", "weights": "resnet20.cifar10"}], "takes images of 3x32x32, not 3x8x8"),
+        ([{"name": "Patches", "size": 9}], "take images of at least 10x10"),
+        ("HOG", "features is a list"),
+    ],
+)
+def test_what_does_not_fit_is_told(features: object, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Linear(features=features, image_size=8)  # type: ignore[arg-type]
+
+
+def test_a_published_network_is_a_feature() -> None:
+    made = Features([{"name": "Pretrained", "weights": "resnet20.cifar10"}], 3, 32)
+    assert made.out_features == 64 and made.fitted and "weights" not in made.specs[0]
+    again = Features(made.specs, 3, 32)
+    again.load_state_dict(made.state_dict())
+    images = torch.rand(4, 3, 32, 32)
+    assert torch.equal(made(images), again.train()(images))
+
+
+def test_pca_with_more_components_than_directions_is_told(fit: Fit, tmp_path: Path) -> None:
+    assert fit("--model=linear", "--model.features=[{name: PCA, components: 100}]", *NONE) == 2

@@ -1,0 +1,126 @@
+"""Ridge regression in closed form: what a direct solution gives, in any order, chosen as one would by hand."""
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cvcc_zoo import load
+from cvcc_zoo.closed_form import Frame, RidgePath, Sums, make_ridge, solve
+from tests.conftest import Fit, message
+
+COUNT, SIZE, CLASSES = 300, 20, 4
+
+
+def problem(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors with a mean far from 0 and variances from 1e-4 to 1e4, and labels."""
+    torch.manual_seed(seed)
+    x = torch.randn(COUNT, SIZE, dtype=torch.float64) @ torch.randn(SIZE, SIZE, dtype=torch.float64)
+    return (x * 10 ** torch.linspace(-2, 2, SIZE) + 50).float(), torch.randint(CLASSES, (COUNT,))
+
+
+def sums(x: torch.Tensor, labels: torch.Tensor, batch: int = 60) -> Sums:
+    made = Sums(Frame.of(x[:batch]), CLASSES, len(x))
+    for part, of_part in zip(torch.split(x, batch), torch.split(labels, batch), strict=True):
+        made.add(part, of_part)
+    return made
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.3, 1000.0])
+def test_the_weights_are_those_of_the_augmented_least_squares_problem(ridge: float) -> None:
+    """[X; sqrt(lambda) I] W = [Y; 0] by a QR factorisation, with a column of ones that is not punished."""
+    x, labels = problem()
+    found = solve(sums(x, labels).whole(), ridge)
+    rows = torch.cat([x.double(), torch.ones(COUNT, 1)], 1)
+    extra = torch.cat([ridge**0.5 * torch.eye(SIZE), torch.zeros(SIZE, 1)], 1).double()
+    target = torch.cat([F.one_hot(labels, CLASSES), torch.zeros(SIZE, CLASSES)]).double()
+    expected = torch.linalg.lstsq(torch.cat([rows, extra]), target, driver="gelsd").solution
+    torch.testing.assert_close(found.weights.T, expected[:-1], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(found.intercept, expected[-1], rtol=1e-6, atol=1e-6)
+    scores = x.double() @ found.weights.T + found.intercept
+    torch.testing.assert_close(scores.sum(1), torch.ones(COUNT).double(), atol=1e-8, rtol=0)
+
+
+def test_sums_are_the_same_bits_in_any_order_of_the_batches() -> None:
+    x, labels = problem()
+    frame = Frame.of(x[:60])
+    batches = list(zip(torch.split(x, 60), torch.split(labels, 60), strict=True))
+    found = []
+    for order in ([0, 1, 2, 3, 4], [3, 1, 4, 0, 2]):
+        made = Sums(frame, CLASSES, COUNT)
+        for number in order:
+            made.add(*batches[number])
+        found.append(made.whole())
+    assert torch.equal(found[0].gram, found[1].gram) and torch.equal(found[0].moment, found[1].moment)
+
+
+def test_pixels_are_summed_up_exactly_however_they_are_cut() -> None:
+    torch.manual_seed(0)
+    x, labels = torch.randint(256, (COUNT, SIZE), dtype=torch.uint8), torch.randint(CLASSES, (COUNT,))
+    one, other = sums(x, labels, 60).whole(), sums(x, labels, 7).whole()
+    assert torch.equal(one.gram, other.gram) and torch.equal(one.moment, other.moment)
+    centred = x.double() - x.double().mean(0)
+    torch.testing.assert_close(one.gram, centred.T @ centred, rtol=1e-12, atol=1e-6)
+
+
+def test_leave_one_out_is_what_training_without_each_image_gives() -> None:
+    x, labels = problem()
+    x, labels = x[:40], labels[:40]
+    ridges = torch.tensor([0.1, 100.0], dtype=torch.float64)
+    y = F.one_hot(labels, CLASSES).double()
+    errors, right = RidgePath(sums(x, labels, 40).whole(), ridges).errors(x, y, left_out=True)
+    for column, ridge in enumerate(ridges.tolist()):
+        for image in (0, 7, 39):
+            rest = torch.arange(40) != image
+            without = solve(sums(x[rest], labels[rest], 39).whole(), ridge)
+            scores = without.weights @ x[image].double() + without.intercept
+            torch.testing.assert_close(errors[image, column], (scores - y[image]).square().sum(), rtol=1e-6, atol=1e-9)
+            assert bool(right[image, column]) == (int(scores.argmax()) == int(labels[image]))
+
+
+def test_a_singular_problem_has_the_smallest_solution() -> None:
+    x, labels = problem()
+    x = torch.cat([x[:, :5], x[:, :5]], 1)
+    found = solve(sums(x, labels).whole(), 0.0)
+    assert found.rank == 5
+    torch.testing.assert_close(found.weights[:, :5], found.weights[:, 5:], rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (-1, "a number of at least 0"),
+        (float("nan"), "a number of at least 0"),
+        ("loo", "no way to choose ridge named 'loo'"),
+        ({"name": "validation", "grid": [0]}, "grid is a list of numbers above 0"),
+        ({"name": "validation", "gird": [1]}, "did you mean grid"),
+    ],
+)
+def test_other_ways_to_choose_it_are_told(spec: object, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        make_ridge(spec)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("choice", ["10", "leave_one_out", "validation"])
+def test_it_runs_through_fit_and_is_an_ordinary_linear_model(fit: Fit, choice: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # 32 images: the best lambda may be at the end of the grid
+        assert (
+            fit("--model=ridge", f"--model.ridge={choice}", "--data.augmentations=none", "--data.validation=0.2",
+                "--trainer.max_epochs=3", "--run=run") == 0
+        )  # fmt: skip
+    model = load("run")
+    assert type(model).__name__ == "Linear" and bool(model.state_dict()["network.fc.weight"].abs().sum() > 0)
+    assert "train/ridge" in Path("run/metrics.csv").read_text().splitlines()[0]
+    assert json.loads(Path("run/summary.json").read_text())["test_accuracy"] >= 0.9
+
+
+def test_what_cannot_be_solved_is_told(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["fit", "--model=ridge", "--data.dataset=folder", f"--data.root={colours}", "--trainer.accelerator=cpu"]
+    assert "augmented ones come only once" in message(capsys, data)
+    assert "needs validation images" in message(capsys, [*data, "--model.ridge=validation", "--data.validation=0"])
+    assert "not for hinge" in message(capsys, [*data, "--model.loss=hinge"])
+    assert "a number of at least 0" in message(capsys, [*data, "--model.ridge=-1"])
