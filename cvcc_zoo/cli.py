@@ -171,15 +171,16 @@ class ZooCLI(LightningCLI):
         return f"{HEADER}{self._parser('fit').dump(config, skip_unset=False)}"
 
     def after_fit(self) -> None:
-        """Test the chosen checkpoint and print one table."""
+        """Test the chosen checkpoint, unless it is not wanted, and print one table."""
+        test = self._get(self.config, "test")
         if self.trainer.interrupted or self._get(self.config, "trainer").fast_dev_run:
             return
-        if self.run_folder is None:
-            self.trainer.test(self.model, self.datamodule)
-        else:
-            summary = self.run_folder.finish(self.trainer, self.model, self.datamodule)
+        if self.run_folder is not None:
+            summary = self.run_folder.finish(self.trainer, self.model, self.datamodule, test=test)
             if self.trainer.is_global_zero:
                 print_summary(summary, self.run_folder.folder)
+        elif test:
+            self.trainer.test(self.model, self.datamodule)
 
     def predict(self, model: ImageClassifier, **kwargs: Any) -> None:
         """Write `predictions-<dataset>.csv` beside the checkpoint: a line for each test image, in order."""

@@ -134,6 +134,12 @@ def add_own_options(parser: LightningArgumentParser, checkpoint_minutes: float) 
         default=False,
         help="fit: go on from a checkpoint with other options than those that it was made with.",
     )
+    parser.add_argument(
+        "--test",
+        type=bool,
+        default=True,
+        help="fit: whether the test images are tested at the end; without it none of them is read.",
+    )
 
 
 def path_of(family: str) -> str:
