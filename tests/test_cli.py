@@ -39,7 +39,12 @@ def test_the_test_images_are_read_only_by_a_run_that_tests_them(
 ) -> None:
     asked: list[str] = []
     load_split = ImageDataModule._load
-    monkeypatch.setattr(ImageDataModule, "_load", lambda data, split: asked.append(split) or load_split(data, split))
+
+    def ask(data: ImageDataModule, split: str) -> object:
+        asked.append(split)
+        return load_split(data, split)
+
+    monkeypatch.setattr(ImageDataModule, "_load", ask)
     assert fit("--model=linear", "--test=false", "--run=run") == 0
     assert asked == ["train", "val"] and not Path("run/confusion.png").exists()
     untested = json.loads(Path("run/summary.json").read_text())
