@@ -273,6 +273,7 @@ def test_another_search_in_the_folder_is_refused(capsys: pytest.CaptureFixture[s
         ("{optimizer.lr: [0.1]}", ["--trainer.devices=2"], "trained by one process, not by 2"),
         ("{optimizer.lr: [0.1]}", ["--run=mine"], "a search sets --run for each of its trials"),
         ("{test: [true]}", [], "test cannot be searched"),
+        ("{optimizer.lr: [0.1]}", ["--trails=3"], "no option named 'trails'; did you mean trials?"),
     ],
 )
 def test_wrong_input_is_answered_with_advice_before_anything_is_trained(

@@ -1,5 +1,6 @@
 """`cvcc-zoo search`: train with many values of some options, and see which are best on the validation images."""
 
+import difflib
 import inspect
 import json
 import math
@@ -19,6 +20,7 @@ from cvcc_zoo.cli import build
 from cvcc_zoo.cli import main as lightning
 from cvcc_zoo.notices import only_warnings
 from cvcc_zoo.plots import plot_search
+from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Deadline, LateSignal, StoppedError, stopped_by_signals
 from cvcc_zoo.searching import (
     OWN,
@@ -182,6 +184,8 @@ def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
             mine.append(f"{word}={rest.pop(0)}")
         elif name in OWN and name != "config":
             raise ValueError(f"a search sets {flag} for each of its trials; leave it out")
+        elif difflib.get_close_matches(name, names, cutoff=0.8):  # none of fit's is as near to one of these
+            raise unknown("option", name, names, "`cvcc-zoo search --help` shows all")
         else:
             passed.append(word)
     return mine, [f"--options+={json.dumps(passed)}"] if passed else []
