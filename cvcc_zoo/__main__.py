@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cvcc_zoo.registry import unknown
 
-COMMANDS = ("list", "optimizers", "publish", "evaluate", "export", "train-zoo")
+COMMANDS = ("list", "optimizers", "publish", "evaluate", "export", "train-zoo", "search")
 PICTURES = ("augmentations", "whitening")
 LIGHTNING = ("fit", "validate", "test", "predict")
 HELP = """cvcc-zoo: a PyTorch Lightning model zoo for small images
@@ -23,6 +23,7 @@ usage: cvcc-zoo COMMAND [options]
   evaluate    measure published weights again, and say whether their card holds
   export      write a trained model as one file, ONNX or torch.export, that runs without this package
   train-zoo   train a folder of recipes within a time, and publish their weights
+  search      train with many values of some options, and see which are best on the validation images
   list        show the models with parameters and multiply-accumulate operations
   optimizers  show the optimizers with the memory of their state and the time of a step
   augmentations, whitening
@@ -41,6 +42,7 @@ examples:
   cvcc-zoo predict resnet20.cifar10 my_pictures --top=3 --sheet=sheet.png
   cvcc-zoo export resnet20.cifar10 --format=onnx
   cvcc-zoo train-zoo --minutes=60 --recipes=configs/cifar10 --only=[linear,resnet20]
+  cvcc-zoo search --folder=searches/linear --space='{optimizer.lr: {from: 1e-4, to: 1e-1, log: true}}' --model=linear
   cvcc-zoo augmentations --data.dataset=cifar10 --data.augmentations=strong
   cvcc-zoo list 'resnext29*'
 

@@ -48,6 +48,7 @@ class ZooCLI(LightningCLI):
     more_callbacks: Sequence[Callback] = ()
     strategy: Strategy | None = None
     plugins: Sequence[Any] = ()
+    starts = True  # or only builds what the command would run
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         """What belongs to neither model, data nor trainer."""
@@ -111,14 +112,14 @@ class ZooCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """`fit` gets a run folder, unless logging is off or it is a `fast_dev_run`."""
         options = self._get(self.config_init, "trainer")
-        if self.subcommand != "fit":
+        if self.subcommand != "fit" or not self.starts:
             return super().instantiate_trainer(logger=False, callbacks=self._callbacks(), **kwargs)
         if options.logger is False or options.fast_dev_run:
             saves = bool(options.enable_checkpointing)
             return super().instantiate_trainer(callbacks=self._callbacks(), enable_checkpointing=saves, **kwargs)
         if self.checkpoint is not None:
             self.model.check_same(self.checkpoint.family, self.checkpoint.hparams)
-        text, changes = self._config_text(), []
+        text, changes = self.config_text(), []
         before = saved_config(self.resumed, self.checkpoint)
         if before and (changed := check_unchanged(before, text, allowed=self._get(self.config, "allow_changes"))):
             rank_zero_info(f"Goes on with other options: {changed}")
@@ -162,7 +163,7 @@ class ZooCLI(LightningCLI):
         name = f"{model}-{self.datamodule.dataset.title}"
         return new_folder(self._get(self.config, "run"), Path(parent).expanduser(), name)
 
-    def _config_text(self) -> str:
+    def config_text(self) -> str:
         """The whole config, so that `fit --config` of it repeats the run in a new folder."""
         config = self.config.fit.clone()
         config.run = None
@@ -170,16 +171,21 @@ class ZooCLI(LightningCLI):
         config.allow_changes = False
         return f"{HEADER}{self._parser('fit').dump(config, skip_unset=False)}"
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.starts:
+            super()._run_subcommand(subcommand)
+
     def after_fit(self) -> None:
-        """Test the chosen checkpoint and print one table."""
+        """Test the chosen checkpoint, unless it is not wanted, and print one table."""
+        test = self._get(self.config, "test")
         if self.trainer.interrupted or self._get(self.config, "trainer").fast_dev_run:
             return
-        if self.run_folder is None:
-            self.trainer.test(self.model, self.datamodule)
-        else:
-            summary = self.run_folder.finish(self.trainer, self.model, self.datamodule)
+        if self.run_folder is not None:
+            summary = self.run_folder.finish(self.trainer, self.model, self.datamodule, test=test)
             if self.trainer.is_global_zero:
                 print_summary(summary, self.run_folder.folder)
+        elif test:
+            self.trainer.test(self.model, self.datamodule)
 
     def predict(self, model: ImageClassifier, **kwargs: Any) -> None:
         """Write `predictions-<dataset>.csv` beside the checkpoint: a line for each test image, in order."""
@@ -204,27 +210,39 @@ def main(
     `callbacks` and `plugins` come to those of the arguments, and `strategy` in place of theirs; none of them is part of
     the run's config.
     """
-    install_yaml()
-    quiet()
     cli = ZooCLI.__new__(ZooCLI)
     cli.more_callbacks, cli.strategy, cli.plugins = callbacks, strategy, plugins
-    # Only the parser of this command is built: each takes half a second.
-    cli.subcommands = lambda: {args[0]: LightningCLI.subcommands()[args[0]]}  # type: ignore[method-assign]
     try:
-        cli.__init__(  # type: ignore[misc]
-            ImageClassifier,
-            ImageDataModule,
-            subclass_mode_model=True,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            save_config_callback=None,
-            seed_everything_default=0,
-            trainer_defaults=DEFAULT_TRAINER,
-            parser_class=ZooParser,
-            parser_kwargs={"prog": "cvcc-zoo", args[0]: {"usage": f"cvcc-zoo {args[0]} [options]"}},
-            args=list(args),
-        )
+        _start(cli, args)
     finally:
         if cli.run_folder is not None:
             cli.run_folder.end()
     return 0
+
+
+def build(args: Sequence[str]) -> ZooCLI:
+    """Build what `fit` with these arguments would train; nothing is trained, and no file is written."""
+    cli = ZooCLI.__new__(ZooCLI)
+    cli.starts = False
+    _start(cli, ["fit", *args])
+    return cli
+
+
+def _start(cli: ZooCLI, args: Sequence[str]) -> None:
+    install_yaml()
+    quiet()
+    # Only the parser of this command is built: each takes half a second.
+    cli.subcommands = lambda: {args[0]: LightningCLI.subcommands()[args[0]]}  # type: ignore[method-assign]
+    cli.__init__(  # type: ignore[misc]
+        ImageClassifier,
+        ImageDataModule,
+        subclass_mode_model=True,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        save_config_callback=None,
+        seed_everything_default=0,
+        trainer_defaults=DEFAULT_TRAINER,
+        parser_class=ZooParser,
+        parser_kwargs={"prog": "cvcc-zoo", args[0]: {"usage": f"cvcc-zoo {args[0]} [options]"}},
+        args=list(args),
+    )

@@ -134,6 +134,12 @@ def add_own_options(parser: LightningArgumentParser, checkpoint_minutes: float) 
         default=False,
         help="fit: go on from a checkpoint with other options than those that it was made with.",
     )
+    parser.add_argument(
+        "--test",
+        type=bool,
+        default=True,
+        help="fit: whether the test images are tested at the end; without it none of them is read.",
+    )
 
 
 def path_of(family: str) -> str:
@@ -207,8 +213,11 @@ class ZooParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with code 2."""
-        print(f"cvcc-zoo: error: {self._explain(message)}", file=sys.stderr)
-        raise SystemExit(2)
+        explained = self._explain(message)
+        print(f"cvcc-zoo: error: {explained}", file=sys.stderr)
+        refused = SystemExit(2)
+        refused.add_note(explained)  # for a search, which goes on
+        raise refused
 
     def _explain(self, message: str) -> str:
         if found := re.search(r"class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted", message):

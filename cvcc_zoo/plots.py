@@ -1,7 +1,7 @@
 """Pictures: numbers in, matplotlib figures out."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,31 @@ def plot_runs(runs: Mapping[str, dict[str, Curve]], title: str) -> Figure:
     loss.set(ylim=(0, None))
     accuracy.legend()
     figure.suptitle(title)
+    return figure
+
+
+def plot_search(
+    values: Mapping[str, Sequence[Any]], logs: Collection[str], scores: Sequence[float], label: str
+) -> Figure:
+    """A panel for each searched option: what its values were, and the score of each trial, called `label`.
+
+    Options in `logs` have a logarithmic axis; those whose values are not all numbers have a place for each value.
+    """
+    figure = Figure(figsize=(0.6 + 3.4 * len(values), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
+    for axes, (name, found) in zip(panels, values.items(), strict=True):
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in found):
+            axes.plot(found, scores, "o", alpha=0.7)
+            axes.set_xscale("log" if name in logs else "linear")
+        else:
+            texts = [value if isinstance(value, str) else str(value) for value in found]
+            places = list(dict.fromkeys(texts))
+            axes.plot([places.index(text) for text in texts], scores, "o", alpha=0.7)
+            axes.set_xticks(range(len(places)), places, rotation=20, ha="right", fontsize="small")
+            axes.set_xlim(-0.5, len(places) - 0.5)
+        axes.set(xlabel=name)
+        axes.grid(alpha=0.3)
+    panels[0].set(ylabel=label)
     return figure
 
 

@@ -37,6 +37,7 @@ LEVELS = {
     "trained": 6,
     "exporting": 7,
     "cli": 7,
+    "searching": 7,
     "commands": 8,
     "integrations": 8,
     "__main__": 9,

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from cvcc_zoo import load
+from cvcc_zoo import ImageDataModule, load
 from cvcc_zoo.__main__ import main
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
@@ -32,6 +32,28 @@ def test_a_run_leaves_a_whole_folder(fit: Fit, capsys: pytest.CaptureFixture[str
     assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/accuracy"} <= set(rows[0])
     printed = capsys.readouterr().out
     assert "100.00 % of 12 images" in printed and "runs/cnn_small-colours" in printed
+
+
+def test_the_test_images_are_read_only_by_a_run_that_tests_them(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+    load_split = ImageDataModule._load
+
+    def ask(data: ImageDataModule, split: str) -> object:
+        asked.append(split)
+        return load_split(data, split)
+
+    monkeypatch.setattr(ImageDataModule, "_load", ask)
+    assert fit("--model=linear", "--test=false", "--run=run") == 0
+    assert asked == ["train", "val"] and not Path("run/confusion.png").exists()
+    untested = json.loads(Path("run/summary.json").read_text())
+    assert [untested[key] for key in ("test_accuracy", "test_loss", "tested")] == [None] * 3
+    assert untested["images"] == {"train": 36, "test": 0} and 0 <= untested["val_accuracy"] <= 1
+    assert "not tested: --test=false" in capsys.readouterr().out
+    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last", "--test=true"]) == 0
+    tested = json.loads(Path("run/summary.json").read_text())
+    assert asked[-1] == "test" and tested["images"]["test"] == 12 and tested["steps"] == untested["steps"]
 
 
 def test_a_second_run_gets_a_number_and_the_first_is_not_touched(fit: Fit) -> None:

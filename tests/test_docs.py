@@ -12,12 +12,14 @@ import pytest
 import torch
 
 import cvcc_zoo.models
+from cvcc_zoo.commands.search import config_of, search
 from cvcc_zoo.data.augment import AUGMENTATIONS, PRESETS
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.whitening import METHODS
 from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.curves import CURVES
 from cvcc_zoo.registry import ENTRIES
+from cvcc_zoo.searching import Choice, Range, parse_space, unusual
 from tests.optimizer_checks import CHECKS, Subject
 
 ROOT = Path(__file__).parents[1]
@@ -98,6 +100,18 @@ def test_the_page_about_optimizers_names_them_with_their_defaults() -> None:
             assert option in how or f"`{option}: {parameter.default}`" in rows[name]
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)
     assert pictures and all((ROOT / "docs" / picture).is_file() for picture in pictures)
+
+
+def test_the_page_about_searches_names_all_options_and_its_space_is_one() -> None:
+    page = (ROOT / "docs/search.md").read_text()
+    named = re.findall(r"^\| `--(\w+)` \|", page, flags=re.MULTILINE)
+    assert sorted(named) == sorted(set(inspect.signature(search).parameters) - {"options"})
+    space = parse_space(re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)[0])
+    assert space["data.batch_size"] == Choice((32, 64, 128, 256, 512), log=True)
+    assert space["trainer.max_epochs"] == Range(2, 8) and space["optimizer.weight_decay"] == Range(0.0, 0.1)
+    assert len([config_of([], values) for values in unusual(space)]) == 6
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)
+    assert len(pictures) == 2 and all((ROOT / "docs" / picture).is_file() for picture in pictures)
 
 
 def test_the_model_of_the_contributing_guide_works_as_it_stands(tmp_path: Path) -> None:

@@ -67,6 +67,19 @@ def test_a_card_that_does_not_hold_is_told(
     assert "these are other images than the card's" in printed
 
 
+def test_an_untested_run_is_published_with_numbers_of_its_own_file_but_is_no_repeat(
+    fit: Fit, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=linear", "--test=false", "--run=first") == 0
+    assert fit("--model=linear", "--test=false", "--seed_everything=1", "--run=second") == 0
+    capsys.readouterr()
+    assert main(["publish", "first"]) == 0
+    assert "first was trained with --test=false: its test images were tested only now" in capsys.readouterr().out
+    assert 0 <= read_card(home / "linear.colours.json").measured["test_accuracy"] <= 1
+    advice = "the runs of the seeds 0, 1 were trained with --test=false and have no test accuracy; test them"
+    assert advice in message(capsys, ["publish", "first", "--repeats=[second]"])
+
+
 def test_what_is_measured_is_exact(colours: Path) -> None:
     data = ImageDataModule("folder", str(colours), batch_size=5)
     model = create("linear", num_classes=2, image_size=8, whitening="none")

@@ -123,6 +123,13 @@ def test_a_run_that_was_killed_goes_on_in_its_folder(fit: Any, monkeypatch: pyte
     assert all(summaries[0][key] == summaries[1][key] for key in summaries[0] if key not in clock)
 
 
+def test_a_run_that_was_killed_before_it_wrote_its_config_starts(fit: Any) -> None:
+    Path("run").mkdir()
+    Path("run/.lock").touch()
+    assert fit("--model=linear", "--run=run", "--ckpt_path=last") == 0
+    assert Path("run/summary.json").is_file()
+
+
 def test_last_without_the_config_of_a_run_is_told(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit("--ckpt_path=last") == 2
     assert "goes on with the run whose config is given" in capsys.readouterr().err

@@ -122,5 +122,5 @@ def test_what_cannot_be_solved_is_told(colours: Path, capsys: pytest.CaptureFixt
     data = ["fit", "--model=ridge", "--data.dataset=folder", f"--data.root={colours}", "--trainer.accelerator=cpu"]
     assert "augmented ones come only once" in message(capsys, data)
     assert "needs validation images" in message(capsys, [*data, "--model.ridge=validation", "--data.validation=0"])
-    assert "not for hinge" in message(capsys, [*data, "--model.loss=hinge"])
+    assert "not for {'name': 'hinge'}" in message(capsys, [*data, "--model.loss=hinge"])
     assert "a number of at least 0" in message(capsys, [*data, "--model.ridge=-1"])

@@ -89,6 +89,16 @@ def test_the_card_has_the_accuracies_of_all_seeds_and_the_weights_of_the_first(
     assert "±" in capsys.readouterr().out
 
 
+def test_weights_of_a_run_that_was_not_tested_are_published_with_their_own_numbers(
+    words: Words,
+    home: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*words, "--minutes=5", "--only=[linear]", "--options=[test=false]", "--trainer.max_epochs=1"]) == 0
+    assert "not tested" in capsys.readouterr().out
+    assert 0 <= read_card(home / "linear.pets.json").measured["test_accuracy"] <= 1
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -39,9 +39,8 @@ def make_ridge(spec: float | str | Mapping[str, Any]) -> Ridge:
         if not 0 <= value < math.inf:
             raise ValueError(f"ridge is lambda, a number of at least 0 (0 for plain least squares), not {value:g}")
         return Ridge(value)
-    options: dict[str, Any] = (
-        {"name": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
-    )
+    named = {"name": spec} if isinstance(spec, str) else spec
+    options: dict[str, Any] = dict(named) if isinstance(named, Mapping) else {}
     name, grid = options.pop("name", None), options.pop("grid", ())
     if name not in CHOICES:
         raise unknown("way to choose ridge", name, CHOICES, "or give lambda as a number")

@@ -74,6 +74,8 @@ def publish(
         f"images, {kept.size / 1e6:.2f} MB as {str(dtype).removeprefix('torch.')} "
         f"(correct in half precision: {half:,}, in full: {full:,})\nwritten to {target}"
     )
+    if summary["test_accuracy"] is None:
+        Console(soft_wrap=True).print(f"{source} was trained with --test=false: its test images were tested only now")
 
 
 def run_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -85,13 +87,21 @@ def run_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def of_seeds(config: dict[str, Any], summary: dict[str, Any], repeats: Sequence[Path]) -> dict[str, float]:
-    """Test accuracies, fractions in [0, 1], by seed. Raises ValueError for runs of another recipe or of a same seed."""
+    """Test accuracies, fractions in [0, 1], by seed.
+
+    Raises ValueError for runs of another recipe, of a same seed, or that were not tested.
+    """
     found = {str(summary["seed"]): summary["test_accuracy"]}
     for path in repeats:
         other, result = run_of(path)
         if recipe(other) != recipe(config) or str(result["seed"]) in found:
             raise ValueError(f"{path} is no repeat of the run: it has another recipe, or the same seed")
         found[str(result["seed"])] = result["test_accuracy"]
+    if untested := [seed for seed, accuracy in found.items() if accuracy is None]:
+        raise ValueError(
+            f"the runs of the seeds {', '.join(untested)} were trained with --test=false and have no test accuracy; "
+            "test them: `cvcc-zoo fit --config=RUN/config.yaml --ckpt_path=last --test=true`, or leave out --repeats"
+        )
     return found
 
 

@@ -148,8 +148,11 @@ def overview(jobs: dict[str, list[Job]], target: Path) -> Table:
         if state == "waiting" and any((job.run / "last.ckpt").is_file() for job in mine):
             state = "begun"
         accuracy = f"{100 * read_card(card).measured['test_accuracy']:.2f} %" if card.is_file() else "-"
-        scores = torch.tensor([summary["test_accuracy"] for summary in summaries], dtype=torch.float64)
-        spread = f"{100 * scores.mean():.2f} ± {100 * scores.std():.2f} %" if len(scores) > 1 else "-"
+        found = [summary["test_accuracy"] for summary in summaries]
+        spread = "not tested" if None in found else "-"
+        if len(found) > 1 and None not in found:
+            scores = torch.tensor(found, dtype=torch.float64)
+            spread = f"{100 * scores.mean():.2f} ± {100 * scores.std():.2f} %"
         epochs = yaml.safe_load(mine[0].recipe.read_text()).get("trainer", {}).get("max_epochs", "-")
         seconds = sum(summary["train_seconds"] for summary in summaries)
         table.add_row(model, state, accuracy, spread, str(epochs), f"{seconds / 60:.1f} min")
@@ -160,5 +163,5 @@ def main(args: Sequence[str]) -> int:
     """Run the command; options of data and trainer go to `cvcc-zoo fit`."""
     passed = [word.removeprefix("--") for word in args if word.startswith(PASSED)]
     own = [word for word in args if not word.startswith(PASSED)]
-    options = [f"--options={json.dumps(passed)}"] if passed else []
+    options = [f"--options+={json.dumps(passed)}"] if passed else []
     return int(auto_cli(train_zoo, args=[*own, *options], prog="cvcc-zoo train-zoo"))

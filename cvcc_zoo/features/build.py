@@ -91,6 +91,7 @@ class Features(nn.Sequential):
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images to vectors. Raises ValueError before they are fitted."""
         for module in self:
             x = module(_as_wanted(module, x))
         return x.flatten(1)

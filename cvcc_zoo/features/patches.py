@@ -118,6 +118,7 @@ class Patches(nn.Module):
                 return
 
     def forward(self, x: Tensor) -> Tensor:
+        """Answers above the threshold, then those below it, of each part of the image."""
         return torch.cat([self._answer(part) for part in torch.split(x, CHUNK)])
 
     def _answer(self, x: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ class Pretrained(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
+        """What the part gives."""
         found = self.network.features(self.whitening(x))[self.part]
         return found.mean((2, 3)) if found.ndim == 4 else found
 

@@ -43,4 +43,5 @@ class Standardize(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
+        """Vectors of the same size."""
         return (x - self.mean) / self.std

@@ -24,7 +24,7 @@ BATCH = 500  # images at a time, when lambda is chosen
 
 
 class NewtonStep(Optimizer):
-    """Squared error is a parabola, whose bottom Newton's method finds in one step; the batches of its sums are counted."""
+    """Squared error is a parabola, whose bottom Newton's method finds in one step; it counts the batches."""
 
     def __init__(self, parameters: Any) -> None:
         super().__init__(parameters, {"lr": 1.0})

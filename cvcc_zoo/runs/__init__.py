@@ -1,13 +1,13 @@
 """What a training leaves behind: one folder with its config, metrics, checkpoints, pictures and summary."""
 
 from cvcc_zoo.runs.callback import ProgressBar, RunFolder
-from cvcc_zoo.runs.changes import UseChanges, check_unchanged
+from cvcc_zoo.runs.changes import UseChanges, changed_options, check_unchanged
 from cvcc_zoo.runs.checkpoints import MINUTES, WholeCheckpoints
 from cvcc_zoo.runs.compiled import Compile
 from cvcc_zoo.runs.ema import EMA
 from cvcc_zoo.runs.folder import HEADER, folder_to_resume, last_of, new_folder, saved_config
 from cvcc_zoo.runs.monitor import OptimizerMonitor
-from cvcc_zoo.runs.stopping import Deadline, StopAtSignal, StoppedError
+from cvcc_zoo.runs.stopping import Deadline, LateSignal, StopAtSignal, StoppedError, stopped_by_signals
 from cvcc_zoo.runs.summary import print_summary, write_predictions
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "MINUTES",
     "Compile",
     "Deadline",
+    "LateSignal",
     "OptimizerMonitor",
     "ProgressBar",
     "RunFolder",
@@ -23,11 +24,13 @@ __all__ = [
     "StoppedError",
     "UseChanges",
     "WholeCheckpoints",
+    "changed_options",
     "check_unchanged",
     "folder_to_resume",
     "last_of",
     "new_folder",
     "print_summary",
     "saved_config",
+    "stopped_by_signals",
     "write_predictions",
 ]

@@ -15,7 +15,7 @@ from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.folder import CONFIG, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile
-from cvcc_zoo.runs.summary import test_and_summarise, write_summary
+from cvcc_zoo.runs.summary import summarise, write_summary
 
 
 class ProgressBar(RichProgressBar):
@@ -172,15 +172,16 @@ class RunFolder(Callback):
     def _own_loggers(self, trainer: Trainer) -> list[MetricsFile]:
         return [logger for logger in trainer.loggers if isinstance(logger, MetricsFile) and trainer.is_global_zero]
 
-    def finish(self, trainer: Trainer, model: ImageClassifier, data: ImageDataModule) -> dict[str, Any]:
-        """Test the chosen checkpoint, write pictures and summary, and return what the summary holds."""
+    def finish(self, trainer: Trainer, model: ImageClassifier, data: ImageDataModule, *, test: bool) -> dict[str, Any]:
+        """Test the chosen checkpoint if asked to, write pictures and summary, and return what the summary holds."""
         for logger in self._own_loggers(trainer):  # a run that is finished again has the test's row once
             logger.go_back(trainer.global_step)
-        summary = test_and_summarise(trainer, model, data, self.seconds, self.images, self.last_epoch)
+        summary = summarise(trainer, model, data, self.seconds, self.images, self.last_epoch, test=test)
         if trainer.is_global_zero:
             self._draw_curves(trainer)
-            title = f"{self.folder.name}: test accuracy {100 * summary['test_accuracy']:.2f} %"
-            figure = plot_confusion(model.test_confusion.cpu().numpy(), data.classes, title)
-            figure.savefig(self.folder / "confusion.png", dpi=120)
+            if test:
+                title = f"{self.folder.name}: test accuracy {100 * summary['test_accuracy']:.2f} %"
+                figure = plot_confusion(model.test_confusion.cpu().numpy(), data.classes, title)
+                figure.savefig(self.folder / "confusion.png", dpi=120)
             write_summary(self.folder / "summary.json", summary)
         return summary

@@ -10,6 +10,7 @@ HARMLESS = (
     "run",
     "ckpt_path",
     "allow_changes",
+    "test",
     "checkpoint_minutes",
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",

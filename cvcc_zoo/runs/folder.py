@@ -52,7 +52,8 @@ def folder_to_resume(asked: str | None, configs: Sequence[Path]) -> Path | None:
     """
     if asked:
         folder = Path(asked).expanduser()
-        if folder.is_dir() and not is_run(folder) and any(folder.iterdir()):
+        files = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
+        if files and not is_run(folder):
             raise ValueError(f"{folder} is not a run folder: it has no {CONFIG}, but other files; choose another --run")
         return folder if folder.is_dir() else None
     folders = [file.parent for file in configs if file.name == CONFIG and is_run(file.parent)]

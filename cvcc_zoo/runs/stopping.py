@@ -4,6 +4,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -104,3 +106,38 @@ class StopAtSignal(Stop):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the signals back."""
         self._give_back()
+
+
+class LateSignal(Callback):
+    """Remembers a signal that came after the last step of a training, for those who would start another one."""
+
+    def __init__(self) -> None:
+        self._late: StopAtSignal | None = None
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look."""
+        late = [each for each in vars(trainer)["callbacks"] if isinstance(each, StopAtSignal) and each.reason()]
+        self._late = late[0] if late else None
+
+    def check(self) -> None:
+        """Raise StoppedError if there was one."""
+        if self._late is not None:
+            raise StoppedError(f"{self._late.reason()}: stopped at the end of a training", self._late.code)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise StoppedError here, between trainings; within one they end its step first."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StoppedError(signal.Signals(number).name, 128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -26,36 +26,45 @@ from cvcc_zoo.zoo import complexity, name_of
 PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
 
 
-def test_and_summarise(
+def summarise(
     trainer: Trainer,
     model: ImageClassifier,
     data: ImageDataModule,
     seconds: float,
     images: int,
     last_epoch: Mapping[str, float],
+    *,
+    test: bool,
 ) -> dict[str, Any]:
     """Test what a training chose, and return everything that `summary.json` holds.
 
     The weights are those of `best.ckpt` where there are validation images, else of the last step. `seconds` is the
     time spent in training batches, `images` how many images they held, `last_epoch` what the last epoch ended with.
-    Accuracies are fractions in [0, 1].
+    Accuracies are fractions in [0, 1]. Without `test` no test image is read, and the test's numbers are None.
     """
     epochs, steps = trainer.current_epoch, trainer.global_step
     best = trainer.checkpoint_callback
     watched = isinstance(best, ModelCheckpoint) and best.monitor is not None
     chosen = best.best_model_path if isinstance(best, ModelCheckpoint) and watched else ""
     score = best.best_model_score if isinstance(best, ModelCheckpoint) and watched else None
-    tested = trainer.test(model, data, ckpt_path=chosen or None, weights_only=True, verbose=False)[0]
-    confusion, counts = model.test_confusion, complexity(model)
+    tests: dict[str, Any] = {"test_accuracy": None, "test_loss": None, "tested": None}
+    count = 0
+    if test:
+        found = trainer.test(model, data, ckpt_path=chosen or None, weights_only=True, verbose=False)[0]
+        count = int(model.test_confusion.sum())
+        tests = {
+            "test_accuracy": int(model.test_confusion.trace()) / count,
+            "test_loss": found["test/loss"],
+            "tested": Path(chosen).name if chosen else "the weights of the last step",
+        }
+    counts = complexity(model)
     return {
         "model": name_of(type(model).__name__, model.hparams),
         "dataset": data.dataset.title,
-        "test_accuracy": int(confusion.trace()) / int(confusion.sum()),
-        "test_loss": tested["test/loss"],
+        **tests,
         "val_accuracy": None if score is None else float(score),
         "last_epoch": dict(last_epoch),
-        "tested": Path(chosen).name if chosen else "the weights of the last step",
-        "images": {"train": len(data.training_images()[2]), "test": int(confusion.sum())},
+        "images": {"train": len(data.training_images()[2]), "test": count},
         "epochs": epochs,
         "steps": steps,
         "train_seconds": round(seconds, 2),
@@ -124,12 +133,17 @@ def commit() -> str | None:
 def print_summary(summary: dict[str, Any], folder: Path) -> None:
     """One table: what was trained, how good it is, how long it took, where it lies."""
     table = Table(title=f"{summary['model']} on {summary['dataset']}", show_header=False)
-    val = summary["val_accuracy"]
+    val, test = summary["val_accuracy"], summary["test_accuracy"]
+    tests = {"test accuracy": "not tested: --test=false"}
+    if test is not None:
+        tests = {
+            "test accuracy": f"[bold]{100 * test:.2f} %[/] of {summary['images']['test']:,} images",
+            "test loss": f"{summary['test_loss']:.4f}",
+            "tested": summary["tested"],
+        }
     rows = {
-        "test accuracy": f"[bold]{100 * summary['test_accuracy']:.2f} %[/] of {summary['images']['test']:,} images",
-        "test loss": f"{summary['test_loss']:.4f}",
+        **tests,
         "validation accuracy": "-" if val is None else f"{100 * val:.2f} %",
-        "tested": summary["tested"],
         "epochs": f"{summary['epochs']} ({summary['steps']:,} steps)",
         "training": f"{summary['train_seconds']:.1f} s, {summary['images_per_second'] or 0:,.0f} images/s",
         "parameters": f"{summary['parameters']:,}",

@@ -1,0 +1,157 @@
+"""The space of a search: names of options, and for each a list of values or a range of numbers."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import get_loader
+
+from cvcc_zoo.registry import unknown
+
+KEYS = ("from", "to", "log", "steps")
+OWN = ("config", "run", "ckpt_path", "test", "allow_changes")
+"""Options of `cvcc-zoo fit` that a search sets itself, or that are not one training's."""
+
+EXAMPLE = "{optimizer.lr: {from: 1e-4, to: 1e-1, log: true}, data.batch_size: [64, 128, 256]}"
+Values = dict[str, Any]
+"""What one trial trains with, by the names of the options: numbers, texts, lists and dicts."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values, all equally likely. With `log` they are the steps of a range of that kind."""
+
+    values: tuple[Any, ...]
+    log: bool = False
+
+    def at(self, share: float) -> Any:
+        """The value at a share in [0, 1) of the way from the first to the last."""
+        return self.values[int(share * len(self.values))]
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number from `low` to `high`, both included; whole if both are. With `log` its logarithm is uniform."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether all its numbers are."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def at(self, share: float) -> float:
+        """The number at a share in [0, 1] of the way, where a whole number has as much room as every other one."""
+        low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
+        number = low * (high / low) ** share if self.log else low + (high - low) * share
+        return min(max(round(number) if self.whole else number, self.low), self.high)
+
+    def steps(self, count: int) -> tuple[float, ...]:
+        """That many numbers from `low` to `high` at even distances, or in even ratios with `log`; each once."""
+        ends = Range(float(self.low), float(self.high), self.log)
+        numbers = [ends.at(step / (count - 1)) for step in range(count)]
+        return tuple(dict.fromkeys(round(number) if self.whole else number for number in numbers))
+
+
+Space = dict[str, Choice | Range]
+
+
+def parse_space(text: str) -> Space:
+    """A space as YAML, or the path of a YAML file with one. Raises ValueError, and says what to write instead."""
+    if (path := Path(text).expanduser()).suffix in (".yaml", ".yml", ".json"):
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}; the space is YAML or the path of a YAML file: {EXAMPLE}")
+        text = path.read_text()
+    try:
+        content = get_loader("yaml")(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"the space is no YAML ({' '.join(str(error).split())}); write it like {EXAMPLE}") from error
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"the space has no options; give their names with lists or ranges of values: {EXAMPLE}")
+    return {str(name): _dimension(str(name), found) for name, found in content.items()}
+
+
+def _dimension(name: str, found: Any) -> Choice | Range:
+    """What is searched for one option."""
+    if name.partition(".")[0] in OWN:
+        raise ValueError(f"{name} cannot be searched: each trial has its own run, and no test images are looked at")
+    if isinstance(found, list):
+        if not found:
+            raise ValueError(f"{name} has an empty list; give at least one value")
+        texts = [text_of(value) for value in found]
+        if twice := [text for text in texts if texts.count(text) > 1]:
+            raise ValueError(f"{name} has {twice[0]} twice; give each value once")
+        return Choice(tuple(found))
+    if not isinstance(found, dict) or not {"from", "to"} <= found.keys():
+        raise ValueError(
+            f"{name} is searched over a list of values, [64, 128], or over a range, {{from: 1e-4, to: 1e-1, log: true}}"
+            f"; got {text_of(found)}"
+        )
+    for key in found:
+        if key not in KEYS:
+            raise unknown(f"key of the range {name}", key, KEYS)
+    return _range(name, found["from"], found["to"], found.get("log", False), found.get("steps"))
+
+
+def _range(name: str, low: Any, high: Any, log: Any, steps: Any) -> Choice | Range:
+    """A range, or the values in it if it has steps."""
+    for end in (low, high):
+        if isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end):
+            raise ValueError(f"{name}: a range goes from a number to a number, got {text_of(end)}")
+    if low >= high:
+        raise ValueError(f"{name}: a range goes from a smaller to a larger number, not from {low:g} to {high:g}")
+    if not isinstance(log, bool):
+        raise ValueError(f"{name}: log is true or false, got {text_of(log)}")
+    if log and low <= 0:
+        raise ValueError(f"{name}: the logarithm of {low:g} does not exist; begin above 0, or leave out log")
+    found = Range(low, high, log)
+    if steps is None:
+        return found
+    most = high - low + 1 if found.whole else math.inf
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 2 <= steps <= most:
+        whole = f" to {most}, as many as there are whole numbers" if found.whole else ""
+        raise ValueError(f"{name}: steps is a number of values from 2{whole}, got {text_of(steps)}")
+    return Choice(found.steps(steps), log)
+
+
+def text_of(value: Any) -> str:
+    """A value as it stands in a flag."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def flags(values: Values) -> list[str]:
+    """Values as options of `cvcc-zoo fit`; a model before its options."""
+    ordered = sorted(values, key=lambda name: name.count("."))
+    return [f"--{name}={text_of(values[name])}" for name in ordered]
+
+
+def plain(space: Mapping[str, Choice | Range]) -> dict[str, Any]:
+    """A space as plain data, as it may stand in YAML; steps are written out."""
+    return {
+        name: list(found.values)
+        if isinstance(found, Choice)
+        else {"from": found.low, "to": found.high, "log": found.log}
+        for name, found in space.items()
+    }
+
+
+def first(space: Mapping[str, Choice | Range]) -> Values:
+    """The first value of each list, and the lower end of each range."""
+    return {name: found.at(0.0) for name, found in space.items()}
+
+
+def unusual(space: Mapping[str, Choice | Range]) -> Iterator[Values]:
+    """The first values, and then these with another one in place, for each that is no number: a name may be wrong."""
+    start = first(space)
+    yield start
+    for name, found in space.items():
+        others: Sequence[Any] = found.values[1:] if isinstance(found, Choice) else ()
+        for value in others:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                yield {**start, name: value}

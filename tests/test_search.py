@@ -1,0 +1,342 @@
+"""A search tries what its space says, judges by validation images only, and goes on where it was stopped."""
+
+import functools
+import json
+import math
+import os
+import shlex
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from lightning import Trainer
+
+from cvcc_zoo import ImageDataModule
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.commands import search as command
+from cvcc_zoo.runs import RunFolder
+from cvcc_zoo.searching import Choice, Goal, Range, Trial, parse_space, read_trials
+from cvcc_zoo.searching.methods import GridSearch, RandomSearch
+from tests.test_train_zoo import AfterAStep
+
+RATES = "{optimizer.lr: {from: 1e-4, to: 1e-1, log: true}, data.batch_size: [64, 128, 256]}"
+TINY = [
+    "--model=linear", "--trainer.max_epochs=1", "--trainer.limit_train_batches=3", "--trainer.limit_val_batches=2",
+    "--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu",
+]  # fmt: skip
+
+
+def run(folder: str, space: str, *more: str) -> int:
+    return main(["search", f"--folder={folder}", f"--space={space}", *TINY, *more])
+
+
+def results(folder: str) -> list[Any]:
+    """What must be the same again: everything but the clock."""
+    return [(trial.number, trial.values, trial.measure, trial.epochs) for trial in read_trials(Path(folder))]
+
+
+class KilledError(BaseException):
+    """Ends everything at once, as far as that is possible within a process."""
+
+
+def interrupt_trial(monkeypatch: pytest.MonkeyPatch, number: str, *, by: signal.Signals | None = None) -> None:
+    """At the second step of that trial's second epoch."""
+    count = RunFolder.on_train_batch_end
+
+    def interrupted(run: RunFolder, trainer: Trainer, *args: Any) -> None:
+        count(run, trainer, *args)
+        if run.folder.name == number and trainer.global_step == 5:
+            if by is None:
+                raise KilledError
+            os.kill(os.getpid(), by)
+
+    monkeypatch.setattr(RunFolder, "on_train_batch_end", interrupted)
+
+
+# Spaces, and what is drawn from them
+
+
+def test_a_random_trial_is_a_function_of_seed_and_number() -> None:
+    space = parse_space(RATES)
+    drawn = [RandomSearch(space, seed=0).values(number) for number in range(5)]
+    again = RandomSearch(space, seed=0)
+    assert [again.values(number) for number in reversed(range(5))] == drawn[::-1]
+    assert len({values["optimizer.lr"] for values in drawn}) == 5
+    assert RandomSearch(space, seed=1).values(0) != drawn[0]
+
+
+def test_random_numbers_are_uniform_in_their_range_or_in_its_logarithm() -> None:
+    space = parse_space(
+        "{log: {from: 1e-4, to: 1e-1, log: true}, plain: {from: -1.0, to: 3.0}, whole: {from: 1, to: 4}, "
+        "layers: {from: 1, to: 100, log: true}, list: [a, b]}"
+    )
+    count = 2000
+    trials = [RandomSearch(space, seed=0).values(number) for number in range(count)]
+    shares = {
+        "log": [(math.log10(values["log"]) + 4) / 3 for values in trials],
+        "plain": [(values["plain"] + 1) / 4 for values in trials],
+    }
+    for found in shares.values():  # Kolmogorov-Smirnov: 1.63 / sqrt(n) is passed in one of a hundred seeds
+        ordered = sorted(found)
+        assert ordered[0] >= 0 and ordered[-1] <= 1
+        assert max(abs((i + 0.5) / count - share) for i, share in enumerate(ordered)) < 1.63 / count**0.5
+    for name, values in (("whole", [1, 2, 3, 4]), ("list", ["a", "b"])):
+        counts = Counter(trial[name] for trial in trials)
+        assert set(counts) == set(values)
+        assert all(abs(counts[value] / count - 1 / len(values)) < 0.04 for value in values)
+    layers = [trial["layers"] for trial in trials]
+    assert all(isinstance(number, int) and 1 <= number <= 100 for number in layers)
+    assert 0.4 < sum(number < 8 for number in layers) / count < 0.6  # log 7.5/0.5 of log 100.5/0.5: 51 %
+
+
+def test_a_grid_is_the_product_of_all_values_in_order() -> None:
+    space = parse_space("{a: {from: 1e-3, to: 1e-1, log: true, steps: 3}, b: {from: 1, to: 7, steps: 3}, c: [x, null]}")
+    assert space["b"] == Choice((1, 4, 7)) and parse_space("{b: {from: 1, to: 7}}")["b"] == Range(1, 7)
+    grid = GridSearch(space)
+    found = [grid.values(number) for number in range(grid.trials)]
+    assert [values["a"] for values in found[::6]] == pytest.approx([1e-3, 1e-2, 1e-1])
+    assert [(values["b"], values["c"]) for values in found[:6]] == [(b, c) for b in (1, 4, 7) for c in ("x", None)]
+    assert grid.trials == 18 and len({json.dumps(values) for values in found}) == 18
+
+
+def test_the_goal_is_the_best_or_the_last_epoch(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,val/accuracy,val/loss\n1,0.5,1.0\n2,0.7,0.8\n3,0.6,0.9\n")
+    goals = [Goal(measure, epoch) for measure in ("val/accuracy", "val/loss") for epoch in ("best", "last")]
+    assert [goal.of(tmp_path / "metrics.csv") for goal in goals] == [0.7, 0.6, 0.8, 0.9]
+    trials = [Trial(number, {}, measure) for number, measure in enumerate((0.5, None, 0.7, 0.5))]
+    assert [trial.number for trial in Goal().ranked(trials)] == [2, 0, 3]
+    assert [trial.number for trial in Goal("val/loss").ranked(trials)] == [0, 3, 2]
+    (tmp_path / "metrics.csv").write_text("step,val/loss\n1,nan\n")
+    with pytest.raises(ValueError, match="val/loss is nan"):
+        Goal("val/loss").of(tmp_path / "metrics.csv")
+
+
+# Searches
+
+
+@pytest.mark.parametrize("by", [None, signal.SIGTERM])
+def test_a_search_that_was_stopped_ends_like_one_that_was_not(
+    by: signal.Signals | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--trials=3", "--trainer.max_epochs=2"]
+    assert run("whole", RATES, *more) == 0
+    before = signal.getsignal(signal.SIGTERM)
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        interrupt_trial(patch, "001", by=by)
+        if by is None:
+            with pytest.raises(KilledError):
+                run("stopped", RATES, *more)
+        else:
+            assert run("stopped", RATES, *more) == 128 + by
+            printed = capsys.readouterr().out
+            assert f"{by.name}: stopped after 5 steps" in printed and "the same `cvcc-zoo search` goes on" in printed
+            assert "stopped: 1 of 3 trials ended" in printed
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert results("stopped") == results("whole")[:1]
+    assert not (Path("stopped") / ".lock").exists()
+    first = Path("stopped/000/metrics.csv").stat().st_mtime_ns
+    assert run("stopped", RATES, *more) == 0
+    assert results("stopped") == results("whole") and len(results("whole")) == 3
+    assert Path("stopped/000/metrics.csv").stat().st_mtime_ns == first  # what is there is not trained again
+    for number in ("001", "002"):
+        files = [Path(folder, number, "metrics.csv").read_bytes() for folder in ("stopped", "whole")]
+        assert files[0] == files[1]
+
+
+def test_a_signal_after_the_last_step_stops_the_search_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = ImageDataModule.val_dataloader
+
+    def interrupted(data: ImageDataModule) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return end(data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageDataModule, "val_dataloader", interrupted)
+        assert run("late", RATES, "--trials=2", "--trainer.num_sanity_val_steps=0") == 143
+    assert not Path("late/001").exists()
+    assert run("late", RATES, "--trials=2", "--trainer.num_sanity_val_steps=0") == 0
+    assert len(results("late")) == 2
+
+
+def test_a_search_ends_when_its_time_is_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "Deadline", AfterAStep)
+    assert run("timed", RATES, "--trials=2", "--minutes=5") == 0
+    assert results("timed") == [] and Path("timed/000/last.ckpt").is_file()
+    assert "the time is over: stopped after 1 steps" in capsys.readouterr().out
+
+
+def test_a_grid_is_searched_and_its_best_values_train_on_all_images(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("grid", "{optimizer.lr: [0.0, 0.01], model: [linear, fcnn]}", "--method=grid", "--measure=val/loss") == 0
+    trials = read_trials(Path("grid"))
+    tried = [tuple(trial.values.values()) for trial in trials]
+    assert tried == [(0.0, "linear"), (0.0, "fcnn"), (0.01, "linear"), (0.01, "fcnn")]
+    best = min(trials, key=lambda trial: trial.measure or 0.0)
+    assert best.values["optimizer.lr"] == 0.01 and Path("grid/search.png").is_file()
+    printed = capsys.readouterr().out
+    assert "grid: 4 of 4 trials ended" in printed
+    words = shlex.split(printed.splitlines()[-1])
+    assert words[:2] == ["cvcc-zoo", "fit"] and words[-1] == "--data.validation=0"
+    assert main([*words[1:], "--test=false", "--run=best"]) == 0
+    summary = json.loads(Path("best/summary.json").read_text())
+    assert summary["images"]["train"] == 6000 and summary["model"] == best.values["model"]
+
+
+def test_no_test_image_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_split = ImageDataModule._load
+
+    def no_test(data: ImageDataModule, split: str) -> object:
+        assert split != "test"
+        return load_split(data, split)
+
+    monkeypatch.setattr(ImageDataModule, "_load", no_test)
+    assert run("search", RATES, "--trials=1") == 0
+    with pytest.raises(AssertionError):
+        main(["fit", *TINY])
+
+
+def test_a_trial_that_fails_is_recorded_and_the_next_one_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    space = "{optimizer.lr: [1e30, 0.01], model.loss: [squared_error]}"
+    assert run("failing", space, "--method=grid", "--optimizer=SGD", "--lr_scheduler=null") == 0
+    failed, finished = read_trials(Path("failing"))
+    assert failed.state == "failed" and failed.message.startswith("the loss is")
+    assert finished.state == "finished" and finished.measure is not None
+    printed = capsys.readouterr().out
+    assert "trial 000: failed: the loss is" in printed and "2 of 2 trials ended, 1 failed" in printed
+    assert run("failing", space, "--method=grid", "--optimizer=SGD", "--lr_scheduler=null") == 0
+    assert read_trials(Path("failing")) == [failed, finished]
+    only = "{optimizer.lr: [1e30], model.loss: [squared_error]}"
+    assert run("all", only, "--method=grid", "--optimizer=SGD", "--lr_scheduler=null") == 1  # nothing was found
+
+
+def test_numbers_that_cannot_be_trained_with_fail_by_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("space", "{data.batch_size: [64, 0, 64.5]}", "--method=grid") == 0
+    trials = read_trials(Path("space"))
+    assert [trial.state for trial in trials] == ["finished", "failed", "failed"]
+    assert trials[1].message == "batch_size must be at least 1, got 0"
+    assert "64.5" in trials[2].message and trials[2].message in capsys.readouterr().out  # what the parser says
+
+
+def test_another_search_in_the_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("taken", RATES, "--trials=1") == 0
+    before = Path("taken/trials.jsonl").read_bytes()
+    other = RATES.replace("1e-4", "1e-3")
+    for space, more, told in [
+        (other, [], "search.space.optimizer.lr.from was 0.0001 and is 0.001"),
+        (RATES, ["--trainer.max_epochs=2"], "trainer.max_epochs was 1 and is 2"),
+        (RATES, ["--seed=1"], "search.seed was 0 and is 1"),
+    ]:
+        assert run("taken", space, *more) == 2
+        assert told in capsys.readouterr().err
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("")
+    assert run("mine", RATES) == 2
+    assert "mine is not the folder of a search" in capsys.readouterr().err
+    with FileLock("taken/.lock"):
+        assert run("taken", RATES) == 2
+    assert "another process searches in taken" in capsys.readouterr().err
+    assert Path("taken/trials.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("space", "more", "advice"),
+    [
+        ("{}", [], "the space has no options"),
+        ("{a: [", [], "the space is no YAML"),
+        ("nowhere.yaml", [], "there is no file nowhere.yaml"),
+        ("{optimizer.lr: []}", [], "optimizer.lr has an empty list"),
+        ("{optimizer.lr: 0.1}", [], "optimizer.lr is searched over a list of values"),
+        ("{data.batch_size: [64, 64]}", [], "data.batch_size has 64 twice"),
+        ("{data.batchsize: [64]}", [], "no option named 'data.batchsize'; did you mean data.batch_size"),
+        ("{optimizer.lrr: [0.1]}", [], "no option of optimizer AdamW named 'lrr'; did you mean lr?"),
+        ("{model: [linear, liner]}", [], "no model named 'liner'; did you mean linear?"),
+        ("{optimizer.lr: {from: 1e-4, too: 1e-1}}", [], "optimizer.lr is searched over a list of values"),
+        ("{optimizer.lr: {from: 0.1, to: 0.2, logs: true}}", [], "no key of the range optimizer.lr named 'logs'"),
+        ("{optimizer.lr: {from: 0.2, to: 0.1}}", [], "from a smaller to a larger number, not from 0.2 to 0.1"),
+        ("{optimizer.lr: {from: a, to: 0.1}}", [], "from a number to a number, got a"),
+        ("{optimizer.lr: {from: 0, to: 0.1, log: true}}", [], "the logarithm of 0 does not exist"),
+        ("{optimizer.lr: {from: 0.1, to: 0.2, steps: 1}}", [], "steps is a number of values from 2, got 1"),
+        ("{data.batch_size: {from: 1, to: 3, steps: 4}}", [], "from 2 to 3, as many as there are whole numbers"),
+        ("{optimizer.lr: {from: 0.1, to: 0.2}}", ["--method=grid"], "a grid needs to know how many values"),
+        ("{optimizer.lr: [0.1]}", ["--method=grids"], "no method named 'grids'; did you mean grid?"),
+        ("{optimizer.lr: [0.1]}", ["--method=grid", "--trials=2"], "trials is a number from 1 to 1, that of the grid"),
+        ("{optimizer.lr: [0.1]}", ["--measure=test/loss"], "no measure named 'test/loss'; did you mean val/loss"),
+        ("{optimizer.lr: [0.1]}", ["--minutes=0"], "give minutes above 0"),
+        ("{optimizer.lr: [0.1]}", ["--data.validation=0"], "data.validation is 0: leave it out, or give a share"),
+        ("{optimizer.lr: [0.1]}", ["--trainer.logger=false"], "leave out --trainer.logger"),
+        ("{optimizer.lr: [0.1]}", ["--trainer.devices=2"], "trained by one process, not by 2"),
+        ("{optimizer.lr: [0.1]}", ["--run=mine"], "a search sets --run for each of its trials"),
+        ("{test: [true]}", [], "test cannot be searched"),
+        ("{optimizer.lr: [0.1]}", ["--trails=3"], "no option named 'trails'; did you mean trials?"),
+    ],
+)
+def test_wrong_input_is_answered_with_advice_before_anything_is_trained(
+    space: str, more: list[str], advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code: object = run("wrong", space, *more)
+    except SystemExit as stop:
+        code = stop.code
+    printed = capsys.readouterr().err
+    assert code == 2 and advice in printed and len(printed.splitlines()) == 1
+    assert not Path("wrong").exists()
+
+
+def test_the_space_may_be_a_file_and_options_may_stand_apart_from_their_values() -> None:
+    Path("space.yaml").write_text("optimizer: [SGD, {name: Adam, lr: 0.02}]\ndata.augmentations: [none, light]\n")
+    assert main(["search", "--folder", "search", "--space", "space.yaml", "--method", "grid", "--trials=3", *TINY]) == 0
+    configs = [Path(f"search/00{number}/config.yaml").read_text() for number in range(3)]
+    assert "name: SGD" in configs[0] and "augmentations: none" in configs[0] and "augmentations: light" in configs[1]
+    assert "name: Adam\n  lr: 0.02" in configs[2] and "test: false" in configs[2]
+
+
+# Optuna
+
+
+def test_a_search_by_optuna_goes_on_from_its_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    optuna = pytest.importorskip("optuna")
+    # Two random trials, so that the third one depends on them.
+    sampler = functools.partial(optuna.samplers.TPESampler, n_startup_trials=2)
+    monkeypatch.setattr(optuna.samplers, "TPESampler", sampler)
+    space = RATES[:-1] + ", data.augmentations: [none, [HorizontalFlip]], seed_everything: {from: 0, to: 9}}"
+    more = ["--method=optuna", "--trials=4", "--trainer.max_epochs=2"]
+    assert run("whole", space, *more) == 0
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        interrupt_trial(patch, "002")
+        run("stopped", space, *more)
+    storage = f"sqlite:///{Path('stopped').resolve()}/optuna.sqlite"
+    states = [trial.state.name for trial in optuna.load_study(study_name="search", storage=storage).trials]
+    assert states == ["COMPLETE", "COMPLETE", "RUNNING"]
+    assert run("stopped", space, *more) == 0
+    assert results("stopped") == results("whole") and len(results("whole")) == 4
+    study = optuna.load_study(study_name="search", storage=storage)
+    assert [trial.value for trial in study.trials] == [measure for _, _, measure, _ in results("whole")]
+    assert study.direction.name == "MAXIMIZE"
+
+
+def test_optuna_learns_where_values_are_good(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    from cvcc_zoo.searching.tpe import TPESearch
+
+    method = TPESearch({"x": Range(-10.0, 10.0)}, 0, "minimize", tmp_path)
+    found = []
+    for number in range(30):
+        values = method.values(number)
+        assert values == method.values(number)  # the same again
+        found.append(abs(values["x"] - 3))
+        method.tell(Trial(number, values, found[-1]))
+    assert sum(found[20:]) < 0.5 * sum(found[:10])
+
+
+def test_without_optuna_one_is_told_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert run("wrong", RATES, "--method=optuna") == 2
+    assert "pip install 'cvcc_zoo[search]'" in capsys.readouterr().err
