@@ -25,7 +25,7 @@ class Network(nn.Module):
     parts: list[list[str]]
     """Names of the modules of each part, in order; `fc` belongs to none."""
     from_images: Callable[[nn.Module, Tensor], None] | None = None
-    """What sets weights from whitened training images, as long as that is left to do."""
+    """What sets weights from whitened training images (N, C, H, W), as long as that is left to do."""
 
     def features(self, x: Tensor) -> list[Tensor]:
         """What each part gives; where there is no part, the pixels."""
@@ -102,7 +102,8 @@ class Staged(LightningModule):
         patches = eps is not None and not self.patches_whitened
         if data is None and (patches or scale):
             option = "patch_whitening" if patches else "init=lsuv"
-            raise ValueError(f"{option} learns from training images: train with an ImageDataModule")
+            itself = "" if patches else ", or call cvcc_zoo.models.lsuv(model.network, model.whitening(images)) before"
+            raise ValueError(f"{option} learns from training images: train with an ImageDataModule{itself}")
         if data is not None and patches:
             whiten_patches(self.network, self._some(data, IMAGES), eps)
             self.patches_whitened.fill_(True)
@@ -110,7 +111,6 @@ class Staged(LightningModule):
             first_convolution(self.network, self.in_channels).weight.requires_grad_(False)
         if data is not None and scale:
             scale(self.network, self._some(data, LSUV_IMAGES))
-            self.parted.from_images = None
 
     def _some(self, data: ImageDataModule, count: int) -> Tensor:
         """Whitened training images of evenly spread positions, `count` at most."""

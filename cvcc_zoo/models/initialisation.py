@@ -74,7 +74,7 @@ RULES = {
     "fixup": kaiming,
     "skipinit": kaiming,
 }
-INITS = ("torch", *RULES)
+INITS = (*RULES, "torch")
 SILENT = ("zero_residual", "fixup", "skipinit")
 """They start residual branches at zero, so that each block is its shortcut."""
 
@@ -123,7 +123,7 @@ def initialise(network: Network, init: str = "kaiming") -> None:
         _fixup(network, blocks)
     if init == "lsuv":
         network.from_images = lsuv
-        network.register_load_state_dict_post_hook(_weights_came)  # type: ignore[no-untyped-call]
+        network.register_load_state_dict_post_hook(_nothing_is_left)  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
@@ -140,7 +140,7 @@ def _fixup(network: Network, blocks: list[ResidualBlock]) -> None:
     network.fc.weight.zero_()
 
 
-def _weights_came(network: nn.Module, _: Any) -> None:
+def _nothing_is_left(network: nn.Module, _: Any = None) -> None:
     vars(network)["from_images"] = None
 
 
@@ -177,3 +177,4 @@ def lsuv(network: nn.Module, x: Tensor) -> None:
             hook.remove()
         for module, mode in before.items():
             module.training = mode
+    _nothing_is_left(network)
