@@ -76,7 +76,7 @@ RULES = {
 }
 INITS = (*RULES, "torch")
 SILENT = ("zero_residual", "fixup", "skipinit")
-"""They start residual branches at zero, so that each block is its shortcut."""
+"""They start residual branches at zero, so that each block is its shortcut; `Layers` adds SkipInit's factors."""
 
 
 class ResidualBlock(nn.Module):
@@ -116,7 +116,7 @@ def initialise(network: Network, init: str = "kaiming") -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     blocks = [module for module in network.modules() if isinstance(module, ResidualBlock)]
-    if init == "zero_residual":
+    if init == "zero_residual":  # https://arxiv.org/abs/1706.02677, section 5.1
         for block in blocks:
             nn.init.zeros_(block.get_parameter(f"{block.last}.weight"))
     if init == "fixup":
