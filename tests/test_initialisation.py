@@ -85,6 +85,8 @@ def test_every_family_takes_an_initialisation_or_names_those_that_it_takes(name:
         ("ResNet", {"norm": "bach"}, "no norm named 'bach'; did you mean batch"),
         ("ResNeXt", {"activation": "rellu"}, "no activation named 'rellu'; did you mean relu"),
         ("WideResNet", {"pool": "men"}, "no pool named 'men'; did you mean mean"),
+        ("ResNet", {"pool": ["mean"]}, "a pool has a name, not"),
+        ("CNN", {"pool": ["mean"]}, "a pool has a name, not"),
         ("CNN", {"norm": "groups"}, "no norm named 'groups'; did you mean group"),
     ],
 )

@@ -104,7 +104,7 @@ class CNN(ImageClassifier):
                 f"{len(channels)} stages halve {self.image_size} pixels to nothing; "
                 f"give fewer channels, or images of at least {2 ** len(channels)} pixels"
             )
-        if pool not in POOLS:
+        if pool not in tuple(POOLS):
             raise unknown("pool", pool, POOLS)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")

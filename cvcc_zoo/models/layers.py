@@ -99,7 +99,7 @@ class Layers:
 
     def pooling(self, name: str) -> nn.Module:
         """Global pooling before the classifier: (N, C, H, W) to (N, C). Raises ValueError for an unknown name."""
-        if name not in GLOBAL_POOLS:
+        if name not in tuple(GLOBAL_POOLS):
             raise unknown("pool", name, GLOBAL_POOLS)
         pool = GLOBAL_POOLS[name]()
         return nn.Sequential(pool, Shift()) if self.init == "fixup" else pool
