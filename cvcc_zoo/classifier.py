@@ -15,7 +15,6 @@ from cvcc_zoo.compatibility import check_data, check_same, check_training
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import mix_seed
 from cvcc_zoo.data.loader import TensorLoader
-from cvcc_zoo.data.patches import IMAGES, first_convolution, whiten_patches
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.losses import check_labels, make_loss
 from cvcc_zoo.metrics import StageMetrics
@@ -33,7 +32,6 @@ class ImageClassifier(Staged):
     checkpoints load with `weights_only=True`.
     """
 
-    patches_whitened: Tensor  # with patch_whitening: whether the first convolution is set
     test_confusion: Tensor  # int64 (num_classes, num_classes) after a test: row = true class, column = predicted
 
     def __init__(
@@ -179,30 +177,22 @@ class ImageClassifier(Staged):
     def setup(self, stage: str) -> None:
         """Check that data and model fit; before training, take the whitening of the data unless there is one."""
         data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, ImageDataModule):
-            check_data(self.hparams, data)
+        images = data if isinstance(data, ImageDataModule) else None
+        if images is not None:
+            check_data(self.hparams, images)
             if stage == "fit":
-                self._learn_from(data)
+                self._take_whitening(images)
         if stage == "fit":
+            self.prepare(images)
             self.freeze_parts()
-        if stage == "fit" and self.hparams["patch_whitening"] is not None:
-            if not self.patches_whitened:
-                raise ValueError("patch_whitening learns from training images: train with an ImageDataModule")
-            first_convolution(self.network, self.in_channels).weight.requires_grad_(False)
 
-    def _learn_from(self, data: ImageDataModule) -> None:
-        """Take from the training images what is not trained, unless a checkpoint brought it."""
+    def _take_whitening(self, data: ImageDataModule) -> None:
+        """Take that of the training images, unless a checkpoint brought one."""
         check_training(self.network, self.hparams["loss"], data)
         if not self.whitening.fitted:
             self.whitening = data.fit_whitening(across_processes=True)
             self.hparams["whitening"] = self.whitening.spec
         self.check_sizes(data.resolutions.shares)
-        eps = self.hparams["patch_whitening"]
-        if eps is not None and not self.patches_whitened:
-            images, _, samples = data.training_images()
-            chosen = samples[:: max(1, len(samples) // IMAGES)][:IMAGES]
-            whiten_patches(self.network, self.whitening(images[chosen]), eps)
-            self.patches_whitened.fill_(True)
 
     def use_whitening(self, spec: str | dict[str, Any]) -> None:
         """Take a whitening by name or `{"name": ..., option: value}`, without statistics, instead of the one there."""

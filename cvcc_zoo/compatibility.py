@@ -8,9 +8,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.losses import takes_soft_labels
+from cvcc_zoo.registry import family_defaults
 
 TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze", "ridge")
 """Hyper-parameters that the weights do not depend on."""
+OWN_TENSORS = ("fixup", "skipinit")
+"""Values of the hyper-parameter `init` that come with tensors of their own; weights do not depend on the others."""
 
 
 def check_data(hparams: Mapping[str, Any], data: ImageDataModule) -> None:
@@ -46,6 +49,17 @@ def check_training(network: nn.Module, loss: str | Mapping[str, Any], data: Imag
         )
 
 
+def shapes(option: str, value: Any) -> bool:
+    """Whether it depends on a hyper-parameter with this value which weights fit."""
+    return option not in TRAINING_OPTIONS and (option != "init" or value in OWN_TENSORS)
+
+
+def complete(family: str | None, hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters with the defaults of those that came after they were written; tuples become lists."""
+    whole = {**(family_defaults(family) if family else {}), **hparams}
+    return {option: list(value) if isinstance(value, tuple) else value for option, value in whole.items()}
+
+
 def check_same(
     family: str,
     hparams: Mapping[str, Any],
@@ -54,8 +68,10 @@ def check_same(
     but: Collection[str] = (),
 ) -> None:
     """Raise ValueError, and say how they differ, if the saved weights do not fit the model; `but` may differ."""
-    theirs, mine = _shape(saved_family, saved_hparams), _shape(family, hparams)
-    different = [key for key in mine | theirs if key not in but and mine.get(key) != theirs.get(key)]
+    theirs = {"family": saved_family, **_asked(complete(saved_family, saved_hparams))}
+    mine = {"family": family, **_asked(complete(family, hparams))}
+    asked = [key for key in mine | theirs if shapes(key, mine.get(key)) or shapes(key, theirs.get(key))]
+    different = [key for key in asked if key not in but and mine.get(key) != theirs.get(key)]
     if different:
         there, here = (", ".join(f"{k}={s.get(k)!r}" for k in different) for s in (theirs, mine))
         raise ValueError(
@@ -64,9 +80,8 @@ def check_same(
         )
 
 
-def _shape(family: str | None, hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that a checkpoint's weights depend on."""
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in hparams.items() if k not in TRAINING_OPTIONS}
-    if plain.get("features"):  # how many components are kept is only known after the training images were seen
-        plain["features"] = [{k: v for k, v in each.items() if k != "kept"} for each in plain["features"]]
-    return {"family": family, **plain}
+def _asked(hparams: dict[str, Any]) -> dict[str, Any]:
+    """Without how many components a PCA kept, which is known only after it has seen the training images."""
+    if not hparams.get("features"):
+        return hparams
+    return {**hparams, "features": [{k: v for k, v in each.items() if k != "kept"} for each in hparams["features"]]}

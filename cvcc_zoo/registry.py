@@ -48,6 +48,16 @@ def register_family(family: type) -> None:
     FAMILIES[family.__name__] = family
 
 
+def family_defaults(family: str) -> dict[str, Any]:
+    """What the options of a family are where nothing is given, those of the classes above it included."""
+    defaults: dict[str, Any] = {}
+    for base in reversed(inspect.getmro(FAMILIES[family]) if family in FAMILIES else ()):
+        if "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+            defaults |= {p.name: p.default for p in parameters if p.default is not p.empty}
+    return defaults
+
+
 def register(*, parameters: int, alias: str | None = None) -> Callable[[Build], Build]:
     """Make a builder function known under its own name, and under `alias` too.
 

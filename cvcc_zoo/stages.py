@@ -1,13 +1,17 @@
-"""A network in parts: what each gives, which of them are trained, and how deep a parameter lies."""
+"""A network in parts: what each gives, which of them are trained; and what is set from images before that."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
+from cvcc_zoo.data.datamodule import ImageDataModule
+from cvcc_zoo.data.patches import IMAGES, first_convolution, whiten_patches
 from cvcc_zoo.data.whitening import Whitening
+
+LSUV_IMAGES = 256  # the paper takes a batch: https://arxiv.org/abs/1511.06422
 
 
 class Network(nn.Module):
@@ -20,6 +24,8 @@ class Network(nn.Module):
     fc: nn.Linear
     parts: list[list[str]]
     """Names of the modules of each part, in order; `fc` belongs to none."""
+    from_images: Callable[[nn.Module, Tensor], None] | None = None
+    """What sets weights from whitened training images (N, C, H, W), as long as that is left to do."""
 
     def features(self, x: Tensor) -> list[Tensor]:
         """What each part gives; where there is no part, the pixels."""
@@ -47,6 +53,7 @@ class Staged(LightningModule):
 
     network: nn.Module
     whitening: Whitening
+    patches_whitened: Tensor  # with patch_whitening: whether the first convolution is set
     in_channels: int
     hparams: Any
     _resting = False  # whether the frozen parts are kept in evaluation mode
@@ -85,6 +92,30 @@ class Staged(LightningModule):
             ) from error
         finally:
             self.train(before)
+
+    def prepare(self, data: ImageDataModule | None) -> None:
+        """Set what is learned from training images and not set yet: filters that whiten patches, then LSUV's scales.
+
+        The filters are taken out of the training. Raises ValueError where there are no images to learn from.
+        """
+        eps, scale = self.hparams["patch_whitening"], getattr(self.network, "from_images", None)
+        patches = eps is not None and not self.patches_whitened
+        if data is None and (patches or scale):
+            option = "patch_whitening" if patches else "init=lsuv"
+            itself = "" if patches else ", or call cvcc_zoo.models.lsuv(model.network, model.whitening(images)) before"
+            raise ValueError(f"{option} learns from training images: train with an ImageDataModule{itself}")
+        if data is not None and patches:
+            whiten_patches(self.network, self._some(data, IMAGES), eps)
+            self.patches_whitened.fill_(True)
+        if eps is not None:
+            first_convolution(self.network, self.in_channels).weight.requires_grad_(False)
+        if data is not None and scale:
+            scale(self.network, self._some(data, LSUV_IMAGES))
+
+    def _some(self, data: ImageDataModule, count: int) -> Tensor:
+        """Whitened training images of evenly spread positions, `count` at most."""
+        images, _, samples = data.training_images()
+        return self._whiten(images[samples[:: max(1, len(samples) // count)][:count]])
 
     @property
     def parted(self) -> Network:

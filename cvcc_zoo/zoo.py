@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import cvcc_zoo.models  # noqa: F401  registers every model
 from cvcc_zoo.checkpoint import read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.compatibility import TRAINING_OPTIONS
+from cvcc_zoo.compatibility import complete, shapes
 from cvcc_zoo.fitting import check_family, check_fits
 from cvcc_zoo.plain import check_plain
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, find, unknown
@@ -118,13 +118,13 @@ def architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
     return {
         option: list(value) if isinstance(value, tuple) else value
         for option, value in hparams.items()
-        if option == "ridge" or option not in (*TRAINING_OPTIONS, *DATA_OPTIONS)
+        if option == "ridge" or (option not in DATA_OPTIONS and shapes(option, value))
     }
 
 
 def name_of(family: str, hparams: Mapping[str, Any]) -> str:
     """The registered name of a model with this family and shape, else the family's name in lower case."""
-    wanted = (family, architecture(hparams))
+    wanted = (family, architecture(complete(family, hparams)))
     return next((name for name in ENTRIES if describe(name) == wanted), family.lower())
 
 

@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import pytest
 import torch
 
 import cvcc_zoo.models
+from cvcc_zoo import FCNN, ResNet
 from cvcc_zoo.commands.search import config_of, search
 from cvcc_zoo.data.augment import AUGMENTATIONS, PRESETS
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.whitening import METHODS
+from cvcc_zoo.models.initialisation import INITS, SILENT
+from cvcc_zoo.models.layers import NORMS
 from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.curves import CURVES
 from cvcc_zoo.registry import ENTRIES
@@ -112,6 +116,29 @@ def test_the_page_about_searches_names_all_options_and_its_space_is_one() -> Non
     assert len([config_of([], values) for values in unusual(space)]) == 6
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)
     assert len(pictures) == 2 and all((ROOT / "docs" / picture).is_file() for picture in pictures)
+
+
+def test_the_page_about_initialisation_names_all_with_the_networks_that_take_them() -> None:
+    page = (ROOT / "docs/initialisation.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)`(?: \(default\))? \| .*? \| ([^|]*)", page, flags=re.MULTILINE))
+    assert set(rows) == {*INITS, *NORMS}
+    for init in INITS:
+        residual, none = "residual" in rows[init], "`norm: none`" in rows[init]
+        for norm in NORMS:
+            fits = not residual or (norm == "none") == none
+            build = partial(ResNet, depth=8, norm=norm, init=init)
+            if fits:
+                build()
+            else:
+                with pytest.raises(ValueError, match="choose init"):
+                    build()
+        assert residual == (init in SILENT)
+    for norm in NORMS:
+        if rows[norm].startswith("convolutional"):
+            with pytest.raises(ValueError, match="no norm named"):
+                FCNN(norm=norm)
+        else:
+            FCNN(hidden=[8], norm=norm)
 
 
 def test_the_model_of_the_contributing_guide_works_as_it_stands(tmp_path: Path) -> None:

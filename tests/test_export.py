@@ -70,6 +70,8 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("CNN", {"channels": [8, 8], "whitening": {"name": "zca", "eps": 0.1, "contrast": "coates"}}),
     ("ResNet", {"depth": 8, "shortcut": "A", "whitening": {"name": "zca", "scope": "channel_values", "eps": 0.01}}),
     ("WideResNet", {"depth": 10, "width": 1, "whitening": "none"}),
+    ("ResNet", {"depth": 8, "norm": "none", "init": "fixup", "activation": "silu", "pool": "max"}),
+    ("ResNet", {"depth": 8, "norm": "group", "shortcut": "none"}),
     ("ResNeXt", {"depth": 11, "cardinality": 2, "image_size": 12}),
 ]
 NAMED = ("linear", "fcnn", "cnn_small", "resnet20", "wrn16_4", "resnext20_16x4d")

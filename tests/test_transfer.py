@@ -100,6 +100,7 @@ def test_pretrained_true_takes_cifar10_or_the_only_ones(here: Path, tmp_path: Pa
 def test_features_are_what_each_part_gives() -> None:
     sizes = {
         "resnet20": [(16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8)],
+        "plain20": [(16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8)],
         "resnet18": [(64, 32, 32), (64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)],
         "resnext20_16x4d": [(64, 32, 32), (256, 32, 32), (512, 16, 16), (1024, 8, 8)],
         "wrn16_4": [(16, 32, 32), (64, 32, 32), (128, 16, 16), (256, 8, 8)],
@@ -115,7 +116,7 @@ def test_features_are_what_each_part_gives() -> None:
         assert torch.equal(model.parted.classify(found[-1]), model(images))
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnext20_16x4d", "wrn16_4", "cnn_small", "fcnn"])
+@pytest.mark.parametrize("name", ["resnet20", "plain20", "resnext20_16x4d", "wrn16_4", "cnn_small", "fcnn"])
 def test_every_parameter_belongs_to_a_part_or_to_the_classifier(name: str) -> None:
     network = create(name).parted
     depths = [network.depth(key) for key, _ in network.named_parameters()]

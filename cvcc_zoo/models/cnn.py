@@ -6,11 +6,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.models.layers import ACTIVATIONS, conv3x3, flatten, initialise
+from cvcc_zoo.models.initialisation import initialise
+from cvcc_zoo.models.layers import Layers, flatten
 from cvcc_zoo.registry import register, unknown
 from cvcc_zoo.stages import Network
 
-NORMS = {"batch": nn.BatchNorm2d, "none": nn.Identity}
 POOLS = {"max": nn.MaxPool2d, "mean": nn.AvgPool2d}
 
 
@@ -21,20 +21,15 @@ class Stage(nn.Sequential):
     (https://arxiv.org/abs/2404.00498), lets all others work on a quarter of the pixels.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, convolutions: int, norm: str, activation: str, pool: str
-    ) -> None:
-        layers: list[nn.Module] = []
+    def __init__(self, in_channels: int, out_channels: int, convolutions: int, layers: Layers, pool: str) -> None:
+        super().__init__()
         for number in range(convolutions):
-            convolution = conv3x3(in_channels, out_channels)
-            if norm == "none":
-                convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-            layers.append(convolution)
+            self.append(layers.conv3x3(in_channels, out_channels))
             if number == 0:
-                layers.append(POOLS[pool](2))
-            layers += [NORMS[norm](out_channels), ACTIVATIONS[activation]()]
+                self.append(POOLS[pool](2))
+            self.append(layers.normalisation(out_channels))
+            self.append(layers.nonlinearity())
             in_channels = out_channels
-        super().__init__(*layers)
 
 
 class CNNNetwork(Network):
@@ -47,21 +42,20 @@ class CNNNetwork(Network):
         num_classes: int,
         channels: Sequence[int],
         convolutions: int,
-        norm: str,
-        activation: str,
+        layers: Layers,
         pool: str,
         dropout: float,
     ) -> None:
         super().__init__()
         stages = []
         for width in channels:
-            stages.append(Stage(in_channels, width, convolutions, norm, activation, pool))
+            stages.append(Stage(in_channels, width, convolutions, layers, pool))
             in_channels, image_size = width, image_size // 2
         self.stages = nn.Sequential(*stages)
         self.parts = [[f"stages.{number}"] for number in range(len(stages))]
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(in_channels * image_size**2, num_classes)
-        initialise(self)
+        self.fc = layers.classifier(in_channels * image_size**2, num_classes)
+        initialise(self, layers.init)
 
     def features(self, x: Tensor) -> list[Tensor]:
         found = []
@@ -87,6 +81,7 @@ class CNN(ImageClassifier):
         activation: str = "relu",
         pool: str = "max",
         dropout: float = 0.0,
+        init: str = "kaiming",
         **options: Any,
     ) -> None:
         """The shape; `options` are those of ImageClassifier.
@@ -94,10 +89,11 @@ class CNN(ImageClassifier):
         Args:
             channels: Channels of each stage; each stage halves height and width.
             convolutions: 3x3 convolutions in each stage.
-            norm: batch or none.
+            norm: batch, layer, group or none.
             activation: relu, gelu, silu or tanh.
             pool: max or mean, over 2x2 pixels.
             dropout: Share of the inputs of the linear classifier that is set to zero while training, in [0, 1).
+            init: The first weights: kaiming, xavier, orthogonal, torch, dirac or lsuv.
 
         """
         super().__init__(**options)
@@ -108,25 +104,13 @@ class CNN(ImageClassifier):
                 f"{len(channels)} stages halve {self.image_size} pixels to nothing; "
                 f"give fewer channels, or images of at least {2 ** len(channels)} pixels"
             )
-        for kind, name, known in (
-            ("norm", norm, NORMS),
-            ("activation", activation, ACTIVATIONS),
-            ("pool", pool, POOLS),
-        ):
-            if name not in known:
-                raise unknown(kind, name, known)
+        if pool not in tuple(POOLS):
+            raise unknown("pool", pool, POOLS)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        layers = Layers(norm, activation, init)
         self.network = CNNNetwork(
-            self.in_channels,
-            self.image_size,
-            self.num_classes,
-            channels,
-            convolutions,
-            norm,
-            activation,
-            pool,
-            dropout,
+            self.in_channels, self.image_size, self.num_classes, channels, convolutions, layers, pool, dropout
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.models.initialisation import check_init, initialise
 from cvcc_zoo.models.layers import ACTIVATIONS, flatten
 from cvcc_zoo.registry import register, unknown
 from cvcc_zoo.stages import Network
@@ -17,7 +18,14 @@ class FCNNNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes)."""
 
     def __init__(
-        self, features: int, hidden: Sequence[int], num_classes: int, norm: str, activation: str, dropout: float
+        self,
+        features: int,
+        hidden: Sequence[int],
+        num_classes: int,
+        norm: str,
+        activation: str,
+        dropout: float,
+        init: str,
     ) -> None:
         super().__init__()
         self.inputs = features
@@ -35,11 +43,7 @@ class FCNNNetwork(Network):
             features = width
         self.layers = nn.Sequential(*layers)
         self.fc = nn.Linear(features, num_classes)
-        for module in self.layers:
-            if isinstance(module, nn.Linear):  # He et al. 2015: keeps the variance through ReLU layers
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise(self, init)
 
     def features(self, x: Tensor) -> list[Tensor]:
         x, found = flatten(x, self.inputs), []
@@ -59,24 +63,27 @@ class FCNN(ImageClassifier):
         norm: str = "batch",
         activation: str = "relu",
         dropout: float = 0.2,
+        init: str = "kaiming",
         **options: Any,
     ) -> None:
         """The shape; `options` are those of ImageClassifier.
 
         Args:
             hidden: Width of each hidden layer.
-            norm: batch, layer or none.
+            norm: batch, layer or none. Groups have no meaning where units have no order.
             activation: relu, gelu, silu or tanh.
             dropout: Share of the hidden units that is set to zero while training, in [0, 1); the others are scaled
                 by 1 / (1 - dropout), so that nothing has to be scaled at test time.
+            init: The first weights: kaiming, xavier, orthogonal, torch, dirac or lsuv.
 
         """
         super().__init__(**options)
         check_layers(hidden, norm, activation)
+        check_init(init, norm, residual=False)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
         features = self.in_channels * self.image_size**2
-        self.network = FCNNNetwork(features, hidden, self.num_classes, norm, activation, dropout)
+        self.network = FCNNNetwork(features, hidden, self.num_classes, norm, activation, dropout, init)
 
 
 def check_layers(widths: Sequence[int], norm: str, activation: str) -> None:

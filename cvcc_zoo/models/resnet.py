@@ -1,10 +1,12 @@
 """Residual networks for small images: https://arxiv.org/abs/1512.03385.
 
 Depth 6n + 2 (section 4.2): a 3x3 stem, three stages of n basic blocks with 16, 32 and 64 channels, global pooling.
+Without its shortcuts it is the plain network that the paper compares it with.
 Depth 18 (Table 1): four stages of two basic blocks with 64 to 512 channels, here with a 3x3 stem of stride 1 and
 without max-pooling, as everybody uses it on 32x32 images.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.models.layers import GlobalAveragePool, conv1x1, conv3x3, initialise
+from cvcc_zoo.models.initialisation import ResidualBlock, initialise
+from cvcc_zoo.models.layers import Layers, make_norm
 from cvcc_zoo.registry import register, unknown
 from cvcc_zoo.stages import Network
 
@@ -23,7 +26,7 @@ class ShortcutA(nn.Module):
     (N, C_in, H, W) to (N, C_out, H / stride, W / stride).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, layers: Layers) -> None:
         super().__init__()
         self.missing, self.stride = out_channels - in_channels, stride
 
@@ -33,60 +36,96 @@ class ShortcutA(nn.Module):
 
 
 class ShortcutB(nn.Sequential):
-    """Option B: a 1x1 convolution with stride, and batch norm."""
+    """Option B: a 1x1 convolution with stride, and a norm."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
+    def __init__(self, in_channels: int, out_channels: int, stride: int, layers: Layers) -> None:
+        super().__init__(layers.conv1x1(in_channels, out_channels, stride), make_norm(layers.norm, out_channels))
 
 
 SHORTCUTS = {"A": ShortcutA, "B": ShortcutB}
+PLAIN = "none"
 
 
-class BasicBlock(nn.Module):
+class PlainBlock(nn.Sequential):
+    """Two 3x3 convolutions, each with norm and activation; the first holds the stride."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, layers: Layers) -> None:
+        super().__init__(
+            OrderedDict[str, nn.Module](
+                conv1=layers.conv3x3(in_channels, out_channels, stride),
+                bn1=layers.normalisation(out_channels),
+                activation1=layers.nonlinearity(),
+                conv2=layers.conv3x3(out_channels, out_channels),
+                bn2=layers.normalisation(out_channels),
+                activation2=layers.nonlinearity(),
+            )
+        )
+
+
+class BasicBlock(ResidualBlock):
     """Two 3x3 convolutions and a shortcut: y = relu(shortcut(x) + f(x)).
 
     The shortcut is the identity unless the channels change or the stride is 2.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str) -> None:
+    branch = ("conv1", "conv2")
+    last = "bn2"
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str, layers: Layers) -> None:
         super().__init__()
-        self.conv1 = conv3x3(in_channels, out_channels, stride)
-        self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = conv3x3(out_channels, out_channels)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv1 = layers.conv3x3(in_channels, out_channels, stride)
+        self.bn1 = layers.normalisation(out_channels)
+        self.conv2 = layers.conv3x3(out_channels, out_channels)
+        self.scale = layers.scale()
+        self.bn2 = layers.normalisation(out_channels)
+        self.activation = layers.nonlinearity()
         changes = stride != 1 or in_channels != out_channels
-        self.downsample = SHORTCUTS[shortcut](in_channels, out_channels, stride) if changes else nn.Identity()
+        self.downsample = SHORTCUTS[shortcut](in_channels, out_channels, stride, layers) if changes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        f = F.relu(self.bn1(self.conv1(x)))
-        f = self.bn2(self.conv2(f))
-        return F.relu(self.downsample(x) + f)
+        f = self.activation(self.bn1(self.conv1(x)))
+        f = self.bn2(self.scale(self.conv2(f)))
+        y: Tensor = self.activation(self.downsample(x) + f)
+        return y
 
 
 class ResNetNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes); stage i works on H / 2^i x W / 2^i pixels."""
 
     def __init__(
-        self, blocks: Sequence[int], channels: Sequence[int], shortcut: str, in_channels: int, num_classes: int
+        self,
+        blocks: Sequence[int],
+        channels: Sequence[int],
+        shortcut: str,
+        layers: Layers,
+        pool: str,
+        in_channels: int,
+        num_classes: int,
     ) -> None:
         super().__init__()
         width = channels[0]
-        self.conv1 = conv3x3(in_channels, width)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.conv1 = layers.conv3x3(in_channels, width)
+        self.bn1 = layers.normalisation(width)
+        self.activation = layers.nonlinearity()
         self.parts = [["conv1", "bn1"]]
         for number, (count, out) in enumerate(zip(blocks, channels, strict=True)):
             stage = nn.Sequential()
             for index in range(count):
-                stage.append(BasicBlock(width, out, 2 if number and index == 0 else 1, shortcut))
+                stride = 2 if number and index == 0 else 1
+                stage.append(
+                    PlainBlock(width, out, stride, layers)
+                    if shortcut == PLAIN
+                    else BasicBlock(width, out, stride, shortcut, layers)
+                )
                 width = out
             self.parts.append([f"layer{number + 1}"])
             self.add_module(f"layer{number + 1}", stage)
-        self.pool = GlobalAveragePool()
-        self.fc = nn.Linear(width, num_classes)
-        initialise(self)
+        self.pool = layers.pooling(pool)
+        self.fc = layers.classifier(width, num_classes)
+        initialise(self, layers.init)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        found = [F.relu(self.bn1(self.conv1(x)))]
+        found = [self.activation(self.bn1(self.conv1(x)))]
         for (stage,) in self.parts[1:]:
             found.append(getattr(self, stage)(found[-1]))
         return found
@@ -96,29 +135,44 @@ class ResNetNetwork(Network):
 
 
 class ResNet(ImageClassifier):
-    """ResNet of depth 6n + 2 for small images, or of depth 18; `shortcut` is the paper's option "A" or "B"."""
+    """ResNet of depth 6n + 2 for small images, or of depth 18, with its shortcuts or without."""
 
     channels_last = True
 
-    def __init__(self, depth: int = 20, shortcut: str = "B", **options: Any) -> None:
+    def __init__(
+        self,
+        depth: int = 20,
+        shortcut: str = "B",
+        norm: str = "batch",
+        activation: str = "relu",
+        pool: str = "mean",
+        init: str = "kaiming",
+        **options: Any,
+    ) -> None:
         """The shape; `options` are those of ImageClassifier.
 
         Args:
             depth: Layers with weights: 6n + 2 (20, 26, 32, ...), or 18.
             shortcut: Where the channels change: "A" pads with zeros (as in the paper), "B" projects by a 1x1
-                convolution (as most other zoos do).
+                convolution (as most other zoos do). "none" leaves out all shortcuts: a plain network.
+            norm: batch, layer, group or none.
+            activation: relu, gelu, silu or tanh.
+            pool: mean or max, over all pixels of the last stage.
+            init: The first weights: kaiming, xavier, orthogonal, torch, dirac or lsuv; with shortcuts zero_residual,
+                and with norm none fixup and skipinit instead.
 
         """
         super().__init__(**options)
-        if shortcut not in SHORTCUTS:
-            raise unknown("shortcut", shortcut, SHORTCUTS)
+        if shortcut not in (*SHORTCUTS, PLAIN):
+            raise unknown("shortcut", shortcut, (*SHORTCUTS, PLAIN))
         if depth == 18:
             blocks, channels = [2] * 4, [64, 128, 256, 512]
         elif depth >= 8 and (depth - 2) % 6 == 0:
             blocks, channels = [(depth - 2) // 6] * 3, [16, 32, 64]
         else:
             raise ValueError(f"a ResNet has depth 6n + 2 (8, 14, 20, ...) or 18, not {depth}")
-        self.network = ResNetNetwork(blocks, channels, shortcut, self.in_channels, self.num_classes)
+        layers = Layers(norm, activation, init, residual=shortcut != PLAIN)
+        self.network = ResNetNetwork(blocks, channels, shortcut, layers, pool, self.in_channels, self.num_classes)
 
 
 @register(parameters=272_474)
@@ -155,3 +209,21 @@ def resnet110(**options: Any) -> ResNet:
 def resnet18(**options: Any) -> ResNet:
     """3x3 stem, 64 to 512 channels."""
     return ResNet(depth=18, **options)
+
+
+@register(parameters=269_722)
+def plain20(**options: Any) -> ResNet:
+    """resnet20 without shortcuts."""
+    return ResNet(depth=20, shortcut="none", **options)
+
+
+@register(parameters=464_154)
+def plain32(**options: Any) -> ResNet:
+    """resnet32 without shortcuts."""
+    return ResNet(depth=32, shortcut="none", **options)
+
+
+@register(parameters=853_018)
+def plain56(**options: Any) -> ResNet:
+    """resnet56 without shortcuts."""
+    return ResNet(depth=56, shortcut="none", **options)

@@ -7,65 +7,85 @@ the bottleneck ResNet that the paper compares with.
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.models.layers import GlobalAveragePool, conv1x1, conv3x3, initialise
+from cvcc_zoo.models.initialisation import ResidualBlock, initialise
+from cvcc_zoo.models.layers import Layers, make_norm
 from cvcc_zoo.registry import register
 from cvcc_zoo.stages import Network
 
 
-class BottleneckBlock(nn.Module):
+class BottleneckBlock(ResidualBlock):
     """1x1 reduce, grouped 3x3 (it holds the stride), 1x1 expand: y = relu(shortcut(x) + f(x)).
 
     The first 1x1 convolution is dense: every path sees all input channels. Each path is
     floor(planes * base_width / 64) channels wide, and the output has 4 * planes channels whatever the cardinality.
     """
 
-    def __init__(self, in_channels: int, planes: int, stride: int, cardinality: int, base_width: int) -> None:
+    branch = ("conv1", "conv2", "conv3")
+    last = "bn3"
+
+    def __init__(
+        self, in_channels: int, planes: int, stride: int, cardinality: int, base_width: int, layers: Layers
+    ) -> None:
         super().__init__()
         inner, out_channels = planes * base_width // 64 * cardinality, 4 * planes
-        self.conv1 = conv1x1(in_channels, inner)
-        self.bn1 = nn.BatchNorm2d(inner)
-        self.conv2 = conv3x3(inner, inner, stride, groups=cardinality)
-        self.bn2 = nn.BatchNorm2d(inner)
-        self.conv3 = conv1x1(inner, out_channels)
-        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.conv1 = layers.conv1x1(in_channels, inner)
+        self.bn1 = layers.normalisation(inner)
+        self.conv2 = layers.conv3x3(inner, inner, stride, groups=cardinality)
+        self.bn2 = layers.normalisation(inner)
+        self.conv3 = layers.conv1x1(inner, out_channels)
+        self.scale = layers.scale()
+        self.bn3 = layers.normalisation(out_channels)
+        self.activation = layers.nonlinearity()
         self.downsample = nn.Sequential()
         if stride != 1 or in_channels != out_channels:
-            self.downsample.append(conv1x1(in_channels, out_channels, stride)).append(nn.BatchNorm2d(out_channels))
+            self.downsample.append(layers.conv1x1(in_channels, out_channels, stride))
+            self.downsample.append(make_norm(layers.norm, out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        f = F.relu(self.bn1(self.conv1(x)))
-        f = F.relu(self.bn2(self.conv2(f)))
-        f = self.bn3(self.conv3(f))
-        return F.relu(self.downsample(x) + f)
+        f = self.activation(self.bn1(self.conv1(x)))
+        f = self.activation(self.bn2(self.conv2(f)))
+        f = self.bn3(self.scale(self.conv3(f)))
+        y: Tensor = self.activation(self.downsample(x) + f)
+        return y
 
 
 class ResNeXtNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes)."""
 
-    def __init__(self, blocks: int, cardinality: int, base_width: int, in_channels: int, num_classes: int) -> None:
+    def __init__(
+        self,
+        blocks: int,
+        cardinality: int,
+        base_width: int,
+        layers: Layers,
+        pool: str,
+        in_channels: int,
+        num_classes: int,
+    ) -> None:
         super().__init__()
-        self.conv1 = conv3x3(in_channels, 64)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1 = layers.conv3x3(in_channels, 64)
+        self.bn1 = layers.normalisation(64)
+        self.activation = layers.nonlinearity()
         channels = 64
         stages = []
         for stride, planes in ((1, 64), (2, 128), (2, 256)):
             stage = nn.Sequential()
             for index in range(blocks):
-                stage.append(BottleneckBlock(channels, planes, stride if index == 0 else 1, cardinality, base_width))
+                step = stride if index == 0 else 1
+                stage.append(BottleneckBlock(channels, planes, step, cardinality, base_width, layers))
                 channels = 4 * planes
             stages.append(stage)
         self.layer1, self.layer2, self.layer3 = stages
         self.parts = [["conv1", "bn1"], ["layer1"], ["layer2"], ["layer3"]]
-        self.pool = GlobalAveragePool()
-        self.fc = nn.Linear(channels, num_classes)
-        initialise(self)
+        self.pool = layers.pooling(pool)
+        self.fc = layers.classifier(channels, num_classes)
+        initialise(self, layers.init)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        found = [F.relu(self.bn1(self.conv1(x)))]
+        found = [self.activation(self.bn1(self.conv1(x)))]
         for stage in (self.layer1, self.layer2, self.layer3):
             found.append(stage(found[-1]))
         return found
@@ -79,13 +99,28 @@ class ResNeXt(ImageClassifier):
 
     channels_last = True
 
-    def __init__(self, depth: int = 29, cardinality: int = 32, base_width: int = 4, **options: Any) -> None:
+    def __init__(
+        self,
+        depth: int = 29,
+        cardinality: int = 32,
+        base_width: int = 4,
+        norm: str = "batch",
+        activation: str = "relu",
+        pool: str = "mean",
+        init: str = "kaiming",
+        **options: Any,
+    ) -> None:
         """The shape; `options` are those of ImageClassifier.
 
         Args:
             depth: Layers with weights: 9n + 2 (11, 20, 29, 38, ...).
             cardinality: The paper's C: parallel paths in a block.
             base_width: The paper's d: channels of a path in the first stage; doubled in each further stage.
+            norm: batch, layer, group or none.
+            activation: relu, gelu, silu or tanh.
+            pool: mean or max, over all pixels of the last stage.
+            init: The first weights: kaiming, xavier, orthogonal, torch, dirac, lsuv or zero_residual; with norm none
+                fixup or skipinit instead of the last.
 
         """
         super().__init__(**options)
@@ -93,7 +128,10 @@ class ResNeXt(ImageClassifier):
             raise ValueError(f"a ResNeXt has depth 9n + 2 (11, 20, 29, 38, ...), not {depth}")
         if cardinality < 1 or base_width < 1:
             raise ValueError(f"cardinality and base_width must be at least 1, got {cardinality} and {base_width}")
-        self.network = ResNeXtNetwork((depth - 2) // 9, cardinality, base_width, self.in_channels, self.num_classes)
+        layers = Layers(norm, activation, init, residual=True)
+        self.network = ResNeXtNetwork(
+            (depth - 2) // 9, cardinality, base_width, layers, pool, self.in_channels, self.num_classes
+        )
 
 
 @register(parameters=4_775_754, alias="resnext29")

@@ -5,66 +5,74 @@ Depth 6n + 4: a 3x3 stem with 16 channels, three stages of n blocks with 16k, 32
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.models.layers import GlobalAveragePool, conv1x1, conv3x3, initialise
+from cvcc_zoo.models.initialisation import ResidualBlock, initialise
+from cvcc_zoo.models.layers import Layers
 from cvcc_zoo.registry import register
 from cvcc_zoo.stages import Network
 
 
-class PreActivationBlock(nn.Module):
+class PreActivationBlock(ResidualBlock):
     """norm-ReLU-conv3x3-norm-ReLU-dropout-conv3x3 beside a shortcut.
 
     Where the shape changes the shortcut is a 1x1 convolution of the activated input; elsewhere it is the identity.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, dropout: float) -> None:
+    branch = ("conv1", "conv2")
+    last = "conv2"  # the last norm lies before an activation: at zero, with ReLU, its block would never learn anything
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, dropout: float, layers: Layers) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = conv3x3(in_channels, out_channels, stride)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn1 = layers.normalisation(in_channels)
+        self.activation = layers.nonlinearity()
+        self.conv1 = layers.conv3x3(in_channels, out_channels, stride)
+        self.bn2 = layers.normalisation(out_channels)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = conv3x3(out_channels, out_channels)
+        self.conv2 = layers.conv3x3(out_channels, out_channels)
+        self.scale = layers.scale()
         changes = stride != 1 or in_channels != out_channels
-        self.downsample = conv1x1(in_channels, out_channels, stride) if changes else None
+        self.downsample = layers.conv1x1(in_channels, out_channels, stride) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
-        activated = F.relu(self.bn1(x))
+        activated = self.activation(self.bn1(x))
         shortcut: Tensor = x if self.downsample is None else self.downsample(activated)
         f = self.conv1(activated)
-        f = self.conv2(self.dropout(F.relu(self.bn2(f))))
-        y: Tensor = shortcut + f
+        f = self.conv2(self.dropout(self.activation(self.bn2(f))))
+        y: Tensor = shortcut + self.scale(f)
         return y
 
 
 class WideResNetNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes)."""
 
-    def __init__(self, blocks: int, width: int, dropout: float, in_channels: int, num_classes: int) -> None:
+    def __init__(
+        self, blocks: int, width: int, dropout: float, layers: Layers, pool: str, in_channels: int, num_classes: int
+    ) -> None:
         super().__init__()
-        self.conv1 = conv3x3(in_channels, 16)
+        self.conv1 = layers.conv3x3(in_channels, 16)
         channels = 16
         stages = []
         for stride, out in ((1, 16 * width), (2, 32 * width), (2, 64 * width)):
             stage = nn.Sequential()
             for index in range(blocks):
-                stage.append(PreActivationBlock(channels, out, stride if index == 0 else 1, dropout))
+                stage.append(PreActivationBlock(channels, out, stride if index == 0 else 1, dropout, layers))
                 channels = out
             stages.append(stage)
         self.layer1, self.layer2, self.layer3 = stages
         self.parts = [["conv1"], ["layer1"], ["layer2"], ["layer3", "bn"]]
-        self.bn = nn.BatchNorm2d(channels)
-        self.pool = GlobalAveragePool()
-        self.fc = nn.Linear(channels, num_classes)
-        initialise(self)
+        self.bn = layers.normalisation(channels)
+        self.activation = layers.nonlinearity()
+        self.pool = layers.pooling(pool)
+        self.fc = layers.classifier(channels, num_classes)
+        initialise(self, layers.init)
 
     def features(self, x: Tensor) -> list[Tensor]:
         found = [self.conv1(x)]
         for stage in (self.layer1, self.layer2, self.layer3):
             found.append(stage(found[-1]))
-        return [*found[:-1], F.relu(self.bn(found[-1]))]
+        return [*found[:-1], self.activation(self.bn(found[-1]))]
 
     def classify(self, x: Tensor) -> Tensor:
         return super().classify(self.pool(x))
@@ -75,7 +83,17 @@ class WideResNet(ImageClassifier):
 
     channels_last = True
 
-    def __init__(self, depth: int = 16, width: int = 4, dropout: float = 0.0, **options: Any) -> None:
+    def __init__(
+        self,
+        depth: int = 16,
+        width: int = 4,
+        dropout: float = 0.0,
+        norm: str = "batch",
+        activation: str = "relu",
+        pool: str = "mean",
+        init: str = "kaiming",
+        **options: Any,
+    ) -> None:
         """The shape; `options` are those of ImageClassifier.
 
         Args:
@@ -83,6 +101,11 @@ class WideResNet(ImageClassifier):
             width: The paper's k: how many times 16, 32 and 64 channels.
             dropout: Share of the activations between the two convolutions of a block that is set to zero while
                 training, in [0, 1); the paper uses 0.3 on CIFAR.
+            norm: batch, layer, group or none.
+            activation: relu, gelu, silu or tanh.
+            pool: mean or max, over all pixels of the last stage.
+            init: The first weights: kaiming, xavier, orthogonal, torch, dirac, lsuv or zero_residual; with norm none
+                fixup or skipinit instead of the last.
 
         """
         super().__init__(**options)
@@ -92,7 +115,10 @@ class WideResNet(ImageClassifier):
             raise ValueError(f"width must be at least 1, got {width}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        self.network = WideResNetNetwork((depth - 4) // 6, width, dropout, self.in_channels, self.num_classes)
+        layers = Layers(norm, activation, init, residual=True)
+        self.network = WideResNetNetwork(
+            (depth - 4) // 6, width, dropout, layers, pool, self.in_channels, self.num_classes
+        )
 
 
 @register(parameters=2_748_890)

@@ -6,6 +6,8 @@ import yaml
 from lightning import Callback, LightningModule, Trainer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from cvcc_zoo.compatibility import complete
+
 HARMLESS = (
     "run",
     "ckpt_path",
@@ -25,11 +27,14 @@ Options = dict[str, Any]
 def changed_options(before: str, now: str) -> dict[str, tuple[Any, Any]]:
     """What differs between two configs in YAML: the option's name -> its values; "not given" where it has none.
 
-    The first comes from a file, and may be any text. Raises ValueError if it is no config.
+    The first comes from a file, and may be any text. Raises ValueError if it is no config. Options of the model that
+    came after it was written have their defaults in it.
     """
     old, new = (_options(text) for text in (before, now))
     names = [name for name in {**old, **new} if name not in HARMLESS]
-    values = {name: (old.get(name, "not given"), new.get(name, "not given")) for name in names}
+    family = str(old.get("model.class_path")).rpartition(".")[2]
+    defaults = {f"model.init_args.{option}": value for option, value in complete(family, {}).items()}
+    values = {name: (old.get(name, defaults.get(name, "not given")), new.get(name, "not given")) for name in names}
     return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
 
 
