@@ -85,11 +85,14 @@ class Linear(ImageClassifier):
             self.solver.check(self.trainer)
             self.trainer.fit_loop.max_epochs = 1
 
-    def _learn_from(self, data: ImageDataModule) -> None:
-        super()._learn_from(data)
+    def prepare(self, data: ImageDataModule | None) -> None:
+        """Fit the features, unless a checkpoint brought fitted ones. Raises ValueError where there are no images."""
+        super().prepare(data)
         extract = self.network.extract
         if extract is None or extract.fitted:
             return
+        if data is None:
+            raise ValueError("features learn from training images: train with an ImageDataModule")
         device = self.trainer.strategy.root_device if self._trainer else torch.device("cpu")
         images, _, samples = data.training_images()
         whitening = self.whitening.to(device)
