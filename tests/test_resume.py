@@ -64,6 +64,7 @@ def test_a_resumed_training_goes_on_with_the_next_images(colours: Path) -> None:
 
 
 def test_sizes_grow_with_the_epochs() -> None:
+    assert Resolutions({"24": 0.3, "16": 0.5}, 32).shares == {16: 0.5, 24: 0.3}  # type: ignore[dict-item]
     resolutions = Resolutions({24: 0.3, 16: 0.5}, 32)
     assert [resolutions.size(epoch, 10) for epoch in range(10)] == [16] * 5 + [24] * 3 + [32] * 2
     images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)

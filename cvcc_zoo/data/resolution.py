@@ -21,6 +21,8 @@ class Resolutions:
         """Raise ValueError for sizes outside of 8 .. `full` - 1, and for shares of more than the whole training."""
         if not isinstance(shares, Mapping):
             raise ValueError(f"progressive_resizing has sizes and their shares of the epochs, not {shares!r}")
+        # the config of a run has its keys as text
+        shares = {int(size) if str(size).isdecimal() else size: share for size, share in shares.items()}
         for size, share in shares.items():
             if not MIN_SIZE <= size < full:
                 raise ValueError(
