@@ -181,7 +181,8 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str
     "large model": (lambda: options(num_classes=9_000), "is (3, 64), not (9000, 64)"),
     "deep model": (
         lambda: (
-            content("resnet20") | {"hyper_parameters": options(depth=6 * 10**9 + 2, shortcut="B")["hyper_parameters"]}
+            (deep := content("resnet20"))
+            | {"hyper_parameters": deep["hyper_parameters"] | {"depth": 6 * 10**9 + 2, "shortcut": "B"}}
         ),
         "a network with these hyper-parameters has more tensors",
     ),
