@@ -36,10 +36,7 @@ def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Map
     wrong = [name for name, tensor in tensors.items() if not _is_plain(tensor)]
     if wrong:
         raise ValueError(f"{whole}: {', '.join(map(repr, wrong[:4]))} are no plain tensors; get it again")
-    for name, most in (("num_classes", MOST_CLASSES), ("image_size", LARGEST_IMAGE)):
-        value = hparams.get(name, 0)
-        if not isinstance(value, int) or value > most:
-            raise ValueError(f"{whole}: {name} is {value!r}, and files may have a number up to {most:,}")
+    check_bounds(hparams, whole)
     try:
         with torch.device("meta"), _at_most(2 * len(tensors)):
             model = FAMILIES[family](**hparams)
@@ -62,6 +59,14 @@ def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Map
     if wrong:
         more = f", and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise ValueError(f"{whole} with its hyper-parameters: {'; '.join(wrong[:4])}{more}. Get it again")
+
+
+def check_bounds(hparams: Mapping[str, Any], what: str) -> None:
+    """Raise ValueError, which `what` begins, for more classes or larger images than a file may ask for."""
+    for name, most in (("num_classes", MOST_CLASSES), ("image_size", LARGEST_IMAGE)):
+        value = hparams.get(name, 0)
+        if not isinstance(value, int) or value > most:
+            raise ValueError(f"{what}: {name} is {value!r}, and files may have a number up to {most:,}")
 
 
 def _is_plain(tensor: Any) -> bool:

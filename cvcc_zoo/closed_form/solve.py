@@ -70,14 +70,15 @@ def solve(equations: NormalEquations, ridge: float) -> Solution:
 
 
 class RidgePath:
-    """The solutions for many lambdas from one decomposition into eigenvectors, and their errors on images."""
+    """Solutions for many lambdas from one decomposition into eigenvectors: their errors on images."""
 
     def __init__(self, equations: NormalEquations, ridges: Tensor) -> None:
         """For `ridges` (L,) above 0, float64."""
         self.equations, self.ridges = equations, ridges
         values, self.vectors = torch.linalg.eigh(equations.gram)
         self.shrunk = 1 / (values.clamp(min=0)[:, None] + ridges)  # (D, L)
-        self._moment = self.vectors.T @ equations.moment  # (D, C)
+        moment = self.vectors.T @ equations.moment  # (D, C)
+        self._coefficients = (self.shrunk[:, :, None] * moment[:, None]).flatten(1)  # (D, L C)
 
     def errors(self, x: Tensor, labels: Tensor, *, left_out: bool = False) -> tuple[Tensor, Tensor]:
         """Squared errors (N, L) of vectors (N, D) with labels (N, C), and whether their class is right (N, L).
@@ -85,8 +86,7 @@ class RidgePath:
         With `left_out`, of images that were among those of the sums: those of the weights without each of them.
         """
         z = (x.to(torch.float64) - self.equations.mean) @ self.vectors
-        coefficients = (self.shrunk[:, :, None] * self._moment[:, None]).flatten(1)  # (D, L C)
-        predicted = (z @ coefficients).view(len(x), len(self.ridges), -1) + self.equations.labels
+        predicted = (z @ self._coefficients).view(len(x), len(self.ridges), -1) + self.equations.labels
         wrong = labels.to(torch.float64)[:, None] - predicted  # (N, L, C)
         if left_out:
             leverage = z.square() @ self.shrunk + 1 / self.equations.count
@@ -94,8 +94,3 @@ class RidgePath:
             wrong = wrong / torch.where(rest > 1e-10, rest, torch.nan)[:, :, None]
         right = (labels[:, None] - wrong).argmax(2) == labels.argmax(1)[:, None]
         return wrong.square().sum(2).nan_to_num(nan=torch.inf), right
-
-    def solution(self, index: int) -> Solution:
-        """The weights for one of the lambdas."""
-        weights = (self.vectors @ (self.shrunk[:, index, None] * self._moment)).T
-        return Solution(weights, self.equations.intercept(weights), len(self.vectors))

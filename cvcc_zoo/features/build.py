@@ -79,7 +79,7 @@ class Features(nn.Sequential):
         with torch.no_grad():
             for x in batches():
                 for module in list(self)[:number]:
-                    x = module(_as_wanted(module, x))
+                    x = module.to(x.device)(_as_wanted(module, x))  # what was fitted on a CPU
                 yield _as_wanted(self[number], x)
 
     def _make_room_after(self, number: int) -> None:

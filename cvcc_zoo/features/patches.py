@@ -109,9 +109,9 @@ class Patches(nn.Module):
         for images in batches:
             images = images.cpu()
             rows, columns = images.shape[2] - self.size + 1, images.shape[3] - self.size + 1
+            unfolded = F.unfold(images, self.size)  # (N, C size size, places)
             for _ in range(2):
                 places = torch.randint(rows * columns, (len(images),), generator=generator)
-                unfolded = F.unfold(images, self.size)  # (N, C size size, places)
                 yield unfolded[torch.arange(len(images)), :, places]
             count += 2 * len(images)
             if count >= 2 * LEARNT_FROM:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cvcc_zoo.data.whitening import Whitening
-from cvcc_zoo.fitting import check_fits
+from cvcc_zoo.fitting import check_bounds, check_fits
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.stages import Network, Staged
 from cvcc_zoo.weights import find_card, read
@@ -24,6 +24,7 @@ class Pretrained(nn.Module):
     def __init__(self, family: str, hparams: Mapping[str, Any], part: int = -1) -> None:
         """An untrained one, for weights to be put in; `part` is counted from 0, or from the end."""
         super().__init__()
+        check_bounds(hparams, "Pretrained")  # they may come from a file
         model = FAMILIES[family](**hparams)
         assert isinstance(model, Staged)
         self.whitening, self.network, self.part = model.whitening, model.parted, part

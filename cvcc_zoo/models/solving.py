@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from cvcc_zoo.models.linear import Linear
 
 LARGEST = 20_000  # values of a vector: X^T X takes 3.2 GB
-BATCH = 500  # images at a time, when lambda is chosen
 
 
 class NewtonStep(Optimizer):

@@ -153,3 +153,19 @@ def test_two_processes_train_as_one(images: Path, tmp_path: Path, batch_size: in
             torch.testing.assert_close(tensor, states[1][name], rtol=1e-4, atol=1e-6)
     assert curves[0] == curves[1] and summaries[0]["steps"] == summaries[1]["steps"]
     assert abs(summaries[0]["test_loss"] - summaries[1]["test_loss"]) < 1e-5
+
+
+@pytest.mark.parametrize("features", ["null", "[{name: HOG, cell: 2}]"])
+def test_ridge_has_the_same_bits_on_one_process_and_two(images: Path, tmp_path: Path, features: str) -> None:
+    """Whole numbers for pixels, rounded sums for other vectors; lambda is chosen by leave-one-out in both."""
+    args = [
+        "fit", *data(images), "--data.augmentations=none", "--data.validation=0", "--model=ridge",
+        f"--model.features={features}", "--model.ridge.name=leave_one_out", "--model.ridge.grid=[1, 30, 1000]",
+        *QUIET, "--run=run",
+    ]  # fmt: skip
+    found = []
+    for processes in (1, 2):
+        together(args, tmp_path / str(processes), processes)
+        found.append(load(tmp_path / str(processes) / "run/last.ckpt").state_dict())
+    assert found[0]["network.fc.weight"].abs().sum() > 0
+    assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
