@@ -62,9 +62,11 @@ class Sums:
         self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def add(self, x: Tensor, labels: Tensor) -> None:
-        """Add vectors (N, D), uint8 or float as those of the frame, and their labels (N,), or soft (N, classes)."""
+        """Add vectors (N, D), uint8 or float as those of the frame, and labels (N,), of float ones also (N, classes)."""
         if (x.dtype == torch.uint8) != self.frame.pixels:
             raise ValueError(f"these sums are of {'pixels' if self.frame.pixels else 'vectors'}, got {x.dtype}")
+        if self.frame.pixels and labels.is_floating_point():
+            raise ValueError("sums of pixels are exact for one label each; give float vectors with soft labels")
         if not len(x):
             return
         if not self.frame.pixels:
@@ -82,21 +84,22 @@ class Sums:
 
     def _add(self, x: Tensor, labels: Tensor) -> None:
         y = (labels if labels.is_floating_point() else F.one_hot(labels, self.classes)).to(torch.float64)
-        if self.frame.pixels:
-            whole = x.to(torch.float32).sub_(128)  # products and sums are exact
-            for piece in exact_pieces(whole[None], LARGEST_PIXEL):
-                add_gram(piece[0].T, self.xx)
-            x = whole.to(torch.float64)
+        if self.frame.pixels:  # whole numbers, of which float32 products and sums are exact
+            whole, start = x.to(torch.float32).sub_(128), 0
+            for (piece,) in exact_pieces(whole[None], LARGEST_PIXEL):
+                add_gram(piece.T, self.xx)
+                self.x += piece.sum(0)
+                self.xy += piece.T @ y[start : start + len(piece)].float()
+                start += len(piece)
         else:
             x = (x.to(torch.float64) - self._shift) / self._scale
             products = torch.zeros_like(self.xx)
             add_gram(x.T, products)
-            self.xx += self._round(products)
+            for sums, values in ((self.xx, products), (self.x, x.sum(0)), (self.xy, x.T @ y)):
+                sums += self._round(values)
         self.count += len(x)
-        for sums, values in (
-            (self.labels, y.sum(0)), (self.squares, y.square().sum()), (self.x, x.sum(0)), (self.xy, x.T @ y),
-        ):  # fmt: skip
-            sums += self._round(values)
+        self.labels += self._round(y.sum(0))
+        self.squares += self._round(y.square().sum())
 
     def _round(self, values: Tensor) -> Tensor:
         """To whole units."""
