@@ -62,7 +62,7 @@ class Sums:
         self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def add(self, x: Tensor, labels: Tensor) -> None:
-        """Add vectors (N, D), uint8 or float as those of the frame, and labels (N,), of float ones also (N, classes)."""
+        """Add vectors (N, D), uint8 or float as those of the frame, and labels (N,); with float ones also (N, C)."""
         if (x.dtype == torch.uint8) != self.frame.pixels:
             raise ValueError(f"these sums are of {'pixels' if self.frame.pixels else 'vectors'}, got {x.dtype}")
         if self.frame.pixels and labels.is_floating_point():
