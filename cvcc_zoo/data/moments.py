@@ -136,7 +136,7 @@ def measure(
 
 
 def _add_pixels(integers: Tensor, total: Tensor, products: Tensor) -> None:
-    """Add the channels (1, C) and (1, C, C) of float32 images, image by image: there are too many pixels for one sum."""
+    """Add the sums of float32 images to (1, C) and (1, C, C), image by image: all pixels are too many for one sum."""
     for part in torch.split(integers.flatten(2), PIXELS, dim=2):
         total += part.sum(2).to(torch.float64).sum(0)
         products += torch.bmm(part, part.transpose(1, 2)).to(torch.float64).sum(0)
