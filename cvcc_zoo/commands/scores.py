@@ -8,7 +8,9 @@ from torch import Tensor
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.files import file_to_write
+from cvcc_zoo.losses import Loss, crammer_singer, cross_entropy, hinge
 from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
+from cvcc_zoo.plots import Pictures
 from cvcc_zoo.score_plots import Scored, plot_scores
 from cvcc_zoo.scores import margins, scores
 from cvcc_zoo.trained import Trained, find_trained
@@ -33,12 +35,15 @@ def main(args: Sequence[str]) -> int:
     logits, labels = scores(trained.model, data)
     if not 1 <= config.images <= len(labels):
         raise ValueError(f"choose 1 to {len(labels):,} of the test images: --images=6, not {config.images}")
+    if not logits.isfinite().all():
+        raise ValueError(
+            f"{trained.name} gives scores that are no finite numbers; train it again, with a lower learning rate"
+        )
     chosen = torch.arange(config.images) * len(labels) // config.images
     pictures = pixels(data.test_dataloader().images[chosen])
-    notes = _notes(trained, logits[chosen], labels[chosen])
     some = [
-        Scored(picture, each.numpy(), int(label), note)
-        for picture, each, label, note in zip(pictures, logits[chosen], labels[chosen], notes, strict=True)
+        _scored(trained.model.loss, picture, each, label)
+        for picture, each, label in zip(pictures, logits[chosen], labels[chosen], strict=True)
     ]
     title = f"{trained.name} on {data.dataset.title}"
     plot_scores(some, margins(logits, labels).numpy(), data.classes, title).savefig(output, dpi=120)
@@ -50,16 +55,21 @@ def _check_classes(trained: Trained, data: ImageDataModule) -> None:
     """Raise ValueError if the data set names other classes than the one that the model was trained on."""
     theirs, mine = ([name.lower() for name in names] for names in (data.classes, trained.classes))
     if trained.dataset and len(theirs) == len(mine) and theirs != mine:
+        here, there = (
+            ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") for names in (trained.classes, data.classes)
+        )
         raise ValueError(
-            f"{trained.name} has the classes {', '.join(trained.classes[:5])}, ..., and {data.dataset.title} has "
-            f"{', '.join(data.classes[:5])}, ...; choose the data set that it was trained on ({trained.dataset})"
+            f"{trained.name} has the classes {here}, and {data.dataset.title} has {there}; "
+            f"choose the data set that it was trained on ({trained.dataset})"
         )
 
 
-def _notes(trained: Trained, logits: Tensor, labels: Tensor) -> list[str]:
-    """Margin and loss of each image, in the loss that the model was trained with."""
-    losses = trained.model.loss(logits, labels, reduction="none").tolist()
-    return [
-        f"margin {margin:+.2f}, loss {loss:.2f}"
-        for margin, loss in zip(margins(logits, labels).tolist(), losses, strict=True)
-    ]
+def _scored(loss: Loss, picture: Pictures, logits: Tensor, label: Tensor) -> Scored:
+    """An image with margin and loss, in the loss that the model was trained with, and what that loss looks at."""
+    one, true = logits[None], label[None]
+    note, limit = f"margin {margins(one, true).item():+.2f}, loss {loss(one, true):.2f}", None
+    if loss.function is cross_entropy:
+        note += f", p = {logits.softmax(0)[label]:.2f}"
+    if loss.function in (hinge, crammer_singer):
+        limit = float(logits[label]) - loss.options.get("margin", 1.0)
+    return Scored(picture, logits.numpy(), int(label), note, limit)
