@@ -25,7 +25,7 @@ def plot_templates(rows: Sequence[tuple[str, Pictures]], classes: Sequence[str])
     """
     columns = min(10, len(classes))
     lines = -(-len(classes) // columns)
-    figure = Figure(figsize=(1.1 * columns + 0.6, 1.2 * lines * len(rows) + 0.3), layout="constrained")
+    figure = Figure(figsize=(1.1 * columns + 0.6, 1.2 * lines * len(rows) + 0.6), layout="constrained")
     axes = figure.subplots(lines * len(rows), columns, squeeze=False)
     for axis in axes.ravel():
         axis.set(xticks=[], yticks=[])
