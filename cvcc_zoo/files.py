@@ -20,6 +20,16 @@ def shown(path: Path | str) -> str:
     return text if text.isprintable() else repr(text)
 
 
+def file_to_write(path: str, *endings: str) -> Path:
+    """A file that a user asks for. Raises ValueError for another ending, and where its folder is missing."""
+    found = Path(path).expanduser()
+    if found.suffix not in endings:
+        raise ValueError(f"{found} must end in {' or '.join(endings)}")
+    if not found.parent.is_dir():
+        raise ValueError(f"the folder {found.parent} does not exist; make it, or choose another one for {found.name}")
+    return found
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write: under another name beside it, brought to the disk and renamed at the end; never half there."""
