@@ -124,3 +124,5 @@ def test_what_cannot_be_solved_is_told(colours: Path, capsys: pytest.CaptureFixt
     assert "needs validation images" in message(capsys, [*data, "--model.ridge=validation", "--data.validation=0"])
     assert "not for {'name': 'hinge'}" in message(capsys, [*data, "--model.loss=hinge"])
     assert "a number of at least 0" in message(capsys, [*data, "--model.ridge=-1"])
+    gradients = ["--model.ridge=1", "--trainer.accumulate_grad_batches=2"]
+    assert "ridge has no gradients" in message(capsys, [*data, *gradients])

@@ -1,9 +1,10 @@
-"""Searches by Optuna, which is not always installed."""
+"""Searches by Optuna."""
 
 import functools
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 
 from cvcc_zoo.searching import Range, Trial
@@ -11,7 +12,6 @@ from tests.test_search import RATES, KilledError, interrupt_trial, results, run
 
 
 def test_a_search_by_optuna_goes_on_from_its_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    optuna = pytest.importorskip("optuna")
     # Two random trials, so that the third one depends on them.
     sampler = functools.partial(optuna.samplers.TPESampler, n_startup_trials=2)
     monkeypatch.setattr(optuna.samplers, "TPESampler", sampler)
@@ -32,7 +32,6 @@ def test_a_search_by_optuna_goes_on_from_its_storage(monkeypatch: pytest.MonkeyP
 
 
 def test_optuna_learns_where_values_are_good(tmp_path: Path) -> None:
-    pytest.importorskip("optuna")
     from cvcc_zoo.searching.tpe import TPESearch
 
     method = TPESearch({"x": Range(-10.0, 10.0)}, 0, "minimize", tmp_path)

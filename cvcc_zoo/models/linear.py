@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from lightning import Callback
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
@@ -77,6 +78,12 @@ class Linear(ImageClassifier):
     def whole_batches(self) -> bool:
         """Whether the training takes every image once, in batches that are not shared by processes."""
         return self.solver is not None
+
+    def configure_callbacks(self) -> list[Callback]:
+        """None; the only hook that sees the trainer before Lightning refuses options in words of its own."""
+        if self.solver is not None and self.trainer.training:
+            self.solver.check_options(self.trainer)
+        return []
 
     def setup(self, stage: str) -> None:
         """As for every model; a closed form needs one epoch."""

@@ -46,6 +46,12 @@ class RidgeFit:
         """Whose weights are solved."""
         return self._model[0]
 
+    @staticmethod
+    def check_options(trainer: Trainer) -> None:
+        """Raise ValueError where the trainer was told what a closed form does not have."""
+        if trainer.gradient_clip_val or trainer.accumulate_grad_batches > 1:
+            raise ValueError("ridge has no gradients: leave gradient_clip_val and accumulate_grad_batches out")
+
     def check(self, trainer: Trainer) -> None:
         """Raise ValueError where a training with this trainer could not be solved."""
         size = self.model.network.fc.in_features
@@ -64,8 +70,6 @@ class RidgeFit:
                 "leave_one_out leaves out images that the sums hold, and augmented ones come only once; set "
                 "--data.augmentations=none, or ridge=validation, or a number"
             )
-        if trainer.gradient_clip_val or trainer.accumulate_grad_batches > 1:
-            raise ValueError("ridge has no gradients: leave gradient_clip_val and accumulate_grad_batches out")
 
     def step(self, images: Tensor, labels: Tensor, batch_idx: int) -> None:
         """Add a batch; solve at the last one of the pass."""

@@ -17,6 +17,8 @@ from cvcc_zoo.__main__ import meant_for_users
 from cvcc_zoo.data.augment.build import AUGMENTATIONS, PRESETS
 from cvcc_zoo.data.whitening import METHODS
 from cvcc_zoo.losses import LOSSES
+from cvcc_zoo.models.initialisation import INITS
+from cvcc_zoo.models.layers import ACTIVATIONS, NORMS
 from cvcc_zoo.optim.build import OPTIMIZERS
 from cvcc_zoo.optim.schedules import LR_SCHEDULERS
 from cvcc_zoo.registry import FAMILIES
@@ -45,16 +47,30 @@ def named(names: Iterable[str], **options: Sequence[Any]) -> st.SearchStrategy[d
     return bare | bare | st.builds(lambda name, more: {"name": name, **more}, st.sampled_from(sorted(names)), some)
 
 
+PARTS = st.fixed_dictionaries(
+    {}, optional={"norm": often(*NORMS), "init": often(*INITS), "activation": often(*ACTIVATIONS)}
+)
+FEATURES = named(["HOG", "Patches"], cell=[2, 4], orientations=[4, 9], filters=[4, 8], size=[3], pool=[1, 2])
+OF_NUMBERS = named(["PCA", "Standardize"], components=[3, 0.9], whiten=[True, False])
+LINEAR = st.fixed_dictionaries(
+    {}, optional={"features": often(None) | st.lists(FEATURES | OF_NUMBERS, max_size=3),
+                  "ridge": often(None, 0, 10.0, "leave_one_out", {"name": "validation", "grid": [1, 10]})},
+)  # fmt: skip
+
+
+def network(name: str, **options: Sequence[Any]) -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
+    """A family or a model with these options, and with a norm, an initialisation and an activation."""
+    shape = st.fixed_dictionaries({key: often(*values) for key, values in options.items()})
+    return st.builds(lambda shape, parts: (name, {**shape, **parts}), shape, PARTS)
+
+
 MODELS: st.SearchStrategy[tuple[str, dict[str, Any]]] = st.one_of(
-    st.builds(
-        lambda hidden, dropout, norm: ("FCNN", {"hidden": hidden, "dropout": dropout, "norm": norm}),
-        often([], [3], [16, 8], [0], [-4]),
-        often(0, 0.2, 0.9),
-        often("batch", "layer", "none"),
-    ),
-    st.just(("Linear", {})),
-    st.builds(lambda dropout: ("cnn_small", {"dropout": dropout}), often(0, 0.3)),
-    st.sampled_from([("ResNet", {"depth": 8}), ("ResNeXt", {"depth": 11, "cardinality": 4, "base_width": 4})]),
+    st.builds(lambda options: ("Linear", options), LINEAR),
+    network("FCNN", hidden=[[], [3], [16, 8], [0], [-4]], dropout=[0, 0.2, 0.9]),
+    network("cnn_small", dropout=[0, 0.3], pool=["max", "mean"]),
+    network("ResNet", depth=[8], shortcut=["A", "B", "none"]),
+    network("ResNeXt", depth=[11], cardinality=[4], base_width=[4]),
+    network("WideResNet", depth=[10], width=[1]),
 )
 OPTIMIZER = named(
     OPTIMIZERS, lr=[1e-3, 0.1], weight_decay=[0, 1e-4], momentum=[0, 0.9], betas=[(0.9, 0.99)], eps=[1e-8],
