@@ -23,7 +23,7 @@ from rich.text import Text
 from torch import Tensor
 
 from cvcc_zoo.data.decode import Decoding, UnreadableImageError, open_image
-from cvcc_zoo.files import shown, write_whole
+from cvcc_zoo.files import file_to_write, shown, write_whole
 from cvcc_zoo.parsing import ZooParser, install_yaml
 from cvcc_zoo.trained import Trained, find_trained
 
@@ -63,7 +63,7 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("--output", type=str, default="", help="A .csv or .json file for the predictions.")
     parser.add_argument("--sheet", type=str, default="", help=f"A .png file for the first {ON_SHEET} images.")
     config = parser.parse_args(list(args))
-    output, sheet = _target(config.output, ".csv", ".json"), _target(config.sheet, ".png")
+    output, sheet = file_to_write(config.output, ".csv", ".json"), file_to_write(config.sheet, ".png")
     trained = find_trained(config.name)
     classes = len(trained.classes)
     top = min(TOP, classes) if config.top is None else config.top
@@ -86,17 +86,6 @@ def main(args: Sequence[str]) -> int:
     for written in filter(None, (output, sheet)):
         console.print(f"written to {written}", soft_wrap=True)
     return 0
-
-
-def _target(path: str, *endings: str) -> Path | None:
-    target = Path(path).expanduser()
-    if not path:
-        return None
-    if target.suffix not in endings:
-        raise ValueError(f"{target} must end in {' or '.join(endings)}")
-    if not target.parent.is_dir():
-        raise ValueError(f"the folder {target.parent} does not exist; make it, or choose another one for {target.name}")
-    return target
 
 
 def find_images(given: Sequence[Path], size: int) -> Found:
