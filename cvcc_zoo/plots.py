@@ -116,14 +116,15 @@ def plot_search(
 
 def plot_depth(panels: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
     """A panel for each quantity by its title: its values of each model, block by block, on a logarithmic axis."""
-    figure = Figure(figsize=(0.6 + 4.2 * len(panels), 3.6), layout="constrained")
+    figure = Figure(figsize=(0.6 + 4.2 * len(panels), 4), layout="constrained")
     for axes, (name, models) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for label, values in models.items():
             axes.plot(range(1, len(values) + 1), values, marker=".", label=label)
         axes.set_yscale("log")
         axes.set(xlabel="block", title=name)
         axes.grid(alpha=0.3)
-    figure.axes[-1].legend(fontsize="small")
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=4, fontsize="small")
     figure.suptitle(title)
     return figure
 

@@ -78,7 +78,7 @@ def test_each_model_is_a_curve_in_each_panel() -> None:
     assert [axes.get_title() for axes in figure.axes] == ["variance", "gradient"]
     assert [list(line.get_xdata()) for line in figure.axes[0].lines] == [[1, 2], [1, 2, 3]]  # type: ignore[arg-type]
     assert all(axes.get_yscale() == "log" for axes in figure.axes)
-    assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()] == ["a", "b"]  # type: ignore[union-attr]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
 
 
 FAST = ["--batch_size=2", "--repeats=1"]
