@@ -8,7 +8,10 @@ from pathlib import Path
 
 from cvcc_zoo.registry import unknown
 
-COMMANDS = ("list", "optimizers", "publish", "evaluate", "export", "train-zoo", "search", "describe", "compare")
+COMMANDS = (
+    "list", "describe", "compare", "optimizers", "publish", "evaluate", "export", "templates", "scores", "train-zoo",
+    "search",
+)  # fmt: skip
 PICTURES = ("augmentations", "whitening")
 LIGHTNING = ("fit", "validate", "test", "predict")
 HELP = """cvcc-zoo: a PyTorch Lightning model zoo for small images
@@ -22,6 +25,8 @@ usage: cvcc-zoo COMMAND [options]
   publish     make a file of weights and a card of a run, measured from that file
   evaluate    measure published weights again, and say whether their card holds
   export      write a trained model as one file, ONNX or torch.export, that runs without this package
+  templates   draw what linear classifiers look for, an image for each class
+  scores      draw the scores of test images, and by how much the right class wins in all of them
   train-zoo   train a folder of recipes within a time, and publish their weights
   search      train with many values of some options, and see which are best on the validation images
   list        show the models with parameters and multiply-accumulate operations
@@ -43,6 +48,8 @@ examples:
   cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10
   cvcc-zoo predict resnet20.cifar10 my_pictures --top=3 --sheet=sheet.png
   cvcc-zoo export resnet20.cifar10 --format=onnx
+  cvcc-zoo templates linear.cifar10
+  cvcc-zoo scores linear.cifar10 --data.dataset=cifar10
   cvcc-zoo train-zoo --minutes=60 --recipes=configs/cifar10 --only=[linear,resnet20]
   cvcc-zoo search --folder=searches/linear --space='{optimizer.lr: {from: 1e-4, to: 1e-1, log: true}}' --model=linear
   cvcc-zoo augmentations --data.dataset=cifar10 --data.augmentations=strong

@@ -20,19 +20,14 @@ def shown(path: Path | str) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def file_to_write(path: str, *endings: str) -> Path | None:
-    """The path of a file that is written later; None where none is asked for.
-
-    Raises ValueError if it has none of the endings, or its folder does not exist.
-    """
-    target = Path(path).expanduser()
-    if not path:
-        return None
-    if target.suffix not in endings:
-        raise ValueError(f"{target} must end in {' or '.join(endings)}")
-    if not target.parent.is_dir():
-        raise ValueError(f"the folder {target.parent} does not exist; make it, or choose another one for {target.name}")
-    return target
+def file_to_write(path: str, *endings: str) -> Path:
+    """A file that a user asks for. Raises ValueError for another ending, and where its folder is missing."""
+    found = Path(path).expanduser()
+    if found.suffix not in endings:
+        raise ValueError(f"{found} must end in {' or '.join(endings)}")
+    if not found.parent.is_dir():
+        raise ValueError(f"the folder {found.parent} does not exist; make it, or choose another one for {found.name}")
+    return found
 
 
 @contextmanager

@@ -18,9 +18,11 @@ from cvcc_zoo.commands.search import config_of, search
 from cvcc_zoo.data.augment import AUGMENTATIONS, PRESETS
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.whitening import METHODS
+from cvcc_zoo.features.build import GIVEN, OF_IMAGES, OF_VECTORS
 from cvcc_zoo.inspection.layers import inventory, pixels
 from cvcc_zoo.inspection.memory import activation_bytes
 from cvcc_zoo.inspection.subjects import find_subject
+from cvcc_zoo.losses import LOSSES
 from cvcc_zoo.models.initialisation import INITS, SILENT
 from cvcc_zoo.models.layers import NORMS
 from cvcc_zoo.optim.build import OWN
@@ -168,3 +170,22 @@ def test_the_model_of_the_contributing_guide_works_as_it_stands(tmp_path: Path) 
     check = "import tiny, cvcc_zoo; m = cvcc_zoo.create('tiny16'); print(sum(p.numel() for p in m.parameters()))"
     done = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, "602"), done.stderr
+
+
+def test_the_page_about_linear_classifiers_names_losses_and_features_and_the_accuracies_of_the_recipes() -> None:
+    page = (ROOT / "docs/linear.md").read_text()
+    assert all(f"`{name}`" in page or f"loss={name}`" in page for name in LOSSES if name != "cross_entropy")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, flags=re.MULTILINE))
+    for name, feature in (OF_IMAGES | OF_VECTORS).items():
+        options = set(inspect.signature(feature).parameters) - set(GIVEN.get(name, ()))
+        wanted = {"weights", "part"} if name == "Pretrained" else options
+        assert set(re.findall(r"`(\w+): ", rows[name])) == wanted
+    accuracies = dict(re.findall(r"^\| `(\w+/\w+)` \|.*\| (\d+\.\d+) % \|", page, flags=re.MULTILINE))
+    assert set(accuracies) == {
+        "cifar10/linear",
+        *(f"linear/{path.stem}" for path in ROOT.glob("configs/linear/*.yaml")),
+    }
+    for recipe, accuracy in accuracies.items():
+        assert f"test accuracy {accuracy} %" in (ROOT / f"configs/{recipe}.yaml").read_text()
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)
+    assert len(pictures) == 2 and all((ROOT / "docs" / picture).is_file() for picture in pictures)

@@ -1,12 +1,10 @@
 """A search tries what its space says, judges by validation images only, and goes on where it was stopped."""
 
-import functools
 import json
 import math
 import os
 import shlex
 import signal
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -242,101 +240,3 @@ def test_another_search_in_the_folder_is_refused(capsys: pytest.CaptureFixture[s
         assert run("taken", RATES) == 2
     assert "another process searches in taken" in capsys.readouterr().err
     assert Path("taken/trials.jsonl").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("space", "more", "advice"),
-    [
-        ("{}", [], "the space has no options"),
-        ("{a: [", [], "the space is no YAML"),
-        ("nowhere.yaml", [], "there is no file nowhere.yaml"),
-        ("{optimizer.lr: []}", [], "optimizer.lr has an empty list"),
-        ("{optimizer.lr: 0.1}", [], "optimizer.lr is searched over a list of values"),
-        ("{data.batch_size: [64, 64]}", [], "data.batch_size has 64 twice"),
-        ("{data.batchsize: [64]}", [], "no option named 'data.batchsize'; did you mean data.batch_size"),
-        ("{optimizer.lrr: [0.1]}", [], "no option of optimizer AdamW named 'lrr'; did you mean lr?"),
-        ("{model: [linear, liner]}", [], "no model named 'liner'; did you mean linear or"),
-        ("{optimizer.lr: {from: 1e-4, too: 1e-1}}", [], "optimizer.lr is searched over a list of values"),
-        ("{optimizer.lr: {from: 0.1, to: 0.2, logs: true}}", [], "no key of the range optimizer.lr named 'logs'"),
-        ("{optimizer.lr: {from: 0.2, to: 0.1}}", [], "from a smaller to a larger number, not from 0.2 to 0.1"),
-        ("{optimizer.lr: {from: a, to: 0.1}}", [], "from a number to a number, got a"),
-        ("{optimizer.lr: {from: 0, to: 0.1, log: true}}", [], "the logarithm of 0 does not exist"),
-        ("{optimizer.lr: {from: 0.1, to: 0.2, steps: 1}}", [], "steps is a number of values from 2, got 1"),
-        ("{data.batch_size: {from: 1, to: 3, steps: 4}}", [], "from 2 to 3, as many as there are whole numbers"),
-        ("{optimizer.lr: {from: 0.1, to: 0.2}}", ["--method=grid"], "a grid needs to know how many values"),
-        ("{optimizer.lr: [0.1]}", ["--method=grids"], "no method named 'grids'; did you mean grid?"),
-        ("{optimizer.lr: [0.1]}", ["--method=grid", "--trials=2"], "trials is a number from 1 to 1, that of the grid"),
-        ("{optimizer.lr: [0.1]}", ["--measure=test/loss"], "no measure named 'test/loss'; did you mean val/loss"),
-        ("{optimizer.lr: [0.1]}", ["--minutes=0"], "give minutes above 0"),
-        ("{optimizer.lr: [0.1]}", ["--data.validation=0"], "data.validation is 0: leave it out, or give a share"),
-        ("{optimizer.lr: [0.1]}", ["--trainer.logger=false"], "leave out --trainer.logger"),
-        ("{optimizer.lr: [0.1]}", ["--trainer.devices=2"], "trained by one process, not by 2"),
-        ("{optimizer.lr: [0.1]}", ["--run=mine"], "a search sets --run for each of its trials"),
-        ("{test: [true]}", [], "test cannot be searched"),
-        ("{optimizer.lr: [0.1]}", ["--trails=3"], "no option named 'trails'; did you mean trials?"),
-    ],
-)
-def test_wrong_input_is_answered_with_advice_before_anything_is_trained(
-    space: str, more: list[str], advice: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    try:
-        code: object = run("wrong", space, *more)
-    except SystemExit as stop:
-        code = stop.code
-    printed = capsys.readouterr().err
-    assert code == 2 and advice in printed and len(printed.splitlines()) == 1
-    assert not Path("wrong").exists()
-
-
-def test_the_space_may_be_a_file_and_options_may_stand_apart_from_their_values() -> None:
-    Path("space.yaml").write_text("optimizer: [SGD, {name: Adam, lr: 0.02}]\ndata.augmentations: [none, light]\n")
-    assert main(["search", "--folder", "search", "--space", "space.yaml", "--method", "grid", "--trials=3", *TINY]) == 0
-    configs = [Path(f"search/00{number}/config.yaml").read_text() for number in range(3)]
-    assert "name: SGD" in configs[0] and "augmentations: none" in configs[0] and "augmentations: light" in configs[1]
-    assert "name: Adam\n  lr: 0.02" in configs[2] and "test: false" in configs[2]
-
-
-# Optuna
-
-
-def test_a_search_by_optuna_goes_on_from_its_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    optuna = pytest.importorskip("optuna")
-    # Two random trials, so that the third one depends on them.
-    sampler = functools.partial(optuna.samplers.TPESampler, n_startup_trials=2)
-    monkeypatch.setattr(optuna.samplers, "TPESampler", sampler)
-    space = RATES[:-1] + ", data.augmentations: [none, [HorizontalFlip]], seed_everything: {from: 0, to: 9}}"
-    more = ["--method=optuna", "--trials=4", "--trainer.max_epochs=2"]
-    assert run("whole", space, *more) == 0
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        interrupt_trial(patch, "002")
-        run("stopped", space, *more)
-    storage = f"sqlite:///{Path('stopped').resolve()}/optuna.sqlite"
-    states = [trial.state.name for trial in optuna.load_study(study_name="search", storage=storage).trials]
-    assert states == ["COMPLETE", "COMPLETE", "RUNNING"]
-    assert run("stopped", space, *more) == 0
-    assert results("stopped") == results("whole") and len(results("whole")) == 4
-    study = optuna.load_study(study_name="search", storage=storage)
-    assert [trial.value for trial in study.trials] == [measure for _, _, measure, _ in results("whole")]
-    assert study.direction.name == "MAXIMIZE"
-
-
-def test_optuna_learns_where_values_are_good(tmp_path: Path) -> None:
-    pytest.importorskip("optuna")
-    from cvcc_zoo.searching.tpe import TPESearch
-
-    method = TPESearch({"x": Range(-10.0, 10.0)}, 0, "minimize", tmp_path)
-    found = []
-    for number in range(30):
-        values = method.values(number)
-        assert values == method.values(number)  # the same again
-        found.append(abs(values["x"] - 3))
-        method.tell(Trial(number, values, found[-1]))
-    assert sum(found[20:]) < 0.5 * sum(found[:10])
-
-
-def test_without_optuna_one_is_told_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    assert run("wrong", RATES, "--method=optuna") == 2
-    assert "pip install 'cvcc_zoo[search]'" in capsys.readouterr().err

@@ -60,7 +60,7 @@ def main(args: Sequence[str]) -> int:
         raise unknown("order", config.sort, ORDERS)
     if config.sort == "training_speed" and not config.train:
         raise ValueError("--sort=training_speed needs training steps; add --train")
-    files = [file_to_write(config.json, ".json"), file_to_write(config.csv, ".csv")]
+    files = [file_to_write(path, ending) for path, ending in ((config.json, ".json"), (config.csv, ".csv")) if path]
     subjects = find_subjects(config.models, options)
     rows = [costs(subject) for subject in subjects]
     speeds = {"images_per_second": rates(subjects, config.batch_size, config.repeats, train=False)}
@@ -75,7 +75,7 @@ def main(args: Sequence[str]) -> int:
     for row in rows:
         if row["published"]:
             console.print(published(row), soft_wrap=True, highlight=False)
-    for file in filter(None, files):
+    for file in files:
         write_rows(file, rows)
         console.print(f"written to {escape(str(file))}", soft_wrap=True, highlight=False)
     return 0

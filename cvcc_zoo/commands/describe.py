@@ -45,8 +45,8 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("--data.root", type=str, default=None, help="Its folder.")
     options, words = split_options(args)
     config = parser.parse_args(words)
-    picture = file_to_write(config.output, ".png")
-    files = [file_to_write(config.json, ".json"), file_to_write(config.csv, ".csv")]
+    picture = file_to_write(config.output, ".png") if config.output else None
+    files = [file_to_write(path, ending) for path, ending in ((config.json, ".json"), (config.csv, ".csv")) if path]
     if picture and not config.statistics:
         raise ValueError("--output draws the signal through the blocks; add --statistics, or leave it out")
     console = Console()
@@ -64,7 +64,7 @@ def main(args: Sequence[str]) -> int:
             mine = [layer_row(subject, layer) for layer in (*layers.layers, total)]
             console.print(layer_table(subject, mine))
             rows += mine
-    for file in filter(None, files):
+    for file in files:
         write_rows(file, rows)
     if picture:
         from cvcc_zoo.plots import plot_depth  # matplotlib takes half a second

@@ -1,9 +1,9 @@
 """`cvcc-zoo augmentations` and `cvcc-zoo whitening`: pictures of what is done to the images of a data set."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.files import file_to_write
 from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
 
 SUMMARIES = {
@@ -25,13 +25,11 @@ def main(command: str, args: Sequence[str]) -> int:
     parser.add_argument("--output", type=str, default=f"{command}.png", help="The PNG file that is written.")
     config = parser.parse_args(expand_args(args))
     data = parser.instantiate(config).data
-    target = Path(config.output).expanduser()
-    if not target.parent.is_dir():
-        raise ValueError(f"the folder {target.parent} does not exist; make it, or choose another --output=...")
+    output = file_to_write(config.output, ".png")
     if command == "augmentations":
         figure = data.plot_augmentations(config.images, config.draws)
     else:
         figure = data.plot_whitening(config.images)
-    figure.savefig(target, dpi=120)
-    print(f"written to {target}")
+    figure.savefig(output, dpi=120)
+    print(f"written to {output}")
     return 0

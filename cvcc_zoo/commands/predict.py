@@ -63,7 +63,8 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("--output", type=str, default="", help="A .csv or .json file for the predictions.")
     parser.add_argument("--sheet", type=str, default="", help=f"A .png file for the first {ON_SHEET} images.")
     config = parser.parse_args(list(args))
-    output, sheet = file_to_write(config.output, ".csv", ".json"), file_to_write(config.sheet, ".png")
+    output = file_to_write(config.output, ".csv", ".json") if config.output else None
+    sheet = file_to_write(config.sheet, ".png") if config.sheet else None
     trained = find_trained(config.name)
     classes = len(trained.classes)
     top = min(TOP, classes) if config.top is None else config.top

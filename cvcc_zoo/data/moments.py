@@ -20,7 +20,9 @@ from cvcc_zoo.data.symmetric import add_gram, mirror
 
 SCOPES = ("all", "pixels_per_channel", "channel_values")
 CHUNK = 2048
+PIXELS = 2**24 // 2**14  # of an image, whose products have exact sums
 CHUNK_VALUES = CHUNK * 3072  # larger images are read in smaller chunks
+CACHED = CHUNK_VALUES // 8  # float32 values that stay in the cache of a CPU
 SLOW = 2e11  # multiplications, about two seconds; less shows no progress bar
 
 
@@ -109,14 +111,17 @@ def measure(
         )
     unit, offset = 1.0, 128.0
     work = len(mine) * c * h * w * size
-    at_once = max(1, min(chunk, CHUNK_VALUES // (c * h * w)))
+    values = CACHED if scope == "channel_values" else CHUNK_VALUES
+    at_once = max(1, min(chunk, values // (c * h * w)))
     for part in _progress(torch.split(mine, at_once), work):
         if contrast is not None:
             integers, unit = fixed_point(images.index_select(0, part), contrast)
             offset = 0.0
         else:
-            few = scope != "channel_values"  # the vectors of a chunk: pixels would be too many for float32
-            integers = images.index_select(0, part).to(torch.float32 if few else torch.float64).sub_(128)
+            integers = images.index_select(0, part).to(torch.float32).sub_(128)
+            if scope == "channel_values":
+                _add_pixels(integers, total, products)
+                continue
         x = vectors(integers, scope)
         total += x.sum(1).to(dtype)  # exact in float32 too, for fewer than 2^17 vectors
         for piece in exact_pieces(x, largest):
@@ -128,6 +133,13 @@ def measure(
     for sums in products:
         mirror(sums)
     return Moments(count, total, products, unit, offset)
+
+
+def _add_pixels(integers: Tensor, total: Tensor, products: Tensor) -> None:
+    """Add the sums of float32 images to (1, C) and (1, C, C), image by image: all pixels are too many for one sum."""
+    for part in torch.split(integers.flatten(2), PIXELS, dim=2):
+        total += part.sum(2).to(torch.float64).sum(0)
+        products += torch.bmm(part, part.transpose(1, 2)).to(torch.float64).sum(0)
 
 
 def exact_pieces(x: Tensor, largest: int) -> tuple[Tensor, ...]:

@@ -9,8 +9,8 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.compatibility import check_data
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.scores import scores
 
 
 def measure(model: ImageClassifier, data: ImageDataModule) -> dict[str, Any]:
@@ -20,17 +20,10 @@ def measure(model: ImageClassifier, data: ImageDataModule) -> dict[str, Any]:
     entropy, nats), `calibration_error` (15 bins, in [0, 1]), `confusion` (true class, predicted class), and
     `test_sha256` of images and labels. Raises ValueError if model and data do not fit.
     """
-    check_data(model.hparams, data)
-    data.prepare_data()
-    data.setup("test")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model.eval().to(device)
-    digest, found = hashlib.sha256(), []
-    with torch.inference_mode():
-        for images, labels, _ in data.test_dataloader():
-            digest.update(images.contiguous().numpy().tobytes())
-            found.append((model(images.to(device)).float().cpu(), labels))
-    logits, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+    logits, labels = scores(model, data)
+    digest = hashlib.sha256()
+    for images, _, _ in data.test_dataloader():
+        digest.update(images.contiguous().numpy().tobytes())
     digest.update(labels.numpy().tobytes())  # after all images, so that the size of the batches does not matter
     return {**_numbers(logits, labels), "test_sha256": digest.hexdigest()}
 

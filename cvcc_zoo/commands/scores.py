@@ -1,0 +1,75 @@
+"""`cvcc-zoo scores NAME --data...`: the scores of some test images, and the margins of all, drawn."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.pictures import pixels
+from cvcc_zoo.files import file_to_write
+from cvcc_zoo.losses import Loss, crammer_singer, cross_entropy, hinge
+from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
+from cvcc_zoo.plots import Pictures
+from cvcc_zoo.score_plots import Scored, plot_scores
+from cvcc_zoo.scores import margins, scores
+from cvcc_zoo.trained import Trained, find_trained
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    install_yaml()
+    parser = ZooParser(
+        prog="cvcc-zoo scores",
+        usage="cvcc-zoo scores NAME [options]",
+        description="Draw the scores of some test images, and by how much the right class wins in all of them.",
+    )
+    parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
+    parser.add_class_arguments(ImageDataModule, "data")
+    parser.add_argument("--images", type=int, default=6, help="How many images are drawn.")
+    parser.add_argument("--output", type=str, default="scores.png", help="The PNG file that is written.")
+    config = parser.parse_args(expand_args(args))
+    output = file_to_write(config.output, ".png")
+    trained, data = find_trained(config.name), parser.instantiate(config).data
+    _check_classes(trained, data)
+    logits, labels = scores(trained.model, data)
+    if not 1 <= config.images <= len(labels):
+        raise ValueError(f"choose 1 to {len(labels):,} of the test images: --images=6, not {config.images}")
+    if not logits.isfinite().all():
+        raise ValueError(
+            f"{trained.name} gives scores that are no finite numbers; train it again, with a lower learning rate"
+        )
+    chosen = torch.arange(config.images) * len(labels) // config.images
+    pictures = pixels(data.test_dataloader().images[chosen])
+    some = [
+        _scored(trained.model.loss, picture, each, label)
+        for picture, each, label in zip(pictures, logits[chosen], labels[chosen], strict=True)
+    ]
+    title = f"{trained.name} on {data.dataset.title}"
+    plot_scores(some, margins(logits, labels).numpy(), data.classes, title).savefig(output, dpi=120)
+    print(f"written to {output}")
+    return 0
+
+
+def _check_classes(trained: Trained, data: ImageDataModule) -> None:
+    """Raise ValueError if the data set names other classes than the one that the model was trained on."""
+    theirs, mine = ([name.lower() for name in names] for names in (data.classes, trained.classes))
+    if trained.dataset and len(theirs) == len(mine) and theirs != mine:
+        here, there = (
+            ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") for names in (trained.classes, data.classes)
+        )
+        raise ValueError(
+            f"{trained.name} has the classes {here}, and {data.dataset.title} has {there}; "
+            f"choose the data set that it was trained on ({trained.dataset})"
+        )
+
+
+def _scored(loss: Loss, picture: Pictures, logits: Tensor, label: Tensor) -> Scored:
+    """An image with margin and loss, in the loss that the model was trained with, and what that loss looks at."""
+    one, true = logits[None], label[None]
+    note, limit = f"margin {margins(one, true).item():+.2f}, loss {loss(one, true):.2f}", None
+    if loss.function is cross_entropy:
+        note += f", p = {logits.softmax(0)[label]:.2f}"
+    if loss.function in (hinge, crammer_singer):
+        limit = float(logits[label]) - loss.options.get("margin", 1.0)
+    return Scored(picture, logits.numpy(), int(label), note, limit)

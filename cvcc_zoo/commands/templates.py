@@ -1,0 +1,45 @@
+"""`cvcc-zoo templates NAME...`: what linear classifiers look for, drawn as images."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from cvcc_zoo.data.pictures import pixels
+from cvcc_zoo.files import file_to_write
+from cvcc_zoo.parsing import ZooParser, install_yaml
+from cvcc_zoo.score_plots import plot_templates
+from cvcc_zoo.templates import templates
+from cvcc_zoo.trained import Trained, find_trained
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    install_yaml()
+    parser = ZooParser(
+        prog="cvcc-zoo templates",
+        usage="cvcc-zoo templates NAME... [options]",
+        description="Draw the templates of linear classifiers, a row for each: the gradients of the scores by the "
+        "pixels. Grey is 0.",
+    )
+    parser.add_argument(
+        "names", type=str, nargs="+", help="Published weights, paths of cards, run folders or checkpoints."
+    )
+    parser.add_argument("--output", type=str, default="templates.png", help="The PNG file that is written.")
+    config = parser.parse_args(list(args))
+    output = file_to_write(config.output, ".png")
+    found = [find_trained(name) for name in config.names]
+    classes = found[0].classes
+    for trained in found:
+        if trained.classes != classes:
+            raise ValueError(f"{trained.name} has other classes than {found[0].name}; draw it by itself")
+    rows = [(trained.name, pixels(_templates(trained))) for trained in found]
+    plot_templates(rows, classes).savefig(output, dpi=120)
+    print(f"written to {output}")
+    return 0
+
+
+def _templates(trained: Trained) -> Tensor:
+    try:
+        return templates(trained.model)
+    except ValueError as error:
+        raise ValueError(f"{trained.name}: {error}") from error

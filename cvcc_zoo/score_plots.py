@@ -1,0 +1,115 @@
+"""Scores and templates of a model as figures."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cvcc_zoo.plots import Pictures
+
+SHOWN = 99.5  # percent of the pixels of templates within the scale; the few beyond would leave the rest grey
+BINS = 60
+LONGEST = 14  # letters of a class
+TOP = 10  # classes whose scores are drawn
+RIGHT, WRONG, OTHER = "tab:green", "tab:red", "#b8c4d0"
+
+
+def plot_templates(rows: Sequence[tuple[str, Pictures]], classes: Sequence[str]) -> Figure:
+    """Models by their names and templates (K, H, W, C), ten classes a row.
+
+    Those of a model share a scale, so that they can be compared: grey is 0.
+    """
+    columns = min(10, len(classes))
+    lines = -(-len(classes) // columns)
+    figure = Figure(figsize=(1.1 * columns + 0.6, 1.2 * lines * len(rows) + 0.6), layout="constrained")
+    axes = figure.subplots(lines * len(rows), columns, squeeze=False)
+    for axis in axes.ravel():
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for number, (name, pictures) in enumerate(rows):
+        scale = float(np.percentile(np.abs(pictures), SHOWN)) or 1.0
+        places = axes[number * lines : (number + 1) * lines]
+        for axis, picture, label in zip(places.ravel(), pictures, classes, strict=False):
+            shown = (0.5 + 0.5 * picture / scale).clip(0, 1)
+            axis.imshow(shown.repeat(3 // shown.shape[-1], axis=2), interpolation="nearest")
+            if number == 0 or lines > 1:
+                axis.set_title(_short(label), fontsize=9, parse_math=False)
+        places[0, 0].set_ylabel(f"{textwrap.fill(name, 20)}\n\u00b1{scale:.2g}", fontsize=9, parse_math=False)
+    note = "grey is 0; where a channel is full, one unit of a pixel adds the number at the left to the score"
+    figure.supxlabel(note, fontsize=8)
+    return figure
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An image (H, W, C) in [0, 1], the scores (K,) of its classes, its label, and what is written above them."""
+
+    image: Pictures
+    scores: Pictures
+    label: int
+    note: str
+    limit: float | None
+    """What the scores of wrong classes have to stay below, in a loss that says so."""
+
+
+def plot_scores(some: Sequence[Scored], margins: Pictures, classes: Sequence[str], title: str) -> Figure:
+    """Images beside the scores of their classes, and a histogram of the margins (N,) of all images."""
+    columns = min(3, math.ceil(math.sqrt(len(some))))
+    rows = -(-len(some) // columns)
+    figure = Figure(figsize=(4.1 * columns, 2.2 * rows + 2.6), layout="constrained")
+    (above,), (below,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.2 * rows, 2.4))
+    axes = above.subplots(rows, 2 * columns, squeeze=False, width_ratios=(1, 1.2) * columns).ravel()
+    for axis in axes[2 * len(some) :]:
+        axis.set_axis_off()
+    for place, scored in enumerate(some):
+        _plot_scored(axes[2 * place], axes[2 * place + 1], scored, classes)
+    limits = [axis.get_xlim() for axis in axes[1 : 2 * len(some) : 2]]
+    for axis in axes[1 : 2 * len(some) : 2]:
+        axis.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
+    _plot_margins(below.subplots(), margins)
+    figure.suptitle(title, parse_math=False)
+    return figure
+
+
+def _plot_scored(picture: Axes, bars: Axes, scored: Scored, classes: Sequence[str]) -> None:
+    picture.imshow(scored.image.repeat(3 // scored.image.shape[-1], axis=2), interpolation="nearest")
+    picture.set_axis_off()
+    picture.set_anchor("N")
+    picture.set_title(classes[scored.label], fontsize=10, color=RIGHT, fontweight="bold", parse_math=False)
+    highest = np.argsort(-scored.scores, kind="stable")[:TOP]
+    others = [k for k in highest.tolist() if k != scored.label]
+    drawn = sorted([*others[: TOP - 1], scored.label])
+    best = int(highest[0])
+    colours = [RIGHT if k == scored.label else WRONG if k == best else OTHER for k in drawn]
+    bars.barh(range(len(drawn)), scored.scores[drawn], color=colours)
+    bars.axvline(0, color="black", linewidth=0.8)
+    if scored.limit is not None:
+        bars.axvline(scored.limit, color="black", linewidth=1, linestyle=":")
+    bars.set_yticks(range(len(drawn)), [_short(classes[k]) for k in drawn], fontsize=7, parse_math=False)
+    bars.invert_yaxis()
+    bars.tick_params(axis="x", labelsize=7)
+    bars.spines[["top", "right", "left"]].set_visible(False)
+    bars.tick_params(axis="y", length=0)
+    bars.set_title(scored.note, fontsize=8)
+    for text, k in zip(bars.get_yticklabels(), drawn, strict=True):
+        text.set(color=RIGHT if k == scored.label else WRONG if k == best else "black")
+
+
+def _plot_margins(axes: Axes, margins: Pictures) -> None:
+    width = max(float(np.ptp(margins)), 1e-2) / BINS
+    edges = width * np.arange(np.floor(margins.min() / width), np.floor(margins.max() / width) + 2)  # one of them is 0
+    for part, colour in ((margins[margins > 0], RIGHT), (margins[margins <= 0], WRONG)):
+        axes.hist(part, bins=edges.tolist(), color=colour, alpha=0.8)
+    axes.axvline(0, color="black", linewidth=0.8)
+    won = float((margins > 0).mean())
+    axes.set_title(f"{100 * won:.2f} % of {len(margins):,} test images are right", fontsize=10)
+    axes.set(xlabel="margin: right score minus largest other", ylabel="images")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\u2026"

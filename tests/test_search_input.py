@@ -1,0 +1,60 @@
+"""What a search is told wrongly is answered with advice; spaces and options come in several forms."""
+
+from pathlib import Path
+
+import pytest
+
+from cvcc_zoo.__main__ import main
+from tests.test_search import TINY, run
+
+
+@pytest.mark.parametrize(
+    ("space", "more", "advice"),
+    [
+        ("{}", [], "the space has no options"),
+        ("{a: [", [], "the space is no YAML"),
+        ("nowhere.yaml", [], "there is no file nowhere.yaml"),
+        ("{optimizer.lr: []}", [], "optimizer.lr has an empty list"),
+        ("{optimizer.lr: 0.1}", [], "optimizer.lr is searched over a list of values"),
+        ("{data.batch_size: [64, 64]}", [], "data.batch_size has 64 twice"),
+        ("{data.batchsize: [64]}", [], "no option named 'data.batchsize'; did you mean data.batch_size"),
+        ("{optimizer.lrr: [0.1]}", [], "no option of optimizer AdamW named 'lrr'; did you mean lr?"),
+        ("{model: [linear, liner]}", [], "no model named 'liner'; did you mean linear or"),
+        ("{optimizer.lr: {from: 1e-4, too: 1e-1}}", [], "optimizer.lr is searched over a list of values"),
+        ("{optimizer.lr: {from: 0.1, to: 0.2, logs: true}}", [], "no key of the range optimizer.lr named 'logs'"),
+        ("{optimizer.lr: {from: 0.2, to: 0.1}}", [], "from a smaller to a larger number, not from 0.2 to 0.1"),
+        ("{optimizer.lr: {from: a, to: 0.1}}", [], "from a number to a number, got a"),
+        ("{optimizer.lr: {from: 0, to: 0.1, log: true}}", [], "the logarithm of 0 does not exist"),
+        ("{optimizer.lr: {from: 0.1, to: 0.2, steps: 1}}", [], "steps is a number of values from 2, got 1"),
+        ("{data.batch_size: {from: 1, to: 3, steps: 4}}", [], "from 2 to 3, as many as there are whole numbers"),
+        ("{optimizer.lr: {from: 0.1, to: 0.2}}", ["--method=grid"], "a grid needs to know how many values"),
+        ("{optimizer.lr: [0.1]}", ["--method=grids"], "no method named 'grids'; did you mean grid?"),
+        ("{optimizer.lr: [0.1]}", ["--method=grid", "--trials=2"], "trials is a number from 1 to 1, that of the grid"),
+        ("{optimizer.lr: [0.1]}", ["--measure=test/loss"], "no measure named 'test/loss'; did you mean val/loss"),
+        ("{optimizer.lr: [0.1]}", ["--minutes=0"], "give minutes above 0"),
+        ("{optimizer.lr: [0.1]}", ["--data.validation=0"], "data.validation is 0: leave it out, or give a share"),
+        ("{optimizer.lr: [0.1]}", ["--trainer.logger=false"], "leave out --trainer.logger"),
+        ("{optimizer.lr: [0.1]}", ["--trainer.devices=2"], "trained by one process, not by 2"),
+        ("{optimizer.lr: [0.1]}", ["--run=mine"], "a search sets --run for each of its trials"),
+        ("{test: [true]}", [], "test cannot be searched"),
+        ("{optimizer.lr: [0.1]}", ["--trails=3"], "no option named 'trails'; did you mean trials?"),
+    ],
+)
+def test_wrong_input_is_answered_with_advice_before_anything_is_trained(
+    space: str, more: list[str], advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code: object = run("wrong", space, *more)
+    except SystemExit as stop:
+        code = stop.code
+    printed = capsys.readouterr().err
+    assert code == 2 and advice in printed and len(printed.splitlines()) == 1
+    assert not Path("wrong").exists()
+
+
+def test_the_space_may_be_a_file_and_options_may_stand_apart_from_their_values() -> None:
+    Path("space.yaml").write_text("optimizer: [SGD, {name: Adam, lr: 0.02}]\ndata.augmentations: [none, light]\n")
+    assert main(["search", "--folder", "search", "--space", "space.yaml", "--method", "grid", "--trials=3", *TINY]) == 0
+    configs = [Path(f"search/00{number}/config.yaml").read_text() for number in range(3)]
+    assert "name: SGD" in configs[0] and "augmentations: none" in configs[0] and "augmentations: light" in configs[1]
+    assert "name: Adam\n  lr: 0.02" in configs[2] and "test: false" in configs[2]
