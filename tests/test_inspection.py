@@ -84,6 +84,7 @@ def test_a_value_that_two_layers_need_is_kept_once() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, padding=1))
     image, hidden = 3 * 16 * 16, 8 * 16 * 16  # the second convolution needs what ReLU needs: what ReLU gave
     assert activation_bytes(network, (3, 16, 16)) == 4 * (image + hidden)
+    assert saved_bytes(network, (3, 16, 16), 5) == 5 * 4 * (image + hidden)  # and no parameter
     assert activation_bytes(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), (3, 2, 2)) == 4 * 12
     assert activation_bytes(nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.Tanh()), (3, 2, 2)) == 4 * 17
 
