@@ -8,7 +8,10 @@ from pathlib import Path
 
 from cvcc_zoo.registry import unknown
 
-COMMANDS = ("list", "optimizers", "publish", "evaluate", "export", "templates", "scores", "train-zoo", "search")
+COMMANDS = (
+    "list", "describe", "compare", "optimizers", "publish", "evaluate", "export", "templates", "scores", "train-zoo",
+    "search",
+)  # fmt: skip
 PICTURES = ("augmentations", "whitening")
 LIGHTNING = ("fit", "validate", "test", "predict")
 HELP = """cvcc-zoo: a PyTorch Lightning model zoo for small images
@@ -27,6 +30,8 @@ usage: cvcc-zoo COMMAND [options]
   train-zoo   train a folder of recipes within a time, and publish their weights
   search      train with many values of some options, and see which are best on the validation images
   list        show the models with parameters and multiply-accumulate operations
+  describe    show the layers of models with receptive fields, or the signal and gradients block by block
+  compare     show what models cost side by side: parameters, operations, memory, measured speed
   optimizers  show the optimizers with the memory of their state and the time of a step
   augmentations, whitening
               draw what is done to the images of a data set
@@ -48,6 +53,8 @@ examples:
   cvcc-zoo train-zoo --minutes=60 --recipes=configs/cifar10 --only=[linear,resnet20]
   cvcc-zoo search --folder=searches/linear --space='{optimizer.lr: {from: 1e-4, to: 1e-1, log: true}}' --model=linear
   cvcc-zoo augmentations --data.dataset=cifar10 --data.augmentations=strong
+  cvcc-zoo describe plain56 resnet56 --statistics --output=depth.png
+  cvcc-zoo compare resnet20 resnet56 'ResNeXt{cardinality: 2, base_width: 40}' --train
   cvcc-zoo list 'resnext29*'
 
 `cvcc-zoo COMMAND --help` shows all options of a command."""

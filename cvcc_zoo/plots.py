@@ -114,6 +114,21 @@ def plot_search(
     return figure
 
 
+def plot_depth(panels: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
+    """A panel for each quantity by its title: its values of each model, block by block, on a logarithmic axis."""
+    figure = Figure(figsize=(0.6 + 4.2 * len(panels), 4), layout="constrained")
+    for axes, (name, models) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for label, values in models.items():
+            axes.plot(range(1, len(values) + 1), values, marker=".", label=label)
+        axes.set_yscale("log")
+        axes.set(xlabel="block", title=name)
+        axes.grid(alpha=0.3)
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=4, fontsize="small")
+    figure.suptitle(title)
+    return figure
+
+
 def plot_images(axes: Axes, images: Pictures, title: str = "") -> None:
     """Show rows and columns of images (R, C, H, W, 1 or 3) in [0, 1] as one picture with a pixel between them."""
     rows, columns, height, width, channels = images.shape

@@ -19,3 +19,12 @@ def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def seconds_each(work: Callable[[], object], least: float) -> float:
+    """How long a call takes: the mean over as many as take `least` seconds together."""
+    calls, taken = 0, 0.0
+    while taken < least:
+        taken += seconds(work)
+        calls += 1
+    return taken / calls

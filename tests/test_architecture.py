@@ -41,6 +41,7 @@ LEVELS = {
     "exporting": 7,
     "cli": 7,
     "searching": 7,
+    "inspection": 7,
     "commands": 8,
     "integrations": 8,
     "__main__": 9,

@@ -13,12 +13,15 @@ import pytest
 import torch
 
 import cvcc_zoo.models
-from cvcc_zoo import FCNN, ResNet
+from cvcc_zoo import FCNN, ResNet, create
 from cvcc_zoo.commands.search import config_of, search
 from cvcc_zoo.data.augment import AUGMENTATIONS, PRESETS
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.whitening import METHODS
 from cvcc_zoo.features.build import GIVEN, OF_IMAGES, OF_VECTORS
+from cvcc_zoo.inspection.layers import inventory, pixels
+from cvcc_zoo.inspection.memory import activation_bytes
+from cvcc_zoo.inspection.subjects import find_subject
 from cvcc_zoo.losses import LOSSES
 from cvcc_zoo.models.initialisation import INITS, SILENT
 from cvcc_zoo.models.layers import NORMS
@@ -118,6 +121,24 @@ def test_the_page_about_searches_names_all_options_and_its_space_is_one() -> Non
     assert len([config_of([], values) for values in unusual(space)]) == 6
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)
     assert len(pictures) == 2 and all((ROOT / "docs" / picture).is_file() for picture in pictures)
+
+
+def test_the_page_about_comparing_shows_counts_that_are_right() -> None:
+    page = (ROOT / "docs/comparing.md").read_text()
+    rows = re.findall(r"^\| `([\w/{}:, ]+)` \| ([\d,]+) \| ([\d,.]+) \| ([\d.]+) \|", page, flags=re.MULTILINE)
+    assert len(rows) == 10
+    for name, parameters, macs, memory in rows:
+        with torch.device("meta"):
+            subject = find_subject(name, {})
+        counts, kept = inventory(subject.network, subject.shape), activation_bytes(subject.network, subject.shape)
+        shown = f"{counts.parameters:,}", f"{counts.macs / 1e6:,.1f}", f"{kept / 1e6:,.2f}"
+        assert shown == (parameters, macs, memory)
+    fields = dict(re.findall(r"(resnet\d+) (?:sees )?(\d+)", page))
+    assert list(fields) == ["resnet20", "resnet56", "resnet110"]
+    for name, seen in fields.items():
+        assert pixels(inventory(create(name).network, (3, 32, 32)).layers[-3].field) == int(seen)
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)
+    assert pictures and all((ROOT / "docs" / picture).is_file() for picture in pictures)
 
 
 def test_the_page_about_initialisation_names_all_with_the_networks_that_take_them() -> None:

@@ -112,7 +112,7 @@ class ImageDataModule(LightningDataModule):
 
     def _try_augmentations(self) -> None:
         """Augment two images now, so that an option that does not fit their size is told before the training starts."""
-        images, labels, samples = self._some(min(2, len(self._images["train"][1])))
+        images, labels, samples = self.some_images(min(2, len(self._images["train"][1])))
         augment(self.augmentations, images, labels, Draws(self.seed, 0, samples), self.num_classes)
 
     def _load_train(self) -> None:
@@ -152,7 +152,7 @@ class ImageDataModule(LightningDataModule):
 
     def plot_whitening(self, images: int = 8) -> "Figure":
         """Some training images before and after whitening, its eigenvalues and filters."""
-        return self.fit_whitening().plot(self._some(images)[0])
+        return self.fit_whitening().plot(self.some_images(images)[0])
 
     def plot_augmentations(self, images: int = 8, draws: int = 8) -> "Figure":
         """Some training images, and `draws` times what the augmentations make of each: in epoch 0, 1, ..."""
@@ -160,7 +160,7 @@ class ImageDataModule(LightningDataModule):
 
         if draws < 1:
             raise ValueError(f"draw each image at least once, not {draws} times")
-        chosen, labels, samples = self._some(images)
+        chosen, labels, samples = self.some_images(images)
 
         def draw(epoch: int) -> Tensor:
             drawn = Draws(self.seed, epoch, samples)
@@ -170,7 +170,7 @@ class ImageDataModule(LightningDataModule):
         names = ", ".join(type(each).__name__ for each in self.augmentations) or "none"
         return plot_augmentations(chosen, draw, draws, f"{self.dataset.title}: {names}")
 
-    def _some(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def some_images(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Training images of evenly spread positions, their labels and positions."""
         images, labels, samples = self.training_images()
         if not 1 <= count <= len(samples):

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from cvcc_zoo.optim.build import make_optimizer
 from cvcc_zoo.optim.param_groups import param_groups
-from cvcc_zoo.timing import seconds
+from cvcc_zoo.timing import seconds_each
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "SGD": {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4},
@@ -71,11 +71,7 @@ def torch_muon(weights: list[nn.Parameter]) -> Optimizer:
 
 def seconds_a_step(optimizer: Optimizer) -> float:
     """The time of a step, as the mean over at least a tenth of a second."""
-    steps, taken = 0, 0.0
-    while taken < LEAST:
-        taken += seconds(optimizer.step)
-        steps += 1
-    return taken / steps
+    return seconds_each(optimizer.step, LEAST)
 
 
 def state_share(optimizer: Optimizer) -> float:

@@ -1,0 +1,167 @@
+"""Receptive fields: which pixels each value of a network depends on, followed through every operation of a pass.
+
+A window of k values that are `jump` pixels apart adds (k - 1) jump pixels to the field, and a stride multiplies jump:
+https://distill.pub/2019/computing-receptive-fields/. Sums and other joins see what any of their inputs sees. Means over
+all pixels, layer and group norms, and linear layers of flattened maps see everything; batch norm, in evaluation mode,
+sees one value.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Span:
+    """Along one axis, the value at position i depends on pixels first + i jump to last + i jump, both included."""
+
+    first: int = 0
+    last: int = 0
+    jump: int = 1
+
+    @property
+    def size(self) -> int:
+        """Pixels, those beyond the border of the image included."""
+        return self.last - self.first + 1
+
+
+class Seen(Enum):
+    """What is no window of pixels."""
+
+    EVERYTHING = "the whole image"
+    EACH_ITS_OWN = "a flattened map, whose values have windows of their own"
+    UNKNOWN = "not followed"
+
+
+Field = tuple[Span, Span] | Seen
+PIXEL: Field = (Span(), Span())
+
+KEEPING = {
+    aten.native_batch_norm,
+    aten._native_batch_norm_legit,
+    aten._native_batch_norm_legit_no_training,
+    aten.clone,
+    aten.detach,
+    aten.alias,
+    aten._to_copy,
+    aten.native_dropout,
+}
+"""Operations that see one pixel of each map, beside those that torch calls pointwise."""
+REDUCTIONS = {aten.mean, aten.amax, aten.sum}
+RESHAPES = {aten.view, aten._unsafe_view, aten._reshape_alias}
+PRODUCTS = {aten.mm, aten.addmm}
+
+
+class Fields(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows the fields of all that is computed from an image (N, C, H, W) while it is active."""
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._found: dict[int, tuple[Tensor, Field]] = {}  # the tensor is kept, so that no other one gets its id
+        self._set(image, PIXEL)
+
+    def of(self, tensor: Tensor) -> Field:
+        """The field of a value that was computed from the image."""
+        return self._found[id(tensor)][1] if id(tensor) in self._found else Seen.UNKNOWN
+
+    def _set(self, tensor: Tensor, field: Field) -> None:
+        self._found[id(tensor)] = (tensor, field)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, and say what its outputs see."""
+        out = func(*args, **(kwargs or {}))
+        inputs = [self.of(each) for each in _tensors(args) if id(each) in self._found]
+        if inputs:
+            outputs = list(_tensors(out if isinstance(out, tuple | list) else [out]))
+            field = _after(func, _named(func, args, kwargs or {}), inputs, outputs[0]) if outputs else Seen.UNKNOWN
+            for each in outputs:
+                self._set(each, field)
+        return out
+
+
+def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
+def _named(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of an operation by their names, with the defaults of those that are not given."""
+    named = {argument.name: argument.default_value for argument in func._schema.arguments}
+    return {**named, **dict(zip(named, args, strict=False)), **kwargs}
+
+
+def _after(func: Any, given: Mapping[str, Any], inputs: list[Field], out: Tensor) -> Field:
+    """The field of an operation's output, from those of its inputs."""
+    kind, joined, image = func.overloadpacket, together(inputs), next(iter(given.values()))
+    if joined is Seen.EVERYTHING:
+        return joined
+    if kind in PRODUCTS:
+        return Seen.EVERYTHING if joined is Seen.EACH_ITS_OWN else Seen.UNKNOWN
+    if torch.Tag.pointwise in func.tags or kind in KEEPING or (kind is aten.cat and given["dim"] == 1):
+        return joined
+    if isinstance(joined, Seen) or not isinstance(image, Tensor) or image.ndim != 4:
+        return Seen.UNKNOWN
+    over_pixels = kind in REDUCTIONS and {dim % 4 for dim in given.get("dim") or ()} >= {2, 3}
+    if over_pixels or kind is aten.native_group_norm:
+        return Seen.EVERYTHING
+    if kind in RESHAPES and out.ndim == 2 and len(out) == len(image):
+        return Seen.EACH_ITS_OWN
+    rows, columns = (_along(axis, span, kind, given) for axis, span in enumerate(joined))
+    return Seen.UNKNOWN if rows is None or columns is None else (rows, columns)
+
+
+def _along(axis: int, span: Span, kind: Any, given: Mapping[str, Any]) -> Span | None:
+    """What convolutions, pooling, slices and padding make of a span; None for what is not followed."""
+    if kind is aten.slice:
+        apart = given["dim"] % 4 == 2 + axis
+        return window(span, 1, given["step"], -(given["start"] or 0)) if apart else span
+    if kind is aten.constant_pad_nd:
+        before = [*given["pad"], 0, 0, 0, 0][2 - 2 * axis]  # those of the columns come first
+        return window(span, 1, 1, before)
+    if kind is aten.convolution and not given["transposed"]:
+        size = given["weight"].shape[2 + axis]
+    elif kind in (aten.max_pool2d_with_indices, aten.avg_pool2d):
+        size = _at(given["kernel_size"], axis)
+    else:
+        return None
+    steps = _at(given["stride"] or size, axis)  # pooling without a stride moves by its size
+    return window(span, size, steps, _at(given["padding"], axis), _at(given.get("dilation", 1), axis))
+
+
+def _at(values: int | Sequence[int], axis: int) -> int:
+    return values if isinstance(values, int) else values[axis % len(values)]
+
+
+def window(span: Span, size: int, stride: int, padding: int, dilation: int = 1) -> Span:
+    """What a window of `size` values sees that moves by `stride`, over values that see spans."""
+    first = span.first - padding * span.jump
+    return Span(first, first + span.last - span.first + (size - 1) * dilation * span.jump, span.jump * stride)
+
+
+def together(fields: Sequence[Field]) -> Field:
+    """What all of these see, where they are joined value by value."""
+    if Seen.EVERYTHING in fields:
+        return Seen.EVERYTHING
+    if all(field is Seen.EACH_ITS_OWN for field in fields):
+        return Seen.EACH_ITS_OWN
+    windows = [field for field in fields if not isinstance(field, Seen)]
+    if len(windows) < len(fields):
+        return Seen.UNKNOWN
+    rows, columns = (_union(spans) for spans in zip(*windows, strict=True))
+    return Seen.UNKNOWN if rows is None or columns is None else (rows, columns)
+
+
+def _union(spans: Sequence[Span]) -> Span | None:
+    jumps = {span.jump for span in spans}
+    ends = min(span.first for span in spans), max(span.last for span in spans)
+    return Span(*ends, spans[0].jump) if len(jumps) == 1 else None

@@ -1,0 +1,28 @@
+"""Tables as files: rows of plain data as JSON or CSV."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cvcc_zoo.files import write_whole
+
+Row = Mapping[str, Any]
+"""A line of a table by its columns; None where nothing is known."""
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows with the same columns, as JSON, or as CSV where the file ends in .csv."""
+    write_whole(path, _csv(rows) if path.suffix == ".csv" else (json.dumps(rows, indent=2) + "\n").encode())
+
+
+def _csv(rows: Sequence[Row]) -> bytes:
+    """What is unknown is empty, and what is no number or text is JSON."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: json.dumps(value) if isinstance(value, dict) else value for key, value in row.items()})
+    return text.getvalue().encode()

@@ -1,0 +1,76 @@
+"""Speed of networks side by side: images in a second, in evaluation and in training."""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cvcc_zoo.inspection.subjects import Subject
+from cvcc_zoo.timing import alternate, seconds_each
+
+LEAST = 0.1
+"""Seconds that are timed at least at each turn, over as many batches as it takes."""
+
+
+def rates(subjects: Sequence[Subject], batch_size: int, repeats: int, *, train: bool) -> dict[str, float]:
+    """Images a second of each network by its name: medians over `repeats` turns, on a GPU if there is one.
+
+    Random images go through a copy of the network, in the memory format that its family uses. With `train` forward and
+    backward pass and a step of SGD with momentum are timed, without it the forward pass in evaluation mode. Raises
+    ValueError for less than one image or turn.
+    """
+    if batch_size < 1 or repeats < 1:
+        raise ValueError(f"batch_size and repeats must be at least 1, got {batch_size} and {repeats}")
+    if train and batch_size < 2:
+        raise ValueError("norms need more than one image in a training step; give --batch_size=2 or more")
+    works = {each.name: (training if train else inference)(each, batch_size) for each in subjects}
+    for work in works.values():
+        work()  # the first one is slower
+    took = alternate({name: lambda work=work: seconds_each(work, LEAST) for name, work in works.items()}, repeats)  # type: ignore[misc]
+    return {name: batch_size / each for name, each in took.items()}
+
+
+def device() -> str:
+    """Where speed is measured."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def inference(subject: Subject, batch_size: int) -> Callable[[], None]:
+    """The forward pass of a batch."""
+    network, images = copy.deepcopy(subject.network).to(device()).eval(), _images(subject, batch_size)
+
+    def work() -> None:
+        with torch.inference_mode():
+            network(images)
+        _wait()
+
+    return work
+
+
+def training(subject: Subject, batch_size: int) -> Callable[[], None]:
+    """A training step; its learning rate is 0, so that all steps are alike."""
+    network, images = copy.deepcopy(subject.network).to(device()).train(), _images(subject, batch_size)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9)
+    labels = torch.zeros(batch_size, dtype=torch.int64, device=device())
+
+    def work() -> None:
+        optimizer.zero_grad()
+        torch.autograd.backward(F.cross_entropy(network(images), labels))
+        optimizer.step()
+        _wait()
+
+    return work
+
+
+def _images(subject: Subject, batch_size: int) -> Tensor:
+    images = torch.randn(batch_size, *subject.shape, generator=torch.Generator().manual_seed(0)).to(device())
+    last = subject.model is not None and subject.model.channels_last
+    return images.contiguous(memory_format=torch.channels_last) if last else images
+
+
+def _wait() -> None:
+    """A GPU works on while Python goes on."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

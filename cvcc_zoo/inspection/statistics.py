@@ -1,0 +1,97 @@
+"""The signal through a network at a training step: what each block gives, and the gradients that come back.
+
+Blocks are residual and plain ones; outside of them a block is what leads to an activation, or to the first block, and
+the classifier. Everything is measured in training mode: norms use the statistics of the batch, dropout drops.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cvcc_zoo.models.initialisation import ResidualBlock
+from cvcc_zoo.models.layers import ACTIVATIONS
+from cvcc_zoo.models.resnet import PlainBlock
+
+BLOCKS = (ResidualBlock, PlainBlock)
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A block at a training step; lengths are square roots of sums of squares."""
+
+    block: str
+    """The name of the block, or of the first layer with weights in it."""
+    mean: float
+    deviation: float
+    """Mean and standard deviation of all values that it gives."""
+    zeros: float
+    """Share of these values that are exactly 0, in [0, 1]."""
+    gradient: float
+    """Length of the gradient of the loss by what it gives, for the whole batch."""
+    weight_gradient: float
+    """Length of the gradient of the loss by its parameters; 0 where it has none."""
+
+    @property
+    def second_moment(self) -> float:
+        """The mean square of what it gives."""
+        return self.mean**2 + self.deviation**2
+
+
+def signals(network: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> list[Signal]:
+    """The signal after each block for whitened images (N, C, H, W); `loss` makes a number of the logits.
+
+    The network stays as it is; what is frozen in it is measured like the rest.
+    """
+    network = copy.deepcopy(network).requires_grad_(True).train()
+    outputs: list[tuple[str, Tensor, list[nn.Parameter]]] = []
+    pending: list[str] = []  # layers with weights that no block has taken yet
+    names = {module: name for name, module in network.named_modules()}
+    blocks = [module for module in names if isinstance(module, BLOCKS)]
+    inner = {module for block in blocks for module in block.modules()} - set(blocks)
+    activations = tuple(type(make()) for make in ACTIVATIONS.values())
+
+    def give(name: str, output: Tensor, parts: list[str]) -> None:
+        output.retain_grad()
+        outputs.append((name, output, [p for part in parts for p in network.get_submodule(part).parameters()]))
+        pending.clear()
+
+    def before_block(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        if pending:
+            give(pending[0], inputs[0], list(pending))
+
+    def after_layer(module: nn.Module, _: Any, output: Tensor) -> None:
+        if list(module.parameters()):
+            pending.append(names[module])
+
+    def after_activation(module: nn.Module, _: Any, output: Tensor) -> None:
+        if pending:
+            give(pending[0], output, list(pending))
+
+    for module in names:
+        if module in inner:
+            continue
+        if isinstance(module, BLOCKS):
+            module.register_forward_pre_hook(before_block)
+            module.register_forward_hook(lambda module, _, output: give(names[module], output, [names[module]]))
+        elif isinstance(module, activations):
+            module.register_forward_hook(after_activation)
+        elif not list(module.children()):
+            module.register_forward_hook(after_layer)
+    logits = network(x)
+    give("fc", logits, list(pending))
+    torch.autograd.backward(loss(logits))
+    return [_signal(*each) for each in outputs]
+
+
+def _signal(name: str, output: Tensor, parameters: list[nn.Parameter]) -> Signal:
+    values = output.detach().double()  # squares of a signal that vanishes are no float32
+    zeros = (values == 0).double().mean()
+    weights = [p.grad.double().square().sum() for p in parameters if p.grad is not None]
+    weight_gradient = torch.stack(weights).sum().sqrt() if weights else values.new_zeros(())
+    assert output.grad is not None
+    numbers = (values.mean(), values.std(correction=0), zeros, output.grad.double().norm(), weight_gradient)
+    return Signal(name, *(number.item() for number in numbers))

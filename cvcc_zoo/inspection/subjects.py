@@ -1,0 +1,168 @@
+"""Networks by any of their names, with options: what `describe` and `compare` look at.
+
+resnet20                                      a model of this package, freshly initialised
+'ResNeXt{cardinality: 2, base_width: 40}'     a family or a model with options, as YAML
+resnet20.cifar10, runs/resnet20, best.ckpt    published weights, a run folder, a checkpoint
+timm/resnet50                                 a model of timm, freshly initialised, at its own image size
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
+from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, unknown
+from cvcc_zoo.trained import find_trained
+from cvcc_zoo.weights import Card, list_cards, read_card
+from cvcc_zoo.zoo import name_of
+
+TIMM = "timm/"
+NAMES = (
+    "Names of models and families, with options as 'ResNeXt{cardinality: 2}'; of published weights, run folders and "
+    "checkpoints; of models of timm as timm/resnet50."
+)
+PREFIX = "--model."
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, and what is known about it."""
+
+    name: str
+    network: nn.Module
+    shape: tuple[int, int, int]
+    """Of an image: (C, H, W)."""
+    model: ImageClassifier | None
+    """What the network belongs to; None for one of timm."""
+    trained: bool
+
+    def cards(self) -> list[Card]:
+        """Those of these weights, or of all published weights of this model."""
+        if self.model is None:
+            return []
+        there = list_cards()
+        if self.trained:
+            names = [self.name] if self.name in there else []
+        else:
+            model = name_of(type(self.model).__name__, self.model.hparams)
+            names = [name for name in there if name.partition(".")[0] == model]
+        return [read_card(there[name]) for name in names]
+
+
+def split_options(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The options `--model.init=lsuv` by their names, and the other words. Raises ValueError for one without "="."""
+    options, words = {}, []
+    for word in args:
+        name, equals, value = word.removeprefix(PREFIX).partition("=")
+        if not word.startswith(PREFIX):
+            words.append(word)
+        elif not equals:
+            raise ValueError(f"write {word}=VALUE in one word")
+        else:
+            options[name] = _value(value)
+    return options, words
+
+
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{text!r} is no value that YAML knows; quote it") from error
+
+
+def find_subjects(names: Sequence[str], options: Mapping[str, Any], seed: int = 0) -> list[Subject]:
+    """The networks of these names; `options` are given to all of them, and each is initialised from the seed.
+
+    Raises ValueError for names and options that do not exist, for options of trained weights, which have theirs, and
+    for a name that is there twice.
+    """
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} is there twice; name it once")
+    subjects = []
+    for name in names:
+        torch.manual_seed(seed)
+        subjects.append(find_subject(name, options))
+    return subjects
+
+
+def find_subject(given: str, options: Mapping[str, Any]) -> Subject:
+    """A network by its name; see above."""
+    name, more = parse_name(given)
+    options = {**options, **more}
+    if name.startswith(TIMM):
+        return _of_timm(given, name.removeprefix(TIMM), options)
+    if _is_class(name):
+        model = build(name, options)
+        return Subject(given, model.network, shape_of(model), model, trained=False)
+    if options:
+        raise ValueError(
+            f"{name} has the options that it was trained with; leave {', '.join(options)} out, or name the model alone"
+        )
+    found = find_trained(name)
+    return Subject(found.name, found.model.network, shape_of(found.model), found.model, trained=True)
+
+
+def _is_class(name: str) -> bool:
+    """Whether it names a model or a family, not trained weights. Raises ValueError where it can be none of them."""
+    if name in ENTRIES or name in ALIASES or name in FAMILIES:
+        return True
+    path = Path(name).expanduser()
+    if name in list_cards() or path.exists() or len(path.parts) > 1 or path.suffix in (".json", ".ckpt"):
+        return False
+    if "." not in name:
+        hint = "`cvcc-zoo list` shows all models, `cvcc-zoo list --pretrained` the weights"
+        raise unknown("model", name, [*ENTRIES, *ALIASES, *FAMILIES, *list_cards()], hint)
+    return name.rpartition(".")[2][:1].isupper()  # my_module.MyNet, not resnet20.cifar100
+
+
+def parse_name(given: str) -> tuple[str, dict[str, Any]]:
+    """`ResNeXt{cardinality: 2}` as ("ResNeXt", {"cardinality": 2}). Raises ValueError for what is not like that."""
+    found = re.fullmatch(r"([^{}]+)(\{.*\})?", given)
+    try:
+        options = yaml.safe_load(found[2] or "{}") if found else None
+    except yaml.YAMLError:
+        options = None
+    if found is None or not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
+        raise ValueError(
+            f"{given!r} is no name with options; write it like 'ResNeXt{{cardinality: 2, base_width: 40}}'"
+        )
+    return found[1].strip(), options
+
+
+def build(name: str, options: Mapping[str, Any]) -> ImageClassifier:
+    """A freshly initialised model, with options checked as those of `cvcc-zoo fit` are."""
+    install_yaml()
+    parser = ZooParser()
+    parser.add_subclass_arguments(ImageClassifier, "model")
+    words = [
+        f"--model.{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()
+    ]
+    config = parser.parse_args(expand_args([f"--model={name}", *words]))
+    model: ImageClassifier = parser.instantiate(config).model
+    return model
+
+
+def shape_of(model: ImageClassifier) -> tuple[int, int, int]:
+    """Of the images that a model was built for: (C, H, W)."""
+    return model.in_channels, model.image_size, model.image_size
+
+
+def _of_timm(given: str, name: str, options: Mapping[str, Any]) -> Subject:
+    import timm  # takes a second
+
+    if not timm.is_model(name):
+        raise unknown("model of timm", name, timm.list_models())
+    try:
+        network: nn.Module = timm.create_model(name, **options)
+    except (TypeError, AssertionError) as error:
+        raise ValueError(f"timm does not build {name} with {dict(options)}: {error}") from error
+    shape: tuple[int, int, int] = tuple(vars(network)["default_cfg"]["input_size"])
+    return Subject(given, network, shape, None, trained=False)
