@@ -1,6 +1,7 @@
 """`cvcc-zoo` and `python -m cvcc_zoo`."""
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -64,7 +65,12 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 after a message that says what to do, 128 + that of a signal."""
     args = list(sys.argv[1:] if args is None else args)
     try:
-        return run(args)
+        code = run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `cvcc-zoo list | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13  # SIGPIPE
     except (ValueError, OSError, ArithmeticError) as error:
         message = meant_for_users(error)
         if message is None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -325,6 +326,14 @@ def test_list_prints_parameters_and_macs(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["list", "resnext29*"]) == 0
     printed = capsys.readouterr().out
     assert "resnext29_32x4d" in printed and "4,775,754" in printed and "774.06 M" in printed
+
+
+def test_a_reader_that_stops_reading_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-m", "cvcc_zoo", "--help"], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + 13, b"")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,7 +106,7 @@ def layer_row(subject: Subject, layer: Layer) -> dict[str, Any]:
 def layer_table(subject: Subject, rows: Sequence[Row]) -> Table:
     """A row for each layer, and the totals."""
     caption = "MACs of one image; field: pixels of the image that a value sees /pixels to the next value's"
-    table = Table(title=title(subject), caption=caption, box=SIMPLE_HEAD)
+    table = Table(title=title(subject), caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("layer", "type"):
         table.add_column(column, overflow="fold")
     table.add_column("output", no_wrap=True)
