@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from cvcc_zoo import load
 from cvcc_zoo.closed_form import Frame, RidgePath, Sums, make_ridge, solve
+from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror
 from tests.conftest import Fit, message
 
 COUNT, SIZE, CLASSES = 300, 20, 4
@@ -126,3 +127,21 @@ def test_what_cannot_be_solved_is_told(colours: Path, capsys: pytest.CaptureFixt
     assert "a number of at least 0" in message(capsys, [*data, "--model.ridge=-1"])
     gradients = ["--model.ridge=1", "--trainer.accumulate_grad_batches=2"]
     assert "ridge has no gradients" in message(capsys, [*data, *gradients])
+
+
+@pytest.mark.parametrize("size", [127, 128, 300])
+@pytest.mark.parametrize("images", [1, 2, 1000])
+def test_pixels_have_the_same_sums_with_and_without_instructions_for_bytes(
+    size: int, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = torch.randint(0, 256, (images, size), dtype=torch.uint8)
+    pixels[:, :2] = torch.tensor([0, 255])  # the extremes, minus 128 too
+    exact = pixels.double() - 128
+    for supported in (torch.cpu._is_vnni_supported(), False):
+        monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda supported=supported: supported)
+        whole = minus_128(pixels, size)
+        assert (whole.dtype == torch.int8) == (supported and size >= 128)
+        sums = torch.zeros(size, size, dtype=torch.float64)
+        add_gram(whole.T, sums)
+        mirror(sums)
+        assert torch.equal(sums, exact.T @ exact) and torch.equal(whole.double(), exact)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cvcc_zoo.closed_form.solve import NormalEquations
 from cvcc_zoo.data.moments import CHUNK, Moments, exact_pieces, sum_over_processes
-from cvcc_zoo.data.symmetric import add_gram, mirror
+from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror
 
 LARGEST_PIXEL = 2**7  # of pixels minus 128
 ROOM = 2**10  # a sum may be this many times as large as the first batch makes expect, and is still exact
@@ -84,10 +84,11 @@ class Sums:
 
     def _add(self, x: Tensor, labels: Tensor) -> None:
         y = (labels if labels.is_floating_point() else F.one_hot(labels, self.classes)).to(torch.float64)
-        if self.frame.pixels:  # whole numbers, of which float32 products and sums are exact
-            whole, start = x.to(torch.float32).sub_(128), 0
-            for (piece,) in exact_pieces(whole[None], LARGEST_PIXEL):
-                add_gram(piece.T, self.xx)
+        if self.frame.pixels:  # whole numbers, of which products and sums are exact
+            whole, start = minus_128(x, x.shape[1]), 0
+            for (whole_piece,) in exact_pieces(whole[None], LARGEST_PIXEL):
+                add_gram(whole_piece.T, self.xx)
+                piece = whole_piece.float()
                 self.x += piece.sum(0)
                 self.xy += piece.T @ y[start : start + len(piece)].float()
                 start += len(piece)

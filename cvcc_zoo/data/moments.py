@@ -16,7 +16,7 @@ from rich.progress import track
 from torch import Tensor
 
 from cvcc_zoo.data.contrast import fixed_point
-from cvcc_zoo.data.symmetric import add_gram, mirror
+from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror
 
 SCOPES = ("all", "pixels_per_channel", "channel_values")
 CHUNK = 2048
@@ -118,12 +118,12 @@ def measure(
             integers, unit = fixed_point(images.index_select(0, part), contrast)
             offset = 0.0
         else:
-            integers = images.index_select(0, part).to(torch.float32).sub_(128)
+            integers = minus_128(images.index_select(0, part), size)
             if scope == "channel_values":
-                _add_pixels(integers, total, products)
+                _add_pixels(integers.float(), total, products)
                 continue
         x = vectors(integers, scope)
-        total += x.sum(1).to(dtype)  # exact in float32 too, for fewer than 2^17 vectors
+        total += (x.float() if x.dtype == torch.int8 else x).sum(1).to(dtype)  # exact for fewer than 2^17 vectors
         for piece in exact_pieces(x, largest):
             for group, sums in zip(piece, products, strict=True):
                 add_gram(group.T, sums)
@@ -144,7 +144,7 @@ def _add_pixels(integers: Tensor, total: Tensor, products: Tensor) -> None:
 
 def exact_pieces(x: Tensor, largest: int) -> tuple[Tensor, ...]:
     """Vectors (G, M, D) of integers up to `largest`, in parts whose products are exact."""
-    exact = 2**53 if x.dtype == torch.float64 else 2**24
+    exact = {torch.float64: 2**53, torch.int64: 2**63, torch.int8: 2**31 - 1}.get(x.dtype, 2**24)
     safe = exact // largest**2
     if x.shape[1] <= safe or (exact == 2**24 and x.square().sum(1).max() <= exact):
         return (x,)
