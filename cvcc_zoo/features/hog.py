@@ -25,7 +25,8 @@ class HOG(nn.Module):
     D is blocks_down x blocks_across x block^2 x orientations, in that order; with the defaults on 32x32 pixels
     7 x 7 x 2^2 x 9 = 1764. Of several channels, a pixel takes the gradient of the one where it is longest. Where two
     are equally long, as colours of bytes often are, rounding to 0..1 decides, in scikit-image not always for the same
-    one; in grey images and with whole numbers both agree to 1e-5. Gradients flow to the images, but for the choice of directions, which is constant.
+    one; in grey images and with whole numbers both agree to 1e-5. Gradients flow to the images, but for the choice of
+    directions, which is constant.
     """
 
     def __init__(self, orientations: int = 9, cell: int = 4, block: int = 2, norm: Norm = "L2-Hys") -> None:
