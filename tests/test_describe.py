@@ -121,12 +121,12 @@ def test_a_folder_does_not_hide_a_model_of_its_name() -> None:
 
 
 def test_your_own_family_is_named_by_its_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "import cvcc_zoo\n\nclass Mine(cvcc_zoo.CNN):\n    pass\n"
+    code = "import cvcc_zoo\n\nclass MineDescribed(cvcc_zoo.CNN):\n    pass\n"
     (tmp_path / "describe_mine.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    subject = find_subject("describe_mine.Mine{convolutions: 1}", {})
+    subject = find_subject("describe_mine.MineDescribed{convolutions: 1}", {})
     assert (
-        type(subject.model).__name__ == "Mine"
+        type(subject.model).__name__ == "MineDescribed"
         and sum(isinstance(m, torch.nn.Conv2d) for m in subject.network.modules()) == 3
     )
 
