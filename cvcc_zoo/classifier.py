@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cvcc_zoo.compatibility import check_data, check_same, check_training
 from cvcc_zoo.data.datamodule import ImageDataModule
-from cvcc_zoo.data.draws import mix_seed
+from cvcc_zoo.data.draws import mix_seed, seed_torch
 from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.losses import check_labels, make_loss
@@ -143,7 +143,7 @@ class ImageClassifier(Staged):
         """Dropout is a function of (seed, epoch, batch, process): a resumed training draws what it would have drawn."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ImageDataModule):
-            torch.manual_seed(mix_seed(data.seed, self.current_epoch, batch_idx, self.global_rank))
+            seed_torch(mix_seed(data.seed, self.current_epoch, batch_idx, self.global_rank), self.device)
 
     def on_train_epoch_end(self) -> None:
         """Log train/loss and train/accuracy, means over the epoch."""

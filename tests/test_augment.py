@@ -39,7 +39,7 @@ from cvcc_zoo.data.augment import (
 )
 from cvcc_zoo.data.augment import operations as op
 from cvcc_zoo.data.augment.policies import WIDE
-from cvcc_zoo.data.draws import Draws
+from cvcc_zoo.data.draws import _GOLDEN, Draws, _mix, mix_seed, seed_torch
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "Compose": {"augmentations": ["RandomCrop", "ColorJitter"]},
@@ -511,3 +511,18 @@ def test_other_types_and_channels_are_refused(images: Tensor) -> None:
         RandomCrop()(images.int(), draws())
     with pytest.raises(ValueError, match="grey or colour images, got 2 channels"):
         ColorJitter()(images[:, :2], draws())
+
+
+def test_seeds_are_those_of_splitmix64_on_64_bits() -> None:
+    for numbers in ((0,), (1, 2, 3, 4), (-1, 2**33, 7), (2**62, -5)):
+        state = torch.zeros(1, dtype=torch.int64)
+        for number in numbers:
+            state = _mix(state + (torch.tensor([number]) + 1) * _GOLDEN)
+        assert mix_seed(*numbers) == int(state) & 0xFFFFFFFF
+
+
+def test_seeding_gives_the_numbers_of_torchs_own() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(4)
+    seed_torch(5, torch.device("cpu"))
+    assert torch.equal(torch.rand(4), expected)
