@@ -17,7 +17,7 @@ def scores(model: ImageClassifier, data: ImageDataModule) -> tuple[Tensor, Tenso
     data.prepare_data()
     data.setup("test")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model.eval().to(device)
+    model = model.eval().to(device).folded()
     with torch.inference_mode():
         found = [(model(images.to(device)).float().cpu(), labels) for images, labels, _ in data.test_dataloader()]
     logits, labels = (torch.cat(parts) for parts in zip(*found, strict=True))

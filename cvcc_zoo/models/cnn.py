@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
@@ -12,6 +13,9 @@ from cvcc_zoo.registry import register, unknown
 from cvcc_zoo.stages import Network
 
 POOLS = {"max": nn.MaxPool2d, "mean": nn.AvgPool2d}
+
+
+torch.fx.wrap("flatten")  # its check of a size has no place in a graph
 
 
 class Stage(nn.Sequential):

@@ -1,0 +1,85 @@
+"""Folded norms: a model that evaluates faster gives the same classes."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import cvcc_zoo
+from cvcc_zoo.folding import fold_norms
+
+CONVOLUTIONAL = ["cnn_small", "resnet20", "resnet18", "plain20", "resnext20_16x4d", "wrn16_4"]
+NORMS = (nn.BatchNorm2d,)
+
+
+def trained(name: str, **options: Any) -> cvcc_zoo.ImageClassifier:
+    """A model whose norms have statistics and weights as after a training."""
+    model = cvcc_zoo.create(name, whitening="none", **options).eval()
+    generator = torch.Generator().manual_seed(0)
+    for norm in norms(model):
+        assert norm.running_mean is not None and norm.running_var is not None
+        norm.running_mean.normal_(generator=generator)
+        norm.running_var.uniform_(0.5, 2, generator=generator)
+        nn.init.uniform_(norm.weight, -1, 2, generator=generator)
+        nn.init.normal_(norm.bias, generator=generator)
+    return model
+
+
+def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def images() -> Tensor:
+    return torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_a_folded_model_gives_the_same_logits(name: str) -> None:
+    model = trained(name)
+    with torch.inference_mode():
+        expected, found = model(images()), model.folded()(images())
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "plain20", "resnext20_16x4d"])
+def test_every_norm_after_a_convolution_is_folded(name: str) -> None:
+    assert norms(trained(name)) and not norms(trained(name).folded())
+
+
+@pytest.mark.parametrize("options", [{"norm": "group"}, {"norm": "none"}, {"norm": "none", "init": "fixup"}])
+def test_other_norms_stay(options: dict[str, Any]) -> None:
+    model = trained("resnet20", **options)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.folded()(images()), model(images()), rtol=1e-4, atol=1e-5)
+
+
+def test_the_model_itself_stays_as_it_was() -> None:
+    model = trained("resnet20")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    folded = model.folded()
+    with torch.no_grad():
+        for parameter in folded.network.parameters():
+            parameter.zero_()
+    assert not folded.training and folded.whitening is model.whitening
+    assert len(norms(model)) == 21 and model.network is not folded.network
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+class LooksAtValues(nn.Module):
+    """A network without a graph: its way depends on what comes in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(self.conv(x))
+        return y.relu() if x.mean() > 0 else y
+
+
+def test_a_network_that_looks_at_values_keeps_its_norms() -> None:
+    network = LooksAtValues().eval()
+    folded = fold_norms(network)
+    x = torch.randn(2, 3, 8, 8)
+    assert norms(folded) and torch.equal(folded(x), network(x))
