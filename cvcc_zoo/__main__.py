@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cvcc_zoo.allocation import keep_freed_memory
 from cvcc_zoo.registry import unknown
 
 COMMANDS = (
@@ -64,6 +65,7 @@ examples:
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 after a message that says what to do, 128 + that of a signal."""
     args = list(sys.argv[1:] if args is None else args)
+    keep_freed_memory()
     try:
         code = run(args)
         sys.stdout.flush()

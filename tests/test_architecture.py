@@ -11,6 +11,8 @@ ROOT = Path(cvcc_zoo.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LEVELS = {
     "registry": 0,
+    "allocation": 0,
+    "folding": 0,
     "files": 0,
     "plots": 0,
     "timing": 0,
