@@ -40,7 +40,7 @@ def batch_of(model: ImageClassifier, count: int = 4) -> tuple[Tensor, Tensor]:
 
 def fitted(name: str, image_size: int = 16) -> ImageClassifier:
     torch.manual_seed(0)
-    model = create(name, image_size=image_size)
+    model = create(name, image_size=max(image_size, least_size(name)))
     model.whitening.fit(batch_of(model, 16)[0])
     return model
 
@@ -208,9 +208,37 @@ def test_a_cnn_takes_every_pool_and_norm(pool: str, norm: str) -> None:
 def test_any_number_of_classes_and_channels_and_8_pixels(
     name: str, num_classes: int, in_channels: int, image_size: int
 ) -> None:
+    image_size = max(image_size, least_size(name))
     options: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     model = create(name, whitening="none", **options)
     assert model(batch_of(model)[0]).shape == (4, num_classes)
+
+
+def least_size(name: str) -> int:
+    return 9 if name == "cnn_fast" else 8  # a 2x2 stem without padding takes a pixel
+
+
+def test_a_cnn_says_which_images_are_too_small() -> None:
+    with pytest.raises(ValueError, match="images of at least 9 pixels"):
+        create("cnn_fast", image_size=8)
+
+
+def test_a_cnn_with_global_pooling_takes_images_of_any_size() -> None:
+    model = create("cnn_fast", whitening="none")
+    sizes = [tuple(model(torch.zeros(2, 3, size, size)).shape) for size in (16, 24, 32, 40)]
+    assert sizes == [(2, 10)] * 4
+    assert [tuple(f.shape[1:]) for f in model.features(torch.zeros(1, 3, 32, 32))] == [
+        (24, 31, 31),
+        (64, 15, 15),
+        (256, 7, 7),
+        (256, 3, 3),
+    ]
+
+
+@pytest.mark.parametrize(("option", "value"), [("global_pool", "median"), ("stem", -1)])
+def test_a_cnn_refuses_other_stems_and_pools(option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=option):
+        CNN(**{option: value})
 
 
 # Learning

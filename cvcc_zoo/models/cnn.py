@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.models.initialisation import initialise
-from cvcc_zoo.models.layers import Layers, flatten
+from cvcc_zoo.models.layers import GLOBAL_POOLS, Layers, flatten
 from cvcc_zoo.registry import register, unknown
 from cvcc_zoo.stages import Network
 
 POOLS = {"max": nn.MaxPool2d, "mean": nn.AvgPool2d}
+FLATTEN = "none"
 
 
 torch.fx.wrap("flatten")  # its check of a size has no place in a graph
@@ -49,31 +50,39 @@ class CNNNetwork(Network):
         layers: Layers,
         pool: str,
         dropout: float,
+        stem: int,
+        global_pool: str,
     ) -> None:
         super().__init__()
+        self.parts = []
+        if stem:
+            self.stem = nn.Sequential(layers.conv2x2(in_channels, stem), layers.nonlinearity())
+            self.parts.append(["stem"])
+            in_channels, image_size = stem, image_size - 1
         stages = []
         for width in channels:
             stages.append(Stage(in_channels, width, convolutions, layers, pool))
             in_channels, image_size = width, image_size // 2
         self.stages = nn.Sequential(*stages)
-        self.parts = [[f"stages.{number}"] for number in range(len(stages))]
+        self.parts += [[f"stages.{number}"] for number in range(len(stages))]
+        self.global_pool = nn.Identity() if global_pool == FLATTEN else layers.pooling(global_pool)
         self.dropout = nn.Dropout(dropout)
-        self.fc = layers.classifier(in_channels * image_size**2, num_classes)
+        self.fc = layers.classifier(in_channels * (image_size**2 if global_pool == FLATTEN else 1), num_classes)
         initialise(self, layers.init)
 
     def features(self, x: Tensor) -> list[Tensor]:
         found = []
-        for stage in self.stages:
-            x = stage(x)
+        for (part,) in self.parts:
+            x = self.get_submodule(part)(x)
             found.append(x)
         return found
 
     def classify(self, x: Tensor) -> Tensor:
-        return super().classify(self.dropout(flatten(x, self.fc.in_features)))
+        return super().classify(self.dropout(flatten(self.global_pool(x), self.fc.in_features)))
 
 
 class CNN(ImageClassifier):
-    """Stages of convolutions and pooling, flattened into a linear classifier."""
+    """Stages of convolutions and pooling, flattened or pooled into a linear classifier."""
 
     channels_last = True
 
@@ -86,6 +95,8 @@ class CNN(ImageClassifier):
         pool: str = "max",
         dropout: float = 0.0,
         init: str = "kaiming",
+        stem: int = 0,
+        global_pool: str = FLATTEN,
         **options: Any,
     ) -> None:
         """The shape; `options` are those of ImageClassifier.
@@ -98,23 +109,39 @@ class CNN(ImageClassifier):
             pool: max or mean, over 2x2 pixels.
             dropout: Share of the inputs of the linear classifier that is set to zero while training, in [0, 1).
             init: The first weights: kaiming, xavier, orthogonal, torch, dirac or lsuv.
+            stem: Channels of a 2x2 convolution before the stages, which patch_whitening can set; 0 has none.
+            global_pool: none flattens what the last stage gives; max or mean over its pixels takes images of any size.
 
         """
         super().__init__(**options)
         if not channels or min(channels) < 1 or convolutions < 1:
             raise ValueError(f"give at least one stage and one convolution, not {list(channels)} and {convolutions}")
-        if self.image_size < 2 ** len(channels):
+        least = 2 ** len(channels) + (stem > 0)
+        if self.image_size < least:
             raise ValueError(
                 f"{len(channels)} stages halve {self.image_size} pixels to nothing; "
-                f"give fewer channels, or images of at least {2 ** len(channels)} pixels"
+                f"give fewer channels, or images of at least {least} pixels"
             )
         if pool not in tuple(POOLS):
             raise unknown("pool", pool, POOLS)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        if global_pool not in (FLATTEN, *GLOBAL_POOLS):
+            raise unknown("global_pool", global_pool, (FLATTEN, *GLOBAL_POOLS))
+        if stem < 0:
+            raise ValueError(f"stem is a number of channels, or 0 for none; got {stem}")
         layers = Layers(norm, activation, init)
         self.network = CNNNetwork(
-            self.in_channels, self.image_size, self.num_classes, channels, convolutions, layers, pool, dropout
+            self.in_channels,
+            self.image_size,
+            self.num_classes,
+            channels,
+            convolutions,
+            layers,
+            pool,
+            dropout,
+            stem,
+            global_pool,
         )
 
 
@@ -128,3 +155,11 @@ def cnn(**options: Any) -> CNN:
 def cnn_small(**options: Any) -> CNN:
     """32-64-128 channels, 2 convolutions a stage."""
     return CNN(channels=(32, 64, 128), convolutions=2, **options)
+
+
+@register(parameters=1_972_802)
+def cnn_fast(**options: Any) -> CNN:
+    """The network of airbench94 (https://arxiv.org/abs/2404.00498): 64-256-256 channels after a 2x2 stem."""
+    return CNN(
+        channels=(64, 256, 256), convolutions=2, activation="gelu", init="dirac", stem=24, global_pool="max", **options
+    )

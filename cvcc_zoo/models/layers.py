@@ -80,6 +80,10 @@ class Layers:
         kind, bias = self._convolution
         return kind(in_channels, out_channels, 1, stride=stride, bias=bias)
 
+    def conv2x2(self, in_channels: int, out_channels: int) -> nn.Conv2d:
+        """2x2 convolution without padding, with a bias: no norm comes after it."""
+        return nn.Conv2d(in_channels, out_channels, 2)
+
     @property
     def _convolution(self) -> tuple[type[nn.Conv2d], bool]:
         """The class of convolutions, and whether they have biases."""
