@@ -8,9 +8,10 @@ from cvcc_zoo.compatibility import check_data
 from cvcc_zoo.data import ImageDataModule
 
 
-def scores(model: ImageClassifier, data: ImageDataModule) -> tuple[Tensor, Tensor]:
+def scores(model: ImageClassifier, data: ImageDataModule, *, mirrored: bool = False) -> tuple[Tensor, Tensor]:
     """Scores, which are the logits (N, num_classes), and labels (N,) of all test images; on a GPU if there is one.
 
+    With `mirrored` they are the means of those of an image and of its mirror image: test-time augmentation by a flip.
     Raises ValueError if model and data do not fit.
     """
     check_data(model.hparams, data)
@@ -18,8 +19,13 @@ def scores(model: ImageClassifier, data: ImageDataModule) -> tuple[Tensor, Tenso
     data.setup("test")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.eval().to(device).folded()
+
+    def score(images: Tensor) -> Tensor:
+        logits: Tensor = model(images).float()
+        return (logits + model(images.flip(-1)).float()) / 2 if mirrored else logits
+
     with torch.inference_mode():
-        found = [(model(images.to(device)).float().cpu(), labels) for images, labels, _ in data.test_dataloader()]
+        found = [(score(images.to(device)).cpu(), labels) for images, labels, _ in data.test_dataloader()]
     logits, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     return logits, labels
 

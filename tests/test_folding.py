@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import cvcc_zoo
 from cvcc_zoo.folding import fold_norms
+from cvcc_zoo.scores import scores
 
 CONVOLUTIONAL = ["cnn_small", "resnet20", "resnet18", "plain20", "resnext20_16x4d", "wrn16_4"]
 NORMS = (nn.BatchNorm2d,)
@@ -83,3 +84,21 @@ def test_a_network_that_looks_at_values_keeps_its_norms() -> None:
     folded = fold_norms(network)
     x = torch.randn(2, 3, 8, 8)
     assert norms(folded) and torch.equal(folded(x), network(x))
+
+
+def test_test_time_flip_is_the_mean_of_an_image_and_its_mirror_image() -> None:
+    model, data = create_mirrored()
+    once, labels = scores(model, data)
+    both, again = scores(model, data, mirrored=True)
+    found = data.test_dataloader().images
+    with torch.inference_mode():
+        expected = (model(found) + model(found.flip(-1))) / 2
+    assert torch.equal(labels, again) and not torch.allclose(once, both, atol=1e-3)
+    torch.testing.assert_close(both, expected, rtol=1e-4, atol=1e-4)
+
+
+def create_mirrored() -> tuple[cvcc_zoo.ImageClassifier, cvcc_zoo.ImageDataModule]:
+    data = cvcc_zoo.ImageDataModule(batch_size=500)
+    model = cvcc_zoo.create("cnn_small", in_channels=1, image_size=28)
+    model.whitening = data.fit_whitening()
+    return model, data

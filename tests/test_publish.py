@@ -39,6 +39,9 @@ def test_a_run_is_published_and_its_card_holds(
         assert main(["evaluate", "cnn_small.pets", *data, f"--data.batch_size={size}"]) == 0
         assert "the card holds: the same images, and as many correct" in capsys.readouterr().out
     assert main(["evaluate", str(home / "cnn_small.pets.json"), *data]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "cnn_small.pets", *data, "--test_time_flip=true"]) == 0
+    assert "with test-time flip: " in capsys.readouterr().out
     images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
     assert torch.allclose(
         create("cnn_small.pets")(images), load("runs/cnn_small-colours")(images), rtol=1e-2, atol=1e-2

@@ -8,6 +8,7 @@ from rich.console import Console
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
 from cvcc_zoo.runs.measure import measure
+from cvcc_zoo.scores import scores
 from cvcc_zoo.weights import find_card, read_card
 from cvcc_zoo.zoo import load
 
@@ -21,6 +22,9 @@ def main(args: Sequence[str]) -> int:
         description="Measure published weights again, and compare with their card.",
     )
     parser.add_argument("--name", type=str, required=True, help="Name of the weights, or the path of their card.")
+    parser.add_argument(
+        "--test_time_flip", type=bool, default=False, help="Also say what the mean with each mirror image gives."
+    )
     parser.add_class_arguments(ImageDataModule, "data")
     words = list(args)
     if words and not words[0].startswith("-"):
@@ -35,13 +39,18 @@ def main(args: Sequence[str]) -> int:
             f"the classes differ: {card.classes} in the card, {list(data.classes)} in {data.dataset.title}",
             style="yellow",
         )
-    found = measure(load(path), data)
+    model = load(path)
+    found = measure(model, data)
     console.print(
         f"{card.name}, trained on {card.dataset}, on {data.dataset.title}: "
         f"{found['correct']:,} of {found['test_images']:,} images correct, "
         f"{100 * found['test_accuracy']:.2f} %, loss {found['test_loss']:.4f}, "
         f"calibration error {found['calibration_error']:.4f}"
     )
+    if config.test_time_flip:
+        logits, labels = scores(model, data, mirrored=True)
+        correct = int((logits.argmax(1) == labels).sum())
+        console.print(f"with test-time flip: {correct:,} correct, {100 * correct / len(labels):.2f} %")
     there = card.measured
     if not {"test_sha256", "correct", "test_accuracy"} <= there.keys():
         console.print(f"the card has no measured numbers to compare with: {path}", style="yellow")
