@@ -2,8 +2,11 @@
 
 import gzip
 import hashlib
+import os
 import pickle
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from torchvision import datasets as tv_datasets
 
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.data.folder import image_folder
+from cvcc_zoo.data.images import share
 from tests.conftest import MakeFolder
 
 
@@ -107,6 +111,44 @@ def test_svhn_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     images, labels, _ = ImageDataModule("svhn", root=str(tmp_path), validation=0).training_images()
     assert torch.equal(images[4], torch.from_numpy(pixels[..., 4]).permute(2, 0, 1))
     assert labels[9] == 0  # the file calls the digit 0 "10"
+
+
+RESIDENT = """
+import sys, torch
+from pathlib import Path
+from cvcc_zoo.data.images import share
+made = torch.zeros(64 << 20, dtype=torch.uint8).random_(generator=torch.Generator().manual_seed(0)).view(-1, 1, 64, 64)
+images = share(made, "random")
+del made
+status = Path("/proc/self/status").read_text().splitlines()
+before = next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+total = int(images.sum())
+status = Path("/proc/self/status").read_text().splitlines()
+print(next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) - before, total)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_shared_images_take_no_memory_of_a_process_own() -> None:
+    found = [subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True).stdout]
+    found.append(subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True).stdout)
+    (grown, total), (_, again) = (map(int, line.split()) for line in found)
+    assert grown < 16 << 10 and total == again  # kilobytes
+    (file,) = (Path(os.environ["CVCC_ZOO_DATA"]) / "decoded").iterdir()
+    assert file.stat().st_size == 64 << 20
+
+
+def test_shared_images_are_those_that_were_given_also_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.randint(0, 256, (5, 3, 4, 4), dtype=torch.uint8)
+    assert torch.equal(share(images, "a"), images) and torch.equal(share(images, "a"), images)
+    other = images.clone()
+    other[0, 0, 0, 0] ^= 1
+    assert torch.equal(share(other, "a"), other)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CVCC_ZOO_DATA", str(tmp_path / "file"))
+    assert torch.equal(share(images, "b"), images)
 
 
 @pytest.mark.parametrize(

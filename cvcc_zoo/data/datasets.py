@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torchvision import datasets as tv_datasets
 
-from cvcc_zoo.data.images import Images, Split
+from cvcc_zoo.data.images import Images, Split, share
 
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -113,7 +113,7 @@ class TorchvisionDataset:
             ) from error
 
     def load(self, split: Split) -> Images | None:
-        """The training or test images as torchvision reads them; there is no validation split."""
+        """The training or test images as torchvision reads them, memory-mapped; there is no validation split."""
         if split == "val":
             return None
         source = self.opened.pop(split) if split in self.opened else self._open(split, download=False)
@@ -123,7 +123,7 @@ class TorchvisionDataset:
         elif images.shape[3] == 3:  # CIFAR: (N, H, W, 3)
             images = images.permute(0, 3, 1, 2)
         labels = torch.as_tensor(source.targets if hasattr(source, "targets") else source.labels)
-        return Images(images.contiguous(), labels.to(torch.int64))
+        return Images(share(images, f"{self.title}-{split}"), labels.to(torch.int64))
 
 
 @contextmanager

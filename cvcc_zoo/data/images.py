@@ -1,5 +1,6 @@
 """What every data set becomes: uint8 images and labels, with the names of the classes."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from cvcc_zoo.files import home
+from cvcc_zoo.files import home, whole_file
 
 Split = Literal["train", "val", "test"]
 
@@ -58,6 +59,26 @@ class ImageDataset(Protocol):
 def data_home() -> Path:
     """Where data sets live: `$CVCC_ZOO_DATA`, else `cvcc_zoo` in the user's cache folder."""
     return home("CVCC_ZOO_DATA")
+
+
+def share(images: Tensor, name: str) -> Tensor:
+    """The same images, mapped from a file in the cache: all processes of a machine hold them once.
+
+    The file is named after its content, so that it is never an outdated one. Where it cannot be written they stay as
+    they are, and each process has its own.
+    """
+    pixels = images.contiguous().numpy()
+    digest = hashlib.sha256(pixels).hexdigest()
+    target = data_home() / "decoded" / f"{name}-{digest[:16]}.uint8"
+    if not (target.is_file() and target.stat().st_size == images.numel()):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(target) as file:
+                file.write(pixels.data)
+        except OSError:
+            return images
+    mapped = torch.from_file(str(target), shared=False, size=images.numel(), dtype=torch.uint8)
+    return mapped.view(images.shape)
 
 
 def on_accelerator(data: Images, device: torch.device) -> Images:
