@@ -2,10 +2,10 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 
-def alternate(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+def alternate(sides: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, float]:
     """The median of what each side returns, over runs that take turns."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
