@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from benchmarks.measure import copy_gbytes, gemm_gflops, machine, markdown
+from benchmarks.usual import MEAN, STD, PILImages
 from cvcc_zoo.data import ImageDataModule, Whitening
 from cvcc_zoo.data.augment import augment, make_augmentations
 from cvcc_zoo.data.draws import Draws
@@ -27,22 +27,7 @@ from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.timing import alternate, seconds
 
 BATCH = 512
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 HEAVY: list[Any] = ["standard", "ColorJitter", {"name": "GaussianBlur"}, {"name": "Cutout", "size": 16}]
-
-
-class PILImages(Dataset[tuple[Tensor, int]]):
-    """What torchvision.datasets.CIFAR10 does: an array to a PIL image to a transformed tensor."""
-
-    def __init__(self, images: Tensor, transform: Callable[[Image.Image], Tensor]) -> None:
-        self.pixels = images.movedim(1, -1).contiguous().numpy()
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.pixels[index])), 0
 
 
 def usual(images: Tensor, *, heavy: bool) -> Callable[[], float]:
@@ -58,7 +43,11 @@ def usual(images: Tensor, *, heavy: bool) -> Callable[[], float]:
         transforms.Normalize(MEAN, STD),
     ]
     loader = DataLoader(
-        PILImages(images, transforms.Compose(chain)), BATCH, shuffle=True, num_workers=2, persistent_workers=True
+        PILImages(images, torch.zeros(len(images)), transforms.Compose(chain)),
+        BATCH,
+        shuffle=True,
+        num_workers=2,
+        persistent_workers=True,
     )
 
     def run() -> float:

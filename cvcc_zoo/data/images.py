@@ -68,7 +68,7 @@ def share(images: Tensor, name: str) -> Tensor:
     they are, and each process has its own.
     """
     pixels = images.contiguous().numpy()
-    digest = hashlib.sha256(pixels).hexdigest()
+    digest = hashlib.sha256(pixels.data).hexdigest()
     target = data_home() / "decoded" / f"{name}-{digest[:16]}.uint8"
     if not (target.is_file() and target.stat().st_size == images.numel()):
         try:

@@ -1,0 +1,155 @@
+"""The method of airbench94 with Muon, written anew: https://arxiv.org/abs/2404.00498 and the table of its repository.
+
+`python -m benchmarks.airbench --dataset=folder --root=IMAGES --seed=0` prints seconds of training and test accuracies
+as JSON. Values of https://github.com/KellerJordan/cifar10-airbench (airbench94_muon): 8 epochs in batches of 2,000;
+Muon at 0.24 for filters, which are kept at unit length, SGD with momentum 0.85 for biases and the classifier, rates
+that fall in a straight line to 0; label smoothing 0.2; a frozen first convolution that whitens patches of 2x2 pixels,
+its bias trained for 3 epochs; norms that forget fast and have no scale; shifts by up to 2 pixels, alternating flips.
+"""
+
+import argparse
+import json
+import math
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.usual import MEAN, STD
+from cvcc_zoo.allocation import keep_freed_memory
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.augment import augment, make_augmentations
+from cvcc_zoo.data.draws import Draws
+from cvcc_zoo.data.patches import whiten_patches
+from cvcc_zoo.optim.newton_schulz import MUON, coefficients_of, orthogonalise
+from cvcc_zoo.zoo import create
+
+EPOCHS, BIAS_EPOCHS, BATCH = 8, 3, 2000
+MUON_RATE, BIAS_RATE, HEAD_RATE, DECAY = 0.24, 0.053, 0.67, 2e-6 * BATCH
+MUON_MOMENTUM, SGD_MOMENTUM = 0.6, 0.85
+SMOOTHING, NS_STEPS, EPS = 0.2, 3, 5e-4
+AUGMENTED: list[Any] = [{"name": "RandomCrop", "padding": 2, "mode": "reflect"}, "AlternatingFlip"]
+
+
+def make_network(images: Tensor) -> Any:
+    """The network, its first convolution set from normalised images (N, 3, 32, 32)."""
+    network: Any = create("cnn_fast").network
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum, module.eps = 0.4, 1e-12
+            module.weight.requires_grad_(False)
+        elif isinstance(module, nn.Conv2d):
+            module.reset_parameters()
+            if module.kernel_size == (3, 3):
+                nn.init.dirac_(module.weight.data[: module.in_channels])
+    network.stem[0].weight.requires_grad_(False)
+    network.fc.reset_parameters()
+    network.fc.weight.data /= network.fc.weight.data.std()
+    nn.init.zeros_(network.fc.bias).requires_grad_(False)
+    whiten_patches(network, images, EPS)
+    return network
+
+
+class Filters:
+    """Muon on filters that are brought back to unit length before each step."""
+
+    def __init__(self, filters: list[nn.Parameter]) -> None:
+        self.filters = filters
+        self.buffers = [torch.zeros_like(p) for p in filters]
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """One step."""
+        for p, buffer in zip(self.filters, self.buffers, strict=True):
+            assert p.grad is not None
+            buffer.mul_(MUON_MOMENTUM).add_(p.grad)
+            ahead = p.grad.add(buffer, alpha=MUON_MOMENTUM).flatten(1)
+            direction = orthogonalise(ahead, coefficients_of(MUON, NS_STEPS), dtype=torch.float32, eps=1e-7)
+            p.mul_(math.sqrt(len(p)) / p.norm()).sub_(direction.view_as(p), alpha=rate)
+
+
+def normalised(images: Tensor) -> Tensor:
+    """uint8 to float32, channels_last."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def train(data: ImageDataModule, seed: int, precision: str, batches: int | None) -> tuple[Any, float]:
+    """The trained network, and how many seconds that took."""
+    torch.manual_seed(seed)
+    images, labels, _ = data.training_images()
+    augmentations = make_augmentations(AUGMENTED)
+    start = time.perf_counter()
+    network = make_network(normalised(images[:5000])).train()
+    filters = Filters([p for p in network.parameters() if p.ndim == 4 and p.requires_grad])
+    first, head = network.stem[0].bias, network.fc.weight
+    others = [p for p in network.parameters() if p.ndim == 1 and p.requires_grad and p is not first]
+    rates = {BIAS_RATE: [first, *others], HEAD_RATE: [head]}
+    groups = [{"params": params, "lr": rate, "weight_decay": DECAY / rate} for rate, params in rates.items()]
+    sgd = torch.optim.SGD(groups, momentum=SGD_MOMENTUM, nesterov=True, fused=True)
+    an_epoch = batches or len(images) // BATCH
+    total, step = EPOCHS * an_epoch, 0
+    for epoch in range(EPOCHS):
+        order = torch.randperm(len(images))
+        for number in range(an_epoch):
+            chosen = order[number * BATCH : (number + 1) * BATCH]
+            x, y = augment(augmentations, images[chosen], labels[chosen], Draws(seed, epoch, chosen), data.num_classes)
+            if step == BIAS_EPOCHS * an_epoch:
+                first.requires_grad_(False)
+                first.grad = None
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision != "32-true"):
+                logits = network(normalised(x)).float() / head.shape[1]
+            loss = F.cross_entropy(logits, y, label_smoothing=SMOOTHING, reduction="sum")
+            network.zero_grad()
+            torch.autograd.backward(loss)
+            for group, rate in zip(sgd.param_groups, rates, strict=True):
+                group["lr"] = rate * (1 - step / total)
+            sgd.step()
+            filters.step(MUON_RATE * (1 - step / total))
+            step += 1
+    return network.eval(), time.perf_counter() - start
+
+
+def views(x: Tensor) -> Tensor:
+    """Six views of images (N, C, H, W): itself, shifted by a pixel up left and down right, each mirrored too."""
+    size = x.shape[-1]
+    padded = F.pad(x, (1, 1, 1, 1), "reflect")
+    shifted = [x, padded[..., :size, :size], padded[..., 2:, 2:]]
+    return torch.stack([view for each in shifted for view in (each, each.flip(-1))])
+
+
+@torch.no_grad()
+def accuracies(network: Any, images: Tensor, labels: Tensor) -> tuple[float, float, float]:
+    """Test accuracy of the images alone, with their mirror images, and with all six views, in [0, 1]."""
+    weights = torch.tensor([0.25, 0.25, 0.125, 0.125, 0.125, 0.125])  # half for those that are not shifted
+    right = torch.zeros(3)
+    for part, y in zip(torch.split(images, 500), torch.split(labels, 500), strict=True):
+        logits = torch.stack([network(view) for view in views(normalised(part))])
+        for way, share in enumerate((logits[0], logits[:2].mean(0), (weights[:, None, None] * logits).sum(0))):
+            right[way] += (share.argmax(1) == y).sum()
+    plain, mirrored, six = (right / len(labels)).tolist()
+    return plain, mirrored, six
+
+
+def main() -> None:
+    """Train once, and test once."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="cifar10")
+    parser.add_argument("--root")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
+    parser.add_argument("--batches", type=int, help="of an epoch; all by default")
+    options = parser.parse_args()
+    keep_freed_memory()
+    data = ImageDataModule(options.dataset, options.root, validation=0)
+    network, seconds = train(data, options.seed, options.precision, options.batches)
+    data.setup("test")
+    test = data.test_dataloader()
+    plain, mirrored, six = accuracies(network, test.images, test.labels)
+    print(json.dumps({"seconds": seconds, "plain": plain, "mirrored": mirrored, "six_views": six}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What Lightning, metrics, logging and the bar cost a step.
+
+`cvcc-zoo fit --model=linear` with its defaults on a terminal against a bare loop over the same batches, augmentation,
+whitening, loss and fused optimizer. The model is the smallest, so that the difference is seen; it is the same for all.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.report import Found, Row
+from benchmarks.sides import Settings, fit
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.augment import augment
+from cvcc_zoo.data.draws import Draws
+from cvcc_zoo.optim import make_optimizer
+from cvcc_zoo.timing import alternate
+from cvcc_zoo.zoo import create
+
+EPOCHS = 4
+AUGMENTATIONS = ("none", "standard")
+MOST = 0.8  # ms
+
+
+def bare(data: ImageDataModule, epochs: int, batches: int | None) -> float:
+    """Milliseconds a step of a loop with nothing but the training in it."""
+    data.training_images()
+    model: Any = create("linear", num_classes=data.num_classes)
+    model.whitening = data.fit_whitening()
+    optimizer = make_optimizer(model.hparams["optimizer"], model)
+    model.train()
+    loader, steps = data.train_dataloader(), 0
+    assert loader.sampler is not None
+    start = time.perf_counter()
+    for epoch in range(epochs):
+        loader.sampler.set_epoch(epoch)
+        for number, (images, labels, samples) in enumerate(loader):
+            if number == batches:
+                break
+            images, labels = augment(data.augmentations, images, labels, Draws(0, epoch, samples), data.num_classes)
+            loss = model.loss(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            steps += 1
+    return 1e3 * (time.perf_counter() - start) / steps
+
+
+def measure(settings: Settings) -> Found:
+    """A row without augmentation and one with crop and flip."""
+    torch.set_num_threads(settings.threads)
+    batches = 20 if settings.small else None
+    rows = []
+    for augmentations in AUGMENTATIONS:
+        data = ImageDataModule(settings.dataset, settings.root, validation=0, augmentations=augmentations)
+        options = ["--model=linear", f"--data.augmentations={augmentations}", f"--trainer.max_epochs={EPOCHS}"]
+        options += [f"--trainer.limit_train_batches={batches}"] if batches else []
+
+        def ours(options: list[str] = options) -> float:
+            summary = fit(settings, *options).summary
+            return float(1e3 * summary["train_seconds"] / summary["steps"])
+
+        sides: dict[str, Callable[[], float]] = {"ours": ours, "bare": partial(bare, data, EPOCHS, batches)}
+        found = alternate(sides, settings.repeats)
+        what = f"cost of a step beside its work, augmentations: {augmentations}"
+        rows.append(
+            Row(
+                what,
+                "ms",
+                found["ours"] - found["bare"],
+                f"a step takes {found['ours']:.2f} ms, in a bare loop {found['bare']:.2f} ms",
+                limit=MOST,
+            )
+        )
+    return Found(rows)

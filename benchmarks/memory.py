@@ -1,0 +1,25 @@
+"""Memory of a training.
+
+The most that the process of `cvcc-zoo fit --model=resnet20` has resident, in float32 with batches of 128 on all images,
+in 10^6 bytes. The usual script's two workers, which hold copies of the images, are not counted. About 800 MB are the
+libraries; 150 MB are the images of CIFAR-10, which are mapped from the file in the cache and shared by all processes.
+"""
+
+from benchmarks.report import Found, Row
+from benchmarks.sides import Settings, fit, usual
+from cvcc_zoo.timing import alternate
+
+BATCHES = 100  # after ten it does not grow any more
+LIMIT = 1500.0
+
+
+def measure(settings: Settings) -> Found:
+    """A row against the usual script, and one for another batch to come."""
+    batches = 2 if settings.small else BATCHES
+    ours = ["--model=resnet20", "--trainer.max_epochs=1", f"--trainer.limit_train_batches={batches}"]
+    theirs = ["--model=resnet20", "--epochs=1", f"--batches={batches}"]
+    found = alternate(
+        {"ours": lambda: fit(settings, *ours).peak_mb, "usual": lambda: usual(settings, *theirs).peak_mb},
+        settings.repeats,
+    )
+    return Found([Row("fit resnet20", "MB", found["ours"], "the usual script", found["usual"], limit=LIMIT)])

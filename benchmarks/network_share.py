@@ -1,0 +1,68 @@
+"""How much of a training is the network.
+
+The time of a step of `cvcc-zoo fit --model=resnet20` in batches of 512, against the same network's forward and backward
+pass alone, of a batch that is there. What is not the network's is augmentation, whitening, the optimizer, metrics and
+Lightning. A step of `fit` is the difference of a longer and a shorter training, so that neither start nor compilation
+is in it. On a GPU both sides compute in bfloat16 and are compiled.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.report import Found, Row
+from benchmarks.sides import Settings, fit
+from cvcc_zoo.timing import alternate, seconds_each
+from cvcc_zoo.zoo import create
+
+BATCH = 512
+SHARE = 85.0  # percent
+STEPS = {"cpu": (10, 30), "cuda": (200, 1000)}
+
+
+def network_alone(device: str) -> Callable[[], object]:
+    """Forward and backward pass of a batch."""
+    model: Any = create("resnet20", whitening="none")
+    network = model.network.to(device).train()
+    images = torch.randn(BATCH, 3, 32, 32).to(device).contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(BATCH, dtype=torch.int64, device=device)
+    run = torch.compile(network) if device == "cuda" else network
+
+    def work() -> None:
+        network.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss = F.cross_entropy(run(images), labels)
+        torch.autograd.backward(loss)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    for _ in range(3):
+        work()
+    return work
+
+
+def measure(settings: Settings) -> Found:
+    """One row."""
+    torch.set_num_threads(settings.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    few, many = (1, 3) if settings.small else STEPS[device]
+    options = ["--model=resnet20", f"--data.batch_size={BATCH}"]
+    if device == "cuda":
+        options += ["--trainer.precision=bf16-mixed", "--trainer.callbacks+=cvcc_zoo.runs.Compile"]
+
+    def took(steps: int) -> float:
+        epochs = -(-steps // 80)
+        limits = [f"--trainer.limit_train_batches={-(-steps // epochs)}", f"--trainer.max_epochs={epochs}"]
+        return float(fit(settings, *options, *limits).summary["train_seconds"])
+
+    work = network_alone(device)
+    sides = {
+        "fit": lambda: max(1e-6, (took(many) - took(few)) / (many - few)),
+        "network": lambda: seconds_each(work, 0.1 if settings.small else 3.0),
+    }
+    found = alternate(sides, settings.repeats)
+    share = 100 * found["network"] / found["fit"]
+    rates = f"fit {BATCH / found['fit']:,.0f} images/s, the network alone {BATCH / found['network']:,.0f}"
+    return Found([Row(f"resnet20 on {device}: the network's share of a step", "%", share, rates, limit=SHARE)])

@@ -1,0 +1,147 @@
+"""What the benchmark found: rows with their targets, kept as JSON, shown as a page with tables and pictures."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import markdown
+
+RATES = ("images/s", "%")
+"""Units of which more is better; of all others less is."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of ours beside one of an alternative, or beside a limit."""
+
+    what: str
+    unit: str
+    ours: float
+    against: str = ""
+    theirs: float | None = None
+    least: float | None = None
+    """The target: how many times better than the alternative, at least."""
+    limit: float | None = None
+    """The target in the row's unit: at most, of a rate at least."""
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times better ours is."""
+        if self.theirs is None:
+            return None
+        return self.ours / self.theirs if self.unit in RATES else self.theirs / self.ours
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the target is reached; None if there is none."""
+        if self.least is not None:
+            assert self.ratio is not None
+            return self.ratio >= self.least
+        if self.limit is not None:
+            return self.ours >= self.limit if self.unit in RATES else self.ours <= self.limit
+        return None
+
+    def cells(self) -> list[str]:
+        """The row of the page's table."""
+        target = f"{self.least:g}x" if self.least is not None else ""
+        if self.limit is not None:
+            target = f"{'at least' if self.unit in RATES else 'at most'} {self.limit:g}"
+        other = f"{self.against}: {number(self.theirs)}" if self.theirs is not None else self.against
+        mark = {True: "reached", False: "**missed**", None: ""}[self.reached]
+        ratio = f"{self.ratio:.2f}x" if self.ratio is not None else ""
+        return [self.what, self.unit, number(self.ours), other, ratio, target, mark]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a topic found: rows with targets, and tables and curves to look at."""
+
+    rows: list[Row]
+    tables: list[list[list[str]]] = field(default_factory=list)
+    """Each a header and rows."""
+    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """By title, like "images": `x`, `measured` and, where there is one, `expected`."""
+
+
+HEADER = ["", "unit", "cvcc_zoo", "the alternative", "ratio", "target", ""]
+
+
+def number(value: float) -> str:
+    """Four digits, whatever the size."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def save(path: Path, topic: str, about: Mapping[str, Any], found: Found) -> dict[str, Any]:
+    """Put a topic's numbers into the file, beside those of other topics, and return all of them."""
+    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    content[topic] = {**about, **asdict(found)}
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    return content
+
+
+def page(content: Mapping[str, Any], texts: Mapping[str, str], introduction: str) -> str:
+    """The whole page in Markdown; `texts` has title and description of each topic, in the page's order."""
+    parts = [introduction]
+    for topic, text in texts.items():
+        if topic not in content:
+            continue
+        found = content[topic]
+        title, _, description = text.partition("\n")
+        parts += [f"## {title.rstrip('.')}", description.strip(), f"*{found['about']}*"]
+        if found["rows"]:
+            parts.append(markdown(HEADER, [Row(**row).cells() for row in found["rows"]]))
+        parts += [markdown(table[0], table[1:]) for table in found["tables"]]
+        if found["curves"]:
+            parts.append(f"![{title}](pictures/{topic}.png)")
+    return "\n\n".join(parts) + "\n"
+
+
+def draw_ratios(content: Mapping[str, Any], path: Path) -> None:
+    """How many times better each row is than its alternative, on a logarithmic axis, with the targets."""
+    from matplotlib.figure import Figure
+
+    rows = [Row(**row) for found in content.values() for row in found["rows"]]
+    rows = [row for row in rows if row.ratio is not None]
+    figure = Figure(figsize=(8, 0.9 + 0.34 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, row in enumerate(reversed(rows)):
+        colour = {True: "#2a7f62", False: "#c0504d", None: "#7f8c9b"}[row.reached]
+        assert row.ratio is not None
+        axes.barh(place, row.ratio - 1, left=1, color=colour, height=0.62)
+        axes.text(max(row.ratio, 1) * 1.03, place, f"{row.ratio:.2f}x", va="center", fontsize=8)
+        if row.least is not None:
+            axes.plot([row.least] * 2, [place - 0.42, place + 0.42], color="black", linewidth=1.5)
+    axes.set_yticks(range(len(rows)), [f"{row.what} (against {row.against})" for row in reversed(rows)], fontsize=8)
+    axes.set_xscale("log")
+    ticks = [1, 1.5, 2, 3, 5, 10]
+    axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
+    axes.minorticks_off()
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xlim(right=1.35 * max([1.0, *(row.ratio or 1 for row in rows)]))
+    axes.set_title("times faster than the alternative; black: the target", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
+def draw_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
+    """Microseconds an image over what grows, one panel each."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.6 * len(curves), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axes, (title, curve) in zip(panels, curves.items(), strict=True):
+        axes.plot(curve["x"], curve["measured"], "o-", color="#2a7f62", label="measured")
+        if "expected" in curve:
+            axes.plot(curve["x"], curve["expected"], "--", color="#7f8c9b", label="as its operations say")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_ylim(min(curve["measured"]) / 2, max(curve["measured"]) * 2)
+        axes.set_xticks(curve["x"], [f"{x:,.0f}" for x in curve["x"]], fontsize=7)
+        axes.minorticks_off()
+        axes.set_xlabel(title)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("microseconds an image")
+    panels[-1].legend(fontsize=8)
+    figure.savefig(path, dpi=120)

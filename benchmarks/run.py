@@ -1,0 +1,82 @@
+"""All measurements of speed: `python -m benchmarks.run --only=training,startup --dataset=folder --root=IMAGE_FOLDER`.
+
+Ours and the alternative take turns in one run. The numbers go into a JSON file, beside those of topics that were
+measured before, and from them the page and its pictures are made. Needs `pip install -e '.[bench]'`.
+"""
+
+import argparse
+import importlib
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.measure import copy_gbytes, gemm_gflops, machine
+from benchmarks.report import draw_curves, draw_ratios, page, save
+from benchmarks.sides import Settings
+
+TOPICS = ("training", "lightning_cost", "network_share", "accuracy_time", "inference", "startup", "memory", "growth")
+DOCS = Path(__file__).parents[1] / "docs"
+INTRODUCTION = """# How fast it is
+
+Each number stands beside that of what a user would pick instead, or beside a limit. Both were measured in one run,
+taking turns, by `python -m benchmarks.run --dataset=folder --root=IMAGES`, which writes this page, its pictures and
+[performance.json](performance.json); `--only=startup,memory` measures some of it again. Absolute times depend on the
+machine and on who else uses it: the ratios are what counts.
+
+![Ratios](pictures/performance.png)"""
+
+
+def texts() -> dict[str, str]:
+    """Title and description of each topic: the docstring of its module."""
+    return {topic: importlib.import_module(f"benchmarks.{topic}").__doc__ or "" for topic in TOPICS}
+
+
+def write_page(content: dict[str, Any], docs: Path) -> None:
+    """The page and its pictures, from the numbers alone."""
+    pictures = docs / "pictures"
+    pictures.mkdir(exist_ok=True)
+    (docs / "performance.md").write_text(page(content, texts(), INTRODUCTION))
+    draw_ratios({topic: content[topic] for topic in TOPICS if topic in content}, pictures / "performance.png")
+    for topic, found in content.items():
+        if found["curves"]:
+            draw_curves(found["curves"], pictures / f"{topic}.png")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Measure topics, and write what was found after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(TOPICS), help=f"some of {', '.join(TOPICS)}")
+    parser.add_argument("--dataset", default="cifar10")
+    parser.add_argument("--root")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--small", action="store_true", help="a few batches of each: only whether everything runs")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page")
+    parser.add_argument("--json", type=Path, help="file of the numbers; by default beside the page")
+    options = parser.parse_args(args)
+    chosen = options.only.split(",")
+    if unknown := [topic for topic in chosen if topic not in TOPICS]:
+        parser.error(f"there is no topic {', '.join(unknown)}; choose from {', '.join(TOPICS)}")
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    settings = Settings(options.dataset, options.root, options.repeats, options.threads, options.small)
+    file = options.json or options.docs / "performance.json"
+    for topic in chosen:
+        limits = f"float32 products {gemm_gflops():.0f} GFLOP/s, copies {copy_gbytes():.0f} GB/s"
+        about = f"{machine()}, {options.threads} threads; {limits}; {datetime.now(UTC):%Y-%m-%d}"
+        print(f"{topic}: {about}", flush=True)
+        found = importlib.import_module(f"benchmarks.{topic}").measure(settings)
+        for row in found.rows:
+            print("  " + " | ".join(row.cells()), flush=True)
+        write_page(save(file, topic, {"about": about}, found), options.docs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Training, from the start of the process to its end.
+
+`cvcc-zoo fit` with its defaults against the usual script (`benchmarks/usual.py`): torchvision's transforms on PIL
+images, a DataLoader with two workers, the same network, AdamW as torch chooses it, Lightning with its default bar,
+logger and checkpoint. Batches of 128; both on a terminal. Images a second are those trained on by the seconds of the
+whole process: imports, data and checkpoints are in it. Medians of runs that take turns.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from benchmarks.report import Found, Row
+from benchmarks.sides import Ended, Settings, fit, usual
+from cvcc_zoo.commands.train_zoo import own_precision
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.timing import alternate
+
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, how long it is trained, and how many times faster it is to be."""
+
+    model: str
+    epochs: int
+    batches: int | None
+    least: float
+
+
+CASES = (
+    Case("linear", 5, None, 6.0),
+    Case("fcnn", 3, None, 2.0),
+    Case("resnet20", 1, None, 1.4),
+    Case("resnext29_32x4d", 1, 20, 1.3),
+)
+
+
+def taken(side: Callable[..., Ended], settings: Settings, options: list[str]) -> float:
+    """Seconds of a whole process."""
+    return side(settings, *options).seconds
+
+
+def measure(settings: Settings) -> Found:
+    """A row for each model, and where the processor computes in bfloat16 one with it."""
+    images = len(ImageDataModule(settings.dataset, settings.root, validation=0).training_images()[2])
+    rows = []
+    for case in CASES:
+        batches = 2 if settings.small else case.batches
+        count = case.epochs * BATCH * (batches or images // BATCH)
+        limit = [f"--trainer.limit_train_batches={batches}"] if batches else []
+        ours = [f"--model={case.model}", f"--trainer.max_epochs={case.epochs}", *limit]
+        theirs = [f"--model={case.model}", f"--epochs={case.epochs}", *([f"--batches={batches}"] if batches else [])]
+        sides = {
+            "ours": partial(taken, fit, settings, ours),
+            "usual": partial(taken, usual, settings, theirs),
+        }
+        if not torch.cuda.is_available() and own_precision() != "32-true" and case.model.startswith("resne"):
+            sides["bfloat16"] = partial(taken, fit, settings, [*ours, f"--trainer.precision={own_precision()}"])
+        rates = {name: count / seconds for name, seconds in alternate(sides, settings.repeats).items()}
+        what = f"{case.model}, {count:,} images"
+        rows.append(Row(what, "images/s", rates["ours"], "the usual script", rates["usual"], least=case.least))
+        if "bfloat16" in rates:
+            rows.append(Row(f"{what}, bf16-mixed", "images/s", rates["bfloat16"], "the usual script", rates["usual"]))
+    return Found(rows)
