@@ -1,0 +1,168 @@
+"""One self-contained page: tables, figures and images of several runs; it opens without a network."""
+
+import base64
+import html
+import io
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cvcc_zoo.files import write_whole
+from cvcc_zoo.reporting import figures
+from cvcc_zoo.reporting.reports import Mistake, RunReport, differences
+
+SHOWN = 96  # pixels of a mistake's picture on the page
+STYLE, SCRIPT = (Path(__file__).parent / name for name in ("page.css", "page.js"))
+
+
+def write_report(path: Path, runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> None:
+    """Write the page, whole or not at all. Raises ValueError where Plotly is missing."""
+    write_whole(path, page(runs, title, remarks).encode())
+
+
+def page(runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> str:
+    """The page as HTML."""
+    plots = Plots()
+    body = [
+        f"<header><h1>{text(title)}</h1><p>{len(runs)} runs, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Click a heading "
+        "to sort; click a name in a legend to hide its curve.</p></header>",
+        *(f'<p class="remark">{text(remark)}</p>' for remark in remarks),
+        section("Leaderboard", leaderboard(runs)),
+        section("Learning curves", plots.grid(figures.learning_curves(runs, name) for name in QUANTITIES)),
+        section("Size against accuracy", plots.grid(figures.sizes(runs, *cost) for cost in COSTS)),
+        section("What differs in the recipes", recipe_table(runs)),
+        *(section(run.name, run_part(run, plots)) for run in runs),
+    ]
+    library = figures.plotly().offline.get_plotlyjs()
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><title>{text(title)}</title><style>{STYLE.read_text()}</style></head><body>'
+        f"{''.join(body)}<script>{library}</script><script>const figures = {{{plots.script()}}};\n"
+        f"{SCRIPT.read_text()}</script></body></html>\n"
+    )
+
+
+QUANTITIES = ("loss", "accuracy", "lr")
+COSTS = (("parameters", "parameters"), ("macs", "multiply-accumulate operations"))
+Cell = tuple[str, float | str | None]
+"""What is shown, and what it is sorted by."""
+
+
+class Plots:
+    """Figures with a place on the page each."""
+
+    def __init__(self) -> None:
+        self.figures: list[str] = []
+
+    def grid(self, found: Iterable[str | None]) -> str:
+        """Places beside each other, for the figures that there are."""
+        places = []
+        for figure in found:
+            if figure is not None:
+                places.append(f'<div class="plot" id="figure{len(self.figures)}"></div>')
+                self.figures.append(figure)
+        return f'<div class="grid">{"".join(places)}</div>' if places else "<p>Nothing was recorded.</p>"
+
+    def script(self) -> str:
+        """All of them by the names of their places; `</` would end the script."""
+        return ",".join(f"figure{number}: {each}" for number, each in enumerate(self.figures)).replace("</", "<\\/")
+
+
+def text(value: object) -> str:
+    """For HTML."""
+    return html.escape(str(value))
+
+
+def section(title: str, content: str) -> str:
+    """A part with a heading."""
+    return f"<section><h2>{text(title)}</h2>{content}</section>"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], *, sortable: bool) -> str:
+    """A table that scrolls sideways where the page is narrow."""
+    if sortable:
+        heads = "".join(f'<th scope="col" aria-sort="none"><button>{text(name)}</button></th>' for name in header)
+    else:
+        heads = "".join(f'<th scope="col">{text(name)}</th>' for name in header)
+    lines = []
+    for row in rows:
+        cells = (f'<td data-key="{text("" if key is None else key)}">{text(shown)}</td>' for shown, key in row)
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    kind = ' class="sortable"' if sortable else ""
+    return (
+        f'<div class="wide"><table{kind}><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    )
+
+
+def leaderboard(runs: Sequence[RunReport]) -> str:
+    """One row a run, the best test accuracy first."""
+    columns: dict[str, Callable[[dict[str, Any]], Cell]] = {
+        "model": lambda s: (s["model"], s["model"]),
+        "data": lambda s: (s["dataset"], s["dataset"]),
+        "test accuracy": lambda s: number(s["test_accuracy"], "{:.2f} %", 100),
+        "validation": lambda s: number(s["val_accuracy"], "{:.2f} %", 100),
+        "test loss": lambda s: number(s["test_loss"], "{:.4f}"),
+        "parameters": lambda s: number(s["parameters"], "{:,}"),
+        "MACs": lambda s: number(s["macs"], "{:,.1f} M", 1e-6),
+        "epochs": lambda s: number(s["epochs"], "{:,}"),
+        "minutes": lambda s: number(s["train_seconds"], "{:.1f}", 1 / 60),
+        "images/s": lambda s: number(s["images_per_second"], "{:,.0f}"),
+        "seed": lambda s: number(s["seed"], "{}"),
+    }
+    best = sorted(runs, key=lambda run: -(run.summary["test_accuracy"] or 0))
+    rows = [[(run.name, run.name), *(column(run.summary) for column in columns.values())] for run in best]
+    return table(["run", *columns], rows, sortable=True)
+
+
+def number(value: float | None, form: str, factor: float | None = None) -> Cell:
+    """A number, or nothing where it was not measured."""
+    if value is None:
+        return "-", None
+    return form.format(value if factor is None else factor * value), value
+
+
+def recipe_table(runs: Sequence[RunReport]) -> str:
+    """Options in which the runs differ, a column for each run."""
+    found = differences(list(runs))
+    if not found:
+        return "<p>Nothing: all options are the same.</p>"
+    rows: list[list[Cell]] = [[(name, name), *((value, value) for value in values)] for name, values in found.items()]
+    return table(["option", *(run.name for run in runs)], rows, sortable=False)
+
+
+def run_part(run: RunReport, plots: Plots) -> str:
+    """What a run makes of its test images."""
+    judged = run.judged
+    if judged is None:
+        return f"<p>Nothing is shown of its test images: {text(run.why_not)}.</p>"
+    wrong = int((~judged.right).sum())
+    mistakes = "".join(picture(mistake) for mistake in judged.worst)
+    return (
+        plots.grid(make(judged) for make in (figures.confusion, figures.class_accuracies, figures.calibration))
+        + f"<h3>The worst of {wrong:,} mistakes</h3>"
+        + (f'<div class="mistakes">{mistakes}</div>' if mistakes else "<p>There are none.</p>")
+    )
+
+
+def picture(mistake: Mistake) -> str:
+    """A test image with what it is and what it was taken for."""
+    what = f"{mistake.label}, taken for {mistake.predicted}"
+    size = f'width="{SHOWN}" height="{SHOWN}"'
+    return (
+        f'<figure><img src="{as_png(mistake.image)}" {size} alt="{text(what)}">'
+        f"<figcaption><b>{text(mistake.label)}</b><br>{text(mistake.predicted)} {100 * mistake.probability:.0f} %"
+        "</figcaption></figure>"
+    )
+
+
+def as_png(image: npt.NDArray[Any]) -> str:
+    """An image (H, W, C) or (H, W) in [0, 1] as a data URI."""
+    file = io.BytesIO()
+    Image.fromarray((np.squeeze(image) * 255).round().astype(np.uint8)).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,136 @@
+"""The report says of runs what their summaries say, on one page that needs no network."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.reporting import read_run
+from cvcc_zoo.reporting.page import page
+from cvcc_zoo.reporting.reports import differences, flatten
+from tests.conftest import Fit
+
+pytest.importorskip("plotly")
+
+
+@pytest.fixture
+def runs(fit: Fit) -> list[Path]:
+    """Two finished runs: a linear classifier, and a small network with another rate."""
+    assert fit("--model=linear", "--run=runs/first") == 0
+    assert fit("--model=fcnn", "--optimizer.lr=0.01", "--run=runs/second") == 0
+    return [Path("runs/first"), Path("runs/second")]
+
+
+def figures_of(content: str) -> dict[str, Any]:
+    """The figures of a page by their places."""
+    text = re.search(r"<script>const figures = \{(.*?)\};\n", content, flags=re.DOTALL)
+    assert text
+    found: dict[str, Any] = json.loads("{" + re.sub(r"(^|,)(figure\d+): ", r'\1"\2": ', text[1]) + "}")
+    return found
+
+
+def test_the_page_has_the_numbers_of_the_summaries(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", *map(str, runs), "--output=page.html", "--title=Two <runs>"]) == 0
+    assert "written to page.html" in capsys.readouterr().out
+    content = Path("page.html").read_text()
+    assert "<title>Two &lt;runs&gt;</title>" in content and "Two <runs>" not in content
+    for run in runs:
+        summary = json.loads((run / "summary.json").read_text())
+        assert (
+            f">{100 * summary['test_accuracy']:.2f} %</td>" in content and f">{summary['parameters']:,}</td>" in content
+        )
+    kinds = [trace["type"] for figure in figures_of(content).values() for trace in figure["data"]]
+    assert kinds.count("heatmap") == 2 and kinds.count("bar") == 2
+
+
+def test_the_page_loads_nothing(runs: list[Path]) -> None:
+    content = page([read_run(run) for run in runs], "Runs")
+    own = re.sub(r"<script>.*?</script>", "", content, flags=re.DOTALL)
+    assert not re.findall(r'(?:src|href)="(?!data:)', own) and "@import" not in own
+
+
+def test_a_run_is_judged_by_the_images_that_it_was_tested_on(runs: list[Path]) -> None:
+    run = read_run(runs[0])
+    assert run.judged is not None and run.judged.classes == ["blue", "red"]
+    assert run.judged.confusion.sum() == 12
+    assert run.judged.right.mean() == pytest.approx(run.summary["test_accuracy"])
+    assert len(run.judged.worst) == min(24, int((~run.judged.right).sum()))
+
+
+def test_only_options_that_differ_are_shown(runs: list[Path]) -> None:
+    found = differences([read_run(run) for run in runs])
+    assert found["optimizer.lr"][1] == "0.01" and found["model.class_path"][0].endswith("Linear")
+    assert "data.batch_size" not in found and "seed_everything" not in found
+    assert flatten({"a": {"b": 1}, "c": ["x"], "d": None}) == {"a.b": "1", "c": '["x"]', "d": "null"}
+
+
+def test_a_run_that_was_not_tested_is_not_tested_here(fit: Fit) -> None:
+    assert fit("--model=linear", "--test=false", "--run=runs/quiet") == 0
+    run = read_run(Path("runs/quiet"))
+    assert run.judged is None and "--test=false" in run.why_not
+    assert "is not tested here either" in page([run], "Runs")
+
+
+def test_a_run_whose_images_are_gone_is_shown_without_them(runs: list[Path], colours: Path) -> None:
+    shutil.rmtree(colours)
+    run = read_run(runs[0])
+    assert run.judged is None and "does not exist" in run.why_not
+    assert "does not exist" in page([run], "Runs")
+
+
+def test_runs_that_have_not_ended_are_left_out(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    (runs[1] / "summary.json").unlink()
+    assert main(["report", *map(str, runs)]) == 0
+    assert "Not finished, and left out: second." in capsys.readouterr().out
+    (runs[0] / "summary.json").unlink()
+    assert main(["report", *map(str, runs)]) == 2
+    assert "none of these runs has ended" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["report", "nothing"], "nothing is no run folder"),
+        (["report", "."], "is no run folder"),
+        (["report", "runs/first", "--output=page.pdf"], ".html"),
+    ],
+)
+def test_bad_input_is_told(args: list[str], message: str, runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(args) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_damaged_summary_is_told(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    (runs[0] / "summary.json").write_text("{")
+    assert main(["report", str(runs[0])]) == 2
+    assert "cannot be read as a run" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_page_works_in_a_browser(runs: list[Path]) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    browser_path = shutil.which("chromium")
+    if browser_path is None:
+        pytest.skip("needs Chromium")
+    assert main(["report", *map(str, runs)]) == 0
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        told: list[str] = []
+        for width in (1280, 390):
+            tab = browser.new_page(viewport={"width": width, "height": 900})
+            tab.on("console", lambda message: told.append(message.text) if message.type == "error" else None)
+            tab.on("pageerror", lambda error: told.append(str(error)))
+            tab.goto(Path("report.html").resolve().as_uri())
+            tab.wait_for_selector(".plot .main-svg")
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            tab.click("th button:has-text('parameters')")
+            names = tab.locator("table.sortable tbody tr td:first-child").all_inner_texts()
+            tab.click("th button:has-text('parameters')")
+            assert tab.locator("table.sortable tbody tr td:first-child").all_inner_texts() == names[::-1]
+            assert names == ["second", "first"] and not told
+            tab.close()
+        browser.close()
