@@ -12,7 +12,7 @@ from cvcc_zoo.registry import unknown
 
 COMMANDS = (
     "list", "describe", "compare", "optimizers", "publish", "evaluate", "export", "templates", "scores", "train-zoo",
-    "search", "report",
+    "search", "report", "demo",
 )  # fmt: skip
 PICTURES = ("augmentations", "whitening")
 LIGHTNING = ("fit", "validate", "test", "predict")
@@ -31,6 +31,7 @@ usage: cvcc-zoo COMMAND [options]
   scores      draw the scores of test images, and by how much the right class wins in all of them
   train-zoo   train a folder of recipes within a time, and publish their weights
   report      write runs side by side as a page for the browser: leaderboard, curves, mistakes, calibration
+  demo        show what published models make of your own images, in a browser
   search      train with many values of some options, and see which are best on the validation images
   list        show the models with parameters and multiply-accumulate operations
   describe    show the layers of models with receptive fields, or the signal and gradients block by block
@@ -56,6 +57,7 @@ examples:
   cvcc-zoo train-zoo --minutes=60 --recipes=configs/cifar10 --only=[linear,resnet20]
   cvcc-zoo search --folder=searches/linear --space='{optimizer.lr: {from: 1e-4, to: 1e-1, log: true}}' --model=linear
   cvcc-zoo report runs/* --output=report.html
+  cvcc-zoo demo resnet20.cifar10 linear.cifar10
   cvcc-zoo augmentations --data.dataset=cifar10 --data.augmentations=strong
   cvcc-zoo describe plain56 resnet56 --statistics --output=depth.png
   cvcc-zoo compare resnet20 resnet56 'ResNeXt{cardinality: 2, base_width: 40}' --train

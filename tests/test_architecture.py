@@ -44,6 +44,7 @@ LEVELS = {
     "cli": 7,
     "searching": 7,
     "inspection": 7,
+    "demo": 7,
     "reporting": 7,
     "commands": 8,
     "integrations": 8,
