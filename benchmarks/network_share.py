@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings, fit
+from cvcc_zoo.allocation import keep_freed_memory
 from cvcc_zoo.timing import alternate, seconds_each
 from cvcc_zoo.zoo import create
 
@@ -46,6 +47,7 @@ def network_alone(device: str) -> Callable[[], object]:
 def measure(settings: Settings) -> Found:
     """One row."""
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()  # as the command does
     device = "cuda" if torch.cuda.is_available() else "cpu"
     few, many = (1, 3) if settings.small else STEPS[device]
     options = ["--model=resnet20", f"--data.batch_size={BATCH}"]

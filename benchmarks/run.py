@@ -29,6 +29,21 @@ taking turns, by `python -m benchmarks.run --dataset=folder --root=IMAGES`, whic
 [performance.json](performance.json); `--only=startup,memory` measures some of it again. Absolute times depend on the
 machine and on who else uses it: the ratios are what counts.
 
+What makes the difference, without being asked for:
+
+- Images stay bytes in one tensor, mapped from a file. A batch is gathered, augmented and whitened as a whole, in the
+  process that trains: no worker decodes, no worker copies.
+- Convolutional networks are given their images in channels_last.
+- The program keeps the memory that it frees. By default glibc gives blocks of megabytes back and asks for them again in
+  every step, and the system fills them with zeros. In Python: `cvcc_zoo.allocation.keep_freed_memory()`; the user's
+  `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`, `GLIBC_TUNABLES` or `LD_PRELOAD` are left alone.
+- Optimizers run by torch's fused kernels, or are as fast ([optimizers](optimizers.md)).
+- Metrics add up on the device; a row is logged every few steps; the seeds of a step are set for one device.
+- An evaluation folds norms into convolutions. On a CPU nothing is compiled; the tables of engines below say what it
+  would give there. On a GPU `cvcc-zoo train-zoo` compiles.
+- Nothing is computed in less than float32 unless you ask: `--trainer.precision=bf16-mixed`, which pays on a GPU and on
+  processors with instructions of their own for bfloat16. `cvcc-zoo train-zoo` looks for them.
+
 ![Ratios](pictures/performance.png)"""
 
 
