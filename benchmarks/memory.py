@@ -14,7 +14,7 @@ LIMIT = 1500.0
 
 
 def measure(settings: Settings) -> Found:
-    """A row against the usual script, and one for another batch to come."""
+    """A row beside the usual script."""
     batches = 2 if settings.small else BATCHES
     ours = ["--model=resnet20", "--trainer.max_epochs=1", f"--trainer.limit_train_batches={batches}"]
     theirs = ["--model=resnet20", "--epochs=1", f"--batches={batches}"]

@@ -86,9 +86,11 @@ class Staged(LightningModule):
         It shares the whitening with this model, and no weights.
         """
         network, twin = fold_norms(self.network), copy.copy(self)
+        if self.channels_last:
+            network.to(memory_format=torch.channels_last)
         twin._modules = {**self._modules, "network": network}
         twin.training = False
-        return twin.to(memory_format=torch.channels_last) if self.channels_last else twin
+        return twin
 
     def check_sizes(self, sizes: Iterable[int]) -> None:
         """Raise ValueError if the whitening or the network does not take images of these heights and widths."""

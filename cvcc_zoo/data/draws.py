@@ -27,7 +27,7 @@ def _mix(x: Tensor) -> Tensor:
 def mix_seed(*numbers: int) -> int:
     """One 32-bit seed from several integers; torch's CPU generator looks at no more than 32 bits of a seed."""
     state = 0
-    for number in numbers:  # _mix in Python's integers: small tensors take twenty times as long
+    for number in numbers:  # _mix in Python's integers: small tensors take far longer
         x = (state + (number + 1) * _GOLDEN) & _ALL
         x = ((x ^ (x >> 30)) * _MIX_1) & _ALL
         x = ((x ^ (x >> 27)) * _MIX_2) & _ALL
@@ -39,7 +39,7 @@ def seed_torch(seed: int, device: torch.device) -> None:
     """Seed torch's generators of the CPU and of a device.
 
     `torch.manual_seed` also does it for all kinds of devices that this machine does not have, and keeps the stack of
-    the caller for each: three times the time of everything else that a step of a small model does between kernels.
+    the caller for each: a good part of what a step of a small model costs beside its work.
     """
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":

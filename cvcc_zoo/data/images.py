@@ -67,7 +67,8 @@ def share(images: Tensor, name: str) -> Tensor:
     The file is named after its content, so that it is never an outdated one. Where it cannot be written they stay as
     they are, and each process has its own.
     """
-    pixels = images.contiguous().numpy()
+    images = images.contiguous()
+    pixels = images.numpy()
     digest = hashlib.sha256(pixels.data).hexdigest()
     target = data_home() / "decoded" / f"{name}-{digest[:16]}.uint8"
     if not (target.is_file() and target.stat().st_size == images.numel()):

@@ -70,8 +70,8 @@ class Plots:
         return f'<div class="grid">{"".join(places)}</div>' if places else "<p>Nothing was recorded.</p>"
 
     def script(self) -> str:
-        """All of them by the names of their places; `</` would end the script."""
-        return ",".join(f"figure{number}: {each}" for number, each in enumerate(self.figures)).replace("</", "<\\/")
+        """All of them by the names of their places; a `<` in a name must not end the script."""
+        return ",".join(f"figure{number}: {each}" for number, each in enumerate(self.figures)).replace("<", "\\u003c")
 
 
 def text(value: object) -> str:

@@ -15,11 +15,12 @@ from torch import Tensor
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.plots import Curve, read_metrics
-from cvcc_zoo.runs.folder import is_run
+from cvcc_zoo.runs.folder import CONFIG, is_run
+from cvcc_zoo.runs.metrics_file import NAME as METRICS
 from cvcc_zoo.scores import scores
 from cvcc_zoo.zoo import load
 
-SUMMARY, CONFIG, METRICS = "summary.json", "config.yaml", "metrics.csv"
+SUMMARY = "summary.json"
 WORST = 24
 UNINTERESTING = ("trainer.enable_progress_bar", "trainer.logger", "trainer.default_root_dir", "checkpoint_minutes")
 
