@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import get_loader, set_dumper, set_loader
+from jsonargparse import ArgumentParser, get_loader, set_dumper, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.manual import WithExamples
 from cvcc_zoo.optim.build import TIMM
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_spec, find, import_class, unknown
 from cvcc_zoo.zoo import architecture, describe, family_options
@@ -195,7 +196,11 @@ def dump_yaml(config: Any) -> str:
     return text
 
 
-class ZooParser(LightningArgumentParser):
+class CommandParser(WithExamples, ArgumentParser):
+    """For commands that are a function: `auto_cli(function, parser_class=CommandParser)`."""
+
+
+class ZooParser(WithExamples, LightningArgumentParser):
     """Answers an error by one message, without the usage of some hundred options."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

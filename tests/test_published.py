@@ -1,33 +1,31 @@
 """What the package publishes is whole, small, and in the README as it was measured."""
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.leaderboard import HEADERS, with_leaderboard
 from cvcc_zoo import load
 from cvcc_zoo.registry import find
-from cvcc_zoo.weights import PUBLISHED, Card, read, read_card
+from cvcc_zoo.weights import PUBLISHED, read
 from cvcc_zoo.zoo import complexity
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
 CARDS = sorted(PUBLISHED.glob("*.json"))
 LARGEST, ALL = 10e6, 40e6  # bytes
 
 
-def row(card: Card) -> str:
-    """A card's line in the README."""
-    scores = [100 * score for score in card.training.get("test_accuracy_of_seeds", {}).values()]
-    mean = torch.tensor(scores, dtype=torch.float64)
-    seeds = f"{mean.mean():.2f} ± {mean.std():.2f} %" if scores else "-"
-    accuracy = f"{100 * card.measured['test_accuracy']:.2f} %"
-    return f"| `{card.name}` | {card.dataset} | {accuracy} | {seeds} | {card.parameters:,} | {card.size / 1e6:.2f} |"
+@pytest.mark.parametrize("page", HEADERS)
+def test_the_leaderboard_is_that_of_the_cards(page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert with_leaderboard(text, HEADERS[page]) == text
+    assert all(f"| `{path.stem}` |" in text for path in CARDS)
 
 
-def test_the_readme_has_a_line_for_every_published_weight() -> None:
-    lines = re.findall(r"^\| `[\w]+\.[\w]+` \|.*$", README, flags=re.MULTILINE)
-    assert sorted(lines) == sorted(row(read_card(path)) for path in CARDS)
+def test_a_page_without_a_place_for_the_leaderboard_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs one"):
+        with_leaderboard("# A page", HEADERS["README.md"])
 
 
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)

@@ -8,6 +8,7 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
+from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.registry import ALIASES, find, unknown
 from cvcc_zoo.weights import Card, list_cards, read_card
 from cvcc_zoo.zoo import complexity, create, list_models
@@ -131,5 +132,5 @@ def main(args: Sequence[str]) -> int:
     words = [flag(word) for word in args]
     if words and not words[0].startswith("-"):
         words[0] = f"--pattern={words[0]}"
-    auto_cli(show, args=words, prog="cvcc-zoo list")
+    auto_cli(show, args=words, parser_class=CommandParser, prog="cvcc-zoo list")
     return 0

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.cost import EXAMPLES, seconds_a_step, sides, state_share
+from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.runs.summary import hardware
 from cvcc_zoo.timing import alternate
 from cvcc_zoo.zoo import create
@@ -57,5 +58,5 @@ def show(model: str = "resnet18", repeats: int = 3) -> None:
 
 def main(args: Sequence[str]) -> int:
     """Run the command."""
-    auto_cli(show, args=list(args), prog="cvcc-zoo optimizers")
+    auto_cli(show, args=list(args), parser_class=CommandParser, prog="cvcc-zoo optimizers")
     return 0

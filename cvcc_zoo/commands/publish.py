@@ -13,6 +13,7 @@ from jsonargparse import auto_cli
 from rich.console import Console
 
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.weights import folders, read, write
 from cvcc_zoo.zoo import load, make_card
@@ -115,5 +116,5 @@ def recipe(config: dict[str, Any]) -> dict[str, Any]:
 
 def main(args: Sequence[str]) -> int:
     """Run the command."""
-    auto_cli(publish, args=list(args), prog="cvcc-zoo publish")
+    auto_cli(publish, args=list(args), parser_class=CommandParser, prog="cvcc-zoo publish")
     return 0

@@ -19,6 +19,7 @@ from rich.table import Table
 from cvcc_zoo.cli import build
 from cvcc_zoo.cli import main as lightning
 from cvcc_zoo.notices import only_warnings
+from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.plots import plot_search
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Deadline, LateSignal, StoppedError, stopped_by_signals
@@ -167,7 +168,9 @@ def overview(best: Sequence[Trial], done: Sequence[Trial], count: int, goal: Goa
 def main(args: Sequence[str]) -> int:
     """Run the command; what is no option of its own is one of `cvcc-zoo fit`."""
     own, passed = split(args)
-    return int(auto_cli(search, args=[*own, *passed], as_positional=False, prog="cvcc-zoo search"))
+    return int(
+        auto_cli(search, args=[*own, *passed], as_positional=False, parser_class=CommandParser, prog="cvcc-zoo search")
+    )
 
 
 def split(args: Sequence[str]) -> tuple[list[str], list[str]]:

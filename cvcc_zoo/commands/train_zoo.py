@@ -15,6 +15,7 @@ from rich.table import Table
 
 from cvcc_zoo.cli import main as lightning
 from cvcc_zoo.commands.publish import publish
+from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Compile, Deadline, StoppedError
 from cvcc_zoo.weights import Card, folders, read_card
@@ -164,4 +165,4 @@ def main(args: Sequence[str]) -> int:
     passed = [word.removeprefix("--") for word in args if word.startswith(PASSED)]
     own = [word for word in args if not word.startswith(PASSED)]
     options = [f"--options+={json.dumps(passed)}"] if passed else []
-    return int(auto_cli(train_zoo, args=[*own, *options], prog="cvcc-zoo train-zoo"))
+    return int(auto_cli(train_zoo, args=[*own, *options], parser_class=CommandParser, prog="cvcc-zoo train-zoo"))

@@ -68,11 +68,12 @@ class HOG(nn.Module):
                 f"HOG takes images (N, C, H, W), uint8 or float, got {images.dtype} of shape {tuple(images.shape)}"
             )
         self.size(*images.shape[2:])
-        return torch.cat([self._describe(part) for part in torch.split(images, CHUNK)])
+        return torch.cat([self._blocks(self.histograms(part)) for part in torch.split(images, CHUNK)])
 
-    def _describe(self, images: Tensor) -> Tensor:
+    def histograms(self, images: Tensor) -> Tensor:
+        """The votes before blocks are normalised: (N, cells down, cells across, orientations)."""
         x = images if images.is_floating_point() else images.to(torch.get_default_dtype()) / 255
-        return self._blocks(self._histograms(*self._gradients(x)))
+        return self._histograms(*self._gradients(x))
 
     def _gradients(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """To the right, downwards, and their length, each (N, H, W); zero at the border, which lacks a neighbour."""

@@ -1,0 +1,103 @@
+"""`cvcc-zoo completion SHELL`: a script that completes commands, options and names with the tab key.
+
+The options are those of the commands' own parsers; shtab (https://github.com/iterative/shtab) makes a script of them.
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from cvcc_zoo.commands import call
+from cvcc_zoo.data.datamodule import DATASETS
+from cvcc_zoo.manual import COMMANDS, ParserFoundError, only_parsers
+from cvcc_zoo.optim.build import OWN
+from cvcc_zoo.optim.curves import CURVES
+from cvcc_zoo.parsing import CommandParser
+from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES
+from cvcc_zoo.weights import list_cards
+from cvcc_zoo.zoo import family_options
+
+SHELLS = ("bash", "zsh", "tcsh")
+BASH = """
+_cvcc_zoo() {  # bash takes --model=resnet20 for three words: the "=" is left out
+  local words=() here=0 number
+  for number in "${!COMP_WORDS[@]}"; do
+    if [[ ${COMP_WORDS[number]} != "=" ]]; then words+=("${COMP_WORDS[number]}")
+    elif ((number == COMP_CWORD)); then words+=(""); fi
+    ((number == COMP_CWORD)) && here=$((${#words[@]} - 1))
+  done
+  COMP_WORDS=("${words[@]}") COMP_CWORD=$here
+  _shtab_cvcc_zoo
+}
+complete -o bashdefault -F _cvcc_zoo cvcc-zoo"""
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    parser = CommandParser(prog="cvcc-zoo completion", description="Print a script that completes with the tab key.")
+    parser.add_argument("shell", choices=SHELLS, help=f"{', '.join(SHELLS[:-1])} or {SHELLS[-1]}.")
+    print(script(parser.parse_args(list(args)).shell))
+    return 0
+
+
+def script(shell: str) -> str:
+    """The script for a shell."""
+    import shtab
+
+    root = argparse.ArgumentParser("cvcc-zoo")
+    commands = root.add_subparsers(dest="command")
+    for name, command in COMMANDS.items():
+        parser = commands.add_parser(name, help=command.what)
+        for action in parser_of(name)._actions:
+            if action.option_strings and "--help" not in action.option_strings:
+                more: dict[str, Any] = {"action": "store_true"} if action.nargs == 0 else {"choices": values(action)}
+                parser.add_argument(*action.option_strings, help=in_a_line(action.help), **more)
+            if (action.required or not action.option_strings) and action.dest != "subcommand":  # may stand alone
+                places = parser.add_argument(
+                    action.dest, nargs="*", help=in_a_line(action.help), choices=values(action)
+                )
+                if places.choices is None:
+                    places.complete = shtab.FILE  # type: ignore[attr-defined]
+        if name == "fit":
+            for option in sorted({option for family in FAMILIES.values() for option in family_options(family)}):
+                parser.add_argument(f"--model.{option}", help="an option of a family")
+    made = str(shtab.complete(root, shell))
+    if shell == "zsh":
+        return re.sub(r'"(--[\w.]+)\[([^"]*\]:)', r'"\1=[\2', made)  # --model=resnet20 as well as --model resnet20
+    return made + BASH if shell == "bash" else made
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """The parser that a command reads its options with."""
+    try:
+        with only_parsers():
+            call(name, [])
+    except ParserFoundError as found:
+        parser = found.parser
+        inner = getattr(parser, "_subcommands_action", None)  # of LightningCLI
+        return inner._name_parser_map[name] if inner else parser
+    raise AssertionError(f"{name} has no parser")
+
+
+def values(action: argparse.Action) -> list[str] | None:
+    """What an option can be, where that is a list of names."""
+    name = action.option_strings[-1].lstrip("-") if action.option_strings else action.dest
+    published = list(list_cards())
+    known: dict[str, Any] = {
+        "model": [*ENTRIES, *ALIASES, *FAMILIES, *published],
+        "models": [*ENTRIES, *ALIASES, *FAMILIES, *published],
+        "name": published,
+        "names": published,
+        "weights": published,
+        "optimizer": OWN,
+        "lr_scheduler": CURVES,
+        "data.dataset": DATASETS,
+    }
+    found = known.get(name, action.choices)
+    return list(map(str, found)) if found else None
+
+
+def in_a_line(text: str | None) -> str:
+    """The first sentence of a help text."""
+    return " ".join((text or "").split()).partition(". ")[0].partition(" (default")[0].replace("%", "%%")

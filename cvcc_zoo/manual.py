@@ -1,0 +1,202 @@
+"""The commands in words: what each does, and examples for its help."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+WIDTH = 13  # of the longest name
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command does, in a line, and how it is called."""
+
+    what: str
+    examples: tuple[str, ...]
+
+
+GROUPS: dict[str, dict[str, Command]] = {
+    "train": {
+        "fit": Command(
+            "train a model, test it, and write a run folder",
+            (
+                "cvcc-zoo fit                                       # a small CNN on the images in the package",
+                "cvcc-zoo fit --config configs/cifar10/resnet20.yaml",
+                "cvcc-zoo fit --model=resnet20 --data.dataset=cifar10 --trainer.max_epochs=30",
+                "cvcc-zoo fit --model=resnet20.cifar10 --data.dataset=folder --data.root=my_images   # fine-tune",
+                "cvcc-zoo fit --optimizer=Muon --optimizer.lr=0.02 --lr_scheduler=Cosine --lr_scheduler.warmup=0.1",
+                "cvcc-zoo fit --config runs/resnet20-cifar10/config.yaml --ckpt_path=last   # go on",
+                "cvcc-zoo fit --model.help=ResNeXt                  # the options of a family",
+            ),
+        ),
+        "search": Command(
+            "train with many values of some options, and see which are best on the validation images",
+            (
+                "cvcc-zoo search --folder=searches/linear --trials=20 --model=linear --trainer.max_epochs=3 "
+                "--space='{optimizer.lr: {from: 1e-4, to: 1e-1, log: true}}'",
+            ),
+        ),
+        "train-zoo": Command(
+            "train a folder of recipes within a time, and publish their weights",
+            ("cvcc-zoo train-zoo --minutes=60 --recipes=configs/cifar10 --only=[linear,resnet20]",),
+        ),
+        "publish": Command(
+            "make a file of weights and a card of a run, measured from that file",
+            ("cvcc-zoo publish runs/resnet20-cifar10", "cvcc-zoo publish runs/resnet20-folder --tag=flowers"),
+        ),
+    },
+    "use": {
+        "predict": Command(
+            "show the most probable classes of image files; with --run=... write those of the test images",
+            (
+                "cvcc-zoo predict resnet20.cifar10 my_pictures --top=3 --sheet=sheet.png",
+                "cvcc-zoo predict runs/resnet20-folder photo.jpg --output=predictions.csv",
+                "cvcc-zoo predict --run=runs/resnet20-cifar10",
+            ),
+        ),
+        "evaluate": Command(
+            "measure published weights again, and say whether their card holds",
+            ("cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10",),
+        ),
+        "export": Command(
+            "write a trained model as one file, ONNX or torch.export, that runs without this package",
+            (
+                "cvcc-zoo export resnet20.cifar10 --format=onnx",
+                "cvcc-zoo export runs/resnet20-folder --format=torch_export",
+            ),
+        ),
+        "demo": Command(
+            "show what published models make of your own images, in a browser",
+            ("cvcc-zoo demo resnet20.cifar10 linear.cifar10",),
+        ),
+    },
+    "measure and look": {
+        "validate": Command(
+            "measure a checkpoint on the validation images", ("cvcc-zoo validate --run=runs/resnet20-cifar10",)
+        ),
+        "test": Command(
+            "measure a checkpoint on the test images",
+            (
+                "cvcc-zoo test --run=runs/resnet20-cifar10",
+                "cvcc-zoo test --ckpt_path=runs/resnet20-cifar10/last.ckpt --data.dataset=cifar10",
+            ),
+        ),
+        "report": Command(
+            "write runs side by side as a page for the browser: leaderboard, curves, mistakes, calibration",
+            ("cvcc-zoo report runs/* --output=report.html",),
+        ),
+        "list": Command(
+            "show the models with parameters and multiply-accumulate operations, or the published weights",
+            (
+                "cvcc-zoo list 'resnext29*'",
+                "cvcc-zoo list --pretrained --dataset=cifar10 --min-accuracy=0.8 --sort=accuracy",
+            ),
+        ),
+        "describe": Command(
+            "show the layers of models with receptive fields, or the signal and gradients block by block",
+            ("cvcc-zoo describe resnet20", "cvcc-zoo describe plain56 resnet56 --statistics --output=depth.png"),
+        ),
+        "compare": Command(
+            "show what models cost side by side: parameters, operations, memory, measured speed",
+            (
+                "cvcc-zoo compare resnet20 resnet56 'ResNeXt{cardinality: 2, base_width: 40}' --train",
+                "cvcc-zoo compare resnet20 timm/resnet18 --sort=macs --csv=costs.csv",
+            ),
+        ),
+        "optimizers": Command(
+            "show the optimizers with the memory of their state and the time of a step",
+            ("cvcc-zoo optimizers", "cvcc-zoo optimizers --model=resnet20"),
+        ),
+        "augmentations": Command(
+            "draw what augmentations do to the images of a data set",
+            ("cvcc-zoo augmentations --data.dataset=cifar10 --data.augmentations=strong",),
+        ),
+        "whitening": Command(
+            "draw what whitening does to them, its eigenvalues and filters",
+            ("cvcc-zoo whitening --data.whitening=zca --data.whitening.eps=0.01",),
+        ),
+        "templates": Command(
+            "draw what linear classifiers look for, an image for each class", ("cvcc-zoo templates linear.cifar10",)
+        ),
+        "scores": Command(
+            "draw the scores of test images, and by how much the right class wins in all of them",
+            ("cvcc-zoo scores linear.cifar10 --data.dataset=cifar10",),
+        ),
+    },
+    "your shell": {
+        "completion": Command(
+            "print a script that completes commands and options with the tab key",
+            (
+                "cvcc-zoo completion bash > ~/.local/share/bash-completion/completions/cvcc-zoo",
+                "cvcc-zoo completion zsh > ~/.zfunc/_cvcc-zoo          # with fpath=(~/.zfunc $fpath) in ~/.zshrc",
+            ),
+        ),
+    },
+}
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+FIRST = (
+    COMMANDS["fit"].examples[:4],
+    *((COMMANDS[name].examples[0],) for name in ("predict", "evaluate", "report", "compare")),
+)
+
+
+def overview() -> str:
+    """The help of the command `cvcc-zoo`."""
+    lines = ["cvcc-zoo: a PyTorch Lightning model zoo for small images", "", "usage: cvcc-zoo COMMAND [options]"]
+    for group, commands in GROUPS.items():
+        lines += ["", f"{group}:"]
+        for name, command in commands.items():
+            lines += (
+                [f"  {name:{WIDTH}s} {command.what}"]
+                if len(name) <= WIDTH
+                else [f"  {name}", f"  {'':{WIDTH}s} {command.what}"]
+            )
+    lines += ["", "examples:", *(f"  {example}" for examples in FIRST for example in examples)]
+    return "\n".join([*lines, "", "`cvcc-zoo COMMAND --help` shows all options of a command, and more examples."])
+
+
+def with_examples(prog: str | None, text: str) -> str:
+    """The help of a command, and below it its examples, unbroken, so that they can be copied."""
+    examples = COMMANDS[name].examples if (name := (prog or "").split(" ")[-1]) in COMMANDS else ()
+    if not examples:
+        return text
+    return "\n".join([text.rstrip(), "", "examples:", *(f"  {example}" for example in examples), ""])
+
+
+class ParserFoundError(Exception):
+    """Not an error: the parser that a command was about to use, while `only_parsers` is on."""
+
+    def __init__(self, parser: Any) -> None:
+        super().__init__(parser.prog)
+        self.parser = parser
+
+
+_only_parsers = ContextVar("only_parsers", default=False)
+
+
+@contextmanager
+def only_parsers() -> Iterator[None]:
+    """Commands that are called within do nothing: they raise ParserFoundError with their parser."""
+    token = _only_parsers.set(True)
+    try:
+        yield
+    finally:
+        _only_parsers.reset(token)
+
+
+class WithExamples:
+    """A parser whose help ends with the examples of its command; `prog` is `cvcc-zoo COMMAND`."""
+
+    prog: str
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """The help as text."""
+        return with_examples(self.prog, super().format_help(*args, **kwargs))  # type: ignore[misc]
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse, unless only the parser is wanted."""
+        if _only_parsers.get():
+            raise ParserFoundError(self)
+        return super().parse_args(*args, **kwargs)  # type: ignore[misc]

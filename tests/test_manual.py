@@ -1,0 +1,107 @@
+"""Help says how a command is called, and the tab key knows what the parsers know."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cvcc_zoo.commands import call
+from cvcc_zoo.commands.completion import main as completion
+from cvcc_zoo.commands.completion import parser_of
+from cvcc_zoo.manual import COMMANDS, overview, with_examples
+from cvcc_zoo.registry import FAMILIES
+from cvcc_zoo.zoo import family_options
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_ends_with_its_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        call(name, ["--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[0].lower().startswith("usage: cvcc-zoo")
+    assert text.endswith("".join(f"  {example}\n" for example in COMMANDS[name].examples))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_name_options_that_exist(name: str) -> None:
+    known = {option for action in parser_of(name)._actions for option in action.option_strings}
+    of_families = {f"--model.{option}" for family in FAMILIES.values() for option in family_options(family)}
+    passed_on = {option for action in parser_of("fit")._actions for option in action.option_strings}
+    for example in COMMANDS[name].examples:
+        words = shlex.split(example, comments=True)
+        assert words[:2] == ["cvcc-zoo", name]
+        for word in (word.partition("=")[0] for word in words if word.startswith("--")):
+            flag = "--" + word[2:].replace("-", "_")
+            group = flag.rpartition(".")[0]  # --optimizer.lr is an option of what --optimizer names
+            own = known | of_families | (passed_on if name in ("search", "train-zoo", "predict") else set())
+            assert flag in own or group in own & {"--optimizer", "--lr_scheduler", "--data.whitening"}, example
+
+
+def test_the_overview_names_every_command_with_what_it_does() -> None:
+    text = overview()
+    for name, command in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(command.what)}$", text, re.MULTILINE)
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_a_parser_without_a_command_has_no_examples() -> None:
+    assert with_examples("python", "usage: python\n") == "usage: python\n"
+    assert with_examples(None, "usage:\n") == "usage:\n"
+
+
+@pytest.fixture(scope="module")
+def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The script for bash, as the command prints it."""
+    path = tmp_path_factory.mktemp("completion") / "cvcc-zoo"
+    with pytest.MonkeyPatch.context() as patch:
+        printed: list[str] = []
+        patch.setattr("builtins.print", printed.append)
+        assert completion(["bash"]) == 0
+    path.write_text("\n".join(printed))
+    return path
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("typed", "offered", "not_offered"),
+    [
+        ("descr", {"describe"}, {"compare"}),
+        ("fit --trainer.max_", {"--trainer.max_epochs", "--trainer.max_time"}, {"--trainer.min_epochs"}),
+        ("fit --model resnet2", {"resnet20", "resnet20.cifar10"}, {"resnet32", "cnn"}),
+        ("fit --model = resnet2", {"resnet20", "resnet20.cifar10"}, {"resnet32", "cnn"}),  # as bash splits words
+        ("fit --data.dataset =", {"cifar10", "folder"}, {"resnet20"}),
+        ("fit --model.card", {"--model.cardinality"}, {"--model.depth"}),
+        ("fit --optimizer = A", {"Adam", "AdamW", "Adagrad"}, {"SGD"}),
+        ("evaluate fcnn", {"fcnn.cifar10", "fcnn.fashion_mnist"}, {"fcnn"}),
+        ("list --pre", {"--pretrained"}, {"--pattern"}),
+        ("completion ", {"bash", "zsh"}, {"fit"}),
+    ],
+)
+def test_bash_completes(bash_script: Path, typed: str, offered: set[str], not_offered: set[str]) -> None:
+    words = typed.split(" ")
+    quoted = " ".join(shlex.quote(word) for word in ["cvcc-zoo", *words])
+    lines = f"source {bash_script}; COMP_WORDS=({quoted}); COMP_CWORD={len(words)}; _cvcc_zoo; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", lines], capture_output=True, text=True, check=True)
+    found = set(done.stdout.split())
+    assert offered <= found
+    assert not found & not_offered
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_the_script_for_zsh_is_zsh(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert completion(["zsh"]) == 0
+    script = tmp_path / "_cvcc-zoo"
+    script.write_text(capsys.readouterr().out)
+    subprocess.run(["zsh", "-n", script], check=True)
+    assert '"--model=[' in script.read_text()
+
+
+def test_an_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        completion(["fush"])
+    assert stopped.value.code == 2
+    assert "bash" in capsys.readouterr().err
