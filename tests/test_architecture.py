@@ -10,6 +10,7 @@ import cvcc_zoo
 ROOT = Path(cvcc_zoo.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LEVELS = {
+    "manual": 0,
     "registry": 0,
     "allocation": 0,
     "folding": 0,

@@ -9,6 +9,7 @@ from skimage.feature import hog
 
 import cvcc_zoo
 from cvcc_zoo.features import HOG
+from cvcc_zoo.features.pictures import plot_hog
 
 
 def real_images(count: int, channels: int = 1) -> torch.Tensor:
@@ -105,3 +106,17 @@ def test_images_smaller_than_a_block_are_told() -> None:
         HOG(cell=8)(torch.zeros(1, 1, 12, 16))
     with pytest.raises(ValueError, match=r"HOG takes images \(N, C, H, W\), uint8 or float, got torch.int64"):
         HOG()(torch.zeros(1, 1, 16, 16, dtype=torch.int64))
+
+
+def test_the_picture_draws_edges_as_they_lie_in_the_image() -> None:
+    upright = torch.zeros(1, 1, 16, 16)
+    upright[..., 8:] = 1
+    figure = plot_hog(HOG(), torch.cat([upright, upright.mT]), "two edges")
+    images, stars = figure.axes[:2], figure.axes[2:]
+    assert len(images) == len(stars) == 2
+    lengths = []
+    for axes in stars:
+        (lines,) = axes.collections
+        strongest = lines.get_segments()[int(np.argmax(lines.get_array()))]
+        lengths.append(np.abs(strongest[1] - strongest[0]))  # across, down
+    assert lengths[0][1] > 5 * lengths[0][0] and lengths[1][0] > 5 * lengths[1][1]
