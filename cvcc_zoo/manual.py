@@ -148,20 +148,17 @@ def overview() -> str:
     for group, commands in GROUPS.items():
         lines += ["", f"{group}:"]
         for name, command in commands.items():
-            lines += (
-                [f"  {name:{WIDTH}s} {command.what}"]
-                if len(name) <= WIDTH
-                else [f"  {name}", f"  {'':{WIDTH}s} {command.what}"]
-            )
+            lines.append(f"  {name:{WIDTH}s} {command.what}")
     lines += ["", "examples:", *(f"  {example}" for examples in FIRST for example in examples)]
     return "\n".join([*lines, "", "`cvcc-zoo COMMAND --help` shows all options of a command, and more examples."])
 
 
 def with_examples(prog: str | None, text: str) -> str:
     """The help of a command, and below it its examples, unbroken, so that they can be copied."""
-    examples = COMMANDS[name].examples if (name := (prog or "").split(" ")[-1]) in COMMANDS else ()
-    if not examples:
+    name = (prog or "").rpartition(" ")[2]
+    if name not in COMMANDS:
         return text
+    examples = COMMANDS[name].examples
     return "\n".join([text.rstrip(), "", "examples:", *(f"  {example}" for example in examples), ""])
 
 

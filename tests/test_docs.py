@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -14,6 +15,7 @@ import torch
 
 import cvcc_zoo.models
 from cvcc_zoo import FCNN, ResNet, create
+from cvcc_zoo.__main__ import main as command
 from cvcc_zoo.commands.search import config_of, search
 from cvcc_zoo.data.augment import AUGMENTATIONS, PRESETS
 from cvcc_zoo.data.draws import Draws
@@ -189,3 +191,48 @@ def test_the_page_about_linear_classifiers_names_losses_and_features_and_the_acc
         assert f"test accuracy {accuracy} %" in (ROOT / f"configs/{recipe}.yaml").read_text()
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)
     assert len(pictures) == 2 and all((ROOT / "docs" / picture).is_file() for picture in pictures)
+
+
+def test_the_tutorial_works_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs/tutorial.md").read_text()
+    make_images, use = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    lines = "\n".join(re.findall(r"```\n(.*?)```", page, flags=re.DOTALL)).splitlines()
+    monkeypatch.chdir(tmp_path)
+    exec(make_images, {})
+    shorter = {"fit": ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1"]}
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("cvcc-zoo ") and "my_images" in line]
+    assert [words[0] for words in commands] == ["fit", "fit", "predict"]
+    for words in commands:
+        assert command([*words, *shorter.get(words[0], [])]) == 0
+    exec(use, {})
+    assert re.search(r"^\[('[\w ]+', ){2}'[\w ]+'\]$", capsys.readouterr().out.splitlines()[-1])
+    assert {path.name for path in tmp_path.iterdir()} >= {"my_images", "runs", "predictions.csv", "sheet.png"}
+
+
+def skeleton(page: str) -> dict[str, Any]:
+    """What a translation has in common with its original."""
+    *fences, tree = re.findall(r"```\w*\n(.*?)```", page, flags=re.DOTALL)
+    lines = [line.partition("  # ")[0].rstrip() for fence in fences for line in fence.splitlines()]
+    prose = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    return {
+        "commands": [line for line in lines if "cvcc-zoo " in line or "pip " in line],
+        "files": [re.split(r"\s{2,}", line.strip())[0] for line in tree.splitlines()],
+        "names": sorted(" ".join(name.split()) for name in re.findall(r"`[^`]+`", prose)),
+        "numbers": sorted(re.findall(r"\d[\d,.]*\d|\d", prose)),
+        "headings": len(re.findall(r"^#+ ", prose, flags=re.MULTILINE)),
+    }
+
+
+def test_the_chinese_readme_says_the_same() -> None:
+    translated = skeleton((ROOT / "README.zh.md").read_text())
+    for what, original in skeleton(README).items():
+        assert translated[what] == original, what
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "README.zh.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"

@@ -105,3 +105,8 @@ def test_an_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None
         completion(["fush"])
     assert stopped.value.code == 2
     assert "bash" in capsys.readouterr().err
+
+
+def test_colours_are_for_terminals_only(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("list", ["resnet*"]) == 0
+    assert "\x1b[" not in capsys.readouterr().out

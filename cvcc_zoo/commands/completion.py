@@ -54,11 +54,11 @@ def script(shell: str) -> str:
                 more: dict[str, Any] = {"action": "store_true"} if action.nargs == 0 else {"choices": values(action)}
                 parser.add_argument(*action.option_strings, help=in_a_line(action.help), **more)
             if (action.required or not action.option_strings) and action.dest != "subcommand":  # may stand alone
-                places = parser.add_argument(
-                    action.dest, nargs="*", help=in_a_line(action.help), choices=values(action)
-                )
-                if places.choices is None:
-                    places.complete = shtab.FILE  # type: ignore[attr-defined]
+                text, known = in_a_line(action.help), values(action)
+                nargs: Any = "?" if action.option_strings else action.nargs
+                place = parser.add_argument(action.dest, nargs=nargs, help=text, choices=known)
+                if known is None:
+                    place.complete = shtab.FILE  # type: ignore[attr-defined]
         if name == "fit":
             for option in sorted({option for family in FAMILIES.values() for option in family_options(family)}):
                 parser.add_argument(f"--model.{option}", help="an option of a family")
