@@ -197,8 +197,9 @@ def test_the_tutorial_works_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = (ROOT / "docs/tutorial.md").read_text()
-    make_images, use = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    lines = "\n".join(re.findall(r"```\n(.*?)```", page, flags=re.DOTALL)).splitlines()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    make_images, use = (block for language, block in blocks if language == "python")
+    lines = [line for _, block in blocks for line in block.splitlines()]
     monkeypatch.chdir(tmp_path)
     exec(make_images, {})
     shorter = {"fit": ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1"]}

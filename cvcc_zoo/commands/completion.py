@@ -74,9 +74,9 @@ def parser_of(name: str) -> argparse.ArgumentParser:
         with only_parsers():
             call(name, [])
     except ParserFoundError as found:
-        parser = found.parser
+        parser: argparse.ArgumentParser = found.parser
         inner = getattr(parser, "_subcommands_action", None)  # of LightningCLI
-        return inner._name_parser_map[name] if inner else parser
+        return parser if inner is None else dict[str, argparse.ArgumentParser](inner._name_parser_map)[name]
     raise AssertionError(f"{name} has no parser")
 
 

@@ -28,11 +28,13 @@ def plot_hog(hog: HOG, images: Tensor, title: str) -> Figure:
         top, below = rows[:, place]
         top.imshow(picture.repeat(3 // picture.shape[-1], axis=-1))
         down, across = (torch.arange(side) * hog.cell + (hog.cell - 1) / 2 for side in votes.shape[:2])
-        centres = torch.stack(torch.broadcast_tensors(across[None, :, None], down[:, None, None]), -1)
-        lines = torch.stack([centres - ends, centres + ends], -2).flatten(0, 2)  # (cells and bins, 2, 2)
+        centres = torch.cartesian_prod(down, across).flip(1)[:, None]  # (cells, 1, 2)
+        lines = torch.stack([centres - ends, centres + ends], -2).flatten(0, 1)  # (cells and bins, 2, 2)
         strength = (votes / votes.max().clamp(min=1e-12)).sqrt().flatten().numpy()
         order = np.argsort(strength)  # the strongest on top
-        below.add_collection(LineCollection(lines.numpy()[order], array=strength[order], cmap="gray", linewidths=1.2))
+        below.add_collection(
+            LineCollection(list(lines.numpy()[order]), array=strength[order], cmap="gray", linewidths=1.2)
+        )
         height, width = images.shape[2:]
         below.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal", facecolor="black")
         top.set_axis_off()
