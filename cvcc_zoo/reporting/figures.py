@@ -91,7 +91,7 @@ def sizes(runs: Sequence[RunReport], cost: str, title: str) -> str | None:
             "type": "scatter",
             "mode": "markers+text",
             "name": run.name,
-            "text": [run.summary["model"]],
+            "text": [run.name],
             "textposition": "top center",
             "x": [run.summary[cost]],
             "y": [100 * run.summary["test_accuracy"]],
