@@ -2,7 +2,9 @@
 
 The most that the process of `cvcc-zoo fit --model=resnet20` has resident, in float32 with batches of 128 on all images,
 in 10^6 bytes. The usual script's two workers, which hold copies of the images, are not counted. About 800 MB are the
-libraries; 150 MB are the images of CIFAR-10, which are mapped from the file in the cache and shared by all processes.
+libraries, 150 of them torch._dynamo, which torchvision imports though nothing is compiled, and torchmetrics imports
+torchvision; 150 MB are the images of CIFAR-10, which are mapped from the file in the cache and shared by all processes.
+What a step needs and keeps is 400 MB.
 """
 
 from benchmarks.report import Found, Row

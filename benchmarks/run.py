@@ -39,8 +39,10 @@ What makes the difference, without being asked for:
   `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`, `GLIBC_TUNABLES` or `LD_PRELOAD` are left alone.
 - Optimizers run by torch's fused kernels, or are as fast ([optimizers](optimizers.md)).
 - Metrics add up on the device; a row is logged every few steps; the seeds of a step are set for one device.
-- An evaluation folds norms into convolutions. On a CPU nothing is compiled; the tables of engines below say what it
-  would give there. On a GPU `cvcc-zoo train-zoo` compiles.
+- An evaluation folds norms into convolutions.
+- On a GPU `cvcc-zoo train-zoo` compiles. On a CPU `--trainer.callbacks+=Compile` does: a step of resnet20 takes 118 ms
+  in place of 153, after 20 s, which are spared again within 570 steps. It is not chosen for you, because it needs a
+  C++ compiler and rounds otherwise.
 - Nothing is computed in less than float32 unless you ask: `--trainer.precision=bf16-mixed`, which pays on a GPU and on
   processors with instructions of their own for bfloat16. `cvcc-zoo train-zoo` looks for them.
 
