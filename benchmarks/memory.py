@@ -24,4 +24,6 @@ def measure(settings: Settings) -> Found:
         {"ours": lambda: fit(settings, *ours).peak_mb, "usual": lambda: usual(settings, *theirs).peak_mb},
         settings.repeats,
     )
-    return Found([Row("fit resnet20, peak memory", "MB", found["ours"], "the usual script", found["usual"], limit=LIMIT)])
+    return Found(
+        [Row("fit resnet20, peak memory", "MB", found["ours"], "the usual script", found["usual"], limit=LIMIT)]
+    )

@@ -70,7 +70,8 @@ def test_patches_answer_as_their_definition_says() -> None:
         ([{"name": "Pretrained", "family": "Linear", "hparams": {"num_classes": 10**6}}], "up to 10,000"),
         ([{"name": "Pretrained", "weights": "resnet20.cifar10"}], "takes images of 3x32x32, not 3x8x8"),
         ([{"name": "Patches", "size": 9}], "take images of at least 10x10"),
-        ("HOG", "features is a list"),
+        ("HOG", "features is a list of names, like \\[HOG\\]"),
+        (7, "features is a list of names, like \\[HOG, PCA\\], not 7"),
     ],
 )
 def test_what_does_not_fit_is_told(features: object, told: str) -> None:

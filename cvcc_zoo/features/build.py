@@ -36,8 +36,9 @@ class Features(nn.Sequential):
         orders and sizes.
         """
         super().__init__()
-        if isinstance(specs, str | Mapping):
-            raise ValueError(f"features is a list, like [{specs}]")
+        if not isinstance(specs, list | tuple):
+            like = f"[{specs}]" if isinstance(specs, str | Mapping) else "[HOG, PCA]"
+            raise ValueError(f"features is a list of names, like {like}, not {specs!r}")
         self.specs: list[Spec] = []
         shape: tuple[int, ...] = (in_channels, image_size, image_size)
         for number, each in enumerate(specs):
