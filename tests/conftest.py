@@ -1,6 +1,6 @@
 """Small real files for the tests, made anew in temporary folders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +36,13 @@ MakeFolder = Callable[..., Path]
 def make_folder(tmp_path: Path) -> MakeFolder:
     """An image folder with the classes blue and red: 20 images of each to train on and 6 to test."""
 
-    def make(name: str = "colours", *, val: int = 0, **options: object) -> Path:
+    def make(
+        name: str = "colours", *, val: int = 0, classes: Sequence[str] = tuple(COLOURS), **options: object
+    ) -> Path:
         root = tmp_path / name
         counts = {"train": 20, "test": 6} | ({"val": val} if val else {})
         for split, count in counts.items():
-            for seed, colour in enumerate(COLOURS):
+            for seed, colour in enumerate(classes):
                 write_images(root / split / colour, count, seed=seed + 10 * len(split), **options)  # type: ignore[arg-type]
         return root
 

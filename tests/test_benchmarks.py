@@ -71,7 +71,8 @@ def test_an_unknown_topic_is_refused(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_topic_runs_and_writes_its_part_of_the_page(topic: str, make_folder: MakeFolder, tmp_path: Path) -> None:
     if topic == "inference":
         pytest.importorskip("onnxruntime")
-    data = ["--dataset=folder", f"--root={make_folder(size=32)}"]
+    classes = [f"class{number}" for number in range(10)]  # as many as the published models have
+    data = ["--dataset=folder", f"--root={make_folder(size=32, classes=classes)}"]
     assert main([f"--only={topic}", "--small", "--repeats=1", "--threads=1", f"--docs={tmp_path}", *data]) == 0
     content = json.loads((tmp_path / "performance.json").read_text())
     assert content[topic]["rows"] and (tmp_path / "pictures" / "performance.png").is_file()
