@@ -249,7 +249,7 @@ def test_predict_writes_a_line_for_each_test_image(fit: Fit) -> None:
         (["test", "--ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
         (["fit", "--ckpt_path=last"], "--ckpt_path=last goes on with the run whose config is given"),
         (["test", "--run=nowhere"], "nowhere is not a run folder"),
-        (["predict"], "no statistics yet"),
+        (["predict"], "required: name, images"),
         (["train"], "no command named 'train'"),
         (["list", "nothing*"], "no model named 'nothing*'"),
     ],
