@@ -33,6 +33,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"lr": 0.01, "adamw_lr": 0.02},
         {"lr": 0.01, "adamw_lr": 0.03, "nesterov": False, "weight_decay": 0.1, "ns_coefficients": "polar_express"},
         {"lr": 0.01, "adamw_lr": 0.01, "adjust_lr_fn": "match_rms_adamw", "ns_steps": 3},
+        {"lr": 0.2, "adamw_lr": 0.01, "unit_norm": True, "weight_decay": 0.1},
     ],
     "Adafactor": [{"lr": 3.0}, {"lr": 0.05, "weight_decay": 0.1, "beta2_decay": -0.5, "d": 1.5}],
     "LowRankAdam": [{"lr": 0.05, "rank": 2, "update_every": 3}, {"lr": 0.05, "rank": 1, "scale": 1.0}],
@@ -260,7 +261,8 @@ def without_gradients_nothing_happens(subject: Subject) -> None:
 def zero_gradients_change_nothing(subject: Subject) -> None:
     for path in subject.paths:
         params, start = parameters(), parameters()
-        optimizer = subject.build(params, **path, weight_decay=0.0)
+        still = {"weight_decay": 0.0} | ({"unit_norm": False} if subject.takes("unit_norm") else {})
+        optimizer = subject.build(params, **path, **still)
         for _ in range(3):
             for p in params:
                 p.grad = torch.zeros_like(p)

@@ -82,7 +82,7 @@ POLAR_EXPRESS = [  # https://github.com/NoahAmsel/PolarExpress
 def muon(
     w: Array, g: Array, t: int, kept: Memory, *, lr: float, adamw_lr: float = 0.003, weight_decay: float = 0,
     momentum: float = 0.95, nesterov: bool = True, ns_coefficients: Any = (3.4445, -4.7750, 2.0315), ns_steps: int = 5,
-    adjust_lr_fn: str = "original", betas: tuple[float, float] = (0.9, 0.95),
+    adjust_lr_fn: str = "original", betas: tuple[float, float] = (0.9, 0.95), unit_norm: bool = False,
 ) -> Array:  # fmt: skip
     if w.ndim < 2:
         return adamw(w, g, t, kept, lr=adamw_lr, weight_decay=weight_decay, betas=betas)
@@ -93,6 +93,8 @@ def muon(
     steps = POLAR_EXPRESS if ns_coefficients == "polar_express" else [ns_coefficients] * ns_steps
     scale = {"original": max(1, rows / columns) ** 0.5, "match_rms_adamw": 0.2 * max(rows, columns) ** 0.5}
     change = orthogonal(matrix, steps).reshape(w.shape)
+    if unit_norm:
+        w = w * (len(w) / (w**2).sum()) ** 0.5
     return w - lr * weight_decay * w - lr * scale[adjust_lr_fn] * change
 
 

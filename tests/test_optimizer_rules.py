@@ -239,6 +239,18 @@ def test_a_zero_gradient_is_no_division_by_zero() -> None:
     assert (update_of((4, 5), torch.zeros(4, 5, dtype=torch.float64)) == 0).all()
 
 
+def test_unit_norm_takes_a_filter_as_long_as_it_may_be_and_leaves_zeros_alone() -> None:
+    g, w = matrix(4, 2, 3, 3), matrix(4, 2, 3, 3, seed=1)
+    stepped = []
+    for length in (1.0, 7.0):
+        p = nn.Parameter(length * w)
+        p.grad = g
+        Muon([p], lr=0.1, unit_norm=True).step()
+        stepped.append(p.detach())
+    assert torch.allclose(stepped[0], stepped[1], atol=1e-12)
+    assert torch.equal(update_of((4, 2, 3, 3), g, unit_norm=True), update_of((4, 2, 3, 3), g))
+
+
 # Few numbers for the state
 
 

@@ -9,6 +9,11 @@ because its gradients are small. `scale` is sqrt(max(1, out / in)) of the flatte
 not approximate the optimizer's state, as the course has it: that is what Adafactor and LowRankAdam do. Its state is
 one number a parameter, half of Adam's.
 
+With `unit_norm` a matrix is scaled to Frobenius norm sqrt(out) before each of its steps, as airbench94 does
+(https://github.com/KellerJordan/cifar10-airbench): its rows have length 1 in the mean. Where a norm follows, the length
+changes nothing but how far a step turns the weights: so that share is `lr`, from the first step to the last, in place of
+one that shrinks as they grow.
+
 An orthogonal update makes sense for a matrix between hidden layers. Biases, norms, and the first and the last layer
 go to AdamW, in the same optimizer: `cvcc_zoo.optim.param_groups(model, ..., muon=True)` makes the groups.
 
@@ -65,6 +70,8 @@ class Muon(AdamW):
         adjust_lr_fn: The scale of an update: original (None means the same), match_rms_adamw or spectral_unclamped.
         ns_dtype: Precision of the Newton-Schulz steps: bfloat16, float32 or float64. None takes bfloat16 on a CUDA
             device, and on others float32, or float64 for float64 parameters: then they run on the Gram matrix.
+        unit_norm: Scale each of Muon's matrices to Frobenius norm sqrt(out) before its step, unless `lr` is 0. Only for
+            layers that a norm follows: others lose what the length of their weights says.
         adamw_lr: Learning rate of the groups without `use_muon` that have none of their own.
         betas: AdamW's weights of the old averages, in [0, 1).
         eps: Added to AdamW's root; the smallest norm that Muon divides by.
@@ -91,6 +98,7 @@ class Muon(AdamW):
         adjust_lr_fn: str | None = None,
         *,
         ns_dtype: str | None = None,
+        unit_norm: bool = False,
         adamw_lr: float = 0.003,
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
@@ -100,6 +108,7 @@ class Muon(AdamW):
     ) -> None:
         options: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
         options |= {"ns_coefficients": ns_coefficients, "ns_steps": ns_steps, "ns_dtype": ns_dtype}
+        options["unit_norm"] = unit_norm
         options |= {"adjust_lr_fn": adjust_lr_fn, "adamw_lr": adamw_lr, "betas": betas, "eps": eps, "amsgrad": False}
         options["use_muon"] = None
         RuleOptimizer.__init__(self, params, options, maximize=maximize, foreach=foreach, fused=fused)
@@ -174,6 +183,8 @@ class Muon(AdamW):
             directions = list(orthogonalise(torch.stack(updates), steps, dtype=dtype, eps=group["eps"]))
         rate = group["lr"] * SCALES[group["adjust_lr_fn"] or "original"](*updates[0].shape)
         for p, direction in zip(params, directions, strict=True):
+            if group["unit_norm"] and group["lr"]:
+                p.mul_(math.sqrt(len(p)) / p.norm().clamp(min=group["eps"]))
             if group["weight_decay"]:
                 p.mul_(1 - group["lr"] * group["weight_decay"])
             p.add_(direction.reshape(p.shape), alpha=-rate)
