@@ -33,7 +33,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"lr": 0.01, "adamw_lr": 0.02},
         {"lr": 0.01, "adamw_lr": 0.03, "nesterov": False, "weight_decay": 0.1, "ns_coefficients": "polar_express"},
         {"lr": 0.01, "adamw_lr": 0.01, "adjust_lr_fn": "match_rms_adamw", "ns_steps": 3},
-        {"lr": 0.2, "adamw_lr": 0.01, "unit_norm": True, "weight_decay": 0.1},
+        {"lr": 0.2, "adamw_lr": 0.01, "bias_lr": 0.04, "unit_norm": True, "weight_decay": 0.1},
     ],
     "Adafactor": [{"lr": 3.0}, {"lr": 0.05, "weight_decay": 0.1, "beta2_decay": -0.5, "d": 1.5}],
     "LowRankAdam": [{"lr": 0.05, "rank": 2, "update_every": 3}, {"lr": 0.05, "rank": 1, "scale": 1.0}],
@@ -227,7 +227,7 @@ def a_rate_of_zero_changes_nothing(subject: Subject) -> None:
             for gradient in (0.0, 1.0):
                 start = parameters()
                 params = [p.detach().clone() for p in start]
-                options = {"lr": zero, **({"adamw_lr": 0.0} if subject.takes("adamw_lr") else {})}
+                options = {"lr": zero, **{name: 0.0 for name in ("adamw_lr", "bias_lr") if subject.takes(name)}}
                 optimizer = subject.build(params, **{**mode, **options})
                 for _ in range(2):
                     for p in params:

@@ -83,9 +83,11 @@ def muon(
     w: Array, g: Array, t: int, kept: Memory, *, lr: float, adamw_lr: float = 0.003, weight_decay: float = 0,
     momentum: float = 0.95, nesterov: bool = True, ns_coefficients: Any = (3.4445, -4.7750, 2.0315), ns_steps: int = 5,
     adjust_lr_fn: str = "original", betas: tuple[float, float] = (0.9, 0.95), unit_norm: bool = False,
+    bias_lr: float | None = None,
 ) -> Array:  # fmt: skip
     if w.ndim < 2:
-        return adamw(w, g, t, kept, lr=adamw_lr, weight_decay=weight_decay, betas=betas)
+        rate = adamw_lr if bias_lr is None else bias_lr
+        return adamw(w, g, t, kept, lr=rate, weight_decay=weight_decay, betas=betas)
     kept["b"] = momentum * kept.get("b", 0) + g
     u = g + momentum * kept["b"] if nesterov else kept["b"]
     matrix = u.reshape(len(u), -1)

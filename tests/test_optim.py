@@ -65,6 +65,15 @@ def test_the_optimizer_keeps_a_rate_for_each_route() -> None:
     assert "no_decay: 1,578 parameters (lr 0.002, weight_decay 0)\n  bn1.weight (16,)" in text
 
 
+def test_biases_and_norms_may_have_a_rate_of_their_own() -> None:
+    spec = {"name": "Muon", "lr": 0.05, "adamw_lr": 0.002, "bias_lr": 0.0}
+    network = create("resnet20").network
+    optimizer = make_optimizer(spec, network)
+    assert [(g["name"], g["lr"]) for g in optimizer.param_groups] == [("muon", 0.05), ("decay", 0.002), ("no_decay", 0)]
+    with pytest.raises(ValueError, match="bias_lr must be at least 0, got -1"):
+        make_optimizer({**spec, "bias_lr": -1.0}, network)
+
+
 def test_matrices_and_vectors_in_one_group_are_refused_with_advice() -> None:
     with pytest.raises(ValueError, match=r"make groups by cvcc_zoo.optim.param_groups\(model, muon=True\)"):
         cvcc_zoo.optim.Muon(create("resnet20").network.parameters())

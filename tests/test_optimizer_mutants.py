@@ -43,7 +43,7 @@ FAULTS = [  # optimizer, file, what stands there, what is planted instead
     ("Muon", "muon", "b.lerp_(g, 1 - momentum)", "b.lerp_(g, momentum)"),
     ("Muon", "muon", "(as_matrix(p).shape, p.dtype, p.device)", "p.ndim"),
     ("Muon", "muon", "-g if group[\"maximize\"] else g", "g"),
-    ("Muon", "muon", "group[\"lr\"] = group[\"adamw_lr\"]", "pass"),
+    ("Muon", "muon", "group[\"lr\"] = group[\"bias_lr\"] if vectors else group[\"adamw_lr\"]", "pass"),
     ("Muon", "muon", "math.sqrt(len(p)) / p.norm()", "1 / p.norm()"),
     ("Muon", "newton_schulz", "y = y / y.norm(dim=(-2, -1), keepdim=True).clamp(min=eps)", "y = y / y.norm()"),
     ("Muon", "newton_schulz", "gram = factor @ gram @ factor", "gram = factor @ gram"),

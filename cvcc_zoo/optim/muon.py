@@ -11,13 +11,12 @@ one number a parameter, half of Adam's.
 
 With `unit_norm` a matrix is scaled to Frobenius norm sqrt(out) before each of its steps, as airbench94 does
 (https://github.com/KellerJordan/cifar10-airbench): its rows have length 1 in the mean. Where a norm follows, the length
-changes nothing but how far a step turns the weights: so that share is `lr`, from the first step to the last, in place of
-one that shrinks as they grow.
+changes nothing but how far a step turns the weights: that share is now `lr`, and does not shrink while they grow.
 
 An orthogonal update makes sense for a matrix between hidden layers. Biases, norms, and the first and the last layer
 go to AdamW, in the same optimizer: `cvcc_zoo.optim.param_groups(model, ..., muon=True)` makes the groups.
 
-Units: `lr` is the spectral norm of an update; `adamw_lr` is parameters a step.
+Units: `lr` is the spectral norm of an update; `adamw_lr` and `bias_lr` are parameters a step.
 """
 
 import math
@@ -73,6 +72,7 @@ class Muon(AdamW):
         unit_norm: Scale each of Muon's matrices to Frobenius norm sqrt(out) before its step, unless `lr` is 0. Only for
             layers that a norm follows: others lose what the length of their weights says.
         adamw_lr: Learning rate of the groups without `use_muon` that have none of their own.
+        bias_lr: The same for those that hold vectors alone: biases, scales and shifts of norms. None takes adamw_lr.
         betas: AdamW's weights of the old averages, in [0, 1).
         eps: Added to AdamW's root; the smallest norm that Muon divides by.
         maximize: Go up instead of down.
@@ -100,6 +100,7 @@ class Muon(AdamW):
         ns_dtype: str | None = None,
         unit_norm: bool = False,
         adamw_lr: float = 0.003,
+        bias_lr: float | None = None,
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         maximize: bool = False,
@@ -108,15 +109,16 @@ class Muon(AdamW):
     ) -> None:
         options: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
         options |= {"ns_coefficients": ns_coefficients, "ns_steps": ns_steps, "ns_dtype": ns_dtype}
-        options["unit_norm"] = unit_norm
-        options |= {"adjust_lr_fn": adjust_lr_fn, "adamw_lr": adamw_lr, "betas": betas, "eps": eps, "amsgrad": False}
-        options["use_muon"] = None
+        options |= {"adjust_lr_fn": adjust_lr_fn, "unit_norm": unit_norm, "adamw_lr": adamw_lr, "bias_lr": bias_lr}
+        options |= {"betas": betas, "eps": eps, "amsgrad": False, "use_muon": None}
         RuleOptimizer.__init__(self, params, options, maximize=maximize, foreach=foreach, fused=fused)
 
     def check(self, options: Group) -> None:
         """Raise ValueError for options out of range."""
         super().check(options)
         at_least_zero(options, "adamw_lr")
+        if options["bias_lr"] is not None:
+            at_least_zero(options, "bias_lr")
         in_unit_interval(options, "momentum")
         if not (isinstance(options["ns_steps"], int) and 1 <= options["ns_steps"] <= 100):
             raise ValueError(f"ns_steps must be a number from 1 to 100, got {options['ns_steps']}")
@@ -146,7 +148,8 @@ class Muon(AdamW):
         super().add_param_group(param_group)
         group = _routed(self.param_groups[-1])
         if not group["use_muon"] and not own_rate:
-            group["lr"] = group["adamw_lr"]
+            vectors = group["bias_lr"] is not None and all(p.ndim <= 1 for p in group["params"])
+            group["lr"] = group["bias_lr"] if vectors else group["adamw_lr"]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Read what torch's Muon saved, too."""
