@@ -235,7 +235,15 @@ def test_a_cnn_with_global_pooling_takes_images_of_any_size() -> None:
     ]
 
 
-@pytest.mark.parametrize(("option", "value"), [("global_pool", "median"), ("stem", -1)])
+def test_the_classifier_of_a_cnn_starts_as_small_as_it_is_told() -> None:
+    assert create("cnn_fast").network.fc.weight.std().item() == pytest.approx(1 / 256, rel=0.05)
+    assert not create("cnn_fast", classifier_std=0.0).network.fc.weight.any()
+    kept = create("cnn_fast", classifier_std=None, activation="silu").network
+    assert kept.fc.weight.std().item() == pytest.approx((3 * 256) ** -0.5, rel=0.05)
+    assert not any(isinstance(module, nn.GELU) for module in kept.modules())
+
+
+@pytest.mark.parametrize(("option", "value"), [("global_pool", "median"), ("stem", -1), ("classifier_std", -0.1)])
 def test_a_cnn_refuses_other_stems_and_pools(option: str, value: Any) -> None:
     with pytest.raises(ValueError, match=option):
         CNN(**{option: value})

@@ -1,5 +1,6 @@
 """The plain convolutional network: stages that halve height and width and double the channels."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,7 @@ class CNNNetwork(Network):
         dropout: float,
         stem: int,
         global_pool: str,
+        classifier_std: float | None,
     ) -> None:
         super().__init__()
         self.parts = []
@@ -69,6 +71,9 @@ class CNNNetwork(Network):
         self.dropout = nn.Dropout(dropout)
         self.fc = layers.classifier(in_channels * (image_size**2 if global_pool == FLATTEN else 1), num_classes)
         initialise(self, layers.init)
+        if classifier_std is not None:
+            nn.init.normal_(self.fc.weight, std=classifier_std)
+            nn.init.zeros_(self.fc.bias)
 
     def features(self, x: Tensor) -> list[Tensor]:
         found = []
@@ -97,6 +102,7 @@ class CNN(ImageClassifier):
         init: str = "kaiming",
         stem: int = 0,
         global_pool: str = FLATTEN,
+        classifier_std: float | None = None,
         **options: Any,
     ) -> None:
         """The shape; `options` are those of ImageClassifier.
@@ -111,6 +117,7 @@ class CNN(ImageClassifier):
             init: The first weights: kaiming, xavier, orthogonal, torch, dirac or lsuv.
             stem: Channels of a 2x2 convolution before the stages, which patch_whitening can set; 0 has none.
             global_pool: none flattens what the last stage gives; max or mean over its pixels takes images of any size.
+            classifier_std: Standard deviation of the classifier's first weights; None is torch's, 1 / sqrt(3 inputs).
 
         """
         super().__init__(**options)
@@ -130,6 +137,8 @@ class CNN(ImageClassifier):
             raise unknown("global_pool", global_pool, (FLATTEN, *GLOBAL_POOLS))
         if stem < 0:
             raise ValueError(f"stem is a number of channels, or 0 for none; got {stem}")
+        if classifier_std is not None and not 0 <= classifier_std < math.inf:
+            raise ValueError(f"classifier_std must be at least 0, got {classifier_std}")
         layers = Layers(norm, activation, init)
         self.network = CNNNetwork(
             self.in_channels,
@@ -142,6 +151,7 @@ class CNN(ImageClassifier):
             dropout,
             stem,
             global_pool,
+            classifier_std,
         )
 
 
@@ -160,6 +170,5 @@ def cnn_small(**options: Any) -> CNN:
 @register(parameters=1_972_802)
 def cnn_fast(**options: Any) -> CNN:
     """The network of airbench94 (https://arxiv.org/abs/2404.00498): 64-256-256 channels after a 2x2 stem."""
-    return CNN(
-        channels=(64, 256, 256), convolutions=2, activation="gelu", init="dirac", stem=24, global_pool="max", **options
-    )
+    start: dict[str, Any] = {"activation": "gelu", "init": "dirac", "classifier_std": 1 / 256, **options}
+    return CNN(channels=(64, 256, 256), convolutions=2, stem=24, global_pool="max", **start)
