@@ -72,6 +72,8 @@ def test_biases_and_norms_may_have_a_rate_of_their_own() -> None:
     assert [(g["name"], g["lr"]) for g in optimizer.param_groups] == [("muon", 0.05), ("decay", 0.002), ("no_decay", 0)]
     with pytest.raises(ValueError, match="bias_lr must be at least 0, got -1"):
         make_optimizer({**spec, "bias_lr": -1.0}, network)
+    with pytest.raises(ValueError, match="unit_norm is true or false, got 'perhaps'"):
+        make_optimizer({**spec, "unit_norm": "perhaps"}, network)
 
 
 def test_matrices_and_vectors_in_one_group_are_refused_with_advice() -> None:
