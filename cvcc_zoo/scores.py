@@ -25,7 +25,7 @@ def scores(model: ImageClassifier, data: ImageDataModule, *, mirrored: bool = Fa
         return (logits + model(images.flip(-1)).float()) / 2 if mirrored else logits
 
     with torch.inference_mode():
-        found = [(score(images.to(device)).cpu(), labels) for images, labels, _ in data.test_dataloader()]
+        found = [(score(images.to(device)).cpu(), labels.cpu()) for images, labels, _ in data.test_dataloader()]
     logits, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     return logits, labels
 

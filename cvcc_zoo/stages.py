@@ -129,7 +129,7 @@ class Staged(LightningModule):
     def _some(self, data: ImageDataModule, count: int) -> Tensor:
         """Whitened training images of evenly spread positions, `count` at most."""
         images, _, samples = data.training_images()
-        return self._whiten(images[samples[:: max(1, len(samples) // count)][:count]])
+        return self._whiten(images[samples[:: max(1, len(samples) // count)][:count]].to(self.device))
 
     @property
     def parted(self) -> Network:

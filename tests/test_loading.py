@@ -91,7 +91,9 @@ def test_the_draws_of_a_sample_do_not_depend_on_its_batch() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_batches_are_made_there_and_are_the_same() -> None:
     data = Images(torch.arange(40, dtype=torch.uint8).view(10, 1, 2, 2), torch.arange(10))
-    there = on_accelerator(data, torch.device("cuda", 0))
+    kept: dict[int, Images] = {}
+    there = on_accelerator(data, torch.device("cuda", 0), kept)
+    assert on_accelerator(data, torch.device("cuda", 0), kept) is there and not data.images.is_cuda
     assert there.images.is_cuda and there.labels.is_cuda
     here = TensorLoader(data.images, data.labels, torch.arange(10), 3, shuffle_seed=1)
     for ours, theirs in zip(

@@ -90,6 +90,7 @@ class ImageDataModule(LightningDataModule):
         self.split_seed, self.seed = split_seed, seed
         self._prepared, self._position = False, Position()
         self._images: dict[str, tuple[Images, Tensor]] = {}  # stage -> images, and which of them it uses
+        self._there: dict[int, Images] = {}  # the same images on an accelerator, by the id of those here
 
     def prepare_data(self) -> None:
         """Download or decode what is missing; Lightning calls it in one process, before each stage."""
@@ -182,8 +183,7 @@ class ImageDataModule(LightningDataModule):
         (data, samples), trainer = self._images[stage], self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         if trainer is not None:
-            data = on_accelerator(data, trainer.strategy.root_device)
-            self._images[stage] = data, samples
+            data = on_accelerator(data, trainer.strategy.root_device, self._there)
         return TensorLoader(
             data.images,
             data.labels,

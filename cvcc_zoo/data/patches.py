@@ -39,7 +39,7 @@ def patch_filters(x: Tensor, kernel_size: tuple[int, int], count: int, eps: floa
     if count > len(filters):
         generator = torch.Generator().manual_seed(seed)
         mixture = torch.randn(count - len(filters), len(values), generator=generator, dtype=torch.float64)
-        filters = torch.cat([filters, F.normalize(mixture) @ whitening])
+        filters = torch.cat([filters, F.normalize(mixture).to(whitening) @ whitening])
     return filters.view(count, x.shape[1], *kernel_size)
 
 

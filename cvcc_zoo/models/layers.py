@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvcc_zoo.models.initialisation import check_init
@@ -124,10 +125,14 @@ class GlobalAveragePool(nn.Module):
 
 
 class GlobalMaxPool(nn.Module):
-    """(N, C, H, W) to (N, C): the largest value of all pixels."""
+    """(N, C, H, W) to (N, C): the largest value of all pixels.
+
+    Of equal ones the first has the gradient. `amax` shares it out among all that equal the largest, and none does where
+    torch.compile computes them again in another precision: NaN (https://github.com/pytorch/pytorch/issues/186799).
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.amax((2, 3))
+        return F.max_pool2d(x, x.shape[2:]).flatten(1)
 
 
 GLOBAL_POOLS: dict[str, Callable[[], nn.Module]] = {"mean": GlobalAveragePool, "max": GlobalMaxPool}
