@@ -190,7 +190,7 @@ class ImageClassifier(Staged):
         """Take that of the training images, unless a checkpoint brought one."""
         check_training(self.network, self.hparams["loss"], data)
         if not self.whitening.fitted:
-            self.whitening = data.fit_whitening(across_processes=True).to(self.device)
+            self.whitening = data.fit_whitening(across_processes=True).to(self.weights_device)
             self.hparams["whitening"] = self.whitening.spec
         self.check_sizes(data.resolutions.shares)
 

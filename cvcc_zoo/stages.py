@@ -98,7 +98,7 @@ class Staged(LightningModule):
         self.eval()
         try:
             for size in sizes:
-                self(torch.zeros(1, self.in_channels, size, size, device=self.device))
+                self(torch.zeros(1, self.in_channels, size, size, device=self.weights_device))
         except (ValueError, RuntimeError) as error:
             raise ValueError(
                 "progressive_resizing needs a network that takes images of any size, and a whitening of channels "
@@ -126,10 +126,15 @@ class Staged(LightningModule):
         if data is not None and scale:
             scale(self.network, self._some(data, LSUV_IMAGES))
 
+    @property
+    def weights_device(self) -> torch.device:
+        """Where the weights are: in `setup` still on the CPU, while Lightning's `device` is the accelerator already."""
+        return next(self.network.parameters()).device
+
     def _some(self, data: ImageDataModule, count: int) -> Tensor:
         """Whitened training images of evenly spread positions, `count` at most."""
         images, _, samples = data.training_images()
-        return self._whiten(images[samples[:: max(1, len(samples) // count)][:count]].to(self.device))
+        return self._whiten(images[samples[:: max(1, len(samples) // count)][:count]].to(self.weights_device))
 
     @property
     def parted(self) -> Network:

@@ -5,7 +5,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -20,6 +20,7 @@ from cvcc_zoo.zoo import load, make_card
 
 TRAINING = ("epochs", "steps", "train_seconds", "images_per_second", "hardware", "precision", "seed", "split_seed",
             "val_accuracy", "last_epoch", "tested", "commit", "versions", "finished")  # fmt: skip
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 def publish(
@@ -29,10 +30,11 @@ def publish(
     license: str = "MIT",
     folder: str = "",
     repeats: list[str] | None = None,
+    dtype: Literal["auto", "float16", "float32"] = "auto",
 ) -> None:
     """Publish the weights of a run: the best by validation, or the last where nothing was kept for validation.
 
-    They are stored in half precision, unless that costs one correct test image.
+    The numbers of the card are measured from the published file.
 
     Args:
         run: The run folder; the data set of its config.yaml must still be there.
@@ -41,6 +43,7 @@ def publish(
         license: Licence of the weights.
         folder: Where file and card go; by default $CVCC_ZOO_HOME, where create() finds them.
         repeats: Folders of runs of the same recipe with other seeds, whose test accuracies the card has too.
+        dtype: Of the file: float16, float32, or auto, which is float16 unless that costs one correct test image.
 
     """
     source = Path(run).expanduser()
@@ -62,17 +65,17 @@ def publish(
     tensors = model.state_dict()
     with tempfile.TemporaryDirectory() as trial:
         numbers = {
-            dtype: measure(load(write(Path(trial), card, tensors, dtype=dtype)), data)
-            for dtype in (torch.float16, torch.float32)
+            name: measure(load(write(Path(trial), card, tensors, dtype=each)), data) for name, each in DTYPES.items()
         }
-    half, full = (numbers[dtype]["correct"] for dtype in (torch.float16, torch.float32))
-    dtype = torch.float16 if half >= full else torch.float32
+    half, full = (numbers[name]["correct"] for name in DTYPES)
+    if dtype == "auto":
+        dtype = "float16" if half >= full else "float32"
     card = dataclasses.replace(card, measured=numbers[dtype])
-    target = write(Path(folder).expanduser() if folder else folders()[1], card, tensors, dtype=dtype)
+    target = write(Path(folder).expanduser() if folder else folders()[1], card, tensors, dtype=DTYPES[dtype])
     kept, _ = read(target)
     Console(soft_wrap=True).print(
         f"{kept.name}: test accuracy {100 * kept.measured['test_accuracy']:.2f} % of {kept.measured['test_images']:,} "
-        f"images, {kept.size / 1e6:.2f} MB as {str(dtype).removeprefix('torch.')} "
+        f"images, {kept.size / 1e6:.2f} MB as {dtype} "
         f"(correct in half precision: {half:,}, in full: {full:,})\nwritten to {target}"
     )
     if summary["test_accuracy"] is None:
