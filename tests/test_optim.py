@@ -1,4 +1,5 @@
 import functools
+import inspect
 from typing import Any
 
 import pytest
@@ -72,8 +73,18 @@ def test_biases_and_norms_may_have_a_rate_of_their_own() -> None:
     assert [(g["name"], g["lr"]) for g in optimizer.param_groups] == [("muon", 0.05), ("decay", 0.002), ("no_decay", 0)]
     with pytest.raises(ValueError, match="bias_lr must be at least 0, got -1"):
         make_optimizer({**spec, "bias_lr": -1.0}, network)
-    with pytest.raises(ValueError, match="unit_norm is true or false, got 'perhaps'"):
-        make_optimizer({**spec, "unit_norm": "perhaps"}, network)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_switch_is_true_or_false(name: str) -> None:
+    """A text or a number would count as true."""
+    parameters = inspect.signature(OWN[name]).parameters.values()
+    switches = [each.name for each in parameters if isinstance(each.default, bool) or "bool" in str(each.annotation)]
+    assert {"maximize", "foreach"} <= set(switches)
+    for switch in switches:
+        for value in ("perhaps", 1):
+            with pytest.raises(ValueError, match=f"{switch} is true or false, got {value!r}"):
+                OWN[name]([torch.nn.Parameter(torch.ones(2, 2))], **{switch: value})
 
 
 def test_matrices_and_vectors_in_one_group_are_refused_with_advice() -> None:

@@ -67,7 +67,7 @@ def train_zoo(
         runs: Where the run folders are.
         folder: Where weights and cards go; by default $CVCC_ZOO_HOME.
         precision: Of the training: 32-true or bf16-mixed; by default the latter where the hardware computes in it.
-        compile: Whether networks are compiled; by default on a GPU.
+        compile: Whether networks are compiled; by default on a GPU, where their kernels are replayed as CUDA graphs.
         options: More options of `cvcc-zoo fit`, like data.root=...; --data.root=... itself does the same.
 
     """

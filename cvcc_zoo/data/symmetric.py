@@ -43,7 +43,7 @@ def mirror(sums: Tensor) -> None:
 
 def gram(x: Tensor) -> Tensor:
     """X X^T (D, D) for X (D, M)."""
-    sums = torch.zeros(len(x), len(x), dtype=x.dtype)
+    sums = torch.zeros(len(x), len(x), dtype=x.dtype, device=x.device)
     add_gram(x, sums)
     mirror(sums)
     return sums

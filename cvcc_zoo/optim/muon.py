@@ -120,9 +120,6 @@ class Muon(AdamW):
         if options["bias_lr"] is not None:
             at_least_zero(options, "bias_lr")
         in_unit_interval(options, "momentum")
-        for name in ("nesterov", "unit_norm"):
-            if not isinstance(options[name], bool):
-                raise ValueError(f"{name} is true or false, got {options[name]!r}")
         if not (isinstance(options["ns_steps"], int) and 1 <= options["ns_steps"] <= 100):
             raise ValueError(f"ns_steps must be a number from 1 to 100, got {options['ns_steps']}")
         named = options["ns_coefficients"]

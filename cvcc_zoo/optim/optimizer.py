@@ -31,6 +31,11 @@ def in_unit_interval(options: Group, *names: str) -> None:
                 raise ValueError(f"{name} must be in [0, 1), got {value}")
 
 
+UNDECIDED = ("foreach", "fused")  # None leaves the choice to the optimizer
+SWITCHES = ("nesterov", "lr_inside", "unit_norm", "amsgrad", "centered", "eps_inside", "maximize", "capturable",
+            "differentiable", *UNDECIDED)  # fmt: skip
+
+
 class RuleOptimizer(Optimizer, ABC):
     """An optimizer with one rule for all tensors of a group.
 
@@ -65,6 +70,10 @@ class RuleOptimizer(Optimizer, ABC):
         if isinstance(lr, Tensor) and lr.numel() != 1:
             raise ValueError(f"lr as a tensor must have one element, got {lr.numel()}")
         at_least_zero(options, "lr", "weight_decay")
+        for name in SWITCHES:
+            undecided = name in UNDECIDED and options[name] is None
+            if not (undecided or isinstance(options.get(name, False), bool)):
+                raise ValueError(f"{name} is true or false, got {options[name]!r}")
         chosen = [name for name in ("foreach", "fused", "differentiable") if options[name]]
         if len(chosen) > 1:
             raise ValueError(f"{' and '.join(chosen)} exclude each other; choose one")

@@ -5,6 +5,10 @@ compile, and a step of 128 images 118 ms in place of 153 in channels_last (1.30 
 one and a half epochs of CIFAR-10. On a CPU it needs a C++ compiler, and it rounds otherwise than without, so it is not
 chosen for you there: `--trainer.callbacks+=Compile` does. `cvcc-zoo train-zoo` compiles on a GPU.
 
+On a GPU the kernels are replayed as CUDA graphs, without which a small network waits for their launches: a step of
+wrn16_4 with 128 images in bfloat16 (forward and backward pass, H200, eight other processes beside it) took 22.7 ms
+without compiling, 9.3 compiled and 4.9 with graphs, after 26 and 14 s.
+
 Validation and test run uncompiled: they are a small part of a training, and each would wait for kernels of its own, for
 whole batches and for the last one. A size of images that comes later, by progressive resizing, has its own kernels.
 """
@@ -21,19 +25,20 @@ MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagrap
 class Compile(Callback):
     """`torch.compile` of the network in place: names of parameters, checkpoints and results stay as they are."""
 
-    def __init__(self, mode: str = "default") -> None:
+    def __init__(self, mode: str | None = None) -> None:
         """`mode` is torch's: default, reduce-overhead (CUDA graphs), max-autotune, max-autotune-no-cudagraphs.
 
-        CUDA graphs spare the launches of the kernels, and pay where a GPU waits for them: with small networks.
+        None takes reduce-overhead on a GPU, and default elsewhere.
         """
-        if mode not in MODES:
+        if mode is not None and mode not in MODES:
             raise unknown("mode of Compile", mode, MODES)
         self.mode = mode
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compile; it happens at the first batch."""
         network = _network(pl_module)
-        self.compiled = torch.compile(network.forward, mode=self.mode, dynamic=False)
+        mode = self.mode or ("reduce-overhead" if pl_module.device.type == "cuda" else "default")
+        self.compiled = torch.compile(network.forward, mode=mode, dynamic=False)
         network.forward = self.compiled
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

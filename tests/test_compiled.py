@@ -1,0 +1,91 @@
+"""Compile: only the training is compiled, and what is compiled has the gradients of what is not."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning import Trainer
+from torch import Tensor
+
+import cvcc_zoo
+from cvcc_zoo.runs import Compile
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
+    "enable_model_summary": False, "use_distributed_sampler": False,
+}  # fmt: skip
+
+
+class FakeCompiler:
+    """In place of torch.compile: what it was asked for, and which calls came through what it made."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        self.options: list[dict[str, Any]] = []
+        self.training: list[bool] = []
+        self.fails_at = fails_at
+
+    def __call__(self, forward: Callable[[Tensor], Tensor], **options: Any) -> Callable[[Tensor], Tensor]:
+        self.options.append(options)
+
+        def compiled(x: Tensor) -> Tensor:
+            self.training.append(torch.is_grad_enabled())
+            if len(self.training) == self.fails_at:
+                raise RuntimeError("no compiler")
+            return forward(x)
+
+        return compiled
+
+
+def parts(colours: Path) -> tuple[cvcc_zoo.FCNN, cvcc_zoo.ImageDataModule]:
+    data = cvcc_zoo.ImageDataModule("folder", root=str(colours), batch_size=4, validation=0.2)
+    return cvcc_zoo.FCNN(hidden=(8,), num_classes=2, image_size=8), data
+
+
+@pytest.mark.parametrize("mode", [None, "max-autotune"])
+def test_only_training_batches_are_compiled(colours: Path, monkeypatch: pytest.MonkeyPatch, mode: str | None) -> None:
+    compiler = FakeCompiler()
+    monkeypatch.setattr(torch, "compile", compiler)
+    model, data = parts(colours)
+    trainer = Trainer(max_epochs=3, val_check_interval=2, callbacks=[Compile(mode)], **QUIET)
+    trainer.fit(model, data)
+    assert compiler.options == [{"mode": mode or "default", "dynamic": False}]
+    assert compiler.training == [True] * trainer.global_step and trainer.global_step == 3 * len(data.train_dataloader())
+    trainer.test(model, data)
+    assert len(compiler.training) == trainer.global_step and "forward" not in vars(model.network)
+
+
+def test_a_training_that_fails_leaves_the_network_as_it_was(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", FakeCompiler(fails_at=3))
+    model, data = parts(colours)
+    with pytest.raises(RuntimeError, match="no compiler"):
+        Trainer(max_epochs=1, callbacks=[Compile()], **QUIET).fit(model, data)
+    assert "forward" not in vars(model.network)
+
+
+def test_an_unknown_mode_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="max-autotune"):
+        Compile("max-autotun")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cnn_fast", "cnn", "resnet20", "wrn16_4", "resnext20_16x4d"])
+def test_compiled_gradients_in_bfloat16_are_those_without(name: str) -> None:
+    """Within what bfloat16 rounds; a maximum that is computed twice can give NaN."""
+    torch.manual_seed(0)
+    images, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 10
+    network = cvcc_zoo.create(name).network.to(memory_format=torch.channels_last).train()
+
+    def gradients(run: Callable[[Tensor], Tensor]) -> Tensor:
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = F.cross_entropy(run(images), labels)
+        torch.autograd.backward(loss)
+        return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+    without = gradients(network)
+    compiled = gradients(torch.compile(network.forward, dynamic=False))
+    assert compiled.isfinite().all()
+    assert F.cosine_similarity(without, compiled, dim=0) > 0.98
