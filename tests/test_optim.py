@@ -83,8 +83,9 @@ def test_a_switch_is_true_or_false(name: str) -> None:
     assert {"maximize", "foreach"} <= set(switches)
     for switch in switches:
         for value in ("perhaps", 1):
+            wrong: dict[str, Any] = {switch: value}
             with pytest.raises(ValueError, match=f"{switch} is true or false, got {value!r}"):
-                OWN[name]([torch.nn.Parameter(torch.ones(2, 2))], **{switch: value})
+                OWN[name]([torch.nn.Parameter(torch.ones(2, 2))], **wrong)
 
 
 def test_matrices_and_vectors_in_one_group_are_refused_with_advice() -> None:
