@@ -37,7 +37,7 @@ AUGMENTED: list[Any] = [{"name": "RandomCrop", "padding": 2, "mode": "reflect"},
 
 def make_network(images: Tensor) -> Any:
     """The network, its first convolution set from normalised images (N, 3, 32, 32)."""
-    network: Any = create("cnn_fast").network
+    network: Any = create("cnn_fast", activation="gelu").network
     network.to(images.device, memory_format=torch.channels_last)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -245,8 +245,8 @@ def test_the_classifier_of_a_cnn_starts_as_small_as_it_is_told() -> None:
 
 
 def test_the_activation_of_cnn_fast_can_be_chosen() -> None:
-    found = {type(module) for module in create("cnn_fast", activation="silu").network.modules()}
-    assert nn.SiLU in found and nn.GELU not in found
+    found = {type(module) for module in create("cnn_fast", activation="gelu").network.modules()}
+    assert nn.GELU in found and nn.SiLU not in found
 
 
 @pytest.mark.parametrize(("option", "value"), [("global_pool", "median"), ("stem", -1), ("classifier_std", -0.1)])

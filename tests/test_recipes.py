@@ -1,5 +1,6 @@
 """Every recipe opens with what a reader wants to know, and trains unchanged on an image folder."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,5 @@ def test_a_recipe_trains_unchanged_on_an_image_folder(path: Path, make_folder: M
     assert main(["fit", "--config", str(path), *folder, *quick, "--run=run"]) == 0
     trained = load("run").hparams
     assert trained["optimizer"] == recipe.get("optimizer") or model == "ridge"
+    if path.parent.name != "linear":  # its weights are published under this name
+        assert json.loads(Path("run/summary.json").read_text())["model"] == model

@@ -169,6 +169,9 @@ def cnn_small(**options: Any) -> CNN:
 
 @register(parameters=1_972_802)
 def cnn_fast(**options: Any) -> CNN:
-    """The network of airbench94 (https://arxiv.org/abs/2404.00498): 64-256-256 channels after a 2x2 stem."""
-    start: dict[str, Any] = {"activation": "gelu", "init": "dirac", "classifier_std": 1 / 256, **options}
+    """The network of airbench94 (https://arxiv.org/abs/2404.00498), 64-256-256 channels after a 2x2 stem, with SiLU.
+
+    airbench94 has GELU, which takes a CPU half as long again: `activation="gelu"`.
+    """
+    start: dict[str, Any] = {"activation": "silu", "init": "dirac", "classifier_std": 1 / 256, **options}
     return CNN(channels=(64, 256, 256), convolutions=2, stem=24, global_pool="max", **start)
