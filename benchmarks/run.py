@@ -51,8 +51,8 @@ What makes the difference, without being asked for:
 The tables below are of a CPU. On an NVIDIA H200 (torch 2.11) three trainings at once ran at 8,990 (resnext29_32x4d),
 15,600 (wrn16_4) and 8,760 images/s (resnet56), compiled before: the recipes have their accuracies. airbench94's method,
 alone, took 2.32 s on the JPEG copy and reached 89.58 ± 0.21 % (mean and standard deviation of 11 runs; 90.47 % with
-mirror images), where 94 % are published for the original images. cnn_fast, the network's share of a step and `train-
-zoo` for all recipes were not measured there yet.
+mirror images), where 94 % are published for the original images. cnn_fast, the network's share of a step and
+`train-zoo` for all recipes were not measured there yet.
 
 ![Ratios](pictures/performance.png)"""
 
