@@ -71,21 +71,23 @@ def test_an_unknown_mode_is_answered_with_the_nearest() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # the compiler looks at whatever is imported, and wakes deprecations of others
 @pytest.mark.parametrize("name", ["cnn_fast", "cnn", "resnet20", "wrn16_4", "resnext20_16x4d"])
 def test_compiled_gradients_in_bfloat16_are_those_without(name: str) -> None:
-    """Within what bfloat16 rounds; a maximum that is computed twice can give NaN."""
+    """As near to those in float32; a maximum that is computed twice can give NaN."""
     torch.manual_seed(0)
     images, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 10
     network = cvcc_zoo.create(name).network.to(memory_format=torch.channels_last).train()
 
-    def gradients(run: Callable[[Tensor], Tensor]) -> Tensor:
+    def gradients(run: Callable[[Tensor], Tensor], *, half: bool = True) -> Tensor:
         network.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
             loss = F.cross_entropy(run(images), labels)
         torch.autograd.backward(loss)
         return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
-    without = gradients(network)
+    exact, without = gradients(network, half=False), gradients(network)
     compiled = gradients(torch.compile(network.forward, dynamic=False))
     assert compiled.isfinite().all()
-    assert F.cosine_similarity(without, compiled, dim=0) > 0.98
+    near, nearer = (F.cosine_similarity(exact, each, dim=0) for each in (compiled, without))
+    assert nearer > 0.9 and near > nearer - 0.02
