@@ -67,7 +67,7 @@ def ours(settings: Settings, seeds: Sequence[int], *more: str) -> list[dict[str,
 def command(settings: Settings, words: Sequence[str]) -> dict[str, float]:
     """`cvcc-zoo fit` in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        run(["cvcc_zoo", "fit", *words, f"--run={folder}/run"], settings.threads)
+        run(["cvcc_zoo", "fit", *words, "--test=false", f"--run={folder}/run"], settings.threads)
         seconds = json.loads((Path(folder) / "run" / "summary.json").read_text())["train_seconds"]
         return tested(settings, load(f"{folder}/run"), seconds)
 

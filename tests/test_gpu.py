@@ -10,7 +10,10 @@ from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
 from tests.conftest import MakeFolder
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+    pytest.mark.filterwarnings("default"),  # the compiler wakes the deprecations of what is imported
+]
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
 

@@ -43,7 +43,7 @@ class Compile(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on without."""
-        vars(_network(pl_module)).pop("forward", None)
+        _restore(pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the compiled network again."""
@@ -52,11 +52,16 @@ class Compile(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """As it was."""
-        vars(_network(pl_module)).pop("forward", None)
+        _restore(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """As it was."""
-        vars(_network(pl_module)).pop("forward", None)
+        _restore(pl_module)
+
+
+def _restore(model: LightningModule) -> None:
+    """Take the network's own `forward` again."""
+    vars(_network(model)).pop("forward", None)
 
 
 def _network(model: LightningModule) -> nn.Module:
