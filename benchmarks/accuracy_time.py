@@ -24,10 +24,10 @@ from benchmarks.report import Found, Row
 from benchmarks.sides import Settings, run
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.cli import build
-from cvcc_zoo.commands.train_zoo import own_precision
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.runs import Compile
 from cvcc_zoo.scores import scores
+from cvcc_zoo.timing import fast_precision
 from cvcc_zoo.zoo import load
 
 RECIPE = Path(__file__).parents[1] / "configs" / "cifar10" / "cnn_fast.yaml"
@@ -58,7 +58,7 @@ def ours(settings: Settings, seeds: Sequence[int], *more: str) -> list[dict[str,
     if settings.small:
         more = ("--trainer.limit_train_batches=2", "--trainer.max_epochs=2")
     words = [f"--config={RECIPE}", *settings.options(), "--data.validation=0", *more]
-    words.append(f"--trainer.precision={own_precision()}")
+    words.append(f"--trainer.precision={fast_precision()}")
     if not torch.cuda.is_available():
         return [command(settings, [*words, f"--seed_everything={seed}"]) for seed in seeds]
     return [here(settings, [*words, f"--seed_everything={seed}"]) for seed in (seeds[0], *seeds)][1:]
@@ -101,7 +101,7 @@ def theirs(settings: Settings, seeds: Sequence[int]) -> list[dict[str, float]]:
         f"--seed={seeds[0]}",
         f"--runs={len(seeds)}",
     ]
-    words += [f"--precision={own_precision()}", *(["--batches=1"] if settings.small else [])]
+    words += [f"--precision={fast_precision()}", *(["--batches=1"] if settings.small else [])]
     shown = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     return [json.loads(line) for line in shown.splitlines()[-len(seeds) :]]
 

@@ -4,7 +4,9 @@ The most that the process of `cvcc-zoo fit --model=resnet20` has resident, in fl
 in 10^6 bytes. The usual script's two workers, which hold copies of the images, are not counted. About 800 MB are the
 libraries, 150 of them torch._dynamo, which torchvision imports though nothing is compiled, and torchmetrics imports
 torchvision; 150 MB are the images of CIFAR-10, which are mapped from the file in the cache and shared by all processes.
-What a step needs and keeps is 400 MB.
+What a step needs and keeps is 300 MB. It was 60 more while gradients were let go after the next forward pass, as
+Lightning does: glibc cannot join the free memory to both sides of what is still there. How much of CUDA's libraries,
+which nothing here uses, is resident depends on what the system has cached of their files: 100 MB more or less.
 """
 
 from benchmarks.report import Found, Row

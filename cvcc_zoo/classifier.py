@@ -145,6 +145,11 @@ class ImageClassifier(Staged):
         if isinstance(data, ImageDataModule):
             seed_torch(mix_seed(data.seed, self.current_epoch, batch_idx, self.global_rank), self.device)
 
+    def optimizer_step(self, *args: Any, **options: Any) -> None:
+        """A step. Its gradients are then let go: Lightning would keep their memory through the next forward pass."""
+        super().optimizer_step(*args, **options)
+        self.trainer.optimizers[0].zero_grad()
+
     def on_train_epoch_end(self) -> None:
         """Log train/loss and train/accuracy, means over the epoch."""
         self._log_metrics("train")

@@ -18,6 +18,7 @@ from cvcc_zoo.commands.publish import publish
 from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Compile, Deadline, StoppedError
+from cvcc_zoo.timing import fast_precision
 from cvcc_zoo.weights import Card, folders, read_card
 from cvcc_zoo.zoo import complexity, create
 
@@ -66,7 +67,7 @@ def train_zoo(
         dataset: The data set in words for the cards, like "CIFAR-10 (JPEG copy)"; by default as in the run.
         runs: Where the run folders are.
         folder: Where weights and cards go; by default $CVCC_ZOO_HOME.
-        precision: Of the training: 32-true or bf16-mixed; by default the latter where the hardware computes in it.
+        precision: Of the training: 32-true or bf16-mixed; by default the latter where it is faster, which is timed.
         compile: Whether networks are compiled; by default on a GPU, where their kernels are replayed as CUDA graphs.
         options: More options of `cvcc-zoo fit`, like data.root=...; --data.root=... itself does the same.
 
@@ -83,7 +84,7 @@ def train_zoo(
         for model, path in found.items()
     }
     more = ["--data.validation=0", *(f"--{option}" for option in options or [])]
-    more.append(f"--trainer.precision={precision or own_precision()}")
+    more.append(f"--trainer.precision={precision or fast_precision()}")
     code = 0
     target = Path(folder).expanduser() if folder else folders()[1]
     try:
@@ -110,13 +111,6 @@ def models(recipes: Path, only: Sequence[str] | None) -> dict[str, Path]:
         if name not in found:
             raise unknown(f"recipe in {recipes}", name, found)
     return {name: found[name] for name in only or sorted(found, key=lambda name: complexity(create(name)).macs)}
-
-
-def own_precision() -> str:
-    """bf16-mixed on a GPU, and on a CPU with its own bfloat16 instructions, where it is about twice as fast."""
-    if torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
-        return "bf16-mixed"
-    return "32-true"
 
 
 def train(job: Job, more: Sequence[str], deadline: float, compile: bool) -> None:
