@@ -101,7 +101,7 @@ class Staged(LightningModule):
                 self(torch.zeros(1, self.in_channels, size, size, device=self.weights_device))
         except (ValueError, RuntimeError) as error:
             raise ValueError(
-                "progressive_resizing needs a network that takes images of any size, and a whitening of channels "
+                "images that grow in a training need a network that takes any size, and a whitening of channels "
                 f"alone; with {size} pixels: {str(error).splitlines()[0]}"
             ) from error
         finally:

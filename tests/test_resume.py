@@ -15,7 +15,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 import cvcc_zoo
 from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.data.resolution import Resolutions
 from cvcc_zoo.runs import RunFolder, WholeCheckpoints
 from cvcc_zoo.runs.metrics_file import MetricsFile
 
@@ -61,43 +60,6 @@ def test_a_resumed_training_goes_on_with_the_next_images(colours: Path) -> None:
     torch.save(content, checkpoint)
     wrong, _ = train(colours, seed=2, resumed=checkpoint)
     assert not all(torch.equal(whole[name], tensor) for name, tensor in wrong.items())
-
-
-def test_sizes_grow_with_the_epochs() -> None:
-    assert Resolutions({"24": 0.3, "16": 0.5}, 32).shares == {16: 0.5, 24: 0.3}  # type: ignore[dict-item]
-    resolutions = Resolutions({24: 0.3, 16: 0.5}, 32)
-    assert [resolutions.size(epoch, 10) for epoch in range(10)] == [16] * 5 + [24] * 3 + [32] * 2
-    images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
-    assert resolutions.resize(images, 0, 10).shape == (2, 3, 16, 16)
-    assert resolutions.resize(images, 9, 10).shape == (2, 3, 32, 32)
-
-
-@pytest.mark.parametrize(
-    ("shares", "words"),
-    [
-        ({32: 0.5}, "sizes of 8 to 31"),
-        ({4: 0.5}, "sizes of 8 to 31"),
-        ({16: 0.5, 24: 0.5}, "leave epochs for the full size"),
-        ({16: 0.0}, "shares of the epochs in"),
-    ],
-)
-def test_wrong_resolutions_are_told(shares: dict[int, float], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        Resolutions(shares, 32)
-
-
-def test_a_training_on_growing_images_runs(fit: Any, colours: Path) -> None:
-    more = ["--data.image_size=16", "--data.progressive_resizing={8: 0.5}", "--trainer.max_epochs=2"]
-    assert fit("--model=resnet20", *more) == 0
-
-
-def test_a_network_of_one_size_refuses_growing_images_before_the_training(
-    fit: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert fit("--model=linear", "--data.image_size=16", "--data.progressive_resizing={8: 0.5}") == 2
-    printed = capsys.readouterr().err
-    assert "progressive_resizing needs a network that takes images of any size" in printed
-    assert not list(Path("runs").iterdir())
 
 
 def test_a_run_that_was_killed_goes_on_in_its_folder(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ class ImageDataModule(LightningDataModule):
         image_size: int | None = None,
         in_channels: int | None = None,
         progressive_resizing: dict[int, float] | None = None,
+        progressive_cropping: dict[int, float] | None = None,
         split_seed: int = 0,
         seed: int = 0,
         follow_links: bool = False,
@@ -62,6 +63,7 @@ class ImageDataModule(LightningDataModule):
             image_size: Resize all images to this height and width, in pixels; their own by default.
             in_channels: 1 turns all images grey, 3 makes them colour; their own by default.
             progressive_resizing: Smaller images first: size in pixels -> share of the epochs, like {16: 0.5, 24: 0.3}.
+            progressive_cropping: The same, with the middle of the images in place of smaller ones.
             split_seed: Chooses the validation images.
             seed: Chooses the order of the images and the draws of the augmentations.
             follow_links: Whether links in a folder may lead out of it.
@@ -84,7 +86,7 @@ class ImageDataModule(LightningDataModule):
         self.soft_labels = any(isinstance(augmentation, Mixing) for augmentation in self.augmentations)
         self.image_size = image_size or self.dataset.image_size
         self.in_channels = in_channels or self.dataset.in_channels
-        self.resolutions = Resolutions(progressive_resizing or {}, self.image_size)
+        self.resolutions = Resolutions(progressive_resizing or {}, self.image_size, progressive_cropping)
         self.whitening = make_whitening(whitening, self.in_channels, self.image_size).spec
         self.classes, self.num_classes = self.dataset.classes, len(self.dataset.classes)
         self.split_seed, self.seed = split_seed, seed
@@ -184,16 +186,8 @@ class ImageDataModule(LightningDataModule):
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         if trainer is not None:
             data = on_accelerator(data, trainer.strategy.root_device, self._there)
-        return TensorLoader(
-            data.images,
-            data.labels,
-            samples,
-            self.batch_size,
-            shuffle_seed=shuffle_seed,
-            rank=rank,
-            world_size=world_size,
-            position=self._position,
-        )
+        what = data.images, data.labels, samples, self.batch_size
+        return TensorLoader(*what, shuffle_seed=shuffle_seed, rank=rank, world_size=world_size, position=self._position)
 
     def train_dataloader(self) -> TensorLoader:
         """Shuffled batches of equal size; for a model with `whole_batches` every image once."""
@@ -223,7 +217,7 @@ class ImageDataModule(LightningDataModule):
             epoch, epochs = self.trainer.current_epoch, self.trainer.max_epochs or 0
             draws = Draws(self.seed, epoch, samples)
             images, labels = augment(self.augmentations, images, labels, draws, self.num_classes)
-            return self.resolutions.resize(images, epoch, epochs), labels
+            return self.resolutions.reduce(images, epoch, epochs), labels
         return images, labels
 
     def state_dict(self) -> dict[str, Any]:
