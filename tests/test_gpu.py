@@ -25,14 +25,15 @@ def test_a_training_with_everything_that_is_set_from_images(
     """Whitening, patches, sizes and augmentation, then going on, evaluation and publication."""
     monkeypatch.setenv("CVCC_ZOO_HOME", str(tmp_path / "home"))
     data = ["--data.dataset=folder", f"--data.root={make_folder(size=32)}", "--data.batch_size=8"]
-    words = [f"--model={model}", "--data.progressive_resizing={16: 0.5}", "--trainer.max_epochs=2", "--run=run"]
+    words = [f"--model={model}", "--trainer.max_epochs=3", "--run=run"]
+    words += ["--data.progressive_resizing={16: 0.3}", "--data.progressive_cropping={24: 0.3}"]
     words += ["--data.augmentations=strong", "--optimizer=Muon", "--lr_scheduler=Linear"]
     words += ["--model.patch_whitening=0.0005"] if model == "cnn_fast" else ["--model.init=lsuv"]
     words += ["--trainer.callbacks+=Compile"] if compiled else []
     assert main(["fit", *data, *words, "--trainer.precision=bf16-mixed", *QUIET]) == 0
     summary = json.loads(Path("run/summary.json").read_text())
-    assert summary["hardware"] == torch.cuda.get_device_name() and summary["epochs"] == 2
-    more = ["fit", "--config=run/config.yaml", "--ckpt_path=last", "--trainer.max_epochs=3", "--allow_changes=true"]
+    assert summary["hardware"] == torch.cuda.get_device_name() and summary["epochs"] == 3
+    more = ["fit", "--config=run/config.yaml", "--ckpt_path=last", "--trainer.max_epochs=4", "--allow_changes=true"]
     assert main([*more, *QUIET]) == 0
     assert all(tensor.isfinite().all() for tensor in load("run").state_dict().values())
     assert main(["publish", "run", "--tag=pets"]) == 0

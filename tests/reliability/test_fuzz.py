@@ -98,6 +98,7 @@ OPTIONS = st.fixed_dictionaries(
         "batch_size": often(2, 5, 16, 64),
         "validation": often(0, 0.1, 0.5),
         "progressive_resizing": often(None, None, None, None, None, None, {8: 0.5}, {4: 0.5}),
+        "progressive_cropping": often(None, None, None, None, None, None, {9: 0.5}, {8: 0.5}),
         "freeze": often(0, 0, 0, 0, 0, 0, 1, 2),
         "patch_whitening": often(None, None, None, None, None, None, 5e-4, 0.1),
         "accumulate_grad_batches": st.sampled_from([1, 2]),
@@ -127,7 +128,7 @@ def train(options: dict[str, Any], folders: dict[str, Path]) -> float:
         "fashion-mini" if dataset == "fashion-mini" else "folder",
         root=None if dataset == "fashion-mini" else str(folders[dataset]),
         **{key: options[key] for key in ("batch_size", "validation", "whitening", "augmentations", "image_size")},
-        **{key: options[key] for key in ("in_channels", "progressive_resizing")},
+        **{key: options[key] for key in ("in_channels", "progressive_resizing", "progressive_cropping")},
     )
     model_options = {key: options[key] for key in ("optimizer", "lr_scheduler", "loss", "freeze", "patch_whitening")}
     sizes = {"num_classes": data.num_classes, "in_channels": data.in_channels, "image_size": data.image_size}
