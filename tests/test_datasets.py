@@ -19,7 +19,7 @@ from torchvision import datasets as tv_datasets
 
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.data.folder import image_folder
-from cvcc_zoo.data.images import share
+from cvcc_zoo.data.images import data_home, share
 from tests.conftest import MakeFolder
 
 
@@ -205,6 +205,31 @@ def test_a_folder_is_decoded_once_and_again_when_a_file_changes(
     images = image_folder(colours).load("train")
     assert images is not None and images.images[23, :, 0, 0].tolist() == [1, 2, 3]
     assert len(decoded()) == 2 and decoded() != before  # the outdated cache is gone
+
+
+def test_what_was_prepared_is_not_looked_at_again_unless_it_is_gone(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = image_folder(colours)
+    found.prepare()
+    with monkeypatch.context() as patch:
+        patch.setattr("cvcc_zoo.data.folder.fingerprint", None)  # would fail if it was called
+        before = found.load("train")
+    for path in (data_home() / "decoded").iterdir():
+        path.unlink()
+    after = found.load("train")
+    assert before is not None and after is not None and torch.equal(before.images, after.images)
+
+
+def test_files_below_a_class_are_in_the_order_of_their_paths(colours: Path) -> None:
+    """Each level by name: the order of the images, and with it every training, depends on it."""
+    for name in ("0/b.png", "0/a/z.png", "0-1.png", "b.png", "010/z.png"):
+        target = colours / "train" / "blue" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(target)
+    files = [path for path, label in image_folder(colours).files["train"] if label == 0]
+    assert len(files) == 25 and files == [str(path) for path in sorted(Path(path) for path in files)]
+    assert files != sorted(files)
 
 
 def test_a_folders_own_val_is_its_validation_set(make_folder: MakeFolder) -> None:

@@ -115,7 +115,7 @@ class Decoding:
         return np.asarray(image).reshape(size, size, self.in_channels).transpose(2, 0, 1)
 
 
-def decode_all(paths: Sequence[Path], target: Path, decoding: Decoding, title: str) -> None:
+def decode_all(paths: Sequence[str], target: Path, decoding: Decoding, title: str) -> None:
     """Write all images, (N, C, H, W) in order, to `target`: to a temporary file first, renamed when it is whole.
 
     Raises UnreadableImageError as `Decoding` does, and OSError, which says what to do, if the file cannot be written.
@@ -125,7 +125,7 @@ def decode_all(paths: Sequence[Path], target: Path, decoding: Decoding, title: s
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(target) as file, ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
-                decoded = pool.map(lambda chunk: np.stack([decoding(path) for path in chunk]).tobytes(), chunks)
+                decoded = pool.map(lambda chunk: np.stack([decoding(Path(path)) for path in chunk]).tobytes(), chunks)
                 for pixels in track(decoded, total=len(chunks), description=f"Decoding {title}"):
                     file.write(pixels)
             except BaseException:

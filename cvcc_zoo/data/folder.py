@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -30,9 +30,10 @@ class ImageFolder:
     title: str
     root: Path
     classes: tuple[str, ...]
-    files: dict[Split, list[tuple[Path, int]]]
+    files: dict[Split, list[tuple[str, int]]]
     decoding: Decoding
     mirror: bool = True
+    _prepared: dict[Split, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def in_channels(self) -> int:
@@ -47,13 +48,15 @@ class ImageFolder:
     def prepare(self) -> None:
         """Decode every split whose cache is missing or older than its files."""
         for split in self.files:
-            self._cached(split)
+            self._prepared[split] = self._cached(split)
 
     def load(self, split: Split) -> Images | None:
         """The memory-mapped images of a split; None if the folder has no `val`."""
         if split not in self.files:
             return None
-        path, shape = self._cached(split), self._shape(split)
+        path, shape = self._prepared.get(split), self._shape(split)
+        if path is None or not path.is_file():
+            path = self._cached(split)
         size = torch.Size(shape).numel()
         images = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).view(shape)
         return Images(images, torch.tensor([label for _, label in self.files[split]]))
@@ -88,20 +91,21 @@ class ImageFolder:
         return target
 
 
-def fingerprint(paths: Sequence[Path]) -> str:
+def fingerprint(paths: Sequence[str]) -> str:
     """A hash of names, sizes, places on the disk and times of files; it is another one when a file was changed."""
     state = hashlib.sha256()
     for path in paths:
+        name = os.fsencode(path)
         try:
-            found = path.stat()
+            found = os.stat(name)  # noqa: PTH116  (a Path for each takes as long again)
         except OSError as error:
             raise ValueError(f"{shown(path)} cannot be read ({error.strerror}); start again without it") from error
-        state.update(os.fsencode(path))
+        state.update(name)
         state.update(f" {found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}\n".encode())
     return state.hexdigest()
 
 
-def _unchanged(paths: Sequence[Path], state: str) -> bool:
+def _unchanged(paths: Sequence[str], state: str) -> bool:
     try:
         return fingerprint(paths) == state
     except ValueError:  # one of them is gone
@@ -130,7 +134,7 @@ def image_folder(
         if not (root / split).is_dir():
             raise FileNotFoundError(f"the image folder {root} has no folder {split!r}; {layout}")
     links = Links(root, follow_links)
-    found: dict[Split, dict[str, list[Path]]] = {s: _classes(root / s, links) for s in SPLITS if (root / s).is_dir()}
+    found: dict[Split, dict[str, list[str]]] = {s: _classes(root / s, links) for s in SPLITS if (root / s).is_dir()}
     classes = tuple(sorted(found["train"]))
     if len(classes) < 2:
         raise ValueError(f"{root / 'train'} has {len(classes)} class folders, at least 2 are needed; {layout}")
@@ -141,12 +145,12 @@ def image_folder(
                 f"the class {name!r} is in {root / here} but not in {root / there}; "
                 "every split needs the same class folders: add its images or remove the folder"
             )
-    files: dict[Split, list[tuple[Path, int]]] = {
+    files: dict[Split, list[tuple[str, int]]] = {
         split: [(path, label) for label, name in enumerate(classes) for path in paths[name]]
         for split, paths in found.items()
     }
     first = files["train"][0][0]
-    with open_image(first, max_pixels) as image:
+    with open_image(Path(first), max_pixels) as image:
         size, grey = image.size, is_grey(image)
     if image_size is None and size[0] != size[1]:
         raise ValueError(
@@ -164,8 +168,8 @@ def image_folder(
     return ImageFolder(title, root, classes, files, decoding)
 
 
-def _classes(folder: Path, links: Links) -> dict[str, list[Path]]:
-    """Class name to its sorted files, in subfolders too; hidden files and folders are not looked at."""
+def _classes(folder: Path, links: Links) -> dict[str, list[str]]:
+    """Class name to its files by name, in subfolders too; hidden files and folders are not looked at."""
     classes = {}
     links.check(folder)
     for entry in links.entries(folder):
@@ -177,5 +181,5 @@ def _classes(folder: Path, links: Links) -> dict[str, list[Path]]:
         paths = links.files(Path(entry.path))
         if not paths:
             raise ValueError(f"the class folder {place} has no images; add some or remove the folder")
-        classes[entry.name] = sorted(paths)
+        classes[entry.name] = paths
     return classes

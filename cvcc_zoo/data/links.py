@@ -47,14 +47,17 @@ class Links:
                 self.check(Path(entry.path))
         return found
 
-    def files(self, folder: Path, came: tuple[Path, ...] = ()) -> list[Path]:
-        """The files in a folder and those below it. Raises ValueError as `entries` does, and for links in a circle."""
-        found = []
+    def files(self, folder: Path, came: tuple[Path, ...] = ()) -> list[str]:
+        """The files in a folder and those below it, by name at each level.
+
+        Raises ValueError as `entries` does, and for links in a circle.
+        """
+        found: list[str] = []  # text: a Path for each of 60,000 images takes half of the time
         for entry in self.entries(folder):
-            path = Path(entry.path)
             if not entry.is_dir():
-                found.append(path)
+                found.append(entry.path)
                 continue
+            path = Path(entry.path)
             real = Path(os.path.realpath(path))
             if real in came or Path(os.path.realpath(folder)).is_relative_to(real):
                 raise ValueError(f"{shown(path)} is a link to {shown(real)}, which it lies in; remove it")

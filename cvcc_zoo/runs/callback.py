@@ -17,6 +17,8 @@ from cvcc_zoo.runs.folder import CONFIG, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile
 from cvcc_zoo.runs.summary import summarise, write_summary
 
+CURVES = "curves.png"
+
 
 class ProgressBar(RichProgressBar):
     """Lightning's progress bar without the number of the logger's version."""
@@ -167,7 +169,7 @@ class RunFolder(Callback):
         (self.folder / "hparams.yaml").unlink(missing_ok=True)  # config.yaml holds everything
         metrics = self.folder / NAME
         if metrics.is_file():
-            plot_curves(read_metrics(metrics), self.folder.name).savefig(self.folder / "curves.png", dpi=120)
+            plot_curves(read_metrics(metrics), self.folder.name).savefig(self.folder / CURVES, dpi=120)
 
     def _own_loggers(self, trainer: Trainer) -> list[MetricsFile]:
         return [logger for logger in trainer.loggers if isinstance(logger, MetricsFile) and trainer.is_global_zero]
@@ -178,7 +180,8 @@ class RunFolder(Callback):
             logger.go_back(trainer.global_step)
         summary = summarise(trainer, model, data, self.seconds, self.images, self.last_epoch, test=test)
         if trainer.is_global_zero:
-            self._draw_curves(trainer)
+            if test or not (self.folder / CURVES).is_file():
+                self._draw_curves(trainer)
             if test:
                 title = f"{self.folder.name}: test accuracy {100 * summary['test_accuracy']:.2f} %"
                 figure = plot_confusion(model.test_confusion.cpu().numpy(), data.classes, title)
