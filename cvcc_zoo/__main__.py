@@ -1,5 +1,6 @@
 """`cvcc-zoo` and `python -m cvcc_zoo`."""
 
+import gc
 import os
 import sys
 import traceback
@@ -13,9 +14,21 @@ from cvcc_zoo.registry import unknown
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 after a message that says what to do, 128 + that of a signal."""
-    args = list(sys.argv[1:] if args is None else args)
+    """Run a command and return its exit code: 0, 2 after a message that says what to do, 128 + that of a signal.
+
+    Without `args` it is the whole program: it takes the command line, and its end is the end of the process.
+    """
     keep_freed_memory()
+    if args is not None:
+        return finished(list(args))
+    try:
+        return finished(sys.argv[1:])
+    finally:
+        gc.freeze()  # at its end Python searches all objects for garbage, some of a second for what ends anyway
+
+
+def finished(args: list[str]) -> int:
+    """The exit code of a command, after its message if it failed."""
     try:
         code = run(args)
         sys.stdout.flush()

@@ -1,8 +1,10 @@
 """The commands; what one needs is imported only when it is called."""
 
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 PICTURES = ("augmentations", "whitening")
 LIGHTNING = ("fit", "validate", "test")
@@ -14,17 +16,26 @@ def call(name: str, args: Sequence[str]) -> int:
     if name in LIGHTNING or (name == "predict" and any(word.partition("=")[0] in OF_RUNS for word in args)):
         return lightning(name, args)
     if name in PICTURES:
-        return int(importlib.import_module("cvcc_zoo.commands.look").main(name, args))
-    return int(importlib.import_module(f"cvcc_zoo.commands.{name.replace('-', '_')}").main(args))
+        return int(imported("cvcc_zoo.commands.look").main(name, args))
+    return int(imported(f"cvcc_zoo.commands.{name.replace('-', '_')}").main(args))
+
+
+def imported(name: str) -> ModuleType:
+    """Import a module without a search for garbage meanwhile, which takes a fifth of the time: all of it stays."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def lightning(name: str, args: Sequence[str]) -> int:
     """Run a command of LightningCLI; a training that was stopped goes on later."""
-    from cvcc_zoo.cli import main
-    from cvcc_zoo.runs import StoppedError
-
+    cli, runs = imported("cvcc_zoo.cli"), imported("cvcc_zoo.runs")
     try:
-        return main([name, *args])
-    except StoppedError as stop:
+        return int(cli.main([name, *args]))
+    except runs.StoppedError as stop:
         print(f"cvcc-zoo: {stop}", file=sys.stderr)
-        return stop.code
+        return int(stop.code)

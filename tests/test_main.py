@@ -1,0 +1,48 @@
+"""The program starts and ends without a search for garbage; as a function it leaves the collector alone."""
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.commands import imported
+
+
+def test_what_is_imported_is_not_searched_for_garbage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "looks_at_gc.py").write_text("import gc\nENABLED = gc.isenabled()\n")
+    (tmp_path / "fails.py").write_text("raise ImportError('broken')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert gc.isenabled() and not imported("looks_at_gc").ENABLED and gc.isenabled()
+    with pytest.raises(ImportError, match="broken"):
+        imported("fails")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        assert imported("looks_at_gc") and not gc.isenabled()  # who has switched it off keeps it so
+    finally:
+        gc.enable()
+
+
+def test_only_the_program_freezes_its_objects(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(gc, "freeze", lambda: calls.append("freeze"))
+    assert main(["--help"]) == 0 and calls == []
+    monkeypatch.setattr(sys, "argv", ["cvcc-zoo", "--help"])
+    assert main() == 0 and calls == ["freeze"]
+    monkeypatch.setattr(sys, "argv", ["cvcc-zoo", "nothing"])
+    assert main() == 2 and calls == ["freeze", "freeze"]
+    assert "no command named 'nothing'" in capsys.readouterr().err
+
+
+def test_what_is_printed_and_run_at_the_end_is_there() -> None:
+    code = (
+        "import atexit, sys; atexit.register(print, 'at exit'); sys.argv = ['cvcc-zoo', 'list']; "
+        "from cvcc_zoo.__main__ import main; sys.exit(main())"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "resnet20" in shown and shown.endswith("at exit\n")
