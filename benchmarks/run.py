@@ -37,7 +37,9 @@ What makes the difference, without being asked for:
 - The program keeps the memory that it frees. By default glibc gives blocks of megabytes back and asks for them again in
   every step, and the system fills them with zeros. In Python: `cvcc_zoo.allocation.keep_freed_memory()`; the user's
   `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`, `GLIBC_TUNABLES` or `LD_PRELOAD` are left alone.
-- The program imports and ends without a search for garbage among its objects, which takes seconds.
+- The program imports and ends without a search for garbage among its objects, and lists the files of an image folder
+  without an object for each: a training of five batches of CIFAR-10 took 5.4 s, from start to end, in place of 7.2
+  (medians of three that took turns, on the Intel Xeon below).
 - Gradients are let go after a step, not after the next forward pass: their small blocks would break up the memory that
   it wants back, which costs a training of resnet20 60 MB.
 - Optimizers run by torch's fused kernels, or are as fast ([optimizers](optimizers.md)).
