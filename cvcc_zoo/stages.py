@@ -101,8 +101,8 @@ class Staged(LightningModule):
                 self(torch.zeros(1, self.in_channels, size, size, device=self.weights_device))
         except (ValueError, RuntimeError) as error:
             raise ValueError(
-                "images that grow in a training need a network that takes any size, and a whitening of channels "
-                f"alone; with {size} pixels: {str(error).splitlines()[0]}"
+                "progressive_resizing and progressive_cropping need a network that takes images of any size, and a "
+                f"whitening of channels alone; with {size} pixels: {str(error).splitlines()[0]}"
             ) from error
         finally:
             self.train(before)

@@ -94,5 +94,5 @@ def test_a_network_of_one_size_refuses_growing_images_before_the_training(
 ) -> None:
     assert fit("--model=linear", "--data.image_size=16", "--data.progressive_resizing={8: 0.5}") == 2
     printed = capsys.readouterr().err
-    assert "images that grow in a training need a network that takes any size" in printed
+    assert "progressive_resizing and progressive_cropping need a network that takes images of any size" in printed
     assert not list(Path("runs").iterdir())
