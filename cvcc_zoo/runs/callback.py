@@ -17,8 +17,6 @@ from cvcc_zoo.runs.folder import CONFIG, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile
 from cvcc_zoo.runs.summary import summarise, write_summary
 
-CURVES = "curves.png"
-
 
 class ProgressBar(RichProgressBar):
     """Lightning's progress bar without the number of the logger's version."""
@@ -46,6 +44,7 @@ class RunFolder(Callback):
         self.images = 0
         self.last_epoch: dict[str, float] = {}  # what the last epoch ended with
         self._since: float | None = None
+        self._drawn = False
         self._lock = FileLock(folder / ".lock")
 
     def begin(self) -> None:
@@ -145,6 +144,7 @@ class RunFolder(Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.last_epoch = {k: v for k, v in metrics.items() if k.startswith(("train/", "val/")) and "batch" not in k}
         self._draw_curves(trainer)
+        self._drawn = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Draw the curves up to here."""
@@ -169,7 +169,7 @@ class RunFolder(Callback):
         (self.folder / "hparams.yaml").unlink(missing_ok=True)  # config.yaml holds everything
         metrics = self.folder / NAME
         if metrics.is_file():
-            plot_curves(read_metrics(metrics), self.folder.name).savefig(self.folder / CURVES, dpi=120)
+            plot_curves(read_metrics(metrics), self.folder.name).savefig(self.folder / "curves.png", dpi=120)
 
     def _own_loggers(self, trainer: Trainer) -> list[MetricsFile]:
         return [logger for logger in trainer.loggers if isinstance(logger, MetricsFile) and trainer.is_global_zero]
@@ -180,7 +180,7 @@ class RunFolder(Callback):
             logger.go_back(trainer.global_step)
         summary = summarise(trainer, model, data, self.seconds, self.images, self.last_epoch, test=test)
         if trainer.is_global_zero:
-            if test or not (self.folder / CURVES).is_file():
+            if test or not self._drawn:  # a finished run that is finished again has not trained
                 self._draw_curves(trainer)
             if test:
                 title = f"{self.folder.name}: test accuracy {100 * summary['test_accuracy']:.2f} %"
