@@ -34,6 +34,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"lr": 0.01, "adamw_lr": 0.03, "nesterov": False, "weight_decay": 0.1, "ns_coefficients": "polar_express"},
         {"lr": 0.01, "adamw_lr": 0.01, "adjust_lr_fn": "match_rms_adamw", "ns_steps": 3},
         {"lr": 0.2, "adamw_lr": 0.01, "bias_lr": 0.04, "unit_norm": True, "weight_decay": 0.1},
+        {"lr": 0.01, "sgd_lr": 0.02, "sgd_momentum": 0.8, "bias_lr": 0.05, "weight_decay": 0.1},
+        {"lr": 0.01, "sgd_lr": 0.02, "nesterov": False},
     ],
     "Adafactor": [{"lr": 3.0}, {"lr": 0.05, "weight_decay": 0.1, "beta2_decay": -0.5, "d": 1.5}],
     "LowRankAdam": [{"lr": 0.05, "rank": 2, "update_every": 3}, {"lr": 0.05, "rank": 1, "scale": 1.0}],

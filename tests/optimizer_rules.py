@@ -83,8 +83,11 @@ def muon(
     w: Array, g: Array, t: int, kept: Memory, *, lr: float, adamw_lr: float = 0.003, weight_decay: float = 0,
     momentum: float = 0.95, nesterov: bool = True, ns_coefficients: Any = (3.4445, -4.7750, 2.0315), ns_steps: int = 5,
     adjust_lr_fn: str = "original", betas: tuple[float, float] = (0.9, 0.95), unit_norm: bool = False,
-    bias_lr: float | None = None,
+    bias_lr: float | None = None, sgd_lr: float | None = None, sgd_momentum: float = 0.9,
 ) -> Array:  # fmt: skip
+    if w.ndim < 2 and sgd_lr is not None:
+        rate, how = sgd_lr if bias_lr is None else bias_lr, {"momentum": sgd_momentum, "weight_decay": weight_decay}
+        return sgd(w, g, t, kept, lr=rate, nesterov=nesterov, **how)
     if w.ndim < 2:
         rate = adamw_lr if bias_lr is None else bias_lr
         return adamw(w, g, t, kept, lr=rate, weight_decay=weight_decay, betas=betas)

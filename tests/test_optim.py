@@ -75,6 +75,17 @@ def test_biases_and_norms_may_have_a_rate_of_their_own() -> None:
         make_optimizer({**spec, "bias_lr": -1.0}, network)
 
 
+def test_sgd_may_take_what_muon_leaves() -> None:
+    spec = {"name": "Muon", "lr": 0.05, "adamw_lr": 0.002, "sgd_lr": 0.1}
+    network = create("resnet20").network
+    assert [g["lr"] for g in make_optimizer(spec, network).param_groups] == [0.05, 0.1, 0.1]
+    assert [g["lr"] for g in make_optimizer({**spec, "bias_lr": 3.0}, network).param_groups] == [0.05, 0.1, 3.0]
+    with pytest.raises(ValueError, match="sgd_lr must be at least 0, got -1"):
+        make_optimizer({**spec, "sgd_lr": -1.0}, network)
+    with pytest.raises(ValueError, match=r"sgd_momentum must be in \[0, 1\), got 1.5"):
+        make_optimizer({**spec, "sgd_momentum": 1.5}, network)
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_a_switch_is_true_or_false(name: str) -> None:
     """A text or a number would count as true."""

@@ -204,6 +204,16 @@ def test_adamw_in_muon_is_torchs() -> None:
     assert found == 0
 
 
+def test_sgd_in_muon_is_torchs() -> None:
+    found = difference(
+        lambda p: Muon([{"params": p, "use_muon": False}], sgd_lr=0.01, sgd_momentum=0.85, weight_decay=0.1),
+        lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.85, nesterov=True, weight_decay=0.1, fused=True),
+        FILTERS,
+        exchange=False,
+    )
+    assert found == 0
+
+
 def test_a_state_of_torchs_adafactor_with_filters_is_refused() -> None:
     params = parameters(((4, 3, 3, 3),))
     params[0].grad = torch.ones(4, 3, 3, 3).double()

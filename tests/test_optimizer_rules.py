@@ -21,7 +21,7 @@ CASES = [(name, options) for name, variants in VARIANTS.items() for options in v
 
 def follows_its_definition(subject: Subject) -> None:
     """With rates that change from step to step."""
-    rates = {name: value for name, value in subject.options.items() if name in ("lr", "adamw_lr", "bias_lr")}
+    rates = {name: value for name, value in subject.options.items() if name in ("lr", "adamw_lr", "bias_lr", "sgd_lr")}
     rule = RULES[subject.cls.__name__]
     for path in subject.paths:
         params = parameters()

@@ -14,11 +14,14 @@ With `unit_norm` a matrix is scaled to Frobenius norm sqrt(out) before each of i
 changes nothing but how far a step turns the weights: that share is now `lr`, and does not shrink while they grow.
 
 An orthogonal update makes sense for a matrix between hidden layers. Biases, norms, and the first and the last layer
-go to AdamW, in the same optimizer: `cvcc_zoo.optim.param_groups(model, ..., muon=True)` makes the groups.
+go to AdamW, in the same optimizer: `cvcc_zoo.optim.param_groups(model, ..., muon=True)` makes the groups. With `sgd_lr`
+they go to SGD with Nesterov's momentum instead, as airbench94 has it.
 
-Units: `lr` is the spectral norm of an update; `adamw_lr` and `bias_lr` are parameters a step.
+Units: `lr` is the spectral norm of an update; `adamw_lr` and `bias_lr` are parameters a step; `sgd_lr`, and `bias_lr`
+beside it, are parameters per gradient.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +34,7 @@ from cvcc_zoo.optim.adamw import AdamW
 from cvcc_zoo.optim.newton_schulz import MUON, coefficients_of, orthogonalise
 from cvcc_zoo.optim.optimizer import RuleOptimizer, at_least_zero, in_unit_interval
 from cvcc_zoo.optim.paths import Group
+from cvcc_zoo.optim.sgd import SGD
 from cvcc_zoo.optim.tensors import T, TensorList, as_matrix
 from cvcc_zoo.registry import unknown
 
@@ -53,9 +57,9 @@ def momentum_update(g: T, b: T, *, momentum: float, nesterov: bool) -> T:
 
 
 class Muon(AdamW):
-    """Muon for matrices and filters, AdamW for everything else.
+    """Muon for matrices and filters, AdamW or SGD for everything else.
 
-    A group with `use_muon` true takes Muon's update, one with false AdamW's; without the key it is true if all
+    A group with `use_muon` true takes Muon's update, one with false the other's; without the key it is true if all
     parameters of the group have two dimensions or more.
 
     Args:
@@ -72,9 +76,12 @@ class Muon(AdamW):
         unit_norm: Scale each of Muon's matrices to Frobenius norm sqrt(out) before its step, unless `lr` is 0. Only for
             layers that a norm follows: others lose what the length of their weights says.
         adamw_lr: Learning rate of the groups without `use_muon` that have none of their own.
-        bias_lr: The same for those that hold vectors alone: biases, scales and shifts of norms. None takes adamw_lr.
+        bias_lr: The same for those that hold vectors alone: biases, scales and shifts of norms. None takes adamw_lr, or
+            sgd_lr where that is given.
         betas: AdamW's weights of the old averages, in [0, 1).
         eps: Added to AdamW's root; the smallest norm that Muon divides by.
+        sgd_lr: Give the groups without `use_muon` to SGD in place of AdamW, at this rate if they have none of their own.
+        sgd_momentum: Of that SGD, in [0, 1); Nesterov's if `nesterov`. Its `weight_decay` is added to the gradient.
         maximize: Go up instead of down.
         foreach: Orthogonalise all matrices of one shape at once, and run AdamW on lists of tensors. None does so on an
             accelerator, and on a CPU with small matrices.
@@ -103,6 +110,8 @@ class Muon(AdamW):
         bias_lr: float | None = None,
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
+        sgd_lr: float | None = None,
+        sgd_momentum: float = 0.9,
         maximize: bool = False,
         foreach: bool | None = None,
         fused: bool | None = None,
@@ -111,15 +120,15 @@ class Muon(AdamW):
         options |= {"ns_coefficients": ns_coefficients, "ns_steps": ns_steps, "ns_dtype": ns_dtype}
         options |= {"adjust_lr_fn": adjust_lr_fn, "unit_norm": unit_norm, "adamw_lr": adamw_lr, "bias_lr": bias_lr}
         options |= {"betas": betas, "eps": eps, "amsgrad": False, "use_muon": None}
+        options |= {"sgd_lr": sgd_lr, "sgd_momentum": sgd_momentum}
         RuleOptimizer.__init__(self, params, options, maximize=maximize, foreach=foreach, fused=fused)
 
     def check(self, options: Group) -> None:
         """Raise ValueError for options out of range."""
         super().check(options)
         at_least_zero(options, "adamw_lr")
-        if options["bias_lr"] is not None:
-            at_least_zero(options, "bias_lr")
-        in_unit_interval(options, "momentum")
+        at_least_zero(options, *(name for name in ("bias_lr", "sgd_lr") if options[name] is not None))
+        in_unit_interval(options, "momentum", "sgd_momentum")
         if not (isinstance(options["ns_steps"], int) and 1 <= options["ns_steps"] <= 100):
             raise ValueError(f"ns_steps must be a number from 1 to 100, got {options['ns_steps']}")
         named = options["ns_coefficients"]
@@ -149,7 +158,8 @@ class Muon(AdamW):
         group = _routed(self.param_groups[-1])
         if not group["use_muon"] and not own_rate:
             vectors = group["bias_lr"] is not None and all(p.ndim <= 1 for p in group["params"])
-            group["lr"] = group["bias_lr"] if vectors else group["adamw_lr"]
+            others = group["adamw_lr"] if group["sgd_lr"] is None else group["sgd_lr"]
+            group["lr"] = group["bias_lr"] if vectors else others
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Read what torch's Muon saved, too."""
@@ -160,7 +170,12 @@ class Muon(AdamW):
     def update_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
         """One step of those parameters of a group that have a gradient."""
         if not group["use_muon"]:
-            super().update_group(group, params, grads)
+            if group["sgd_lr"] is None:
+                super().update_group(group, params, grads)
+            else:
+                self._sgd.state = self.state
+                how = {**self._sgd.defaults, **group, "momentum": group["sgd_momentum"]}
+                self._sgd.update_group(how, params, grads)
             return
         kinds: dict[Any, list[int]] = {}
         for i, p in enumerate(params):
@@ -171,6 +186,11 @@ class Muon(AdamW):
             kinds.setdefault(kind, []).append(i)
         for chosen in kinds.values():
             self._orthogonal_step(group, [params[i] for i in chosen], [grads[i] for i in chosen])
+
+    @functools.cached_property
+    def _sgd(self) -> SGD:
+        """The rule of groups with `sgd_lr`; options and state are those of this optimizer."""
+        return SGD([torch.zeros(1)])
 
     def _orthogonal_step(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
         """Muon's update of parameters whose matrices have one shape."""
