@@ -3,9 +3,11 @@
 import gc
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.commands import imported
@@ -24,6 +26,26 @@ def test_what_is_imported_is_not_searched_for_garbage(tmp_path: Path, monkeypatc
         assert imported("looks_at_gc") and not gc.isenabled()  # who has switched it off keeps it so
     finally:
         gc.enable()
+
+
+@pytest.mark.skipif(torch.accelerator.is_available() or not find_spec("triton"), reason="imported as ever, or not there")
+def test_triton_is_not_imported_for_a_cpu(tmp_path: Path) -> None:
+    """The program is silent about it, a network is compiled without it, and who imports it later gets it."""
+    words = ["fit", "--model=linear", "--data.dataset=fashion-mini", "--trainer.max_epochs=1", "--test=false"]
+    code = f"""
+import sys
+from cvcc_zoo.__main__ import main
+assert main({[*words, f"--run={tmp_path / 'run'}"]}) == 0
+assert "torch._dynamo" in sys.modules and "triton" not in sys.modules
+import torch
+f = torch.compile(lambda x: (x.sin() + 1).sum())
+x = torch.arange(10.0)
+assert torch.allclose(f(x), (x.sin() + 1).sum())
+import triton
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr
+    assert "triton not found" not in shown.stderr
 
 
 def test_only_the_program_freezes_its_objects(

@@ -2,6 +2,8 @@
 
 import gc
 import importlib
+import importlib.abc
+import logging
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -21,14 +23,34 @@ def call(name: str, args: Sequence[str]) -> int:
 
 
 def imported(name: str) -> ModuleType:
-    """Import a module without a search for garbage meanwhile, which takes a fifth of the time: all of it stays."""
-    enabled = gc.isenabled()
+    """Import a module, faster and with less memory than `importlib` alone.
+
+    Nothing searches for garbage meanwhile, which takes a fifth of the time: all of it stays. Without an accelerator
+    torch does not find triton, the compiler for one: half a second and 77 MB. Who imports it later gets it.
+    """
+    enabled, finder = gc.isenabled(), NoTriton()
     gc.disable()
+    sys.meta_path.insert(0, finder)
     try:
         return importlib.import_module(name)
     finally:
+        sys.meta_path.remove(finder)
         if enabled:
             gc.enable()
+
+
+class NoTriton(importlib.abc.MetaPathFinder):
+    """Finds all but triton, on a machine without an accelerator."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        """None: others look for it. Raises ModuleNotFoundError for triton where it has nothing to compile for."""
+        if fullname == "triton" and "torch" in sys.modules:
+            import torch
+
+            if not torch.accelerator.is_available():
+                counter = logging.getLogger("torch.utils.flop_counter")  # it would warn of what nobody runs
+                counter.addFilter(lambda record: "triton not found" not in record.getMessage())
+                raise ModuleNotFoundError("triton is not imported on a machine without an accelerator", name=fullname)
 
 
 def lightning(name: str, args: Sequence[str]) -> int:
