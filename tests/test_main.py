@@ -28,7 +28,7 @@ def test_what_is_imported_is_not_searched_for_garbage(tmp_path: Path, monkeypatc
         gc.enable()
 
 
-@pytest.mark.skipif(torch.accelerator.is_available() or not find_spec("triton"), reason="imported as ever, or not there")
+@pytest.mark.skipif(torch.accelerator.is_available() or not find_spec("triton"), reason="imported as ever, or absent")
 def test_triton_is_not_imported_for_a_cpu(tmp_path: Path) -> None:
     """The program is silent about it, a network is compiled without it, and who imports it later gets it."""
     words = ["fit", "--model=linear", "--data.dataset=fashion-mini", "--trainer.max_epochs=1", "--test=false"]

@@ -80,7 +80,7 @@ class Muon(AdamW):
             sgd_lr where that is given.
         betas: AdamW's weights of the old averages, in [0, 1).
         eps: Added to AdamW's root; the smallest norm that Muon divides by.
-        sgd_lr: Give the groups without `use_muon` to SGD in place of AdamW, at this rate if they have none of their own.
+        sgd_lr: Give the groups without `use_muon` to SGD, not to AdamW, at this rate if they have none of their own.
         sgd_momentum: Of that SGD, in [0, 1); Nesterov's if `nesterov`. Its `weight_decay` is added to the gradient.
         maximize: Go up instead of down.
         foreach: Orthogonalise all matrices of one shape at once, and run AdamW on lists of tensors. None does so on an
