@@ -86,8 +86,8 @@ def muon(
     bias_lr: float | None = None, sgd_lr: float | None = None, sgd_momentum: float = 0.9,
 ) -> Array:  # fmt: skip
     if w.ndim < 2 and sgd_lr is not None:
-        rate, how = sgd_lr if bias_lr is None else bias_lr, {"momentum": sgd_momentum, "weight_decay": weight_decay}
-        return sgd(w, g, t, kept, lr=rate, nesterov=nesterov, **how)
+        rate = sgd_lr if bias_lr is None else bias_lr
+        return sgd(w, g, t, kept, lr=rate, momentum=sgd_momentum, weight_decay=weight_decay, nesterov=nesterov)
     if w.ndim < 2:
         rate = adamw_lr if bias_lr is None else bias_lr
         return adamw(w, g, t, kept, lr=rate, weight_decay=weight_decay, betas=betas)
