@@ -37,7 +37,7 @@ AUGMENTED: list[Any] = [{"name": "RandomCrop", "padding": 2, "mode": "reflect"},
 
 def make_network(images: Tensor) -> Any:
     """The network, its first convolution set from normalised images (N, 3, 32, 32)."""
-    network: Any = create("cnn_fast", activation="gelu").network
+    network: Any = create("cnn_fast", activation="gelu", classifier_bias=False).network
     network.to(images.device, memory_format=torch.channels_last)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -50,7 +50,6 @@ def make_network(images: Tensor) -> Any:
     network.stem[0].weight.requires_grad_(False)
     network.fc.reset_parameters()
     network.fc.weight.data /= network.fc.weight.data.std()
-    nn.init.zeros_(network.fc.bias).requires_grad_(False)
     whiten_patches(network, images, EPS)
     return network
 

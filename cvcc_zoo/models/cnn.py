@@ -54,6 +54,7 @@ class CNNNetwork(Network):
         stem: int,
         global_pool: str,
         classifier_std: float | None,
+        classifier_bias: bool,
     ) -> None:
         super().__init__()
         self.parts = []
@@ -69,11 +70,13 @@ class CNNNetwork(Network):
         self.parts += [[f"stages.{number}"] for number in range(len(stages))]
         self.global_pool = nn.Identity() if global_pool == FLATTEN else layers.pooling(global_pool)
         self.dropout = nn.Dropout(dropout)
-        self.fc = layers.classifier(in_channels * (image_size**2 if global_pool == FLATTEN else 1), num_classes)
+        features = in_channels * (image_size**2 if global_pool == FLATTEN else 1)
+        self.fc = layers.classifier(features, num_classes, bias=classifier_bias)
         initialise(self, layers.init)
         if classifier_std is not None:
             nn.init.normal_(self.fc.weight, std=classifier_std)
-            nn.init.zeros_(self.fc.bias)
+            if classifier_bias:
+                nn.init.zeros_(self.fc.bias)
 
     def features(self, x: Tensor) -> list[Tensor]:
         found = []
@@ -103,6 +106,7 @@ class CNN(ImageClassifier):
         stem: int = 0,
         global_pool: str = FLATTEN,
         classifier_std: float | None = None,
+        classifier_bias: bool = True,
         **options: Any,
     ) -> None:
         """The shape; `options` are those of ImageClassifier.
@@ -118,6 +122,7 @@ class CNN(ImageClassifier):
             stem: Channels of a 2x2 convolution before the stages, which patch_whitening can set; 0 has none.
             global_pool: none flattens what the last stage gives; max or mean over its pixels takes images of any size.
             classifier_std: Standard deviation of the classifier's first weights; None is torch's, 1 / sqrt(3 inputs).
+            classifier_bias: Whether the classifier has biases.
 
         """
         super().__init__(**options)
@@ -152,6 +157,7 @@ class CNN(ImageClassifier):
             stem,
             global_pool,
             classifier_std,
+            classifier_bias,
         )
 
 
@@ -171,7 +177,8 @@ def cnn_small(**options: Any) -> CNN:
 def cnn_fast(**options: Any) -> CNN:
     """The network of airbench94 (https://arxiv.org/abs/2404.00498), 64-256-256 channels after a 2x2 stem, with SiLU.
 
-    airbench94 has GELU, which takes a CPU half as long again: `activation="gelu"`.
+    airbench94 has GELU, which takes a CPU half as long again, and a classifier without biases: `activation="gelu"`,
+    `classifier_bias=False`.
     """
     start: dict[str, Any] = {"activation": "silu", "init": "dirac", "classifier_std": 1 / 256, **options}
     return CNN(channels=(64, 256, 256), convolutions=2, stem=24, global_pool="max", **start)

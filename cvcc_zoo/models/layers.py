@@ -109,10 +109,10 @@ class Layers:
         pool = GLOBAL_POOLS[name]()
         return nn.Sequential(pool, Shift()) if self.init == "fixup" else pool
 
-    def classifier(self, features: int, num_classes: int) -> nn.Linear:
+    def classifier(self, features: int, num_classes: int, *, bias: bool = True) -> nn.Linear:
         """The last layer: torch's weights and zero biases, with the initialisation `torch` those of torch."""
-        fc = nn.Linear(features, num_classes)
-        if self.init != "torch":
+        fc = nn.Linear(features, num_classes, bias)
+        if bias and self.init != "torch":
             nn.init.zeros_(fc.bias)
         return fc
 
