@@ -244,6 +244,15 @@ def test_the_classifier_of_a_cnn_starts_as_small_as_it_is_told() -> None:
     assert spread(classifier_std=None) == pytest.approx((3 * 256) ** -0.5, rel=0.05)
 
 
+def test_the_classifier_of_a_cnn_may_have_no_biases() -> None:
+    with_them = create("cnn_fast").network.state_dict()
+    network = create("cnn_fast", classifier_bias=False).network
+    assert with_them.keys() - network.state_dict().keys() == {"fc.bias"}
+    assert network.get_parameter("fc.weight").std().item() == pytest.approx(1 / 256, rel=0.05)
+    for init in ("torch", "lsuv"):
+        assert "fc.bias" not in create("cnn", classifier_bias=False, init=init).network.state_dict()
+
+
 def test_the_activation_of_cnn_fast_can_be_chosen() -> None:
     found = {type(module) for module in create("cnn_fast", activation="gelu").network.modules()}
     assert nn.GELU in found and nn.SiLU not in found

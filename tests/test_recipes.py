@@ -37,8 +37,10 @@ def test_a_recipe_trains_unchanged_on_an_image_folder(path: Path, make_folder: M
     if path.parent.name == "linear":  # ways to fit one model to one data set
         assert model in ("linear", "ridge") and recipe["data"]["dataset"] == "cifar10"
     else:
-        assert model == path.stem and recipe["data"]["dataset"] == path.parent.name
-    root = make_folder(size=32 if "progressive_resizing" in recipe["data"] else 16)
+        dataset = "cifar10" if path.parent.name == "fast" else path.parent.name
+        assert model == path.stem and recipe["data"]["dataset"] == dataset
+    smaller = {"progressive_resizing", "progressive_cropping"} & recipe["data"].keys()
+    root = make_folder(size=32 if smaller else 16)
     folder = ["--data.dataset=folder", f"--data.root={root}"]
     quick = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
     if path.stem == "patches":  # of 80 images, which have no 400 patches to choose from
