@@ -177,7 +177,7 @@ def cnn_small(**options: Any) -> CNN:
 def cnn_fast(**options: Any) -> CNN:
     """The network of airbench94 (https://arxiv.org/abs/2404.00498), 64-256-256 channels after a 2x2 stem, with SiLU.
 
-    airbench94 has GELU, which takes a CPU half as long again, and a classifier without biases: `activation="gelu"`,
+    airbench94 has GELU, which takes a CPU longer, and a classifier without biases: `activation="gelu"`,
     `classifier_bias=False`.
     """
     start: dict[str, Any] = {"activation": "silu", "init": "dirac", "classifier_std": 1 / 256, **options}
