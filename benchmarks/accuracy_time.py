@@ -10,11 +10,11 @@ them with it, too.
 What holds the ratio back, on a CPU: 83 % of a step of cnn_fast are convolutions (torch's profiler, one step of 32
 pixels, AMD EPYC, bfloat16), the four largest at 400 to 520 GFLOP/s, where float32 products reached 125 to 180 on the
 same day. The processor's limit in bfloat16 was not measured; if it is near, only fewer operations help. Cropping has
-29 % fewer, but costs accuracy. Trainings of 8 epochs, judged by 10,000 validation images (airbench94 in float32, the others
-in bfloat16), one seed each, where 0.3 points are noise: airbench94's method 89.4 %, our recipe 88.7 %, with AdamW for
-what Muon leaves 88.6 %, in batches of 500 88.5 %. With half of the channels: airbench94's method 85.9 %, our recipe
-86.1 %; a lower rate 85.9 %, batches of 500 85.8 %, 9 epochs 86.3 %; other widths of the stages in 9 to 12 epochs, with
-about as many operations, 86.0 to 86.2 %.
+29 % fewer, but costs accuracy. Trainings of 8 epochs, judged by 10,000 validation images (airbench94 in float32, the
+others in bfloat16), one seed each, where 0.3 points are noise: airbench94's method 89.4 %, our recipe 88.7 %, with
+AdamW for what Muon leaves 88.6 %, in batches of 500 88.5 %. With half of the channels: airbench94's method 85.9 %, our
+recipe 86.1 %; a lower rate 85.9 %, batches of 500 85.8 %, 9 epochs 86.3 %; other widths of the stages in 9 to 12
+epochs, with about as many operations, 86.0 to 86.2 %.
 """
 
 import json
