@@ -22,20 +22,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
 
 from benchmarks.report import Found, Row
-from benchmarks.sides import Settings, run
+from benchmarks.sides import Settings, fit_here, run
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.cli import build
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.runs import Compile
 from cvcc_zoo.scores import scores
 from cvcc_zoo.timing import fast_precision
 from cvcc_zoo.zoo import load
@@ -46,21 +42,6 @@ ACCURACY, MINUTES = 90.0, 20.0  # of two cores, on the JPEG copy
 GPU_ACCURACY, GPU_SECONDS = 94.0, 2.0  # on the original images: the best published is 1.99 s on an A100
 LEAST = 1 / 0.8  # of its time at most
 NINE, AGAINST, TWENTY = "cnn_fast, 9 epochs", "airbench94's method", "cnn_fast, 20 epochs"
-BARE = [f"--trainer.{name}=false" for name in ("logger", "enable_checkpointing", "enable_progress_bar")]
-
-
-class Clock(Callback):
-    """The seconds of a training on a GPU, from its first batch to the end of its last."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start."""
-        torch.cuda.synchronize()
-        self.start = time.perf_counter()
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop."""
-        torch.cuda.synchronize()
-        self.seconds = time.perf_counter() - self.start
 
 
 def ours(settings: Settings, seeds: Sequence[int], recipe: Path) -> list[dict[str, float]]:
@@ -84,11 +65,8 @@ def command(settings: Settings, words: Sequence[str]) -> dict[str, float]:
 
 def here(settings: Settings, words: Sequence[str]) -> dict[str, float]:
     """The training of that command, compiled, in this process; kernels of an earlier one are there."""
-    built, clock = build([*words, *BARE]), Clock()
-    for callback in (clock, Compile()):
-        built.trainer.callbacks.append(callback)  # type: ignore[attr-defined]
-    built.trainer.fit(built.model, built.datamodule)
-    return tested(settings, built.model, clock.seconds)
+    model, seconds = fit_here(words)
+    return tested(settings, model, seconds)
 
 
 def tested(settings: Settings, model: ImageClassifier, seconds: float) -> dict[str, float]:

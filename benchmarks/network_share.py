@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.report import Found, Row
-from benchmarks.sides import Settings, fit
+from benchmarks.sides import Settings, fit, fit_here
 from cvcc_zoo.allocation import keep_freed_memory
 from cvcc_zoo.timing import alternate, seconds_each
 from cvcc_zoo.zoo import create
@@ -51,14 +51,17 @@ def measure(settings: Settings) -> Found:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     few, many = (1, 3) if settings.small else STEPS[device]
     options = ["--model=resnet20", f"--data.batch_size={BATCH}"]
-    if device == "cuda":
-        options += ["--trainer.precision=bf16-mixed", "--trainer.callbacks+=cvcc_zoo.runs.Compile"]
 
     def took(steps: int) -> float:
         epochs = -(-steps // 80)
-        limits = [f"--trainer.limit_train_batches={-(-steps // epochs)}", f"--trainer.max_epochs={epochs}"]
-        return float(fit(settings, *options, *limits).summary["train_seconds"])
+        words = [*options, f"--trainer.limit_train_batches={-(-steps // epochs)}", f"--trainer.max_epochs={epochs}"]
+        if device == "cpu":
+            return float(fit(settings, *words).summary["train_seconds"])
+        words += [*settings.options(), "--data.validation=0", "--trainer.precision=bf16-mixed"]
+        return fit_here(words)[1]
 
+    if device == "cuda":
+        took(few)  # it compiles
     work = network_alone(device)
     sides = {
         "fit": lambda: max(1e-6, (took(many) - took(few)) / (many - few)),

@@ -1,13 +1,19 @@
 """What only a GPU can show: a training there, from the first batch to the published file."""
 
+import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 
-from cvcc_zoo import load
+from cvcc_zoo import create, load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.optim import Muon
 from tests.conftest import MakeFolder
 
 pytestmark = [
@@ -38,6 +44,53 @@ def test_a_training_with_everything_that_is_set_from_images(
     assert all(tensor.isfinite().all() for tensor in load("run").state_dict().values())
     assert main(["publish", "run", "--tag=pets"]) == 0
     assert main(["evaluate", f"{model}.pets", *data]) == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"unit_norm": True}, {"ns_dtype": "float32", "weight_decay": 0.1}])
+def test_muon_does_the_same_from_a_graph(options: dict[str, Any]) -> None:
+    """Several matrices of one shape, one alone, high ones; the graph is there from the third step on."""
+    shapes = [(16, 8, 3, 3), (16, 8, 3, 3), (64, 16), (12, 40, 1, 1)]
+    torch.manual_seed(0)
+    begin = [torch.randn(shape, device="cuda") for shape in shapes]
+    rounds = [[torch.randn_like(p) for p in begin] for _ in range(5)]
+
+    def trained(largest: int, monkeypatch: pytest.MonkeyPatch) -> tuple[list[torch.Tensor], Muon]:
+        monkeypatch.setattr("cvcc_zoo.optim.replay.LARGEST", largest)
+        params = [p.clone().requires_grad_() for p in begin]
+        optimizer = Muon(params, lr=0.1, **options)
+        for grads in rounds:
+            for p, g in zip(params, grads, strict=True):
+                p.grad = g.clone()
+            optimizer.step()
+        return params, optimizer
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        eager, without = trained(0, monkeypatch)
+        replayed, with_graph = trained(2**23, monkeypatch)
+    assert not without._replay._graphs and len(with_graph._replay._graphs) == 1
+    assert all(torch.equal(a, b) for a, b in zip(eager, replayed, strict=True))
+    assert all(not torch.equal(a, b) for a, b in zip(begin, replayed, strict=True))
+    again = copy.deepcopy(with_graph)
+    again.load_state_dict(with_graph.state_dict())
+
+
+def test_batches_made_ahead_on_a_gpu_are_those_of_a_cpu(make_folder: MakeFolder) -> None:
+    epochs: list[list[tuple[torch.Tensor, ...]]] = []
+    for accelerator in ("cpu", "gpu"):
+        data = ImageDataModule(
+            "folder", str(make_folder(size=16)), batch_size=4, augmentations=["standard", "Cutout"], validation=0
+        )
+        model = create("linear", num_classes=data.num_classes, image_size=16)
+        seen: list[tuple[torch.Tensor, ...]] = []
+        watch = LambdaCallback(on_train_batch_start=lambda *given, seen=seen: seen.append(tuple(given[2])))
+        trainer = Trainer(
+            accelerator=accelerator, max_epochs=2, callbacks=[watch], logger=False, enable_checkpointing=False
+        )
+        trainer.fit(model, data)
+        epochs.append(seen)
+    assert all(image.is_cuda for image, _ in epochs[1]) and len(epochs[0]) == len(epochs[1]) > 4
+    for here, there in zip(*epochs, strict=True):
+        assert all(torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
 
 
 def test_ridge_is_solved_on_a_gpu_too(make_folder: MakeFolder) -> None:

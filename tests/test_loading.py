@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 
+from cvcc_zoo.data.augment import augment, make_augmentations
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.images import Images, on_accelerator
-from cvcc_zoo.data.loader import TensorLoader
+from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader
 from cvcc_zoo.data.split import stratified_split
 
 
@@ -86,6 +87,38 @@ def test_draws_are_uniform_and_independent_between_samples_epochs_and_calls() ->
 def test_the_draws_of_a_sample_do_not_depend_on_its_batch() -> None:
     alone, among = Draws(3, 5, torch.tensor([7])), Draws(3, 5, torch.tensor([1, 7, 9]))
     assert alone.uniform()[0] == among.uniform()[1] and alone.integers(1000)[0] == among.integers(1000)[1]
+
+
+@pytest.mark.parametrize(("rank", "world_size", "done"), [(0, 1, 0), (0, 1, 3), (1, 2, 0)])
+def test_batches_that_are_made_ahead_are_those_that_are_made_one_by_one(rank: int, world_size: int, done: int) -> None:
+    """Of 23 images three batches of 5 and one; a resumed epoch begins in the middle of three."""
+    images, samples = torch.arange(23 * 64 * 3, dtype=torch.int64).remainder(251).to(torch.uint8), torch.arange(23)
+    augmentations = make_augmentations("strong")
+    counted = []
+
+    def change(batch: Batch, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        counted.append(len(batch.samples))
+        return augment(augmentations, batch.images, batch.labels, Draws(5, epoch, batch.samples), 23)
+
+    def epochs(numbers: int) -> list[Batch]:
+        position = Position()
+        position.epoch, position.batches = 1, done
+        how: dict[str, Any] = {"rank": rank, "world_size": world_size, "position": position}
+        made = TensorLoader(images.view(23, 3, 8, 8), samples, samples, 5, shuffle_seed=3, **how)
+        made.make_ahead(change, numbers)
+        assert made.sampler is not None
+        batches = []
+        for epoch in range(1, 4):
+            made.sampler.set_epoch(epoch)
+            batches += list(made)
+        return batches
+
+    alone, sizes = epochs(1), set(counted)
+    counted.clear()
+    together = epochs(3 * 5 * 3 * 64)
+    assert max(counted) == 3 * max(sizes) and len(together) == len(alone) == 12 - done
+    for ours, theirs in zip(together, alone, strict=True):
+        assert isinstance(ours, Augmented) and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -13,7 +13,7 @@ from cvcc_zoo.data.decode import MAX_PIXELS
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.folder import image_folder
 from cvcc_zoo.data.images import ImageDataset, Images, data_home, on_accelerator, reshape
-from cvcc_zoo.data.loader import Batch, Position, TensorLoader
+from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader
 from cvcc_zoo.data.resolution import Resolutions
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.whitening import Whitening, make_whitening
@@ -192,7 +192,10 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> TensorLoader:
         """Shuffled batches of equal size; for a model with `whole_batches` every image once."""
         whole = self.trainer is not None and getattr(self.trainer.lightning_module, "whole_batches", False)
-        return self._loader("train", shuffle_seed=None if whole else self.seed)
+        loader = self._loader("train", shuffle_seed=None if whole else self.seed)
+        if loader.images.is_cuda and not (whole or self.soft_labels):  # mixing needs to know what is one batch
+            loader.make_ahead(self._augmented)
+        return loader
 
     def val_dataloader(self) -> TensorLoader:
         """Every validation image once. Raises ValueError where nothing was kept for validation."""
@@ -209,16 +212,18 @@ class ImageDataModule(LightningDataModule):
         return self._loader("test")
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """On the device: augment training batches, and hand images and labels on."""
+        """On the device: augment training batches that are not yet, and hand images and labels on."""
         if not isinstance(batch, Batch):
             return batch
-        images, labels, samples = batch
-        if self.trainer is not None and self.trainer.training:
-            epoch, epochs = self.trainer.current_epoch, self.trainer.max_epochs or 0
-            draws = Draws(self.seed, epoch, samples)
-            images, labels = augment(self.augmentations, images, labels, draws, self.num_classes)
-            return self.resolutions.reduce(images, epoch, epochs), labels
-        return images, labels
+        if self.trainer is not None and self.trainer.training and not isinstance(batch, Augmented):
+            return self._augmented(batch, self.trainer.current_epoch)
+        return batch.images, batch.labels
+
+    def _augmented(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+        """Images and labels as they are trained on, in the size of an epoch."""
+        draws, epochs = Draws(self.seed, epoch, batch.samples), (self.trainer and self.trainer.max_epochs) or 0
+        images, labels = augment(self.augmentations, batch.images, batch.labels, draws, self.num_classes)
+        return self.resolutions.reduce(images, epoch, epochs), labels
 
     def state_dict(self) -> dict[str, Any]:
         """How many batches of its epoch the training has done, 0 after the last; Lightning puts it into checkpoints."""

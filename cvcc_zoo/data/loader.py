@@ -1,6 +1,6 @@
 """Batches of tensors in an order that is a function of (seed, epoch)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +9,9 @@ from torch import Tensor
 
 from cvcc_zoo.data.draws import mix_seed
 
+AHEAD = 2**25
+"""Numbers in the images that are changed at once: 128 MiB as float32, a few times."""
+
 
 class Batch(NamedTuple):
     """`images` uint8 (N, C, H, W), `labels` int64 (N,), and `samples` int64 (N,): their places in the data set."""
@@ -16,6 +19,14 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     samples: Tensor
+
+
+class Augmented(Batch):
+    """A batch that is ready: its images may be floats in [0, 1], or of another size."""
+
+
+Change = Callable[[Batch, int], tuple[Tensor, Tensor]]
+"""Images and labels as they are trained on, from a batch and the number of the epoch."""
 
 
 class EpochPermutation:
@@ -89,6 +100,16 @@ class TensorLoader:
                 f"--data.batch_size={world_size}, or fewer devices"
             )
         self.position = position or Position()
+        self.change: Change | None = None
+        self.ahead = 1
+
+    def make_ahead(self, change: Change, numbers: int = AHEAD) -> None:
+        """Let `change` make of several batches at once what is trained on, with `numbers` numbers in their images.
+
+        The batches are then `Augmented`. Every image must be changed for itself alone. On an accelerator that is
+        faster: augmentations are many small operations, each of which has to be started.
+        """
+        self.change, self.ahead = change, max(1, numbers // (self.batch_size * self.images[0].numel()))
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the DataModule keeps the position. Lightning warns of loaders without this method."""
@@ -102,19 +123,32 @@ class TensorLoader:
         return whole if self.sampler is not None else -(-(whole + bool(rest)) // self.world_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        samples, first = self.samples, 0
+        samples, first, epoch = self.samples, 0, 0
         if self.sampler is not None:
-            samples, first = samples[self.sampler.order()], self.position.take(self.sampler.epoch)
+            epoch = self.sampler.epoch
+            samples, first = samples[self.sampler.order()], self.position.take(epoch)
         samples = samples.to(self.images.device)
-        for number in range(first, len(self)):
-            if self.sampler is None:
-                chosen = self._batch(samples, number * self.world_size + self.rank)
-            else:
-                chosen = self._batch(samples, number)[self.rank :: self.world_size]
-            yield Batch(self.images.index_select(0, chosen), self.labels[chosen], chosen)  # 20 times faster than []
+        for number in range(first, len(self), self.ahead):
+            numbers = range(number, min(number + self.ahead, len(self)))
+            yield from self._made([self._chosen(samples, each) for each in numbers], epoch)
 
-    def _batch(self, samples: Tensor, number: int) -> Tensor:
-        return samples[number * self.batch_size : (number + 1) * self.batch_size]
+    def _made(self, parts: list[Tensor], epoch: int) -> Iterator[Batch]:
+        """The batches of those samples, made together."""
+        chosen = torch.cat(parts)
+        batch = Batch(self.images.index_select(0, chosen), self.labels[chosen], chosen)  # 20 times faster than []
+        if self.change is None:
+            yield batch
+        else:
+            sizes = [len(part) for part in parts]
+            for made in zip(*(torch.split(each, sizes) for each in (*self.change(batch, epoch), chosen)), strict=True):
+                yield Augmented(*made)
+
+    def _chosen(self, samples: Tensor, number: int) -> Tensor:
+        """The samples of a batch that are for this process."""
+        if self.sampler is None:
+            number = number * self.world_size + self.rank
+        chosen = samples[number * self.batch_size : (number + 1) * self.batch_size]
+        return chosen if self.sampler is None else chosen[self.rank :: self.world_size]
 
 
 def in_order(batches: Sequence[Any]) -> list[Any]:

@@ -34,6 +34,7 @@ from cvcc_zoo.optim.adamw import AdamW
 from cvcc_zoo.optim.newton_schulz import MUON, coefficients_of, orthogonalise
 from cvcc_zoo.optim.optimizer import RuleOptimizer, at_least_zero, in_unit_interval
 from cvcc_zoo.optim.paths import Group
+from cvcc_zoo.optim.replay import Replay, can_replay
 from cvcc_zoo.optim.sgd import SGD
 from cvcc_zoo.optim.tensors import T, TensorList, as_matrix
 from cvcc_zoo.registry import unknown
@@ -184,33 +185,50 @@ class Muon(AdamW):
             alone = group["foreach"] is False or (p.is_cpu and p.numel() > BATCHED and not group["foreach"])
             kind = i if alone else (as_matrix(p).shape, p.dtype, p.device)
             kinds.setdefault(kind, []).append(i)
-        for chosen in kinds.values():
-            self._orthogonal_step(group, [params[i] for i in chosen], [grads[i] for i in chosen])
+        shapes = [([params[i] for i in chosen], [grads[i] for i in chosen]) for chosen in kinds.values()]
+        if group["foreach"] is not False and can_replay(params):
+            self._orthogonal_step(group, shapes, self._replay)
+        else:
+            for shape in shapes:
+                self._orthogonal_step(group, [shape])
 
     @functools.cached_property
     def _sgd(self) -> SGD:
         """The rule of groups with `sgd_lr`; options and state are those of this optimizer."""
         return SGD([torch.zeros(1)])
 
-    def _orthogonal_step(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
-        """Muon's update of parameters whose matrices have one shape."""
-        g = TensorList(grads)
-        b = TensorList([self.state[p]["momentum_buffer"] for p in params])
+    @functools.cached_property
+    def _replay(self) -> Replay:
+        """Newton-Schulz as a CUDA graph."""
+        return Replay()
+
+    def _orthogonal_step(
+        self, group: Group, shapes: list[tuple[list[Tensor], list[Tensor]]], replay: Replay | None = None
+    ) -> None:
+        """Muon's update of parameters and gradients; each pair holds those whose matrices have one shape."""
         how = {"momentum": group["momentum"], "nesterov": group["nesterov"]}
-        updates = [as_matrix(u) for u in momentum_update(-g if group["maximize"] else g, b, **how)]
-        dtype = DTYPES[group["ns_dtype"]] if group["ns_dtype"] else _default_dtype(params[0])
+        updates = []
+        for params, grads in shapes:
+            g, b = TensorList(grads), TensorList([self.state[p]["momentum_buffer"] for p in params])
+            flat = [as_matrix(u) for u in momentum_update(-g if group["maximize"] else g, b, **how)]
+            updates.append(torch.stack(flat) if len(flat) > 1 else flat[0])
+        dtype = DTYPES[group["ns_dtype"]] if group["ns_dtype"] else _default_dtype(updates[0])
         steps = coefficients_of(group["ns_coefficients"], group["ns_steps"])
-        if len(updates) == 1:
-            directions = [orthogonalise(updates[0], steps, dtype=dtype, eps=group["eps"])]
-        else:
-            directions = list(orthogonalise(torch.stack(updates), steps, dtype=dtype, eps=group["eps"]))
-        rate = group["lr"] * SCALES[group["adjust_lr_fn"] or "original"](*updates[0].shape)
-        for p, direction in zip(params, directions, strict=True):
-            if group["unit_norm"] and group["lr"]:
-                p.mul_(math.sqrt(len(p)) / p.norm().clamp(min=group["eps"]))
-            if group["weight_decay"]:
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.add_(direction.reshape(p.shape), alpha=-rate)
+
+        def orthogonal(matrices: list[Tensor]) -> list[Tensor]:
+            return [orthogonalise(each, steps, dtype=dtype, eps=group["eps"]) for each in matrices]
+
+        key = (*steps, dtype, group["eps"])
+        found = orthogonal(updates) if replay is None else replay(orthogonal, updates, key)
+        for (params, _), orthogonalised in zip(shapes, found, strict=True):
+            directions = orthogonalised if len(params) > 1 else orthogonalised[None]
+            rate = group["lr"] * SCALES[group["adjust_lr_fn"] or "original"](*directions[0].shape)
+            for p, direction in zip(params, directions, strict=True):
+                if group["unit_norm"] and group["lr"]:
+                    p.mul_(math.sqrt(len(p)) / p.norm().clamp(min=group["eps"]))
+                if group["weight_decay"]:
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_(direction.reshape(p.shape), alpha=-rate)
 
 
 def _default_dtype(p: Tensor) -> torch.dtype:
