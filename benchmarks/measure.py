@@ -1,6 +1,7 @@
 """What the machine is and can do at most, and tables of what was measured."""
 
 import os
+from collections.abc import Callable
 
 import torch
 
@@ -13,20 +14,38 @@ def machine() -> str:
     return f"{hardware()}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
-def gemm_gflops(size: int = 2048) -> float:
-    """float32 matrix products, in 1e9 floating-point operations a second, the best of five."""
-    a = torch.randn(size, size)
+def limits() -> str:
+    """What it can do at most, measured: products and copies, of the GPU if there is one."""
+    if not torch.cuda.is_available():
+        return f"float32 products {gemm_gflops():.0f} GFLOP/s, copies {copy_gbytes():.0f} GB/s"
+    products, copies = gemm_gflops("cuda", torch.bfloat16, 8192), copy_gbytes("cuda", 4096)
+    return f"bfloat16 products {products / 1e3:.0f} TFLOP/s, copies {copies / 1e3:.1f} TB/s"
+
+
+def gemm_gflops(device: str = "cpu", dtype: torch.dtype = torch.float32, size: int = 2048) -> float:
+    """Matrix products, in 1e9 floating-point operations a second, the best of five."""
+    a = torch.randn(size, size, device=device, dtype=dtype)
     out = torch.empty_like(a)
-    torch.mm(a, a, out=out)
-    return 2 * size**3 / min(seconds(lambda: torch.mm(a, a, out=out)) for _ in range(5)) / 1e9
+    return 2 * size**3 / _best(lambda: torch.mm(a, a, out=out), device) / 1e9
 
 
-def copy_gbytes(megabytes: int = 256) -> float:
+def copy_gbytes(device: str = "cpu", megabytes: int = 256) -> float:
     """Bandwidth of a copy, bytes read and written, in 1e9 a second, the best of five."""
-    source = torch.zeros(megabytes << 18)
+    source = torch.zeros(megabytes << 18, device=device)
     target = torch.empty_like(source)
-    target.copy_(source)
-    return 2 * source.nbytes / min(seconds(lambda: target.copy_(source)) for _ in range(5)) / 1e9
+    return 2 * source.nbytes / _best(lambda: target.copy_(source), device) / 1e9
+
+
+def _best(work: Callable[[], object], device: str) -> float:
+    """Seconds of the fastest of five, after one that is not counted."""
+
+    def whole() -> None:
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    whole()
+    return min(seconds(whole) for _ in range(5))
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:

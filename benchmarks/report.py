@@ -8,6 +8,8 @@ from typing import Any
 
 from benchmarks.measure import markdown
 
+GPU = "_gpu"
+"""After a topic's name, where its numbers are those of a GPU; a CPU's stand beside them."""
 RATES = ("images/s", "%")
 """Units of which more is better; of all others less is."""
 
@@ -85,16 +87,18 @@ def page(content: Mapping[str, Any], texts: Mapping[str, str], introduction: str
     """The whole page in Markdown; `texts` has title and description of each topic, in the page's order."""
     parts = [introduction]
     for topic, text in texts.items():
-        if topic not in content:
-            continue
-        found = content[topic]
+        places = [place for place in (topic, topic + GPU) if place in content]
         title, _, description = text.partition("\n")
-        parts += [f"## {title.rstrip('.')}", description.strip(), f"*{found['about']}*"]
-        if found["rows"]:
-            parts.append(markdown(HEADER, [Row(**row).cells() for row in found["rows"]]))
-        parts += [markdown(table[0], table[1:]) for table in found["tables"]]
-        if found["curves"]:
-            parts.append(f"![{title}](pictures/{topic}.png)")
+        if places:
+            parts += [f"## {title.rstrip('.')}", description.strip()]
+        for place in places:
+            found = content[place]
+            parts.append(f"*{found['about']}*")
+            if found["rows"]:
+                parts.append(markdown(HEADER, [Row(**row).cells() for row in found["rows"]]))
+            parts += [markdown(table[0], table[1:]) for table in found["tables"]]
+            if found["curves"]:
+                parts.append(f"![{title}](pictures/{place}.png)")
     return "\n\n".join(parts) + "\n"
 
 

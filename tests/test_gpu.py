@@ -75,11 +75,10 @@ def test_muon_does_the_same_from_a_graph(options: dict[str, Any]) -> None:
 
 
 def test_batches_made_ahead_on_a_gpu_are_those_of_a_cpu(make_folder: MakeFolder) -> None:
+    root = str(make_folder(size=16))
     epochs: list[list[tuple[torch.Tensor, ...]]] = []
     for accelerator in ("cpu", "gpu"):
-        data = ImageDataModule(
-            "folder", str(make_folder(size=16)), batch_size=4, augmentations=["standard", "Cutout"], validation=0
-        )
+        data = ImageDataModule("folder", root, batch_size=4, augmentations=["standard", "Cutout"], validation=0)
         model = create("linear", num_classes=data.num_classes, image_size=16)
         seen: list[tuple[torch.Tensor, ...]] = []
         watch = LambdaCallback(on_train_batch_start=lambda *given, seen=seen: seen.append(tuple(given[2])))
