@@ -47,9 +47,9 @@ What makes the difference, without being asked for:
 - Optimizers run by torch's fused kernels, or are as fast ([optimizers](optimizers.md)).
 - Metrics add up on the device; a row is logged every few steps; the seeds of a step are set for one device.
 - An evaluation folds norms into convolutions.
-- On a GPU many batches are augmented at once, with as many kernels as one, and Muon's Newton-Schulz steps are one CUDA
-  graph: bit for bit the same. airbench94's method, given both and a graph of its network, takes 1.58 s in place of 2.32
-  (two H200s, 6 and 11 runs).
+- On a GPU several batches are augmented at once, with as many kernels as one, and Muon's Newton-Schulz steps are one
+  CUDA graph, which changes no bit. airbench94's method, given both and a graph of its network, takes 1.58 s in place of
+  2.32 (6 and 11 runs, each on an H200).
 - On a GPU `cvcc-zoo train-zoo` compiles, and replays the kernels as CUDA graphs: a step of wrn16_4 with 128 images in
   bfloat16, forward and backward pass, took 22.7 ms without, 9.3 compiled and 4.9 with graphs (an H200, eight other
   processes beside it). On a CPU `--trainer.callbacks+=Compile` compiles: a step of resnet20 takes 118 ms in place of
