@@ -32,7 +32,7 @@ from cvcc_zoo.zoo import create
 EPOCHS, BIAS_EPOCHS, BATCH = 8, 3, 2000
 MUON_RATE, BIAS_RATE, HEAD_RATE, DECAY = 0.24, 0.053, 0.67, 2e-6 * BATCH
 MUON_MOMENTUM, SGD_MOMENTUM = 0.6, 0.85
-AHEAD = 5  # batches that are augmented at once, which a GPU is faster with
+AHEAD = 5  # batches that are augmented at once on a GPU
 SMOOTHING, NS_STEPS, EPS, CLASSES = 0.2, 3, 5e-4, 10
 AUGMENTED: list[Any] = [{"name": "RandomCrop", "padding": 2, "mode": "reflect"}, "AlternatingFlip"]
 
@@ -104,13 +104,14 @@ def train(network: Any, run: Any, images: Tensor, labels: Tensor, options: argpa
     sgd = torch.optim.SGD(groups, momentum=SGD_MOMENTUM, nesterov=True, fused=True)
     an_epoch = batches or len(images) // BATCH
     total, step = EPOCHS * an_epoch, 0
+    ahead = AHEAD if device.type == "cuda" else 1
     for epoch in range(EPOCHS):
         order = torch.randperm(len(images)).to(device)
         for number in range(an_epoch):
-            if number % AHEAD == 0:
-                chosen = order[number * BATCH : (number + AHEAD) * BATCH]
+            if number % ahead == 0:
+                chosen = order[number * BATCH : (number + ahead) * BATCH]
                 made = augment(augmentations, images[chosen], labels[chosen], Draws(seed, epoch, chosen), CLASSES)
-            x, y = (each[number % AHEAD * BATCH : (number % AHEAD + 1) * BATCH] for each in made)
+            x, y = (each[number % ahead * BATCH : (number % ahead + 1) * BATCH] for each in made)
             if step == BIAS_EPOCHS * an_epoch:
                 first.requires_grad_(False)
                 first.grad = None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 Function = Callable[[list[Tensor]], list[Tensor]]
 LARGEST = 2**23
-"""Numbers in the arguments up to which starts take longer than the kernels: 32 MiB in float32."""
+"""Numbers in the arguments up to which a graph is made, so that its memory stays small: 32 MiB of them in float32."""
 
 
 class Replay:
