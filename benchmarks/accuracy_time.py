@@ -3,11 +3,12 @@
 `configs/fast/cnn_fast.yaml`, 9 epochs through `cvcc-zoo fit`, against the method of airbench94 with Muon, 8 epochs of
 the same network with GELU (`benchmarks/airbench.py`); and `configs/cifar10/cnn_fast.yaml`, 20 epochs. All compute in
 the precision that the processor is fastest in, train on all training images and are tested once. Seconds are those of
-the training. Means over runs with seeds of their own that take turns; on a GPU the runs of a side follow each other in
-one process, after one that compiles and is not counted. Accuracies are without test-time augmentation; the table has
-them with it, too.
+the training. Means over runs with seeds of their own. On a CPU the two take turns every 15 seconds, and waiting is not
+counted (`benchmarks/turns.py`): one and the same training took 501 s and 756 s on a machine that others use, too. On a
+GPU the runs of a side follow each other in one process, after one that compiles and is not counted. Accuracies are
+without test-time augmentation; the table has them with it, too.
 
-What holds the ratio back is accuracy. Trainings of 40,000 images on an H200, judged by 10,000 validation images,
+What holds the ratio back is accuracy first. Trainings of 40,000 images on an H200, judged by 10,000 validation images,
 bfloat16, means of seeds with standard deviations of 0.1 to 0.3, operations against 8 epochs of whole images:
 
 | | operations | seeds | accuracy |
@@ -25,17 +26,18 @@ bfloat16, means of seeds with standard deviations of 0.1 to 0.3, operations agai
 Six others, dropped after two or three seeds, had 87.2 to 88.3 %. So cropping costs 0.2 points, and 0.3 are lost
 before it. airbench94 also decays biases and classifier, freezes the scales of its norms and lets them forget faster;
 none of these was varied alone with several seeds, so what costs the 0.3 is not known. Fewer operations are the only
-way to be faster on a CPU, where 83 % of a step are convolutions (torch's profiler, 32 pixels, AMD EPYC, bfloat16),
-the four largest at 400 to 520 GFLOP/s. On a GPU the host is the limit: at 28 pixels a step takes 5.8 ms, and kernels
-are busy for 3.0 of them.
+way to be faster on a CPU, where 80 % of a step are convolutions (torch's profiler, bfloat16; AMD EPYC at 32 pixels 83,
+Intel Xeon with AMX at 24 pixels 78). Smaller images save less time than operations there: on the Xeon a step at 24 and
+28 pixels took 68 and 82 % of one at 32 (medians of nine that took turns), with 52 and 75 % of the operations. On a GPU
+the host is the limit: at 28 pixels a step takes 5.8 ms, and kernels are busy for 3.0 of them.
 """
 
+import functools
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ import torch
 
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings, fit_here, run
+from benchmarks.turns import Turns
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.scores import scores
@@ -55,31 +58,34 @@ ACCURACY, MINUTES = 90.0, 20.0  # of two cores, on the JPEG copy
 GPU_ACCURACY, GPU_SECONDS = 94.0, 2.0  # on the original images: the best published is 1.99 s on an A100
 LEAST = 1 / 0.8  # of its time at most
 NINE, AGAINST, TWENTY = "cnn_fast, 9 epochs", "airbench94's method", "cnn_fast, 20 epochs"
+precision = functools.cache(fast_precision)
 
 
-def ours(settings: Settings, seeds: Sequence[int], recipe: Path) -> list[dict[str, float]]:
-    """Runs of a recipe: each a process, or on a GPU all in this one."""
-    words = [f"--config={recipe}", *settings.options(), "--data.validation=0"]
-    words.append(f"--trainer.precision={fast_precision()}")
-    if settings.small:
-        words += ["--trainer.limit_train_batches=2", "--trainer.max_epochs=2"]
-    if not torch.cuda.is_available():
-        return [command(settings, [*words, f"--seed_everything={seed}"]) for seed in seeds]
-    return [here(settings, [*words, f"--seed_everything={seed}"]) for seed in (seeds[0], *seeds)][1:]
+def options(settings: Settings, recipe: Path, seed: int) -> list[str]:
+    """Those of `cvcc-zoo fit`."""
+    words = [f"--config={recipe}", *settings.options(), "--data.validation=0", f"--seed_everything={seed}"]
+    words.append(f"--trainer.precision={precision()}")
+    return [*words, "--trainer.limit_train_batches=2", "--trainer.max_epochs=2"] if settings.small else words
 
 
-def command(settings: Settings, words: Sequence[str]) -> dict[str, float]:
-    """`cvcc-zoo fit` in a process of its own."""
+def ours(settings: Settings, recipe: Path, seed: int, turns: str | None = None) -> dict[str, float]:
+    """`cvcc-zoo fit` in a process of its own, which takes turns with another that has the same file."""
     with tempfile.TemporaryDirectory() as folder:
-        run(["cvcc_zoo", "fit", *words, "--test=false", f"--run={folder}/run"], settings.threads)
-        seconds = json.loads((Path(folder) / "run" / "summary.json").read_text())["train_seconds"]
-        return tested(settings, load(f"{folder}/run"), seconds)
+        words = [*options(settings, recipe, seed), "--test=false", f"--run={folder}/run"]
+        if turns:
+            words += ["--trainer.callbacks+=benchmarks.turns.TakeTurns", f"--trainer.callbacks.file={turns}"]
+        run(["cvcc_zoo", "fit", *words], settings.threads)
+        if not turns:
+            seconds = json.loads((Path(folder) / "run" / "summary.json").read_text())["train_seconds"]
+            return tested(settings, load(f"{folder}/run"), seconds)
+        with Turns(turns):
+            return tested(settings, load(f"{folder}/run"), float(Path(f"{turns}.seconds").read_text()))
 
 
-def here(settings: Settings, words: Sequence[str]) -> dict[str, float]:
-    """The training of that command, compiled, in this process; kernels of an earlier one are there."""
-    model, seconds = fit_here(words)
-    return tested(settings, model, seconds)
+def here(settings: Settings, seeds: Sequence[int]) -> list[dict[str, float]]:
+    """The short trainings of these seeds on a GPU, compiled, in this process, after one that is not counted."""
+    runs = [fit_here(options(settings, SHORT, seed)) for seed in (seeds[0], *seeds)][1:]
+    return [tested(settings, model, seconds) for model, seconds in runs]
 
 
 def tested(settings: Settings, model: ImageClassifier, seconds: float) -> dict[str, float]:
@@ -92,19 +98,21 @@ def tested(settings: Settings, model: ImageClassifier, seconds: float) -> dict[s
     return found
 
 
-def theirs(settings: Settings, seeds: Sequence[int]) -> list[dict[str, float]]:
+def theirs(settings: Settings, seeds: Sequence[int], turns: str | None = None) -> list[dict[str, float]]:
     """Runs of the other method, in a process of their own."""
-    words = [
-        sys.executable,
-        "-m",
-        "benchmarks.airbench",
-        *settings.data(),
-        f"--seed={seeds[0]}",
-        f"--runs={len(seeds)}",
-    ]
-    words += [f"--precision={fast_precision()}", *(["--batches=1"] if settings.small else [])]
-    shown = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    return [json.loads(line) for line in shown.splitlines()[-len(seeds) :]]
+    words = [*settings.data(), f"--seed={seeds[0]}", f"--runs={len(seeds)}", f"--precision={precision()}"]
+    words += [*(["--batches=1"] if settings.small else []), *([f"--turns={turns}"] if turns else [])]
+    shown = run(["benchmarks.airbench", *words], settings.threads).shown
+    return [json.loads(line) for line in shown.splitlines() if line.startswith("{")]
+
+
+def both(settings: Settings, seed: int) -> tuple[dict[str, float], dict[str, float]]:
+    """The short training and the other method on a CPU: two processes that take turns."""
+    precision()  # measured while it is quiet
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        turns = f"{folder}/turns"
+        short, other = pool.submit(ours, settings, SHORT, seed, turns), pool.submit(theirs, settings, [seed], turns)
+        return short.result(), other.result()[0]
 
 
 def spread(values: list[float], factor: float, unit: str) -> str:
@@ -115,18 +123,16 @@ def spread(values: list[float], factor: float, unit: str) -> str:
 
 def measure(settings: Settings) -> Found:
     """Rows for time and accuracy, and the table of all runs."""
-    sides: dict[str, Callable[[Settings, Sequence[int]], list[dict[str, Any]]]] = {
-        NINE: lambda settings, seeds: ours(settings, seeds, SHORT),
-        AGAINST: theirs,
-    }
+    found: dict[str, list[dict[str, float]]] = {NINE: [], AGAINST: []}
+    seeds = range(settings.repeats)
+    if torch.cuda.is_available():
+        found = {NINE: here(settings, seeds), AGAINST: theirs(settings, seeds)}
+    for seed in () if torch.cuda.is_available() else seeds:
+        for side, done in zip(found, both(settings, seed), strict=True):
+            found[side].append(done)
+            print(f"  {side}, {seed}: {done}", flush=True)
     if not torch.cuda.is_available():
-        sides[TWENTY] = lambda settings, seeds: ours(settings, seeds, LONG)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
-    whole = range(settings.repeats)
-    for seeds in [whole] if torch.cuda.is_available() else [whole[seed : seed + 1] for seed in whole]:
-        for side, work in sides.items():
-            found[side] += work(settings, seeds)
-            print(f"  {side}, {seeds}: {found[side][-len(seeds) :]}", flush=True)
+        found[TWENTY] = [ours(settings, LONG, seed) for seed in seeds]
     return compared(found, original=settings.dataset == "cifar10")
 
 

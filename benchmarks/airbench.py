@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.turns import Turns
 from benchmarks.usual import MEAN, STD
 from cvcc_zoo.allocation import keep_freed_memory
 from cvcc_zoo.data import ImageDataModule
@@ -87,12 +88,22 @@ def normalised(images: Tensor) -> Tensor:
     return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def train(network: Any, run: Any, images: Tensor, labels: Tensor, options: argparse.Namespace, seed: int) -> float:
+def train(
+    network: Any,
+    run: Any,
+    images: Tensor,
+    labels: Tensor,
+    options: argparse.Namespace,
+    seed: int,
+    turns: Turns | None = None,
+) -> float:
     """How many seconds it took to train the network, from new weights. `run` computes it where the images are."""
     torch.manual_seed(seed)
     device, batches = images.device, options.batches
     augmentations = make_augmentations(AUGMENTED)
     start = _now(device)
+    if turns is not None:
+        turns.start()
     network.load_state_dict(make_network(normalised(images[:5000])).state_dict())
     network.train()
     network.stem[0].bias.requires_grad_(True)
@@ -108,6 +119,8 @@ def train(network: Any, run: Any, images: Tensor, labels: Tensor, options: argpa
     for epoch in range(EPOCHS):
         order = torch.randperm(len(images)).to(device)
         for number in range(an_epoch):
+            if turns is not None:
+                turns.next()
             if number % ahead == 0:
                 chosen = order[number * BATCH : (number + ahead) * BATCH]
                 made = augment(augmentations, images[chosen], labels[chosen], Draws(seed, epoch, chosen), CLASSES)
@@ -126,7 +139,10 @@ def train(network: Any, run: Any, images: Tensor, labels: Tensor, options: argpa
             filters.step(MUON_RATE * (1 - step / total))
             step += 1
     network.eval()
-    return _now(device) - start
+    if turns is None:
+        return _now(device) - start
+    turns.stop()
+    return turns.seconds
 
 
 def _now(device: torch.device) -> float:
@@ -165,7 +181,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
     parser.add_argument("--batches", type=int, help="of an epoch; all by default")
+    parser.add_argument("--turns", help="of one run on a CPU: a file; another process that locks it takes turns")
     options = parser.parse_args()
+    turns = Turns(options.turns) if options.turns else None
     keep_freed_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = ImageDataModule(options.dataset, options.root, validation=0)
@@ -178,7 +196,7 @@ def main() -> None:
     data.setup("test")
     test = data.test_dataloader()
     for seed in range(options.seed, options.seed + options.runs):
-        seconds = train(network, run, images, labels, options, seed)
+        seconds = train(network, run, images, labels, options, seed, turns)
         plain, mirrored, six = accuracies(network, test.images.to(device), test.labels.to(device))
         print(json.dumps({"seconds": seconds, "plain": plain, "mirrored": mirrored, "six_views": six}), flush=True)
 

@@ -114,7 +114,8 @@ def draw_ratios(content: Mapping[str, Any], path: Path) -> None:
         colour = {True: "#2a7f62", False: "#c0504d", None: "#7f8c9b"}[row.reached]
         assert row.ratio is not None
         axes.barh(place, row.ratio - 1, left=1, color=colour, height=0.62)
-        axes.text(max(row.ratio, 1) * 1.03, place, f"{row.ratio:.2f}x", va="center", fontsize=8)
+        end = max(row.ratio, 1, 0 if row.least is None or row.reached else row.least)  # the text leaves the target free
+        axes.text(end * 1.03, place, f"{row.ratio:.2f}x", va="center", fontsize=8)
         if row.least is not None:
             axes.plot([row.least] * 2, [place - 0.42, place + 0.42], color="black", linewidth=1.5)
     axes.set_yticks(range(len(rows)), [f"{row.what} (against {row.against})" for row in reversed(rows)], fontsize=8)

@@ -1,12 +1,16 @@
 """The benchmark's page says what was measured, and its targets are judged as they read."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from benchmarks.report import GPU, Found, Row, draw_curves, draw_ratios, page, save
 from benchmarks.run import INTRODUCTION, TOPICS, main, texts
+from benchmarks.turns import Turns
 from tests.conftest import MakeFolder
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -58,6 +62,28 @@ def test_the_page_is_made_of_the_numbers_beside_it() -> None:
     content = json.loads((DOCS / "performance.json").read_text())
     assert {topic.removesuffix(GPU) for topic in content} <= set(TOPICS)
     assert (DOCS / "performance.md").read_text() == page(content, texts(), INTRODUCTION)
+
+
+def test_of_two_that_take_turns_one_works_and_waiting_is_not_counted(tmp_path: Path) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def work(name: str) -> float:
+        with Turns(tmp_path / "turns", length=0.05) as turns:
+            turns.start()
+            for _ in range(20):
+                turns.next()
+                seen.append((name, "from"))
+                time.sleep(0.01)
+                seen.append((name, "to"))
+            turns.stop()
+        return turns.seconds
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(2) as pool:
+        seconds = list(pool.map(work, "ab"))
+    assert sum(seconds) < time.perf_counter() - start and min(seconds) >= 0.2
+    assert all(here[0] == there[0] for here, there in zip(seen[::2], seen[1::2], strict=True))
+    assert sum(here[0] != there[0] for here, there in pairwise(seen)) >= 4
 
 
 def test_an_unknown_topic_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
