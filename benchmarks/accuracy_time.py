@@ -75,11 +75,11 @@ def ours(settings: Settings, recipe: Path, seed: int, turns: str | None = None) 
         if turns:
             words += ["--trainer.callbacks+=benchmarks.turns.TakeTurns", f"--trainer.callbacks.file={turns}"]
         run(["cvcc_zoo", "fit", *words], settings.threads)
-        if not turns:
-            seconds = json.loads((Path(folder) / "run" / "summary.json").read_text())["train_seconds"]
+        seconds = json.loads((Path(folder) / "run" / "summary.json").read_text())["train_seconds"]
+        if turns is None:
             return tested(settings, load(f"{folder}/run"), seconds)
         with Turns(turns):
-            return tested(settings, load(f"{folder}/run"), float(Path(f"{turns}.seconds").read_text()))
+            return tested(settings, load(f"{folder}/run"), seconds - float(Path(f"{turns}.waited").read_text()))
 
 
 def here(settings: Settings, seeds: Sequence[int]) -> list[dict[str, float]]:

@@ -102,8 +102,6 @@ def train(
     device, batches = images.device, options.batches
     augmentations = make_augmentations(AUGMENTED)
     start = _now(device)
-    if turns is not None:
-        turns.start()
     network.load_state_dict(make_network(normalised(images[:5000])).state_dict())
     network.train()
     network.stem[0].bias.requires_grad_(True)
@@ -119,7 +117,7 @@ def train(
     for epoch in range(EPOCHS):
         order = torch.randperm(len(images)).to(device)
         for number in range(an_epoch):
-            if turns is not None:
+            if turns:
                 turns.next()
             if number % ahead == 0:
                 chosen = order[number * BATCH : (number + ahead) * BATCH]
@@ -139,10 +137,7 @@ def train(
             filters.step(MUON_RATE * (1 - step / total))
             step += 1
     network.eval()
-    if turns is None:
-        return _now(device) - start
-    turns.stop()
-    return turns.seconds
+    return _now(device) - start - (turns.waited if turns else 0.0)
 
 
 def _now(device: torch.device) -> float:

@@ -18,12 +18,13 @@ class Turns:
     """Lets one of several processes work at a time: that which has locked the `file`.
 
     A process waits here for its first turn, and keeps its last until it ends, or leaves the block of a `with`. Alone it
-    works all the time. `seconds` is how long it worked between `start` and `stop`.
+    works all the time. `waited` is how many seconds it waited for the others since.
     """
 
     def __init__(self, file: str | Path, length: float = LENGTH) -> None:
-        self.file, self.length, self.seconds = os.open(file, os.O_RDWR | os.O_CREAT), length, 0.0
+        self.file, self.length, self.waited = os.open(file, os.O_RDWR | os.O_CREAT), length, 0.0
         fcntl.flock(self.file, fcntl.LOCK_EX)
+        self.since = time.perf_counter()
 
     def __enter__(self) -> Self:
         return self
@@ -31,40 +32,28 @@ class Turns:
     def __exit__(self, *error: object) -> None:
         os.close(self.file)
 
-    def start(self) -> None:
-        """Count from now on."""
-        self.since = time.perf_counter()
-
-    def stop(self) -> None:
-        """Count no longer."""
-        self.seconds += time.perf_counter() - self.since
-
     def next(self) -> None:
         """Between two steps: let another work, if this turn was long enough."""
-        if time.perf_counter() - self.since < self.length:
+        now = time.perf_counter()
+        if now - self.since < self.length:
             return
-        self.stop()
         fcntl.flock(self.file, fcntl.LOCK_UN)
         time.sleep(HANDING_OVER)
         fcntl.flock(self.file, fcntl.LOCK_EX)
-        self.start()
+        self.since = time.perf_counter()
+        self.waited += self.since - now
 
 
 class TakeTurns(Callback):
-    """A training that takes turns with another, and writes beside their `file` for how many seconds it worked."""
+    """A training that takes turns with another, and writes beside their `file` how many seconds it waited."""
 
     def __init__(self, file: str, length: float = LENGTH) -> None:
-        self.turns, self.written = Turns(file, length), Path(f"{file}.seconds")
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start."""
-        self.turns.start()
+        self.turns, self.written = Turns(file, length), Path(f"{file}.waited")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Between two steps."""
         self.turns.next()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop."""
-        self.turns.stop()
-        self.written.write_text(str(self.turns.seconds))
+        """Write."""
+        self.written.write_text(str(self.turns.waited))
