@@ -34,7 +34,10 @@ the host is the limit: at 28 pixels a step takes 5.8 ms, and kernels are busy fo
 
 import functools
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -100,10 +103,12 @@ def tested(settings: Settings, model: ImageClassifier, seconds: float) -> dict[s
 
 def theirs(settings: Settings, seeds: Sequence[int], turns: str | None = None) -> list[dict[str, float]]:
     """Runs of the other method, in a process of their own."""
-    words = [*settings.data(), f"--seed={seeds[0]}", f"--runs={len(seeds)}", f"--precision={precision()}"]
+    words = [sys.executable, "-m", "benchmarks.airbench", *settings.data(), f"--precision={precision()}"]
+    words += [f"--seed={seeds[0]}", f"--runs={len(seeds)}"]
     words += [*(["--batches=1"] if settings.small else []), *([f"--turns={turns}"] if turns else [])]
-    shown = run(["benchmarks.airbench", *words], settings.threads).shown
-    return [json.loads(line) for line in shown.splitlines() if line.startswith("{")]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(settings.threads)}
+    shown = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    return [json.loads(line) for line in shown.splitlines()[-len(seeds) :]]
 
 
 def both(settings: Settings, seed: int) -> tuple[dict[str, float], dict[str, float]]:

@@ -52,8 +52,6 @@ class Ended:
     """From its start to its end."""
     peak_mb: float
     """The most memory that it had resident, without that of its own children."""
-    shown: str = ""
-    """What it printed."""
     summary: dict[str, Any] = field(default_factory=dict)
     """summary.json of a training."""
 
@@ -82,10 +80,9 @@ def run(words: Sequence[str], threads: int) -> Ended:
     seconds = time.perf_counter() - start
     reader.join()
     os.close(master)
-    printed = b"".join(shown).decode(errors="replace")
     if process.returncode:
-        raise RuntimeError(f"{' '.join(words)}:\n{printed[-2000:]}")
-    return Ended(seconds, peak, printed)
+        raise RuntimeError(f"{' '.join(words)}:\n{b''.join(shown).decode(errors='replace')[-2000:]}")
+    return Ended(seconds, peak)
 
 
 def _peak_mb(pid: int) -> float:
@@ -103,7 +100,7 @@ def fit(settings: Settings, *options: str) -> Ended:
     words = ["cvcc_zoo", "fit", *settings.options(), "--data.validation=0", "--test=false", f"--run={folder}"]
     try:
         ended = run([*words, *options], settings.threads)
-        return Ended(ended.seconds, ended.peak_mb, ended.shown, json.loads((folder / "summary.json").read_text()))
+        return Ended(ended.seconds, ended.peak_mb, json.loads((folder / "summary.json").read_text()))
     finally:
         shutil.rmtree(folder.parent)
 
