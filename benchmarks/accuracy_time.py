@@ -128,16 +128,15 @@ def spread(values: list[float], factor: float, unit: str) -> str:
 
 def measure(settings: Settings) -> Found:
     """Rows for time and accuracy, and the table of all runs."""
-    found: dict[str, list[dict[str, float]]] = {NINE: [], AGAINST: []}
     seeds = range(settings.repeats)
     if torch.cuda.is_available():
         found = {NINE: here(settings, seeds), AGAINST: theirs(settings, seeds)}
-    for seed in () if torch.cuda.is_available() else seeds:
-        for side, done in zip(found, both(settings, seed), strict=True):
-            found[side].append(done)
-            print(f"  {side}, {seed}: {done}", flush=True)
-    if not torch.cuda.is_available():
-        found[TWENTY] = [ours(settings, LONG, seed) for seed in seeds]
+    else:
+        found = {NINE: [], AGAINST: [], TWENTY: []}
+        for seed in seeds:
+            for side, done in zip(found, (*both(settings, seed), ours(settings, LONG, seed)), strict=True):
+                found[side].append(done)
+                print(f"  {side}, {seed}: {done}", flush=True)
     return compared(found, original=settings.dataset == "cifar10")
 
 
