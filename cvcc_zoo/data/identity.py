@@ -1,0 +1,88 @@
+"""Which images a data set holds, whatever their order and whatever they were read from.
+
+The identity of a split is the sha256 of the sorted sha256 of each image: of its shape, its label and its pixels. So
+torchvision's files, a folder of PNG files and the same images in another order are one data set, and a copy that went
+through JPEG is another one.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from cvcc_zoo.data.datamodule import ImageDataModule
+from cvcc_zoo.data.known import KNOWN, Known, known_test_images
+
+Hashes = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a split of a data set is."""
+
+    sha256: str
+    hashes: Hashes
+    """(N,) the first four bytes of the sha256 of each image, sorted: enough to count how many are the same."""
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON: `name`, like CIFAR-10 (None for a split that the package does not know), `images`, `sha256`."""
+        known = next((known for known in KNOWN if self.sha256 in (known.train, known.test)), None)
+        return {"name": known and known.title, "images": len(self.hashes), "sha256": self.sha256}
+
+
+def identity(images: Tensor, labels: Tensor) -> Identity:
+    """The identity of uint8 images (N, C, H, W) with labels (N,)."""
+    shape = "x".join(map(str, images.shape[1:]))
+    found = [
+        hashlib.sha256(f"{shape}:{label}:".encode() + image.cpu().contiguous().numpy().tobytes()).digest()
+        for label, image in zip(labels.tolist(), images, strict=True)
+    ]
+    together = b"".join(sorted(found))
+    hashes = np.frombuffer(together, dtype=">u4")[::8].astype(np.uint32)
+    return Identity(hashlib.sha256(together).hexdigest(), hashes)
+
+
+def identity_of(data: ImageDataModule, split: Literal["train", "test"]) -> Identity:
+    """Of all images of a split as they are served; "train" has those that are held out of it for validation, too."""
+    if split == "train":
+        images, labels, _ = data.training_images()
+        return identity(images, labels)
+    data.prepare_data()
+    data.setup("test")
+    loader = data.test_dataloader()
+    return identity(loader.images, loader.labels)
+
+
+def find_known(train: str | None, test: str | None) -> Known | None:
+    """The data set of the package's list with these identities of its splits; None stands for one that was not read."""
+    for known in KNOWN:
+        if (train or test) and train in (None, known.train) and test in (None, known.test):
+            return known
+    return None
+
+
+def with_hashes(found: Identity) -> dict[str, Any]:
+    """`plain()`, with the hashes of the images (4 bytes each, base64) where the package has no list of them."""
+    known = known_test_images(found.sha256) is not None
+    return found.plain() | ({} if known else {"hashes": base64.b64encode(found.hashes.astype("<u4")).decode()})
+
+
+def in_common(found: Identity, there: Mapping[str, Any]) -> int | None:
+    """How many images a test set has in common with one that `with_hashes` wrote; None where that is not known."""
+    hashes = known_test_images(there["sha256"])
+    if hashes is None and "hashes" in there:
+        try:
+            hashes = np.frombuffer(base64.b64decode(there["hashes"], validate=True), dtype="<u4")
+        except ValueError as error:
+            raise ValueError(
+                f"the hashes of the images in the card are damaged ({error}); get the card again"
+            ) from error
+    if hashes is None:
+        return None
+    mine, theirs = (dict(zip(*np.unique(each, return_counts=True), strict=True)) for each in (found.hashes, hashes))
+    return int(sum(min(count, theirs.get(image, 0)) for image, count in mine.items()))

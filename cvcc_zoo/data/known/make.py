@@ -1,0 +1,32 @@
+"""Makes `test_images.npz`, and prints the identities that `known/__init__.py` holds, from whole data sets.
+
+    python -m cvcc_zoo.data.known.make cifar10=ROOT cifar100=ROOT fashion_mnist=ROOT
+
+ROOT is where torchvision's files of the data set are, or an image folder whose classes are in torchvision's order.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from cvcc_zoo.data.datamodule import ImageDataModule
+from cvcc_zoo.data.identity import identity_of
+
+
+def main(words: list[str]) -> None:
+    """Write the file beside this script."""
+    hashes = {}
+    for word in words:
+        tag, _, root = word.partition("=")
+        data = ImageDataModule("folder" if (Path(root) / "train").is_dir() else tag, root)
+        train, test = identity_of(data, "train"), identity_of(data, "test")
+        hashes[tag] = test.images
+        print(f"{tag}: train={train.sha256} test={test.sha256}")
+    target = Path(__file__).with_name("test_images.npz")
+    np.savez(target, **hashes)
+    print(f"{target.name}: {target.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
