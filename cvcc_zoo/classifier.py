@@ -88,7 +88,7 @@ class ImageClassifier(Staged):
             if not patch_whitening >= 0:
                 raise ValueError(f"patch_whitening is added to variances and must be at least 0, got {patch_whitening}")
             self.register_buffer("patches_whitened", torch.tensor(False))
-        self.metrics = StageMetrics()
+        self.metrics = StageMetrics(num_classes)
         self.confusion = MulticlassConfusionMatrix(num_classes)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Loss and accuracy of each stage, counted on the device and summed over processes by torchmetrics."""
+"""Loss and accuracies of each stage, counted on the device and summed over processes by torchmetrics."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -9,6 +9,7 @@ from torchmetrics import Metric
 
 STAGES = ("train", "val", "test")
 NAMES = ("loss", "accuracy")
+TOP5, TOP5_FROM = "top5_accuracy", 20  # classes from which on it is measured, where nothing is trained
 
 
 UNIT = 2.0**-24  # numbers are summed up in whole units
@@ -40,13 +41,23 @@ class ImageMean(Metric):
         return self.total * UNIT / self.images
 
 
-class StageMetrics(nn.ModuleDict):
-    """`train/loss`, `train/accuracy`, and the same for val and test."""
+def among_top(logits: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Whether the class (N,) of each image is among the `count` with the highest logits (N, num_classes); bool (N,)."""
+    return (logits.topk(count, dim=1).indices == labels[:, None]).any(1)
 
-    def __init__(self) -> None:
+
+class StageMetrics(nn.ModuleDict):
+    """`train/loss`, `train/accuracy`, and the same for val and test.
+
+    From 20 classes on also `val/top5_accuracy` and `test/top5_accuracy`: the share of images whose class is among the
+    five with the highest logits.
+    """
+
+    def __init__(self, num_classes: int) -> None:
         super().__init__()
         for stage in STAGES:
-            for name in NAMES:
+            top5 = (TOP5,) if num_classes >= TOP5_FROM and stage != "train" else ()
+            for name in (*NAMES, *top5):
                 self[f"{stage}/{name}"] = ImageMean()
 
     def count(self, stage: str, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
@@ -57,10 +68,12 @@ class StageMetrics(nn.ModuleDict):
         self._metric(f"{stage}/loss").update(losses.detach())
         single = labels.argmax(1) if labels.is_floating_point() else labels
         self._metric(f"{stage}/accuracy").update(logits.detach().argmax(1) == single)
+        if f"{stage}/{TOP5}" in self:
+            self._metric(f"{stage}/{TOP5}").update(among_top(logits.detach(), single, 5))
 
     def of(self, stage: str) -> dict[str, Metric]:
         """The metrics of a stage under the names that they are logged by."""
-        return {f"{stage}/{name}": self._metric(f"{stage}/{name}") for name in NAMES}
+        return {name: self._metric(name) for name in self if name.startswith(f"{stage}/")}
 
     def counted(self, stage: str) -> dict[str, dict[str, Tensor]]:
         """What a stage has counted so far on this process, by metric and by its state's name."""

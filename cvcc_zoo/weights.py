@@ -37,7 +37,7 @@ class Card:
     name: str
     """<model>.<dataset>, like resnet20.cifar10: the name of the files without their endings."""
     dataset: str
-    """What they were trained on, in words: "CIFAR-10 (JPEG copy)" is not CIFAR-10."""
+    """What they were trained on, in words; CIFAR-10 only for the original images."""
     family: str
     """Class name of the model's family, like ResNet."""
     hparams: dict[str, Any]
@@ -122,6 +122,15 @@ def _check_measured(path: Path, measured: Mapping[str, Any]) -> None:
         value = measured.get(name, 0)
         if type(value) not in (int, float) or not 0 <= value <= most:
             raise ValueError(f"{path} is not a card: measured.{name} is {reprlib.repr(value)}, not in 0 .. {most}")
+    calibration = measured.get("calibration", {"temperature": 1})
+    hot = calibration.get("temperature") if isinstance(calibration, Mapping) else None
+    if type(hot) not in (int, float) or not 0 < hot < 2**53:
+        raise ValueError(f"{path} is not a card: measured.calibration is {reprlib.repr(calibration)}, no temperature")
+    images = measured.get("test_set", {"sha256": "", "name": None, "images": 0})
+    kinds = {"sha256": str, "name": str | None, "images": int, "hashes": str}
+    wrong = not isinstance(images, Mapping) or kinds.keys() - images.keys() - {"hashes"}
+    if wrong or not all(isinstance(images[key], kinds[key]) for key in images if key in kinds):
+        raise ValueError(f"{path} is not a card: measured.test_set is {reprlib.repr(images)}, which names no images")
 
 
 def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
@@ -147,6 +156,11 @@ def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
         raise ValueError(f"{file} holds no tensors that can be read ({error}); get it again, with its card") from error
 
 
+def write_card(path: Path, card: Card) -> None:
+    """Write a card alone, in place of the one that is there, beside its file of tensors."""
+    write_whole(path, _text(card).encode())
+
+
 def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float32) -> Path:
     """Write tensors and card into a folder, and return the card's path; `sha256` and `size` are filled in.
 
@@ -164,7 +178,7 @@ def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: tor
     target = folder / f"{card.name}.json"
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(target.with_suffix(".safetensors"), data)
-    write_whole(target, _text(card).encode())
+    write_card(target, card)
     return target
 
 

@@ -143,7 +143,7 @@ def test_hinge_refuses_soft_labels_and_their_shape_is_checked() -> None:
 
 
 def test_the_logged_loss_is_the_mean_over_images_not_over_batches() -> None:
-    metrics = StageMetrics()
+    metrics = StageMetrics(3)
     metrics.count("test", torch.ones(3), torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))
     metrics.count("test", torch.full((1,), 3.0), torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
     assert metrics.of("test")["test/loss"].compute() == 1.5

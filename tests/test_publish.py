@@ -1,16 +1,22 @@
 """From a run to published weights, and their card measured again."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.runs.measure import measure
+from cvcc_zoo.data.identity import identity_of
+from cvcc_zoo.data.known import Known
+from cvcc_zoo.runs.measure import measure, measure_more
+from cvcc_zoo.scores import fit_temperature, scores
 from cvcc_zoo.weights import read_card
-from tests.conftest import Fit, MakeFolder, message
+from tests.conftest import QUICK, Fit, MakeFolder, message
 
 
 @pytest.fixture
@@ -67,7 +73,126 @@ def test_a_card_that_does_not_hold_is_told(
     assert main(["evaluate", "linear.colours", *again]) == 0
     printed = capsys.readouterr().out
     assert "the classes differ: ['blue', 'red'] in the card, ['blue', 'rose'] in others" in printed
-    assert "these are other images than the card's" in printed
+    assert "other images than the card's, where" in printed and printed.rstrip().endswith("0 of 12 are the same")
+
+
+DATA = ["--data.dataset=folder", "--data.root=colours"]
+
+
+def test_how_many_test_images_are_the_same_is_counted(
+    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear")
+    assert main(["publish", "runs/linear-colours"]) == 0
+    for name in ("001", "004"):
+        Image.new("RGB", (8, 8), (1, 2, 3)).save(colours / f"test/red/{name}.png")
+    capsys.readouterr()
+    assert main(["evaluate", "linear.colours", *DATA]) == 0
+    assert "other images than the card's, where" in (printed := capsys.readouterr().out)
+    assert printed.rstrip().endswith("10 of 12 are the same")
+
+
+def test_the_order_of_the_images_does_not_matter_to_a_card(
+    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear")
+    assert main(["publish", "runs/linear-colours"]) == 0
+    for path in sorted((colours / "test").glob("*/*.png")):
+        path.rename(path.with_name(f"{(int(path.stem) * 5 + 3) % 6}.png"))
+    capsys.readouterr()
+    assert main(["evaluate", "linear.colours", *DATA]) == 0
+    assert "the card holds: the same images, and as many correct" in capsys.readouterr().out
+
+
+def test_a_card_of_the_older_form_says_which_command_measures_it_again(
+    fit: Fit, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear")
+    assert main(["publish", "runs/linear-colours"]) == 0
+    path = home / "linear.colours.json"
+    content = json.loads(path.read_text())
+    measured = content["measured"]
+    content["measured"] = {"test_accuracy": 0.0, "correct": 0, "test_images": 12, "test_sha256": "0" * 64}
+    path.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert main(["evaluate", "linear.colours", *DATA]) == 1
+    printed = capsys.readouterr().out
+    assert "of an older form" in printed
+    assert f"measure it again: cvcc-zoo evaluate {path} --data... --update_card=true" in printed
+    assert main(["evaluate", str(path), *DATA, "--update_card=true"]) == 0
+    again = read_card(path).measured
+    assert {**again, "images_per_second": 0} == {**measured, "images_per_second": 0}
+    assert main(["evaluate", "linear.colours", *DATA]) == 0
+
+
+def test_images_that_are_not_cifar10_cannot_be_named_so(
+    fit: Fit, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear", "--run=first")
+    capsys.readouterr()
+    asked = ["publish", "first", "--tag=cifar10", "--dataset=cifar-10"]
+    assert "these are not the images of CIFAR-10; choose another --dataset" in message(capsys, asked)
+    assert main(["publish", "first", "--tag=cifar10"]) == 0
+    assert read_card(home / "linear.cifar10.json").dataset == "cifar10 (other images than CIFAR-10)"
+
+
+def test_a_folder_of_a_known_data_set_is_called_by_its_name(
+    fit: Fit, colours: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ImageDataModule("folder", str(colours))
+    pair = Known("Two Colours", "two", train=identity_of(data, "train").sha256, test=identity_of(data, "test").sha256)
+    monkeypatch.setattr("cvcc_zoo.data.identity.KNOWN", (pair,))
+    assert fit("--model=linear") == 0
+    assert "linear on Two Colours" in capsys.readouterr().out
+    summary = json.loads(Path("runs/linear-colours/summary.json").read_text())
+    assert summary["known_as"] == "Two Colours"
+    assert summary["data"]["test"] == {"name": "Two Colours", "images": 12, "sha256": pair.test}
+    assert main(["publish", "runs/linear-colours"]) == 0
+    card = read_card(home / "linear.two.json")
+    assert card.dataset == card.training["train_set"]["name"] == "Two Colours"
+    path = colours / "test/red/000.png"
+    Image.new("RGB", (8, 8)).save(path)
+    assert fit("--model=linear") == 0
+    assert "linear on colours" in capsys.readouterr().out
+
+
+def test_a_run_whose_training_images_changed_is_not_published(
+    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear", "--run=first")
+    Image.new("RGB", (8, 8)).save(colours / "train/red/000.png")
+    assert "the training images are not those that first was trained on" in message(capsys, ["publish", "first"])
+    assert not home.exists()
+
+
+def test_a_temperature_is_fitted_on_validation_images_of_another_run(
+    fit: Fit, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear", "--data.validation=0", "--run=first")
+    fit("--model=linear", "--data.validation=0.25", "--run=second", "--trainer.max_epochs=2")
+    fit("--model=linear", "--run=third", "--optimizer=SGD")
+    assert main(["publish", "first", "--calibrate=second"]) == 0
+    measured = read_card(home / "linear.colours.json").measured
+    assert measured["calibration"]["fitted_on"] == "10 validation images of a training of 2 epochs, seed 0"
+    logits, labels = scores(load("second"), ImageDataModule("folder", "colours", validation=0.25), split="val")
+    assert measured["calibration"]["temperature"] == round(fit_temperature(logits, labels), 4)
+    logits, labels = scores(load(home / "linear.colours.json"), ImageDataModule("folder", "colours"))
+    error = multiclass_calibration_error((logits / measured["calibration"]["temperature"]).softmax(1), labels, 2)
+    assert measured["calibration_error_with_temperature"] == pytest.approx(float(error), abs=1e-6)
+    capsys.readouterr()
+    assert main(["evaluate", "linear.colours", *DATA]) == 0
+    assert "with the card's temperature" in capsys.readouterr().out
+    no_images = message(capsys, ["publish", "second", "--calibrate=first"])
+    assert "first kept no validation images; train the recipe with --data.validation=0.1" in no_images
+    other = message(capsys, ["publish", "first", "--calibrate=third"])
+    assert "third has another recipe than the run that is published: its optimizer differs" in other
+
+
+def test_the_fitted_temperature_undoes_one_that_was_put_in() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(20_000, 5, generator=generator)
+    labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+    assert fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.05)
 
 
 def test_an_untested_run_is_published_with_numbers_of_its_own_file_but_is_no_repeat(
@@ -95,6 +220,30 @@ def test_what_is_measured_is_exact(colours: Path) -> None:
     likely = torch.tensor([1.0, 0.0]).log_softmax(0)
     assert found["test_loss"] == pytest.approx(float(-likely.mean()), abs=1e-6)
     assert found["calibration_error"] == pytest.approx(float(likely.exp()[0]) - 0.5, abs=1e-5)
+    assert found["class_accuracy"] == {"blue": 1.0, "red": 0.0} and "top5_accuracy" not in found
+    more = measure_more(model, data)
+    assert more["mirrored_accuracy"] == 0.5 and more["images_per_second"] > 0
+    data.dataset = dataclasses.replace(data.dataset, mirror=False)
+    assert "mirrored_accuracy" not in measure_more(model, data)
+
+
+def test_from_twenty_classes_on_the_top_five_are_counted(
+    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    make_folder("many", classes=[f"c{number:02}" for number in range(20)], size=8)
+    arguments = ["--data.dataset=folder", "--data.root=many", "--model=linear", *QUICK]
+    assert main(["fit", *arguments]) == 0
+    assert "top-5 accuracy" in capsys.readouterr().out
+    summary = json.loads(Path("runs/linear-many/summary.json").read_text())
+    logits, labels = scores(load("runs/linear-many"), ImageDataModule("folder", "many"))
+    expected = sum(label in row for row, label in zip(logits.topk(5).indices.tolist(), labels.tolist(), strict=True))
+    assert summary["test_top5_accuracy"] == pytest.approx(expected / 120)
+    header = Path("runs/linear-many/metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"val/top5_accuracy", "test/top5_accuracy"} <= set(header) and "train/top5_accuracy" not in header
+    assert main(["publish", "runs/linear-many"]) == 0
+    assert read_card(home / "linear.many.json").measured["top5_accuracy"] == expected / 120
+    assert main(["evaluate", "linear.many", "--data.dataset=folder", "--data.root=many"]) == 0
+    assert f"{100 * expected / 120:.2f} % among the first five" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

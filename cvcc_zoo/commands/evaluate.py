@@ -1,15 +1,19 @@
 """`cvcc-zoo evaluate NAME --data...`: measure published weights again, and say whether their card holds."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.identity import find_known, identity_of, in_common
+from cvcc_zoo.metrics import TOP5
 from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
-from cvcc_zoo.runs.measure import measure
+from cvcc_zoo.runs.measure import correct, measure, measure_more
 from cvcc_zoo.scores import scores
-from cvcc_zoo.weights import find_card, read_card
+from cvcc_zoo.weights import Card, find_card, read_card, write_card
 from cvcc_zoo.zoo import load
 
 
@@ -24,6 +28,9 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("--name", type=str, required=True, help="Name of the weights, or the path of their card.")
     parser.add_argument(
         "--test_time_flip", type=bool, default=False, help="Also say what the mean with each mirror image gives."
+    )
+    parser.add_argument(
+        "--update_card", type=bool, default=False, help="Write what is measured into the card, in place of what it has."
     )
     parser.add_class_arguments(ImageDataModule, "data")
     words = list(args)
@@ -40,28 +47,52 @@ def main(args: Sequence[str]) -> int:
             style="yellow",
         )
     model = load(path)
-    found = measure(model, data)
+    calibration = card.measured.get("calibration", {})
+    found = measure(model, data, temperature=calibration.get("temperature"))
+    known = find_known(None, found["test_set"]["sha256"])
     console.print(
-        f"{card.name}, trained on {card.dataset}, on {data.dataset.title}: "
-        f"{found['correct']:,} of {found['test_images']:,} images correct, "
-        f"{100 * found['test_accuracy']:.2f} %, loss {found['test_loss']:.4f}, "
-        f"calibration error {found['calibration_error']:.4f}"
+        f"{card.name}, trained on {card.dataset}, on {known.title if known else data.dataset.title}: {in_words(found)}"
     )
     if config.test_time_flip:
         logits, labels = scores(model, data, mirrored=True)
-        correct = int((logits.argmax(1) == labels).sum())
-        console.print(f"with test-time flip: {correct:,} correct, {100 * correct / len(labels):.2f} %")
+        right = correct(logits, labels)
+        console.print(f"with test-time flip: {right:,} correct, {100 * right / len(labels):.2f} %")
+    if config.update_card:
+        kept = {"calibration": calibration} if calibration else {}
+        write_card(path, dataclasses.replace(card, measured={**found, **kept, **measure_more(model, data)}))
+        console.print(f"written to {path}")
+        return 0
+    code, verdict = compare(card, found, data, path)
+    console.print(verdict, style="red" if code else "")
+    return code
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    """What was measured, on a line."""
+    top5 = f"{100 * found[TOP5]:.2f} % among the first five, " if TOP5 in found else ""
+    error = f"calibration error {found['calibration_error']:.4f}"
+    if (with_temperature := found.get("calibration_error_with_temperature")) is not None:
+        error += f" ({with_temperature:.4f} with the card's temperature)"
+    return (
+        f"{found['correct']:,} of {found['test_images']:,} images correct, {100 * found['test_accuracy']:.2f} %, {top5}"
+        f"loss {found['test_loss']:.4f}, {error}"
+    )
+
+
+def compare(card: Card, found: Mapping[str, Any], data: ImageDataModule, path: Path) -> tuple[int, str]:
+    """The exit code, and whether the card holds, in words."""
     there = card.measured
-    if not {"test_sha256", "correct", "test_accuracy"} <= there.keys():
-        console.print(f"the card has no measured numbers to compare with: {path}", style="yellow")
-        return 1
-    if found["test_sha256"] != there["test_sha256"]:
-        console.print(
-            f"these are other images than the card's, where {100 * there['test_accuracy']:.2f} % were correct"
-        )
-        return 0
+    again = f"measure it again: cvcc-zoo evaluate {path} --data... --update_card=true"
+    if not {"correct", "test_accuracy"} <= there.keys():
+        return 1, f"the card has no measured numbers to compare with; {again}"
+    if "test_set" not in there:
+        return 1, f"the card is of an older form, which does not say what test images it was measured on; {again}"
+    images = there["test_set"]
+    if found["test_set"]["sha256"] != images["sha256"]:
+        common = in_common(identity_of(data, "test"), images)
+        same = "" if common is None else f": {common:,} of {images['images']:,} are the same"
+        of = f" ({images['name']})" if images["name"] else ""
+        return 0, f"other images than the card's{of}, where {100 * there['test_accuracy']:.2f} % were correct{same}"
     if found["correct"] == there["correct"]:
-        console.print("the card holds: the same images, and as many correct")
-        return 0
-    console.print(f"the card does not hold: it has {there['correct']:,} correct of the same images", style="red")
-    return 1
+        return 0, "the card holds: the same images, and as many correct"
+    return 1, f"the card does not hold: it has {there['correct']:,} correct of the same images"

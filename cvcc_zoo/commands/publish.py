@@ -13,14 +13,20 @@ from jsonargparse import auto_cli
 from rich.console import Console
 
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.identity import find_known, identity_of
+from cvcc_zoo.data.known import KNOWN, Known
 from cvcc_zoo.parsing import CommandParser
-from cvcc_zoo.runs.measure import measure
+from cvcc_zoo.runs.measure import correct, measure, measure_more
+from cvcc_zoo.scores import fit_temperature, scores
 from cvcc_zoo.weights import folders, read, write
 from cvcc_zoo.zoo import load, make_card
 
 TRAINING = ("epochs", "steps", "train_seconds", "images_per_second", "hardware", "precision", "seed", "split_seed",
             "val_accuracy", "last_epoch", "tested", "commit", "versions", "finished")  # fmt: skip
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
+MAY_DIFFER = ("validation", "split_seed", "max_epochs", "precision", "enable_progress_bar", "dataset")
+"""Between a run and the one that its temperature is fitted by."""
+ALLOWED = 1  # correct test images that half precision may cost
 
 
 def publish(
@@ -30,6 +36,7 @@ def publish(
     license: str = "MIT",
     folder: str = "",
     repeats: list[str] | None = None,
+    calibrate: str = "",
     dtype: Literal["auto", "float16", "float32"] = "auto",
 ) -> None:
     """Publish the weights of a run: the best by validation, or the last where nothing was kept for validation.
@@ -38,39 +45,49 @@ def publish(
 
     Args:
         run: The run folder; the data set of its config.yaml must still be there.
-        tag: The name of the data set in the name of the weights, like cifar10; by default that of the run.
-        dataset: The data set in words, like "CIFAR-10 (JPEG copy)"; by default as in the run.
+        tag: The name of the data set in the name of the weights, like cifar10; by default that of the images where the
+            package knows them, else that of the run.
+        dataset: The data set in words, like "my photographs of birds"; by default as `tag`, and CIFAR-10 only for the
+            original images.
         license: Licence of the weights.
         folder: Where file and card go; by default $CVCC_ZOO_HOME, where create() finds them.
         repeats: Folders of runs of the same recipe with other seeds, whose test accuracies the card has too.
-        dtype: Of the file: float16, float32, or auto, which is float16 unless that costs one correct test image.
+        calibrate: Folder of a run of the same recipe that kept validation images: the card has the temperature that
+            fits them best, and the calibration error on the test images with it.
+        dtype: Of the file: float16, float32, or auto, which is float16 unless that costs more than one test image.
 
     """
     source = Path(run).expanduser()
     config, summary = run_of(source)
     data, model = ImageDataModule(**config["data"]), load(source)
-    training = {"recipe": recipe(config), "images": summary["images"]["train"]}
+    train = identity_of(data, "train")
+    check_unchanged(source, summary, train.sha256)
+    known = find_known(train.sha256, identity_of(data, "test").sha256)
+    tag = tag or (known.tag if known else summary["dataset"])
+    training = {"recipe": recipe(config), "images": summary["images"]["train"], "train_set": train.plain()}
     training |= {name: summary.get(name) for name in TRAINING}
     if repeats:
         training["test_accuracy_of_seeds"] = of_seeds(config, summary, [Path(path).expanduser() for path in repeats])
     card = make_card(
         model,
-        tag or summary["dataset"],
+        tag,
         data.classes,
-        dataset=dataset or summary["dataset"],
+        dataset=in_words(dataset, tag, known),
         measured={},
         training=training,
         license=license,
     )
     tensors = model.state_dict()
+    calibration = temperature_of(Path(calibrate).expanduser(), config) if calibrate else {}
     with tempfile.TemporaryDirectory() as trial:
-        numbers = {
-            name: measure(load(write(Path(trial), card, tensors, dtype=each)), data) for name, each in DTYPES.items()
-        }
-    half, full = (numbers[name]["correct"] for name in DTYPES)
+        models = {name: load(write(Path(trial), card, tensors, dtype=each)) for name, each in DTYPES.items()}
+    half, full = (correct(*scores(each, data)) for each in models.values())
     if dtype == "auto":
-        dtype = "float16" if half >= full else "float32"
-    card = dataclasses.replace(card, measured=numbers[dtype])
+        dtype = "float16" if half >= full - ALLOWED else "float32"
+    measured = measure(models[dtype], data, temperature=calibration.get("temperature"))
+    measured |= {"calibration": calibration} if calibration else {}
+    measured |= measure_more(models[dtype], data)
+    card = dataclasses.replace(card, measured=measured)
     target = write(Path(folder).expanduser() if folder else folders()[1], card, tensors, dtype=DTYPES[dtype])
     kept, _ = read(target)
     Console(soft_wrap=True).print(
@@ -107,6 +124,55 @@ def of_seeds(config: dict[str, Any], summary: dict[str, Any], repeats: Sequence[
             "test them: `cvcc-zoo fit --config=RUN/config.yaml --ckpt_path=last --test=true`, or leave out --repeats"
         )
     return found
+
+
+def check_unchanged(run: Path, summary: dict[str, Any], train: str) -> None:
+    """Raise ValueError if the training images are others than those that the run was trained on."""
+    before = summary.get("data", {}).get("train", {}).get("sha256", train)
+    if before != train:
+        raise ValueError(
+            f"the training images are not those that {run} was trained on (sha256 {train[:12]}..., then "
+            f"{before[:12]}...); bring them back, or correct data.root in {run / 'config.yaml'}"
+        )
+
+
+def in_words(dataset: str, tag: str, known: Known | None) -> str:
+    """The data set of a card. Raises ValueError for the name of a known one that it is not."""
+    if known is not None and not dataset:
+        return known.title
+    for other in KNOWN:
+        if other != known and dataset.casefold() == other.title.casefold():
+            raise ValueError(f"these are not the images of {other.title}; choose another --dataset=... for them")
+        if other != known and not dataset and tag == other.tag:
+            return f"{tag} (other images than {other.title})"
+    return dataset or tag
+
+
+def temperature_of(run: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The temperature that fits the validation images of a run, and what they were.
+
+    Raises ValueError for a run of another recipe or without validation images.
+    """
+    other, summary = run_of(run)
+    if (name := difference(recipe(other), recipe(config))) is not None:
+        raise ValueError(f"{run} has another recipe than the run that is published: its {name} differs")
+    if not other["data"]["validation"]:
+        raise ValueError(f"{run} kept no validation images; train the recipe with --data.validation=0.1")
+    logits, labels = scores(load(run), ImageDataModule(**other["data"]), split="val")
+    fitted = f"{len(labels):,} validation images of a training of {summary['epochs']} epochs, seed {summary['seed']}"
+    return {"temperature": round(fit_temperature(logits, labels), 4), "fitted_on": fitted}
+
+
+def difference(one: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """The part of two recipes that differs; the validation images and the length of the training may."""
+    for part in one | other:
+        mine, theirs = (
+            {k: v for k, v in each.items() if k not in MAY_DIFFER} if isinstance(each, dict) else each
+            for each in (one.get(part), other.get(part))
+        )
+        if mine != theirs:
+            return part
+    return None
 
 
 def recipe(config: dict[str, Any]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def train_zoo(
         recipes: A folder of recipes; its name is the data set's in the names of the weights.
         only: Models to train, in this order; by default all of the folder, those with the fewest operations first.
         seeds: Train each recipe with the seeds 0, 1, ...
-        dataset: The data set in words for the cards, like "CIFAR-10 (JPEG copy)"; by default as in the run.
+        dataset: The data set in words for the cards, like "my photographs of birds"; by default as `publish` has it.
         runs: Where the run folders are.
         folder: Where weights and cards go; by default $CVCC_ZOO_HOME.
         precision: Of the training: 32-true or bf16-mixed; by default the latter where it is faster, which is timed.

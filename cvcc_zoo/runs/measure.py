@@ -1,6 +1,6 @@
 """What a model makes of the test images of a data set: the numbers of a card, which can be measured again."""
 
-import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,34 +10,61 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.identity import identity_of, with_hashes
+from cvcc_zoo.metrics import TOP5, TOP5_FROM, among_top
 from cvcc_zoo.scores import scores
+from cvcc_zoo.timing import seconds
 
 
-def measure(model: ImageClassifier, data: ImageDataModule) -> dict[str, Any]:
-    """Test a model on every test image once, on a GPU if there is one.
+def measure(model: ImageClassifier, data: ImageDataModule, *, temperature: float | None = None) -> dict[str, Any]:
+    """Test a model on every test image, on a GPU if there is one.
 
-    Returns plain data: `test_images`, how many of them are `correct`, `test_accuracy` in [0, 1], `test_loss` (cross
-    entropy, nats), `calibration_error` (15 bins, in [0, 1]), `confusion` (true class, predicted class), and
-    `test_sha256` of images and labels. Raises ValueError if model and data do not fit.
+    Returns plain data: `test_images`, how many of them are `correct`, `test_accuracy` in [0, 1], from 20 classes on
+    `top5_accuracy`, `test_loss` (cross entropy, nats), `calibration_error` (15 bins, in [0, 1]) and the same after the
+    logits were divided by a `temperature`, `class_accuracy` (share of each class), `confusion` (true class, predicted
+    class), and `test_set`, which says which images they were. Raises ValueError if model and data do not fit.
     """
     logits, labels = scores(model, data)
-    digest = hashlib.sha256()
-    for images, _, _ in data.test_dataloader():
-        digest.update(images.contiguous().numpy().tobytes())
-    digest.update(labels.numpy().tobytes())  # after all images, so that the size of the batches does not matter
-    return {**_numbers(logits, labels), "test_sha256": digest.hexdigest()}
+    found = _numbers(logits, labels, data.classes)
+    if temperature is not None:
+        found["calibration_error_with_temperature"] = _calibration_error(logits / temperature, labels)
+    return {**found, "test_set": with_hashes(identity_of(data, "test"))}
 
 
-def _numbers(logits: Tensor, labels: Tensor) -> dict[str, Any]:
+def measure_more(model: ImageClassifier, data: ImageDataModule) -> dict[str, Any]:
+    """What takes longer: `mirrored_accuracy`, of the mean scores of an image and its mirror image, and speed.
+
+    Where mirroring changes what an image shows (digits) it is left out. `images_per_second` is that of `scores`.
+    """
+    found: dict[str, Any] = {}
+    taken = seconds(lambda: scores(model, data))
+    if data.dataset.mirror:
+        logits, labels = scores(model, data, mirrored=True)
+        found["mirrored_accuracy"] = correct(logits, labels) / len(labels)
+    return found | {"images_per_second": round(len(data.test_dataloader().labels) / taken, 1)}
+
+
+def correct(logits: Tensor, labels: Tensor) -> int:
+    """How many images have the highest score for their class."""
+    return int((logits.argmax(1) == labels).sum())
+
+
+def _numbers(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Any]:
     classes = logits.shape[1]
     confusion = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
-    correct = int(confusion.trace())
-    error = multiclass_calibration_error(logits.softmax(1), labels, classes)
+    images, right = confusion.sum(1).tolist(), confusion.diagonal().tolist()
+    top5 = {TOP5: int(among_top(logits, labels, 5).sum()) / len(labels)} if classes >= TOP5_FROM else {}
     return {
         "test_images": len(labels),
-        "correct": correct,
-        "test_accuracy": correct / len(labels),
+        "correct": correct(logits, labels),
+        "test_accuracy": correct(logits, labels) / len(labels),
+        **top5,
         "test_loss": round(float(F.cross_entropy(logits.double(), labels)), 6),
-        "calibration_error": round(float(error), 6),
+        "calibration_error": _calibration_error(logits, labels),
+        "class_accuracy": {name: r / n for name, r, n in zip(names, right, images, strict=True) if n},
         "confusion": confusion.tolist(),
     }
+
+
+def _calibration_error(logits: Tensor, labels: Tensor) -> float:
+    return round(float(multiclass_calibration_error(logits.softmax(1), labels, logits.shape[1])), 6)

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.identity import find_known, identity_of
+from cvcc_zoo.metrics import TOP5
 from cvcc_zoo.runs.folder import write_text
 from cvcc_zoo.zoo import complexity, name_of
 
@@ -48,7 +50,7 @@ def summarise(
     chosen = best.best_model_path if isinstance(best, ModelCheckpoint) and watched else ""
     score = best.best_model_score if isinstance(best, ModelCheckpoint) and watched else None
     tests: dict[str, Any] = {"test_accuracy": None, "test_loss": None, "tested": None}
-    count = 0
+    count, sets = 0, {"train": identity_of(data, "train")}
     if test:
         found = trainer.test(model, data, ckpt_path=chosen or None, weights_only=True, verbose=False)[0]
         count = int(model.test_confusion.sum())
@@ -57,14 +59,20 @@ def summarise(
             "test_loss": found["test/loss"],
             "tested": Path(chosen).name if chosen else "the weights of the last step",
         }
+        if f"test/{TOP5}" in found:
+            tests["test_top5_accuracy"] = found[f"test/{TOP5}"]
+        sets["test"] = identity_of(data, "test")
+    known = find_known(*(sets[split].sha256 if split in sets else None for split in ("train", "test")))
     counts = complexity(model)
     return {
         "model": name_of(type(model).__name__, model.hparams),
         "dataset": data.dataset.title,
+        "known_as": known and known.title,
         **tests,
         "val_accuracy": None if score is None else float(score),
         "last_epoch": dict(last_epoch),
         "images": {"train": len(data.training_images()[2]), "test": count},
+        "data": {split: its.plain() for split, its in sets.items()},
         "epochs": epochs,
         "steps": steps,
         "train_seconds": round(seconds, 2),
@@ -132,12 +140,13 @@ def commit() -> str | None:
 
 def print_summary(summary: dict[str, Any], folder: Path) -> None:
     """One table: what was trained, how good it is, how long it took, where it lies."""
-    table = Table(title=f"{summary['model']} on {summary['dataset']}", show_header=False)
+    table = Table(title=f"{summary['model']} on {summary['known_as'] or summary['dataset']}", show_header=False)
     val, test = summary["val_accuracy"], summary["test_accuracy"]
     tests = {"test accuracy": "not tested: --test=false"}
     if test is not None:
         tests = {
             "test accuracy": f"[bold]{100 * test:.2f} %[/] of {summary['images']['test']:,} images",
+            **({"top-5 accuracy": f"{100 * top5:.2f} %"} if (top5 := summary.get("test_top5_accuracy")) else {}),
             "test loss": f"{summary['test_loss']:.4f}",
             "tested": summary["tested"],
         }
