@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cvcc_zoo.plots import Pictures
+from cvcc_zoo.plots.names import short
 
 SHOWN = 99.5  # percent of the pixels of templates within the scale; the few beyond would leave the rest grey
 BINS = 60
@@ -37,7 +38,7 @@ def plot_templates(rows: Sequence[tuple[str, Pictures]], classes: Sequence[str])
             shown = (0.5 + 0.5 * picture / scale).clip(0, 1)
             axis.imshow(shown.repeat(3 // shown.shape[-1], axis=2), interpolation="nearest")
             if number == 0 or lines > 1:
-                axis.set_title(_short(label), fontsize=9, parse_math=False)
+                axis.set_title(short(label, LONGEST), fontsize=9, parse_math=False)
         places[0, 0].set_ylabel(f"{textwrap.fill(name, 20)}\n\u00b1{scale:.2g}", fontsize=9, parse_math=False)
     note = "grey is 0; where a channel is full, one unit of a pixel adds the number at the left to the score"
     figure.supxlabel(note, fontsize=8)
@@ -89,7 +90,7 @@ def _plot_scored(picture: Axes, bars: Axes, scored: Scored, classes: Sequence[st
     bars.axvline(0, color="black", linewidth=0.8)
     if scored.limit is not None:
         bars.axvline(scored.limit, color="black", linewidth=1, linestyle=":")
-    bars.set_yticks(range(len(drawn)), [_short(classes[k]) for k in drawn], fontsize=7, parse_math=False)
+    bars.set_yticks(range(len(drawn)), [short(classes[k], LONGEST) for k in drawn], fontsize=7, parse_math=False)
     bars.invert_yaxis()
     bars.tick_params(axis="x", labelsize=7)
     bars.spines[["top", "right", "left"]].set_visible(False)
@@ -109,7 +110,3 @@ def _plot_margins(axes: Axes, margins: Pictures) -> None:
     axes.set_title(f"{100 * won:.2f} % of {len(margins):,} test images are right", fontsize=10)
     axes.set(xlabel="margin: right score minus largest other", ylabel="images")
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\u2026"

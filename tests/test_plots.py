@@ -1,8 +1,30 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from cvcc_zoo.data.datasets import CIFAR100_CLASSES
 from cvcc_zoo.plots import plot_confusion, plot_curves, plot_runs, read_metrics
+from cvcc_zoo.plots.confusion import Pair, in_groups, most_confused, plot_many
+from cvcc_zoo.plots.names import short
+from cvcc_zoo.plots.superclasses import CIFAR100, groups_of
+
+LONG = r"{} a name of more than sixty letters with $x^2$, {{braces}} and \frac in it"
+
+
+def mistaken(count: int) -> npt.NDArray[np.int64]:
+    """Counts of `count` classes, a few of each taken for others."""
+    counts = np.random.default_rng(0).poisson(0.4, (count, count)).astype(np.int64)
+    np.fill_diagonal(counts, 70)
+    return counts
+
+
+def texts(figure: Figure) -> list[Text]:
+    """All that is written in a figure."""
+    return [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text() and text.get_visible()]
 
 
 def test_a_sparse_metrics_file_becomes_one_curve_for_each_column(tmp_path: Path) -> None:
@@ -44,6 +66,121 @@ def test_a_hundred_classes_are_drawn_without_numbers(tmp_path: Path) -> None:
     assert len(figure.axes[0].texts) == 0
     figure.savefig(tmp_path / "many.png")
     assert (tmp_path / "many.png").stat().st_size > 10_000
+
+
+def test_the_superclasses_are_twenty_groups_of_five_that_together_are_all_classes() -> None:
+    assert [len(members) for members in CIFAR100.values()] == [5] * 20
+    assert sorted(name for members in CIFAR100.values() for name in members) == sorted(CIFAR100_CLASSES)
+    assert CIFAR100["aquatic mammals"] == ("beaver", "dolphin", "otter", "seal", "whale")
+    assert "mushroom" in CIFAR100["fruit and vegetables"] and "bear" in CIFAR100["large carnivores"]
+    assert "train" in CIFAR100["vehicles 1"] and "rocket" in CIFAR100["vehicles 2"]
+
+
+def test_groups_are_known_by_the_set_of_the_classes() -> None:
+    assert groups_of(CIFAR100_CLASSES) == groups_of(CIFAR100_CLASSES[::-1]) == CIFAR100
+    assert groups_of(CIFAR100_CLASSES[1:]) == groups_of([*CIFAR100_CLASSES, "unicorn"]) == {}
+    assert groups_of([*CIFAR100_CLASSES[1:], "unicorn"]) == {}
+
+
+def test_classes_in_groups_keep_their_counts_from_any_order() -> None:
+    groups = {"pets": ("cat", "dog"), "birds": ("wren", "owl")}
+    counts = np.arange(16).reshape(4, 4)
+    classes = ["owl", "cat", "wren", "dog"]
+    first, names = in_groups(counts, classes, groups)
+    assert names == ["cat", "dog", "wren", "owl"]
+    assert first[names.index("owl"), names.index("dog")] == counts[classes.index("owl"), classes.index("dog")]
+    again, _ = in_groups(counts[::-1, ::-1], classes[::-1], groups)
+    assert np.array_equal(first, again)
+    assert in_groups(counts, classes, {})[1] == classes
+
+
+def test_the_pairs_that_are_confused_most_come_first_and_equal_ones_in_order() -> None:
+    counts = np.array([[6, 1, 3], [0, 9, 3], [5, 0, 0]])
+    assert most_confused(counts, ["a", "b", "c"]) == [
+        Pair("c", "a", 5, 1.0),
+        Pair("a", "c", 3, 0.3),
+        Pair("b", "c", 3, 0.25),
+        Pair("a", "b", 1, 0.1),
+    ]
+    assert len(most_confused(mistaken(30), [str(number) for number in range(30)])) == 20
+
+
+def test_nothing_is_listed_where_nothing_was_confused() -> None:
+    for counts in (np.eye(25, dtype=np.int64), np.zeros((25, 25), dtype=np.int64)):
+        classes = [f"class {number}" for number in range(25)]
+        assert most_confused(counts, classes) == []
+        assert not any("confused" in text.get_text() for text in texts(plot_confusion(counts, classes, "perfect")))
+
+
+def test_cifar100_is_drawn_by_superclass_with_each_named_once_beside_its_rows() -> None:
+    order = np.random.default_rng(1).permutation(100)
+    classes = [CIFAR100_CLASSES[place] for place in order]
+    axes = plot_confusion(mistaken(100), classes, "shuffled").axes[0]
+    expected = [name for members in CIFAR100.values() for name in members]
+    assert [label.get_text() for label in axes.get_yticklabels()] == expected
+    assert [label.get_text() for label in axes.get_xticklabels()] == expected
+    assert [" ".join(text.get_text().split()) for text in axes.texts] == list(CIFAR100)
+    assert [text.xy[1] for text in axes.texts] == [5 * group + 2 for group in range(20)]  # type: ignore[attr-defined]
+    assert len(axes.lines) == 2 * 19
+
+
+def test_other_classes_keep_their_order_and_have_no_groups() -> None:
+    classes = [f"class {number}" for number in range(49, -1, -1)]
+    axes = plot_confusion(mistaken(50), classes, "fifty").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == classes
+    assert not axes.texts and not axes.lines
+
+
+def test_groups_may_have_different_sizes() -> None:
+    groups = {"few": tuple("ab"), "many": tuple("cdefghijklmnopqrstuvwxyz")}
+    axes = plot_many(mistaken(26), list("zyxwvutsrqponmlkjihgfedcba"), groups, "letters").axes[0]
+    assert [text.xy[1] for text in axes.texts] == [0.5, 13.5]  # type: ignore[attr-defined]
+    assert {line.get_ydata()[0] for line in axes.lines[::2]} == {1.5}  # type: ignore[index]
+
+
+def test_the_list_beside_many_classes_has_the_pairs_with_counts_and_shares() -> None:
+    counts = 50 * np.eye(21, dtype=np.int64)
+    counts[3, 7], counts[5, 2] = 25, 50
+    written = [text.get_text() for text in texts(plot_confusion(counts, [f"c{n}" for n in range(21)], "list"))]
+    start = written.index("most confused: true \u2192 predicted")
+    assert written[start + 1 : start + 3] == ["c5 \u2192 c2", "c3 \u2192 c7"]
+    assert written[start + 4 : start + 6] == ["50", "25"] and written[start + 7 : start + 9] == ["50 %", "33 %"]
+
+
+def test_a_mistake_of_one_percent_can_be_seen_and_the_scale_says_how() -> None:
+    figure = plot_confusion(mistaken(30), [f"class {n}" for n in range(30)], "thirty")
+    (image,) = figure.axes[0].images
+    nothing, rare, all_of_them = np.asarray(image.norm(np.array([0, 1, 100]))).tolist()
+    assert nothing == 0 and 0.1 < rare < 0.25 and all_of_them == 1
+    assert any("power 0.4" in text.get_text() for text in texts(figure))
+
+
+@pytest.mark.parametrize("count", [2, 10, 21])
+@pytest.mark.parametrize("name", [LONG, "{}" + 60 * "W", "{}\n\tline"])
+def test_long_names_are_cut_and_leave_the_picture_whole(count: int, name: str, tmp_path: Path) -> None:
+    figure = plot_confusion(mistaken(count), [name.format(number) for number in range(count)], "$x")
+    figure.savefig(tmp_path / "long.png")
+    matrix, whole = figure.axes[0].get_window_extent(), figure.bbox
+    assert min(matrix.width, matrix.height) > 50
+    for text in texts(figure):
+        place = text.get_window_extent()
+        assert min(place.x0, place.y0, whole.x1 - place.x1, whole.y1 - place.y1) > -3  # pixels
+        assert not text.get_parse_math() or "$" not in text.get_text()
+
+
+@pytest.mark.parametrize("count", [21, 100, 700])
+def test_classes_are_named_as_far_as_there_is_room(count: int) -> None:
+    axes = plot_confusion(np.eye(count, dtype=np.int64), [f"class {n}" for n in range(count)], "many").axes[0]
+    labels = axes.get_yticklabels()
+    assert len(labels) == (count if count < 343 else 234)
+    room = axes.get_window_extent().height * 72 / axes.figure.dpi / len(labels)
+    assert 3 < float(labels[0].get_fontsize()) < 0.9 * room
+
+
+def test_a_cut_name_keeps_its_beginning_and_its_end() -> None:
+    assert short("aquarium_fish", 13) == "aquarium_fish"
+    assert short("aquarium_fish", 12) == "aquariu\u2026fish"
+    assert len(short(60 * "W", 24)) == 24 and short("two\nlines", 24) == "two lines"
 
 
 def test_rates_of_groups_and_watched_lengths_are_drawn_where_they_are() -> None:

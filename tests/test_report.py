@@ -1,17 +1,22 @@
 """The report says of runs what their summaries say, on one page that needs no network."""
 
+import html
 import json
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.data.datasets import CIFAR100_CLASSES
+from cvcc_zoo.plots.superclasses import CIFAR100
 from cvcc_zoo.reporting import read_run
 from cvcc_zoo.reporting.page import page
-from cvcc_zoo.reporting.reports import differences, flatten
+from cvcc_zoo.reporting.reports import Judged, RunReport, differences, flatten
 from tests.conftest import Fit
 
 pytest.importorskip("plotly")
@@ -59,6 +64,63 @@ def test_a_run_is_judged_by_the_images_that_it_was_tested_on(runs: list[Path]) -
     assert run.judged.confusion.sum() == 12
     assert run.judged.right.mean() == pytest.approx(run.summary["test_accuracy"])
     assert len(run.judged.worst) == min(24, int((~run.judged.right).sum()))
+
+
+def judged_page(counts: npt.NDArray[np.int64], classes: list[str]) -> tuple[str, dict[str, Any]]:
+    """The page of a run with a confusion matrix, without its scripts, and the figure of the matrix."""
+    count = int(counts.sum())
+    right = np.arange(count) < counts.trace()
+    summary: dict[str, Any] = dict.fromkeys(
+        ("val_accuracy", "test_loss", "parameters", "macs", "epochs", "train_seconds", "seed"), 1
+    )
+    summary |= {
+        "model": "linear",
+        "dataset": "folder",
+        "test_accuracy": right.mean(),
+        "images_per_second": 1,
+        "steps": 1,
+    }
+    judged = Judged(classes, counts, np.full(count, 0.5), right, [])
+    content = page([RunReport("run", summary, {}, {}, judged, "")], "Run")
+    (matrix,) = [figure for figure in figures_of(content).values() if figure["data"][0]["type"] == "heatmap"]
+    return re.sub(r"<script>.*?</script>", "", content, flags=re.DOTALL), matrix
+
+
+def test_the_matrix_of_cifar100_is_in_its_superclasses() -> None:
+    counts = 70 * np.eye(100, dtype=np.int64)
+    counts[CIFAR100_CLASSES.index("otter"), CIFAR100_CLASSES.index("tank")] = 30
+    order = np.random.default_rng(0).permutation(100)
+    shuffled = [CIFAR100_CLASSES[place] for place in order]
+    content, matrix = judged_page(counts[np.ix_(order, order)], shuffled)
+    (heatmap,) = matrix["data"]
+    names = [name for members in CIFAR100.values() for name in members]
+    assert heatmap["x"] == heatmap["y"] == names
+    assert heatmap["text"][names.index("otter")][names.index("tank")] == 30
+    assert [note["text"].replace("<br>", " ") for note in matrix["layout"]["annotations"]] == list(CIFAR100)
+    assert len(matrix["layout"]["shapes"]) == 2 * 19
+    (row,) = re.findall(r"<tr>((?:<td[^>]*>[^<]*</td>){4})</tr>", content)
+    assert re.findall(r">([^<]+)<", row) == ["otter", "tank", "30", "30 %"]
+
+
+def test_pairs_are_listed_where_many_classes_were_confused_and_nowhere_else() -> None:
+    for count, mistakes, listed in ((21, 3, True), (21, 0, False), (20, 3, False)):
+        counts = 9 * np.eye(count, dtype=np.int64)
+        counts[0, 1] = mistakes
+        content, matrix = judged_page(counts, [f"class {number}" for number in range(count)])
+        assert ("Most confused" in content) is listed
+        assert matrix["data"][0]["zmin"] == 0 and matrix["data"][0]["zmax"] >= 1
+        assert "annotations" not in matrix["layout"] or not matrix["layout"]["annotations"]
+
+
+def test_long_names_are_cut_on_the_page() -> None:
+    classes = [f"{number} <i>{'long ' * 12}$x$" for number in range(21)]
+    counts = 9 * np.eye(21, dtype=np.int64)
+    counts[2, 3] = 1
+    content, matrix = judged_page(counts, classes)
+    assert len(set(matrix["data"][0]["x"])) == 21
+    assert max(map(len, matrix["layout"]["xaxis"]["labelalias"].values())) == 24
+    (name,) = re.findall(r">(2 &lt;i&gt;[^<]*)<", content)
+    assert len(html.unescape(name)) <= 24 and "<i>" not in content
 
 
 def test_only_options_that_differ_are_shown(runs: list[Path]) -> None:

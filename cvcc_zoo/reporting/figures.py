@@ -1,14 +1,19 @@
 """The figures of a report, as Plotly draws them in a browser."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from cvcc_zoo.plots.confusion import EXPONENT, FEW, LONGEST, in_groups
+from cvcc_zoo.plots.names import short
+from cvcc_zoo.plots.superclasses import Groups, groups_of
 from cvcc_zoo.reporting.reports import Judged, RunReport
 
 COLOURS = ("#1f6f8b", "#d9822b", "#2a7f62", "#a23b72", "#6b5b95", "#8a6d3b", "#c0504d", "#3c5a99")
 BINS = 15
+SIDE = 900  # pixels of a confusion matrix with many classes
 LAYOUT: dict[str, Any] = {
     "margin": {"l": 56, "r": 16, "t": 40, "b": 44},
     "font": {"family": "system-ui, sans-serif", "size": 13},
@@ -106,30 +111,73 @@ def sizes(runs: Sequence[RunReport], cost: str, title: str) -> str | None:
 
 
 def confusion(judged: Judged) -> str:
-    """Counts of true and predicted classes; the diagonal is left out of the colours, so that mistakes are seen."""
-    counts = judged.confusion
-    shades = counts.astype(float)
+    """Counts of true and predicted classes; the diagonal is left out of the colours, so that mistakes are seen.
+
+    More than 20 classes have a larger figure of its own size, and those of a known data set stand in their groups.
+    """
+    many = len(judged.classes) > FEW
+    groups = groups_of(judged.classes) if many else {}
+    counts, classes = in_groups(judged.confusion, judged.classes, groups)
+    shades = counts.astype(float) ** (EXPONENT if many else 1)
+    np.fill_diagonal(shades, 0)
+    largest = max(1.0, shades.max())
     np.fill_diagonal(shades, np.nan)
     trace = {
         "type": "heatmap",
-        "x": judged.classes,
-        "y": judged.classes,
-        "z": [[None if np.isnan(value) else value for value in row] for row in shades.tolist()],
+        "x": classes,
+        "y": classes,
+        "z": [[None if np.isnan(value) else value for value in row] for row in shades.round(3).tolist()],
         "text": counts.tolist(),
-        "texttemplate": "%{text}" if len(judged.classes) <= 20 else "",
+        "texttemplate": "" if many else "%{text}",
         "hovertemplate": "%{y} taken for %{x}: %{text}<extra></extra>",
         "colorscale": [[0, "rgba(217,130,43,0.05)"], [1, "#d9822b"]],
         "showscale": False,
+        "zmin": 0,
+        "zmax": largest,
     }
+    axis = _class_axis(classes)
+    title, layout = "Confusion: rows are true, columns predicted", dict[str, Any]()
+    if many:
+        title += f"; colours: mistakes to the power {EXPONENT}"
+        axis |= {
+            "automargin": True,
+            "showgrid": False,
+            "tickfont": {"size": max(7, min(12, (SIDE / len(classes)) // 1.3))},
+        }
+        layout = {"width": SIDE + 150 + (150 if groups else 0), "height": SIDE + 150, **_group_marks(groups)}
     return _figure(
         [trace],
-        "Confusion: rows are true, columns predicted",
+        title,
         "",
         "",
-        xaxis={"tickangle": -45, "type": "category"},
-        yaxis={"autorange": "reversed", "type": "category"},
-        margin={"l": 90, "r": 10, "t": 40, "b": 90},
+        xaxis={"tickangle": -90 if many else -45, **axis},
+        yaxis={"autorange": "reversed", **axis},
+        margin={"l": 90, "r": 150 if groups else 10, "t": 40, "b": 90},
+        **layout,
     )
+
+
+def _class_axis(classes: Sequence[str]) -> dict[str, Any]:
+    """An axis of classes, whose long names are cut."""
+    cut = {name: short(name, LONGEST) for name in classes if name != short(name, LONGEST)}
+    return {"type": "category", "labelalias": cut, "automargin": bool(cut)}
+
+
+def _group_marks(groups: Groups) -> dict[str, Any]:
+    """Lines between groups of classes, and the name of each at the right of its rows."""
+    lines: list[dict[str, Any]] = []
+    names: list[dict[str, Any]] = []
+    start = -0.5
+    for name, members in groups.items():
+        if start > 0:
+            for one, other in ("xy", "yx"):
+                ends = {f"{one}0": start, f"{one}1": start, f"{other}0": 0, f"{other}1": 1, f"{other}ref": "paper"}
+                lines.append({"type": "line", **ends, "line": {"color": "rgba(128,128,128,0.6)", "width": 1}})
+        place = {"x": 1, "xref": "paper", "xanchor": "left", "y": start + len(members) / 2}
+        label = "<br>".join(textwrap.wrap(name, 22))
+        names.append({**place, "text": label, "align": "left", "showarrow": False, "font": {"size": 11}})
+        start += len(members)
+    return {"shapes": lines, "annotations": names}
 
 
 def class_accuracies(judged: Judged) -> str:
@@ -150,7 +198,7 @@ def class_accuracies(judged: Judged) -> str:
         "",
         "",
         xaxis={"range": [0, 100]},
-        yaxis={"type": "category"},
+        yaxis=_class_axis(judged.classes),
         margin={"l": 90, "r": 16, "t": 40, "b": 40},
     )
 

@@ -13,8 +13,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from cvcc_zoo.files import write_whole
+from cvcc_zoo.plots.confusion import FEW, LONGEST, most_confused
+from cvcc_zoo.plots.names import short
 from cvcc_zoo.reporting import figures
-from cvcc_zoo.reporting.reports import Mistake, RunReport, differences
+from cvcc_zoo.reporting.reports import Judged, Mistake, RunReport, differences
 
 SHOWN = 96  # pixels of a mistake's picture on the page
 STYLE, SCRIPT = (Path(__file__).parent / name for name in ("page.css", "page.js"))
@@ -68,6 +70,11 @@ class Plots:
                 places.append(f'<div class="plot" id="figure{len(self.figures)}"></div>')
                 self.figures.append(figure)
         return f'<div class="grid">{"".join(places)}</div>' if places else "<p>Nothing was recorded.</p>"
+
+    def large(self, figure: str) -> str:
+        """A place of a figure with a size of its own, which scrolls sideways where the page is narrow."""
+        self.figures.append(figure)
+        return f'<div class="wide"><div id="figure{len(self.figures) - 1}"></div></div>'
 
     def script(self) -> str:
         """All of them by the names of their places; a `<` in a name must not end the script."""
@@ -143,11 +150,29 @@ def run_part(run: RunReport, plots: Plots) -> str:
         return f"<p>Nothing is shown of its test images: {text(run.why_not)}.</p>"
     wrong = int((~judged.right).sum())
     mistakes = "".join(picture(mistake) for mistake in judged.worst)
+    confusion, others = figures.confusion(judged), (figures.class_accuracies(judged), figures.calibration(judged))
+    many = len(judged.classes) > FEW
     return (
-        plots.grid(make(judged) for make in (figures.confusion, figures.class_accuracies, figures.calibration))
+        (plots.large(confusion) + confused(judged) + plots.grid(others) if many else plots.grid((confusion, *others)))
         + f"<h3>The worst of {wrong:,} mistakes</h3>"
         + (f'<div class="mistakes">{mistakes}</div>' if mistakes else "<p>There are none.</p>")
     )
+
+
+def confused(judged: Judged) -> str:
+    """The classes that were taken for one another most often; nothing where none was."""
+    pairs = most_confused(judged.confusion, judged.classes)
+    rows: list[list[Cell]] = [
+        [
+            (short(pair.true, LONGEST), pair.true),
+            (short(pair.predicted, LONGEST), pair.predicted),
+            number(pair.count, "{:,}"),
+            number(pair.share, "{:.0f} %", 100),
+        ]
+        for pair in pairs
+    ]
+    header = ("true", "predicted", "images", "of the true class")
+    return f'<h3>Most confused</h3><div class="pairs">{table(header, rows, sortable=False)}</div>' if pairs else ""
 
 
 def picture(mistake: Mistake) -> str:

@@ -1,4 +1,4 @@
-"""Pictures: numbers in, matplotlib figures out."""
+"""Curves of runs and searches, and what was measured layer by layer."""
 
 import csv
 from collections.abc import Collection, Mapping, Sequence
@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-Pictures = npt.NDArray[np.floating[Any]]
 Curve = tuple[list[float], list[float]]
 COLOURS = {"train": "tab:blue", "val": "tab:orange", "test": "tab:green"}
 
@@ -126,45 +123,4 @@ def plot_depth(panels: Mapping[str, Mapping[str, Sequence[float]]], title: str) 
     lines, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside lower center", ncols=4, fontsize="small")
     figure.suptitle(title)
-    return figure
-
-
-def plot_images(axes: Axes, images: Pictures, title: str = "") -> None:
-    """Show rows and columns of images (R, C, H, W, 1 or 3) in [0, 1] as one picture with a pixel between them."""
-    rows, columns, height, width, channels = images.shape
-    gap = max(1, height // 16)
-    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
-    for row in range(rows):
-        for column in range(columns):
-            top, left = row * (height + gap), column * (width + gap)
-            sheet[top : top + height, left : left + width] = images[row, column]
-    axes.imshow(sheet.repeat(3 // channels, axis=2), interpolation="nearest")
-    axes.set_title(title)
-    axes.set_axis_off()
-
-
-def stretch(images: Pictures) -> Pictures:
-    """Each image (..., H, W, C) with zero at middle grey and its largest absolute value at black or white."""
-    largest = np.abs(images).max(axis=(-3, -2, -1), keepdims=True)
-    return 0.5 + 0.5 * images / np.where(largest > 0, largest, 1)
-
-
-def plot_confusion(counts: npt.NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
-    """Confusion matrix (true class, predicted class) of counts as shares of each true class, in percent."""
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    small = len(classes) <= 20
-    side = 2.5 + 0.55 * len(classes) if small else 14
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="% of the true class")
-    size = "medium" if small else 5
-    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
-    axes.set_yticks(range(len(classes)), classes, fontsize=size)
-    axes.set(xlabel="predicted", ylabel="true", title=title)
-    if small:
-        for (row, column), share in np.ndenumerate(shares):
-            if share > 0.5:
-                colour = "white" if share > 50 else "black"
-                axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, fontsize="small")
     return figure
