@@ -90,10 +90,10 @@ def test_models_are_compared_and_sorted(capsys: pytest.CaptureFixture[str]) -> N
     assert [row["model"] for row in found] == ["linear", "cnn_small", "resnet20.cifar10", "ResNet{depth: 20}"]
     assert found[2]["activation_bytes"] == found[3]["activation_bytes"]
     shares = {
-        card.dataset: card.measured["test_accuracy"] for card in map(read_card, PUBLISHED.glob("resnet20.*.json"))
+        card.tested_on: card.measured["test_accuracy"] for card in map(read_card, PUBLISHED.glob("resnet20.*.json"))
     }
     assert found[3]["published"] == shares and found[1]["published"] == {}
-    assert list(found[2]["published"]) == ["CIFAR-10 (JPEG copy)"]
+    assert list(found[2]["published"]) == ["CIFAR-10"]
     assert all(row["images_per_second"] > 0 for row in found) and "training_images_per_second" not in found[0]
     printed = capsys.readouterr().out
     assert f"{100 * shares['Fashion-MNIST']:.2f} % on Fashion-MNIST" in printed
