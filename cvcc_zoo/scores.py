@@ -19,7 +19,7 @@ def scores(
 ) -> tuple[Tensor, Tensor]:
     """Scores, which are the logits (N, num_classes), and labels (N,) of all images of a split; on a GPU if there is.
 
-    With `mirrored` they are the means of those of an image and of its mirror image: test-time augmentation by a flip.
+    With `mirrored` they are those of the mirror images; the mean of both is test-time augmentation by a flip.
     Raises ValueError if model and data do not fit, and where no images are kept for validation.
     """
     check_data(model.hparams, data)
@@ -29,8 +29,8 @@ def scores(
     model = model.eval().to(device).folded()
 
     def score(images: Tensor) -> Tensor:
-        logits: Tensor = model(images).float()
-        return (logits + model(images.flip(-1)).float()) / 2 if mirrored else logits
+        logits: Tensor = model(images.flip(-1) if mirrored else images).float()
+        return logits
 
     batches = data.val_dataloader() if split == "val" else data.test_dataloader()
     with torch.inference_mode():

@@ -57,6 +57,11 @@ class Card:
     url: str = ""
     """Where the file of tensors can be had if it is not beside the card: https://... or hf://owner/name."""
 
+    @property
+    def tested_on(self) -> str:
+        """The data set of the test images, in words: its name where the package knows them."""
+        return self.measured.get("test_set", {}).get("name") or self.dataset
+
 
 def folders() -> list[Path]:
     """Where published weights are looked for, in this order."""
@@ -124,7 +129,7 @@ def _check_measured(path: Path, measured: Mapping[str, Any]) -> None:
             raise ValueError(f"{path} is not a card: measured.{name} is {reprlib.repr(value)}, not in 0 .. {most}")
     calibration = measured.get("calibration", {"temperature": 1})
     hot = calibration.get("temperature") if isinstance(calibration, Mapping) else None
-    if type(hot) not in (int, float) or not 0 < hot < 2**53:
+    if not isinstance(hot, int | float) or not 0 < hot < 2**53:
         raise ValueError(f"{path} is not a card: measured.calibration is {reprlib.repr(calibration)}, no temperature")
     images = measured.get("test_set", {"sha256": "", "name": None, "images": 0})
     kinds = {"sha256": str, "name": str | None, "images": int, "hashes": str}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import cvcc_zoo
 from cvcc_zoo.folding import fold_norms
+from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.scores import scores
 
 CONVOLUTIONAL = ["cnn_small", "resnet20", "resnet18", "plain20", "resnext20_16x4d", "wrn16_4"]
@@ -86,15 +87,17 @@ def test_a_network_that_looks_at_values_keeps_its_norms() -> None:
     assert norms(folded) and torch.equal(folded(x), network(x))
 
 
-def test_test_time_flip_is_the_mean_of_an_image_and_its_mirror_image() -> None:
+def test_mirrored_scores_are_those_of_the_mirror_images() -> None:
     model, data = create_mirrored()
     once, labels = scores(model, data)
-    both, again = scores(model, data, mirrored=True)
+    mirrored, again = scores(model, data, mirrored=True)
     found = data.test_dataloader().images
     with torch.inference_mode():
-        expected = (model(found) + model(found.flip(-1))) / 2
-    assert torch.equal(labels, again) and not torch.allclose(once, both, atol=1e-3)
-    torch.testing.assert_close(both, expected, rtol=1e-4, atol=1e-4)
+        expected = model(found.flip(-1))
+    assert torch.equal(labels, again) and not torch.allclose(once, mirrored, atol=1e-3)
+    torch.testing.assert_close(mirrored, expected, rtol=1e-4, atol=1e-4)
+    both = measure(model, data, mirrored=True)["mirrored_accuracy"]
+    assert both == pytest.approx(float(((once + mirrored).argmax(1) == labels).float().mean()))
 
 
 def create_mirrored() -> tuple[cvcc_zoo.ImageClassifier, cvcc_zoo.ImageDataModule]:

@@ -1,6 +1,5 @@
 """From a run to published weights, and their card measured again."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.data.known import Known
-from cvcc_zoo.runs.measure import measure, measure_more
+from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.scores import fit_temperature, scores
 from cvcc_zoo.weights import read_card
 from tests.conftest import QUICK, Fit, MakeFolder, message
@@ -221,10 +220,8 @@ def test_what_is_measured_is_exact(colours: Path) -> None:
     assert found["test_loss"] == pytest.approx(float(-likely.mean()), abs=1e-6)
     assert found["calibration_error"] == pytest.approx(float(likely.exp()[0]) - 0.5, abs=1e-5)
     assert found["class_accuracy"] == {"blue": 1.0, "red": 0.0} and "top5_accuracy" not in found
-    more = measure_more(model, data)
-    assert more["mirrored_accuracy"] == 0.5 and more["images_per_second"] > 0
-    data.dataset = dataclasses.replace(data.dataset, mirror=False)
-    assert "mirrored_accuracy" not in measure_more(model, data)
+    assert "mirrored_accuracy" not in found and found["images_per_second"] > 0
+    assert measure(model, data, mirrored=True)["mirrored_accuracy"] == 0.5
 
 
 def test_from_twenty_classes_on_the_top_five_are_counted(

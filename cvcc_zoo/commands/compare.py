@@ -96,7 +96,7 @@ def costs(subject: Subject) -> dict[str, Any]:
 def accuracies(subject: Subject) -> dict[str, float]:
     """Test accuracy of published weights, fractions in [0, 1], by the data set in words."""
     cards = [card for card in subject.cards() if "test_accuracy" in card.measured]
-    return {card.dataset: float(card.measured["test_accuracy"]) for card in cards}
+    return {card.tested_on: float(card.measured["test_accuracy"]) for card in cards}
 
 
 def place(row: Row, order: str) -> float:

@@ -11,8 +11,7 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of, in_common
 from cvcc_zoo.metrics import TOP5
 from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
-from cvcc_zoo.runs.measure import correct, measure, measure_more
-from cvcc_zoo.scores import scores
+from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.weights import Card, find_card, read_card, write_card
 from cvcc_zoo.zoo import load
 
@@ -48,18 +47,17 @@ def main(args: Sequence[str]) -> int:
         )
     model = load(path)
     calibration = card.measured.get("calibration", {})
-    found = measure(model, data, temperature=calibration.get("temperature"))
+    mirrored = config.test_time_flip or (config.update_card and data.dataset.mirror)
+    found = measure(model, data, temperature=calibration.get("temperature"), mirrored=mirrored)
     known = find_known(None, found["test_set"]["sha256"])
     console.print(
         f"{card.name}, trained on {card.dataset}, on {known.title if known else data.dataset.title}: {in_words(found)}"
     )
     if config.test_time_flip:
-        logits, labels = scores(model, data, mirrored=True)
-        right = correct(logits, labels)
-        console.print(f"with test-time flip: {right:,} correct, {100 * right / len(labels):.2f} %")
+        console.print(f"with test-time flip: {100 * found['mirrored_accuracy']:.2f} % correct")
     if config.update_card:
         kept = {"calibration": calibration} if calibration else {}
-        write_card(path, dataclasses.replace(card, measured={**found, **kept, **measure_more(model, data)}))
+        write_card(path, dataclasses.replace(card, measured={**found, **kept}))
         console.print(f"written to {path}")
         return 0
     code, verdict = compare(card, found, data, path)

@@ -16,7 +16,7 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
 from cvcc_zoo.parsing import CommandParser
-from cvcc_zoo.runs.measure import correct, measure, measure_more
+from cvcc_zoo.runs.measure import correct, measure
 from cvcc_zoo.scores import fit_temperature, scores
 from cvcc_zoo.weights import folders, read, write
 from cvcc_zoo.zoo import load, make_card
@@ -84,9 +84,9 @@ def publish(
     half, full = (correct(*scores(each, data)) for each in models.values())
     if dtype == "auto":
         dtype = "float16" if half >= full - ALLOWED else "float32"
-    measured = measure(models[dtype], data, temperature=calibration.get("temperature"))
+    hot, mirrored = calibration.get("temperature"), data.dataset.mirror
+    measured = measure(models[dtype], data, temperature=hot, mirrored=mirrored)
     measured |= {"calibration": calibration} if calibration else {}
-    measured |= measure_more(models[dtype], data)
     card = dataclasses.replace(card, measured=measured)
     target = write(Path(folder).expanduser() if folder else folders()[1], card, tensors, dtype=DTYPES[dtype])
     kept, _ = read(target)

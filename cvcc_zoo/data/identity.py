@@ -68,8 +68,9 @@ def find_known(train: str | None, test: str | None) -> Known | None:
 
 def with_hashes(found: Identity) -> dict[str, Any]:
     """`plain()`, with the hashes of the images (4 bytes each, base64) where the package has no list of them."""
-    known = known_test_images(found.sha256) is not None
-    return found.plain() | ({} if known else {"hashes": base64.b64encode(found.hashes.astype("<u4")).decode()})
+    if known_test_images(found.sha256) is not None:
+        return found.plain()
+    return found.plain() | {"hashes": base64.b64encode(found.hashes.astype("<u4").tobytes()).decode()}
 
 
 def in_common(found: Identity, there: Mapping[str, Any]) -> int | None:

@@ -105,7 +105,7 @@ def readme(card: Card, repo_id: str) -> str:
     if "test_accuracy" in card.measured:
         result = {
             "task": {"type": "image-classification"},
-            "dataset": {"name": card.dataset, "type": tag, "split": "test"},
+            "dataset": {"name": card.tested_on, "type": tag, "split": "test"},
             "metrics": [{"type": "accuracy", "value": card.measured["test_accuracy"], "name": "test accuracy"}],
         }
         header["model-index"] = [{"name": card.name, "results": [result]}]

@@ -1,5 +1,6 @@
 """What a model makes of the test images of a data set: the numbers of a card, which can be measured again."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,36 +13,33 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, with_hashes
 from cvcc_zoo.metrics import TOP5, TOP5_FROM, among_top
+from cvcc_zoo.runs.summary import hardware
 from cvcc_zoo.scores import scores
-from cvcc_zoo.timing import seconds
 
 
-def measure(model: ImageClassifier, data: ImageDataModule, *, temperature: float | None = None) -> dict[str, Any]:
+def measure(
+    model: ImageClassifier, data: ImageDataModule, *, temperature: float | None = None, mirrored: bool = False
+) -> dict[str, Any]:
     """Test a model on every test image, on a GPU if there is one.
 
     Returns plain data: `test_images`, how many of them are `correct`, `test_accuracy` in [0, 1], from 20 classes on
     `top5_accuracy`, `test_loss` (cross entropy, nats), `calibration_error` (15 bins, in [0, 1]) and the same after the
     logits were divided by a `temperature`, `class_accuracy` (share of each class), `confusion` (true class, predicted
-    class), and `test_set`, which says which images they were. Raises ValueError if model and data do not fit.
+    class), with `mirrored` the accuracy of the mean scores of an image and its mirror image, `images_per_second` on
+    this `hardware`, and `test_set`, which says what images they were. Raises ValueError if model and data do not fit.
     """
+    data.prepare_data()
+    start = time.perf_counter()
     logits, labels = scores(model, data)
+    speed = len(labels) / (time.perf_counter() - start)
     found = _numbers(logits, labels, data.classes)
     if temperature is not None:
         found["calibration_error_with_temperature"] = _calibration_error(logits / temperature, labels)
-    return {**found, "test_set": with_hashes(identity_of(data, "test"))}
-
-
-def measure_more(model: ImageClassifier, data: ImageDataModule) -> dict[str, Any]:
-    """What takes longer: `mirrored_accuracy`, of the mean scores of an image and its mirror image, and speed.
-
-    Where mirroring changes what an image shows (digits) it is left out. `images_per_second` is that of `scores`.
-    """
-    found: dict[str, Any] = {}
-    taken = seconds(lambda: scores(model, data))
-    if data.dataset.mirror:
-        logits, labels = scores(model, data, mirrored=True)
-        found["mirrored_accuracy"] = correct(logits, labels) / len(labels)
-    return found | {"images_per_second": round(len(data.test_dataloader().labels) / taken, 1)}
+    if mirrored:
+        both = (logits + scores(model, data, mirrored=True)[0]) / 2
+        found["mirrored_accuracy"] = correct(both, labels) / len(labels)
+    found |= {"images_per_second": round(speed, 1), "hardware": hardware()}
+    return found | {"test_set": with_hashes(identity_of(data, "test"))}
 
 
 def correct(logits: Tensor, labels: Tensor) -> int:

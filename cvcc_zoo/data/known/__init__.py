@@ -47,5 +47,6 @@ def known_test_images(sha256: str) -> npt.NDArray[np.uint32] | None:
     for known in KNOWN:
         if known.test == sha256:
             with np.load(Path(__file__).with_name("test_images.npz"), allow_pickle=False) as file:
-                return file[known.tag].astype(np.uint32)
+                found: npt.NDArray[np.uint32] = file[known.tag]
+                return found
     return None

@@ -21,7 +21,7 @@ def main(words: list[str]) -> None:
         tag, _, root = word.partition("=")
         data = ImageDataModule("folder" if (Path(root) / "train").is_dir() else tag, root)
         train, test = identity_of(data, "train"), identity_of(data, "test")
-        hashes[tag] = test.images
+        hashes[tag] = test.hashes
         print(f"{tag}: train={train.sha256} test={test.sha256}")
     target = Path(__file__).with_name("test_images.npz")
     np.savez(target, **hashes)
