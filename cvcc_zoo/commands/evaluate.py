@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.identity import find_known, identity_of, in_common
+from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
 from cvcc_zoo.metrics import TOP5
 from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
 from cvcc_zoo.runs.measure import measure
@@ -49,10 +49,8 @@ def main(args: Sequence[str]) -> int:
     calibration = card.measured.get("calibration", {})
     mirrored = config.test_time_flip or (config.update_card and data.dataset.mirror)
     found = measure(model, data, temperature=calibration.get("temperature"), mirrored=mirrored)
-    known = find_known(None, found["test_set"]["sha256"])
-    console.print(
-        f"{card.name}, trained on {card.dataset}, on {known.title if known else data.dataset.title}: {in_words(found)}"
-    )
+    title = title_of_test(data, found["test_set"]["sha256"])
+    console.print(f"{card.name}, trained on {card.dataset}, on {title}: {in_words(found)}")
     if config.test_time_flip:
         console.print(f"with test-time flip: {100 * found['mirrored_accuracy']:.2f} % correct")
     if config.update_card:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.identity import title_of_test
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.files import file_to_write
 from cvcc_zoo.losses import Loss, crammer_singer, cross_entropy, hinge
@@ -45,7 +46,7 @@ def main(args: Sequence[str]) -> int:
         _scored(trained.model.loss, picture, each, label)
         for picture, each, label in zip(pictures, logits[chosen], labels[chosen], strict=True)
     ]
-    title = f"{trained.name} on {data.dataset.title}"
+    title = f"{trained.name} on {title_of_test(data)}"
     plot_scores(some, margins(logits, labels).numpy(), data.classes, title).savefig(output, dpi=120)
     print(f"written to {output}")
     return 0

@@ -66,6 +66,15 @@ def find_known(train: str | None, test: str | None) -> Known | None:
     return None
 
 
+def title_of_test(data: ImageDataModule, sha256: str | None = None) -> str:
+    """What its test images are called: CIFAR-10 where they are those, else the name of the data set or folder.
+
+    `sha256` is their identity where it is known already.
+    """
+    known = find_known(None, sha256 or identity_of(data, "test").sha256)
+    return known.title if known else data.dataset.title
+
+
 def with_hashes(found: Identity) -> dict[str, Any]:
     """`plain()`, with the hashes of the images (4 bytes each, base64) where the package has no list of them."""
     if known_test_images(found.sha256) is not None:

@@ -111,8 +111,9 @@ def leaderboard(runs: Sequence[RunReport]) -> str:
     """One row a run, the best test accuracy first."""
     columns: dict[str, Callable[[dict[str, Any]], Cell]] = {
         "model": lambda s: (s["model"], s["model"]),
-        "data": lambda s: (s["dataset"], s["dataset"]),
+        "data": lambda s: (s.get("known_as") or s["dataset"],) * 2,
         "test accuracy": lambda s: number(s["test_accuracy"], "{:.2f} %", 100),
+        "top 5": lambda s: number(s.get("test_top5_accuracy"), "{:.2f} %", 100),
         "validation": lambda s: number(s["val_accuracy"], "{:.2f} %", 100),
         "test loss": lambda s: number(s["test_loss"], "{:.4f}"),
         "parameters": lambda s: number(s["parameters"], "{:,}"),
@@ -122,6 +123,8 @@ def leaderboard(runs: Sequence[RunReport]) -> str:
         "images/s": lambda s: number(s["images_per_second"], "{:,.0f}"),
         "seed": lambda s: number(s["seed"], "{}"),
     }
+    if not any("test_top5_accuracy" in run.summary for run in runs):  # of few classes
+        del columns["top 5"]
     best = sorted(runs, key=lambda run: -(run.summary["test_accuracy"] or 0))
     rows = [[(run.name, run.name), *(column(run.summary) for column in columns.values())] for run in best]
     return table(["run", *columns], rows, sortable=True)

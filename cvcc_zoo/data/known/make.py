@@ -7,6 +7,7 @@ ROOT is where torchvision's files of the data set are, or an image folder whose 
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from cvcc_zoo.data.identity import identity_of
 
 def main(words: list[str]) -> None:
     """Write the file beside this script."""
-    hashes = {}
+    hashes: dict[str, Any] = {}
     for word in words:
         tag, _, root = word.partition("=")
         data = ImageDataModule("folder" if (Path(root) / "train").is_dir() else tag, root)
