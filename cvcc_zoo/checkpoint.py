@@ -7,6 +7,8 @@ from typing import Any
 from cvcc_zoo.fitting import check_fits
 from cvcc_zoo.plain import load_plain
 
+LONGEST_NAME = 1_000  # characters
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -17,6 +19,8 @@ class Checkpoint:
     hparams: dict[str, Any]
     state: dict[str, Any]
     config: str | None = None  # of the run, in YAML
+    classes: tuple[str, ...] | None = None  # in the order of the logits; None where it does not say
+    dataset: str = ""  # what it was trained on, in words; empty where it does not say
 
 
 def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
@@ -45,4 +49,17 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     callbacks = content.get("callbacks")
     run = callbacks.get("RunFolder") if isinstance(callbacks, dict) else None
     config = run.get("config") if isinstance(run, dict) else None
-    return Checkpoint(path, family, content["hyper_parameters"], content["state_dict"], config)
+    classes, data = about.get("classes"), about.get("data")
+    if classes is not None:
+        check_names(path, classes, content["hyper_parameters"])
+    title = data.get("title") if isinstance(data, dict) else None
+    title = title if isinstance(title, str) else ""
+    names = tuple(classes) if classes is not None else None
+    return Checkpoint(path, family, content["hyper_parameters"], content["state_dict"], config, names, title)
+
+
+def check_names(path: Path, classes: Any, hparams: dict[str, Any]) -> None:
+    """Raise ValueError for what is no list of the names of a model's classes."""
+    names = isinstance(classes, list) and all(isinstance(name, str) and len(name) <= LONGEST_NAME for name in classes)
+    if not names or len(classes) != hparams.get("num_classes"):
+        raise ValueError(f"{path} does not name the {hparams.get('num_classes')} classes of its model; get it again")

@@ -11,7 +11,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from cvcc_zoo.compatibility import check_data, check_same, check_training
+from cvcc_zoo.compatibility import (
+    check_classes,
+    check_data,
+    check_same,
+    check_training,
+    check_training_data,
+    training_data,
+)
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import mix_seed, seed_torch
 from cvcc_zoo.data.loader import TensorLoader
@@ -32,6 +39,8 @@ class ImageClassifier(Staged):
     checkpoints load with `weights_only=True`.
     """
 
+    classes: tuple[str, ...] | None = None  # their names in the order of the logits, once it was trained on images
+    allow_other_images = False  # a training that goes on from a checkpoint needs the same training images
     test_confusion: Tensor  # int64 (num_classes, num_classes) after a test: row = true class, column = predicted
 
     def __init__(
@@ -141,9 +150,8 @@ class ImageClassifier(Staged):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Dropout is a function of (seed, epoch, batch, process): a resumed training draws what it would have drawn."""
-        data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, ImageDataModule):
-            seed_torch(mix_seed(data.seed, self.current_epoch, batch_idx, self.global_rank), self.device)
+        if (images := self._images()) is not None:
+            seed_torch(mix_seed(images.seed, self.current_epoch, batch_idx, self.global_rank), self.device)
 
     def optimizer_step(self, *args: Any, **options: Any) -> None:
         """A step. Its gradients are then let go: Lightning would keep their memory through the next forward pass."""
@@ -181,15 +189,19 @@ class ImageClassifier(Staged):
 
     def setup(self, stage: str) -> None:
         """Check that data and model fit; before training, take the whitening of the data unless there is one."""
-        data = getattr(self.trainer, "datamodule", None)
-        images = data if isinstance(data, ImageDataModule) else None
-        if images is not None:
+        if (images := self._images()) is not None:
+            check_classes(self, images)
             check_data(self.hparams, images)
             if stage == "fit":
+                self.classes = tuple(images.classes)
                 self._take_whitening(images)
         if stage == "fit":
             self.prepare(images)
             self.freeze_parts()
+
+    def _images(self) -> ImageDataModule | None:
+        data = getattr(self._trainer, "datamodule", None)
+        return data if isinstance(data, ImageDataModule) else None
 
     def _take_whitening(self, data: ImageDataModule) -> None:
         """Take that of the training images, unless a checkpoint brought one."""
@@ -222,17 +234,20 @@ class ImageClassifier(Staged):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the family, so that `cvcc_zoo.load` can rebuild it, and keep what an epoch has counted so far."""
-        checkpoint["cvcc_zoo"] = {"family": type(self).__name__}
+        about = checkpoint["cvcc_zoo"] = {"family": type(self).__name__, **training_data(self, self._images())}
         if (trainer := self._trainer) is None:
             return
         if 0 < vars(trainer.fit_loop.epoch_loop.batch_progress.current)["processed"] < trainer.num_training_batches:
             sums = apply_to_collection(self.metrics.counted("train"), Tensor, trainer.strategy.reduce, reduce_op="sum")
-            checkpoint["cvcc_zoo"]["counted"] = sums
+            about["counted"] = sums
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another model."""
         about = checkpoint.get("cvcc_zoo", {})
         self.check_same(about.get("family"), checkpoint.get("hyper_parameters", {}))
+        self.classes = tuple(about["classes"]) if about.get("classes") else None
+        if (images := self._images()) is not None:
+            check_training_data(self, about, images, goes_on=self.trainer.state.fn == "fit")
         if "counted" in about and self._trainer is not None and self.trainer.state.fn == "fit" and not self.global_rank:
             self.metrics.go_on("train", about["counted"])
 

@@ -104,7 +104,11 @@ class ZooCLI(LightningCLI):
                     "; `cvcc-zoo fit` with them trains a new classifier"
                 )
             rank_zero_info(f"Starts from the weights {weights}, with {'a new' if new else 'their'} classifier")
-        if self.checkpoint is not None and self.subcommand != "fit":
+        self.model.allow_other_images = bool(self._get(self.config, "allow_changes", False))
+        if self.checkpoint is None:
+            return
+        self.model.classes = self.checkpoint.classes
+        if self.subcommand != "fit":
             self.model.use_whitening(self.checkpoint.hparams["whitening"])
             self.model.check_same(self.checkpoint.family, self.checkpoint.hparams)
             self.model.load_state_dict(self.checkpoint.state)

@@ -1,12 +1,15 @@
 """Whether model and data, or model and checkpoint, fit together; if not, what to do."""
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Protocol
 
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cvcc_zoo.data.classes import differences, matching
 from cvcc_zoo.data.datamodule import ImageDataModule
+from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.losses import takes_soft_labels
 from cvcc_zoo.registry import family_defaults
 
@@ -25,6 +28,56 @@ def check_data(hparams: Mapping[str, Any], data: ImageDataModule) -> None:
                 f"the model has {name}={mine}, but the images of {data.dataset.title} have {name}={theirs}; "
                 + _advice(name, mine, theirs)
             )
+
+
+class KnowsImages(Protocol):
+    """A model that knows what it was trained on, or has still to be told."""
+
+    classes: tuple[str, ...] | None
+    allow_other_images: bool
+
+
+def training_data(model: KnowsImages, data: ImageDataModule | None) -> dict[str, Any]:
+    """What a checkpoint says of the images that its model is trained on: plain data."""
+    about: dict[str, Any] = {"classes": model.classes and list(model.classes)}
+    if data is not None:
+        about["data"] = {"title": data.dataset.title, "train": identity_of(data, "train").plain()}
+    return about
+
+
+def check_training_data(model: KnowsImages, about: Mapping[str, Any], data: ImageDataModule, *, goes_on: bool) -> None:
+    """Raise ValueError if a checkpoint's model knows other classes than the images have.
+
+    A training that `goes_on` needs the same training images, too, unless the model allows others.
+    """
+    check_classes(model, data)
+    if not goes_on or model.allow_other_images or "data" not in about:
+        return
+    before, now = about["data"]["train"], identity_of(data, "train").plain()
+    if before["sha256"] != now["sha256"]:
+        raise ValueError(
+            f"the training images are not those of the checkpoint: {before['images']:,} images then, with the sha256 "
+            f"{before['sha256'][:12]}, and {now['images']:,} now, with {now['sha256'][:12]}; bring them back, or go on "
+            "with these: --allow_changes=true (in Python model.allow_other_images = True)"
+        )
+
+
+def check_classes(model: KnowsImages, data: ImageDataModule) -> None:
+    """Give the images' classes the order in which the model knows them, if it knows any.
+
+    Raises ValueError, and says which names differ, if the model was trained on other classes.
+    """
+    if model.classes is None:
+        return
+    if (places := matching(model.classes, data.classes)) is None:
+        raise ValueError(
+            f"the model knows other classes than {data.dataset.title} has: {differences(model.classes, data.classes)}; "
+            "rename the class folders if they are the same, or train a new classifier (cvcc-zoo fit --weights=..., "
+            "or create(..., new_head=True))"
+        )
+    if places != sorted(places):
+        rank_zero_info(f"The classes of {data.dataset.title} have another order than the model's: matched by name")
+        data.order_as(model.classes)
 
 
 def _advice(name: str, mine: int, theirs: int) -> str:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.compatibility import check_data
+from cvcc_zoo.compatibility import check_classes, check_data
 from cvcc_zoo.data import ImageDataModule
 
 HOTTEST = 100.0  # the bounds of a temperature are 1 / HOTTEST and HOTTEST
@@ -22,6 +22,7 @@ def scores(
     With `mirrored` they are those of the mirror images; the mean of both is test-time augmentation by a flip.
     Raises ValueError if model and data do not fit, and where no images are kept for validation.
     """
+    check_classes(model, data)
     check_data(model.hparams, data)
     data.prepare_data()
     data.setup("validate" if split == "val" else "test")

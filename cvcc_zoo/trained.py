@@ -45,8 +45,8 @@ class Trained:
 def find_trained(name: str) -> Trained:
     """The model of published weights by their name, of a card, of a run folder or of a checkpoint.
 
-    The classes of a run are those of the data set in its config.yaml. Raises FileNotFoundError or ValueError as
-    `load` does, and for a data set that is gone or has another number of classes.
+    Raises FileNotFoundError or ValueError as `load` does. A checkpoint that is too old to name its classes has those of
+    the data set in the config.yaml beside it, which must still be there.
     """
     path = Path(name).expanduser()
     is_path = path.exists() or len(path.parts) > 1 or path.suffix in (".json", ".ckpt")
@@ -55,10 +55,10 @@ def find_trained(name: str) -> Trained:
     if path.suffix == ".json":
         model, card = load(path), read_card(path)
         return Trained(card.name, model, card.dataset, card.classes, card.sha256)
-    file = read_checkpoint(path).path
-    model = load(file)
+    found = read_checkpoint(path)
+    file, model = found.path, load(found.path)
     config = file.parent / "config.yaml"
-    dataset, classes = _data_of(config, model.num_classes)
+    dataset, classes = (found.dataset, list(found.classes)) if found.classes else _data_of(config, model.num_classes)
     in_a_run = path.is_dir() or config.is_file()
     title = file.parent.resolve().name if in_a_run else file.stem
     return Trained(title, model, dataset, classes, hashlib.sha256(file.read_bytes()).hexdigest())

@@ -17,6 +17,7 @@ import cvcc_zoo.models  # noqa: F401  registers every model
 from cvcc_zoo.checkpoint import read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.compatibility import complete, shapes
+from cvcc_zoo.data.classes import matching
 from cvcc_zoo.fitting import check_family, check_fits
 from cvcc_zoo.plain import check_plain
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, find, unknown
@@ -159,6 +160,7 @@ def load(checkpoint: str | Path) -> ImageClassifier:
     content = read_checkpoint(checkpoint)
     model: ImageClassifier = FAMILIES[content.family](**content.hparams)
     model.load_state_dict(content.state)
+    model.classes = content.classes
     return model.eval()
 
 
@@ -192,6 +194,8 @@ def _with_weights(
     card, tensors = read_published(path, model)
     built: ImageClassifier = FAMILIES[card.family](**{**card.hparams, **options})
     transfer(built, tensors, card.family, card.hparams, str(path), new_head=new_head)
+    if not new_head and built.num_classes == len(card.classes):
+        built.classes = tuple(card.classes)
     return built.eval()
 
 
@@ -199,19 +203,24 @@ def use_weights(model: ImageClassifier, source: str, classes: Sequence[str]) -> 
     """Put weights into a model that is to be trained on these classes, and return whether its classifier is new.
 
     `source` is the name of published weights, the path of a card, a run folder or a checkpoint. The classifier is
-    new if the classes are others than those of a card, or as many others as in a checkpoint. Raises as `create` does.
+    new if the weights were trained on other classes, by their names, or by their number where a checkpoint has no
+    names; else the model knows its classes in the order of the weights. Raises as `create` does.
     """
     given = Path(source).expanduser()
     if given.suffix == ".json" or not given.exists():
         card, tensors = read_published(given if given.suffix == ".json" else find_card(source))
-        new = [name.lower() for name in card.classes] != [name.lower() for name in classes]
-        _take_whitening(model, card.hparams)
-        transfer(model, tensors, card.family, card.hparams, card.name, new_head=new)
-        return new
-    found = read_checkpoint(given)
-    _take_whitening(model, found.hparams)
-    transfer(model, found.state, found.family, found.hparams, str(found.path))
-    return bool(found.hparams["num_classes"] != model.num_classes)
+        what = (tensors, card.family, card.hparams, card.name)
+        names: tuple[str, ...] | None = tuple(card.classes)
+    else:
+        found = read_checkpoint(given)
+        what = (found.state, found.family, found.hparams, str(found.path))
+        names = found.classes
+    hparams = what[2]
+    new = matching(names, classes) is None if names else bool(hparams["num_classes"] != model.num_classes)
+    _take_whitening(model, hparams)
+    transfer(model, *what, new_head=new)
+    model.classes = None if new else names
+    return new
 
 
 def _take_whitening(model: ImageClassifier, hparams: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,23 @@ def test_a_run_is_exported_with_the_classes_of_its_data(
     assert find_trained(str(run / "best.ckpt")).labels() == trained.labels()
     (run / "last.ckpt").rename("alone.ckpt")
     alone = find_trained("alone.ckpt")
-    assert (alone.name, alone.dataset, alone.classes) == ("alone", "", ["0", "1"])
+    assert (alone.name, alone.dataset, alone.classes) == ("alone", "colours", ["blue", "red"])
+    shutil.rmtree(colours)
+    assert find_trained(str(run)).labels() == trained.labels()
+    (run / "config.yaml").unlink()
+    assert find_trained(str(run)).classes == ["blue", "red"]
+
+
+def test_a_checkpoint_that_is_too_old_to_name_its_classes_has_those_of_the_data(fit: Fit, colours: Path) -> None:
+    assert fit("--model=linear") == 0
+    run = Path("runs/linear-colours")
+    content = torch.load(run / "best.ckpt", weights_only=True)
+    for name in ("classes", "data"):
+        del content["cvcc_zoo"][name]
+    torch.save(content, run / "best.ckpt")
+    assert find_trained(str(run)).classes == ["blue", "red"]
+    shutil.copy(run / "best.ckpt", "alone.ckpt")
+    assert find_trained("alone.ckpt").classes == ["0", "1"]
     for split in ("train", "test"):
         (colours / split / "green").mkdir()
         (colours / split / "red/000.png").rename(colours / split / "green/000.png")

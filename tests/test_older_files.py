@@ -73,7 +73,9 @@ def test_an_older_card_can_be_evaluated(home: Path, colours: Path) -> None:  # n
     model.whitening.fit(IMAGES)
     measured = {"correct": 1, "test_accuracy": 0.5, "test_sha256": "of other images"}
     path = older_card(home, model, classes=["blue", "red"], measured=measured)
-    assert main(["evaluate", str(path), "--data.dataset=folder", f"--data.root={colours}"]) == 0
+    assert (
+        main(["evaluate", str(path), "--data.dataset=folder", f"--data.root={colours}"]) == 1
+    )  # it says how to measure again
 
 
 def test_only_initialisations_with_tensors_of_their_own_make_another_model() -> None:

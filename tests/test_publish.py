@@ -66,12 +66,9 @@ def test_a_card_that_does_not_hold_is_told(
     assert main(["evaluate", "linear.colours", "--data.dataset=folder", f"--data.root={colours}"]) == 1
     assert "the card does not hold: it has" in capsys.readouterr().out
     other = make_folder("others", size=9)
-    (other / "test/red").rename(other / "test/rose")
-    (other / "train/red").rename(other / "train/rose")
     again = ["--data.dataset=folder", f"--data.root={other}", "--data.image_size=8"]
     assert main(["evaluate", "linear.colours", *again]) == 0
     printed = capsys.readouterr().out
-    assert "the classes differ: ['blue', 'red'] in the card, ['blue', 'rose'] in others" in printed
     assert "other images than the card's, where" in printed and printed.rstrip().endswith("0 of 12 are the same")
 
 

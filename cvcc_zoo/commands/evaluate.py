@@ -40,11 +40,6 @@ def main(args: Sequence[str]) -> int:
     card = read_card(path)
     data = parser.instantiate(config).data
     console = Console(soft_wrap=True, markup=False)  # a card may hold what rich takes for a colour
-    if [name.lower() for name in card.classes] != [name.lower() for name in data.classes]:
-        console.print(
-            f"the classes differ: {card.classes} in the card, {list(data.classes)} in {data.dataset.title}",
-            style="yellow",
-        )
     model = load(path)
     calibration = card.measured.get("calibration", {})
     mirrored = config.test_time_flip or (config.update_card and data.dataset.mirror)

@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import auto_cli
 from rich.console import Console
 
+from cvcc_zoo.compatibility import check_classes
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
@@ -37,6 +38,7 @@ def publish(
     folder: str = "",
     repeats: list[str] | None = None,
     calibrate: str = "",
+    root: str = "",
     dtype: Literal["auto", "float16", "float32"] = "auto",
 ) -> None:
     """Publish the weights of a run: the best by validation, or the last where nothing was kept for validation.
@@ -44,7 +46,7 @@ def publish(
     The numbers of the card are measured from the published file.
 
     Args:
-        run: The run folder; the data set of its config.yaml must still be there.
+        run: The run folder.
         tag: The name of the data set in the name of the weights, like cifar10; by default that of the images where the
             package knows them, else that of the run.
         dataset: The data set in words, like "my photographs of birds"; by default as `tag`, and CIFAR-10 only for the
@@ -54,12 +56,14 @@ def publish(
         repeats: Folders of runs of the same recipe with other seeds, whose test accuracies the card has too.
         calibrate: Folder of a run of the same recipe that kept validation images: the card has the temperature that
             fits them best, and the calibration error on the test images with it.
+        root: The folder of its data set, if that is no longer where its config.yaml says.
         dtype: Of the file: float16, float32, or auto, which is float16 unless that costs more than one test image.
 
     """
     source = Path(run).expanduser()
     config, summary = run_of(source)
-    data, model = ImageDataModule(**config["data"]), load(source)
+    data, model = ImageDataModule(**{**config["data"], **({"root": root} if root else {})}), load(source)
+    check_classes(model, data)
     train = identity_of(data, "train")
     check_unchanged(source, summary, train.sha256)
     known = find_known(train.sha256, identity_of(data, "test").sha256)
@@ -132,7 +136,7 @@ def check_unchanged(run: Path, summary: dict[str, Any], train: str) -> None:
     if before != train:
         raise ValueError(
             f"the training images are not those that {run} was trained on (sha256 {train[:12]}..., then "
-            f"{before[:12]}...); bring them back, or correct data.root in {run / 'config.yaml'}"
+            f"{before[:12]}...); bring them back, or say where they are: --root=..."
         )
 
 

@@ -14,7 +14,7 @@ from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
 from cvcc_zoo.plots import Pictures
 from cvcc_zoo.score_plots import Scored, plot_scores
 from cvcc_zoo.scores import margins, scores
-from cvcc_zoo.trained import Trained, find_trained
+from cvcc_zoo.trained import find_trained
 
 
 def main(args: Sequence[str]) -> int:
@@ -32,7 +32,6 @@ def main(args: Sequence[str]) -> int:
     config = parser.parse_args(expand_args(args))
     output = file_to_write(config.output, ".png")
     trained, data = find_trained(config.name), parser.instantiate(config).data
-    _check_classes(trained, data)
     logits, labels = scores(trained.model, data)
     if not 1 <= config.images <= len(labels):
         raise ValueError(f"choose 1 to {len(labels):,} of the test images: --images=6, not {config.images}")
@@ -50,19 +49,6 @@ def main(args: Sequence[str]) -> int:
     plot_scores(some, margins(logits, labels).numpy(), data.classes, title).savefig(output, dpi=120)
     print(f"written to {output}")
     return 0
-
-
-def _check_classes(trained: Trained, data: ImageDataModule) -> None:
-    """Raise ValueError if the data set names other classes than the one that the model was trained on."""
-    theirs, mine = ([name.lower() for name in names] for names in (data.classes, trained.classes))
-    if trained.dataset and len(theirs) == len(mine) and theirs != mine:
-        here, there = (
-            ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") for names in (trained.classes, data.classes)
-        )
-        raise ValueError(
-            f"{trained.name} has the classes {here}, and {data.dataset.title} has {there}; "
-            f"choose the data set that it was trained on ({trained.dataset})"
-        )
 
 
 def _scored(loss: Loss, picture: Pictures, logits: Tensor, label: Tensor) -> Scored:

@@ -1,5 +1,6 @@
 """One DataModule for all models: data set -> split -> loader -> augmentation, and the whitening's statistics."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
+from cvcc_zoo.data.classes import differences, matching
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.decode import MAX_PIXELS
 from cvcc_zoo.data.draws import Draws
@@ -89,6 +91,7 @@ class ImageDataModule(LightningDataModule):
         self.resolutions = Resolutions(progressive_resizing or {}, self.image_size, progressive_cropping)
         self.whitening = make_whitening(whitening, self.in_channels, self.image_size).spec
         self.classes, self.num_classes = self.dataset.classes, len(self.dataset.classes)
+        self._places = torch.arange(self.num_classes)  # of the data set's classes among ours
         self.split_seed, self.seed = split_seed, seed
         self._prepared, self._position = False, Position()
         self._images: dict[str, tuple[Images, Tensor]] = {}  # stage -> images, and which of them it uses
@@ -134,7 +137,17 @@ class ImageDataModule(LightningDataModule):
         found = self.dataset.load(split)
         if found is None:
             return None
-        return Images(reshape(found.images, self.image_size, self.in_channels), found.labels)
+        return Images(reshape(found.images, self.image_size, self.in_channels), self._places[found.labels])
+
+    def order_as(self, classes: Sequence[str]) -> None:
+        """Number the classes in the order of these names. Raises ValueError if they are not those of the data set."""
+        places = matching(classes, self.classes)
+        if places is None:
+            raise ValueError(f"the classes of {self.dataset.title} are others: {differences(classes, self.classes)}")
+        moved = torch.tensor(places)
+        self._places, self.classes, self._there = moved[self._places], tuple(classes), {}
+        for stage, (images, samples) in self._images.items():
+            self._images[stage] = Images(images.images, moved[images.labels]), samples
 
     def training_images(self) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels, and the positions (M,) of those that are trained on: without the validation images."""

@@ -1,0 +1,226 @@
+"""A model knows its classes: their names travel with the weights, and are compared wherever it meets images."""
+
+import json
+import shutil
+import unicodedata
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Trainer
+from PIL import Image
+
+from cvcc_zoo import ImageDataModule, create, load
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.data.classes import differences, matching, plain_name
+from cvcc_zoo.trained import find_trained
+from tests.conftest import QUICK, Fit, MakeFolder, message
+
+DATA = ["--data.dataset=folder", "--data.root=colours", "--data.batch_size=16"]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CVCC_ZOO_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def rename(root: Path, **names: str) -> None:
+    """Rename class folders, so that their order changes and the images stay."""
+    for split in ("train", "test"):
+        for old, new in names.items():
+            (root / split / old).rename(root / split / new)
+
+
+def turn_around(root: Path) -> None:
+    """`blue` and `red` become `RED` and `Blue_`, in the same place: now the first class is red."""
+    rename(root, blue="the blue", red="Red")
+    rename(root, **{"the blue": "blue"})
+
+
+def test_names_are_compared_without_what_people_write_differently() -> None:
+    assert plain_name("Sea lion") == plain_name("sea_lion") == plain_name("SEA-LION")
+    assert plain_name(unicodedata.normalize("NFD", "Löwe")) == plain_name(unicodedata.normalize("NFC", "löwe"))
+    assert plain_name("T-shirt/top") == plain_name("t_shirt_top") != plain_name("shirt")
+    assert len({plain_name(name) for name in ("猫", "犬", "+", "-", "c++", "c#")}) == 6 - 1  # c++ and c# are both "c"
+
+
+def test_the_same_names_are_matched_and_others_are_not() -> None:
+    assert matching(["cat", "dog", "cow"], ["Cow", "cat", "DOG"]) == [2, 0, 1]
+    assert matching(["a b", "a_b"], ["a_b", "a b"]) == [1, 0]  # exact names first
+    assert matching(["a b", "a_b"], ["A B", "A_B"]) is None  # no way to tell them apart
+    assert matching(["cat", "dog"], ["cat", "hog"]) is matching(["cat", "dog"], ["cat"]) is None
+    assert (
+        differences(["automobile", "cat"], ["car", "cat"])
+        == "'car' is not known there and 'automobile' is missing here"
+    )
+
+
+def test_classes_can_be_numbered_in_another_order(colours: Path) -> None:
+    data = ImageDataModule("folder", str(colours), validation=0.2)
+    images, before, _ = data.training_images()
+    data.order_as(["RED", "blue"])
+    again, after, _ = data.training_images()
+    assert torch.equal(images, again) and torch.equal(after, 1 - before) and data.classes == ("RED", "blue")
+    assert data.val_dataloader().labels.tolist() == after.tolist()
+    data.setup("test")
+    assert data.test_dataloader().labels.tolist() == [1] * 6 + [0] * 6  # loaded after it
+    data.order_as(["blue", "red"])
+    assert torch.equal(data.training_images()[1], before)
+    with pytest.raises(ValueError, match="the classes of colours are others: 'blue' is not known there and 'green' is"):
+        data.order_as(["red", "green"])
+
+
+def test_a_checkpoint_names_its_classes_and_images(fit: Fit, colours: Path) -> None:
+    assert fit("--model=linear") == 0
+    content = torch.load("runs/linear-colours/last.ckpt", weights_only=True)["cvcc_zoo"]
+    assert content["classes"] == ["blue", "red"]
+    assert content["data"]["title"] == "colours" and content["data"]["train"]["images"] == 40
+    summary = json.loads(Path("runs/linear-colours/summary.json").read_text())
+    assert content["data"]["train"] == summary["data"]["train"]
+    assert load("runs/linear-colours").classes == ("blue", "red")
+
+
+def test_a_run_is_used_without_its_data_and_publishes_where_they_are_now(
+    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear")
+    run = "runs/linear-colours"
+    before = load(run)
+    shutil.copytree(colours, "elsewhere")
+    rename(colours, blue="cat", red="dog")
+    assert find_trained(run).classes == ["blue", "red"]  # not those that are at the place now
+    shutil.rmtree(colours)
+    Image.new("RGB", (8, 8), (250, 20, 20)).save("a.png")
+    capsys.readouterr()
+    assert main(["predict", run, "a.png"]) == 0
+    assert "red" in capsys.readouterr().out
+    assert main(["publish", run, "--root=elsewhere"]) == 0
+    assert create("linear.colours").classes == before.classes == ("blue", "red")
+
+
+def test_classes_in_another_order_are_matched_by_name(
+    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear", "--trainer.max_epochs=5")
+    assert main(["publish", "runs/linear-colours"]) == 0
+    turn_around(colours)
+    assert ImageDataModule("folder", str(colours)).classes == ("Red", "blue")
+    capsys.readouterr()
+    assert main(["evaluate", "linear.colours", *DATA]) == 0
+    printed = capsys.readouterr()
+    assert "the card holds: the same images, and as many correct" in printed.out
+    summary = json.loads(Path("runs/linear-colours/summary.json").read_text())
+    assert main(["test", "--run=runs/linear-colours", *DATA]) == 0
+    accuracy = next(line for line in capsys.readouterr().out.splitlines() if "test/accuracy" in line)
+    assert float(accuracy.split("│")[2]) == pytest.approx(summary["test_accuracy"])
+    assert main(["predict", "--run=runs/linear-colours", *DATA]) == 0
+    rows = Path("runs/linear-colours/predictions-colours.csv").read_text().splitlines()[1:]
+    right = sum(row.split(",")[1] == row.split(",")[2] for row in rows)
+    assert right / len(rows) == summary["test_accuracy"] > 0.8
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using")  # Lightning's, of the run's callbacks
+def test_a_training_goes_on_with_its_own_order_of_the_classes(fit: Fit, colours: Path) -> None:
+    fit("--model=linear", "--trainer.max_epochs=2", "--data.validation=0", "--run=whole")
+    fit("--model=linear", "--trainer.max_epochs=2", "--data.validation=0", "--run=half", "--trainer.max_steps=2")
+    weights = load("half").state_dict()
+    rename(colours, blue="the blue", red="Red")
+    rename(colours, **{"the blue": "blue"})
+    data = ImageDataModule("folder", str(colours), batch_size=16, validation=0)
+    model = create("linear", num_classes=2, image_size=8)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    Trainer(max_epochs=2, **quiet).fit(model, data, ckpt_path="half/last.ckpt", weights_only=True)
+    assert model.classes == data.classes == ("blue", "red")
+    assert any(not torch.equal(weights[name], value) for name, value in model.state_dict().items())
+
+
+def test_other_training_images_are_refused_when_a_training_goes_on(
+    fit: Fit, colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear", "--data.validation=0", "--run=first")
+    again = ["fit", "--config=first/config.yaml", "--ckpt_path=first/last.ckpt", "--trainer.max_epochs=3"]
+    (colours / "train/red/000.png").unlink()
+    before = Path("first/last.ckpt").read_bytes()
+    assert main([*again, "--run=second"]) == 2
+    printed = capsys.readouterr().err
+    assert "with other options: trainer.max_epochs was 1 and is 3" in printed
+    again = ["fit", "--config=first/config.yaml", "--ckpt_path=first/last.ckpt"]
+    assert main([*again, "--run=second"]) == 2
+    printed = capsys.readouterr().err
+    assert "the training images are not those of the checkpoint: 40 images then" in printed and "39 now" in printed
+    assert not Path("second").exists() and Path("first/last.ckpt").read_bytes() == before
+    assert main([*again, "--run=second", "--allow_changes=true", "--trainer.max_epochs=2"]) == 0
+
+
+def test_other_classes_are_refused_where_a_model_is_used(
+    fit: Fit, home: Path, colours: Path, make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear")
+    assert main(["publish", "runs/linear-colours"]) == 0
+    runs = Path("runs").rename("kept")
+    make_folder("others", classes=("azure", "red"))
+    other = ["--data.dataset=folder", "--data.root=others"]
+    for command in (
+        ["evaluate", "linear.colours"],
+        ["scores", "linear.colours"],
+        ["test", f"--run={runs}/linear-colours"],
+        ["predict", f"--run={runs}/linear-colours"],
+    ):
+        printed = message(capsys, [*command, *other])
+        assert (
+            "the model knows other classes than others has: 'azure' is not known there and 'blue' is missing" in printed
+        )
+        assert "rename the class folders if they are the same, or train a new classifier" in printed
+
+
+def test_weights_of_other_classes_get_a_new_classifier_and_of_the_same_in_any_order_keep_theirs(
+    fit: Fit, colours: Path, make_folder: MakeFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit("--model=linear", "--run=first", "--trainer.max_epochs=5")
+    make_folder("others", classes=("azure", "red"))
+    still = ["--model=linear", "--optimizer=SGD", "--optimizer.lr=0", *QUICK]
+    caplog.set_level("INFO")
+    other = ["--data.dataset=folder", "--data.root=others", *still]
+    assert main(["fit", *other, "--weights=first", "--run=second"]) == 0
+    assert "with a new classifier" in caplog.text
+    assert load("second").classes == ("azure", "red")
+    assert not torch.equal(
+        load("second").state_dict()["network.fc.weight"], load("first").state_dict()["network.fc.weight"]
+    )
+    turn_around(colours)
+    assert main(["fit", *DATA, *still, "--weights=first", "--run=third"]) == 0
+    assert "with their classifier" in caplog.text
+    assert load("third").classes == ("blue", "red")
+    assert json.loads(Path("third/summary.json").read_text())["test_accuracy"] > 0.8
+
+
+def test_a_model_with_names_is_not_trained_further_on_others_in_silence(colours: Path, make_folder: MakeFolder) -> None:
+    model = create("linear", num_classes=2, image_size=8)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    Trainer(max_epochs=1, **quiet).fit(model, ImageDataModule("folder", str(colours)))
+    assert model.classes == ("blue", "red")
+    others = ImageDataModule("folder", str(make_folder("others", classes=("azure", "red"))))
+    with pytest.raises(ValueError, match=r"the model knows other classes .* create\(..., new_head=True\)"):
+        Trainer(max_epochs=1, **quiet).fit(model, others)
+    with pytest.raises(ValueError, match="the model knows other classes"):
+        Trainer(**quiet).test(model, others)
+
+
+def test_weights_of_ten_classes_are_refused_for_a_hundred(
+    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_folder("three", classes=("a", "b", "c"), size=32)
+    printed = message(capsys, ["evaluate", "linear.cifar100", "--data.dataset=folder", "--data.root=three"])
+    assert "the model knows other classes than three has: 'a', 'b', 'c' are not known there and 'apple'" in printed
+
+
+@pytest.mark.parametrize("names", [["blue"], "blue", [1, 2], ["blue", "x" * 2000]])
+def test_a_checkpoint_with_wrong_names_is_refused(names: object, fit: Fit) -> None:
+    fit("--model=linear")
+    path = Path("runs/linear-colours/last.ckpt")
+    content = torch.load(path, weights_only=True)
+    content["cvcc_zoo"]["classes"] = names
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="does not name the 2 classes of its model; get it again"):
+        load(path)
