@@ -6,6 +6,7 @@ underscore in front, so only modules are imported.
 
 import typing
 
+import cvcc_zoo.models.catalogue
 import cvcc_zoo.registry
 import cvcc_zoo.zoo
 
@@ -22,7 +23,7 @@ def _entrypoint(name: str) -> typing.Any:
         return create(name, pretrained, **options)
 
     entry = cvcc_zoo.registry.find(name)
-    family, _ = cvcc_zoo.zoo.describe(name)
+    family, _ = cvcc_zoo.models.catalogue.describe(name)
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"""{family}: {entry.summary}
 

@@ -5,12 +5,13 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from cvcc_zoo.allocation import keep_freed_memory
 from cvcc_zoo.commands import call
 from cvcc_zoo.manual import COMMANDS, overview
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import pick
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -49,9 +50,10 @@ def run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(overview())
         return 0
-    if args[0] not in COMMANDS:
-        raise unknown("command", args[0], COMMANDS, "`cvcc-zoo --help` shows what they do")
-    return call(args[0], args[1:])
+    if args[0] == "--version":
+        print(f"cvcc_zoo {version('cvcc_zoo')}")
+        return 0
+    return call(pick("command", args[0], COMMANDS, "`cvcc-zoo --help` shows what they do"), args[1:])
 
 
 def meant_for_users(error: BaseException | None) -> str | None:

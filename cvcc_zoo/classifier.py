@@ -25,7 +25,15 @@ from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.losses import check_labels, make_loss
 from cvcc_zoo.metrics import StageMetrics
-from cvcc_zoo.optim import check_lr_scheduler, check_optimizer, make_lr_scheduler, make_optimizer, plain_spec
+from cvcc_zoo.optim import (
+    OPTIMIZERS,
+    SCHEDULES,
+    check_lr_scheduler,
+    check_optimizer,
+    make_lr_scheduler,
+    make_optimizer,
+    plain_spec,
+)
 from cvcc_zoo.registry import as_spec, register_family
 from cvcc_zoo.stages import Staged
 
@@ -82,9 +90,9 @@ class ImageClassifier(Staged):
                 f"resize the images: --data.image_size={MIN_IMAGE_SIZE}"
             )
         self.save_hyperparameters(logger=False)
-        optimizer_spec = plain_spec("optimizer", optimizer)
+        optimizer_spec = plain_spec("optimizer", optimizer, OPTIMIZERS)
         check_optimizer(optimizer_spec)
-        scheduler_spec = None if lr_scheduler is None else plain_spec("lr_scheduler", lr_scheduler)
+        scheduler_spec = None if lr_scheduler is None else plain_spec("lr_scheduler", lr_scheduler, SCHEDULES)
         if scheduler_spec is not None:
             check_lr_scheduler(scheduler_spec)
         self.num_classes, self.in_channels, self.image_size = num_classes, in_channels, image_size

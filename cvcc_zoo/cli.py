@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from cvcc_zoo.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule, in_order
+from cvcc_zoo.models.catalogue import architecture, describe, name_of
 from cvcc_zoo.notices import quiet
 from cvcc_zoo.parsing import ZooParser, add_own_options, asked_model, expand_args, install_yaml, list_of, path_of
 from cvcc_zoo.runs import (
@@ -33,7 +34,7 @@ from cvcc_zoo.runs import (
     saved_config,
     write_predictions,
 )
-from cvcc_zoo.zoo import architecture, describe, name_of, use_weights
+from cvcc_zoo.zoo import use_weights
 
 DEFAULT_MODEL = "cnn_small"
 DEFAULT_TRAINER = {"max_epochs": 10, "use_distributed_sampler": False}

@@ -15,9 +15,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.manual import WithExamples
+from cvcc_zoo.models.catalogue import architecture, describe, family_options
 from cvcc_zoo.optim.build import TIMM
-from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_spec, find, import_class, unknown
-from cvcc_zoo.zoo import architecture, describe, family_options
+from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_spec, as_typed, find, import_class, pick, unknown
 
 MODE = "cvcc_zoo"
 EVALUATIONS = ("validate", "test", "predict")
@@ -29,20 +29,19 @@ SPEC_FLAGS = ("--optimizer", "--lr_scheduler", "--model.loss", "--data.whitening
 
 def expand_model(name: str) -> dict[str, Any]:
     """A registered name, a family's, or an import path, as `class_path` and all `init_args` that shape it."""
-    if name in ENTRIES or name in ALIASES:
-        family, options = describe(name)
+    if name not in FAMILIES and (model := as_typed(name, [*ENTRIES, *ALIASES])):
+        family, options = describe(model)
     else:
         family = import_class("model", name, ImageClassifier).__name__ if "." in name else name
-        if family not in FAMILIES:
-            raise unknown("model", name, [*ENTRIES, *ALIASES, *FAMILIES], "`cvcc-zoo list` shows all models")
+        family = pick("model", family, [*FAMILIES, *ENTRIES, *ALIASES], "`cvcc-zoo list` shows all models")
         options = architecture(FAMILIES[family]().hparams)
     return {"class_path": path_of(family), "init_args": options}
 
 
 def split_weights(name: str) -> tuple[str, str | None]:
     """The model of `resnet20.cifar10`, and that name as the weights; without a known model in front, the name alone."""
-    model = name.partition(".")[0]
-    if "." in name and (model in ENTRIES or model in ALIASES):
+    model = as_typed(name.partition(".")[0], [*ENTRIES, *ALIASES])
+    if "." in name and model:
         return model, f"{find(model).name}.{name.partition('.')[2]}"
     return name, None
 

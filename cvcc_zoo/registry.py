@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import inspect
+import re
 import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +14,7 @@ Spec = dict[str, Any]
 """A thing chosen by name with its options, as plain data: `{"name": "SGD", "lr": 0.1}`."""
 
 LONGEST_NAME = 200  # characters
+CLOSE = 0.55  # difflib's ratio: below it names are unlike each other, as mobilenet_v2 and resnet20 are
 
 Build = TypeVar("Build", bound=Callable[..., Any])
 
@@ -82,11 +84,33 @@ def register(*, parameters: int, alias: str | None = None) -> Callable[[Build], 
 
 
 def find(name: str) -> Entry:
-    """The entry of a model name or alias. Raises ValueError with the nearest names."""
-    try:
-        return ENTRIES[ALIASES.get(name, name)]
-    except KeyError:
-        raise unknown("model", name, [*ENTRIES, *ALIASES], "`cvcc-zoo list` shows all models") from None
+    """The entry of a model name or alias, as people type them. Raises ValueError with the nearest names."""
+    name = pick("model", name, [*ENTRIES, *ALIASES], "`cvcc-zoo list` shows all models")
+    return ENTRIES[ALIASES.get(name, name)]
+
+
+def as_typed(name: Any, known: Iterable[str]) -> str | None:
+    """The known name that is meant: case, "-", "_" and blanks do not matter; None if there is none, or several are."""
+    known = list(known)
+    if name in known:
+        return str(name)
+    if not isinstance(name, str) or len(name) > LONGEST_NAME:
+        return None
+    meant = [candidate for candidate in known if _typed(candidate) == _typed(name)]
+    return meant[0] if len(meant) == 1 else None
+
+
+def _typed(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name).casefold()
+
+
+def pick(kind: str, name: Any, known: Iterable[str], hint: str = "") -> str:
+    """The known name that is meant by what somebody typed. Raises ValueError with the nearest names."""
+    known = list(known)
+    meant = as_typed(name, known)
+    if meant is None:
+        raise unknown(kind, name, known, hint)
+    return meant
 
 
 def unknown(kind: str, name: Any, known: Iterable[str], hint: str = "") -> ValueError:
@@ -97,7 +121,7 @@ def unknown(kind: str, name: Any, known: Iterable[str], hint: str = "") -> Value
     if len(name) > LONGEST_NAME:  # to compare a page with every name would take minutes
         return ValueError(f"no {kind} named {name[:LONGEST_NAME]!r}...; known are: {', '.join(known[:30])}")
     lower = {candidate.lower(): candidate for candidate in known}
-    near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
+    near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=CLOSE)]
     near += [candidate for candidate in known if name and name.lower() in candidate.lower() and candidate not in near]
     if near:
         advice = f"did you mean {' or '.join(near[:3])}?"

@@ -10,8 +10,9 @@ import yaml
 from cvcc_zoo.checkpoint import read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.models.catalogue import name_of
 from cvcc_zoo.weights import find_card, list_cards, read_card
-from cvcc_zoo.zoo import load, name_of
+from cvcc_zoo.zoo import load
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from cvcc_zoo.fetch import fetch
 from cvcc_zoo.files import home, write_whole
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import pick
 
 LARGEST_CARD = 32 << 20  # bytes; the confusion matrix of 1,000 classes takes 5 MB
 PUBLISHED = Path(__file__).parent / "published"
@@ -80,10 +80,7 @@ def list_cards() -> dict[str, Path]:
 def find_card(name: str) -> Path:
     """The card of published weights. Raises ValueError, with the nearest names, if there is none."""
     cards = list_cards()
-    if name not in cards:
-        where = f"put {name}.json and {name}.safetensors into {folders()[1]}"
-        raise unknown("published weight", name, cards, where)
-    return cards[name]
+    return cards[pick("published weight", name, cards, f"put {name}.json and {name}.safetensors into {folders()[1]}")]
 
 
 def read_card(path: Path) -> Card:

@@ -1,36 +1,29 @@
-"""From a name or a checkpoint to a model: `create`, `list_models`, `load`."""
+"""From a name or a checkpoint to a model: `create`, `load`."""
 
-import copy
-import fnmatch
-import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 import cvcc_zoo.models  # noqa: F401  registers every model
 from cvcc_zoo.checkpoint import read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.compatibility import complete, shapes
 from cvcc_zoo.data.classes import matching
 from cvcc_zoo.fitting import check_family, check_fits
+from cvcc_zoo.models.catalogue import complexity, describe, family_options, name_of
 from cvcc_zoo.plain import check_plain
-from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, find, unknown
+from cvcc_zoo.registry import ENTRIES, FAMILIES, as_typed, find, unknown
 from cvcc_zoo.transfer import transfer
 from cvcc_zoo.weights import Card, find_card, list_cards, read
-
-DATA_OPTIONS = ("num_classes", "in_channels", "image_size", "whitening", "patch_whitening")
 
 
 def create(
     name: str, *, pretrained: str | Path | bool | None = None, new_head: bool = False, **options: Any
 ) -> ImageClassifier:
-    """Build a model by name, with fresh weights: `create("resnext29", num_classes=100)`.
+    """Build a model by name, or a family, with fresh weights: `create("resnext29", num_classes=100)`.
+
+    A family has options of its own: `create("ResNet", depth=26)`. Of a model's name case, "-" and "_" do not matter.
 
     With `pretrained` it has published weights and is in evaluation mode: the data set that they were trained on
     (`create("resnet20", pretrained="cifar10")`, or `create("resnet20.cifar10")`), the path of their card, a folder
@@ -47,6 +40,8 @@ def create(
     name, _, dataset = name.partition(".")
     if dataset and pretrained not in (None, True):
         raise ValueError(f"{name}.{dataset} says which weights it has; leave pretrained={str(pretrained)!r} out")
+    if name in FAMILIES and name not in ENTRIES and not dataset:
+        return _of_family(name, pretrained, options, new_head=new_head)
     entry = find(name)
     family, _ = describe(name)
     known = family_options(FAMILIES[family])
@@ -70,6 +65,20 @@ def create(
     return model
 
 
+def _of_family(
+    family: str, pretrained: str | Path | bool | None, options: Mapping[str, Any], *, new_head: bool
+) -> ImageClassifier:
+    """A fresh model of a family. Raises ValueError for weights, which belong to a model by its name."""
+    if pretrained or new_head:
+        raise ValueError(f"weights belong to a named model, not to the family {family}; `cvcc-zoo list --pretrained`")
+    known = family_options(FAMILIES[family])
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {family}", option, known)
+    model: ImageClassifier = FAMILIES[family](**options)
+    return model
+
+
 def _card_of(model: str, pretrained: str | Path | bool | None) -> Path:
     """The card that `pretrained` means for a model."""
     if pretrained is True:
@@ -90,65 +99,8 @@ def _card_of(model: str, pretrained: str | Path | bool | None) -> Path:
     return cards[0]
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Names of the models that match a shell pattern ("resnext29*"), sorted by family and size."""
-    names = [name for name in (*ENTRIES, *ALIASES) if fnmatch.fnmatchcase(name, pattern)]
-    return sorted(names, key=lambda name: (describe(name)[0], find(name).parameters, name))
-
-
-def family_options(family: type) -> set[str]:
-    """The names of all constructor options of a family, those of ImageClassifier included."""
-    names: set[str] = set()
-    for base in inspect.getmro(family):
-        if issubclass(base, ImageClassifier):
-            parameters = inspect.signature(base.__init__).parameters.values()
-            names |= {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"}
-    return names
-
-
-@cache
-def describe(name: str) -> tuple[str, dict[str, Any]]:
-    """The family of a named model and the options that shape it: ("ResNet", {"depth": 20, "shortcut": "B"})."""
-    with torch.device("meta"):
-        model = find(name).build()
-    return type(model).__name__, architecture(model.hparams)
-
-
-def architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """The hyper-parameters that shape a network whatever the data and the training; tuples become lists."""
-    return {
-        option: list(value) if isinstance(value, tuple) else value
-        for option, value in hparams.items()
-        if option == "ridge" or (option not in DATA_OPTIONS and shapes(option, value))
-    }
-
-
-def name_of(family: str, hparams: Mapping[str, Any]) -> str:
-    """The registered name of a model with this family and shape, else the family's name in lower case."""
-    wanted = (family, architecture(complete(family, hparams)))
-    return next((name for name in ENTRIES if describe(name) == wanted), family.lower())
-
-
-@dataclass(frozen=True)
-class Complexity:
-    """`parameters` are exact; `macs` are multiply-accumulate operations of one image through the network."""
-
-    parameters: int
-    macs: int
-
-
-def complexity(model: ImageClassifier) -> Complexity:
-    """Count parameters and multiply-accumulate operations of convolutions and linear layers; computes nothing."""
-    network = copy.deepcopy(model.network).to("meta")
-    image = torch.empty(1, model.in_channels, model.image_size, model.image_size, device="meta")
-    network.eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(image)
-    return Complexity(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
-
-
 def load(checkpoint: str | Path) -> ImageClassifier:
-    """The trained model in a checkpoint, in a run folder (its best.ckpt, else last.ckpt), or in a card of weights.
+    """The trained model in a checkpoint, in a run folder (its best.ckpt, else last.ckpt), in a card or by its name.
 
     It is in evaluation mode. Only plain data and tensors are read, and only a registered family is built: a file cannot
     run code or import a module, and takes memory in proportion to its size. An import path in it, of an optimizer, is
@@ -157,6 +109,8 @@ def load(checkpoint: str | Path) -> ImageClassifier:
     """
     if Path(checkpoint).suffix == ".json":
         return _with_weights(Path(checkpoint).expanduser(), {})
+    if not Path(checkpoint).exists() and (name := as_typed(str(checkpoint), list_cards())):
+        return _with_weights(find_card(name), {})
     content = read_checkpoint(checkpoint)
     model: ImageClassifier = FAMILIES[content.family](**content.hparams)
     model.load_state_dict(content.state)

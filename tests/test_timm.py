@@ -17,8 +17,8 @@ from torch import Tensor, nn
 import cvcc_zoo.integrations.timm as bridge
 from cvcc_zoo import create, list_models
 from cvcc_zoo.integrations.residual import check_whole
+from cvcc_zoo.models.catalogue import describe
 from cvcc_zoo.weights import write
-from cvcc_zoo.zoo import describe
 from tests.test_weights import IMAGES, card_of, change, published, trained
 
 DATA: Any = timm.data  # it has no types

@@ -8,10 +8,11 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
+from cvcc_zoo.models.catalogue import complexity, list_models
 from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.registry import ALIASES, find, unknown
 from cvcc_zoo.weights import Card, list_cards, read_card
-from cvcc_zoo.zoo import complexity, create, list_models
+from cvcc_zoo.zoo import create
 
 ORDERS: dict[str, Callable[[Card], Any]] = {
     "name": lambda card: card.name,

@@ -15,12 +15,13 @@ from rich.table import Table
 
 from cvcc_zoo.cli import main as lightning
 from cvcc_zoo.commands.publish import publish
+from cvcc_zoo.models.catalogue import complexity
 from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Compile, Deadline, StoppedError
 from cvcc_zoo.timing import fast_precision
 from cvcc_zoo.weights import Card, folders, read_card
-from cvcc_zoo.zoo import complexity, create
+from cvcc_zoo.zoo import create
 
 PASSED = ("--data.", "--trainer.")
 

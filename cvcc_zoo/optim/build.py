@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from cvcc_zoo.optim.muon import Muon
 from cvcc_zoo.optim.param_groups import by_depth, param_groups
 from cvcc_zoo.optim.rmsprop import RMSprop
 from cvcc_zoo.optim.sgd import SGD
-from cvcc_zoo.registry import Spec, as_spec, check_options, imported_class, unknown
+from cvcc_zoo.registry import Spec, as_spec, as_typed, check_options, imported_class, pick, unknown
 
 OWN: dict[str, type[Optimizer]] = {
     found.__name__: found for found in (SGD, Adagrad, RMSprop, Adam, AdamW, Muon, Adafactor, LowRankAdam)
@@ -37,8 +37,11 @@ TIMM = re.compile(r"timm\.\w+")
 OWN_OPTIONS = ("decay_norms_and_biases", "layer_decay")
 
 
-def plain_spec(kind: str, value: Any) -> Spec:
-    """A name, a dict, a class or a `functools.partial` of one as plain data that a checkpoint can hold."""
+def plain_spec(kind: str, value: Any, known: Iterable[str] = ()) -> Spec:
+    """A name, a dict, a class or a `functools.partial` of one as plain data that a checkpoint can hold.
+
+    The `known` names are taken as people type them; any other name stays as it is.
+    """
     options: dict[str, Any] = {}
     if isinstance(value, functools.partial):
         if value.args:
@@ -48,7 +51,8 @@ def plain_spec(kind: str, value: Any) -> Spec:
         return {"name": _name_of(value), **options}
     if not isinstance(value, str | Mapping):
         raise ValueError(f"{kind} must be a name, a dict with a name, a class or a functools.partial, not {value!r}")
-    return as_spec(kind, value)
+    spec = as_spec(kind, value)
+    return {**spec, "name": as_typed(spec["name"], known) or spec["name"]}
 
 
 def _name_of(found: type) -> str:
@@ -66,8 +70,8 @@ def find_optimizer(name: str) -> Callable[..., Optimizer]:
     """
     if name == "SparseAdam":
         raise ValueError("SparseAdam takes sparse gradients, which no layer here gives; choose Adam")
-    if name in OPTIMIZERS:
-        return OPTIMIZERS[name]
+    if (meant := as_typed(name, OPTIMIZERS)) is not None:
+        return OPTIMIZERS[meant]
     if TIMM.fullmatch(name):
         return _timm_optimizer(name.removeprefix("timm."))
     if "." in name:
@@ -80,9 +84,7 @@ def _timm_optimizer(name: str) -> Callable[..., Optimizer]:
     from timm.optim import get_optimizer_class, list_optimizers  # type: ignore[attr-defined]  # it has no __all__
 
     known = [str(each) for each in list_optimizers()]
-    if name not in known:
-        raise unknown("optimizer of timm", name, known)
-    found: Callable[..., Optimizer] = get_optimizer_class(name)
+    found: Callable[..., Optimizer] = get_optimizer_class(pick("optimizer of timm", name, known))
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch.optim import Optimizer, lr_scheduler
 
 from cvcc_zoo.optim.curves import CURVES, make_factor
-from cvcc_zoo.registry import Spec, check_options, imported_class, unknown
+from cvcc_zoo.registry import Spec, as_typed, check_options, imported_class, unknown
 
 LR_SCHEDULERS: dict[str, type[lr_scheduler.LRScheduler]] = {
     name: value
@@ -21,6 +21,9 @@ LR_SCHEDULERS: dict[str, type[lr_scheduler.LRScheduler]] = {
     and not name.startswith("_")
     and value is not lr_scheduler.LRScheduler
 }
+
+SCHEDULES = (*CURVES, *LR_SCHEDULERS)
+"""The names of all schedules: ours and torch's."""
 
 LENGTH = {
     "CosineAnnealingLR": "T_max",
@@ -36,12 +39,12 @@ def find_lr_scheduler(name: str) -> type[lr_scheduler.LRScheduler]:
 
     Raises ValueError with the nearest names.
     """
-    if name in LR_SCHEDULERS:
-        return LR_SCHEDULERS[name]
+    if (meant := as_typed(name, LR_SCHEDULERS)) is not None:
+        return LR_SCHEDULERS[meant]
     if "." in name:
         found: type[lr_scheduler.LRScheduler] = imported_class("lr_scheduler", name, lr_scheduler.LRScheduler)
         return found
-    raise unknown("lr_scheduler", name, [*CURVES, *LR_SCHEDULERS])
+    raise unknown("lr_scheduler", name, SCHEDULES)
 
 
 def check_lr_scheduler(spec: Spec) -> None:

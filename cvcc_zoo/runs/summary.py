@@ -22,8 +22,8 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.metrics import TOP5
+from cvcc_zoo.models.catalogue import complexity, name_of
 from cvcc_zoo.runs.folder import write_text
-from cvcc_zoo.zoo import complexity, name_of
 
 PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
 

@@ -1,0 +1,79 @@
+"""Names as people type them: case, "-", "_" and blanks do not matter, and what is unlike every name gets no guess."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import cvcc_zoo
+from cvcc_zoo import create, list_models, load
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.models.catalogue import name_of
+from cvcc_zoo.registry import as_typed, pick, unknown
+from tests.conftest import Fit, message
+
+
+def test_a_name_is_found_as_it_is_typed() -> None:
+    known = ["resnet20", "cnn", "cnn_fast", "AdamW", "Adam"]
+    typed = {
+        "ResNet-20": "resnet20",
+        "resnet_20": "resnet20",
+        "CNN Fast": "cnn_fast",
+        "adam-w": "AdamW",
+        "ADAM": "Adam",
+    }
+    assert {name: as_typed(name, known) for name in typed} == typed
+    assert (
+        as_typed("resnet2", known) is as_typed("", known) is as_typed(3, known) is as_typed("cnn." * 99, known) is None
+    )
+
+
+def test_an_exact_name_wins_and_two_that_are_alike_are_not_guessed() -> None:
+    assert as_typed("CNN", ["CNN", "cnn"]) == "CNN" and as_typed("cnn", ["CNN", "cnn"]) == "cnn"
+    assert as_typed("Cnn", ["CNN", "cnn"]) is None
+    with pytest.raises(ValueError, match="no model named 'Cnn'; did you mean"):
+        pick("model", "Cnn", ["CNN", "cnn"])
+
+
+def test_what_is_unlike_every_name_gets_no_nearest_one() -> None:
+    assert "known are: " in str(unknown("model", "mobilenet_v2", list_models()))
+    assert "did you mean resnet" in str(unknown("model", "resnet21", list_models()))
+
+
+def test_models_weights_and_families_are_built_by_names_as_typed() -> None:
+    model = create("ResNet-20", num_classes=3)
+    assert name_of(type(model).__name__, model.hparams) == "resnet20"
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    expected = create("linear.cifar10")(images)
+    for other in (create("Linear.CIFAR-10"), create("linear", pretrained="CIFAR10"), load("linear.cifar10")):
+        assert torch.equal(other(images), expected)
+    assert create("ResNet", depth=26).hparams["depth"] == 26
+    with pytest.raises(ValueError, match="no option of ResNet named 'deep'; did you mean depth"):
+        create("ResNet", deep=26)
+    with pytest.raises(ValueError, match="weights belong to a named model, not to the family ResNet"):
+        create("ResNet", pretrained="cifar10")
+
+
+def test_optimizers_and_schedules_are_stored_under_their_own_names() -> None:
+    model = create("linear", optimizer="sgd", lr_scheduler={"name": "one-cycle", "peak": 0.2})
+    assert model.hparams["optimizer"] == {"name": "SGD"}
+    assert model.hparams["lr_scheduler"] == {"name": "OneCycle", "peak": 0.2}
+
+
+def test_the_command_line_takes_names_as_typed(fit: Fit) -> None:
+    assert fit("--model=CNN-Small", "--optimizer=adamw", "--lr_scheduler=cosine") == 0
+    config = Path("runs/cnn_small-colours/config.yaml").read_text()
+    assert "cvcc_zoo.models.cnn.CNN" in config
+    assert load("runs/cnn_small-colours").hparams["optimizer"]["name"] == "AdamW"
+
+
+def test_published_weights_are_listed_by_pattern() -> None:
+    assert "resnet20.cifar10" in list_models(pretrained=True) and "resnet20" in list_models()
+    tens = list_models("*.cifar10", pretrained=True)
+    assert "linear.cifar10" in tens and all(name.endswith(".cifar10") for name in tens)
+    assert {name.partition(".")[0] for name in list_models("resnet20", pretrained=True)} == {"resnet20"}
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0 and capsys.readouterr().out == f"cvcc_zoo {cvcc_zoo.__version__}\n"
+    assert "no command named 'fti'; did you mean fit" in message(capsys, ["fti"])
