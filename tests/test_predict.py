@@ -115,7 +115,7 @@ def test_a_run_predicts_what_its_test_predicts(fit: Fit, colours: Path, capsys: 
     data.prepare_data()
     data.setup("test")
     with torch.no_grad():
-        shares = torch.cat([load("runs/linear-colours")(images).softmax(1) for images, *_ in data.test_dataloader()])
+        shares = torch.cat([load("runs/linear-colours")(images).softmax(1) for images, _ in data.test_dataloader()])
     rows = list(csv.DictReader(Path("out.csv").read_text().splitlines()))
     assert list(rows[0]) == ["file", "class_1", "probability_1", "class_2", "probability_2"]
     assert [row["class_1"] for row in rows] == [("blue", "red")[int(share.argmax())] for share in shares]

@@ -1,6 +1,5 @@
 """One DataModule for all models: data set -> split -> loader -> augmentation, and the whitening's statistics."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -8,21 +7,17 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
-from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.decode import MAX_PIXELS
 from cvcc_zoo.data.draws import Draws
-from cvcc_zoo.data.folder import image_folder
-from cvcc_zoo.data.images import ImageDataset, Images, data_home, on_accelerator, reshape
+from cvcc_zoo.data.images import Images, on_accelerator, reshape
 from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader
 from cvcc_zoo.data.resolution import Resolutions
+from cvcc_zoo.data.sources import find_dataset
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.whitening import Whitening, make_whitening
-from cvcc_zoo.registry import unknown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-DATASETS = ("fashion-mini", *TORCHVISION, "folder")
 
 
 class ImageDataModule(LightningDataModule):
@@ -34,7 +29,7 @@ class ImageDataModule(LightningDataModule):
 
     def __init__(
         self,
-        dataset: str = "fashion-mini",
+        dataset: str | None = None,
         root: str | None = None,
         batch_size: int = 128,
         validation: float = 0.1,
@@ -79,8 +74,9 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"image_size is a number of pixels, got {image_size}")
         if in_channels not in (None, 1, 3):
             raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), got {in_channels}")
+        shape = {"image_size": image_size, "in_channels": in_channels}
         limits = {"follow_links": follow_links, "max_pixels": max_pixels}
-        self.dataset = _find_dataset(dataset, root, image_size, in_channels, **limits)
+        self.dataset = find_dataset(dataset, root, **shape, **limits)
         self.batch_size, self.validation = batch_size, validation
         self.augmentations = make_augmentations(augmentations, mirror=self.dataset.mirror)
         self.soft_labels = any(isinstance(augmentation, Mixing) for augmentation in self.augmentations)
@@ -161,17 +157,7 @@ class ImageDataModule(LightningDataModule):
         """Some training images, and `draws` times what the augmentations make of each: in epoch 0, 1, ..."""
         from cvcc_zoo.data.pictures import plot_augmentations  # matplotlib takes half a second
 
-        if draws < 1:
-            raise ValueError(f"draw each image at least once, not {draws} times")
-        chosen, labels, samples = self.some_images(images)
-
-        def draw(epoch: int) -> Tensor:
-            drawn = Draws(self.seed, epoch, samples)
-            changed = augment(self.augmentations, chosen, labels, drawn, self.num_classes)[0]
-            return changed if changed.is_floating_point() else changed / 255
-
-        names = ", ".join(type(each).__name__ for each in self.augmentations) or "none"
-        return plot_augmentations(chosen, draw, draws, f"{self.dataset.title}: {names}")
+        return plot_augmentations(self, images, draws)
 
     def some_images(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Training images of evenly spread positions, their labels and positions."""
@@ -182,6 +168,9 @@ class ImageDataModule(LightningDataModule):
         return images[chosen], labels[chosen], chosen
 
     def _loader(self, stage: str, shuffle_seed: int | None = None) -> TensorLoader:
+        if stage not in self._images:
+            needed = "test" if stage == "test" else "fit"
+            raise ValueError(f"no images are loaded yet; call data.prepare_data() and data.setup({needed!r}) before")
         (data, samples), trainer = self._images[stage], self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         if trainer is not None:
@@ -235,15 +224,3 @@ class ImageDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on after the batches that a checkpoint was trained on."""
         self._position.epoch, self._position.batches = state_dict.get("epoch", 0), state_dict.get("batches", 0)
-
-
-def _find_dataset(name: str, root: str | None, *shape: int | None, **limits: Any) -> ImageDataset:
-    if name == "fashion-mini":
-        return FashionMini()
-    if name in TORCHVISION:
-        return TORCHVISION[name](data_home() if root is None else Path(root).expanduser())
-    if name != "folder":
-        raise unknown("dataset", name, DATASETS, "own images: dataset=folder with root=...")
-    if root is None:
-        raise ValueError("dataset=folder needs the folder that has train/ and test/: --data.root=...")
-    return image_folder(Path(root).expanduser(), *shape, **limits)
