@@ -302,7 +302,8 @@ def spoil_size(root: Path) -> None:
 
 
 def spoil_deep(root: Path) -> None:
-    Image.fromarray(np.zeros((8, 8), dtype=np.uint16)).save(root / "train" / "red" / "007.png")
+    path = root / "train" / "red" / "007.png"
+    Image.fromarray(np.zeros((8, 8), dtype=np.float32)).save(path, "TIFF")
 
 
 def spoil_stray(root: Path) -> None:
@@ -320,7 +321,7 @@ def spoil_stray(root: Path) -> None:
         (spoil_text, r"notes.txt is not an image that can be read"),
         (spoil_truncated, r"test/red/002.png is not an image that can be read"),
         (spoil_size, r"007.png has 9x8 pixels, but the first training image 8x8.*--data.image_size=8"),
-        (spoil_deep, r"007.png has more than 8 bits"),
+        (spoil_deep, r"007.png has more than 16 bits"),
         (spoil_stray, r"labels.csv is a file, where only class folders belong"),
     ],
 )

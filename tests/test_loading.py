@@ -72,8 +72,10 @@ def test_no_share_trains_on_everything() -> None:
 
 
 def test_a_class_too_small_to_split_is_refused() -> None:
-    with pytest.raises(ValueError, match="class 1 has 1 training image, too few"):
-        stratified_split(torch.tensor([0, 0, 1]), 0.1, seed=0)
+    with pytest.raises(
+        ValueError, match=r"the class 'pear' has 1 training image, too few .* none: --data.validation=0"
+    ):
+        stratified_split(torch.tensor([0, 0, 1]), 0.1, seed=0, classes=("apple", "pear"))
 
 
 def test_draws_are_uniform_and_independent_between_samples_epochs_and_calls() -> None:

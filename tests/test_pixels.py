@@ -29,9 +29,7 @@ def test_whole_numbers_other_than_uint8_are_refused(dtype: torch.dtype, model: I
 
 @pytest.mark.parametrize("wrong", [IMAGES.float(), IMAGES.double() - 120, IMAGES.half()])
 def test_floats_in_0_to_255_are_refused(wrong: torch.Tensor, model: ImageClassifier) -> None:
-    with pytest.raises(
-        ValueError, match=r"float images are in 0\.\.1, and these have .*divide them by 255"
-    ):
+    with pytest.raises(ValueError, match=r"float images are in 0\.\.1, and these have .*divide them by 255"):
         model(wrong)
 
 

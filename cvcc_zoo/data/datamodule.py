@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
@@ -12,7 +13,8 @@ from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.images import Images, on_accelerator, reshape
 from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader
 from cvcc_zoo.data.resolution import Resolutions
-from cvcc_zoo.data.sources import find_dataset
+from cvcc_zoo.data.shaping import check_shaping
+from cvcc_zoo.data.sources import check_test, describe, find_dataset
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.whitening import Whitening, make_whitening
 
@@ -33,10 +35,13 @@ class ImageDataModule(LightningDataModule):
         root: str | None = None,
         batch_size: int = 128,
         validation: float = 0.1,
+        test: float = 0.1,
         whitening: dict[str, Any] | str = "standardize",
         augmentations: list[dict[str, Any] | str] | dict[str, Any] | str = "standard",
         image_size: int | None = None,
         in_channels: int | None = None,
+        resize: str = "squash",
+        background: str = "white",
         progressive_resizing: dict[int, float] | None = None,
         progressive_cropping: dict[int, float] | None = None,
         split_seed: int = 0,
@@ -48,18 +53,23 @@ class ImageDataModule(LightningDataModule):
 
         Args:
             dataset: fashion-mini (carried by the package), cifar10, cifar100, mnist, fashion_mnist, svhn, or folder:
-                your own images in train/<class>/*, test/<class>/* and, if you like, val/<class>/*.
+                your own images in train/<class>/*, test/<class>/* and, if you like, val/<class>/*, or in <class>/*
+                alone, which is split. By default folder with a root, else fashion-mini.
             root: The folder of the data; for a downloaded data set $CVCC_ZOO_DATA or the user's cache by default.
             batch_size: Images per optimizer step, over all processes together.
             validation: Share of each class kept for validation, in [0, 1); unless it is 0, a folder's val/ comes first.
+            test: Share of each class of a folder without splits that is kept for the test, in [0, 1).
             whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, or {name: zca, eps: 0.01, ...}.
             augmentations: none, light, standard (random crop, and flip unless the classes are digits) or strong, or a
                 list of these, names and {name: ..., option: value}.
             image_size: Resize all images to this height and width, in pixels; their own by default.
             in_channels: 1 turns all images grey, 3 makes them colour; their own by default.
+            resize: How images of a folder become square: squash (changes their proportions), crop (takes the middle)
+                or pad (puts the background beside them).
+            background: Colour behind transparent images of a folder and beside padded ones, like white or '#808080'.
             progressive_resizing: Smaller images first: size in pixels -> share of the epochs, like {16: 0.5, 24: 0.3}.
             progressive_cropping: The same, with the middle of the images in place of smaller ones.
-            split_seed: Chooses the validation images.
+            split_seed: Chooses the validation images, and the test images of a folder without splits.
             seed: Chooses the order of the images and the draws of the augmentations.
             follow_links: Whether links in a folder may lead out of it.
             max_pixels: Images of a folder with more pixels are refused.
@@ -70,13 +80,16 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if not 0 <= validation < 1:
             raise ValueError(f"validation is a share of the training images in [0, 1), got {validation}")
+        if not 0 <= test < 1:
+            raise ValueError(f"test is a share of the images in [0, 1), got {test}")
+        check_shaping(resize, background)
         if image_size is not None and image_size < 1:
             raise ValueError(f"image_size is a number of pixels, got {image_size}")
         if in_channels not in (None, 1, 3):
             raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), got {in_channels}")
         shape = {"image_size": image_size, "in_channels": in_channels}
-        limits = {"follow_links": follow_links, "max_pixels": max_pixels}
-        self.dataset = find_dataset(dataset, root, **shape, **limits)
+        limits = {"follow_links": follow_links, "max_pixels": max_pixels, "resize": resize, "background": background}
+        self.dataset = find_dataset(dataset, root, test=test, split_seed=split_seed, **shape, **limits)
         self.batch_size, self.validation = batch_size, validation
         self.augmentations = make_augmentations(augmentations, mirror=self.dataset.mirror)
         self.soft_labels = any(isinstance(augmentation, Mixing) for augmentation in self.augmentations)
@@ -105,9 +118,11 @@ class ImageDataModule(LightningDataModule):
         if stage == "fit" and self.validation == 0 and self.trainer is not None:
             self.trainer.limit_val_batches = 0  # Lightning warns of an empty loader instead
         if stage in ("test", "predict") and "test" not in self._images:
+            check_test(self.dataset)
             test = self._load("test")
             assert test is not None
             self._images["test"] = (test, torch.arange(len(test.labels)))
+            rank_zero_info(describe(self, "test"))
 
     def _try_augmentations(self) -> None:
         """Augment two images now, so that an option that does not fit their size is told before the training starts."""
@@ -122,15 +137,21 @@ class ImageDataModule(LightningDataModule):
             self._images["val"] = (own, torch.arange(len(own.labels)))
             self._images["train"] = (train, torch.arange(len(train.labels)))
         else:
-            kept, held_out = stratified_split(train.labels, self.validation, self.split_seed)
+            kept, held_out = stratified_split(train.labels, self.validation, self.split_seed, self.classes)
             self._images["val"] = (train, held_out)
             self._images["train"] = (train, kept)
+        for line in (describe(self, "train", "val"), *self.dataset.notes):
+            rank_zero_info(line)
 
     def _load(self, split: Any) -> Images | None:
         found = self.dataset.load(split)
         if found is None:
             return None
         return Images(reshape(found.images, self.image_size, self.in_channels), found.labels)
+
+    def count(self, stage: str) -> int:
+        """How many images of a stage ("train", "val" or "test") are used, once they are loaded."""
+        return len(self._images[stage][1])
 
     def training_images(self) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels, and the positions (M,) of those that are trained on: without the validation images."""

@@ -19,6 +19,10 @@ def check_dtype(images: Tensor) -> None:
         )
 
 
+def _is_traced() -> bool:
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
 class PixelCheck:
     """Looks at the values of float images: of every batch on a CPU, elsewhere, where that waits, of the next one.
 
@@ -32,7 +36,7 @@ class PixelCheck:
     def __call__(self, images: Tensor) -> None:
         """Raise ValueError for floats far outside of 0..1; below 0 or above 1 warn once."""
         check_dtype(images)
-        if not images.is_floating_point() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if not images.is_floating_point() or torch.compiler.is_compiling() or _is_traced():
             return
         if not images.numel() or (images.device.type != "cpu" and (self.warned or not self.look)):
             return
