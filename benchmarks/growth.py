@@ -56,8 +56,8 @@ def trained(images: Tensor, visited: int) -> float:
     def work() -> None:
         for epoch in range(epochs):
             loader.sampler.set_epoch(epoch)  # type: ignore[union-attr]
-            for batch, classes, samples in loader:
-                changed, classes = augment(augmentations, batch, classes, Draws(0, epoch, samples), 10)
+            for batch in loader:
+                changed, classes = augment(augmentations, *batch, Draws(0, epoch, batch.samples), 10)
                 optimizer.zero_grad()
                 model.loss(model(changed), classes).backward()
                 optimizer.step()

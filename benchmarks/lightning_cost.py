@@ -37,10 +37,11 @@ def bare(data: ImageDataModule, epochs: int, batches: int | None) -> float:
     start = time.perf_counter()
     for epoch in range(epochs):
         loader.sampler.set_epoch(epoch)
-        for number, (images, labels, samples) in enumerate(loader):
+        for number, batch in enumerate(loader):
             if number == batches:
                 break
-            images, labels = augment(data.augmentations, images, labels, Draws(0, epoch, samples), data.num_classes)
+            draws = Draws(0, epoch, batch.samples)
+            images, labels = augment(data.augmentations, *batch, draws, data.num_classes)
             loss = model.loss(model(images), labels)
             optimizer.zero_grad()
             loss.backward()

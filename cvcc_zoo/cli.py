@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.data import ImageDataModule, in_order
+from cvcc_zoo.data import ImageDataModule, check_test, in_order
 from cvcc_zoo.models.catalogue import architecture, describe, name_of
 from cvcc_zoo.notices import quiet
 from cvcc_zoo.parsing import ZooParser, add_own_options, asked_model, expand_args, install_yaml, list_of, path_of
@@ -119,6 +119,8 @@ class ZooCLI(LightningCLI):
         options = self._get(self.config_init, "trainer")
         if self.subcommand != "fit" or not self.starts:
             return super().instantiate_trainer(logger=False, callbacks=self._callbacks(), **kwargs)
+        if self._get(self.config, "test") and not options.fast_dev_run:
+            check_test(self.datamodule.dataset)
         if options.logger is False or options.fast_dev_run:
             saves = bool(options.enable_checkpointing)
             return super().instantiate_trainer(callbacks=self._callbacks(), enable_checkpointing=saves, **kwargs)

@@ -35,7 +35,7 @@ def scores(
 
     batches = data.val_dataloader() if split == "val" else data.test_dataloader()
     with torch.inference_mode():
-        found = [(score(images.to(device)).cpu(), labels.cpu()) for images, labels, _ in batches]
+        found = [(score(images.to(device)).cpu(), labels.cpu()) for images, labels in batches]
     logits, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     return logits, labels
 

@@ -2,14 +2,18 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from cvcc_zoo.checkpoint import read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.decode import Decoding
+from cvcc_zoo.data.shaping import check_shaping
 from cvcc_zoo.models.catalogue import name_of
 from cvcc_zoo.weights import find_card, list_cards, read_card
 from cvcc_zoo.zoo import load
@@ -28,6 +32,14 @@ class Trained:
     """Names of the classes, in the order of the logits; numbers if they are not known."""
     sha256: str
     """Of the file that the weights were read from."""
+    pictures: dict[str, str] = field(default_factory=dict)
+    """How image files became pixels in training: `resize` and `background` of the ImageDataModule."""
+
+    def decoding(self) -> Decoding:
+        """What makes pixels of image files for the model, as in training."""
+        size, channels = self.model.image_size, self.model.in_channels
+        decoding = Decoding(size, channels, same_size=False, grey_only=False)
+        return replace(decoding, **self.pictures)
 
     def labels(self) -> dict[str, str]:
         """What an exported file says of itself; `classes` is a JSON list."""
@@ -39,6 +51,9 @@ class Trained:
             "classes": json.dumps(self.classes),
             "sha256": self.sha256,
             "input": f"uint8 (N, {hparams['in_channels']}, {hparams['image_size']}, {hparams['image_size']}), 0..255",
+            "pictures": "turned upright by EXIF; {resize} to a square; {background} behind transparency".format(
+                **{"resize": "squash", "background": "white", **self.pictures}
+            ),
             "output": f"logits, float32 (N, {hparams['num_classes']})",
         }
 
@@ -55,14 +70,24 @@ def find_trained(name: str) -> Trained:
         path = find_card(name)
     if path.suffix == ".json":
         model, card = load(path), read_card(path)
-        return Trained(card.name, model, card.dataset, card.classes, card.sha256)
+        pictures = pictures_of(card.training.get("recipe"))
+        return Trained(card.name, model, card.dataset, card.classes, card.sha256, pictures)
     found = read_checkpoint(path)
     file, model = found.path, load(found.path)
     config = file.parent / "config.yaml"
     dataset, classes = (found.dataset, list(found.classes)) if found.classes else _data_of(config, model.num_classes)
     in_a_run = path.is_dir() or config.is_file()
     title = file.parent.resolve().name if in_a_run else file.stem
-    return Trained(title, model, dataset, classes, hashlib.sha256(file.read_bytes()).hexdigest())
+    pictures = pictures_of(yaml.safe_load(found.config) if found.config else None)
+    return Trained(title, model, dataset, classes, hashlib.sha256(file.read_bytes()).hexdigest(), pictures)
+
+
+def pictures_of(config: Any) -> dict[str, str]:
+    """`resize` and `background` of a run's config, as far as it has them. Raises ValueError for impossible ones."""
+    data = config.get("data") if isinstance(config, Mapping) else None
+    found = {name: str(data[name]) for name in ("resize", "background") if isinstance(data, Mapping) and name in data}
+    check_shaping(**{"resize": "squash", "background": "white", **found})
+    return found
 
 
 def _data_of(config: Path, num_classes: int) -> tuple[str, list[str]]:

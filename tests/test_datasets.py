@@ -188,6 +188,12 @@ def test_a_folder_is_read_as_it_is(colours: Path) -> None:
     assert torch.equal(images[0], torch.from_numpy(first.copy()).permute(2, 0, 1))
 
 
+def test_a_root_alone_is_an_image_folder(colours: Path) -> None:
+    assert ImageDataModule(root=str(colours)).classes == ("blue", "red")
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        ImageDataModule(root="nowhere")
+
+
 def test_a_folder_is_decoded_once_and_again_when_a_file_changes(
     colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,7 +302,8 @@ def spoil_size(root: Path) -> None:
 
 
 def spoil_deep(root: Path) -> None:
-    Image.fromarray(np.zeros((8, 8), dtype=np.uint16)).save(root / "train" / "red" / "007.png")
+    path = root / "train" / "red" / "007.png"
+    Image.fromarray(np.zeros((8, 8), dtype=np.float32)).save(path, "TIFF")
 
 
 def spoil_stray(root: Path) -> None:
@@ -314,7 +321,7 @@ def spoil_stray(root: Path) -> None:
         (spoil_text, r"notes.txt is not an image that can be read"),
         (spoil_truncated, r"test/red/002.png is not an image that can be read"),
         (spoil_size, r"007.png has 9x8 pixels, but the first training image 8x8.*--data.image_size=8"),
-        (spoil_deep, r"007.png has more than 8 bits"),
+        (spoil_deep, r"007.png has more than 16 bits"),
         (spoil_stray, r"labels.csv is a file, where only class folders belong"),
     ],
 )
@@ -338,7 +345,8 @@ def test_colour_among_grey_images_is_not_lost_silently(make_folder: MakeFolder) 
     ("options", "message"),
     [
         ({"dataset": "cifar11"}, "no dataset named 'cifar11'; did you mean cifar10"),
-        ({"dataset": "folder"}, "needs the folder that has train/ and test/: --data.root"),
+        ({"dataset": "folder"}, "needs the folder of the images: --data.root"),
+        ({"dataset": "fashion-mini", "root": "mine"}, "leave --data.dataset out to use the images of that folder"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"validation": 1.0}, r"validation is a share .* in \[0, 1\)"),
         ({"whitening": "standardise"}, "no whitening named 'standardise'; did you mean standardize"),

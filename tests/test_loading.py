@@ -1,10 +1,13 @@
 """Order, split and draws."""
 
+import pickle
 from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
+from cvcc_zoo import ImageDataModule
 from cvcc_zoo.data.augment import augment, make_augmentations
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.images import Images, on_accelerator
@@ -69,8 +72,10 @@ def test_no_share_trains_on_everything() -> None:
 
 
 def test_a_class_too_small_to_split_is_refused() -> None:
-    with pytest.raises(ValueError, match="class 1 has 1 training image, too few"):
-        stratified_split(torch.tensor([0, 0, 1]), 0.1, seed=0)
+    with pytest.raises(
+        ValueError, match=r"the class 'pear' has 1 training image, too few .* none: --data.validation=0"
+    ):
+        stratified_split(torch.tensor([0, 0, 1]), 0.1, seed=0, classes=("apple", "pear"))
 
 
 def test_draws_are_uniform_and_independent_between_samples_epochs_and_calls() -> None:
@@ -119,6 +124,26 @@ def test_batches_that_are_made_ahead_are_those_that_are_made_one_by_one(rank: in
     assert max(counted) == 3 * max(sizes) and len(together) == len(alone) == 12 - done
     for ours, theirs in zip(together, alone, strict=True):
         assert isinstance(ours, Augmented) and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_batch_is_images_and_labels_and_knows_its_samples_wherever_it_goes() -> None:
+    batch = next(iter(loader(9, 4)))
+    images, labels = batch
+    assert images.shape == (4, 1, 2, 2) and labels.tolist() == [0, 1, 2, 3]
+    for moved in (pickle.loads(pickle.dumps(batch)), move_data_to_device(batch, torch.device("cpu"))):
+        assert type(moved) is Batch and torch.equal(moved.samples, batch.samples)
+        assert torch.equal(moved.images, images) and torch.equal(moved[1], labels)
+
+
+@pytest.mark.parametrize(("stage", "needed"), [("train", "fit"), ("val", "fit"), ("test", "test"), ("predict", "test")])
+def test_a_loader_has_two_fields_after_the_setup_and_says_so_before(stage: str, needed: str) -> None:
+    data = ImageDataModule()
+    with pytest.raises(ValueError, match=rf"data\.prepare_data\(\) and data\.setup\('{needed}'\) before"):
+        getattr(data, f"{stage}_dataloader")()
+    data.prepare_data()
+    data.setup(needed)
+    images, labels = next(iter(getattr(data, f"{stage}_dataloader")()))
+    assert images.shape == (128, 1, 28, 28) and labels.shape == (128,)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

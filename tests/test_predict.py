@@ -12,12 +12,14 @@ import torch
 from PIL import Image
 
 from cvcc_zoo import ImageDataModule, create, load
+from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.commands.predict import find_images
 from cvcc_zoo.commands.predict import main as predict
+from cvcc_zoo.trained import find_trained
 from cvcc_zoo.weights import write
 from cvcc_zoo.zoo import make_card
-from tests.conftest import Fit
+from tests.conftest import QUICK, Fit, MakeFolder
 
 CLASSES = ["T-shirt/top", "[red]", "$x^$"]
 
@@ -74,7 +76,8 @@ def expected(model: ImageClassifier, image: Image.Image) -> list[tuple[str, Any]
 def test_files_of_any_size_and_mode_become_the_models_pixels(model: ImageClassifier) -> None:
     square, wide = Image.fromarray(noise()), Image.fromarray(noise(20, 12))
     grey, palette = Image.fromarray(noise(channels=1)), square.quantize(16)
-    clear = Image.fromarray(np.dstack([noise(), noise(channels=1, seed=1)]))  # transparency is dropped
+    clear = Image.fromarray(np.dstack([noise(), noise(channels=1, seed=1)]))
+    seen = Image.alpha_composite(Image.new("RGBA", (8, 8), "white"), clear).convert("RGB")
     turned = square.transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 270 degrees to see it upright
@@ -94,7 +97,7 @@ def test_files_of_any_size_and_mode_become_the_models_pixels(model: ImageClassif
         "wide.bmp": expected(model, wide.resize((8, 8), Image.Resampling.BICUBIC)),
         "grey.png": expected(model, grey.convert("RGB")),
         "palette.png": expected(model, palette.convert("RGB")),
-        "clear.png": expected(model, Image.fromarray(noise())),
+        "clear.png": expected(model, seen),
         "one.png": expected(model, grey.convert("1").convert("RGB")),
         "cmyk.tif": expected(model, square.convert("CMYK").convert("RGB")),
         "turned.png": expected(model, square),
@@ -115,7 +118,7 @@ def test_a_run_predicts_what_its_test_predicts(fit: Fit, colours: Path, capsys: 
     data.prepare_data()
     data.setup("test")
     with torch.no_grad():
-        shares = torch.cat([load("runs/linear-colours")(images).softmax(1) for images, *_ in data.test_dataloader()])
+        shares = torch.cat([load("runs/linear-colours")(images).softmax(1) for images, _ in data.test_dataloader()])
     rows = list(csv.DictReader(Path("out.csv").read_text().splitlines()))
     assert list(rows[0]) == ["file", "class_1", "probability_1", "class_2", "probability_2"]
     assert [row["class_1"] for row in rows] == [("blue", "red")[int(share.argmax())] for share in shares]
@@ -170,7 +173,7 @@ def bad_files(model: ImageClassifier) -> None:
     save("cut/a.png", noise())
     data = save("cut/b.jpg", noise(100, 100)).read_bytes()
     Path("cut/b.jpg").write_bytes(data[: len(data) // 2])
-    save("deep.png", Image.fromarray(np.full((8, 8), 4000, dtype=np.uint16)))
+    save("deep.tif", Image.fromarray(np.full((8, 8), 4000, dtype=np.float32)))
     Path("none").mkdir()
     Path("none/notes.txt").write_text("cats")
     shutil.copy("none/notes.txt", "notes.png")
@@ -182,9 +185,9 @@ def bad_files(model: ImageClassifier) -> None:
     [
         (["linear.pet", "good"], "no published weight named 'linear.pet'; did you mean linear.pets"),
         (["linear.pets", "good", "gone.png"], "there is no image or folder gone.png"),
-        (["linear.pets", "good", "notes.png"], "notes.png is not an image that can be read (no image format"),
-        (["linear.pets", "cut"], "cut/b.jpg is not an image that can be read"),
-        (["linear.pets", "deep.png"], "deep.png has more than 8 bits a pixel (mode I;16); convert it to 8 bits first"),
+        (["linear.pets", "notes.png"], "notes.png is not an image that can be read (no image format"),
+        (["linear.pets", "cut/b.jpg"], "cut/b.jpg is not an image that can be read"),
+        (["linear.pets", "deep.tif"], "deep.tif has more than 16 bits a pixel (mode F); convert it to 8 bits first"),
         (["linear.pets", "none"], "there are no images in none"),
         (["linear.pets", "good", "--top=4"], "linear.pets has 3 classes; choose --top=1 to 3, not 4"),
         (["linear.pets", "good", "--top=0"], "choose --top=1 to 3, not 0"),
@@ -201,6 +204,35 @@ def test_wrong_input_is_answered_with_advice_and_nothing_is_written(arguments: l
         predict([*arguments, *targets])
     assert advice in str(error.value)
     assert set(Path().rglob("*")) == before
+
+
+@pytest.mark.usefixtures("bad_files")
+def test_what_can_be_read_is_predicted_and_the_rest_is_named(
+    model: ImageClassifier, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(["linear.pets", "cut", "notes.png", "deep.tif", "--output=out.json", "--sheet=sheet.png"]) == 1
+    assert [row["file"] for row in json.loads(Path("out.json").read_text())] == ["cut/a.png"]
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 3 and all(line.startswith("cvcc-zoo: not predicted: ") for line in told)
+    assert {line.split()[3] for line in told} == {"notes.png", "deep.tif", "cut/b.jpg"}
+
+
+def test_a_run_predicts_photos_in_the_way_that_it_was_trained_on_them(
+    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_folder(size=12)
+    wide = Image.fromarray(noise(24, 12))
+    wide.putalpha(Image.fromarray(noise(24, 12, channels=1, seed=1)))
+    wide.save(root / "train/blue/wide.png")
+    options = ["--data.image_size=12", "--data.resize=crop", "--data.background=black", "--model=linear"]
+    assert main(["fit", f"--data.root={root}", *options, *QUICK]) == 0
+    data = ImageDataModule(root=str(root), image_size=12, resize="crop", background="black")
+    trained_on = data.training_images()[0][20]
+    flat = Image.alpha_composite(Image.new("RGBA", (24, 12), "black"), wide).convert("RGB")
+    assert torch.equal(trained_on, torch.from_numpy(np.array(flat)[:, 6:18]).permute(2, 0, 1))
+    for name in ("runs/linear-colours", "runs/linear-colours/last.ckpt"):
+        assert np.array_equal(find_trained(name).decoding()(root / "train/blue/wide.png"), trained_on.numpy())
+    assert "crop to a square; black behind" in find_trained("runs/linear-colours").labels()["pictures"]
 
 
 def test_a_model_of_other_channels_is_refused(home: Path) -> None:

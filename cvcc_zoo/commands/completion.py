@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cvcc_zoo.commands import call
-from cvcc_zoo.data.datamodule import DATASETS
+from cvcc_zoo.data.sources import DATASETS
 from cvcc_zoo.manual import COMMANDS, ParserFoundError, only_parsers
 from cvcc_zoo.models.catalogue import family_options
 from cvcc_zoo.optim.build import OWN

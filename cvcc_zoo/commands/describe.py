@@ -41,7 +41,7 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("--csv", type=str, default="", help="A .csv file for the rows.")
     parser.add_argument("--images", type=int, default=64, help="With --statistics: how many training images.")
     parser.add_argument("--seed", type=int, default=0, help="Of the first weights.")
-    parser.add_argument("--data.dataset", type=str, default="fashion-mini", help="With --statistics: their data set.")
+    parser.add_argument("--data.dataset", type=str | None, default=None, help="With --statistics: their data set.")
     parser.add_argument("--data.root", type=str, default=None, help="Its folder.")
     options, words = split_options(args)
     config = parser.parse_args(words)
@@ -73,9 +73,8 @@ def main(args: Sequence[str]) -> int:
             title: {name: [value(signal) for signal in through[:-1] or through] for name, through in found.items()}
             for title, value in PANELS.items()
         }
-        plot_depth(panels, f"{config.images} images of {config.data.dataset}, in training mode").savefig(
-            picture, dpi=120
-        )
+        source = config.data.dataset or config.data.root or "fashion-mini"
+        plot_depth(panels, f"{config.images} images of {source}, in training mode").savefig(picture, dpi=120)
     for written in filter(None, [*files, picture]):
         console.print(f"written to {escape(str(written))}", soft_wrap=True, highlight=False)
     return 0

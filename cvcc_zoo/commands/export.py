@@ -36,9 +36,7 @@ def main(args: Sequence[str]) -> int:
         "--format", type=Literal["onnx", "torch_export"], default="onnx", help="What is written: .onnx or .pt2."
     )
     parser.add_argument("--output", type=str, default="", help="The file; by default NAME with its ending, here.")
-    parser.add_argument(
-        "--data.dataset", type=str, default="fashion-mini", help="The test images that it is checked on."
-    )
+    parser.add_argument("--data.dataset", type=str | None, default=None, help="The test images that it is checked on.")
     parser.add_argument("--data.root", type=str, default=None, help="Their folder.")
     config = parser.parse_args(list(args))
     trained, ending = find_trained(config.name), ENDINGS[config.format]

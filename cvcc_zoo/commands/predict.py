@@ -1,13 +1,14 @@
 """`cvcc-zoo predict NAME IMAGE_OR_FOLDER...`: the most probable classes of image files.
 
-Files become pixels as those of a folder do in training: turned upright by their EXIF orientation, made colour or grey,
-and squashed to a square of the model's size. Transparency is dropped, 16-bit grey images are refused.
+Files become pixels as those of a folder did in the model's training: turned upright by their EXIF orientation, laid on
+its background where they are transparent, made colour or grey, and made a square in its way.
 """
 
 import csv
 import io
 import json
 import os
+import sys
 import textwrap
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import UnidentifiedImageError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from cvcc_zoo.data.decode import Decoding, UnreadableImageError, open_image
+from cvcc_zoo.data.decode import Decoding, Tally, decode_some, raise_all
+from cvcc_zoo.data.finding import Found, find_images
 from cvcc_zoo.files import file_to_write, shown, write_whole
 from cvcc_zoo.parsing import ZooParser, install_yaml
 from cvcc_zoo.trained import Trained, find_trained
@@ -40,17 +41,11 @@ class Prediction:
     top: list[tuple[str, float]]
 
 
-@dataclass(frozen=True)
-class Found:
-    """Image files, how many of them have not the model's size, and files in folders that are no images."""
-
-    files: list[Path]
-    resized: int
-    skipped: list[Path]
-
-
 def main(args: Sequence[str]) -> int:
-    """Run the command: nothing is written unless every image could be read."""
+    """Run the command: 0, or 1 where some images could not be read; the others are written.
+
+    Nothing is written if none could be read.
+    """
     install_yaml()
     parser = ZooParser(
         prog="cvcc-zoo predict",
@@ -73,77 +68,65 @@ def main(args: Sequence[str]) -> int:
     size, channels = trained.model.image_size, trained.model.in_channels
     if channels not in (1, 3):
         raise ValueError(f"image files have 1 or 3 channels, and {trained.name} takes {channels}; call it in Python")
-    decoding = Decoding(size, channels, same_size=False, grey_only=False)
+    decoding = trained.decoding()
     found = find_images([Path(given).expanduser() for given in config.images], size)
-    predictions = predict(trained, found.files, decoding, top)
+    tally, broken = Tally(), found.broken
+    predictions = predict(trained, found.files, decoding, top, tally, broken)
+    if not predictions:
+        raise_all(list(broken.values()))
     console = Console(highlight=False, markup=False)
     console.print(_table(predictions, f"{trained.name}: classes and their probabilities"))
     if output:
         write_whole(output, (_json if output.suffix == ".json" else _csv)(predictions))
     if sheet:
-        write_whole(sheet, _draw(predictions[:ON_SHEET], _pixels(found.files[:ON_SHEET], decoding)))
-    for line in _remarks(found, size, sheet):
+        on_sheet = predictions[:ON_SHEET]
+        images = _pixels([each.file for each in on_sheet], decoding, Tally(), {})
+        write_whole(sheet, _draw(on_sheet, images))
+    for line in [*_remarks(found, size, sheet, len(predictions)), *tally.lines(advice=False)]:
         console.print(line, soft_wrap=True)
     for written in filter(None, (output, sheet)):
         console.print(f"written to {written}", soft_wrap=True)
-    return 0
+    for error in broken.values():
+        print(f"cvcc-zoo: not predicted: {error}", file=sys.stderr)
+    return 1 if broken else 0
 
 
-def find_images(given: Sequence[Path], size: int) -> Found:
-    """The image files among those given and below the folders given, sorted there; hidden ones are not looked at.
+def predict(
+    trained: Trained,
+    files: Sequence[Path],
+    decoding: Decoding,
+    top: int,
+    tally: Tally,
+    broken: dict[Path, ValueError],
+) -> list[Prediction]:
+    """The `top` most probable classes of each file, on a GPU if there is one.
 
-    Only headers are read. Raises FileNotFoundError or ValueError for what is missing, broken, or given as an image
-    and none, and if there are no images at all.
+    What is to be said of the images goes into `tally`, and the files that cannot be read into `broken`.
     """
-    files, skipped, resized = [], [], 0
-    for place in given:
-        if not place.exists():
-            raise FileNotFoundError(f"there is no image or folder {shown(place)}")
-        for path in _below(place) if place.is_dir() else [place]:
-            try:
-                with open_image(path) as image:
-                    resized += image.size != (size, size)
-            except UnreadableImageError as error:
-                if path == place or not isinstance(error.__cause__, UnidentifiedImageError):
-                    raise
-                skipped.append(path)
-                continue
-            files.append(path)
-    if not files:
-        raise ValueError(f"there are no images in {', '.join(map(shown, given))}")
-    return Found(files, resized, skipped)
-
-
-def _below(folder: Path) -> list[Path]:
-    paths = []
-    for place, folders, names in os.walk(folder, onerror=_cannot_list):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(paths)
-
-
-def _cannot_list(error: OSError) -> None:
-    raise ValueError(f"the folder {shown(error.filename)} cannot be listed ({error.strerror})") from error
-
-
-def predict(trained: Trained, files: Sequence[Path], decoding: Decoding, top: int) -> list[Prediction]:
-    """The `top` most probable classes of each file, on a GPU if there is one."""
     model = trained.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictions = []
     for start in range(0, len(files), BATCH):
-        batch = files[start : start + BATCH]
+        images = _pixels(files[start : start + BATCH], decoding, tally, broken)
+        batch = [file for file in files[start : start + BATCH] if file not in broken]
+        if not batch:
+            continue
         with torch.inference_mode():
-            best = model(_pixels(batch, decoding).to(model.device)).float().softmax(1).topk(top)
+            best = model(images.to(model.device)).float().softmax(1).topk(top)
         for file, shares, indices in zip(batch, best.values.tolist(), best.indices.tolist(), strict=True):
             names = [trained.classes[index] for index in indices]
             predictions.append(Prediction(file, list(zip(names, shares, strict=True))))
     return predictions
 
 
-def _pixels(files: Sequence[Path], decoding: Decoding) -> Tensor:
-    """Decoded images, uint8 (N, C, H, W)."""
+def _pixels(files: Sequence[Path], decoding: Decoding, tally: Tally, broken: dict[Path, ValueError]) -> Tensor:
+    """Decoded images that can be read, uint8 (N, C, H, W); the others go into `broken`."""
+    found = [np.zeros((0, decoding.in_channels, decoding.image_size, decoding.image_size), dtype=np.uint8)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return torch.from_numpy(np.stack(list(pool.map(decoding, files))))
+        for pixels, counted, wrong in pool.map(lambda file: decode_some([file], decoding), files):
+            found += [image[None] for image in pixels]
+            tally.merge(counted)
+            broken |= wrong
+    return torch.from_numpy(np.concatenate(found))
 
 
 def _table(predictions: Sequence[Prediction], title: str) -> Table:
@@ -201,11 +184,10 @@ def _draw(predictions: Sequence[Prediction], images: Tensor) -> bytes:
     return file.getvalue()
 
 
-def _remarks(found: Found, size: int, sheet: Path | None) -> list[str]:
-    count = len(found.files)
+def _remarks(found: Found, size: int, sheet: Path | None, count: int) -> list[str]:
     remarks = []
     if found.resized:
-        remarks.append(f"{found.resized} of {count} images were resized to {size}x{size}")
+        remarks.append(f"{found.resized} of {len(found.files)} images were resized to {size}x{size}")
     if found.skipped:
         some = ", ".join(map(shown, found.skipped[:3])) + (", ..." if len(found.skipped) > 3 else "")
         remarks.append(f"{len(found.skipped)} of {count + len(found.skipped)} files are no images and skipped: {some}")

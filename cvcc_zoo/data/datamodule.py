@@ -1,30 +1,27 @@
 """One DataModule for all models: data set -> split -> loader -> augmentation, and the whitening's statistics."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
 from cvcc_zoo.data.classes import differences, matching
-from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.decode import MAX_PIXELS
 from cvcc_zoo.data.draws import Draws
-from cvcc_zoo.data.folder import image_folder
-from cvcc_zoo.data.images import ImageDataset, Images, data_home, on_accelerator, reshape
+from cvcc_zoo.data.images import Images, on_accelerator, reshape
 from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader
 from cvcc_zoo.data.resolution import Resolutions
+from cvcc_zoo.data.shaping import check_shaping
+from cvcc_zoo.data.sources import check_test, describe, find_dataset
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.whitening import Whitening, make_whitening
-from cvcc_zoo.registry import unknown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-DATASETS = ("fashion-mini", *TORCHVISION, "folder")
 
 
 class ImageDataModule(LightningDataModule):
@@ -36,14 +33,17 @@ class ImageDataModule(LightningDataModule):
 
     def __init__(
         self,
-        dataset: str = "fashion-mini",
+        dataset: str | None = None,
         root: str | None = None,
         batch_size: int = 128,
         validation: float = 0.1,
+        test: float = 0.1,
         whitening: dict[str, Any] | str = "standardize",
         augmentations: list[dict[str, Any] | str] | dict[str, Any] | str = "standard",
         image_size: int | None = None,
         in_channels: int | None = None,
+        resize: str = "squash",
+        background: str = "white",
         progressive_resizing: dict[int, float] | None = None,
         progressive_cropping: dict[int, float] | None = None,
         split_seed: int = 0,
@@ -55,18 +55,23 @@ class ImageDataModule(LightningDataModule):
 
         Args:
             dataset: fashion-mini (carried by the package), cifar10, cifar100, mnist, fashion_mnist, svhn, or folder:
-                your own images in train/<class>/*, test/<class>/* and, if you like, val/<class>/*.
+                your own images in train/<class>/*, test/<class>/* and, if you like, val/<class>/*, or in <class>/*
+                alone, which is split. By default folder with a root, else fashion-mini.
             root: The folder of the data; for a downloaded data set $CVCC_ZOO_DATA or the user's cache by default.
             batch_size: Images per optimizer step, over all processes together.
             validation: Share of each class kept for validation, in [0, 1); unless it is 0, a folder's val/ comes first.
+            test: Share of each class of a folder without splits that is kept for the test, in [0, 1).
             whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, or {name: zca, eps: 0.01, ...}.
             augmentations: none, light, standard (random crop, and flip unless the classes are digits) or strong, or a
                 list of these, names and {name: ..., option: value}.
             image_size: Resize all images to this height and width, in pixels; their own by default.
             in_channels: 1 turns all images grey, 3 makes them colour; their own by default.
+            resize: How images of a folder become square: squash (changes their proportions), crop (takes the middle)
+                or pad (puts the background beside them).
+            background: Colour behind transparent images of a folder and beside padded ones, like white or '#808080'.
             progressive_resizing: Smaller images first: size in pixels -> share of the epochs, like {16: 0.5, 24: 0.3}.
             progressive_cropping: The same, with the middle of the images in place of smaller ones.
-            split_seed: Chooses the validation images.
+            split_seed: Chooses the validation images, and the test images of a folder without splits.
             seed: Chooses the order of the images and the draws of the augmentations.
             follow_links: Whether links in a folder may lead out of it.
             max_pixels: Images of a folder with more pixels are refused.
@@ -77,12 +82,16 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if not 0 <= validation < 1:
             raise ValueError(f"validation is a share of the training images in [0, 1), got {validation}")
+        if not 0 <= test < 1:
+            raise ValueError(f"test is a share of the images in [0, 1), got {test}")
+        check_shaping(resize, background)
         if image_size is not None and image_size < 1:
             raise ValueError(f"image_size is a number of pixels, got {image_size}")
         if in_channels not in (None, 1, 3):
             raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), got {in_channels}")
-        limits = {"follow_links": follow_links, "max_pixels": max_pixels}
-        self.dataset = _find_dataset(dataset, root, image_size, in_channels, **limits)
+        shape = {"image_size": image_size, "in_channels": in_channels}
+        limits = {"follow_links": follow_links, "max_pixels": max_pixels, "resize": resize, "background": background}
+        self.dataset = find_dataset(dataset, root, test=test, split_seed=split_seed, **shape, **limits)
         self.batch_size, self.validation = batch_size, validation
         self.augmentations = make_augmentations(augmentations, mirror=self.dataset.mirror)
         self.soft_labels = any(isinstance(augmentation, Mixing) for augmentation in self.augmentations)
@@ -112,9 +121,11 @@ class ImageDataModule(LightningDataModule):
         if stage == "fit" and self.validation == 0 and self.trainer is not None:
             self.trainer.limit_val_batches = 0  # Lightning warns of an empty loader instead
         if stage in ("test", "predict") and "test" not in self._images:
+            check_test(self.dataset)
             test = self._load("test")
             assert test is not None
             self._images["test"] = (test, torch.arange(len(test.labels)))
+            rank_zero_info(describe(self, "test"))
 
     def _try_augmentations(self) -> None:
         """Augment two images now, so that an option that does not fit their size is told before the training starts."""
@@ -129,9 +140,11 @@ class ImageDataModule(LightningDataModule):
             self._images["val"] = (own, torch.arange(len(own.labels)))
             self._images["train"] = (train, torch.arange(len(train.labels)))
         else:
-            kept, held_out = stratified_split(train.labels, self.validation, self.split_seed)
+            kept, held_out = stratified_split(train.labels, self.validation, self.split_seed, self.classes)
             self._images["val"] = (train, held_out)
             self._images["train"] = (train, kept)
+        for line in (describe(self, "train", "val"), *self.dataset.notes):
+            rank_zero_info(line)
 
     def _load(self, split: Any) -> Images | None:
         found = self.dataset.load(split)
@@ -148,6 +161,10 @@ class ImageDataModule(LightningDataModule):
         self._places, self.classes, self._there = moved[self._places], tuple(classes), {}
         for stage, (images, samples) in self._images.items():
             self._images[stage] = Images(images.images, moved[images.labels]), samples
+
+    def count(self, stage: str) -> int:
+        """How many images of a stage ("train", "val" or "test") are used, once they are loaded."""
+        return len(self._images[stage][1])
 
     def training_images(self) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels, and the positions (M,) of those that are trained on: without the validation images."""
@@ -174,17 +191,7 @@ class ImageDataModule(LightningDataModule):
         """Some training images, and `draws` times what the augmentations make of each: in epoch 0, 1, ..."""
         from cvcc_zoo.data.pictures import plot_augmentations  # matplotlib takes half a second
 
-        if draws < 1:
-            raise ValueError(f"draw each image at least once, not {draws} times")
-        chosen, labels, samples = self.some_images(images)
-
-        def draw(epoch: int) -> Tensor:
-            drawn = Draws(self.seed, epoch, samples)
-            changed = augment(self.augmentations, chosen, labels, drawn, self.num_classes)[0]
-            return changed if changed.is_floating_point() else changed / 255
-
-        names = ", ".join(type(each).__name__ for each in self.augmentations) or "none"
-        return plot_augmentations(chosen, draw, draws, f"{self.dataset.title}: {names}")
+        return plot_augmentations(self, images, draws)
 
     def some_images(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Training images of evenly spread positions, their labels and positions."""
@@ -195,6 +202,9 @@ class ImageDataModule(LightningDataModule):
         return images[chosen], labels[chosen], chosen
 
     def _loader(self, stage: str, shuffle_seed: int | None = None) -> TensorLoader:
+        if stage not in self._images:
+            needed = "test" if stage == "test" else "fit"
+            raise ValueError(f"no images are loaded yet; call data.prepare_data() and data.setup({needed!r}) before")
         (data, samples), trainer = self._images[stage], self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         if trainer is not None:
@@ -248,15 +258,3 @@ class ImageDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on after the batches that a checkpoint was trained on."""
         self._position.epoch, self._position.batches = state_dict.get("epoch", 0), state_dict.get("batches", 0)
-
-
-def _find_dataset(name: str, root: str | None, *shape: int | None, **limits: Any) -> ImageDataset:
-    if name == "fashion-mini":
-        return FashionMini()
-    if name in TORCHVISION:
-        return TORCHVISION[name](data_home() if root is None else Path(root).expanduser())
-    if name != "folder":
-        raise unknown("dataset", name, DATASETS, "own images: dataset=folder with root=...")
-    if root is None:
-        raise ValueError("dataset=folder needs the folder that has train/ and test/: --data.root=...")
-    return image_folder(Path(root).expanduser(), *shape, **limits)

@@ -41,6 +41,7 @@ class FashionMini:
     in_channels: int = 1
     image_size: int = 28
     mirror: bool = True
+    notes: tuple[str, ...] = ()
 
     def prepare(self) -> None:
         """Nothing to do: the file is in the package."""
@@ -72,6 +73,7 @@ class TorchvisionDataset:
     files: tuple[str, ...]
     folder: str
     url: str
+    notes: tuple[str, ...] = ()
     opened: dict[Split, Any] = field(default_factory=dict, compare=False, repr=False)  # read by prepare, not yet loaded
 
     def prepare(self) -> None:

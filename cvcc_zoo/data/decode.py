@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.progress import track
 
+from cvcc_zoo.data.shaping import eight_bits, has_colour, is_deep, is_stretched, opaque, square
 from cvcc_zoo.files import shown, whole_file
 
-GREY_MODES = ("1", "L", "LA")
 CHUNK = 256
 MAX_PIXELS = 64_000_000  # a thread takes about 0.5 GB to decode as many in colour
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF",
@@ -23,20 +24,26 @@ FORMATS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG",
 
 
 class UnreadableImageError(ValueError):
-    """A file is not an image that can be used; the message says which file, why, and what to do."""
+    """A file is not an image that can be used; the message says which file, why, and what to do.
+
+    `each` has the error of every file where there are several.
+    """
+
+    def __init__(self, message: str, each: "Sequence[ValueError]" = ()) -> None:
+        super().__init__(message)
+        self.each = tuple(each) or (self,)
 
 
-def is_grey(image: Image.Image) -> bool:
-    """Whether a Pillow image holds no colour."""
-    return image.mode in GREY_MODES
+class NeedsOptionError(ValueError):
+    """An image is sound, but too large or not as the first one is; the message says which option takes it."""
 
 
 @contextmanager
 def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """An image file whose header is read, and nothing else yet.
 
-    Raises UnreadableImageError, with the path, for what is no image or has more than `max_pixels` pixels, and for what
-    goes wrong while the image is open.
+    Raises UnreadableImageError, with the path, for what is no image and for what goes wrong while it is open, and
+    NeedsOptionError for more than `max_pixels` pixels.
     """
     try:
         if not path.is_file():
@@ -44,12 +51,12 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
             raise UnreadableImageError(f"{shown(path)} {what}; start again without it")
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
-                raise UnreadableImageError(
+                raise NeedsOptionError(
                     f"{shown(path)} has {image.width:,}x{image.height:,} pixels, more than the {max_pixels:,} that are "
                     "decoded; make it smaller, move it away, or raise the limit (--data.max_pixels=...)"
                 )
             yield image
-    except UnreadableImageError:
+    except (UnreadableImageError, NeedsOptionError):
         raise
     except Exception as error:  # Pillow's readers raise what they stumble over
         raise _unreadable(path, error) from error
@@ -68,6 +75,46 @@ def _unreadable(path: Path, error: Exception) -> UnreadableImageError:
     return UnreadableImageError(f"{shown(path)} is not an image that can be read ({reason}); {advice}")
 
 
+class Tally:
+    """What is to be said of images that were decoded."""
+
+    def __init__(self) -> None:
+        self.images = self.deep = self.brightest = self.flat = self.stretched = 0
+        self.first_flat: Path | None = None
+
+    def add(self, path: Path, pixels: npt.NDArray[np.uint8], brightest: int | None, *, stretched: bool) -> None:
+        """Count an image; `brightest` is its largest value if it had 16 bits of grey."""
+        self.images += 1
+        self.stretched += stretched
+        if brightest is not None:
+            self.deep, self.brightest = self.deep + 1, max(self.brightest, brightest)
+        if (pixels == pixels[:, :1, :1]).all():
+            self.flat += 1
+            self.first_flat = self.first_flat or path
+
+    def merge(self, other: "Tally") -> None:
+        """Add what another one counted."""
+        for name in ("images", "deep", "flat", "stretched"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.brightest = max(self.brightest, other.brightest)
+        self.first_flat = self.first_flat or other.first_flat
+
+    def lines(self, *, advice: bool = True) -> list[str]:
+        """A line for each kind of images; `advice` names options of a training."""
+        found, of = [], f"of {self.images:,} images"
+        if self.flat:
+            found.append(f"{self.flat:,} {of} have a single colour, like {shown(self.first_flat or '')}; look at them")
+        if self.deep:
+            found.append(
+                f"{self.deep:,} {of} have 16 bits of grey, scaled to 8: 65535 becomes 255, and their brightest pixel "
+                f"has {self.brightest}"
+            )
+        if self.stretched:
+            then = "; --data.resize=crop takes their middle, pad keeps all of them" if advice else ""
+            found.append(f"{self.stretched:,} {of} are distorted by more than a fifth to be square{then}")
+        return found
+
+
 @dataclass(frozen=True)
 class Decoding:
     """What every image becomes: uint8 (in_channels, image_size, image_size).
@@ -75,7 +122,8 @@ class Decoding:
     `same_size` says that the size was taken from the first image and all must agree, instead of being resized;
     `grey_only` says the same of its lack of colour, so that no colour is lost silently. Images of more than
     `max_pixels` pixels are refused. An image is turned upright by its EXIF orientation, of an animation the first
-    picture is taken, transparency is dropped, and 16 bits of a colour become 8.
+    picture is taken, transparency shows the `background`, 16 bits become 8, and what is not square is made so by
+    `resize`: squash, crop or pad.
     """
 
     image_size: int
@@ -83,51 +131,75 @@ class Decoding:
     same_size: bool
     grey_only: bool
     max_pixels: int = field(default=MAX_PIXELS, repr=False)  # changes no pixel, and so no name of a cache
+    resize: str = "squash"
+    background: str = "white"
 
-    def __call__(self, path: Path) -> npt.NDArray[np.uint8]:
-        """One image. Raises UnreadableImageError, with the path, if it cannot be read or does not fit."""
+    def __call__(self, path: Path, tally: Tally | None = None) -> npt.NDArray[np.uint8]:
+        """One image. Raises UnreadableImageError or NeedsOptionError, with the path."""
         with open_image(path, self.max_pixels) as file:
-            return self._pixels(path, file)
+            return self.pixels(path, file, tally)
 
-    def _pixels(self, path: Path, file: Image.Image) -> npt.NDArray[np.uint8]:
-        image = ImageOps.exif_transpose(file)
+    def pixels(self, path: Path, file: Image.Image, tally: Tally | None = None) -> npt.NDArray[np.uint8]:
+        """The pixels of a picture that is open; `path` is what it is called."""
+        image, brightest = ImageOps.exif_transpose(file), None
         image.load()
+        if is_deep(file):
+            image, brightest = eight_bits(image)
         if image.mode.startswith(("I", "F")):
             raise UnreadableImageError(
-                f"{shown(path)} has more than 8 bits a pixel (mode {image.mode}); convert it to 8 bits first"
+                f"{shown(path)} has more than 16 bits a pixel (mode {image.mode}); convert it to 8 bits first"
             )
-        if self.grey_only and not is_grey(image):
-            raise UnreadableImageError(
+        if self.grey_only and has_colour(image):
+            raise NeedsOptionError(
                 f"{shown(path)} is in colour (mode {image.mode}), but the first training image is grey; "
                 "choose with --data.in_channels=3 (all in colour) or --data.in_channels=1 (all grey)"
             )
-        if image.mode == "P":
-            image = image.convert("RGBA")
-        image = image.convert("RGB" if self.in_channels == 3 else "L")
-        size = self.image_size
-        if image.size != (size, size):
-            if self.same_size:
-                raise UnreadableImageError(
-                    f"{shown(path)} has {image.width}x{image.height} pixels, but the first training image "
-                    f"{size}x{size}; give the size to resize all images to: --data.image_size={size}"
-                )
-            image = image.resize((size, size), Image.Resampling.BICUBIC)
-        return np.asarray(image).reshape(size, size, self.in_channels).transpose(2, 0, 1)
+        image, size = opaque(image, self.background), self.image_size
+        if self.same_size and image.size != (size, size):
+            raise NeedsOptionError(
+                f"{shown(path)} has {image.width}x{image.height} pixels, but the first training image "
+                f"{size}x{size}; give the size to resize all images to: --data.image_size={size}"
+            )
+        stretched = self.resize == "squash" and is_stretched(image)
+        image = square(image, size, self.resize, self.background).convert("RGB" if self.in_channels == 3 else "L")
+        found = np.asarray(image).reshape(size, size, self.in_channels).transpose(2, 0, 1)
+        if tally is not None:
+            tally.add(path, found, brightest, stretched=stretched)
+        return found
+
+
+def decode_some(
+    paths: Sequence[Path], decoding: Decoding
+) -> tuple[list[npt.NDArray[np.uint8]], Tally, dict[Path, UnreadableImageError]]:
+    """The images of those files that can be read, what is to be said of them, and what is wrong with the others."""
+    found, tally, broken = [], Tally(), {}
+    for path in paths:
+        try:
+            found.append(decoding(path, tally))
+        except UnreadableImageError as error:
+            broken[path] = error
+    return found, tally, broken
 
 
 def decode_all(paths: Sequence[str], target: Path, decoding: Decoding, title: str) -> None:
     """Write all images, (N, C, H, W) in order, to `target`: to a temporary file first, renamed when it is whole.
 
-    Raises UnreadableImageError as `Decoding` does, and OSError, which says what to do, if the file cannot be written.
+    Raises UnreadableImageError, which names all that cannot be read, NeedsOptionError for the first one, and
+    OSError, which says what to do, if the file cannot be written.
     """
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    chunks = [[Path(path) for path in paths[start : start + CHUNK]] for start in range(0, len(paths), CHUNK)]
+    tally, broken = Tally(), list[ValueError]()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(target) as file, ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
-                decoded = pool.map(lambda chunk: np.stack([decoding(Path(path)) for path in chunk]).tobytes(), chunks)
-                for pixels in track(decoded, total=len(chunks), description=f"Decoding {title}"):
-                    file.write(pixels)
+                decoded = pool.map(lambda chunk: decode_some(chunk, decoding), chunks)
+                for pixels, counted, wrong in track(decoded, total=len(chunks), description=f"Decoding {title}"):
+                    tally.merge(counted)
+                    broken += wrong.values()
+                    if pixels and not broken:
+                        file.write(np.stack(pixels).tobytes())
+                raise_all(broken)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)  # nobody waits for the other images
                 raise
@@ -137,3 +209,14 @@ def decode_all(paths: Sequence[str], target: Path, decoding: Decoding, title: st
             f"the decoded images of {title} take {size / 1e6:,.1f} MB in {target.parent}, which cannot be written "
             f"({error.strerror or error}); make room there, or choose another folder: $CVCC_ZOO_DATA"
         ) from error
+    for line in tally.lines():
+        rank_zero_info(f"{title}: {line}")
+
+
+def raise_all(broken: Sequence[ValueError]) -> None:
+    """Raise one error that says what is wrong with each image, if there is any."""
+    if len(broken) == 1:
+        raise broken[0]
+    if broken:
+        lines = "\n".join(f"  {error}" for error in broken)
+        raise UnreadableImageError(f"{len(broken):,} images cannot be read:\n{lines}", broken)

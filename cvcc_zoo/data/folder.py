@@ -1,4 +1,4 @@
-"""An image folder as a data set: `train/<class>/*`, `test/<class>/*` and, if there is one, `val/<class>/*`."""
+"""An image folder as a data set: `train/<class>/*`, `test/<class>/*`, `val/<class>/*`, or `<class>/*` alone."""
 
 import hashlib
 import os
@@ -10,9 +10,12 @@ from pathlib import Path
 
 import torch
 
-from cvcc_zoo.data.decode import MAX_PIXELS, Decoding, decode_all, is_grey, open_image
+from cvcc_zoo.data.decode import MAX_PIXELS, Decoding, UnreadableImageError, decode_all, open_image, raise_all
 from cvcc_zoo.data.images import Images, Split, data_home
+from cvcc_zoo.data.layout import LAYOUT, check_same_classes, check_several, find_classes, find_splits, labelled
 from cvcc_zoo.data.links import Links
+from cvcc_zoo.data.shaping import is_grey
+from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.files import shown
 
 LONGEST_TITLE = 60  # characters
@@ -33,6 +36,7 @@ class ImageFolder:
     files: dict[Split, list[tuple[str, int]]]
     decoding: Decoding
     mirror: bool = True
+    notes: tuple[str, ...] = ()
     _prepared: dict[Split, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -46,9 +50,14 @@ class ImageFolder:
         return self.decoding.image_size
 
     def prepare(self) -> None:
-        """Decode every split whose cache is missing or older than its files."""
+        """Decode every split whose cache is missing or older than its files; raises as `decode_all` does."""
+        broken: list[ValueError] = []
         for split in self.files:
-            self._prepared[split] = self._cached(split)
+            try:
+                self._prepared[split] = self._cached(split)
+            except UnreadableImageError as error:
+                broken += error.each
+        raise_all(broken)
 
     def load(self, split: Split) -> Images | None:
         """The memory-mapped images of a split; None if the folder has no `val`."""
@@ -117,45 +126,46 @@ def image_folder(
     image_size: int | None = None,
     in_channels: int | None = None,
     *,
+    test: float = 0.0,
+    split_seed: int = 0,
+    resize: str = "squash",
+    background: str = "white",
     follow_links: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> ImageFolder:
     """List an image folder; nothing is decoded yet but the header of the first training image.
 
-    Without `image_size` or `in_channels` they are those of the first training image, and all others must agree;
-    with them every image is resized or turned grey or colour. Links that lead out of the root are followed only with
-    `follow_links`; the root itself may be one. Images of more than `max_pixels` pixels are refused. Raises
-    FileNotFoundError or ValueError where the root is missing, has no images, or its splits have different classes.
+    Where the folder has classes and no splits, a share `test` of each class, chosen by `split_seed`, is its test
+    split. Without `image_size` or `in_channels` they are those of the first training image, and all others must agree;
+    with them every image is made square (`resize`, `background`: see `Decoding`) or turned grey or colour. Links that
+    lead out of the root are followed only with `follow_links`; the root itself may be one. Images of more than
+    `max_pixels` pixels are refused. Raises FileNotFoundError or ValueError where the root is missing, has no images,
+    or its splits have different classes.
     """
-    layout = "expected train/<class>/<image> and test/<class>/<image> (and val/<class>/<image> if you have one)"
     if not root.is_dir():
-        raise FileNotFoundError(f"the image folder {root} does not exist; {layout}. Set it with --data.root=...")
-    for split in ("train", "test"):
-        if not (root / split).is_dir():
-            raise FileNotFoundError(f"the image folder {root} has no folder {split!r}; {layout}")
-    links = Links(root, follow_links)
-    found: dict[Split, dict[str, list[str]]] = {s: _classes(root / s, links) for s in SPLITS if (root / s).is_dir()}
-    classes = tuple(sorted(found["train"]))
-    if len(classes) < 2:
-        raise ValueError(f"{root / 'train'} has {len(classes)} class folders, at least 2 are needed; {layout}")
-    for split, others in found.items():
-        for name in sorted(set(classes) ^ set(others)):
-            here, there = ("train", split) if name in classes else (split, "train")
-            raise ValueError(
-                f"the class {name!r} is in {root / here} but not in {root / there}; "
-                "every split needs the same class folders: add its images or remove the folder"
-            )
-    files: dict[Split, list[tuple[str, int]]] = {
-        split: [(path, label) for label, name in enumerate(classes) for path in paths[name]]
-        for split, paths in found.items()
-    }
-    first = files["train"][0][0]
-    with open_image(Path(first), max_pixels) as image:
-        size, grey = image.size, is_grey(image)
+        raise FileNotFoundError(f"the image folder {root} does not exist; {LAYOUT}. Set it with --data.root=...")
+    links, notes = Links(root, follow_links), list[str]()
+    folders, others = find_splits(root, links)
+    found = {split: find_classes(folder, links) for split, folder in sorted(folders.items())}
+    if found:
+        check_several(folders["train"], found["train"])
+        check_same_classes(found, folders)
+        files = {split: labelled(found[split]) for split in SPLITS if split in found}
+        classes = tuple(sorted(found["train"]))
+    else:
+        whole = find_classes(root, links)
+        check_several(root, whole)
+        classes = tuple(sorted(whole))
+        files = _split_off(labelled(whole), classes, test, split_seed)
+        of = f"{len(files.get('test', [])):,} of {sum(map(len, files.values())):,} images"
+        notes.append(f"no train and test folders: {of} are kept for the test (--data.test={test:g})")
+    if others:
+        notes.append(f"not used, because they are no train, val or test: {', '.join(map(shown, others))}")
+    first, size, grey = _first_readable(files["train"], max_pixels)
     if image_size is None and size[0] != size[1]:
         raise ValueError(
             f"{shown(first)} has {size[0]}x{size[1]} pixels, and images must be square; "
-            "give the size to resize all images to: --data.image_size=32"
+            "give the size to resize all images to: --data.image_size=32 (and --data.resize=squash, crop or pad)"
         )
     decoding = Decoding(
         image_size=image_size or size[0],
@@ -163,23 +173,31 @@ def image_folder(
         same_size=image_size is None,
         grey_only=in_channels is None and grey,
         max_pixels=max_pixels,
+        resize=resize,
+        background=background,
     )
     title = re.sub(r"[^\w.+ -]", "_", root.resolve().name, flags=re.ASCII)[:LONGEST_TITLE] or "folder"
-    return ImageFolder(title, root, classes, files, decoding)
+    return ImageFolder(title, root, classes, files, decoding, notes=tuple(notes))
 
 
-def _classes(folder: Path, links: Links) -> dict[str, list[str]]:
-    """Class name to its files by name, in subfolders too; hidden files and folders are not looked at."""
-    classes = {}
-    links.check(folder)
-    for entry in links.entries(folder):
-        place = shown(entry.path)
-        if not entry.is_dir():
-            raise ValueError(f"{place} is a file, where only class folders belong; move it away")
-        if not entry.name.isprintable():
-            raise ValueError(f"the class folder {place} has a name that cannot be shown; rename it")
-        paths = links.files(Path(entry.path))
-        if not paths:
-            raise ValueError(f"the class folder {place} has no images; add some or remove the folder")
-        classes[entry.name] = paths
-    return classes
+def _split_off(
+    files: list[tuple[str, int]], classes: Sequence[str], share: float, seed: int
+) -> dict[Split, list[tuple[str, int]]]:
+    """A stratified share of the files for the test; none if it is 0."""
+    labels = torch.tensor([label for _, label in files])
+    kept, held_out = stratified_split(labels, share, seed, classes, "test")
+    found: dict[Split, list[tuple[str, int]]] = {"train": [files[n] for n in kept.tolist()]}
+    return found | ({"test": [files[n] for n in held_out.tolist()]} if share else {})
+
+
+def _first_readable(files: Sequence[tuple[str, int]], max_pixels: int) -> tuple[str, tuple[int, int], bool]:
+    """The first image whose header can be read, its size, and whether it is grey. Raises UnreadableImageError."""
+    broken = []
+    for path, _ in files:
+        try:
+            with open_image(Path(path), max_pixels) as image:
+                return path, image.size, is_grey(image)
+        except UnreadableImageError as error:
+            broken.append(error)
+    raise_all(broken)
+    raise AssertionError("a class has files")

@@ -49,6 +49,10 @@ class ImageDataset(Protocol):
     def mirror(self) -> bool:
         """Whether an image still shows its class when mirrored left to right (not so for digits)."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of it when a training begins, a line each."""
+
     def prepare(self) -> None:
         """Download or decode what is missing; runs in one process."""
 

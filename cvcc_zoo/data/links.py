@@ -7,6 +7,15 @@ from pathlib import Path
 
 from cvcc_zoo.files import shown
 
+JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "$recycle.bin", "system volume information",
+        "@eadir", "lost+found"}  # fmt: skip
+"""What Windows, macOS, Synology and Linux leave in folders."""
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that a system leaves behind."""
+    return name.startswith(".") or name.casefold() in JUNK
+
 
 @dataclass(frozen=True)
 class Links:
@@ -33,10 +42,10 @@ class Links:
             )
 
     def entries(self, folder: Path) -> list[os.DirEntry[str]]:
-        """What lies in a folder and is not hidden, by name. Raises ValueError as `check` does, and without a right."""
+        """What lies in a folder and is no junk, by name. Raises ValueError as `check` does, and without a right."""
         try:
             with os.scandir(folder) as scanned:
-                found = sorted((entry for entry in scanned if entry.name[0] != "."), key=lambda entry: entry.name)
+                found = sorted((entry for entry in scanned if not is_junk(entry.name)), key=lambda entry: entry.name)
         except OSError as error:
             raise ValueError(
                 f"the folder {shown(folder)} cannot be listed ({error.strerror}); give yourself the right to read it, "

@@ -1,7 +1,7 @@
 """Batches of tensors in an order that is a function of (seed, epoch)."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
@@ -13,12 +13,36 @@ AHEAD = 2**25
 """Numbers in the images that are changed at once: 128 MiB as float32, a few times."""
 
 
-class Batch(NamedTuple):
-    """`images` uint8 (N, C, H, W), `labels` int64 (N,), and `samples` int64 (N,): their places in the data set."""
+class Batch(tuple[Tensor, Tensor]):
+    """`images, labels = batch`: uint8 (N, C, H, W) and int64 (N,).
 
-    images: Tensor
-    labels: Tensor
+    It also has `samples`, int64 (N,): the places of the images in the data set.
+    """
+
     samples: Tensor
+
+    def __new__(cls, images: Tensor, labels: Tensor, samples: Tensor) -> Self:
+        """Two fields and an attribute."""
+        batch = super().__new__(cls, (images, labels))
+        batch.samples = samples
+        return batch
+
+    def __getnewargs__(self) -> tuple[Tensor, Tensor, Tensor]:
+        return (*self, self.samples)
+
+    @property
+    def images(self) -> Tensor:
+        """The first field."""
+        return self[0]
+
+    @property
+    def labels(self) -> Tensor:
+        """The second field."""
+        return self[1]
+
+    def to(self, *args: Any, **options: Any) -> Self:
+        """The same on another device; Lightning calls it in place of rebuilding a tuple of the fields."""
+        return type(self)(*(each.to(*args, **options) for each in self.__getnewargs__()))
 
 
 class Augmented(Batch):

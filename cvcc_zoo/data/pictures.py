@@ -1,6 +1,5 @@
 """What whitening and augmentation do, as pictures."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -8,10 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from cvcc_zoo.data.augment import augment
 from cvcc_zoo.data.decorrelation import PRINCIPAL
+from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.plots import Pictures, plot_images, stretch
 
 if TYPE_CHECKING:
+    from cvcc_zoo.data.datamodule import ImageDataModule
     from cvcc_zoo.data.whitening import Whitening
 
 WINDOW = 11  # pixels of a filter that are shown; the rest is nearly zero
@@ -28,14 +30,23 @@ def pixels(images: Tensor) -> Pictures:
     return x.detach().cpu().movedim(-3, -1).numpy()
 
 
-def plot_augmentations(images: Tensor, draw: Callable[[int], Tensor], draws: int, title: str) -> Figure:
-    """The images (N, C, H, W) in the first column, and beside them `draws` times what `draw(number)` makes of them."""
-    changed = torch.stack([draw(number) for number in range(draws)], 1)  # (N, draws, C, H, W)
-    figure = Figure(figsize=(1.1 * (draws + 1) + 0.3, 1.1 * len(images) + 0.7), layout="constrained")
+def plot_augmentations(data: "ImageDataModule", count: int, draws: int) -> Figure:
+    """`count` training images in the first column, and beside them what is made of each in epoch 0, 1, ...
+
+    Raises ValueError for less than one draw.
+    """
+    if draws < 1:
+        raise ValueError(f"draw each image at least once, not {draws} times")
+    images, labels, samples = data.some_images(count)
+    epochs = [Draws(data.seed, epoch, samples) for epoch in range(draws)]
+    made = (augment(data.augmentations, images, labels, epoch, data.num_classes)[0] for epoch in epochs)
+    changed = torch.stack([each if each.is_floating_point() else each / 255 for each in made], 1)  # (N, draws, C, H, W)
+    figure = Figure(figsize=(1.1 * (draws + 1) + 0.3, 1.1 * count + 0.7), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, draws))
     plot_images(left, pixels(images[:, None]), "original")
     plot_images(right, pixels(changed).clip(0, 1), f"{draws} draws of each")
-    figure.suptitle(title)
+    names = ", ".join(type(each).__name__ for each in data.augmentations) or "none"
+    figure.suptitle(f"{data.dataset.title}: {names}")
     return figure
 
 

@@ -1,14 +1,18 @@
 """A stratified split by seed: the same share of every class is held out."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
-def stratified_split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+def stratified_split(
+    labels: Tensor, share: float, seed: int, classes: Sequence[str] = (), purpose: str = "validation"
+) -> tuple[Tensor, Tensor]:
     """Positions (sorted) that are kept and that are held out: round(share * n) of the n images of each class.
 
     `labels` int64 (N,), `share` in [0, 1). A share above 0 holds out at least one image of each class. Raises
-    ValueError if that would leave a class without training images.
+    ValueError if that would leave a class without training images, with its name in `classes` and the `purpose`.
     """
     if share == 0:
         return torch.arange(len(labels)), torch.arange(0)
@@ -18,9 +22,10 @@ def stratified_split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, T
         members = (labels == label).nonzero().flatten()
         count = max(1, round(share * len(members)))
         if count >= len(members):
+            name = repr(classes[label]) if classes else label
             raise ValueError(
-                f"class {label} has {len(members)} training image{'s' * (len(members) != 1)}, too few to hold out "
-                f"{share:.0%} for validation; add images, or set validation=0"
+                f"the class {name} has {len(members)} training image{'s' * (len(members) != 1)}, too few to hold out "
+                f"{share:.0%} for the {purpose}; add images, or hold out none: --data.{purpose}=0"
             )
         held_out.append(members[torch.randperm(len(members), generator=generator)[:count]])
     chosen = torch.cat(held_out).sort().values

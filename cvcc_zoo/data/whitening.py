@@ -26,6 +26,7 @@ from cvcc_zoo.data.contrast import CONTRASTS, normalise_contrast
 from cvcc_zoo.data.decorrelation import METHODS as DECORRELATING
 from cvcc_zoo.data.decorrelation import PRINCIPAL, decorrelation, pseudo_inverse, warn_of_rank
 from cvcc_zoo.data.moments import CHUNK, SCOPES, Moments, images_of, measure, vectors
+from cvcc_zoo.data.pixels import check_dtype
 from cvcc_zoo.registry import Spec, as_spec, check_options, unknown
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Whitening(nn.Module):
         if method not in METHODS:
             raise unknown("whitening", method, METHODS)
         self.method, self.in_channels, self.image_size = method, in_channels, image_size
+        self.shape = (in_channels, image_size, image_size)
         self.scope, self.eps, self.components, self.contrast = scope, eps, components, contrast
         self._check()
         self.decorrelates = method in DECORRELATING
@@ -106,8 +108,7 @@ class Whitening(nn.Module):
         if not self.eps >= 0:
             raise ValueError(f"whitening: eps is added to variances and must be at least 0, got {self.eps}")
         if self.contrast is not None and self.eps == 0:
-            without = "contrast normalisation leaves one direction without variance, so eps=0 cannot work"
-            raise ValueError(f"{without}; give eps > 0 (0.1 in the published recipe)")
+            raise ValueError("with contrast eps=0 cannot work; give eps > 0 (0.1 in the published recipe)")
         if self.components is not None:
             if self.method not in PRINCIPAL:
                 raise ValueError(f"components are for {' and '.join(PRINCIPAL)}; {self.method} has none to leave out")
@@ -133,11 +134,10 @@ class Whitening(nn.Module):
         """
         if self.method == "none":
             return self
-        shape = (self.in_channels, self.image_size, self.image_size)
         free = self._any_size()
-        right = images.shape[1:2] == shape[:1] if free else images.shape[1:] == shape
+        right = images.shape[1:2] == self.shape[:1] if free else images.shape[1:] == self.shape
         if images.dtype != torch.uint8 or images.ndim != 4 or not right:
-            wanted = f"(N, {self.in_channels}, H, W)" if free else f"(N, {', '.join(map(str, shape))})"
+            wanted = f"(N, {self.in_channels}, H, W)" if free else f"(N, {', '.join(map(str, self.shape))})"
             given = f"{images.dtype} of shape {tuple(images.shape)}"
             raise ValueError(f"whitening is fitted on uint8 images of shape {wanted}, got {given}")
         samples = torch.arange(len(images)) if samples is None else samples
@@ -208,15 +208,15 @@ class Whitening(nn.Module):
         return not self.decorrelates or (self.scope == "channel_values" and self.contrast is None)
 
     def _check_ready(self, images: Tensor) -> None:
+        check_dtype(images)
         if not self.fitted:
             raise ValueError(
                 "this model's whitening has no statistics yet. Load trained weights (cvcc_zoo.load(checkpoint), or "
                 "--ckpt_path=... on the command line), train it with an ImageDataModule, call "
                 "model.whitening.fit(images) with uint8 training images, or build it with whitening='none'"
             )
-        shape = (self.in_channels, self.image_size, self.image_size)
-        if not self._any_size() and images.shape[1:] != shape:
-            mine, given = ("x".join(map(str, s)) for s in (shape, images.shape[1:]))
+        if not self._any_size() and images.shape[1:] != self.shape:
+            mine, given = ("x".join(map(str, s)) for s in (self.shape, images.shape[1:]))
             raise ValueError(
                 f"this whitening was fitted on images of {mine}, got {given}; resize them "
                 f"(--data.image_size={self.image_size}), or whiten with scope=channel_values, which takes any size"

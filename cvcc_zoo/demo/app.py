@@ -2,13 +2,15 @@
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.demo.explain import captum, heatmap
 from cvcc_zoo.demo.pictures import Picture, overlay, stages, whitened
 from cvcc_zoo.trained import Trained, find_trained
@@ -36,19 +38,16 @@ def trained(name: str) -> Trained:
     return find_trained(name)
 
 
-def to_image(picture: Image.Image, channels: int, size: int) -> Tensor:
-    """uint8 (1, channels, size, size): turned upright, white where it is transparent, squashed to the model's size."""
-    upright = ImageOps.exif_transpose(picture).convert("RGBA")
-    flat = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-    small = flat.convert("RGB" if channels == 3 else "L").resize((size, size), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.asarray(small).reshape(1, size, size, channels).copy()).movedim(-1, 1)
+def to_image(picture: Image.Image, decoding: Decoding) -> Tensor:
+    """uint8 (1, C, H, W): what training made of such a picture."""
+    return torch.from_numpy(decoding.pixels(Path("the image"), picture).copy())[None]
 
 
 def analyse(name: str, picture: Image.Image) -> Shown:
     """Probabilities of the best classes; whitened input, heat map and stages as pictures; what they are, in words."""
     each = trained(name)
     model = each.model
-    image = to_image(picture, model.in_channels, model.image_size)
+    image = to_image(picture, each.decoding())
     with torch.no_grad():
         probabilities = model(image).softmax(1)[0]
     best = probabilities.topk(min(TOP, len(each.classes)))

@@ -7,7 +7,7 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.inspection.subjects import Subject
 
 
-def whitened_batch(subject: Subject, dataset: str, root: str | None, count: int) -> tuple[Tensor, Tensor]:
+def whitened_batch(subject: Subject, dataset: str | None, root: str | None, count: int) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) after the model's whitening, and labels (N,): training images of evenly spread positions.
 
     They get the size and the channels of the model. A fresh model takes the statistics of these training images

@@ -166,7 +166,7 @@ class RidgeFit:
         trainer = self.model.trainer
         data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
         loader = data.train_dataloader() if left_out else data.val_dataloader()
-        for images, labels, _ in loader:
+        for images, labels in loader:
             if len(images):
                 device = self.model.device
                 yield images.to(device), F.one_hot(labels, self.model.num_classes).to(torch.float64)

@@ -1,0 +1,93 @@
+"""Where the splits and the classes of an image folder lie."""
+
+import unicodedata
+from pathlib import Path
+
+from cvcc_zoo.data.images import Split
+from cvcc_zoo.data.links import Links
+from cvcc_zoo.files import shown
+
+NAMES: dict[str, Split] = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""Folders that are splits, in capital letters too."""
+LAYOUT = (
+    "expected train/<class>/<image>, test/<class>/<image> and, if you have one, val/<class>/<image>; "
+    "or <class>/<image> alone, which is split"
+)
+Classes = dict[str, list[str]]
+
+
+def find_splits(root: Path, links: Links) -> tuple[dict[Split, Path], list[str]]:
+    """The folders of the splits by what they are, and the names of folders beside them; no splits if all are classes.
+
+    A folder `train` is a class if there are other classes and it has no folders. Raises ValueError for two folders of
+    a split, and FileNotFoundError where there is no `train`.
+    """
+    found: dict[Split, Path] = {}
+    others = []
+    for entry in links.entries(root):
+        if not entry.is_dir():
+            continue
+        path, split = Path(entry.path), NAMES.get(entry.name.casefold())
+        if split is None:
+            others.append(entry.name)
+        elif split in found:
+            raise ValueError(f"{shown(found[split])} and {shown(path)} are the same split; keep one of them")
+        else:
+            found[split] = path
+    if others and not any(_has_folders(path, links) for path in found.values()):
+        return {}, []
+    if "train" not in found:
+        raise FileNotFoundError(f"the image folder {shown(root)} has no folder 'train'; {LAYOUT}")
+    return found, others
+
+
+def _has_folders(folder: Path, links: Links) -> bool:
+    return any(entry.is_dir() for entry in links.entries(folder))
+
+
+def find_classes(folder: Path, links: Links) -> Classes:
+    """Class name to its files by name, in subfolders too; hidden files and folders are not looked at.
+
+    Names are compared in Unicode's composed form: what macOS wrote is the class that it is elsewhere.
+    """
+    classes: Classes = {}
+    links.check(folder)
+    for entry in links.entries(folder):
+        place = shown(entry.path)
+        if not entry.is_dir():
+            raise ValueError(f"{place} is a file, where only class folders belong; move it away")
+        if not entry.name.isprintable():
+            raise ValueError(f"the class folder {place} has a name that cannot be shown; rename it")
+        paths = links.files(Path(entry.path))
+        if not paths:
+            raise ValueError(f"the class folder {place} has no images; add some or remove the folder")
+        classes.setdefault(unicodedata.normalize("NFC", entry.name), []).extend(paths)
+    return classes
+
+
+def check_several(folder: Path, classes: Classes) -> None:
+    """Raise ValueError for less than two classes."""
+    if len(classes) < 2:
+        raise ValueError(f"{shown(folder)} has {len(classes)} class folders, at least 2 are needed; {LAYOUT}")
+
+
+def check_same_classes(found: dict[Split, Classes], folders: dict[Split, Path]) -> None:
+    """Raise ValueError where a split has other classes than `train`."""
+    classes = set(found["train"])
+    for split, others in found.items():
+        for name in sorted(classes ^ set(others)):
+            places = [folders["train"], folders[split]]
+            here, there = map(shown, places if name in classes else reversed(places))
+            raise ValueError(
+                f"the class {name!r} is in {here} but not in {there}; "
+                "every split needs the same class folders: add its images or remove the folder"
+            )
+
+
+def labelled(classes: Classes) -> list[tuple[str, int]]:
+    """(path, label) pairs, class by class in the order of their names."""
+    return [(path, label) for label, name in enumerate(sorted(classes)) for path in classes[name]]

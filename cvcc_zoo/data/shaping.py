@@ -1,0 +1,79 @@
+"""What a picture goes through before it is pixels, in training, `predict` and the demo: opaque, 8 bits, square."""
+
+import numpy as np
+from PIL import Image, ImageColor, ImageOps
+
+from cvcc_zoo.registry import unknown
+
+GREY_MODES = ("1", "L", "LA", "La")
+RESIZES = ("squash", "crop", "pad")
+STRETCHED = 1.2  # more than a fifth
+
+
+def check_shaping(resize: str, background: str) -> None:
+    """Raise ValueError for what is no way to make a picture square, or no colour."""
+    if resize not in RESIZES:
+        raise unknown("way to resize", resize, RESIZES)
+    try:
+        ImageColor.getrgb(background)
+    except ValueError as error:
+        raise ValueError(f"background is a colour like white or '#808080', not {background!r}") from error
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether a picture holds no colour, as far as its header says: in its palette, if it has one."""
+    if image.mode == "P" and (palette := image.getpalette("RGB")):
+        return palette[0::3] == palette[1::3] == palette[2::3]
+    return image.mode in GREY_MODES or is_deep(image)
+
+
+def has_colour(image: Image.Image) -> bool:
+    """Whether a pixel has a colour."""
+    if is_grey(image):
+        return False
+    pixels = np.asarray(image.convert("RGB"))
+    return not (pixels == pixels[..., :1]).all()
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether a picture has 16 bits of grey."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+
+
+def eight_bits(image: Image.Image) -> tuple[Image.Image, int]:
+    """A picture with 16 bits of grey in 8, so that 65535 becomes 255; and its brightest value."""
+    values = np.asarray(image).astype(np.int64)
+    grey = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey, int(values.max())
+
+
+def opaque(image: Image.Image, background: str) -> Image.Image:
+    """A picture of any mode as RGB or L; where it is transparent the background is seen."""
+    if image.has_transparency_data:
+        above = image.convert("RGBA")
+        canvas = Image.new("RGBA", image.size, ImageColor.getrgb(background)[:3])
+        return Image.alpha_composite(canvas, above).convert("RGB")
+    return image.convert("L" if image.mode in GREY_MODES else "RGB")
+
+
+def is_stretched(image: Image.Image) -> bool:
+    """Whether its sides differ so much that to squash it distorts by more than a fifth."""
+    return max(image.size) > STRETCHED * min(image.size)
+
+
+def square(image: Image.Image, size: int, resize: str, background: str) -> Image.Image:
+    """An RGB or L picture of `size` x `size` pixels.
+
+    `squash` changes its proportions, `crop` takes its middle, `pad` puts the background beside it.
+    """
+    if image.size == (size, size):
+        return image
+    if resize == "crop":
+        return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    if resize == "pad":
+        colour = ImageColor.getcolor(background, "RGB")
+        return ImageOps.pad(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC, color=colour)
+    return image.resize((size, size), Image.Resampling.BICUBIC)

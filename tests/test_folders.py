@@ -1,0 +1,225 @@
+"""Images as people have them: folders without splits, other names, transparency, 16 bits, photos."""
+
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cvcc_zoo import ImageDataModule
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.data.decode import Decoding
+from cvcc_zoo.data.folder import image_folder
+from tests.conftest import QUICK, MakeFolder, message, write_images
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    """Twenty images of blue and of red, without splits."""
+    for seed, colour in enumerate(("blue", "red")):
+        write_images(tmp_path / "mine" / colour, 20, seed)
+    return tmp_path / "mine"
+
+
+def names(root: Path, split: Any, **options: Any) -> list[str]:
+    return ["/".join(Path(path).parts[-2:]) for path, _ in image_folder(root, **options).files[split]]
+
+
+def test_classes_without_splits_are_split_stratified_and_by_seed(
+    classes: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(["fit", f"--data.root={classes}", "--data.test=0.2", "--model=linear", *QUICK]) == 0
+    printed = caplog.text
+    assert "28 training and 4 validation images of 2 classes, 8x8 pixels, colour" in printed
+    assert "no train and test folders: 8 of 40 images are kept for the test (--data.test=0.2)" in printed
+    assert "of 8 images" in capsys.readouterr().out and "test: 0.2" in Path("runs/linear-mine/config.yaml").read_text()
+    train, test = (names(classes, split, test=0.2) for split in ("train", "test"))
+    assert len(train) == 32 and not set(train) & set(test)
+    assert sum(name.startswith("blue/") for name in test) == 4 and test == names(classes, "test", test=0.2)
+    assert test != names(classes, "test", test=0.2, split_seed=1)
+
+
+def test_a_class_too_small_for_the_test_is_named(classes: Path) -> None:
+    write_images(classes / "green", 1, 0)
+    with pytest.raises(ValueError, match=r"class 'green' has 1 training image, too few .* the test; .*data\.test=0"):
+        ImageDataModule(root=str(classes))
+
+
+def test_without_test_images_a_training_needs_to_know_that_none_are_tested(
+    colours: Path, classes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (colours / "test").rename(colours.with_name("elsewhere"))
+    for root, more in ((colours, []), (classes, ["--data.test=0"])):
+        arguments = ["fit", "--model=linear", f"--data.root={root}", *QUICK, *more]
+        assert "has no test images; add test/<class>/<image>" in message(capsys, arguments)
+        with pytest.raises(ValueError, match="has no test images"):
+            ImageDataModule(root=str(root), test=0).setup("test")
+    for root, more in ((colours, []), (classes, ["--data.test=0"])):
+        assert main(["fit", "--model=linear", f"--data.root={root}", *QUICK, *more, "--test=false"]) == 0
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "dev", "Val", "VALID"])
+def test_validation_has_several_names(name: str, make_folder: MakeFolder) -> None:
+    root = make_folder(val=4)
+    (root / "val").rename(root / name)
+    assert len(names(root, "val")) == 8 and len(names(root, "train")) == 40
+    (root / "train").rename(root / "Train")
+    assert len(names(root, "train")) == 40
+    write_images(root / "dev2" / "blue", 1, 0)
+    assert "dev2" in image_folder(root).notes[0]
+    (root / "dev2").rename(root / "val")
+    with pytest.raises(ValueError, match="are the same split; keep one of them"):
+        image_folder(root)
+
+
+def test_train_may_be_the_name_of_a_class(classes: Path) -> None:
+    (classes / "red").rename(classes / "train")
+    assert image_folder(classes).classes == ("blue", "train")
+    for path in classes.iterdir():
+        path.rename(path.with_name({"blue": "test"}.get(path.name, path.name)))
+    with pytest.raises(ValueError, match="is a file, where only class folders belong"):
+        image_folder(classes)
+
+
+def test_what_systems_leave_behind_is_no_image(colours: Path, classes: Path) -> None:
+    for root, place in ((colours, colours / "train"), (classes, classes)):
+        for where in (root, place, place / "red"):
+            for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):
+                (where / name).write_text("no image")
+            (where / "__MACOSX").mkdir(exist_ok=True)
+            (where / "__MACOSX" / "._000.png").write_text("no image")
+        assert image_folder(root).classes == ("blue", "red")
+        image_folder(root).prepare()
+
+
+def test_a_class_is_the_same_in_every_form_of_unicode(colours: Path) -> None:
+    for split, form in (("train", "NFC"), ("test", "NFD")):
+        (colours / split / "red").rename(colours / split / unicodedata.normalize(form, "é"))  # type: ignore[arg-type]
+    write_images(colours / "train" / unicodedata.normalize("NFD", "é"), 3, 0)
+    found = image_folder(colours)
+    assert found.classes == ("blue", unicodedata.normalize("NFC", "é"))
+    assert [label for _, label in found.files["train"]].count(1) == 23
+
+
+def test_every_broken_image_is_named_at_once(colours: Path, tmp_path: Path) -> None:
+    broken = ["train/blue/000.png", "train/red/003.png", "test/red/001.png"]
+    for name in broken:
+        (colours / name).write_text("no image")
+    with pytest.raises(ValueError, match="3 images cannot be read") as caught:
+        image_folder(colours).prepare()
+    assert all(name in str(caught.value) for name in broken) and str(caught.value).count("\n") == 3
+    assert not list((tmp_path / "data-home" / "decoded").glob(".*"))
+
+
+def grey_palette() -> Image.Image:
+    image = Image.new("P", (8, 8), 3)
+    image.putpalette([value for value in (0, 50, 100, 77) for _ in range(3)])
+    return image
+
+
+@pytest.mark.parametrize("image", [grey_palette(), Image.new("RGB", (8, 8), (77, 77, 77))])
+def test_an_image_without_colour_among_grey_ones_is_grey(image: Image.Image, make_folder: MakeFolder) -> None:
+    root = make_folder(mode="L")
+    image.save(root / "train/red/zz.png")
+    images = image_folder(root).load("train")
+    assert images is not None and images.images.shape[1] == 1 and images.images[-1].unique().tolist() == [77]
+    grey_palette().save(root / "train/blue/!first.png")
+    assert image_folder(root).in_channels == 1
+
+
+def drawing(path: Path) -> None:
+    """Black on transparency: a bar in the left half."""
+    pixels = np.zeros((8, 8, 4), dtype=np.uint8)
+    pixels[:, :4, 3] = 255
+    Image.fromarray(pixels).save(path)
+
+
+def test_a_drawing_on_transparency_is_seen_on_its_background(colours: Path, caplog: pytest.LogCaptureFixture) -> None:
+    drawing(colours / "train/red/zz.png")
+    for background, value in (("white", 255), ("#808080", 128)):
+        images = ImageDataModule(root=str(colours), background=background, validation=0).training_images()[0]
+        assert images[-1, :, 0].tolist() == [4 * [0] + 4 * [value]] * 3
+    caplog.clear()
+    ImageDataModule(root=str(colours), background="black").training_images()
+    assert "1 of 41 images have a single colour, like " in caplog.text
+    with pytest.raises(ValueError, match="background is a colour like white"):
+        ImageDataModule(root=str(colours), background="whiite")
+
+
+def test_16_bits_of_grey_become_8_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    values = (np.arange(64, dtype=np.uint16) * 65).reshape(8, 8)
+    for split in ("train", "test"):
+        for name in ("blue", "red"):
+            (tmp_path / "deep" / split / name).mkdir(parents=True)
+            Image.fromarray(values).save(tmp_path / "deep" / split / name / "a.png")
+    images = ImageDataModule(root=str(tmp_path / "deep"), validation=0).training_images()[0]
+    assert images.shape == (2, 1, 8, 8)
+    assert torch.equal(images[0, 0], torch.from_numpy((values / 257).round().astype(np.uint8)))
+    said = "2 of 2 images have 16 bits of grey, scaled to 8: 65535 becomes 255, and their brightest pixel has 4095"
+    assert said in caplog.text
+
+
+def photo(path: Path, width: int = 24, height: int = 12) -> np.ndarray:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def test_photos_are_squashed_cropped_or_padded(tmp_path: Path) -> None:
+    pixels = photo(tmp_path / "a.png")
+    decoded = {
+        resize: Decoding(12, 3, same_size=False, grey_only=False, resize=resize, background="red")(tmp_path / "a.png")
+        for resize in ("squash", "crop", "pad")
+    }
+    small = np.asarray(Image.fromarray(pixels).resize((12, 12), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert np.array_equal(decoded["squash"], small)
+    assert np.array_equal(decoded["crop"], pixels[:, 6:18].transpose(2, 0, 1))
+    assert (decoded["pad"][0, :3] == 255).all() and (decoded["pad"][1:, -3:] == 0).all()
+    assert (decoded["pad"][1, 3:9] != 0).any()
+
+
+def test_photos_that_are_squashed_by_more_than_a_fifth_are_told(
+    colours: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo(colours / "train/red/zz.png")
+    photo(colours / "train/red/zzz.png", 12, 10)
+    for resize, told in (("squash", True), ("crop", False), ("pad", False)):
+        caplog.clear()
+        ImageDataModule(root=str(colours), image_size=8, resize=resize).training_images()
+        said = "1 of 42 images are distorted by more than a fifth to be square; --data.resize=crop takes their middle"
+        assert (said in caplog.text) is told
+    with pytest.raises(ValueError, match="no way to resize named 'stretch'"):
+        ImageDataModule(root=str(colours), resize="stretch")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_are_turned_upright_everywhere_alike(orientation: int, colours: Path) -> None:
+    pytest.importorskip("gradio")
+    from cvcc_zoo.demo.app import to_image
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    place = colours / "train/red/zz.png"
+    Image.fromarray(photo(place, 8, 8)).save(place, exif=exif)
+    trained = ImageDataModule(root=str(colours), validation=0).training_images()[0][-1]
+    decoding = Decoding(8, 3, same_size=False, grey_only=False)
+    assert np.array_equal(decoding(place), trained.numpy())
+    with Image.open(place) as image:
+        assert torch.equal(to_image(image, decoding)[0], trained)
+    assert torch.equal(trained, torch.from_numpy(photo(place, 8, 8)).permute(2, 0, 1)) is (orientation == 1)
+
+
+def test_one_chosen_pixel_of_a_turned_photo_is_where_a_viewer_shows_it(colours: Path) -> None:
+    image = Image.new("RGB", (8, 8))
+    image.putpixel((0, 7), (255, 254, 253))  # the lower left corner
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    image.save(colours / "train/red/zz.png", exif=exif)
+    assert ImageDataModule(root=str(colours), validation=0).training_images()[0][-1, :, 0, 0].tolist() == [
+        255,
+        254,
+        253,
+    ]
