@@ -28,6 +28,13 @@ def matching(wanted: Sequence[str], given: Sequence[str]) -> list[int] | None:
     return None
 
 
+def places_of(wanted: Sequence[str], given: Sequence[str], title: str) -> list[int]:
+    """`matching`. Raises ValueError if the given classes, of the data set with this title, are others."""
+    if (places := matching(wanted, given)) is None:
+        raise ValueError(f"the classes of {title} are others: {differences(wanted, given)}")
+    return places
+
+
 def differences(wanted: Sequence[str], given: Sequence[str]) -> str:
     """Which names only one of two lists has, in words."""
     mine, theirs = ({plain_name(name): name for name in names} for names in (wanted, given))

@@ -9,13 +9,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
-from cvcc_zoo.data.classes import differences, matching
+from cvcc_zoo.data.classes import places_of
 from cvcc_zoo.data.decode import MAX_PIXELS
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.images import Images, on_accelerator, reshape
 from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader
 from cvcc_zoo.data.resolution import Resolutions
-from cvcc_zoo.data.shaping import check_shaping
+from cvcc_zoo.data.shaping import check_shape, check_shaping
 from cvcc_zoo.data.sources import check_test, describe, find_dataset
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.whitening import Whitening, make_whitening
@@ -80,15 +80,11 @@ class ImageDataModule(LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if not 0 <= validation < 1:
-            raise ValueError(f"validation is a share of the training images in [0, 1), got {validation}")
-        if not 0 <= test < 1:
-            raise ValueError(f"test is a share of the images in [0, 1), got {test}")
+        for name, share in {"validation": validation, "test": test}.items():
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} is a share of the images in [0, 1), got {share}")
         check_shaping(resize, background)
-        if image_size is not None and image_size < 1:
-            raise ValueError(f"image_size is a number of pixels, got {image_size}")
-        if in_channels not in (None, 1, 3):
-            raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), got {in_channels}")
+        check_shape(image_size, in_channels)
         shape = {"image_size": image_size, "in_channels": in_channels}
         limits = {"follow_links": follow_links, "max_pixels": max_pixels, "resize": resize, "background": background}
         self.dataset = find_dataset(dataset, root, test=test, split_seed=split_seed, **shape, **limits)
@@ -137,12 +133,11 @@ class ImageDataModule(LightningDataModule):
         assert train is not None
         own = self._load("val") if self.validation else None
         if own is not None:
-            self._images["val"] = (own, torch.arange(len(own.labels)))
-            self._images["train"] = (train, torch.arange(len(train.labels)))
+            parts = (train, torch.arange(len(train.labels))), (own, torch.arange(len(own.labels)))
         else:
             kept, held_out = stratified_split(train.labels, self.validation, self.split_seed, self.classes)
-            self._images["val"] = (train, held_out)
-            self._images["train"] = (train, kept)
+            parts = (train, kept), (train, held_out)
+        self._images |= dict(zip(("train", "val"), parts, strict=True))
         for line in (describe(self, "train", "val"), *self.dataset.notes):
             rank_zero_info(line)
 
@@ -154,10 +149,7 @@ class ImageDataModule(LightningDataModule):
 
     def order_as(self, classes: Sequence[str]) -> None:
         """Number the classes in the order of these names. Raises ValueError if they are not those of the data set."""
-        places = matching(classes, self.classes)
-        if places is None:
-            raise ValueError(f"the classes of {self.dataset.title} are others: {differences(classes, self.classes)}")
-        moved = torch.tensor(places)
+        moved = torch.tensor(places_of(classes, self.classes, self.dataset.title))
         self._places, self.classes, self._there = moved[self._places], tuple(classes), {}
         for stage, (images, samples) in self._images.items():
             self._images[stage] = Images(images.images, moved[images.labels]), samples
@@ -230,9 +222,7 @@ class ImageDataModule(LightningDataModule):
         """Every test image once."""
         return self._loader("test")
 
-    def predict_dataloader(self) -> TensorLoader:
-        """Every test image once."""
-        return self._loader("test")
+    predict_dataloader = test_dataloader
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """On the device: augment training batches that are not yet, and hand images and labels on."""

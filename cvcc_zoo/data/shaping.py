@@ -20,6 +20,14 @@ def check_shaping(resize: str, background: str) -> None:
         raise ValueError(f"background is a colour like white or '#808080', not {background!r}") from error
 
 
+def check_shape(image_size: int | None, in_channels: int | None) -> None:
+    """Raise ValueError for impossible sizes and numbers of channels; None stands for those of the images."""
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size is a number of pixels, got {image_size}")
+    if in_channels not in (None, 1, 3):
+        raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), got {in_channels}")
+
+
 def is_grey(image: Image.Image) -> bool:
     """Whether a picture holds no colour, as far as its header says: in its palette, if it has one."""
     if image.mode == "P" and (palette := image.getpalette("RGB")):
