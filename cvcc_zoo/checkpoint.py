@@ -17,6 +17,7 @@ class Checkpoint:
     hparams: dict[str, Any]
     state: dict[str, Any]
     config: str | None = None  # of the run, in YAML
+    ended: bool = False  # whether the training of the run came to its end
 
 
 def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
@@ -45,4 +46,5 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     callbacks = content.get("callbacks")
     run = callbacks.get("RunFolder") if isinstance(callbacks, dict) else None
     config = run.get("config") if isinstance(run, dict) else None
-    return Checkpoint(path, family, content["hyper_parameters"], content["state_dict"], config)
+    ended = bool(run.get("ended")) if isinstance(run, dict) else False
+    return Checkpoint(path, family, content["hyper_parameters"], content["state_dict"], config, ended)

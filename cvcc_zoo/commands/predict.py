@@ -6,7 +6,6 @@ and squashed to a square of the model's size. Transparency is dropped, 16-bit gr
 
 import csv
 import io
-import json
 import os
 import textwrap
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from rich.text import Text
 from torch import Tensor
 
 from cvcc_zoo.data.decode import Decoding, UnreadableImageError, open_image
-from cvcc_zoo.files import file_to_write, shown, write_whole
+from cvcc_zoo.files import file_to_write, json_text, shown, write_whole
 from cvcc_zoo.parsing import ZooParser, install_yaml
 from cvcc_zoo.trained import Trained, find_trained
 
@@ -176,7 +175,7 @@ def _json(predictions: Sequence[Prediction]) -> bytes:
         {"file": str(p.file), "top": [{"class": name, "probability": round(share, 6)} for name, share in p.top]}
         for p in predictions
     ]
-    return (json.dumps(rows, indent=2) + "\n").encode()
+    return json_text(rows).encode()
 
 
 def _draw(predictions: Sequence[Prediction], images: Tensor) -> bytes:
