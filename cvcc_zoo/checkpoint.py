@@ -21,6 +21,7 @@ class Checkpoint:
     config: str | None = None  # of the run, in YAML
     classes: tuple[str, ...] | None = None  # in the order of the logits; None where it does not say
     dataset: str = ""  # what it was trained on, in words; empty where it does not say
+    ended: bool = False  # whether the training of the run came to its end
 
 
 def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
@@ -49,13 +50,14 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     callbacks = content.get("callbacks")
     run = callbacks.get("RunFolder") if isinstance(callbacks, dict) else None
     config = run.get("config") if isinstance(run, dict) else None
+    ended = bool(run.get("ended")) if isinstance(run, dict) else False
     classes, data = about.get("classes"), about.get("data")
     if classes is not None:
         check_names(path, classes, content["hyper_parameters"])
     title = data.get("title") if isinstance(data, dict) else None
     title = title if isinstance(title, str) else ""
     names = tuple(classes) if classes is not None else None
-    return Checkpoint(path, family, content["hyper_parameters"], content["state_dict"], config, names, title)
+    return Checkpoint(path, family, content["hyper_parameters"], content["state_dict"], config, names, title, ended)
 
 
 def check_names(path: Path, classes: Any, hparams: dict[str, Any]) -> None:

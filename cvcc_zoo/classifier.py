@@ -25,17 +25,10 @@ from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.losses import check_labels, make_loss
 from cvcc_zoo.metrics import StageMetrics
-from cvcc_zoo.optim import (
-    OPTIMIZERS,
-    SCHEDULES,
-    check_lr_scheduler,
-    check_optimizer,
-    make_lr_scheduler,
-    make_optimizer,
-    plain_spec,
-)
+from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, make_optimizer, plain_spec
 from cvcc_zoo.registry import as_spec, register_family
 from cvcc_zoo.stages import Staged
+from cvcc_zoo.trainers import all_finite, check_monitors, place_schedule
 
 MIN_IMAGE_SIZE = 8
 
@@ -59,7 +52,7 @@ class ImageClassifier(Staged):
         loss: str | dict[str, Any] = "cross_entropy",
         optimizer: str | dict[str, Any] | Callable[..., Optimizer] = "AdamW",
         lr_scheduler: str | dict[str, Any] | Callable[..., LRScheduler] | None = None,
-        whitening: str | dict[str, Any] = "standardize",
+        whitening: str | dict[str, Any] | None = None,
         patch_whitening: float | None = None,
         freeze: int = 0,
     ) -> None:
@@ -73,7 +66,7 @@ class ImageClassifier(Staged):
             optimizer: One of ours, torch's or timm's ("timm.lamb") by name, {name: ..., option: value}, a class, or a
                 functools.partial of one.
             lr_scheduler: The same for a schedule of ours or torch's; None keeps the learning rate constant.
-            whitening: A method, or {name: ..., option: value}; training takes it from the ImageDataModule.
+            whitening: A method, or {name: ..., option: value}; None takes that of the ImageDataModule, or standardize.
             patch_whitening: The eps of a first convolution that whitens the patches of the images (airbench has
                 0.0005): it is set when the training starts, and frozen. None trains it like the others.
             freeze: How many of the network's parts, from the images on, are not trained.
@@ -97,7 +90,8 @@ class ImageClassifier(Staged):
             check_lr_scheduler(scheduler_spec)
         self.num_classes, self.in_channels, self.image_size = num_classes, in_channels, image_size
         self.example_input_array = torch.zeros(1, in_channels, image_size, image_size, dtype=torch.uint8)
-        self.whitening = make_whitening(whitening, in_channels, image_size)
+        self.whitening = make_whitening(whitening or "standardize", in_channels, image_size)
+        self.chose_whitening = whitening is not None
         self.hparams.update(optimizer=optimizer_spec, lr_scheduler=scheduler_spec, whitening=self.whitening.spec)
         self.hparams["loss"] = loss if isinstance(loss, str) else as_spec("loss", loss)
         self.loss = make_loss(loss)
@@ -152,6 +146,8 @@ class ImageClassifier(Staged):
         if labels.device.type == "cpu" or batch_idx == 0:  # looking at values waits for a GPU
             check_labels(labels, self.num_classes)
         logits = self._logits(images)
+        if logits.dtype.itemsize < 4:  # with precision=bf16-true a loss has three digits
+            logits = logits.float()
         losses = self.loss(logits, labels, reduction="none")
         self.metrics.count(stage, losses, logits, labels)
         return losses, logits.detach()
@@ -167,7 +163,9 @@ class ImageClassifier(Staged):
         self.trainer.optimizers[0].zero_grad()
 
     def on_train_epoch_end(self) -> None:
-        """Log train/loss and train/accuracy, means over the epoch."""
+        """Log train/loss and train/accuracy, means over the epoch. Raises FloatingPointError as a step does."""
+        if not all_finite(self.network):  # no loss tells what the last step has made
+            raise self._diverged("a weight is not finite")
         self._log_metrics("train")
 
     def on_validation_epoch_end(self) -> None:
@@ -186,12 +184,14 @@ class ImageClassifier(Staged):
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
-            rates = ", ".join(f"{group['lr']:g}" for group in self.trainer.optimizers[0].param_groups[:1])
-            raise FloatingPointError(
-                f"the loss is {loss} at step {self.global_step} (epoch {self.current_epoch}, lr {rates}); training "
-                "stops here. Lower the learning rate (--optimizer.lr=...), warm it up, or clip the gradients "
-                "(--trainer.gradient_clip_val=1)"
-            )
+            raise self._diverged(f"the loss is {loss}")
+
+    def _diverged(self, what: str) -> FloatingPointError:
+        rates = ", ".join(f"{group['lr']:g}" for group in self.trainer.optimizers[0].param_groups[:1])
+        return FloatingPointError(
+            f"{what} at step {self.global_step} (epoch {self.current_epoch}, lr {rates}); training stops here. Lower "
+            "the learning rate (--optimizer.lr=...), warm it up, or clip the gradients (--trainer.gradient_clip_val=1)"
+        )
 
     # What Lightning calls
 
@@ -204,6 +204,7 @@ class ImageClassifier(Staged):
                 self.classes = tuple(images.classes)
                 self._take_whitening(images)
         if stage == "fit":
+            check_monitors(self.trainer, self, ("train/batch_loss", *self.metrics))
             self.prepare(images)
             self.freeze_parts()
 
@@ -214,37 +215,27 @@ class ImageClassifier(Staged):
     def _take_whitening(self, data: ImageDataModule) -> None:
         """Take that of the training images, unless a checkpoint brought one."""
         check_training(self.network, self.hparams["loss"], data)
-        if not self.whitening.fitted:
-            self.whitening = data.fit_whitening(across_processes=True).to(self.weights_device)
-            self.hparams["whitening"] = self.whitening.spec
+        self.fit_whitening(data)
         self.check_sizes(data.resolutions.shares)
-
-    def use_whitening(self, spec: str | dict[str, Any]) -> None:
-        """Take a whitening by name or `{"name": ..., option: value}`, without statistics, instead of the one there."""
-        self.whitening = make_whitening(spec, self.in_channels, self.image_size)
-        self.hparams["whitening"] = self.whitening.spec
 
     def configure_optimizers(self) -> Any:
         """One optimizer over all parameters, and the schedule with the length of the whole training filled in."""
         optimizer = make_optimizer(self.hparams["optimizer"], self)
         if self.hparams["lr_scheduler"] is None:
             return optimizer
-        steps, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs
-        if math.isinf(steps) or epochs is None or epochs < 1:
-            raise ValueError("a schedule needs to know how long the training is: set --trainer.max_epochs=...")
-        schedule = make_lr_scheduler(self.hparams["lr_scheduler"], optimizer, int(steps), epochs)
-        if schedule.get("monitor", "").startswith("val/") and not self.trainer.enable_validation:
-            raise ValueError(
-                f"the schedule watches {schedule['monitor']}, but there are no validation images; "
-                "set --data.validation=0.1 or --lr_scheduler.monitor=train/loss"
-            )
+        schedule = place_schedule(self.hparams["lr_scheduler"], optimizer, self.trainer)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the family, so that `cvcc_zoo.load` can rebuild it, and keep what an epoch has counted so far."""
+        """Name the family, so that `cvcc_zoo.load` can rebuild it, and keep what an epoch has counted so far.
+
+        Raises FloatingPointError in a training whose weights are not finite: what was saved before is kept.
+        """
         about = checkpoint["cvcc_zoo"] = {"family": type(self).__name__, **training_data(self, self._images())}
         if (trainer := self._trainer) is None:
             return
+        if trainer.state.fn == "fit" and not all_finite(self.network):
+            raise self._diverged("a weight is not finite")
         if 0 < vars(trainer.fit_loop.epoch_loop.batch_progress.current)["processed"] < trainer.num_training_batches:
             sums = apply_to_collection(self.metrics.counted("train"), Tensor, trainer.strategy.reduce, reduce_op="sum")
             about["counted"] = sums

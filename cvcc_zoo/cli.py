@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningCLI
-from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.checkpoint import Checkpoint, read_checkpoint
+from cvcc_zoo.choices import check_launcher, owners_first, settle, told_in_one_line
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule, check_test, in_order
 from cvcc_zoo.models.catalogue import architecture, describe, name_of
@@ -21,23 +20,23 @@ from cvcc_zoo.parsing import ZooParser, add_own_options, asked_model, expand_arg
 from cvcc_zoo.runs import (
     HEADER,
     MINUTES,
-    ProgressBar,
     RunFolder,
     StopAtSignal,
     UseChanges,
-    WholeCheckpoints,
     check_unchanged,
     folder_to_resume,
     last_of,
     new_folder,
     print_summary,
     saved_config,
+    users_callbacks,
+    with_whole_checkpoints,
     write_predictions,
 )
 from cvcc_zoo.zoo import use_weights
 
 DEFAULT_MODEL = "cnn_small"
-DEFAULT_TRAINER = {"max_epochs": 10, "use_distributed_sampler": False}
+DEFAULT_TRAINER = {"use_distributed_sampler": False}
 
 
 class ZooCLI(LightningCLI):
@@ -65,7 +64,7 @@ class ZooCLI(LightningCLI):
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Expand names before jsonargparse sees them."""
-        self.config = parser.parse_args(expand_args(args))
+        self.config = parser.parse_args(expand_args(owners_first(args)))
 
     def _parse_ckpt_path(self) -> None:
         """Evaluation builds the model that the checkpoint holds, unless another one was asked for.
@@ -94,8 +93,15 @@ class ZooCLI(LightningCLI):
             self.config = self.parser.parse_object({command: {"model": model}}, self.config)
         self.config[command].ckpt_path = None  # we load it, so that no callback of the training is asked for
 
+    def _set_seed(self) -> None:
+        """Settle what was chosen before anything is built."""
+        before = saved_config(self.resumed, self.checkpoint) if self.subcommand == "fit" else None
+        settle(self.config[self.subcommand], before)
+        super()._set_seed()
+
     def after_instantiate_classes(self) -> None:
         """Put weights into the model: those that a training starts from, or of the checkpoint that is evaluated."""
+        check_launcher(self.trainer)
         weights = self._get(self.config, "weights")
         if weights is not None:
             new = use_weights(self.model, weights, self.datamodule.classes)
@@ -122,8 +128,8 @@ class ZooCLI(LightningCLI):
         if self._get(self.config, "test") and not options.fast_dev_run:
             check_test(self.datamodule.dataset)
         if options.logger is False or options.fast_dev_run:
-            saves = bool(options.enable_checkpointing)
-            return super().instantiate_trainer(callbacks=self._callbacks(), enable_checkpointing=saves, **kwargs)
+            kwargs["enable_checkpointing"] = bool(options.enable_checkpointing)
+            return super().instantiate_trainer(callbacks=self._callbacks(), **kwargs)
         if self.checkpoint is not None:
             self.model.check_same(self.checkpoint.family, self.checkpoint.hparams)
         text, changes = self.config_text(), []
@@ -131,11 +137,13 @@ class ZooCLI(LightningCLI):
         if before and (changed := check_unchanged(before, text, allowed=self._get(self.config, "allow_changes"))):
             rank_zero_info(f"Goes on with other options: {changed}")
             changes.append(UseChanges())
+        ended = self.resumed is not None and self.checkpoint is not None and self.checkpoint.ended and not changes
         self.run_folder = RunFolder(
             self.resumed or self._new_folder(),
             text,
             choose_logging=options.log_every_n_steps is None,
             resumed=self.resumed is not None,
+            ended=ended,
         )
         self.run_folder.begin()
         mine = self.run_folder.callbacks(
@@ -143,26 +151,17 @@ class ZooCLI(LightningCLI):
             checkpoints=options.enable_checkpointing is not False,
             minutes=self._get(self.config, "checkpoint_minutes"),
         )
-        loggers = [] if options.logger is True else list_of(options.logger)
-        plugins = [*list_of(options.plugins), *self.plugins]
-        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            plugins.append(WholeCheckpoints())
         return super().instantiate_trainer(
-            logger=[self.run_folder.logger(), *loggers],
+            logger=[self.run_folder.logger(), *list_of(None if options.logger is True else options.logger)],
             callbacks=[*self._callbacks(), *changes, StopAtSignal(), *mine],
-            plugins=plugins,
+            plugins=with_whole_checkpoints([*list_of(options.plugins), *self.plugins]),
             **({"strategy": self.strategy} if self.strategy else {}),
             **kwargs,
         )
 
     def _callbacks(self) -> list[Callback]:
-        """The user's callbacks, and our progress bar unless one is among them or bars are off."""
         options = self._get(self.config_init, "trainer")
-        chosen = [*list_of(options.callbacks), *self.more_callbacks]
-        bars = options.enable_progress_bar is not False and not options.barebones
-        if bars and not any(isinstance(callback, LightningProgressBar) for callback in chosen):
-            chosen.append(ProgressBar())
-        return chosen
+        return users_callbacks([*list_of(options.callbacks), *self.more_callbacks], bar=options.enable_progress_bar)
 
     def _new_folder(self) -> Path:
         model = name_of(type(self.model).__name__, self.model.hparams)
@@ -179,7 +178,9 @@ class ZooCLI(LightningCLI):
         return f"{HEADER}{self._parser('fit').dump(config, skip_unset=False)}"
 
     def _run_subcommand(self, subcommand: str) -> None:
-        if self.starts:
+        if self.run_folder is not None and self.run_folder.complete(test=self._get(self.config, "test")):
+            self.run_folder.say_that_it_is_complete()
+        elif self.starts:
             super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:
@@ -220,7 +221,8 @@ def main(
     cli = ZooCLI.__new__(ZooCLI)
     cli.more_callbacks, cli.strategy, cli.plugins = callbacks, strategy, plugins
     try:
-        _start(cli, args)
+        with told_in_one_line():
+            _start(cli, args)
     finally:
         if cli.run_folder is not None:
             cli.run_folder.end()

@@ -1,10 +1,12 @@
 """Where the package keeps its own files, and how they are written: whole or not at all."""
 
+import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 def home(variable: str) -> Path:
@@ -28,6 +30,19 @@ def file_to_write(path: str, *endings: str) -> Path:
     if not found.parent.is_dir():
         raise ValueError(f"the folder {found.parent} does not exist; make it, or choose another one for {found.name}")
     return found
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """Plain data as JSON. NaN and infinite numbers, which it does not have, become null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 @contextmanager

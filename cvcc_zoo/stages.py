@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.patches import IMAGES, first_convolution, whiten_patches
 from cvcc_zoo.data.pixels import PixelCheck
-from cvcc_zoo.data.whitening import Whitening
+from cvcc_zoo.data.whitening import Whitening, make_whitening
 from cvcc_zoo.folding import fold_norms
 
 LSUV_IMAGES = 256  # the paper takes a batch: https://arxiv.org/abs/1511.06422
@@ -58,6 +58,8 @@ class Staged(LightningModule):
     whitening: Whitening
     patches_whitened: Tensor  # with patch_whitening: whether the first convolution is set
     in_channels: int
+    image_size: int
+    chose_whitening: bool
     hparams: Any
     _resting = False  # whether the frozen parts are kept in evaluation mode
     channels_last = False  # convolutional families set it: 1.2 to 1.5 times faster training on a CPU
@@ -101,6 +103,26 @@ class Staged(LightningModule):
         twin._modules = {**self._modules, "network": network}
         twin.training = False
         return twin
+
+    def use_whitening(self, spec: str | dict[str, Any]) -> None:
+        """Take a whitening by name or `{"name": ..., option: value}`, without statistics, instead of the one there."""
+        self.whitening = make_whitening(spec, self.in_channels, self.image_size)
+        self.hparams["whitening"] = self.whitening.spec
+
+    def fit_whitening(self, data: ImageDataModule) -> None:
+        """Measure the whitening on training images, unless that is done: the one that model or data chose.
+
+        Raises ValueError where they chose different ones.
+        """
+        mine = self.whitening.spec if self.chose_whitening or self.whitening.fitted else None
+        if mine is not None and data.whitening not in (None, mine):
+            raise ValueError(
+                f"the model has whitening={mine!r} and the data have whitening={data.whitening!r}; choose one of them, "
+                "or leave that of the data out"
+            )
+        if not self.whitening.fitted:
+            self.whitening = data.fit_whitening(mine, across_processes=True).to(self.weights_device)
+            self.hparams["whitening"] = self.whitening.spec
 
     def check_sizes(self, sizes: Iterable[int]) -> None:
         """Raise ValueError if the whitening or the network does not take images of these heights and widths."""

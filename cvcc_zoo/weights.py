@@ -23,7 +23,7 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor
 
 from cvcc_zoo.fetch import fetch
-from cvcc_zoo.files import home, write_whole
+from cvcc_zoo.files import home, json_text, write_whole
 from cvcc_zoo.registry import pick
 
 LARGEST_CARD = 32 << 20  # bytes; the confusion matrix of 1,000 classes takes 5 MB
@@ -186,5 +186,5 @@ def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: tor
 
 def _text(card: Card) -> str:
     """The card as JSON; rows of numbers, like those of a confusion matrix, stand on a line."""
-    text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
+    text = json_text(dataclasses.asdict(card))
     return re.sub(r"\[\s+([-\d.e+,\s]+?)\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)

@@ -179,7 +179,7 @@ def use_weights(model: ImageClassifier, source: str, classes: Sequence[str]) -> 
 
 def _take_whitening(model: ImageClassifier, hparams: Mapping[str, Any]) -> None:
     """That of the weights in place of the default one; another that was asked for stays, and will not fit."""
-    if model.whitening.spec == "standardize":
+    if not model.chose_whitening or model.whitening.spec == "standardize":
         model.use_whitening(hparams["whitening"])
 
 

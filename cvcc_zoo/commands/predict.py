@@ -6,7 +6,6 @@ its background where they are transparent, made colour or grey, and made a squar
 
 import csv
 import io
-import json
 import os
 import sys
 import textwrap
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from cvcc_zoo.data.decode import Decoding, Tally, decode_some, raise_all
 from cvcc_zoo.data.finding import Found, find_images
-from cvcc_zoo.files import file_to_write, shown, write_whole
+from cvcc_zoo.files import file_to_write, json_text, shown, write_whole
 from cvcc_zoo.parsing import ZooParser, install_yaml
 from cvcc_zoo.trained import Trained, find_trained
 
@@ -159,7 +158,7 @@ def _json(predictions: Sequence[Prediction]) -> bytes:
         {"file": str(p.file), "top": [{"class": name, "probability": round(share, 6)} for name, share in p.top]}
         for p in predictions
     ]
-    return (json.dumps(rows, indent=2) + "\n").encode()
+    return json_text(rows).encode()
 
 
 def _draw(predictions: Sequence[Prediction], images: Tensor) -> bytes:

@@ -19,6 +19,7 @@ from cvcc_zoo.data.shaping import check_shape, check_shaping
 from cvcc_zoo.data.sources import check_test, describe, find_dataset
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.whitening import Whitening, make_whitening
+from cvcc_zoo.length import training_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +39,7 @@ class ImageDataModule(LightningDataModule):
         batch_size: int = 128,
         validation: float = 0.1,
         test: float = 0.1,
-        whitening: dict[str, Any] | str = "standardize",
+        whitening: dict[str, Any] | str | None = None,
         augmentations: list[dict[str, Any] | str] | dict[str, Any] | str = "standard",
         image_size: int | None = None,
         in_channels: int | None = None,
@@ -61,7 +62,7 @@ class ImageDataModule(LightningDataModule):
             batch_size: Images per optimizer step, over all processes together.
             validation: Share of each class kept for validation, in [0, 1); unless it is 0, a folder's val/ comes first.
             test: Share of each class of a folder without splits that is kept for the test, in [0, 1).
-            whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, or {name: zca, eps: 0.01, ...}.
+            whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, {name: zca, ...}, or None: the model's.
             augmentations: none, light, standard (random crop, and flip unless the classes are digits) or strong, or a
                 list of these, names and {name: ..., option: value}.
             image_size: Resize all images to this height and width, in pixels; their own by default.
@@ -94,11 +95,10 @@ class ImageDataModule(LightningDataModule):
         self.image_size = image_size or self.dataset.image_size
         self.in_channels = in_channels or self.dataset.in_channels
         self.resolutions = Resolutions(progressive_resizing or {}, self.image_size, progressive_cropping)
-        self.whitening = make_whitening(whitening, self.in_channels, self.image_size).spec
+        self.whitening = whitening and make_whitening(whitening, self.in_channels, self.image_size).spec
         self.classes, self.num_classes = self.dataset.classes, len(self.dataset.classes)
         self._places = torch.arange(self.num_classes)  # of the data set's classes among ours
-        self.split_seed, self.seed = split_seed, seed
-        self._prepared, self._position = False, Position()
+        self.split_seed, self.seed, self._prepared, self._position = split_seed, seed, False, Position()
         self._images: dict[str, tuple[Images, Tensor]] = {}  # stage -> images, and which of them it uses
         self._there: dict[int, Images] = {}  # the same images on an accelerator, by the id of those here
 
@@ -131,13 +131,11 @@ class ImageDataModule(LightningDataModule):
     def _load_train(self) -> None:
         train = self._load("train")
         assert train is not None
-        own = self._load("val") if self.validation else None
-        if own is not None:
-            parts = (train, torch.arange(len(train.labels))), (own, torch.arange(len(own.labels)))
+        if (own := self._load("val") if self.validation else None) is not None:
+            kept, held_out = torch.arange(len(train.labels)), torch.arange(len(own.labels))
         else:
             kept, held_out = stratified_split(train.labels, self.validation, self.split_seed, self.classes)
-            parts = (train, kept), (train, held_out)
-        self._images |= dict(zip(("train", "val"), parts, strict=True))
+        self._images |= {"train": (train, kept), "val": (own or train, held_out)}
         for line in (describe(self, "train", "val"), *self.dataset.notes):
             rank_zero_info(line)
 
@@ -166,13 +164,13 @@ class ImageDataModule(LightningDataModule):
         data, samples = self._images["train"]
         return data.images, data.labels, samples
 
-    def fit_whitening(self, *, across_processes: bool = False) -> Whitening:
-        """A whitening with the statistics of the training images.
+    def fit_whitening(self, spec: dict[str, Any] | str | None = None, *, across_processes: bool = False) -> Whitening:
+        """A whitening, by default the one chosen for these data, with the statistics of the training images.
 
         With `across_processes` every process of torch's default group must call it, and each reads its share.
         """
         images, _, samples = self.training_images()
-        whitening = make_whitening(self.whitening, self.in_channels, self.image_size)
+        whitening = make_whitening(spec or self.whitening or "standardize", self.in_channels, self.image_size)
         return whitening.fit(images, samples, across_processes=across_processes)
 
     def plot_whitening(self, images: int = 8) -> "Figure":
@@ -201,8 +199,12 @@ class ImageDataModule(LightningDataModule):
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         if trainer is not None:
             data = on_accelerator(data, trainer.strategy.root_device, self._there)
-        what = data.images, data.labels, samples, self.batch_size
-        return TensorLoader(*what, shuffle_seed=shuffle_seed, rank=rank, world_size=world_size, position=self._position)
+        options: Any = {"rank": rank, "world_size": world_size, "position": self._position, "fixed": self._overfits}
+        return TensorLoader(data.images, data.labels, samples, self.batch_size, shuffle_seed=shuffle_seed, **options)
+
+    @property
+    def _overfits(self) -> bool:
+        return self.trainer is not None and self.trainer.overfit_batches > 0
 
     def train_dataloader(self) -> TensorLoader:
         """Shuffled batches of equal size; for a model with `whole_batches` every image once."""
@@ -213,10 +215,10 @@ class ImageDataModule(LightningDataModule):
         return loader
 
     def val_dataloader(self) -> TensorLoader:
-        """Every validation image once. Raises ValueError where nothing was kept for validation."""
+        """Every validation image once, or what is overfitted. Raises ValueError where none was kept for it."""
         if self.validation == 0:
             raise ValueError("validation=0 keeps no images for validation; give a share of the training images")
-        return self._loader("val")
+        return self._loader("train", shuffle_seed=self.seed) if self._overfits else self._loader("val")
 
     def test_dataloader(self) -> TensorLoader:
         """Every test image once."""
@@ -234,7 +236,8 @@ class ImageDataModule(LightningDataModule):
 
     def _augmented(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         """Images and labels as they are trained on, in the size of an epoch."""
-        draws, epochs = Draws(self.seed, epoch, batch.samples), (self.trainer and self.trainer.max_epochs) or 0
+        draws = Draws(self.seed, epoch, batch.samples)
+        epochs = training_length(self.trainer)[1] if self.trainer is not None and self.resolutions else 0
         images, labels = augment(self.augmentations, batch.images, batch.labels, draws, self.num_classes)
         return self.resolutions.reduce(images, epoch, epochs), labels
 
@@ -243,7 +246,8 @@ class ImageDataModule(LightningDataModule):
         if self.trainer is None:
             return {}
         done = vars(self.trainer.fit_loop.epoch_loop.batch_progress.current)["processed"]
-        return {"epoch": self.trainer.current_epoch, "batches": done % int(self.trainer.num_training_batches)}
+        batches = self.trainer.num_training_batches  # infinite before a training
+        return {"epoch": self.trainer.current_epoch, "batches": done % int(batches) if done else 0}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on after the batches that a checkpoint was trained on."""

@@ -6,6 +6,7 @@ from typing import Any, Self
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils.data import SequentialSampler
 
 from cvcc_zoo.data.draws import mix_seed
 
@@ -71,6 +72,14 @@ class EpochPermutation:
         return torch.randperm(self.count, generator=generator)
 
 
+class FixedPermutation(EpochPermutation, SequentialSampler):
+    """The order of epoch 0 in every one; a SequentialSampler, because Lightning wants one for `overfit_batches`."""
+
+    def order(self) -> Tensor:
+        """int64 (count,)."""
+        return EpochPermutation(self.count, self.seed).order()
+
+
 class Position:
     """How far a training came in its epoch; what a resumed one skips, once."""
 
@@ -90,7 +99,8 @@ class TensorLoader:
     They may be memory-mapped, or lie on an accelerator with their labels: then the batches are made there.
 
     `samples` (M,) picks which of the images are visited. With a `shuffle_seed` every epoch has its own order and a
-    last batch that would be smaller is left out (it holds other images each epoch); without one the order is fixed
+    last batch that would be smaller is left out (it holds other images each epoch; where they are `fixed` the
+    same ones); without one the order is fixed
     and every image comes exactly once.
 
     With several processes each takes its share of every shuffled batch. In a fixed order each takes whole batches in
@@ -113,10 +123,12 @@ class TensorLoader:
         rank: int = 0,
         world_size: int = 1,
         position: Position | None = None,
+        fixed: bool = False,
     ) -> None:
         self.images, self.labels, self.samples = images, labels, samples
         self.batch_size = min(batch_size, len(samples)) or 1
-        self.sampler = None if shuffle_seed is None else EpochPermutation(len(samples), shuffle_seed)
+        permutation = FixedPermutation if fixed else EpochPermutation
+        self.sampler = None if shuffle_seed is None else permutation(len(samples), shuffle_seed)
         self.rank, self.world_size = rank, world_size
         if shuffle_seed is not None and self.batch_size < world_size:
             raise ValueError(

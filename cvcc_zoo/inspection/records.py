@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvcc_zoo.files import write_whole
+from cvcc_zoo.files import json_text, write_whole
 
 Row = Mapping[str, Any]
 """A line of a table by its columns; None where nothing is known."""
@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write rows with the same columns, as JSON, or as CSV where the file ends in .csv."""
-    write_whole(path, _csv(rows) if path.suffix == ".csv" else (json.dumps(rows, indent=2) + "\n").encode())
+    write_whole(path, _csv(rows) if path.suffix == ".csv" else json_text(list(rows)).encode())
 
 
 def _csv(rows: Sequence[Row]) -> bytes:

@@ -62,8 +62,8 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
     """Build the schedule, as the dict that Lightning's `configure_optimizers` returns.
 
     `total_steps` counts optimizer steps, `total_epochs` epochs, both of the whole training. Filled in where left out:
-    the length of a whole-training schedule, and of OneCycleLR `max_lr` from the optimizer's `lr`, and `cycle_momentum`
-    by whether there is a momentum.
+    the length of a whole-training schedule, and of OneCycleLR `max_lr` from the optimizer's `lr`. `cycle_momentum` of
+    OneCycleLR and CyclicLR is false unless it is asked for.
     """
     if spec["name"] in CURVES:
         return _make_curve(spec, optimizer, total_steps, total_epochs)
@@ -83,7 +83,8 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
         options[length] = total_steps if interval == "step" else total_epochs
     if name == "OneCycleLR":
         options.setdefault("max_lr", [float(group["lr"]) for group in optimizer.param_groups])
-        options.setdefault("cycle_momentum", not optimizer.defaults.keys().isdisjoint({"momentum", "betas"}))
+    if name in ("OneCycleLR", "CyclicLR"):
+        options.setdefault("cycle_momentum", False)  # torch would change the momentum that was given
     check_options(kind, scheduler_class, options, skip=("optimizer", "self"))
     try:
         return {"scheduler": scheduler_class(optimizer, **options), **placing}

@@ -1,8 +1,8 @@
 """What a training leaves behind: one folder with its config, metrics, checkpoints, pictures and summary."""
 
-from cvcc_zoo.runs.callback import ProgressBar, RunFolder
+from cvcc_zoo.runs.callback import ProgressBar, RunFolder, users_callbacks
 from cvcc_zoo.runs.changes import UseChanges, changed_options, check_unchanged
-from cvcc_zoo.runs.checkpoints import MINUTES, WholeCheckpoints
+from cvcc_zoo.runs.checkpoints import MINUTES, WholeCheckpoints, with_whole_checkpoints
 from cvcc_zoo.runs.compiled import Compile
 from cvcc_zoo.runs.ema import EMA
 from cvcc_zoo.runs.folder import HEADER, folder_to_resume, last_of, new_folder, saved_config
@@ -32,5 +32,7 @@ __all__ = [
     "print_summary",
     "saved_config",
     "stopped_by_signals",
+    "users_callbacks",
+    "with_whole_checkpoints",
     "write_predictions",
 ]

@@ -1,6 +1,8 @@
 """The callback that fills a run's folder, and the progress bar."""
 
+import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ from filelock import FileLock, Timeout
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
@@ -15,7 +18,8 @@ from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.folder import CONFIG, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile
-from cvcc_zoo.runs.summary import summarise, write_summary
+from cvcc_zoo.runs.summary import SUMMARY, is_summary, print_summary, summarise, write_summary
+from cvcc_zoo.trainers import check_averages
 
 
 class ProgressBar(RichProgressBar):
@@ -27,15 +31,35 @@ class ProgressBar(RichProgressBar):
         return {name: value for name, value in shown.items() if name != "v_num"}
 
 
+def users_callbacks(chosen: Sequence[Callback], *, bar: bool | None) -> list[Callback]:
+    """The user's callbacks, and our progress bar unless one is among them or bars are off.
+
+    Raises ValueError for an average of the weights that is not what is saved.
+    """
+    check_averages(chosen)
+    has_one = any(isinstance(callback, LightningProgressBar) for callback in chosen)
+    return [*chosen, ProgressBar()] if bar is not False and not has_one else [*chosen]
+
+
 class RunFolder(Callback):
     """Fills a run's folder: at once `config.yaml`, then metrics and checkpoints, at the end pictures and a summary.
 
     With `choose_logging` a row of metrics is written at least ten times an epoch, so that short runs have curves too.
-    A `resumed` run goes on in a folder that is there. Only one process at a time may fill it.
+    A `resumed` run goes on in a folder that is there; one that has `ended` does not train. Only one process at a time
+    may fill it.
     """
 
-    def __init__(self, folder: Path, config: str, *, choose_logging: bool = False, resumed: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: str,
+        *,
+        choose_logging: bool = False,
+        resumed: bool = False,
+        ended: bool = False,
+    ) -> None:
         self.folder = folder
+        self.ended = ended
         self.config = config
         self.choose_logging = choose_logging
         self.resumed = resumed
@@ -76,6 +100,10 @@ class RunFolder(Callback):
             every = min(vars(trainer)["log_every_n_steps"], len(data.train_dataloader()) // 10)
             vars(trainer)["log_every_n_steps"] = max(1, every)
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A training that has ended, by whatever callback, does not go on; what is left to do is to test it."""
+        trainer.should_stop = trainer.should_stop or self.ended
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the config as it is now. Raises ValueError if the processes do not start from the same step."""
         first = trainer.strategy.broadcast(trainer.global_step)
@@ -114,6 +142,7 @@ class RunFolder(Callback):
             "seconds": self.seconds + running,
             "images": self.images,
             "last_epoch": self.last_epoch,
+            "ended": self.ended,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -144,12 +173,26 @@ class RunFolder(Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.last_epoch = {k: v for k, v in metrics.items() if k.startswith(("train/", "val/")) and "batch" not in k}
         self._draw_curves(trainer)
-        self._drawn = True
+        self._drawn = self.ended = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Draw the curves up to here."""
         if self.started:
             self._draw_curves(trainer)
+
+    def complete(self, *, test: bool) -> bool:
+        """Whether a training that has ended has its summary, and in it the test if that is asked for."""
+        return self.ended and is_summary(self.folder / SUMMARY, tested=test)
+
+    def say_that_it_is_complete(self) -> None:
+        """Print its summary again, and what trains it further."""
+        if getattr(rank_zero_only, "rank", 0):
+            return
+        print_summary(json.loads((self.folder / SUMMARY).read_text()), self.folder)
+        print(
+            f"The run {self.folder} is finished, and nothing of it was changed; to train it further: "
+            "--trainer.max_epochs=... --allow_changes=true"
+        )
 
     def end(self) -> None:
         """Give the folder back, and remove it if the training never started."""
@@ -186,5 +229,5 @@ class RunFolder(Callback):
                 title = f"{self.folder.name}: test accuracy {100 * summary['test_accuracy']:.2f} %"
                 figure = plot_confusion(model.test_confusion.cpu().numpy(), data.classes, title)
                 figure.savefig(self.folder / "confusion.png", dpi=120)
-            write_summary(self.folder / "summary.json", summary)
+            write_summary(self.folder / SUMMARY, summary)
         return summary

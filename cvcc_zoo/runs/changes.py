@@ -4,9 +4,9 @@ from typing import Any
 
 import yaml
 from lightning import Callback, LightningModule, Trainer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cvcc_zoo.compatibility import complete
+from cvcc_zoo.trainers import take_options
 
 HARMLESS = (
     "run",
@@ -81,15 +81,4 @@ class UseChanges(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the options from a new optimizer, and the place in the schedule from a new one that is as far."""
-        made: Any = pl_module.configure_optimizers()
-        optimizer = made["optimizer"] if isinstance(made, dict) else made
-        for config in trainer.lr_scheduler_configs:
-            schedule = made["lr_scheduler"]["scheduler"]
-            if isinstance(schedule, ReduceLROnPlateau):
-                continue
-            optimizer._opt_called = True  # or torch warns of a schedule without steps
-            for _ in range(trainer.global_step if config.interval == "step" else trainer.current_epoch):
-                schedule.step()
-            config.scheduler.load_state_dict(schedule.state_dict())
-        for group, new in zip(trainer.optimizers[0].param_groups, optimizer.param_groups, strict=True):
-            group.update({name: value for name, value in new.items() if name != "params"})
+        take_options(trainer, pl_module)

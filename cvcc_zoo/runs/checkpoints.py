@@ -2,12 +2,13 @@
 
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.fabric.plugins.io import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from cvcc_zoo.files import remove_unfinished, write_whole
@@ -32,6 +33,12 @@ class WholeCheckpoints(TorchCheckpointIO):
         except OSError as error:
             kept = "; the one before it is kept" if target.is_file() else ""
             raise OSError(f"the checkpoint {target} cannot be written ({error.strerror or error}){kept}") from error
+
+
+def with_whole_checkpoints(plugins: Sequence[Any]) -> list[Any]:
+    """The user's plugins, and WholeCheckpoints unless one of them writes checkpoints."""
+    writes = any(isinstance(plugin, CheckpointIO) for plugin in plugins)
+    return [*plugins] if writes else [*plugins, WholeCheckpoints()]
 
 
 def between_steps(trainer: Trainer, batch_idx: int) -> bool:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from lightning import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -21,10 +20,13 @@ from torch import Tensor
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
+from cvcc_zoo.files import json_text
 from cvcc_zoo.metrics import TOP5
 from cvcc_zoo.models.catalogue import complexity, name_of
+from cvcc_zoo.runs.checkpoints import BestCheckpoint
 from cvcc_zoo.runs.folder import write_text
 
+SUMMARY = "summary.json"
 PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
 
 
@@ -45,10 +47,8 @@ def summarise(
     Accuracies are fractions in [0, 1]. Without `test` no test image is read, and the test's numbers are None.
     """
     epochs, steps = trainer.current_epoch, trainer.global_step
-    best = trainer.checkpoint_callback
-    watched = isinstance(best, ModelCheckpoint) and best.monitor is not None
-    chosen = best.best_model_path if isinstance(best, ModelCheckpoint) and watched else ""
-    score = best.best_model_score if isinstance(best, ModelCheckpoint) and watched else None
+    best = next((each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)), None)
+    chosen, score = (best.best_model_path, best.best_model_score) if best else ("", None)
     tests: dict[str, Any] = {"test_accuracy": None, "test_loss": None, "tested": None}
     count, sets = 0, {"train": identity_of(data, "train")}
     if test:
@@ -91,9 +91,18 @@ def summarise(
     }
 
 
+def is_summary(path: Path, *, tested: bool) -> bool:
+    """Whether a file is the whole summary of a run, with the numbers of the test if they are asked for."""
+    try:
+        summary = json.loads(path.read_text())
+        return bool("finished" in summary and (summary["test_accuracy"] is not None or not tested))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write it as JSON."""
-    write_text(path, json.dumps(summary, indent=2) + "\n")
+    write_text(path, json_text(summary))
 
 
 def write_predictions(path: Path, probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from cvcc_zoo.files import remove_unfinished, write_whole
+from cvcc_zoo.files import json_text, remove_unfinished, write_whole
 from cvcc_zoo.runs import changed_options
 from cvcc_zoo.searching.space import Values
 
@@ -56,7 +56,7 @@ def read_trials(folder: Path) -> list[Trial]:
 
 def write_trials(folder: Path, trials: Sequence[Trial]) -> None:
     """Write all trials, a line each; the file is never half there."""
-    lines = [json.dumps({"state": trial.state, **dataclasses.asdict(trial)}) + "\n" for trial in trials]
+    lines = [json_text({"state": trial.state, **dataclasses.asdict(trial)}, indent=None) for trial in trials]
     write_whole(folder / TRIALS, "".join(lines).encode())
 
 

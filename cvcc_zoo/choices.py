@@ -1,0 +1,99 @@
+"""What a user chose, settled before anything is built: names before their options, the seed, the length."""
+
+import os
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import yaml
+from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+EPOCHS = 10
+"""The length of a training that was given neither epochs nor steps."""
+EXTRAS = {"tensorboard": "tensorboard", "tensorboardX": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+"""Packages that Lightning's loggers need, and the extra that brings them."""
+
+
+def owners_first(args: Sequence[str]) -> list[str]:
+    """Files before flags, and a name before the options that belong to it, in whatever order they were written."""
+    groups: list[list[str]] = []
+    for word in args:
+        if not groups or re.match(r"--?[A-Za-z]", word):
+            groups.append([word])
+        else:
+            groups[-1].append(word)
+    flags = [group[0].partition("=")[0] for group in groups]
+
+    def place(flag: str) -> int:
+        if not flag.startswith("-"):
+            return 0  # the command
+        if flag in ("-c", "--config"):
+            return 1
+        owns = any(other.startswith((f"{flag}.", f"{flag}+")) for other in flags)
+        return 2 + flag.count(".") if owns else len(args) + 2
+
+    order = sorted(range(len(groups)), key=lambda number: place(flags[number]))
+    return [word for number in order for word in groups[number]]
+
+
+def _settle_seed(config: Any, before: str | None) -> None:
+    """Draw it where true or false asks for one, once for model and data; a run that goes on keeps its own."""
+    if not isinstance(config.seed_everything, bool):
+        return
+    saved = (yaml.safe_load(before) or {}).get("seed_everything") if before else None
+    config.seed_everything = config.data.seed = _draw_seed() if saved is None else int(saved)
+
+
+def _draw_seed() -> int:
+    if "LOCAL_RANK" in os.environ and (drawn := os.environ.get("PL_GLOBAL_SEED")):
+        return int(drawn)  # by the process that started this one
+    if any(int(os.environ.get(name) or 1) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS")):
+        raise ValueError("every process would draw its own seed; give a number: --seed_everything=1")
+    return secrets.randbelow(2**31)
+
+
+def settle(config: Any, before: str | None = None) -> None:
+    """Draw the seed if it is to be drawn, and choose the length, in the parsed options of a command.
+
+    Steps are a length like epochs: the default number of epochs is that of a training that was given neither. `before`
+    is the config in YAML of a run that goes on. Raises ValueError for barebones, which leaves nothing to keep.
+    """
+    _settle_seed(config, before)
+    options = config.trainer
+    if options.max_epochs is None:
+        options.max_epochs = EPOCHS if options.max_steps in (None, -1) else -1
+    if options.barebones:
+        raise ValueError(
+            "barebones turns off what a run is made of (metrics, checkpoints); leave it out, or measure the speed "
+            "with cvcc-zoo compare MODEL --train"
+        )
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """What Lightning refuses, and packages that it does not find, are errors for users, of one line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        found = re.search("|".join(EXTRAS), str(error))
+        if found is None:
+            raise
+        raise ValueError(
+            f"this logger needs the package {found[0]}: pip install 'cvcc_zoo[{EXTRAS[found[0]]}]', or leave it out"
+        ) from error
+    except MisconfigurationException as error:
+        text = " ".join(str(error).split())
+        advice = "; leave --trainer.accelerator and --trainer.devices out, or choose what is here"
+        raise ValueError(f"{text}{advice if 'accelerator' in text or 'device' in text.lower() else ''}") from error
+
+
+def check_launcher(trainer: Trainer) -> None:
+    """Raise ValueError for a strategy that starts its processes as copies of this one, which cannot give a run back."""
+    if type(trainer.strategy.launcher).__name__ == "_MultiProcessingLauncher":
+        raise ValueError(
+            "spawned and forked processes give nothing but weights back; --trainer.strategy=ddp starts the command "
+            "once for each device"
+        )

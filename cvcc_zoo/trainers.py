@@ -1,0 +1,100 @@
+"""What Lightning's Trainer is told about a training before its first step, and what of that does not go together."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from cvcc_zoo.length import training_length
+from cvcc_zoo.optim import make_lr_scheduler
+from cvcc_zoo.registry import unknown
+
+AVERAGES = ("StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging")
+"""Callbacks of Lightning (2.6) that test other weights than they save."""
+OURS = ("cvcc_zoo", "lightning")
+
+
+def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Trainer) -> dict[str, Any]:
+    """A schedule with the length of the whole training filled in, as Lightning's `configure_optimizers` returns it.
+
+    Raises ValueError where the training has no end, and where what a plateau schedule watches is not there in time.
+    """
+    schedule = make_lr_scheduler(dict(spec), optimizer, *training_length(trainer))
+    watched = schedule.get("monitor", "")
+    if watched and schedule["interval"] == "step":
+        raise ValueError("ReduceLROnPlateau watches a number of an epoch: leave --lr_scheduler.interval=step out")
+    if watched.startswith("val/"):
+        if not trainer.enable_validation:
+            raise ValueError(
+                f"the schedule watches {watched}, but there are no validation images; "
+                "set --data.validation=0.1 or --lr_scheduler.monitor=train/loss"
+            )
+        if trainer.check_val_every_n_epoch is None:
+            raise ValueError(
+                f"the schedule watches {watched} after every epoch, and with check_val_every_n_epoch=null not every "
+                "epoch is validated; set --lr_scheduler.monitor=train/loss, or leave that option out"
+            )
+        schedule["frequency"] = trainer.check_val_every_n_epoch  # epochs without validation have nothing to watch
+    return schedule
+
+
+def take_options(trainer: Trainer, module: LightningModule) -> None:
+    """Let the options of optimizer and schedule hold that the module has now, wherever the training has come to."""
+    made: Any = module.configure_optimizers()
+    optimizer = made["optimizer"] if isinstance(made, dict) else made
+    for config in trainer.lr_scheduler_configs:
+        schedule = made["lr_scheduler"]["scheduler"]
+        if isinstance(schedule, ReduceLROnPlateau):
+            continue
+        optimizer._opt_called = True  # or torch warns of a schedule without steps
+        for _ in range(trainer.global_step if config.interval == "step" else trainer.current_epoch):
+            schedule.step()
+        config.scheduler.load_state_dict(schedule.state_dict())
+    for group, new in zip(trainer.optimizers[0].param_groups, optimizer.param_groups, strict=True):
+        group.update({name: value for name, value in new.items() if name != "params"})
+
+
+def check_averages(callbacks: Iterable[Callback]) -> None:
+    """Raise ValueError for a callback that tests other weights than it saves."""
+    for callback in callbacks:
+        if type(callback).__name__ in AVERAGES and _is_known(callback):
+            raise ValueError(
+                f"{type(callback).__name__} tests other weights than it saves; "
+                "--trainer.callbacks+=EMA averages, validates, tests and saves the same ones"
+            )
+
+
+def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str, ...]) -> None:
+    """Raise ValueError for a callback that watches a number that nobody logs.
+
+    Callbacks and modules that users write may log names of their own, so with them any name may be watched.
+    """
+    every = vars(trainer)["callbacks"]
+    if not all(_is_known(each) for each in (*every, module)):
+        return
+    for callback in every:
+        watched = getattr(callback, "monitor", None)
+        if watched is None:
+            continue
+        name = type(callback).__name__
+        if watched not in logged:
+            raise unknown(f"number to be watched by {name}", watched, logged)
+        if watched.startswith("val/") and not trainer.enable_validation and name != "BestCheckpoint":
+            raise ValueError(
+                f"{name} watches {watched}, but nothing is validated; set --data.validation=0.1 (and no "
+                "--trainer.limit_val_batches=0), or let it watch train/loss"
+            )
+
+
+def _is_known(thing: object) -> bool:
+    return type(thing).__module__.partition(".")[0] in OURS
+
+
+def all_finite(module: nn.Module) -> bool:
+    """Whether no weight and no statistic of a module is infinite or NaN; on a GPU this waits for it."""
+    states = [tensor for tensor in module.state_dict().values() if tensor.is_floating_point()]
+    return not states or bool(torch.stack([torch.isfinite(tensor).all() for tensor in states]).all())

@@ -1,0 +1,181 @@
+"""What a user chose is kept, whatever the order in which it was written; what is drawn is recorded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning import Callback, LightningModule, Trainer
+
+from cvcc_zoo import ImageDataModule, create, load
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.choices import owners_first
+from tests.conftest import Fit
+
+
+def quick(**options: Any) -> Trainer:
+    """A trainer that writes nothing."""
+    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return Trainer(accelerator="cpu", enable_model_summary=False, **{"max_epochs": 1, **silent, **options})
+
+
+def folder(colours: Path, **options: Any) -> ImageDataModule:
+    return ImageDataModule("folder", root=str(colours), **{"batch_size": 8, **options})
+
+
+def linear(**options: Any) -> Any:
+    return create("linear", num_classes=2, image_size=8, **options)
+
+
+def config(run: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(Path(run, "config.yaml").read_text())
+    return found
+
+
+@pytest.mark.parametrize("asked", ["true", "false"])
+def test_a_drawn_seed_is_recorded_so_that_the_config_repeats_the_run(fit: Fit, asked: str) -> None:
+    assert fit("--model=linear", f"--seed_everything={asked}", "--run=a") == 0
+    assert main(["fit", "--config=a/config.yaml", "--run=b"]) == 0
+    first, second = (load(f"{run}/last.ckpt").state_dict() for run in "ab")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    seed = config("a")["seed_everything"]
+    assert type(seed) is int and seed > 1 and json.loads(Path("a/summary.json").read_text())["seed"] == seed
+    assert fit("--model=linear", f"--seed_everything={asked}", "--run=c") == 0
+    assert config("c")["seed_everything"] != seed
+
+
+def test_several_processes_do_not_each_draw_a_seed(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert fit("--model=linear", "--seed_everything=true") == 2
+    assert "give a number: --seed_everything=1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "spec", [{"name": "SGD", "momentum": 0.9}, {"name": "RMSprop", "momentum": 0.5}, {"name": "Adam"}]
+)
+@pytest.mark.parametrize("schedule", ["OneCycleLR", {"name": "CyclicLR", "base_lr": 1e-3, "max_lr": 1e-2}])
+def test_a_schedule_leaves_the_momentum_as_it_was_chosen(colours: Path, spec: Any, schedule: Any) -> None:
+    seen = set()
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+            group = trainer.optimizers[0].param_groups[0]
+            seen.add(str(group.get("betas", group.get("momentum"))))
+
+    model = linear(optimizer={"lr": 0.01, **spec}, lr_scheduler=schedule)
+    quick(callbacks=[Watch()], max_epochs=2).fit(model, folder(colours))
+    assert seen == {str(spec.get("momentum", (0.9, 0.999)))}
+
+
+def test_a_momentum_is_cycled_where_that_is_asked_for(colours: Path) -> None:
+    schedule = {"name": "OneCycleLR", "cycle_momentum": True}
+    trainer = quick()
+    trainer.fit(linear(optimizer={"name": "SGD", "lr": 0.1}, lr_scheduler=schedule), folder(colours))
+    assert trainer.optimizers[0].param_groups[0]["momentum"] > 0.8
+
+
+def test_files_come_before_flags_and_names_before_their_options() -> None:
+    words = ["fit", "--optimizer.lr", "0.5", "--model.loss.l2=1", "--model.depth=26", "--trainer.max_epochs=3",
+             "--model.loss=hinge", "--data.augmentations+=Cutout", "--data.augmentations=light", "--optimizer=SGD",
+             "--model", "ResNet", "--config=a.yaml", "--trainer.max_epochs=4"]  # fmt: skip
+    assert owners_first(words) == [
+        "fit", "--config=a.yaml", "--optimizer=SGD", "--model", "ResNet", "--model.loss=hinge",
+        "--data.augmentations=light", "--optimizer.lr", "0.5", "--model.loss.l2=1", "--model.depth=26",
+        "--trainer.max_epochs=3", "--data.augmentations+=Cutout", "--trainer.max_epochs=4",
+    ]  # fmt: skip
+
+
+def test_options_written_before_their_name_or_file_are_kept(fit: Fit, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("optimizer: {name: AdamW, lr: 0.001}\nmodel: linear\n")
+    flags = ["--optimizer.lr=0.5", "--model.depth=26", "--model.shortcut=A", "--lr_scheduler.warmup=2"]
+    owners = ["--model=ResNet", "--optimizer=SGD", "--lr_scheduler=Cosine", "--config=recipe.yaml"]
+    assert fit(*flags, *owners, "--trainer.limit_train_batches=3", "--trainer.max_epochs=2", "--run=run") == 0
+    hparams = load("run").hparams
+    assert hparams["optimizer"] == {"name": "SGD", "lr": 0.5}
+    assert hparams["lr_scheduler"] == {"name": "Cosine", "warmup": 2}
+    assert (hparams["depth"], hparams["shortcut"]) == (26, "A")
+
+
+def test_the_whitening_is_the_one_that_model_or_data_chose(colours: Path) -> None:
+    for mine, theirs, taken in (("none", None, "none"), (None, "none", "none"), (None, None, "standardize")):
+        model = linear(whitening=mine)
+        quick(limit_train_batches=1).fit(model, folder(colours, whitening=theirs))
+        spec = model.hparams["whitening"]
+        assert (spec if isinstance(spec, str) else spec["name"]) == taken and model.whitening.fitted
+    with pytest.raises(ValueError, match="choose one of them"):
+        quick().fit(linear(whitening="none"), folder(colours, whitening="standardize"))
+
+
+def test_steps_are_a_length_like_epochs(fit: Fit) -> None:
+    options = ["--model=linear", "--trainer.max_epochs=null", "--lr_scheduler=Cosine", "--data.batch_size=4"]
+    assert fit(*options, "--trainer.max_steps=100", "--run=run") == 0  # nine steps an epoch: more than ten epochs
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert (summary["steps"], summary["epochs"]) == (100, 12) and config("run")["trainer"]["max_epochs"] == -1
+
+
+@pytest.mark.parametrize(
+    ("length", "steps"), [({"max_steps": 7, "max_epochs": -1}, 7), ({"max_steps": 7}, 5), ({"max_steps": 3}, 3)]
+)
+def test_a_schedule_ends_with_whichever_length_ends_first(colours: Path, length: Any, steps: int) -> None:
+    rates: list[float] = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    model = linear(optimizer={"name": "SGD", "lr": 1.0}, lr_scheduler="Linear")
+    quick(callbacks=[Watch()], **length).fit(model, folder(colours, validation=0))
+    assert rates == pytest.approx([1 - step / steps for step in range(steps)])
+
+
+def test_small_images_first_take_their_share_of_a_training_in_steps(colours: Path) -> None:
+    sizes = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            sizes.append(batch[0].shape[-1])
+
+    data = folder(colours, validation=0, image_size=16, progressive_resizing={8: 0.5})
+    model = create("resnet20", num_classes=2, image_size=16)
+    quick(callbacks=[Watch()], max_epochs=-1, max_steps=10, limit_val_batches=0).fit(model, data)
+    assert sizes == [8] * 5 + [16] * 5  # two epochs of five steps
+
+
+def test_the_batches_of_overfitting_are_the_same_and_validated(colours: Path) -> None:
+    seen: dict[str, list[tuple[int, ...]]] = {"train": [], "val": []}
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            seen["train"].append(tuple(batch[0].sum((1, 2, 3)).tolist()))
+
+        def on_validation_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, *args: Any) -> None:
+            seen["val"].append(tuple(batch[0].sum((1, 2, 3)).tolist()))
+
+    trainer = quick(overfit_batches=2, max_epochs=3, callbacks=[Watch()], num_sanity_val_steps=0)
+    trainer.fit(linear(), folder(colours, augmentations="none"))
+    assert seen["train"] == seen["val"] and len(seen["train"]) == 6 and len(set(seen["train"])) == 2
+
+
+def test_a_run_that_is_finished_says_so_and_nothing_of_it_changes(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    stop = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss",
+            "--trainer.callbacks.patience=1", "--optimizer.lr=0", "--trainer.max_epochs=9"]  # fmt: skip
+    again = ["--model=linear", *stop, "--run=run", "--ckpt_path=last"]
+    assert fit(*again) == 0
+    before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+    assert json.loads(before["summary.json"])["epochs"] < 9
+    capsys.readouterr()
+    for _ in range(2):
+        assert fit(*again) == 0
+        assert "The run run is finished, and nothing of it was changed" in capsys.readouterr().out
+        assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
+    Path("run/summary.json").unlink()  # as if it was killed while it tested
+    assert fit(*again) == 0
+    after = json.loads(Path("run/summary.json").read_text())
+    assert after["steps"] == json.loads(before["summary.json"])["steps"]
+    assert Path("run/last.ckpt").read_bytes() == before["last.ckpt"]
+    assert fit(*again, "--trainer.callbacks.patience=3", "--allow_changes=true") == 0
+    assert json.loads(Path("run/summary.json").read_text())["steps"] > after["steps"]
