@@ -152,7 +152,7 @@ def test_the_file_knows_its_labels_but_not_the_machine(home: Path) -> None:
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_no_image_that_a_program_was_checked_on_is_in_its_file(channels: int, format: str, home: Path) -> None:
-    """Test images of fashion-mini are grey and 28x28: for three channels they are made anew, for one they are a view."""
+    """Test images of fashion-mini are grey and 28x28: for three channels they are made anew, for one a view."""
     if format == "onnx":
         pytest.importorskip("onnxruntime")
     published(home, "linear", in_channels=channels, image_size=28)

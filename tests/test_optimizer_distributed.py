@@ -23,13 +23,8 @@ def test_a_network_split_over_processes_is_trained_as_a_whole_one_or_refused() -
     script = Path(__file__).with_name("sharded_training.py")
     launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {**os.environ, "PYTHONPATH": str(script.parents[1]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launch, str(script), json.dumps(CASES + REFUSED)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    command = [*launch, str(script), json.dumps(CASES + REFUSED)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found[: len(CASES)] == [0.0] * len(CASES)
