@@ -89,7 +89,6 @@ class ImageClassifier(Staged):
         if scheduler_spec is not None:
             check_lr_scheduler(scheduler_spec)
         self.num_classes, self.in_channels, self.image_size = num_classes, in_channels, image_size
-        self.example_input_array = torch.zeros(1, in_channels, image_size, image_size, dtype=torch.uint8)
         self.whitening = make_whitening(whitening or "standardize", in_channels, image_size)
         self.chose_whitening = whitening is not None
         self.hparams.update(optimizer=optimizer_spec, lr_scheduler=scheduler_spec, whitening=self.whitening.spec)
@@ -111,11 +110,13 @@ class ImageClassifier(Staged):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch (images, labels). Raises FloatingPointError if it is not finite."""
         loss = self._step(batch, batch_idx, "train")[0].mean()
-        if self.trainer.world_size > 1 and isinstance(loader := self.trainer.train_dataloader, TensorLoader):
+        if self.trainer.world_size > 1 and isinstance(
+            loader := getattr(self.trainer, "train_dataloader", None), TensorLoader
+        ):
             loss = loss * (len(batch[1]) * self.trainer.world_size / loader.batch_size)  # so that DDP's mean is right
         if self.loss.l2:
             loss = loss + self.loss.penalty(self.network)
-        every = vars(self.trainer)["log_every_n_steps"]
+        every = vars(self.trainer).get("log_every_n_steps", 0)  # Fabric has no such thing
         now = every > 0 and (self.global_step + 1) % every == 0  # when Lightning writes a row
         if now:
             self.log("train/batch_loss", loss, prog_bar=True, sync_dist=True)
@@ -187,9 +188,10 @@ class ImageClassifier(Staged):
             raise self._diverged(f"the loss is {loss}")
 
     def _diverged(self, what: str) -> FloatingPointError:
-        rates = ", ".join(f"{group['lr']:g}" for group in self.trainer.optimizers[0].param_groups[:1])
+        optimizers = getattr(self.trainer, "optimizers", [])  # under Fabric they are the loop's
+        rate = "".join(f", lr {optimizer.param_groups[0]['lr']:g}" for optimizer in optimizers[:1])
         return FloatingPointError(
-            f"{what} at step {self.global_step} (epoch {self.current_epoch}, lr {rates}); training stops here. Lower "
+            f"{what} at step {self.global_step} (epoch {self.current_epoch}{rate}); training stops here. Lower "
             "the learning rate (--optimizer.lr=...), warm it up, or clip the gradients (--trainer.gradient_clip_val=1)"
         )
 

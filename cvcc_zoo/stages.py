@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import torch
 from lightning import LightningModule
@@ -17,7 +17,18 @@ from cvcc_zoo.folding import fold_norms
 LSUV_IMAGES = 256  # the paper takes a batch: https://arxiv.org/abs/1511.06422
 
 
-class Network(nn.Module):
+class Unscripted(nn.Module):
+    """A module that torch.jit.script does not take, and says so; torch.jit.trace does."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """What torch.jit.script calls first: https://github.com/pytorch/pytorch/pull/45645."""
+        raise ValueError(
+            f"torch.jit.script does not take {type(self).__name__}, and TorchScript is deprecated; use "
+            "torch.export.export or `cvcc-zoo export`, or torch.jit.trace(model.eval(), images) where it has to be that"
+        )
+
+
+class Network(Unscripted):
     """Parts, one after the other, then a classifier `fc`: images (N, C, H, W) to logits (N, num_classes).
 
     A family's network is one of these; a network of your own may be any module, but then it has no features, and
@@ -51,7 +62,7 @@ class Network(nn.Module):
         return len(self.parts)
 
 
-class Staged(LightningModule):
+class Staged(Unscripted, LightningModule):
     """Raw images through the whitening to a network, whose first parts can be frozen."""
 
     network: nn.Module
@@ -67,6 +78,25 @@ class Staged(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self._check_pixels = PixelCheck()
+
+    def __dir__(self) -> list[str]:
+        """Names that can be read now: torch.jit.trace reads all of them, and `trainer` is an error without one."""
+
+        def unreadable(name: str) -> bool:
+            try:
+                getattr(self, name)
+            except Exception:  # whatever a property raises
+                return True
+            return False
+
+        properties = {name for name in dir(type(self)) if isinstance(getattr(type(self), name), property)}
+        return [name for name in super().__dir__() if name not in properties or not unreadable(name)]
+
+    @property
+    def example_input_array(self) -> Tensor | None:  # type: ignore[override]
+        """Images for Lightning's summary; none before the whitening knows its statistics, when nothing can be run."""
+        shape = (1, self.in_channels, self.image_size, self.image_size)
+        return torch.zeros(shape, dtype=torch.uint8) if self.whitening.fitted else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, num_classes).
@@ -90,7 +120,9 @@ class Staged(LightningModule):
             )
         self._check_pixels(images)
         x: Tensor = self.whitening(images)
-        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+        if not self.channels_last:
+            return x
+        return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # the layout channels_last, under vmap, too
 
     def folded(self) -> Self:
         """A copy to evaluate with, faster: norms are folded into convolutions, which changes logits by rounding.

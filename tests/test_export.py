@@ -4,12 +4,15 @@ import hashlib
 import io
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cvcc_zoo import create, exporting
 from cvcc_zoo.classifier import ImageClassifier
@@ -122,18 +125,19 @@ def test_the_file_knows_its_labels_but_not_the_machine(home: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     published(home, "linear")
     for format in FORMATS:
-        assert export(["linear.pets", f"--format={format}"]) == 0
+        assert export(["linear.pets", f"--format={format}", *(["--max_batch=64"] if format != "onnx" else [])]) == 0
     about = {
         "name": "linear.pets",
         "model": "linear",
         "dataset": "Pets (small)",
         "classes": json.dumps(["cat", "cow", "dog"]),
         "sha256": hashlib.sha256((home / "linear.pets.safetensors").read_bytes()).hexdigest(),
-        "input": "uint8 (N, 3, 8, 8), 0..255",
+        "input": "uint8 (N, 3, 8, 8), 0..255, N up to 64",
         "output": "logits, float32 (N, 3)",
     }
     session = onnxruntime.InferenceSession("linear.pets.onnx", providers=["CPUExecutionProvider"])
-    assert session.get_modelmeta().custom_metadata_map == about
+    of_onnx = {**about, "input": "uint8 (N, 3, 8, 8), 0..255"}
+    assert session.get_modelmeta().custom_metadata_map == of_onnx
     assert [(i.name, i.shape, i.type) for i in session.get_inputs()] == [
         ("images", ["batch", 3, 8, 8], "tensor(uint8)")
     ]
@@ -144,6 +148,106 @@ def test_the_file_knows_its_labels_but_not_the_machine(home: Path) -> None:
     for ending in FORMATS.values():
         assert package not in Path(f"linear.pets{ending}").read_bytes()
     assert sorted(path.name for path in Path().glob("*pets*")) == ["linear.pets.onnx", "linear.pets.pt2"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_no_image_that_a_program_was_checked_on_is_in_its_file(channels: int, format: str, home: Path) -> None:
+    """Test images of fashion-mini are grey and 28x28: for three channels they are made anew, for one a view."""
+    if format == "onnx":
+        pytest.importorskip("onnxruntime")
+    published(home, "linear", in_channels=channels, image_size=28)
+    export(["linear.pets", f"--format={format}"])
+    path = Path(f"linear.pets{FORMATS[format]}")
+    data = path.read_bytes()
+    test = FashionMini().load("test")
+    assert test is not None
+    middles = test.images[:, :, 14].flatten(1)
+    assert not any(bytes(row.tolist()) in data for row in middles if row.count_nonzero() > 14)
+    if format == "torch_export":
+        (example,), _ = torch.export.load(path).example_inputs or ((), {})
+        assert not example.any() and example.untyped_storage().nbytes() == 2 * channels * 28 * 28
+
+
+def test_a_checkpoint_holds_no_image_that_it_was_trained_on(fit: Fit, colours: Path) -> None:
+    options = ["--model.whitening=zca", "--model.whitening.eps=0.1"]
+    assert fit("--model=CNN", "--model.channels=[8]", "--model.patch_whitening=0.01", *options) == 0
+    pixels = [np.asarray(Image.open(path)) for path in colours.rglob("*.png")]
+    for file in Path("runs").rglob("*.ckpt"):
+        data = file.read_bytes()
+        for image in pixels:
+            for layout in (image, image.transpose(2, 0, 1)):
+                assert layout.tobytes() not in data
+                assert layout.astype(np.float32).tobytes() not in data
+                assert (layout / np.float32(255)).astype(np.float32).tobytes() not in data
+
+
+def test_a_torch_program_takes_batches_up_to_the_largest_and_strides_of_a_usual_image(home: Path) -> None:
+    published(home, "CNN", channels=[8])
+    export(["cnn.pets", "--format=torch_export", "--max_batch=5"])
+    program = torch.export.load("cnn.pets.pt2")
+    assert [int(limits.upper) for limits in program.range_constraints.values()] == [5]
+    for node in program.graph.nodes:
+        if isinstance(value := node.meta.get("val"), torch.Tensor):
+            assert value.is_contiguous()
+    run = program.module()
+    run(torch.zeros(5, 3, 8, 8, dtype=torch.uint8))
+    with pytest.raises((AssertionError, RuntimeError), match="5"):
+        run(torch.zeros(6, 3, 8, 8, dtype=torch.uint8))
+
+
+COMPILED = """
+import sys, torch
+sys.modules["cvcc_zoo"] = None
+images, logits = torch.load("pair.pt")
+program = torch.export.load("cnn.pets.pt2")
+package = torch._inductor.aoti_compile_and_package(program, package_path="compiled.pt2")
+run = torch._inductor.aoti_load_package(package)
+for count in (1, 3, 16):
+    torch.testing.assert_close(run(images[:count]), logits[:count], rtol=1e-4, atol=1e-4)
+"""
+
+
+@pytest.mark.slow
+def test_a_torch_program_compiled_ahead_of_time_gives_the_same_logits_without_this_package(home: Path) -> None:
+    _, model = published(home, "CNN", channels=[8], image_size=8)
+    export(["cnn.pets", "--format=torch_export"])
+    batch = images()[:16]
+    torch.save((batch, model(batch).detach()), "pair.pt")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", COMPILED], check=True, timeout=500)
+
+
+@pytest.mark.slow
+def test_executorch_runs_a_torch_program_with_any_batch_up_to_the_largest(home: Path) -> None:
+    exir = pytest.importorskip("executorch.exir")
+    _, model = published(home, "ResNet", depth=8)
+    export(["resnet.pets", "--format=torch_export", "--max_batch=20"])
+    lowered = exir.to_edge_transform_and_lower(torch.export.load("resnet.pets.pt2")).to_executorch()
+    program = pytest.importorskip("executorch.runtime").Runtime.get().load_program(lowered.buffer)
+    batch = images()[:20]
+    for count in (2, 20):
+        (found,) = program.load_method("forward").execute([batch[:count].contiguous()])
+        torch.testing.assert_close(found, model(batch[:count]), rtol=1e-4, atol=1e-4)
+
+
+GLOBAL = [
+    ("CNN", {"channels": [8, 8], "global_pool": "max"}),
+    ("ResNet", {"depth": 8, "shortcut": "A", "whitening": {"name": "zca", "scope": "channel_values", "eps": 0.01}}),
+    ("ResNeXt", {"depth": 11, "cardinality": 2, "pool": "max"}),
+    ("WideResNet", {"depth": 10, "width": 1, "whitening": "none"}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), GLOBAL, ids=[name for name, _ in GLOBAL])
+def test_a_network_with_global_pooling_takes_any_height_and_width_in_onnx(
+    name: str, options: dict[str, Any], home: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    name, model = published(home, name, **options)
+    assert export([name, "--dynamic_size=true"]) == 0
+    for shape in ((1, 3, 8, 8), (2, 3, 9, 17), (3, 3, 32, 24)):
+        batch = torch.randint(0, 256, shape, dtype=torch.uint8)
+        assert torch.allclose(onnx_logits(Path(f"{name}.onnx"), batch), model(batch), rtol=1e-4, atol=1e-4)
 
 
 def test_a_run_is_exported_with_the_classes_of_its_data(
@@ -229,6 +333,11 @@ def test_onnx_says_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) 
         (["nothing.json"], "there is no card nothing.json"),
         (["linear.pets", "--output=model.pt2"], "--format=onnx ends in .onnx; choose another --output than model.pt2"),
         (["linear.pets", "--output=away/model.onnx"], "the folder away does not exist"),
+        (["nothing.at.all", "--output=model.pt2"], "ends in .onnx; choose another --output than model.pt2"),
+        (["linear.pets", "--dynamic_size=true"], "linear.pets takes those of one size (the model was built for"),
+        (["linear.pets", "--dynamic_size=true", "--format=torch_export"], "--dynamic_size=true is for --format=onnx"),
+        (["linear.pets", "--max_batch=8"], "--max_batch is for --format=torch_export, and at least 2"),
+        (["linear.pets", "--max_batch=1", "--format=torch_export"], "and at least 2"),
         (["linear.pets", "--data.dataset=cifar"], "no dataset named 'cifar'; did you mean cifar10"),
     ],
 )

@@ -16,6 +16,7 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.commands.predict import find_images
 from cvcc_zoo.commands.predict import main as predict
+from cvcc_zoo.runs.summary import write_predictions
 from cvcc_zoo.trained import find_trained
 from cvcc_zoo.weights import write
 from cvcc_zoo.zoo import make_card
@@ -247,3 +248,11 @@ def test_wrong_options_are_refused(arguments: list[str], capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as stop:
         predict(arguments)
     assert stop.value.code == 2 and "cvcc-zoo: error: " in capsys.readouterr().err
+
+
+def test_a_class_name_with_commas_and_quotes_survives_the_predictions_of_a_run(tmp_path: Path) -> None:
+    names = ['say "cheese", please', "two\nlines"]
+    write_predictions(tmp_path / "p.csv", torch.tensor([[0.25, 0.75], [0.5, 0.5]]), torch.tensor([0, 1]), names)
+    with (tmp_path / "p.csv").open(newline="") as file:
+        rows = [*csv.reader(file)]
+    assert rows[1:] == [["0", names[0], names[1], "0.750000"], ["1", names[1], names[0], "0.500000"]]

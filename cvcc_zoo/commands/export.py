@@ -4,8 +4,11 @@ session = onnxruntime.InferenceSession("resnet20.cifar10.onnx")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
 logits = session.run(["logits"], {"images": images})[0]  # uint8 (N, 3, 32, 32), of any N
 
+With `--dynamic_size=true`, for networks with global pooling, it takes images of any height and width, and squashes
+nothing.
+
 about = {"classes": ""}  # or name, model, dataset, sha256, input, output
-model = torch.export.load("resnet20.cifar10.pt2", extra_files=about).module()
+model = torch.export.load("resnet20.cifar10.pt2", extra_files=about).module()  # takes up to --max_batch images
 """
 
 from collections.abc import Sequence
@@ -18,7 +21,7 @@ from torch import Tensor
 
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.images import reshape
-from cvcc_zoo.exporting import BATCHES, ENDINGS, export
+from cvcc_zoo.exporting import BATCHES, ENDINGS, MAX_BATCH, export
 from cvcc_zoo.parsing import ZooParser, install_yaml
 from cvcc_zoo.trained import find_trained
 
@@ -35,19 +38,29 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument(
         "--format", type=Literal["onnx", "torch_export"], default="onnx", help="What is written: .onnx or .pt2."
     )
+    parser.add_argument(
+        "--max_batch", type=int, default=None, help=f"torch_export: the most images at once; by default {MAX_BATCH}."
+    )
+    parser.add_argument("--dynamic_size", type=bool, default=False, help="onnx: take images of any height and width.")
     parser.add_argument("--output", type=str, default="", help="The file; by default NAME with its ending, here.")
     parser.add_argument("--data.dataset", type=str | None, default=None, help="The test images that it is checked on.")
     parser.add_argument("--data.root", type=str, default=None, help="Their folder.")
     config = parser.parse_args(list(args))
-    trained, ending = find_trained(config.name), ENDINGS[config.format]
-    target = Path(config.output).expanduser() if config.output else Path(trained.name + ending)
-    if target.suffix != ending:
+    ending, target = ENDINGS[config.format], Path(config.output).expanduser() if config.output else None
+    if target and target.suffix != ending:
         raise ValueError(f"a file of --format={config.format} ends in {ending}; choose another --output than {target}")
-    if not target.parent.is_dir():
+    if target and not target.parent.is_dir():
         raise ValueError(f"the folder {target.parent} does not exist; make it, or choose another --output=...")
+    if config.dynamic_size and config.format != "onnx":
+        raise ValueError("--dynamic_size=true is for --format=onnx; leave it out, or choose that format")
+    if config.max_batch is not None and (config.format == "onnx" or config.max_batch < 2):
+        raise ValueError("--max_batch is for --format=torch_export, and at least 2; ONNX takes any number of images")
+    trained = find_trained(config.name)
+    target = target or Path(trained.name + ending)
     size, channels = trained.model.image_size, trained.model.in_channels
     data = ImageDataModule(config.data.dataset, config.data.root, image_size=size, in_channels=channels)
-    agreement = export(trained, target, config.format, _some(data))
+    how = {"max_batch": config.max_batch or MAX_BATCH, "dynamic_size": config.dynamic_size}
+    agreement = export(trained, target, config.format, _some(data), **how)
     Console(soft_wrap=True, highlight=False, markup=False).print(
         f"{trained.name}: {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]} test images of {data.dataset.title} "
         f"as {channels}x{size}x{size}: the same classes, and logits that differ by at most "

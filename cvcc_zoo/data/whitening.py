@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor  # no public name has it
 
 from cvcc_zoo.data.contrast import CONTRASTS, normalise_contrast
 from cvcc_zoo.data.decorrelation import METHODS as DECORRELATING
@@ -108,7 +109,7 @@ class Whitening(nn.Module):
         if not self.eps >= 0:
             raise ValueError(f"whitening: eps is added to variances and must be at least 0, got {self.eps}")
         if self.contrast is not None and self.eps == 0:
-            raise ValueError("with contrast eps=0 cannot work; give eps > 0 (0.1 in the published recipe)")
+            raise ValueError("contrast normalisation leaves a direction without variance; give eps > 0 (0.1 is usual)")
         if self.components is not None:
             if self.method not in PRINCIPAL:
                 raise ValueError(f"components are for {' and '.join(PRINCIPAL)}; {self.method} has none to leave out")
@@ -170,10 +171,10 @@ class Whitening(nn.Module):
         """Raises ValueError before the statistics are known, and for images of another size where it matters."""
         self._check_ready(images)
         if not self.decorrelates:
-            unit = 255.0 if images.dtype == torch.uint8 else 1.0
-            scale = (unit * self.std).reciprocal()
+            scale = (self.std * (255.0 if images.dtype == torch.uint8 else 1.0)).reciprocal()
             x = images.to(self.mean.dtype)
-            x = x * scale[:, None, None] if x is images else x.mul_(scale[:, None, None])
+            new = x is images or is_batchedtensor(scale)  # of several models, under vmap
+            x = x * scale[:, None, None] if new else x.mul_(scale[:, None, None])
             return x.sub_((self.mean / self.std)[:, None, None])
         with torch.autocast(images.device.type, enabled=False):  # 16 bits lose the small eigenvalues
             pixels = images.to(self.mean.dtype)

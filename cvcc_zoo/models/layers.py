@@ -132,7 +132,7 @@ class GlobalMaxPool(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(x, x.shape[2:]).flatten(1)
+        return F.adaptive_max_pool2d(x, 1).flatten(1)
 
 
 GLOBAL_POOLS: dict[str, Callable[[], nn.Module]] = {"mean": GlobalAveragePool, "max": GlobalMaxPool}

@@ -95,6 +95,11 @@ class Adafactor(RuleOptimizer):
         for eps in options["eps"]:
             at_least_zero({"eps": eps or 0}, "eps")
 
+    def check_params(self, group: Group) -> None:
+        """Raise ValueError for parameters of which a process has a part alone."""
+        super().check_params(group)
+        self.refuse_distributed(group["params"])
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Read a state. Raises ValueError for one of other shapes, like that of torch's Adafactor with filters."""
         super().__setstate__(state)

@@ -90,9 +90,14 @@ class LowRankAdam(AdamW):
             if not (isinstance(options[name], int) and options[name] >= 1):
                 raise ValueError(f"{name} must be a whole number from 1 on, got {options[name]}")
 
+    def check_params(self, group: Group) -> None:
+        """Raise ValueError for matrices of which a process has a part alone."""
+        super().check_params(group)
+        self.refuse_distributed([p for p in group["params"] if _large(p, group)])
+
     def update_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
         """One step; large matrices in few directions, everything else by AdamW."""
-        large = [p.ndim > 1 and min(as_matrix(p).shape) > group["rank"] for p in params]
+        large = [_large(p, group) for p in params]
         for low_rank in {*large}:
             chosen = [i for i, value in enumerate(large) if value == low_rank]
             options = {**group, "low_rank": low_rank}
@@ -128,6 +133,10 @@ class LowRankAdam(AdamW):
         options = {"lr": group["lr"] * group["scale"], "betas": group["betas"], "eps": group["eps"]}
         adam(change, small, kept["exp_avg"], kept["exp_avg_sq"], step, **options)
         each(_add_projected, w, directions, change)
+
+
+def _large(p: Tensor, group: Group) -> bool:
+    return p.ndim > 1 and min(len(p), p.numel() // max(1, len(p))) > group["rank"]
 
 
 def _add_projected(w: Tensor, directions: Tensor, change: Tensor) -> Tensor:

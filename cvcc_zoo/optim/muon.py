@@ -151,6 +151,8 @@ class Muon(AdamW):
                 )
         elif group["use_muon"] and not all(matrices):
             raise ValueError("use_muon needs parameters of two dimensions or more; set it to False for vectors")
+        if group["use_muon"] is not False and all(matrices):
+            self.refuse_distributed(group["params"])
 
     def add_param_group(self, param_group: Group) -> None:
         """Take one more group; see the class for what its `use_muon` is. Raises ValueError before anything changes."""

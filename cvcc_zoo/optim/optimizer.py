@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from cvcc_zoo.optim.paths import Group, Kernel, Lists, Members, State, choose_path, foreach, fused, loop
-from cvcc_zoo.optim.tensors import T, are_contiguous, laid_out_as
+from cvcc_zoo.optim.tensors import T, are_contiguous, distributed, laid_out_as, local
 
 
 def at_least_zero(options: Group, *names: str) -> None:
@@ -133,7 +133,16 @@ class RuleOptimizer(Optimizer, ABC):
         if not self.complex_as_pairs and any(p.is_complex() for p in params):
             raise ValueError(f"{name} takes no complex parameters; view them as real ones (torch.view_as_real)")
         if params:
+            params = local(params)
             choose_path(group, params, self.kernel_devices, contiguous=are_contiguous(params))
+
+    def refuse_distributed(self, params: list[Tensor]) -> None:
+        """Raise ValueError for matrices of which a process has a part alone."""
+        if any(map(distributed, params)):
+            raise ValueError(
+                f"{type(self).__name__} needs whole matrices, and these are distributed over processes (fully_shard, "
+                "tensor parallelism); train with DDP, which keeps them whole, or choose AdamW, Adam or SGD"
+            )
 
     # What a subclass says
 
@@ -173,6 +182,9 @@ class RuleOptimizer(Optimizer, ABC):
         except KeyError:  # in the first step, and for parameters that had no gradient yet
             new = {i for i, p in enumerate(params) if self._complete(states[i], group, names, p)}
             kept, steps = self._kept(states, names)
+        if any(map(distributed, params)):  # each number moves by itself, so a process can step its part alone
+            params, grads = local(params), local(grads)
+            kept = {name: local(values) for name, values in kept.items()}
         contiguous = are_contiguous(params)
         members = Members(params, grads, states, kept, steps, new, contiguous)
         kernel = self.kernel(group)

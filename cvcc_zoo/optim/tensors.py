@@ -153,6 +153,20 @@ def as_matrix(t: Tensor) -> Tensor:
     return t.flatten(1)
 
 
+def distributed(t: Tensor) -> bool:
+    """Whether a tensor is a DTensor: a process may have a part of it, as with FSDP2; fast for others."""
+    if type(t) in (Tensor, torch.nn.Parameter):
+        return False
+    from torch.distributed.tensor import DTensor  # takes half a second
+
+    return isinstance(t, DTensor)
+
+
+def local(tensors: list[Tensor]) -> list[Tensor]:
+    """What this process has of each of them, to be changed in place."""
+    return [t.to_local() if distributed(t) else t for t in tensors]  # type: ignore[attr-defined]
+
+
 def are_contiguous(tensors: list[Tensor]) -> bool:
     """Whether all of them are; fast, since it is asked in every step."""
     return all(map(Tensor.is_contiguous, tensors))

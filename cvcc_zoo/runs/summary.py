@@ -1,5 +1,7 @@
 """The numbers of a run: tested, written as `summary.json`, and printed as one table."""
 
+import csv
+import io
 import json
 import os
 import platform
@@ -108,12 +110,14 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
 def write_predictions(path: Path, probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
     """A CSV line for each image, in order: its label, the class of the highest of (N, num_classes) probabilities."""
     best = probabilities.max(1)
-    rows = ["image,label,predicted,probability"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")  # quotes what holds a comma, a quote or a line break
+    writer.writerow(["image", "label", "predicted", "probability"])
     for number, (label, index, share) in enumerate(
         zip(labels.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
     ):
-        rows.append(f'{number},"{classes[label]}","{classes[index]}",{share:.6f}')
-    write_text(path, "\n".join(rows) + "\n")
+        writer.writerow([number, classes[label], classes[index], f"{share:.6f}"])
+    write_text(path, text.getvalue())
 
 
 def hardware() -> str:

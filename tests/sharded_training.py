@@ -1,0 +1,46 @@
+"""Steps of each optimizer on a network whole and split over two processes; prints how far they are apart, as JSON.
+
+Run by `torchrun --nproc_per_node=2`; a refusal is printed instead of a difference.
+"""
+
+import copy
+import json
+import sys
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from cvcc_zoo.optim.build import OWN
+
+
+def apart(optimizer: Any, options: dict[str, Any]) -> float | str:
+    """The largest difference of parameters after three steps, or why there is none."""
+    torch.manual_seed(0)
+    whole = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    split = copy.deepcopy(whole)
+    fully_shard(split, mesh=init_device_mesh("cpu", (2,)))
+    images = torch.randn(8, 6)
+    for network in (whole, split):
+        matrices, vectors = ([p for p in network.parameters() if p.ndim == ndim] for ndim in (2, 1))
+        try:
+            made = optimizer([{"params": matrices}, {"params": vectors}], lr=0.01, **options)
+        except ValueError as error:
+            return str(error)
+        for _ in range(3):
+            made.zero_grad()
+            network(images).square().mean().backward()
+            made.step()
+    pairs = zip(whole.parameters(), split.parameters(), strict=True)
+    return max(float((a - b.full_tensor()).detach().abs().max()) for a, b in pairs)  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo")
+    found = [apart(OWN[name], options) for name, options in json.loads(sys.argv[1])]
+    if dist.get_rank() == 0:
+        print(json.dumps(found))
+    dist.destroy_process_group()

@@ -1,0 +1,110 @@
+"""Models go through torch's and Lightning's own tools as torchvision's networks do."""
+
+from typing import Any
+
+import lightning
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.model_summary import ModelSummary
+from torch import Tensor
+
+from cvcc_zoo import ImageDataModule, create
+from cvcc_zoo.classifier import ImageClassifier
+
+WHITENINGS: list[Any] = ["standardize", {"name": "zca", "eps": 0.1, "contrast": "coates"}]
+
+
+def images(count: int = 4) -> Tensor:
+    return torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def model(whitening: Any = "standardize", name: str = "cnn_small") -> ImageClassifier:
+    torch.manual_seed(0)
+    made = create(name, image_size=8, whitening=whitening)
+    made.whitening.fit(images(400))
+    return made.eval()
+
+
+@pytest.mark.filterwarnings("ignore")  # torch says that TorchScript is deprecated, and lists what is constant
+@pytest.mark.parametrize("name", ["cnn_small", "linear", "resnet20"])
+def test_a_traced_model_gives_the_same_logits(name: str) -> None:
+    made = model(name=name)
+    traced = torch.jit.trace(made, images(4))  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(traced(images(7)), made(images(7)))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("part", ["model", "network"])
+def test_torch_script_is_answered_with_what_to_use(part: str) -> None:
+    made = model()
+    with pytest.raises(ValueError, match=r"TorchScript is deprecated; use torch.export.export or `cvcc-zoo export`"):
+        torch.jit.script(made if part == "model" else made.network)
+
+
+def test_dir_names_what_can_be_read_and_no_trainer_without_one() -> None:
+    made = model()
+    assert "trainer" not in dir(made) and {"device", "network", "parted"} <= {*dir(made)}
+    with pytest.raises(RuntimeError, match="not attached to a `Trainer`"):
+        _ = made.trainer
+
+
+@pytest.mark.parametrize("whitening", WHITENINGS, ids=["standardize", "zca"])
+def test_vmap_over_images_is_a_batch(whitening: Any) -> None:
+    made = model(whitening)
+    for batch in (images(), images() / 255):
+        alone = torch.func.vmap(lambda image: made(image[None])[0])(batch)
+        torch.testing.assert_close(alone, made(batch), rtol=1e-4, atol=1e-5)
+
+
+def test_vmap_over_models_is_one_after_the_other() -> None:
+    models = [model(), model()]
+    with torch.no_grad():
+        models[1].whitening.mean += 0.1
+        models[1].whitening.std *= 2
+    stacked = torch.func.stack_module_state([*models])
+    for batch in (images(), images() / 255):
+        call = torch.func.vmap(lambda p, b, batch=batch: torch.func.functional_call(models[0], (p, b), (batch,)))
+        torch.testing.assert_close(call(*stacked), torch.stack([each(batch) for each in models]), rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_each_image_have_the_mean_of_the_batch() -> None:
+    made, labels = model(), torch.tensor([0, 1, 2, 3])
+    weights, buffers = dict(made.named_parameters()), dict(made.named_buffers())
+
+    def loss(weights: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(torch.func.functional_call(made, (weights, buffers), (image[None],)), label[None])
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(weights, images(), labels)
+    F.cross_entropy(made(images()), labels).backward()
+    for name, weight in made.named_parameters():
+        torch.testing.assert_close(each[name].mean(0), weight.grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("whitening", ["standardize", "none"])
+def test_a_model_is_summarised_before_a_training(whitening: str) -> None:
+    made = create("cnn_small", whitening=whitening)
+    assert ModelSummary(made, max_depth=2).total_parameters == sum(p.numel() for p in made.parameters())
+
+
+def test_the_steps_of_a_model_run_under_fabric() -> None:
+    data = ImageDataModule("fashion-mini", batch_size=200, image_size=8)
+    data.prepare_data()
+    data.setup("fit")
+    made = create("linear", image_size=8, in_channels=data.in_channels)
+    made.whitening = data.fit_whitening()
+    fabric = lightning.Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    module, optimizer = fabric.setup(made, torch.optim.SGD(made.parameters(), lr=0.1))
+    losses = []
+    for number, batch in enumerate(data.train_dataloader()):
+        loss = module.training_step(tuple(batch)[:2], number)
+        fabric.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-5:]) < sum(losses[:5])
+    with torch.no_grad():
+        made.network.fc.weight.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="the loss is nan at step"):
+        module.training_step(tuple(batch)[:2], 0)
