@@ -1,7 +1,7 @@
 """ImageClassifier: whitening -> network -> loss, with metrics, optimizer and schedule; every family is one of these."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from cvcc_zoo.compatibility import (
     check_classes,
     check_data,
-    check_same,
+    check_model,
     check_training,
     check_training_data,
     training_data,
@@ -28,7 +28,7 @@ from cvcc_zoo.metrics import StageMetrics
 from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, make_optimizer, plain_spec
 from cvcc_zoo.registry import as_spec, register_family
 from cvcc_zoo.stages import Staged
-from cvcc_zoo.trainers import all_finite, check_monitors, place_schedule
+from cvcc_zoo.trainers import all_finite, check_monitors, diverged, place_schedule
 
 MIN_IMAGE_SIZE = 8
 
@@ -166,7 +166,7 @@ class ImageClassifier(Staged):
     def on_train_epoch_end(self) -> None:
         """Log train/loss and train/accuracy, means over the epoch. Raises FloatingPointError as a step does."""
         if not all_finite(self.network):  # no loss tells what the last step has made
-            raise self._diverged("a weight is not finite")
+            raise diverged(self, "a weight is not finite")
         self._log_metrics("train")
 
     def on_validation_epoch_end(self) -> None:
@@ -185,15 +185,7 @@ class ImageClassifier(Staged):
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
-            raise self._diverged(f"the loss is {loss}")
-
-    def _diverged(self, what: str) -> FloatingPointError:
-        optimizers = getattr(self.trainer, "optimizers", [])  # under Fabric they are the loop's
-        rate = "".join(f", lr {optimizer.param_groups[0]['lr']:g}" for optimizer in optimizers[:1])
-        return FloatingPointError(
-            f"{what} at step {self.global_step} (epoch {self.current_epoch}{rate}); training stops here. Lower "
-            "the learning rate (--optimizer.lr=...), warm it up, or clip the gradients (--trainer.gradient_clip_val=1)"
-        )
+            raise diverged(self, f"the loss is {loss}")
 
     # What Lightning calls
 
@@ -237,7 +229,7 @@ class ImageClassifier(Staged):
         if (trainer := self._trainer) is None:
             return
         if trainer.state.fn == "fit" and not all_finite(self.network):
-            raise self._diverged("a weight is not finite")
+            raise diverged(self, "a weight is not finite")
         if 0 < vars(trainer.fit_loop.epoch_loop.batch_progress.current)["processed"] < trainer.num_training_batches:
             sums = apply_to_collection(self.metrics.counted("train"), Tensor, trainer.strategy.reduce, reduce_op="sum")
             about["counted"] = sums
@@ -245,16 +237,9 @@ class ImageClassifier(Staged):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another model."""
         about = checkpoint.get("cvcc_zoo", {})
-        self.check_same(about.get("family"), checkpoint.get("hyper_parameters", {}))
+        check_model(self, about.get("family"), checkpoint.get("hyper_parameters", {}))
         self.classes = tuple(about["classes"]) if about.get("classes") else None
         if (images := self._images()) is not None:
             check_training_data(self, about, images, goes_on=self.trainer.state.fn == "fit")
         if "counted" in about and self._trainer is not None and self.trainer.state.fn == "fit" and not self.global_rank:
             self.metrics.go_on("train", about["counted"])
-
-    def check_same(self, family: str | None, hparams: Mapping[str, Any], but: Collection[str] = ()) -> None:
-        """Raise ValueError, and say how they differ, if weights of that family and shape do not fit this model.
-
-        Hyper-parameters named in `but` may differ.
-        """
-        check_same(type(self).__name__, self.hparams, family, hparams, but)

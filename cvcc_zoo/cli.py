@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.strategies import Strategy
@@ -13,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from cvcc_zoo.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.choices import check_launcher, owners_first, settle, told_in_one_line
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.compatibility import check_model
 from cvcc_zoo.data import ImageDataModule, check_test, in_order
 from cvcc_zoo.models.catalogue import architecture, describe, name_of
 from cvcc_zoo.notices import quiet
@@ -106,10 +106,8 @@ class ZooCLI(LightningCLI):
         if weights is not None:
             new = use_weights(self.model, weights, self.datamodule.classes)
             if new and self.subcommand != "fit":
-                raise ValueError(
-                    f"the weights {weights} were trained on other classes than those of {self.datamodule.dataset.title}"
-                    "; `cvcc-zoo fit` with them trains a new classifier"
-                )
+                other = f"{weights} were trained on other classes than those of {self.datamodule.dataset.title}"
+                raise ValueError(f"the weights {other}; `cvcc-zoo fit` with them trains a new classifier")
             rank_zero_info(f"Starts from the weights {weights}, with {'a new' if new else 'their'} classifier")
         self.model.allow_other_images = bool(self._get(self.config, "allow_changes", False))
         if self.checkpoint is None:
@@ -117,7 +115,7 @@ class ZooCLI(LightningCLI):
         self.model.classes = self.checkpoint.classes
         if self.subcommand != "fit":
             self.model.use_whitening(self.checkpoint.hparams["whitening"])
-            self.model.check_same(self.checkpoint.family, self.checkpoint.hparams)
+            check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)
             self.model.load_state_dict(self.checkpoint.state)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -131,7 +129,7 @@ class ZooCLI(LightningCLI):
             kwargs["enable_checkpointing"] = bool(options.enable_checkpointing)
             return super().instantiate_trainer(callbacks=self._callbacks(), **kwargs)
         if self.checkpoint is not None:
-            self.model.check_same(self.checkpoint.family, self.checkpoint.hparams)
+            check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)
         text, changes = self.config_text(), []
         before = saved_config(self.resumed, self.checkpoint)
         if before and (changed := check_unchanged(before, text, allowed=self._get(self.config, "allow_changes"))):
@@ -197,14 +195,9 @@ class ZooCLI(LightningCLI):
 
     def predict(self, model: ImageClassifier, **kwargs: Any) -> None:
         """Write `predictions-<dataset>.csv` beside the checkpoint: a line for each test image, in order."""
-        batches = in_order(self.trainer.predict(model, **kwargs) or [])
-        if not self.trainer.is_global_zero:
-            return
-        folder = self.checkpoint.path.parent if self.checkpoint else Path()
-        target = folder / f"predictions-{self.datamodule.dataset.title}.csv"
-        probabilities, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        write_predictions(target, probabilities, labels, self.datamodule.classes)
-        print(f"{len(labels):,} predictions written to {target}")
+        batches = in_order(self.trainer.predict(model, **kwargs) or [])  # on every process
+        if self.trainer.is_global_zero:
+            write_predictions(self.checkpoint.path.parent if self.checkpoint else Path(), batches, self.datamodule)
 
 
 def main(

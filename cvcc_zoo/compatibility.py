@@ -133,6 +133,14 @@ def check_same(
         )
 
 
+def check_model(model: Any, family: str | None, hparams: Mapping[str, Any], but: Collection[str] = ()) -> None:
+    """Raise ValueError, and say how they differ, if weights of that family and shape do not fit an ImageClassifier.
+
+    Hyper-parameters named in `but` may differ.
+    """
+    check_same(type(model).__name__, model.hparams, family, hparams, but)
+
+
 def _asked(hparams: dict[str, Any]) -> dict[str, Any]:
     """Without how many components a PCA kept, which is known only after it has seen the training images."""
     if not hparams.get("features"):

@@ -94,6 +94,16 @@ def _is_known(thing: object) -> bool:
     return type(thing).__module__.partition(".")[0] in OURS
 
 
+def diverged(module: LightningModule, what: str) -> FloatingPointError:
+    """The error that ends a training which came to `what`."""
+    optimizers = getattr(module.trainer, "optimizers", [])  # under Fabric they are the loop's
+    rate = "".join(f", lr {optimizer.param_groups[0]['lr']:g}" for optimizer in optimizers[:1])
+    return FloatingPointError(
+        f"{what} at step {module.global_step} (epoch {module.current_epoch}{rate}); training stops here. Lower the "
+        "learning rate (--optimizer.lr=...), warm it up, or clip the gradients (--trainer.gradient_clip_val=1)"
+    )
+
+
 def all_finite(module: nn.Module) -> bool:
     """Whether no weight and no statistic of a module is infinite or NaN; on a GPU this waits for it."""
     states = [tensor for tensor in module.state_dict().values() if tensor.is_floating_point()]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.compatibility import check_model
 from cvcc_zoo.data.patches import first_convolution
 
 ADAPTABLE = ("num_classes", "in_channels", "image_size")
@@ -28,7 +29,7 @@ def transfer(
     channels the first convolution is adapted, and the whitening takes its statistics when the training starts. Raises
     ValueError, and says what differs, for anything else that does not fit; then the model is as it was.
     """
-    model.check_same(family, hparams, but=ADAPTABLE)
+    check_model(model, family, hparams, but=ADAPTABLE)
     given, state = dict(tensors), model.state_dict()
     fresh: set[str] = set()
     if new_head or model.num_classes != hparams["num_classes"]:

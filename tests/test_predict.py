@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -252,7 +253,9 @@ def test_wrong_options_are_refused(arguments: list[str], capsys: pytest.CaptureF
 
 def test_a_class_name_with_commas_and_quotes_survives_the_predictions_of_a_run(tmp_path: Path) -> None:
     names = ['say "cheese", please', "two\nlines"]
-    write_predictions(tmp_path / "p.csv", torch.tensor([[0.25, 0.75], [0.5, 0.5]]), torch.tensor([0, 1]), names)
-    with (tmp_path / "p.csv").open(newline="") as file:
+    batch = torch.tensor([[0.25, 0.75], [0.5, 0.5]]), torch.tensor([0, 1])
+    data: Any = SimpleNamespace(classes=names, dataset=SimpleNamespace(title="p"))
+    write_predictions(tmp_path, [batch], data)
+    with (tmp_path / "predictions-p.csv").open(newline="") as file:
         rows = [*csv.reader(file)]
     assert rows[1:] == [["0", names[0], names[1], "0.750000"], ["1", names[1], names[0], "0.500000"]]

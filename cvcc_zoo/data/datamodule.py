@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
@@ -15,8 +14,8 @@ from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.images import Images, on_accelerator, reshape
 from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader
 from cvcc_zoo.data.resolution import Resolutions
-from cvcc_zoo.data.shaping import check_shape, check_shaping
-from cvcc_zoo.data.sources import check_test, describe, find_dataset
+from cvcc_zoo.data.shaping import check_batch_size, check_shape, check_shaping
+from cvcc_zoo.data.sources import announce, check_test, find_dataset
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.whitening import Whitening, make_whitening
 from cvcc_zoo.length import training_length
@@ -79,8 +78,7 @@ class ImageDataModule(LightningDataModule):
 
         """
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        check_batch_size(batch_size)
         for name, share in {"validation": validation, "test": test}.items():
             if not 0 <= share < 1:
                 raise ValueError(f"{name} is a share of the images in [0, 1), got {share}")
@@ -121,7 +119,7 @@ class ImageDataModule(LightningDataModule):
             test = self._load("test")
             assert test is not None
             self._images["test"] = (test, torch.arange(len(test.labels)))
-            rank_zero_info(describe(self, "test"))
+            announce(self, "test")
 
     def _try_augmentations(self) -> None:
         """Augment two images now, so that an option that does not fit their size is told before the training starts."""
@@ -136,14 +134,12 @@ class ImageDataModule(LightningDataModule):
         else:
             kept, held_out = stratified_split(train.labels, self.validation, self.split_seed, self.classes)
         self._images |= {"train": (train, kept), "val": (own or train, held_out)}
-        for line in (describe(self, "train", "val"), *self.dataset.notes):
-            rank_zero_info(line)
+        announce(self, "train", "val", notes=self.dataset.notes)
 
     def _load(self, split: Any) -> Images | None:
         found = self.dataset.load(split)
-        if found is None:
-            return None
-        return Images(reshape(found.images, self.image_size, self.in_channels), self._places[found.labels])
+        shape = self.image_size, self.in_channels
+        return found and Images(reshape(found.images, *shape), self._places[found.labels])
 
     def order_as(self, classes: Sequence[str]) -> None:
         """Number the classes in the order of these names. Raises ValueError if they are not those of the data set."""

@@ -20,6 +20,12 @@ def check_shaping(resize: str, background: str) -> None:
         raise ValueError(f"background is a colour like white or '#808080', not {background!r}") from error
 
 
+def check_batch_size(batch_size: int) -> None:
+    """Raise ValueError for less than one image."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+
+
 def check_shape(image_size: int | None, in_channels: int | None) -> None:
     """Raise ValueError for impossible sizes and numbers of channels; None stands for those of the images."""
     if image_size is not None and image_size < 1:

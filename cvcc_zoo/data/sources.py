@@ -1,7 +1,10 @@
 """Which images are used: the name of a data set, or a folder of your own."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.folder import ImageFolder, image_folder
@@ -44,6 +47,12 @@ def check_test(dataset: ImageDataset) -> None:
             f"{shown(dataset.root)} has no test images; add test/<class>/<image>, or, if there are no splits at all, "
             "keep a share of each class: --data.test=0.1; `fit --test=false` trains without a test"
         )
+
+
+def announce(data: "ImageDataModule", *stages: str, notes: Iterable[str] = ()) -> None:
+    """Say on the first process what images are used, and what was found in them."""
+    for line in (describe(data, *stages), *notes):
+        rank_zero_info(line)
 
 
 def describe(data: "ImageDataModule", *stages: str) -> str:

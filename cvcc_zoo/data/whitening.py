@@ -28,7 +28,7 @@ from cvcc_zoo.data.decorrelation import METHODS as DECORRELATING
 from cvcc_zoo.data.decorrelation import PRINCIPAL, decorrelation, pseudo_inverse, warn_of_rank
 from cvcc_zoo.data.moments import CHUNK, SCOPES, Moments, images_of, measure, vectors
 from cvcc_zoo.data.pixels import check_dtype
-from cvcc_zoo.registry import Spec, as_spec, check_options, unknown
+from cvcc_zoo.registry import Spec, as_spec, check_options, pick, unknown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,7 +104,7 @@ class Whitening(nn.Module):
             raise ValueError(f"whitening {self.method} takes no options; {', '.join(DECORRELATING)} do")
         if self.scope not in SCOPES:
             raise unknown("whitening scope", self.scope, SCOPES)
-        if self.contrast is not None and self.contrast not in CONTRASTS:
+        if self.contrast not in (None, *CONTRASTS):
             raise unknown("contrast normalisation", self.contrast, CONTRASTS)
         if not self.eps >= 0:
             raise ValueError(f"whitening: eps is added to variances and must be at least 0, got {self.eps}")
@@ -241,9 +241,7 @@ class Whitening(nn.Module):
 def make_whitening(spec: str | Mapping[str, Any], in_channels: int, image_size: int) -> Whitening:
     """A whitening from its method's name or `{"name": ..., option: value}`. ValueError with the nearest names."""
     options = as_spec("whitening", spec)
-    name = options.pop("name")
-    if name not in METHODS:
-        raise unknown("whitening", name, METHODS)
+    name = pick("whitening", options.pop("name"), METHODS)
     check_options(f"whitening {name}", Whitening, options, skip=("method", "in_channels", "image_size"))
     try:
         return Whitening(name, in_channels, image_size, **options)

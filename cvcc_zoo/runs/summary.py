@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,6 @@ from lightning import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
@@ -107,8 +106,12 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
     write_text(path, json_text(summary))
 
 
-def write_predictions(path: Path, probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
-    """A CSV line for each image, in order: its label, the class of the highest of (N, num_classes) probabilities."""
+def write_predictions(folder: Path, batches: Sequence[Any], data: ImageDataModule) -> None:
+    """`predictions-<dataset>.csv` of batches of probabilities and labels, and a line that says so.
+
+    A row for each test image, in order: its label, the class with the highest probability, and that.
+    """
+    probabilities, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     best = probabilities.max(1)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")  # quotes what holds a comma, a quote or a line break
@@ -116,8 +119,10 @@ def write_predictions(path: Path, probabilities: Tensor, labels: Tensor, classes
     for number, (label, index, share) in enumerate(
         zip(labels.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
     ):
-        writer.writerow([number, classes[label], classes[index], f"{share:.6f}"])
-    write_text(path, text.getvalue())
+        writer.writerow([number, data.classes[label], data.classes[index], f"{share:.6f}"])
+    target = folder / f"predictions-{data.dataset.title}.csv"
+    write_text(target, text.getvalue())
+    print(f"{len(labels):,} predictions written to {target}")
 
 
 def hardware() -> str:
