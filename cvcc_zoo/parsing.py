@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.manual import WithExamples
 from cvcc_zoo.optim.build import TIMM
+from cvcc_zoo.refusals import in_one_line
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_spec, find, import_class, unknown
 from cvcc_zoo.zoo import architecture, describe, family_options
 
@@ -237,4 +238,4 @@ class ZooParser(WithExamples, LightningArgumentParser):
             name = first.lstrip("-").partition("=")[0]
             known = {option.lstrip("-") for action in self._actions for option in action.option_strings}
             return str(unknown("option", name, known, "`cvcc-zoo COMMAND --help` shows all"))
-        return message.strip()
+        return in_one_line(message) or message.strip()
