@@ -17,6 +17,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.manual import WithExamples
 from cvcc_zoo.models.catalogue import architecture, describe, family_options
 from cvcc_zoo.optim.build import TIMM
+from cvcc_zoo.refusals import in_one_line
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_spec, as_typed, find, import_class, pick, unknown
 
 MODE = "cvcc_zoo"
@@ -236,4 +237,4 @@ class ZooParser(WithExamples, LightningArgumentParser):
             name = first.lstrip("-").partition("=")[0]
             known = {option.lstrip("-") for action in self._actions for option in action.option_strings}
             return str(unknown("option", name, known, "`cvcc-zoo COMMAND --help` shows all"))
-        return message.strip()
+        return in_one_line(message) or message.strip()

@@ -32,14 +32,14 @@ class Trained:
     """Names of the classes, in the order of the logits; numbers if they are not known."""
     sha256: str
     """Of the file that the weights were read from."""
-    pictures: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=lambda: pictures_of(None))
     """How image files became pixels in training: `resize` and `background` of the ImageDataModule."""
 
     def decoding(self) -> Decoding:
         """What makes pixels of image files for the model, as in training."""
         size, channels = self.model.image_size, self.model.in_channels
         decoding = Decoding(size, channels, same_size=False, grey_only=False)
-        return replace(decoding, **self.pictures)
+        return replace(decoding, resize=self.pictures["resize"], background=self.pictures["background"])
 
     def labels(self) -> dict[str, str]:
         """What an exported file says of itself; `classes` is a JSON list."""
@@ -51,8 +51,8 @@ class Trained:
             "classes": json.dumps(self.classes),
             "sha256": self.sha256,
             "input": f"uint8 (N, {hparams['in_channels']}, {hparams['image_size']}, {hparams['image_size']}), 0..255",
-            "pictures": "turned upright by EXIF; {resize} to a square; {background} behind transparency".format(
-                **{"resize": "squash", "background": "white", **self.pictures}
+            "pictures": "turned upright by EXIF; {resize} to a square; {background} behind transparency".format_map(
+                self.pictures
             ),
             "output": f"logits, float32 (N, {hparams['num_classes']})",
         }
@@ -83,11 +83,12 @@ def find_trained(name: str) -> Trained:
 
 
 def pictures_of(config: Any) -> dict[str, str]:
-    """`resize` and `background` of a run's config, as far as it has them. Raises ValueError for impossible ones."""
+    """`resize` and `background` of a run's config, or their defaults. Raises ValueError for impossible ones."""
     data = config.get("data") if isinstance(config, Mapping) else None
-    found = {name: str(data[name]) for name in ("resize", "background") if isinstance(data, Mapping) and name in data}
-    check_shaping(**{"resize": "squash", "background": "white", **found})
-    return found
+    options = data if isinstance(data, Mapping) else {}
+    resize, background = str(options.get("resize", "squash")), str(options.get("background", "white"))
+    check_shaping(resize, background)
+    return {"resize": resize, "background": background}
 
 
 def _data_of(config: Path, num_classes: int) -> tuple[str, list[str]]:

@@ -149,10 +149,22 @@ def test_every_whitening_can_be_drawn(method: str, scope: str) -> None:
         (["fit", "--model=linear", "--model.patch_whitening=0.001"], "patch_whitening sets the first convolution"),
         (["augmentations", "--images=0"], "choose 1 to 5,400 of the training images, not 0"),
         (["augmentations", "--output=nowhere/a.png"], "the folder nowhere does not exist"),
+        (["fit", "--data=cifar10"], "there is no file cifar10; did you mean --data.dataset=cifar10?"),
+        (["fit", "--trainer=gpu"], "there is no file gpu; did you mean --trainer.accelerator=gpu?"),
+        (
+            ["fit", "--data.image_size=32x32"],
+            "a whole number or null, not 32x32; images are square: --data.image_size=32",
+        ),
+        (["fit", "--data.image_size=[32, 32]"], "images are square: --data.image_size=32"),
+        (["fit", "--data.batch_size=many"], "the option data.batch_size takes a whole number, not many"),
+        (["fit", "--data.follow_links=maybe"], "the option data.follow_links takes true or false, not maybe"),
+        (["fit", "--data.resize=stretch"], "no way to resize named 'stretch'"),
+        (["fit", "--data.test=1"], "test is a share of the images in [0, 1), got 1.0"),
         (["whitening", "--imagess=3"], "no option named 'imagess'; did you mean images"),
     ],
 )
 def test_wrong_input_is_answered_with_advice(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert expected in message(capsys, arguments)
+    told = message(capsys, arguments)
+    assert expected in told and told.count("\n") == 1

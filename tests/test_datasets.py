@@ -175,6 +175,31 @@ def test_without_a_network_the_message_names_file_and_place(
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("cifar10", "cifar-10-python.tar.gz"),
+        ("cifar10", "cifar-10-batches-py/data_batch_2"),
+        ("cifar100", "cifar-100-python.tar.gz"),
+        ("mnist", "MNIST/raw/train-images-idx3-ubyte.gz"),
+        ("svhn", "test_32x32.mat"),
+    ],
+)
+def test_a_damaged_file_is_not_said_to_be_missing(
+    name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*args: object, **kwargs: object) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", no_network)
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, max_hops: url)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_bytes(b"half of it")
+    with pytest.raises(ValueError, match=r"is there, but its checksum is wrong.*remove it") as caught:
+        ImageDataModule(name, root=str(tmp_path)).prepare_data()
+    assert str(tmp_path / file) in str(caught.value) and (tmp_path / file).read_bytes() == b"half of it"
+
+
 # Image folders
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 import cvcc_zoo
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.models import Linear
 
 pytest.importorskip("gradio")
@@ -72,10 +73,10 @@ def test_occlusion_finds_the_only_pixels_that_count() -> None:
 def test_a_drawing_lies_on_white_and_is_upright() -> None:
     drawn = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     drawn.paste((255, 0, 0, 255), (0, 0, 32, 64))
-    image = to_image(drawn, 3, 32)
+    image = to_image(drawn, Decoding(32, 3, same_size=False, grey_only=False))
     assert image.shape == (1, 3, 32, 32) and image.dtype == torch.uint8
     assert image[0, :, 16, 2].tolist() == [255, 0, 0] and image[0, :, 16, 29].tolist() == [255, 255, 255]
-    assert to_image(drawn, 1, 28).shape == (1, 1, 28, 28)
+    assert to_image(drawn, Decoding(28, 1, same_size=False, grey_only=False)).shape == (1, 1, 28, 28)
 
 
 def test_maps_become_a_square_of_at_most_16() -> None:

@@ -133,6 +133,7 @@ def test_the_file_knows_its_labels_but_not_the_machine(home: Path) -> None:
         "classes": json.dumps(["cat", "cow", "dog"]),
         "sha256": hashlib.sha256((home / "linear.pets.safetensors").read_bytes()).hexdigest(),
         "input": "uint8 (N, 3, 8, 8), 0..255, N up to 64",
+        "pictures": "turned upright by EXIF; squash to a square; white behind transparency",
         "output": "logits, float32 (N, 3)",
     }
     session = onnxruntime.InferenceSession("linear.pets.onnx", providers=["CPUExecutionProvider"])

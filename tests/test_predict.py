@@ -15,8 +15,8 @@ from PIL import Image
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.commands.predict import find_images
 from cvcc_zoo.commands.predict import main as predict
+from cvcc_zoo.data.finding import find_images
 from cvcc_zoo.runs.summary import write_predictions
 from cvcc_zoo.trained import find_trained
 from cvcc_zoo.weights import write

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from torchvision import datasets as tv_datasets
+from torchvision.datasets.utils import check_integrity
 
 from cvcc_zoo.data.images import Images, Split, share
+from cvcc_zoo.files import shown
 
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -60,7 +62,8 @@ class TorchvisionDataset:
     """A data set that torchvision downloads, verifies by checksum and reads.
 
     `open` takes root, split and whether to download, and returns torchvision's data set; `files` are what a machine
-    without a network needs in `folder` below the root, and `url` is where they come from.
+    without a network needs in `folder` below the root, `sums` the MD5 sums of these and of what they are unpacked to,
+    and `url` is where they come from.
     """
 
     title: str
@@ -71,6 +74,7 @@ class TorchvisionDataset:
     mirror: bool
     open: Callable[[Path, Split, bool], Any]
     files: tuple[str, ...]
+    sums: dict[str, str]
     folder: str
     url: str
     notes: tuple[str, ...] = ()
@@ -93,6 +97,11 @@ class TorchvisionDataset:
             for folder in (place, *place.parents):  # leave no empty folders behind
                 if folder.is_relative_to(self.root) and folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
+            if damaged := [path for path in self._places() if not check_integrity(path, self.sums[path.name])]:
+                raise ValueError(
+                    f"{', '.join(shown(path) for path in damaged)} is there, but its checksum is wrong: it is damaged "
+                    "or not whole; remove it and start again on a machine with a network, or put the right file there"
+                ) from error
             raise FileNotFoundError(
                 f"{self.title} is not in {self.root} and could not be downloaded "
                 f"({str(error).splitlines()[-1] if str(error) else type(error).__name__}).\n"
@@ -100,6 +109,11 @@ class TorchvisionDataset:
                 f"and put {'it' if len(self.files) == 1 else 'them'} into {place} "
                 "(or give the folder that has the data: --data.root=... or $CVCC_ZOO_DATA)"
             ) from error
+
+    def _places(self) -> list[Path]:
+        """The files that are there, of those whose sums are known."""
+        below = self.root / self.folder
+        return [path for path in sorted(below.glob("*")) + sorted(below.glob("*/*")) if path.name in self.sums]
 
     def _open(self, split: Split, *, download: bool) -> Any:
         try:
@@ -147,27 +161,37 @@ def _with_split_name(source: Any) -> Callable[[Path, Split, bool], Any]:
     return lambda root, split, download: source(root, split=split, download=download)
 
 
+def _cifar(title: str, root: Path, source: Any, classes: tuple[str, ...]) -> TorchvisionDataset:
+    sums = {name: md5 for name, md5 in (*source.train_list, *source.test_list, (source.filename, source.tgz_md5))}
+    files = (source.filename,)
+    return TorchvisionDataset(title, root, classes, 3, 32, True, _with_train_flag(source), files, sums, "", source.url)
+
+
 def cifar10(root: Path) -> TorchvisionDataset:
     """CIFAR-10: 50,000 + 10,000 colour images of 32x32 in 10 classes (Krizhevsky 2009)."""
-    source = tv_datasets.CIFAR10
-    return TorchvisionDataset(
-        "cifar10", root, CIFAR10_CLASSES, 3, 32, True, _with_train_flag(source), (source.filename,), "", source.url
-    )
+    return _cifar("cifar10", root, tv_datasets.CIFAR10, CIFAR10_CLASSES)
 
 
 def cifar100(root: Path) -> TorchvisionDataset:
     """CIFAR-100: 50,000 + 10,000 colour images of 32x32 in 100 classes (Krizhevsky 2009)."""
-    source = tv_datasets.CIFAR100
-    return TorchvisionDataset(
-        "cifar100", root, CIFAR100_CLASSES, 3, 32, True, _with_train_flag(source), (source.filename,), "", source.url
-    )
+    return _cifar("cifar100", root, tv_datasets.CIFAR100, CIFAR100_CLASSES)
 
 
 def _mnist(title: str, root: Path, source: Any, classes: tuple[str, ...], mirror: bool) -> TorchvisionDataset:
     files = tuple(name for name, _ in source.resources)
     folder = f"{source.__name__}/raw"
     return TorchvisionDataset(
-        title, root, classes, 1, 28, mirror, _with_train_flag(source), files, folder, source.mirrors[0]
+        title,
+        root,
+        classes,
+        1,
+        28,
+        mirror,
+        _with_train_flag(source),
+        files,
+        dict(source.resources),
+        folder,
+        source.mirrors[0],
     )
 
 
@@ -184,9 +208,9 @@ def fashion_mnist(root: Path) -> TorchvisionDataset:
 def svhn(root: Path) -> TorchvisionDataset:
     """SVHN, cropped digits: 73,257 + 26,032 colour images of 32x32 (Netzer et al. 2011)."""
     source = tv_datasets.SVHN
-    files = tuple(source.split_list[split][1] for split in ("train", "test"))
+    sums = dict(source.split_list[split][1:] for split in ("train", "test"))
     url = source.split_list["train"][0].rpartition("/")[0]
-    return TorchvisionDataset("svhn", root, DIGITS, 3, 32, False, _with_split_name(source), files, "", url)
+    return TorchvisionDataset("svhn", root, DIGITS, 3, 32, False, _with_split_name(source), tuple(sums), sums, "", url)
 
 
 TORCHVISION: dict[str, Callable[[Path], TorchvisionDataset]] = {

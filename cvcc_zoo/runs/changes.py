@@ -1,11 +1,13 @@
 """Whether a training goes on with the options that it was started with; where others are wanted, they hold."""
 
+import inspect
 from typing import Any
 
 import yaml
 from lightning import Callback, LightningModule, Trainer
 
 from cvcc_zoo.compatibility import complete
+from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.trainers import take_options
 
 HARMLESS = (
@@ -27,13 +29,14 @@ Options = dict[str, Any]
 def changed_options(before: str, now: str) -> dict[str, tuple[Any, Any]]:
     """What differs between two configs in YAML: the option's name -> its values; "not given" where it has none.
 
-    The first comes from a file, and may be any text. Raises ValueError if it is no config. Options of the model that
-    came after it was written have their defaults in it.
+    The first comes from a file, and may be any text. Raises ValueError if it is no config. Options of model and
+    data that came after it was written have their defaults in it.
     """
     old, new = (_options(text) for text in (before, now))
     names = [name for name in {**old, **new} if name not in HARMLESS]
     family = str(old.get("model.class_path")).rpartition(".")[2]
     defaults = {f"model.init_args.{option}": value for option, value in complete(family, {}).items()}
+    defaults |= {f"data.{name}": each.default for name, each in inspect.signature(ImageDataModule).parameters.items()}
     values = {name: (old.get(name, defaults.get(name, "not given")), new.get(name, "not given")) for name in names}
     return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
 

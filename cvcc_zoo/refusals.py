@@ -1,0 +1,28 @@
+"""What jsonargparse says of a wrong value, in one line that says what to do."""
+
+import re
+
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null", "str": "a text"}
+INNER = {"data": "dataset", "trainer": "accelerator"}
+"""The option that is meant where a group of options is given a name."""
+
+
+def in_one_line(message: str) -> str | None:
+    """The message for a group of options that is given a name, and for a value of no plain type; None for others."""
+    if found := re.search(r"Parser key \"(data|trainer)\":\s+Unable to load config '(.*?)'", message):
+        group, value = found.groups()
+        return (
+            f"--{group} takes a YAML file with its options, and there is no file {value}; "
+            f"did you mean --{group}.{INNER[group]}={value}?"
+        )
+    option = re.search(r'Parser key "([\w.]+)":', message)
+    value = re.search(r"(?:Got value|Given value): (.*)", message)
+    expected = re.findall(r"Expected an? ([^.\n]*)", message)
+    kinds = [kind.removeprefix("<class '").removesuffix("'>") for kind in dict.fromkeys(expected)]
+    if option is None or value is None or not kinds or not set(kinds) <= TYPES.keys():
+        return None
+    name, given, hint = option[1], value[1].strip(), ""
+    sides = re.fullmatch(r"[\[(]?(\d+) ?[x,] ?(\d+)[\])]?", given)
+    if sides and name.endswith("image_size"):
+        hint = f"; images are square: --{name}={sides[1]}"
+    return f"the option {name} takes {' or '.join(TYPES[kind] for kind in kinds)}, not {given}{hint}"
