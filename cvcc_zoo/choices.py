@@ -3,10 +3,13 @@
 import os
 import re
 import secrets
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import lightning
 import yaml
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -59,12 +62,20 @@ def settle(config: Any, before: str | None = None) -> None:
     """Draw the seed if it is to be drawn, and choose the length, in the parsed options of a command.
 
     Steps are a length like epochs: the default number of epochs is that of a training that was given neither. `before`
-    is the config in YAML of a run that goes on. Raises ValueError for barebones, which leaves nothing to keep.
+    is the config in YAML of a run that goes on. Raises ValueError for lengths that are 0 or contradict each other, and
+    for barebones, which leaves nothing to keep.
     """
     _settle_seed(config, before)
     options = config.trainer
     if options.max_epochs is None:
         options.max_epochs = EPOCHS if options.max_steps in (None, -1) else -1
+    for name in ("max_epochs", "max_steps", "accumulate_grad_batches", "limit_train_batches"):
+        if getattr(options, name) == 0:
+            raise ValueError(f"--trainer.{name}=0 trains nothing; give more, or leave it out")
+    if options.min_epochs and -1 < options.max_epochs < options.min_epochs:
+        raise ValueError(f"min_epochs={options.min_epochs} is more than max_epochs={options.max_epochs}; choose one")
+    if options.limit_test_batches == 0 and config.get("test"):
+        raise ValueError("--trainer.limit_test_batches=0 tests nothing; for a training without a test: --test=false")
     if options.barebones:
         raise ValueError(
             "barebones turns off what a run is made of (metrics, checkpoints); leave it out, or measure the speed "
@@ -77,17 +88,30 @@ def told_in_one_line() -> Iterator[None]:
     """What Lightning refuses, and packages that it does not find, are errors for users, of one line."""
     try:
         yield
-    except ModuleNotFoundError as error:
-        found = re.search("|".join(EXTRAS), str(error))
-        if found is None:
+    except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
+        if (message := _explained(error)) is None:
             raise
-        raise ValueError(
-            f"this logger needs the package {found[0]}: pip install 'cvcc_zoo[{EXTRAS[found[0]]}]', or leave it out"
-        ) from error
-    except MisconfigurationException as error:
-        text = " ".join(str(error).split())
-        advice = "; leave --trainer.accelerator and --trainer.devices out, or choose what is here"
-        raise ValueError(f"{text}{advice if 'accelerator' in text or 'device' in text.lower() else ''}") from error
+        raise ValueError(message) from None
+
+
+def _explained(error: Exception) -> str | None:
+    """What a user can do about an error of Lightning; None for another one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ModuleNotFoundError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        text = str(cause)
+        package = re.search("|".join(EXTRAS), text)
+        if package is None:
+            return f"a package is missing: {' '.join(text.split())}"
+        return f"this logger needs {package[0]}: pip install 'cvcc_zoo[{EXTRAS[package[0]]}]', or leave it out"
+    file = traceback.extract_tb(error.__traceback__)[-1].filename
+    if not isinstance(error, MisconfigurationException) and Path(lightning.__file__).parent not in Path(file).parents:
+        return None
+    text = " ".join(str(error).split())
+    if re.search("accelerator|backend|device", text):
+        text += "; leave --trainer.accelerator and --trainer.devices out to take what is here"
+    return text
 
 
 def check_launcher(trainer: Trainer) -> None:

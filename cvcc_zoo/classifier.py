@@ -25,15 +25,15 @@ from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.losses import check_labels, make_loss
 from cvcc_zoo.metrics import StageMetrics
-from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, make_optimizer, plain_spec
+from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, plain_spec
 from cvcc_zoo.registry import as_spec, register_family
 from cvcc_zoo.stages import Staged
-from cvcc_zoo.trainers import all_finite, check_monitors, diverged, place_schedule
+from cvcc_zoo.trainers import Optimized, all_finite, check_monitors, diverged
 
 MIN_IMAGE_SIZE = 8
 
 
-class ImageClassifier(Staged):
+class ImageClassifier(Optimized, Staged):
     """Raw images (N, in_channels, H, W), uint8 0..255 or float 0..1, to logits (N, num_classes).
 
     A family builds its `network` in `__init__` after calling this one's. All hyper-parameters are plain data, so that
@@ -211,14 +211,6 @@ class ImageClassifier(Staged):
         check_training(self.network, self.hparams["loss"], data)
         self.fit_whitening(data)
         self.check_sizes(data.resolutions.shares)
-
-    def configure_optimizers(self) -> Any:
-        """One optimizer over all parameters, and the schedule with the length of the whole training filled in."""
-        optimizer = make_optimizer(self.hparams["optimizer"], self)
-        if self.hparams["lr_scheduler"] is None:
-            return optimizer
-        schedule = place_schedule(self.hparams["lr_scheduler"], optimizer, self.trainer)
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the family, so that `cvcc_zoo.load` can rebuild it, and keep what an epoch has counted so far.

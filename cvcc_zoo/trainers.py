@@ -1,16 +1,19 @@
 """What Lightning's Trainer is told about a training before its first step, and what of that does not go together."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cvcc_zoo.length import training_length
-from cvcc_zoo.optim import make_lr_scheduler
+from cvcc_zoo.optim import make_lr_scheduler, make_optimizer
+from cvcc_zoo.optim.build import find_optimizer
 from cvcc_zoo.registry import unknown
 
 AVERAGES = ("StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging")
@@ -58,29 +61,70 @@ def take_options(trainer: Trainer, module: LightningModule) -> None:
         group.update({name: value for name, value in new.items() if name != "params"})
 
 
-def check_averages(callbacks: Iterable[Callback]) -> None:
-    """Raise ValueError for a callback that tests other weights than it saves."""
+class Optimized(LightningModule):
+    """A module whose hyper-parameters `optimizer` and `lr_scheduler` say how it is trained."""
+
+    hparams: Any
+    _made_for: tuple[float, tuple[int, int]]  # the rate and the length that the schedule was made for
+
+    @property
+    def lr(self) -> float:
+        """The learning rate among the options of the optimizer, where Lightning's Tuner looks for it."""
+        return learning_rate(self.hparams["optimizer"])
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self.hparams["optimizer"] = {**self.hparams["optimizer"], "lr": float(lr)}
+
+    def on_fit_start(self) -> None:
+        """Where a callback has found another learning rate or length, the schedule is made for that."""
+        super().on_fit_start()
+        if self.hparams["lr_scheduler"] and self._made_for != (self.lr, training_length(self.trainer)):
+            take_options(self.trainer, self)
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer over all parameters, and the schedule with the length of the whole training filled in."""
+        optimizer = make_optimizer(self.hparams["optimizer"], self)
+        if self.hparams["lr_scheduler"] is None:
+            return optimizer
+        self._made_for = self.lr, training_length(self.trainer)
+        schedule = place_schedule(self.hparams["lr_scheduler"], optimizer, self.trainer)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def check_recorded(callbacks: Iterable[Callback]) -> None:
+    """Raise ValueError for a callback that would make of a run something else than its config says.
+
+    Those are averages that test other weights than they save, and searches that change options later.
+    """
     for callback in callbacks:
         if type(callback).__name__ in AVERAGES and _is_known(callback):
             raise ValueError(
                 f"{type(callback).__name__} tests other weights than it saves; "
                 "--trainer.callbacks+=EMA averages, validates, tests and saves the same ones"
             )
+        if isinstance(callback, LearningRateFinder | BatchSizeFinder):
+            rate = isinstance(callback, LearningRateFinder)
+            method, option = ("lr_find", "optimizer.lr") if rate else ("scale_batch_size", "data.batch_size")
+            raise ValueError(
+                f"{type(callback).__name__} changes an option after it was recorded; in Python Tuner(trainer)."
+                f"{method}(model, datamodule=data) finds its value, which --{option}=... then takes"
+            )
 
 
 def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str, ...]) -> None:
-    """Raise ValueError for a callback that watches a number that nobody logs.
+    """Raise ValueError for a callback or a schedule that watches a number that nobody logs.
 
     Callbacks and modules that users write may log names of their own, so with them any name may be watched.
     """
     every = vars(trainer)["callbacks"]
     if not all(_is_known(each) for each in (*every, module)):
         return
-    for callback in every:
-        watched = getattr(callback, "monitor", None)
+    schedule = module.hparams["lr_scheduler"] or {}
+    pairs = [(type(callback).__name__, getattr(callback, "monitor", None)) for callback in every]
+    for name, watched in [*pairs, (schedule.get("name"), schedule.get("monitor"))]:
         if watched is None:
             continue
-        name = type(callback).__name__
         if watched not in logged:
             raise unknown(f"number to be watched by {name}", watched, logged)
         if watched.startswith("val/") and not trainer.enable_validation and name != "BestCheckpoint":
@@ -88,6 +132,12 @@ def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str,
                 f"{name} watches {watched}, but nothing is validated; set --data.validation=0.1 (and no "
                 "--trainer.limit_val_batches=0), or let it watch train/loss"
             )
+
+
+def learning_rate(spec: Mapping[str, Any]) -> float:
+    """The `lr` of an optimizer by its options, else by default."""
+    default = inspect.signature(find_optimizer(spec["name"])).parameters.get("lr")
+    return float(spec.get("lr", default.default if default else 0.0))
 
 
 def _is_known(thing: object) -> bool:

@@ -200,7 +200,7 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def _overfits(self) -> bool:
-        return self.trainer is not None and self.trainer.overfit_batches > 0
+        return self.trainer is not None and vars(self.trainer)["overfit_batches"] > 0
 
     def train_dataloader(self) -> TensorLoader:
         """Shuffled batches of equal size; for a model with `whole_batches` every image once."""

@@ -19,7 +19,7 @@ from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.folder import CONFIG, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile
 from cvcc_zoo.runs.summary import SUMMARY, is_summary, print_summary, summarise, write_summary
-from cvcc_zoo.trainers import check_averages
+from cvcc_zoo.trainers import check_recorded
 
 
 class ProgressBar(RichProgressBar):
@@ -34,9 +34,9 @@ class ProgressBar(RichProgressBar):
 def users_callbacks(chosen: Sequence[Callback], *, bar: bool | None) -> list[Callback]:
     """The user's callbacks, and our progress bar unless one is among them or bars are off.
 
-    Raises ValueError for an average of the weights that is not what is saved.
+    Raises ValueError for those with which a run would be something else than its config says.
     """
-    check_averages(chosen)
+    check_recorded(chosen)
     has_one = any(isinstance(callback, LightningProgressBar) for callback in chosen)
     return [*chosen, ProgressBar()] if bar is not False and not has_one else [*chosen]
 

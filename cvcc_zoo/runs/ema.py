@@ -74,7 +74,7 @@ class EMA(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on with both. Raises ValueError for the checkpoint of a training without an average."""
-        if trainer.state.fn != "fit":
+        if trainer.state.fn != "fit" or trainer.ckpt_path is None:  # Lightning's Tuner goes back to the start
             return
         if CURRENT not in checkpoint:
             raise ValueError("this checkpoint has no average of the weights; go on without EMA, or start anew with it")

@@ -1,0 +1,112 @@
+"""What cannot work is told before the first step, in one line; Lightning's own tools work with our models."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder
+from lightning.pytorch.tuner.tuning import Tuner
+
+from cvcc_zoo import create
+from tests.conftest import Fit
+from tests.test_choices import folder, linear, quick
+
+PLATEAU = "--lr_scheduler=ReduceLROnPlateau"
+STOP = "--trainer.callbacks+=EarlyStopping"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["--trainer.accelerator=gpu"], "leave --trainer.accelerator and --trainer.devices out"),
+        (["--trainer.strategy=nonsense"], "You selected an invalid strategy name"),
+        (["--trainer.strategy=ddp_spawn"], "--trainer.strategy=ddp starts the command once for each device"),
+        (["--trainer.barebones=true"], "barebones turns off what a run is made of"),
+        (["--trainer.max_epochs=0"], "--trainer.max_epochs=0 trains nothing"),
+        (["--trainer.accumulate_grad_batches=0"], "--trainer.accumulate_grad_batches=0 trains nothing"),
+        (["--trainer.min_epochs=3"], "min_epochs=3 is more than max_epochs=1"),
+        (["--trainer.limit_test_batches=0"], "for a training without a test: --test=false"),
+        (["--trainer.val_check_interval=100"], "(100) must be less than or equal to the number of the training"),
+        (
+            [STOP, "--trainer.callbacks.monitor=val_loss"],
+            "no number to be watched by EarlyStopping named 'val_loss'; did",
+        ),
+        ([STOP, "--trainer.callbacks.monitor=val/loss", "--data.validation=0"], "but nothing is validated"),
+        (
+            [PLATEAU, "--lr_scheduler.monitor=val_loss"],
+            "watched by ReduceLROnPlateau named 'val_loss'; did you",
+        ),
+        ([PLATEAU, "--lr_scheduler.interval=step"], "ReduceLROnPlateau watches a number of an epoch"),
+        (
+            [PLATEAU, "--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=9"],
+            "not every epoch is validated",
+        ),
+        (["--trainer.callbacks+=LearningRateFinder"], "Tuner(trainer).lr_find(model, datamodule=data) finds"),
+        (["--trainer.callbacks+=BatchSizeFinder"], "Tuner(trainer).scale_batch_size(model, datamodule=data) finds"),
+    ],
+)
+def test_what_cannot_work_is_told_before_the_first_step(
+    fit: Fit, arguments: list[str], advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code: object = fit("--model=linear", *arguments)
+    except SystemExit as stop:
+        code = stop.code
+    printed = capsys.readouterr().err
+    errors = [line for line in printed.splitlines() if line.startswith("cvcc-zoo: error: ")]
+    assert code == 2 and len(errors) == 1 and advice in errors[0] and printed.rstrip().endswith(errors[0])
+    assert not Path("runs").exists() or not list(Path("runs").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("logger", "package"), [("TensorBoardLogger", "tensorboard"), ("WandbLogger", "wandb"), ("MLFlowLogger", "mlflow")]
+)
+def test_a_logger_that_is_not_installed_names_its_extra(
+    fit: Fit, logger: str, package: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if importlib.util.find_spec(package):
+        pytest.skip(f"{package} is installed")
+    more = ["--trainer.logger.save_dir=logs"] if package == "tensorboard" else []
+    assert fit("--model=linear", f"--trainer.logger={logger}", *more) == 2
+    assert f"pip install 'cvcc_zoo[{package}]'" in capsys.readouterr().err
+
+
+def test_a_plateau_counts_epochs_that_were_validated(fit: Fit) -> None:
+    assert fit("--model=linear", PLATEAU, "--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3") == 0
+
+
+def test_numbers_that_users_log_themselves_may_be_watched(colours: Path) -> None:
+    class Mine(EarlyStopping):
+        def on_train_epoch_end(self, trainer: object, pl_module: object) -> None:
+            pl_module.log("mine", 1.0)  # type: ignore[attr-defined]
+
+    quick(callbacks=[Mine("mine")], max_epochs=1).fit(linear(), folder(colours))
+
+
+def test_a_checkpoint_can_be_saved_before_a_training(colours: Path, tmp_path: Path) -> None:
+    model, data, trainer = linear(), folder(colours), quick()
+    quick(limit_train_batches=1).fit(model, data)
+    trainer.validate(model, data, verbose=False)
+    trainer.save_checkpoint(tmp_path / "validated.ckpt")
+    assert (tmp_path / "validated.ckpt").is_file()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightnings_tuner_finds_rates_and_batches(colours: Path) -> None:
+    model, data = linear(optimizer={"name": "SGD", "lr": 1e-5}, lr_scheduler="OneCycleLR"), folder(colours)
+    trainer = quick(max_epochs=20)
+    found = Tuner(trainer).lr_find(model, datamodule=data, num_training=30)
+    assert found is not None and model.lr == found.suggestion() == model.hparams["optimizer"]["lr"] != 1e-5
+    size = Tuner(trainer).scale_batch_size(model, datamodule=data, steps_per_trial=1, max_trials=2, init_val=2)
+    assert size == data.batch_size != 8
+    trainer.fit(model, data)
+    assert trainer.current_epoch == 20
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_schedule_peaks_at_the_rate_that_a_callback_has_found(colours: Path) -> None:
+    finder = LearningRateFinder(num_training_steps=20)
+    model = create("linear", num_classes=2, image_size=8, optimizer="SGD", lr_scheduler="OneCycleLR")
+    trainer = quick(callbacks=[finder], max_epochs=2)
+    trainer.fit(model, folder(colours))
+    assert trainer.optimizers[0].param_groups[0]["max_lr"] == model.lr
