@@ -22,6 +22,8 @@ def main(args: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     if args is not None:
         return finished(list(args))
+    if "" not in sys.path:
+        sys.path.append("")  # `--optimizer=my_module.Mine` of this folder, as with `python -m`; it hides nothing
     try:
         return finished(sys.argv[1:])
     finally:

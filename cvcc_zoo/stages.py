@@ -72,6 +72,7 @@ class Staged(Unscripted, LightningModule):
     image_size: int
     chose_whitening: bool
     hparams: Any
+    _chosen_example: Any = None
     _resting = False  # whether the frozen parts are kept in evaluation mode
     channels_last = False  # convolutional families set it: 1.2 to 1.5 times faster training on a CPU
 
@@ -90,13 +91,19 @@ class Staged(Unscripted, LightningModule):
             return False
 
         properties = {name for name in dir(type(self)) if isinstance(getattr(type(self), name), property)}
-        return [name for name in super().__dir__() if name not in properties or not unreadable(name)]
+        return [name for name in super().__dir__() if name not in properties or not unreadable(name)]  # type: ignore[no-untyped-call]
 
     @property
-    def example_input_array(self) -> Tensor | None:  # type: ignore[override]
+    def example_input_array(self) -> Any:
         """Images for Lightning's summary; none before the whitening knows its statistics, when nothing can be run."""
         shape = (1, self.in_channels, self.image_size, self.image_size)
-        return torch.zeros(shape, dtype=torch.uint8) if self.whitening.fitted else None
+        if self._chosen_example is not None or not self.whitening.fitted:
+            return self._chosen_example
+        return torch.zeros(shape, dtype=torch.uint8)
+
+    @example_input_array.setter
+    def example_input_array(self, example: Any) -> None:
+        self._chosen_example = example
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, num_classes).

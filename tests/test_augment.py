@@ -228,6 +228,23 @@ def test_moved_pixels_agree_with_torchvision(
     assert agree > 0.99  # the rest lies exactly between two pixels
 
 
+@pytest.mark.parametrize("size", [8, 28, 32])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "most"),
+    [
+        (op.shear_x, affine(shear=lambda v: [degrees(v), 0.0]), 0.5),
+        (op.shear_y, affine(shear=lambda v: [0.0, degrees(v)]), 0.5),
+        (op.rotate, lambda image, v: tv.rotate(image, v), 90.0),
+    ],
+)
+def test_slopes_that_meet_the_borders_of_pixels_fall_to_the_pixel_of_torchvision(
+    ours: op.Operation, theirs: Callable[..., Tensor], most: float, size: int
+) -> None:
+    values = most * torch.arange(-20, 21) / 20  # 0.2 a row, 45 degrees and the like
+    pixels = torch.randint(1, 256, (len(values), 1, size, size), dtype=torch.uint8)
+    assert (ours(pixels, values) == each(theirs, pixels, values)).float().mean() > 0.999
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "values"),
     [

@@ -3,6 +3,9 @@
 import csv
 import functools
 import json
+import os
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
+import cvcc_zoo
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.optim import Muon
@@ -180,3 +184,15 @@ def test_wrong_input_is_answered_with_advice(
     arguments: list[str], advice: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert advice in message(capsys, arguments)
+
+
+def test_a_class_of_a_module_in_the_current_folder_is_found_by_the_console_command(colours: Path) -> None:
+    Path("my_optimizers.py").write_text("import torch\n\n\nclass Mine(torch.optim.SGD):\n    pass\n")
+    program = "from cvcc_zoo.__main__ import main; raise SystemExit(main())"
+    data = ["--data.dataset=folder", f"--data.root={colours}", "--trainer.max_epochs=1", "--test=false"]
+    options = ["--model=linear", "--optimizer=my_optimizers.Mine", "--optimizer.lr=0.1", "--run=runs/mine", *data]
+    environment = {**os.environ, "PYTHONPATH": str(Path(cvcc_zoo.__file__).parents[1])}
+    command = [sys.executable, "-P", "-c", program, "fit", *options]  # -P: the folder is not searched, as in a script
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "my_optimizers.Mine" in Path("runs/mine/config.yaml").read_text()

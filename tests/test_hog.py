@@ -1,6 +1,7 @@
 """HOG: scikit-image's numbers, much sooner, and differentiable."""
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +49,20 @@ def test_it_is_that_of_scikit_image(options: dict[str, object], channels: int) -
     theirs = skimage_hog(images, **{"orientations": 9, "norm": "L2-Hys", **options})
     assert ours.shape == theirs.shape == (40, HOG(**options).size(28, 28))  # type: ignore[arg-type]
     np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("orientations", [4, 8, 9, 12, 16])
+def test_exact_diagonals_get_the_bin_of_scikit_image(orientations: int, dtype: type[np.floating[Any]]) -> None:
+    generator = np.random.default_rng(0)
+    for levels in (8, 256):
+        pixels = (generator.integers(0, levels, (20, 16, 16)) * (256 // levels)).astype(np.uint8)
+        images = (pixels / dtype(255)).astype(dtype)
+        theirs = [hog(image, orientations, (4, 4), (2, 2), block_norm="L2-Hys") for image in images]
+        ours = HOG(orientations)(torch.from_numpy(images)[:, None]).numpy()
+        np.testing.assert_allclose(ours, np.stack(theirs), atol=1e-5)
+        if dtype is np.float32:
+            assert (HOG(orientations)(torch.from_numpy(pixels)[:, None]).numpy() == ours).all()
 
 
 def test_bytes_are_read_as_0_to_1() -> None:

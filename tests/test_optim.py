@@ -255,3 +255,19 @@ def test_the_plateau_watches_the_validation_loss() -> None:
 def test_a_wrong_schedule_is_refused_with_advice(spec: Spec, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rates(spec, 2)
+
+
+@pytest.mark.parametrize("optimizer", [cvcc_zoo.optim.Adam, cvcc_zoo.optim.AdamW])
+@pytest.mark.parametrize(
+    ("betas", "foreach", "advice"),
+    [
+        ((0.9, torch.tensor(0.99)), None, "betas must be either both floats or both Tensors"),
+        ((torch.tensor(0.9), 0.99), None, "betas must be either both floats or both Tensors"),
+        ((torch.tensor(0.9), torch.tensor(0.99)), True, r"betas\[0\] as a Tensor is not supported"),
+    ],
+)
+def test_betas_that_torch_refuses_are_refused_before_parameters_are_looked_at(
+    optimizer: Any, betas: Any, foreach: bool | None, advice: str
+) -> None:
+    with pytest.raises(ValueError, match=advice):
+        optimizer(None, lr=0.01, betas=betas, foreach=foreach)

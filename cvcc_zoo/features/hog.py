@@ -5,7 +5,6 @@ histogram; histograms of a block of cells are normalised together, and blocks ov
 brightness and contrast go.
 """
 
-import math
 from typing import Literal, get_args
 
 import torch
@@ -23,10 +22,11 @@ class HOG(nn.Module):
     """Images (N, C, H, W), uint8 0..255 or float 0..1, to vectors (N, D), as `skimage.feature.hog` of images in 0..1.
 
     D is blocks_down x blocks_across x block^2 x orientations, in that order; with the defaults on 32x32 pixels
-    7 x 7 x 2^2 x 9 = 1764. Of several channels, a pixel takes the gradient of the one where it is longest. Where two
-    are equally long, as colours of bytes often are, rounding to 0..1 decides, in scikit-image not always for the same
-    one; in grey images and with whole numbers both agree to 1e-5. Gradients flow to the images, but for the choice of
-    directions, which is constant.
+    7 x 7 x 2^2 x 9 = 1764. Bytes are read as float32 in 0..1. Where the number of orientations is divisible by 4, exact
+    diagonals lie between two bins and rounding decides: also scikit-image's numbers are others for float64 then. Of
+    several channels, a pixel takes the gradient of the one where it is longest. Where two are equally long, as colours
+    of bytes often are, rounding decides, in scikit-image not always for the same one; in grey images and with whole
+    numbers both agree to 1e-5. Gradients flow to the images, but for the choice of directions, which is constant.
     """
 
     def __init__(self, orientations: int = 9, cell: int = 4, block: int = 2, norm: Norm = "L2-Hys") -> None:
@@ -46,8 +46,7 @@ class HOG(nn.Module):
         if norm not in NORMS:
             raise ValueError(f"HOG: norm is one of {', '.join(NORMS)}, not {norm!r}")
         self.orientations, self.cell, self.block, self.norm = orientations, cell, block, norm
-        angles = [math.pi * number / orientations for number in range(1, orientations)]
-        self.borders = [(math.cos(angle), math.sin(angle)) for angle in angles]  # between the bins
+        self.borders = 180 / orientations * torch.arange(1, orientations, dtype=torch.float64)  # degrees
 
     def size(self, height: int, width: int) -> int:
         """How many numbers describe an image of this size in pixels. Raises ValueError if no block fits into it."""
@@ -90,14 +89,12 @@ class HOG(nn.Module):
     def _histograms(self, right: Tensor, down: Tensor, length: Tensor) -> Tensor:
         """(N, cells down, cells across, orientations): mean votes of the pixels of each cell.
 
-        A direction is compared with the borders between the bins by the sign of a cross product: that is exact where an
-        angle would be rounded to the other side.
+        The angles are rounded as scikit-image's are: where the number of orientations is divisible by 4, diagonals lie
+        on the border between two bins, and the last bit decides.
         """
-        upside_down = (down < 0) | ((down == 0) & (right < 0))
-        right, down = (torch.where(upside_down, -part, part).detach() for part in (right, down))
-        number = torch.zeros_like(right, dtype=torch.uint8)
-        for cosine, sine in self.borders:
-            number += cosine * down >= sine * right
+        precise = torch.float32 if right.device.type == "mps" else torch.float64  # Apple's GPUs have no other
+        angle = torch.atan2(down.detach().to(precise), right.detach().to(precise)).rad2deg_().remainder_(180)
+        number = torch.bucketize(angle, self.borders.to(angle), right=True)
         down_cells, across_cells = (side // self.cell for side in length.shape[1:])
         cells = (torch.arange(n * self.cell, device=length.device) // self.cell for n in (down_cells, across_cells))
         rows, columns = cells

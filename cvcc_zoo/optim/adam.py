@@ -87,6 +87,11 @@ class Adam(RuleOptimizer):
         if len(options["betas"]) != 2:
             raise ValueError(f"betas are two numbers, got {options['betas']}")
         in_unit_interval(options, "betas")
+        tensors = [isinstance(beta, Tensor) for beta in options["betas"]]
+        if tensors[0] != tensors[1]:
+            raise ValueError(f"betas must be either both floats or both Tensors, got {options['betas']}")
+        if tensors[0] and options["foreach"] and not options.get("capturable"):
+            raise ValueError("betas[0] as a Tensor is not supported for capturable=False and foreach=True; take floats")
 
     def state_names(self, group: Group) -> tuple[str, ...]:
         """The averages of gradients and of squares, and the largest of the latter."""

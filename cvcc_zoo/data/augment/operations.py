@@ -1,7 +1,7 @@
 """The operations of TrivialAugment and RandAugment, each with a magnitude for every image.
 
 They agree with `torchvision.transforms.v2` for the same magnitudes: colours to 2 of 255 levels, moved pixels but for
-those that lie exactly between two (under 1 %).
+some that lie exactly between two (none of images with an even number of pixels a side, else under 1 %).
 """
 
 import math
@@ -23,11 +23,16 @@ def move(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
     Coordinates are in pixels from the upper left corner of the image; the middle of the first pixel is (0.5, 0.5).
     """
     n, channels, height, width = images.shape
-    y, x = torch.meshgrid(
-        torch.arange(height, device=images.device) + 0.5, torch.arange(width, device=images.device) + 0.5, indexing="ij"
+    size = torch.tensor([width, height], dtype=matrix.dtype, device=images.device)
+    shift = shift + matrix @ (size / 2) - size / 2  # of coordinates from the middle
+    # From here on every product is rounded as in torchvision's `affine`, so that ties fall to the same pixel.
+    theta = torch.cat([matrix, shift[:, :, None]], 2).float() / (size / 2).float()[:, None]  # (N, 2, 3)
+    x, y = (torch.linspace((1 - side) / 2, (side - 1) / 2, side, device=images.device) for side in (width, height))
+    places = torch.stack(
+        [x.expand(height, -1), y[:, None].expand(-1, width), torch.ones_like(x).expand(height, -1)], -1
     )
-    places = torch.stack([x, y]).flatten(1)  # (2, H W)
-    column, row = (matrix @ places + shift[:, :, None]).floor().to(torch.int64).unbind(1)
+    grid = places.view(1, -1, 3).expand(n, -1, -1).bmm(theta.mT)  # (N, H W, 2), from -1 to 1
+    column, row = (((grid + 1) * size.float() - 1) / 2).round().to(torch.int64).unbind(2)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     index = torch.where(inside, row * width + column, 0)[:, None].expand(-1, channels, -1)
     moved = images.flatten(2).gather(2, index).masked_fill(~inside[:, None], 0)
@@ -37,8 +42,9 @@ def move(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
 def _linear(images: Tensor, **entries: Tensor) -> Tensor:
     """`move` by the identity with some entries xx, xy, yx, yy of the matrix or x, y of the shift replaced."""
     n = len(images)
-    matrix = torch.eye(2, device=images.device).repeat(n, 1, 1)
-    shift = torch.zeros(n, 2, device=images.device)
+    precise = torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs have no other
+    matrix = torch.eye(2, dtype=precise, device=images.device).repeat(n, 1, 1)
+    shift = torch.zeros(n, 2, dtype=precise, device=images.device)
     for name, values in entries.items():
         axes = ["xy".index(axis) for axis in name]
         if len(axes) == 1:
@@ -71,6 +77,7 @@ def translate_y(images: Tensor, pixels: Tensor) -> Tensor:
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     """Turn counter-clockwise around the middle."""
     height, width = images.shape[2:]
+    degrees = degrees if images.device.type == "mps" else degrees.double()
     cos, sin = torch.cos(degrees * math.pi / 180), torch.sin(degrees * math.pi / 180)
     x, y = width / 2, height / 2
     return _linear(
