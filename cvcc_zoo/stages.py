@@ -96,10 +96,9 @@ class Staged(Unscripted, LightningModule):
     @property
     def example_input_array(self) -> Any:
         """Images for Lightning's summary; none before the whitening knows its statistics, when nothing can be run."""
-        shape = (1, self.in_channels, self.image_size, self.image_size)
         if self._chosen_example is not None or not self.whitening.fitted:
             return self._chosen_example
-        return torch.zeros(shape, dtype=torch.uint8)
+        return torch.zeros(1, self.in_channels, self.image_size, self.image_size, dtype=torch.uint8)
 
     @example_input_array.setter
     def example_input_array(self, example: Any) -> None:
@@ -126,10 +125,8 @@ class Staged(Unscripted, LightningModule):
                 "or build the model with in_channels of the images"
             )
         self._check_pixels(images)
-        x: Tensor = self.whitening(images)
-        if not self.channels_last:
-            return x
-        return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # the layout channels_last, under vmap, too
+        x: Tensor = self.whitening(images)  # below: the layout channels_last, under vmap, too
+        return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) if self.channels_last else x
 
     def folded(self) -> Self:
         """A copy to evaluate with, faster: norms are folded into convolutions, which changes logits by rounding.

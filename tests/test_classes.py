@@ -4,6 +4,7 @@ import json
 import shutil
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -129,7 +130,12 @@ def test_a_training_goes_on_with_its_own_order_of_the_classes(fit: Fit, colours:
     rename(colours, **{"the blue": "blue"})
     data = ImageDataModule("folder", str(colours), batch_size=16, validation=0)
     model = create("linear", num_classes=2, image_size=8)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    quiet: dict[str, Any] = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "accelerator": "cpu",
+    }
     Trainer(max_epochs=2, **quiet).fit(model, data, ckpt_path="half/last.ckpt", weights_only=True)
     assert model.classes == data.classes == ("blue", "red")
     assert any(not torch.equal(weights[name], value) for name, value in model.state_dict().items())
@@ -197,7 +203,12 @@ def test_weights_of_other_classes_get_a_new_classifier_and_of_the_same_in_any_or
 
 def test_a_model_with_names_is_not_trained_further_on_others_in_silence(colours: Path, make_folder: MakeFolder) -> None:
     model = create("linear", num_classes=2, image_size=8)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    quiet: dict[str, Any] = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "accelerator": "cpu",
+    }
     Trainer(max_epochs=1, **quiet).fit(model, ImageDataModule("folder", str(colours)))
     assert model.classes == ("blue", "red")
     others = ImageDataModule("folder", str(make_folder("others", classes=("azure", "red"))))

@@ -166,7 +166,9 @@ def test_no_image_that_a_program_was_checked_on_is_in_its_file(channels: int, fo
     middles = test.images[:, :, 14].flatten(1)
     assert not any(bytes(row.tolist()) in data for row in middles if row.count_nonzero() > 14)
     if format == "torch_export":
-        (example,), _ = torch.export.load(path).example_inputs or ((), {})
+        inputs = torch.export.load(path).example_inputs
+        assert inputs is not None
+        (example,), _ = inputs
         assert not example.any() and example.untyped_storage().nbytes() == 2 * channels * 28 * 28
 
 

@@ -6,7 +6,7 @@ import lightning
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.utilities.model_summary import ModelSummary
+from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from torch import Tensor
 
 from cvcc_zoo import ImageDataModule, create
@@ -70,13 +70,14 @@ def test_vmap_over_models_is_one_after_the_other() -> None:
 
 def test_gradients_of_each_image_have_the_mean_of_the_batch() -> None:
     made, labels = model(), torch.tensor([0, 1, 2, 3])
-    weights, buffers = dict(made.named_parameters()), dict(made.named_buffers())
+    weights: dict[str, Tensor] = dict(made.named_parameters())
+    buffers = dict(made.named_buffers())
 
     def loss(weights: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         return F.cross_entropy(torch.func.functional_call(made, (weights, buffers), (image[None],)), label[None])
 
     each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(weights, images(), labels)
-    F.cross_entropy(made(images()), labels).backward()
+    torch.autograd.backward(F.cross_entropy(made(images()), labels))
     for name, weight in made.named_parameters():
         torch.testing.assert_close(each[name].mean(0), weight.grad, rtol=1e-3, atol=1e-5)
 
@@ -105,6 +106,6 @@ def test_the_steps_of_a_model_run_under_fabric() -> None:
         losses.append(float(loss.detach()))
     assert sum(losses[-5:]) < sum(losses[:5])
     with torch.no_grad():
-        made.network.fc.weight.fill_(torch.nan)
+        made.network.get_parameter("fc.weight").fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="the loss is nan at step"):
         module.training_step(tuple(batch)[:2], 0)
