@@ -65,7 +65,7 @@ class Optimized(LightningModule):
     """A module whose hyper-parameters `optimizer` and `lr_scheduler` say how it is trained."""
 
     hparams: Any
-    _made_for: tuple[float, tuple[int, int]]  # the rate and the length that the schedule was made for
+    _made_for: tuple[float, tuple[int, int]] | None = None  # the rate and the length that the schedule was made for
 
     @property
     def lr(self) -> float:
@@ -79,7 +79,7 @@ class Optimized(LightningModule):
     def on_fit_start(self) -> None:
         """Where a callback has found another learning rate or length, the schedule is made for that."""
         super().on_fit_start()
-        if self.hparams["lr_scheduler"] and self._made_for != (self.lr, training_length(self.trainer)):
+        if self._made_for is not None and self._made_for != (self.lr, training_length(self.trainer)):
             take_options(self.trainer, self)
 
     def configure_optimizers(self) -> Any:

@@ -242,7 +242,7 @@ def test_predict_writes_a_line_for_each_test_image(fit: Fit) -> None:
         (["fit", "--modle=cnn"], "no option named 'modle'; did you mean"),
         (["fit", "--data.batch_size=many"], "data.batch_size"),
         (["fit", "--data.dataset=folder", "--data.root=nowhere"], "the image folder nowhere does not exist"),
-        (["fit", "--data.dataset=folder"], "needs the folder that has train/ and test/"),
+        (["fit", "--data.dataset=folder"], "needs the folder of the images"),
         (["fit", "--data.image_size=7"], "image_size must be at least 8 pixels"),
         (["fit", "--config=nowhere.yaml"], "nowhere.yaml"),
         (["test"], "no statistics yet. Load trained weights"),

@@ -99,7 +99,9 @@ def test_whitening_is_fitted_anew_only_when_asked(colours: Path) -> None:
     quick_fit(model, ImageDataModule("folder", str(colours), whitening=zca, batch_size=16, validation=0.5))
     first = model.whitening.matrix.clone()
     pca = {"name": "pca", "scope": "channel_values"}
-    quick_fit(model, ImageDataModule("folder", str(colours), whitening=pca, batch_size=16))
+    with pytest.raises(ValueError, match="choose one of them, or leave that of the data out"):
+        quick_fit(model, ImageDataModule("folder", str(colours), whitening=pca, batch_size=16))
+    quick_fit(model, ImageDataModule("folder", str(colours), batch_size=16))
     assert torch.equal(model.whitening.matrix, first) and model.hparams["whitening"] == zca
     model.use_whitening(pca)
     quick_fit(model, ImageDataModule("folder", str(colours), whitening=pca, batch_size=16))

@@ -139,7 +139,7 @@ def test_your_own_family_is_named_by_its_import_path(tmp_path: Path, monkeypatch
         (["describe", "resnet20.cifar11"], "no published weight named 'resnet20.cifar11'; did you mean resnet20"),
         (["describe", "resnet20{depht: 8}"], "no option named 'depht'; did you mean depth"),
         (["describe", "resnet20", "--model.depht=8"], "no option named 'depht'; did you mean depth"),
-        (["describe", "resnet20{depth: x}"], 'key "depth"'),
+        (["describe", "resnet20{depth: x}"], "the option depth takes a whole number, not x"),
         (["describe", "resnet20{depth: 9}"], "a ResNet has depth 6n + 2"),
         (["describe", "resnet20{depth: 8"], "is no name with options; write it like"),
         (["describe", "resnet20{depth}{8}"], "is no name with options; write it like"),

@@ -246,9 +246,14 @@ def test_what_a_card_says_is_printed_as_it_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for split in ("train", "test"):
-        shutil.copytree(colours / split / "red", colours / split / "green")
+        shutil.copytree(colours / split / "red", colours / split / "c")
+        (colours / split / "red").rename(colours / split / "[b]")
+        (colours / split / "blue").rename(colours / split / "[i]")
     path = small(home)
-    change(path, dataset="[/red] [link=x]", classes=["[b]", "[/]", "c"])
+    change(path, dataset="[/red] [link=x]", classes=["[b]", "[i]", "c"])
     assert main(["evaluate", str(path), "--data.dataset=folder", f"--data.root={colours}"]) == 1
     printed = capsys.readouterr().out
-    assert "['[b]', '[/]', 'c'] in the card" in printed and "trained on [/red] [link=x]," in printed
+    assert "trained on [/red] [link=x]," in printed
+    change(path, classes=["[b]", "[/]", "c"])
+    assert main(["evaluate", str(path), "--data.dataset=folder", f"--data.root={colours}"]) == 2
+    assert "'[i]' is not known there and '[/]' is missing here" in capsys.readouterr().err
