@@ -38,7 +38,8 @@ def test_a_line_of_the_leaderboard_has_what_a_card_says() -> None:
     assert row(changed).split(" | ")[1:] == [
         "92.34 %", "93.00 ± 1.00 %", "99.80 %", "94.03 %", "94.10 %", "272,474", "40.81 M", "1.11 |"
     ]  # fmt: skip
-    assert row(dataclasses.replace(changed, dataset="my photographs")).startswith("| `resnet20.cifar10` \\* |")
+    copied = dataclasses.replace(changed, dataset="a copy of CIFAR-10")
+    assert copied.tested_on == "CIFAR-10" and row(copied).startswith("| `resnet20.cifar10` \\* |")
 
 
 def test_what_is_published_elsewhere_and_aimed_at_are_percents_of_registered_models() -> None:
@@ -71,7 +72,7 @@ def test_published_weights_are_whole(path: Path) -> None:
     assert measured["test_set"]["sha256"] in {known.test for known in KNOWN}
     assert ("top5_accuracy" in measured) == (len(card.classes) >= 20)
     assert list(measured["class_accuracy"]) == card.classes
-    assert measured["mirrored_accuracy"] > measured["test_accuracy"] - 0.01
+    assert 0 < measured["mirrored_accuracy"] < 1 and measured["images_per_second"] > 0 and measured["hardware"]
     assert card.license and "/" not in str(card.training["recipe"]["trainer"])
     logits = model(
         torch.randint(0, 256, (2, model.in_channels, 32, 32), dtype=torch.uint8)[

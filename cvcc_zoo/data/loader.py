@@ -14,36 +14,28 @@ AHEAD = 2**25
 """Numbers in the images that are changed at once: 128 MiB as float32, a few times."""
 
 
-class Batch(tuple[Tensor, Tensor]):
+class Batch:
     """`images, labels = batch`: uint8 (N, C, H, W) and int64 (N,).
 
-    It also has `samples`, int64 (N,): the places of the images in the data set.
+    It also has `samples`, int64 (N,): the places of the images in the data set. It is no tuple, since Lightning builds
+    tuples anew from their fields alone.
     """
 
-    samples: Tensor
+    def __init__(self, images: Tensor, labels: Tensor, samples: Tensor) -> None:
+        self.images, self.labels, self.samples = images, labels, samples
 
-    def __new__(cls, images: Tensor, labels: Tensor, samples: Tensor) -> Self:
-        """Two fields and an attribute."""
-        batch = super().__new__(cls, (images, labels))
-        batch.samples = samples
-        return batch
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.images, self.labels))
 
-    def __getnewargs__(self) -> tuple[Tensor, Tensor, Tensor]:
-        return (*self, self.samples)
+    def __len__(self) -> int:
+        return 2
 
-    @property
-    def images(self) -> Tensor:
-        """The first field."""
-        return self[0]
-
-    @property
-    def labels(self) -> Tensor:
-        """The second field."""
-        return self[1]
+    def __getitem__(self, field: int) -> Tensor:
+        return (self.images, self.labels)[field]
 
     def to(self, *args: Any, **options: Any) -> Self:
-        """The same on another device; Lightning calls it in place of rebuilding a tuple of the fields."""
-        return type(self)(*(each.to(*args, **options) for each in self.__getnewargs__()))
+        """The same on another device."""
+        return type(self)(*(each.to(*args, **options) for each in (self.images, self.labels, self.samples)))
 
 
 class Augmented(Batch):
