@@ -77,7 +77,7 @@ def ours(images: Tensor, chosen: Any, *, compiled: bool = False) -> Callable[[],
     def run() -> float:
         start, count = time.perf_counter(), 0
         for batch in loader:
-            x = change(*batch, Draws(0, 0, batch.samples))
+            x = change(batch.images, batch.labels, Draws(0, 0, batch.samples))
             assert x.dtype == torch.float32
             count += len(x)
         return count / (time.perf_counter() - start)

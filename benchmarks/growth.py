@@ -57,7 +57,8 @@ def trained(images: Tensor, visited: int) -> float:
         for epoch in range(epochs):
             loader.sampler.set_epoch(epoch)  # type: ignore[union-attr]
             for batch in loader:
-                changed, classes = augment(augmentations, *batch, Draws(0, epoch, batch.samples), 10)
+                draws = Draws(0, epoch, batch.samples)
+                changed, classes = augment(augmentations, batch.images, batch.labels, draws, 10)
                 optimizer.zero_grad()
                 model.loss(model(changed), classes).backward()
                 optimizer.step()

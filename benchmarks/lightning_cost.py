@@ -41,7 +41,7 @@ def bare(data: ImageDataModule, epochs: int, batches: int | None) -> float:
             if number == batches:
                 break
             draws = Draws(0, epoch, batch.samples)
-            images, labels = augment(data.augmentations, *batch, draws, data.num_classes)
+            images, labels = augment(data.augmentations, batch.images, batch.labels, draws, data.num_classes)
             loss = model.loss(model(images), labels)
             optimizer.zero_grad()
             loss.backward()
