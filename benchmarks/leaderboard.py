@@ -56,7 +56,7 @@ class Words:
 
 
 ENGLISH = Words(
-    ("weights", "test accuracy", "three seeds", "top 5", "best elsewhere", "aim", "parameters", "MACs", "MB"),
+    ("weights", "test accuracy", "three seeds", "top five", "best elsewhere", "aim", "parameters", "MACs", "MB"),
     ("recipe", "epochs", "training", "images/s", "precision", "hardware"),
     "\\* trained on a JPEG copy of the training images, measured on the original test images",
 )
