@@ -53,7 +53,10 @@ def check_training_data(model: KnowsImages, about: Mapping[str, Any], data: Imag
     check_classes(model, data)
     if not goes_on or model.allow_other_images or "data" not in about:
         return
-    before, now = about["data"]["train"], identity_of(data, "train").plain()
+    before = about["data"].get("train") if isinstance(about["data"], Mapping) else None
+    if not isinstance(before, Mapping) or (type(before.get("sha256")), type(before.get("images"))) != (str, int):
+        raise ValueError("the checkpoint does not say what images it was trained on, but claims to; get it again")
+    now = identity_of(data, "train").plain()
     if before["sha256"] != now["sha256"]:
         raise ValueError(
             f"the training images are not those of the checkpoint: {before['images']:,} images then, with the sha256 "

@@ -17,6 +17,12 @@ from cvcc_zoo.data.classes import differences, matching, plain_name
 from cvcc_zoo.trained import find_trained
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
+SILENT: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "accelerator": "cpu",
+}
 DATA = ["--data.dataset=folder", "--data.root=colours", "--data.batch_size=16"]
 
 
@@ -130,13 +136,7 @@ def test_a_training_goes_on_with_its_own_order_of_the_classes(fit: Fit, colours:
     rename(colours, **{"the blue": "blue"})
     data = ImageDataModule("folder", str(colours), batch_size=16, validation=0)
     model = create("linear", num_classes=2, image_size=8)
-    quiet: dict[str, Any] = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "accelerator": "cpu",
-    }
-    Trainer(max_epochs=2, **quiet).fit(model, data, ckpt_path="half/last.ckpt", weights_only=True)
+    Trainer(max_epochs=2, **SILENT).fit(model, data, ckpt_path="half/last.ckpt", weights_only=True)
     assert model.classes == data.classes == ("blue", "red")
     assert any(not torch.equal(weights[name], value) for name, value in model.state_dict().items())
 
@@ -203,19 +203,13 @@ def test_weights_of_other_classes_get_a_new_classifier_and_of_the_same_in_any_or
 
 def test_a_model_with_names_is_not_trained_further_on_others_in_silence(colours: Path, make_folder: MakeFolder) -> None:
     model = create("linear", num_classes=2, image_size=8)
-    quiet: dict[str, Any] = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "accelerator": "cpu",
-    }
-    Trainer(max_epochs=1, **quiet).fit(model, ImageDataModule("folder", str(colours)))
+    Trainer(max_epochs=1, **SILENT).fit(model, ImageDataModule("folder", str(colours)))
     assert model.classes == ("blue", "red")
     others = ImageDataModule("folder", str(make_folder("others", classes=("azure", "red"))))
     with pytest.raises(ValueError, match=r"the model knows other classes .* create\(..., new_head=True\)"):
-        Trainer(max_epochs=1, **quiet).fit(model, others)
+        Trainer(max_epochs=1, **SILENT).fit(model, others)
     with pytest.raises(ValueError, match="the model knows other classes"):
-        Trainer(**quiet).test(model, others)
+        Trainer(**SILENT).test(model, others)
 
 
 def test_weights_of_ten_classes_are_refused_for_a_hundred(
@@ -235,3 +229,16 @@ def test_a_checkpoint_with_wrong_names_is_refused(names: object, fit: Fit) -> No
     torch.save(content, path)
     with pytest.raises(ValueError, match="does not name the 2 classes of its model; get it again"):
         load(path)
+
+
+@pytest.mark.parametrize("data", [[], {}, {"train": 1}, {"train": {"sha256": 5, "images": 40}}])
+def test_a_training_does_not_go_on_from_what_names_no_images(
+    data: object, fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear", "--data.validation=0", "--run=first")
+    path = Path("first/last.ckpt")
+    content = torch.load(path, weights_only=True)
+    content["cvcc_zoo"]["data"] = data
+    torch.save(content, path)
+    assert main(["fit", "--config=first/config.yaml", "--ckpt_path=first/last.ckpt", "--run=second"]) == 2
+    assert "does not say what images it was trained on" in capsys.readouterr().err and not Path("second").exists()
