@@ -59,11 +59,16 @@ def run(args: list[str]) -> int:
 
 
 def meant_for_users(error: BaseException | None) -> str | None:
-    """The message of the error, or of its cause, that a line of this package raised; None if none of them was."""
+    """The message of the error, or of its cause, that a line of this package raised or that names a file of the system.
+
+    None if there is none: then the traceback is what helps.
+    """
     while error is not None:
         frames = traceback.extract_tb(error.__traceback__)
         if frames and Path(frames[-1].filename).is_relative_to(Path(__file__).parent):
             return str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            return str(error)  # [Errno 13] Permission denied: 'runs'
         error = error.__cause__
     return None
 

@@ -16,8 +16,16 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 EPOCHS = 10
 """The length of a training that was given neither epochs nor steps."""
+SAID_ELSEWHERE = {"optimizer": "optimizer", "lr_scheduler": "lr_scheduler", "whitening": "data.whitening"}
+"""Options of a model that the commands of a training take from elsewhere, and from where."""
+OF_IMAGES = ("num_classes", "in_channels", "image_size")
+"""Those that they take from the images."""
 EXTRAS = {"tensorboard": "tensorboard", "tensorboardX": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 """Packages that Lightning's loggers need, and the extra that brings them."""
+
+
+CLUSTERS = ("MASTER_ADDR", "SLURM_JOB_ID", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE")
+"""What is set where several machines train together: by hand or torchrun, SLURM, LSF, MPI."""
 
 
 def owners_first(args: Sequence[str]) -> list[str]:
@@ -42,6 +50,44 @@ def owners_first(args: Sequence[str]) -> list[str]:
     return [word for number in order for word in groups[number]]
 
 
+def name_as_option(args: Sequence[str]) -> list[str]:
+    """`test runs/mine` and `fit resnet20` as `test --run=runs/mine` and `fit --model=resnet20`."""
+    command, *rest = args
+    if not rest or rest[0].startswith("-"):
+        return list(args)
+    path = Path(rest[0]).expanduser()
+    evaluated = "--run" if path.is_dir() else "--ckpt_path" if path.is_file() else "--model"
+    return [command, f"{'--model' if command == 'fit' else evaluated}={rest[0]}", *rest[1:]]
+
+
+def link_options(parser: Any) -> None:
+    """Let the model of a training have what is said elsewhere, and the images the seed of the whole."""
+    for name, source in SAID_ELSEWHERE.items():
+        parser.link_arguments(source, f"model.init_args.{name}")
+    for name in OF_IMAGES:
+        parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+
+def check_owned(args: Sequence[str]) -> None:
+    """Raise ValueError for an option of the model on the command line that comes from elsewhere."""
+    for word in args:
+        if found := re.match(r"--model\.(?:init_args\.)?(\w+)", word):
+            check_not_of_model(found[1])
+
+
+def check_not_of_model(option: str) -> None:
+    """Raise ValueError, which says where it comes from, for an option that a training does not take from its model."""
+    if option in SAID_ELSEWHERE:
+        raise ValueError(
+            f"the {option} of a training is not said with the model; write --{SAID_ELSEWHERE[option]}=... (in a file "
+            f"{SAID_ELSEWHERE[option].replace('.', ': ')}: ...)"
+        )
+    if option in OF_IMAGES:
+        change = "" if option == "num_classes" else f"; --data.{option}=... changes the images"
+        raise ValueError(f"the model takes its {option} from the images: leave model.{option} out{change}")
+
+
 def _settle_seed(config: Any, before: str | None) -> None:
     """Draw it where true or false asks for one, once for model and data; a run that goes on keeps its own."""
     if not isinstance(config.seed_everything, bool):
@@ -58,17 +104,22 @@ def _draw_seed() -> int:
     return secrets.randbelow(2**31)
 
 
-def settle(config: Any, before: str | None = None) -> None:
+def settle(config: Any, before: str | None = None, *, fresh: bool = False) -> None:
     """Draw the seed if it is to be drawn, and choose the length, in the parsed options of a command.
 
     Steps are a length like epochs: the default number of epochs is that of a training that was given neither. `before`
-    is the config in YAML of a run that goes on. Raises ValueError for lengths that are 0 or contradict each other, and
-    for barebones, which leaves nothing to keep.
+    is the config in YAML of a run that goes on. Raises ValueError for lengths that are 0 or contradict each other, for
+    barebones, which leaves nothing to keep, and for the evaluation of a `fresh` model without weights.
     """
+    if fresh and config.weights is None:
+        raise ValueError(
+            "no trained weights are given; name a run (--run=FOLDER), a checkpoint (--ckpt_path=FILE) or published "
+            "weights (--model=resnet20.cifar10)"
+        )
     _settle_seed(config, before)
     options = config.trainer
     if options.max_epochs is None:
-        options.max_epochs = EPOCHS if options.max_steps in (None, -1) else -1
+        options.max_epochs = EPOCHS if options.max_steps in (None, -1) and options.max_time is None else -1
     for name in ("max_epochs", "max_steps", "accumulate_grad_batches", "limit_train_batches"):
         if getattr(options, name) == 0:
             raise ValueError(f"--trainer.{name}=0 trains nothing; give more, or leave it out")
@@ -76,6 +127,11 @@ def settle(config: Any, before: str | None = None) -> None:
         raise ValueError(f"min_epochs={options.min_epochs} is more than max_epochs={options.max_epochs}; choose one")
     if options.limit_test_batches == 0 and config.get("test"):
         raise ValueError("--trainer.limit_test_batches=0 tests nothing; for a training without a test: --test=false")
+    if options.num_nodes > 1 and not any(name in os.environ for name in CLUSTERS):
+        raise ValueError(
+            f"--trainer.num_nodes={options.num_nodes} would wait for the other machines; start the command on each of "
+            "them by torchrun or SLURM, or set MASTER_ADDR, MASTER_PORT and NODE_RANK there"
+        )
     if options.barebones:
         raise ValueError(
             "barebones turns off what a run is made of (metrics, checkpoints); leave it out, or measure the speed "

@@ -23,10 +23,10 @@ from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import mix_seed, seed_torch
 from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.data.whitening import make_whitening
-from cvcc_zoo.losses import check_labels, make_loss
+from cvcc_zoo.losses import check_labels, loss_spec, make_loss
 from cvcc_zoo.metrics import StageMetrics
 from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, plain_spec
-from cvcc_zoo.registry import as_spec, register_family
+from cvcc_zoo.registry import register_family
 from cvcc_zoo.stages import Staged
 from cvcc_zoo.trainers import Optimized, all_finite, check_monitors, diverged
 
@@ -92,7 +92,7 @@ class ImageClassifier(Optimized, Staged):
         self.whitening = make_whitening(whitening or "standardize", in_channels, image_size)
         self.chose_whitening = whitening is not None
         self.hparams.update(optimizer=optimizer_spec, lr_scheduler=scheduler_spec, whitening=self.whitening.spec)
-        self.hparams["loss"] = loss if isinstance(loss, str) else as_spec("loss", loss)
+        self.hparams["loss"] = loss_spec(loss)["name"] if isinstance(loss, str) else loss_spec(loss)
         self.loss = make_loss(loss)
         if patch_whitening is not None:
             if not patch_whitening >= 0:
@@ -200,7 +200,6 @@ class ImageClassifier(Optimized, Staged):
         if stage == "fit":
             check_monitors(self.trainer, self, ("train/batch_loss", *self.metrics))
             self.prepare(images)
-            self.freeze_parts()
 
     def _images(self) -> ImageDataModule | None:
         data = getattr(self._trainer, "datamodule", None)

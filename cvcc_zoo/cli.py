@@ -9,8 +9,8 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_info
 
+from cvcc_zoo import choices
 from cvcc_zoo.checkpoint import Checkpoint, read_checkpoint
-from cvcc_zoo.choices import check_launcher, owners_first, settle, told_in_one_line
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.compatibility import check_model
 from cvcc_zoo.data import ImageDataModule, check_test, in_order
@@ -55,16 +55,12 @@ class ZooCLI(LightningCLI):
         family, options = describe(DEFAULT_MODEL)
         parser.set_defaults({"model": {"class_path": path_of(family), "init_args": options}})
         add_own_options(parser, MINUTES)
-        parser.link_arguments("optimizer", "model.init_args.optimizer")
-        parser.link_arguments("lr_scheduler", "model.init_args.lr_scheduler")
-        parser.link_arguments("data.whitening", "model.init_args.whitening")
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-        for name in ("num_classes", "in_channels", "image_size"):
-            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+        choices.link_options(parser)
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Expand names before jsonargparse sees them."""
-        self.config = parser.parse_args(expand_args(owners_first(args)))
+        choices.check_owned(args)
+        self.config = parser.parse_args(expand_args(choices.owners_first(choices.name_as_option(args))))
 
     def _parse_ckpt_path(self) -> None:
         """Evaluation builds the model that the checkpoint holds, unless another one was asked for.
@@ -96,12 +92,13 @@ class ZooCLI(LightningCLI):
     def _set_seed(self) -> None:
         """Settle what was chosen before anything is built."""
         before = saved_config(self.resumed, self.checkpoint) if self.subcommand == "fit" else None
-        settle(self.config[self.subcommand], before)
+        fresh = self.subcommand != "fit" and self.checkpoint is None
+        choices.settle(self.config[self.subcommand], before, fresh=fresh)
         super()._set_seed()
 
     def after_instantiate_classes(self) -> None:
         """Put weights into the model: those that a training starts from, or of the checkpoint that is evaluated."""
-        check_launcher(self.trainer)
+        choices.check_launcher(self.trainer)
         weights = self._get(self.config, "weights")
         if weights is not None:
             new = use_weights(self.model, weights, self.datamodule.classes)
@@ -119,13 +116,13 @@ class ZooCLI(LightningCLI):
             self.model.load_state_dict(self.checkpoint.state)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """`fit` gets a run folder, unless logging is off or it is a `fast_dev_run`."""
+        """`fit` gets a run folder, unless it is a `fast_dev_run`; without a logger it has no metrics.csv."""
         options = self._get(self.config_init, "trainer")
         if self.subcommand != "fit" or not self.starts:
             return super().instantiate_trainer(logger=False, callbacks=self._callbacks(), **kwargs)
         if self._get(self.config, "test") and not options.fast_dev_run:
             check_test(self.datamodule.dataset)
-        if options.logger is False or options.fast_dev_run:
+        if options.fast_dev_run:
             kwargs["enable_checkpointing"] = bool(options.enable_checkpointing)
             return super().instantiate_trainer(callbacks=self._callbacks(), **kwargs)
         if self.checkpoint is not None:
@@ -148,9 +145,11 @@ class ZooCLI(LightningCLI):
             validation=self.datamodule.validation > 0,
             checkpoints=options.enable_checkpointing is not False,
             minutes=self._get(self.config, "checkpoint_minutes"),
+            logs=(logs := options.logger is not False),
         )
+        more = list_of(None if options.logger is True else options.logger)
         return super().instantiate_trainer(
-            logger=[self.run_folder.logger(), *list_of(None if options.logger is True else options.logger)],
+            logger=[self.run_folder.logger(), *more] if logs else False,
             callbacks=[*self._callbacks(), *changes, StopAtSignal(), *mine],
             plugins=with_whole_checkpoints([*list_of(options.plugins), *self.plugins]),
             **({"strategy": self.strategy} if self.strategy else {}),
@@ -190,8 +189,6 @@ class ZooCLI(LightningCLI):
             summary = self.run_folder.finish(self.trainer, self.model, self.datamodule, test=test)
             if self.trainer.is_global_zero:
                 print_summary(summary, self.run_folder.folder)
-        elif test:
-            self.trainer.test(self.model, self.datamodule)
 
     def predict(self, model: ImageClassifier, **kwargs: Any) -> None:
         """Write `predictions-<dataset>.csv` beside the checkpoint: a line for each test image, in order."""
@@ -214,7 +211,7 @@ def main(
     cli = ZooCLI.__new__(ZooCLI)
     cli.more_callbacks, cli.strategy, cli.plugins = callbacks, strategy, plugins
     try:
-        with told_in_one_line():
+        with choices.told_in_one_line():
             _start(cli, args)
     finally:
         if cli.run_folder is not None:

@@ -7,7 +7,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cvcc_zoo.data.classes import differences, matching
+from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.losses import takes_soft_labels
@@ -78,8 +78,9 @@ def check_classes(model: KnowsImages, data: ImageDataModule) -> None:
             "rename the class folders if they are the same, or train a new classifier (cvcc-zoo fit --weights=..., "
             "or create(..., new_head=True))"
         )
-    if places != sorted(places):
-        rank_zero_info(f"The classes of {data.dataset.title} have another order than the model's: matched by name")
+    if tuple(model.classes) != tuple(data.classes):
+        table = pairs_of(model.classes, data.classes, places)
+        rank_zero_info(f"The classes of {data.dataset.title} are matched with the model's by name:\n{table}")
         data.order_as(model.classes)
 
 

@@ -13,7 +13,8 @@ def training_length(trainer: Trainer) -> tuple[int, int]:
     steps, epochs = trainer.estimated_stepping_batches, trainer.max_epochs
     if math.isinf(steps) or epochs is None or steps < 1:
         raise ValueError(
-            "a schedule needs to know how long the training is: set --trainer.max_epochs=... or --trainer.max_steps=..."
+            "a schedule needs to know how long a training is: set --trainer.max_epochs=... or --trainer.max_steps=... "
+            "(beside max_time too: whichever comes first ends it), or train without a schedule: --lr_scheduler=null"
         )
     if trainer.train_dataloader is None:
         trainer.fit_loop.setup_data()

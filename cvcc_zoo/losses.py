@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cvcc_zoo.registry import as_spec, check_options, unknown
+from cvcc_zoo.registry import Spec, as_spec, check_options, pick
 
 Reduction = Literal["mean", "none"]
 
@@ -102,17 +102,21 @@ class Loss:
         return self.l2 * torch.stack([p.square().sum() for p in weights]).sum()
 
 
+def loss_spec(spec: str | Mapping[str, Any]) -> Spec:
+    """`{"name": ..., option: value}` with a name that exists. Raises ValueError with the nearest ones."""
+    options = as_spec("loss", spec)
+    return {**options, "name": pick("loss", options["name"], LOSSES)}
+
+
 def takes_soft_labels(spec: str | Mapping[str, Any]) -> bool:
     """Whether the loss takes the shares of the classes that MixUp and CutMix give."""
-    return as_spec("loss", spec)["name"] in SOFT
+    return loss_spec(spec)["name"] in SOFT
 
 
 def make_loss(spec: str | Mapping[str, Any]) -> Loss:
     """A loss from its name or from `{"name": ..., option: value}`. Raises ValueError with the nearest names."""
-    options = as_spec("loss", spec)
+    options = loss_spec(spec)
     name, l2 = options.pop("name"), options.pop("l2", 0.0)
-    if name not in LOSSES:
-        raise unknown("loss", name, LOSSES)
     check_options(f"loss {name}", LOSSES[name], options, skip=("logits", "labels", "reduction"))
     for option, value in {**options, "l2": l2}.items():
         valid, words = VALID[option]

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from cvcc_zoo.choices import check_not_of_model
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.manual import WithExamples
 from cvcc_zoo.models.catalogue import architecture, describe, family_options
@@ -177,6 +178,8 @@ def expand_config(config: dict[str, Any]) -> dict[str, Any]:
     elif isinstance(model, dict) and isinstance(model.get("class_path"), str):
         expanded = expand_model(model["class_path"])
         given = model.get("init_args") or {}
+        for option in given:
+            check_not_of_model(option)
         config["model"] = {"class_path": expanded["class_path"], "init_args": {**expanded["init_args"], **given}}
     for key in ("optimizer", "lr_scheduler"):
         if isinstance(config.get(key), str | dict):

@@ -34,6 +34,8 @@ class Trained:
     """Of the file that the weights were read from."""
     pictures: dict[str, str] = field(default_factory=lambda: pictures_of(None))
     """How image files became pixels in training: `resize` and `background` of the ImageDataModule."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """The options of the run's ImageDataModule; none for published weights."""
 
     def decoding(self) -> Decoding:
         """What makes pixels of image files for the model, as in training."""
@@ -64,10 +66,7 @@ def find_trained(name: str) -> Trained:
     Raises FileNotFoundError or ValueError as `load` does. A checkpoint that is too old to name its classes has those of
     the data set in the config.yaml beside it, which must still be there.
     """
-    path = Path(name).expanduser()
-    is_path = path.exists() or len(path.parts) > 1 or path.suffix in (".json", ".ckpt")
-    if name in list_cards() or not is_path:
-        path = find_card(name)
+    path = where(name)
     if path.suffix == ".json":
         model, card = load(path), read_card(path)
         pictures = pictures_of(card.training.get("recipe"))
@@ -78,8 +77,20 @@ def find_trained(name: str) -> Trained:
     dataset, classes = (found.dataset, list(found.classes)) if found.classes else _data_of(config, model.num_classes)
     in_a_run = path.is_dir() or config.is_file()
     title = file.parent.resolve().name if in_a_run else file.stem
-    pictures = pictures_of(yaml.safe_load(found.config) if found.config else None)
-    return Trained(title, model, dataset, classes, hashlib.sha256(file.read_bytes()).hexdigest(), pictures)
+    whole = yaml.safe_load(found.config) if found.config else None
+    data = whole.get("data") if isinstance(whole, dict) else None
+    about = (pictures_of(whole), data if isinstance(data, dict) else {})
+    return Trained(title, model, dataset, classes, hashlib.sha256(file.read_bytes()).hexdigest(), *about)
+
+
+def where(name: str) -> Path:
+    """The card (.json) of published weights by their name, or the path of a card, a run folder or a checkpoint.
+
+    Published weights come before a path of the same name. Raises ValueError with the nearest names.
+    """
+    path = Path(name).expanduser()
+    is_path = path.exists() or len(path.parts) > 1 or path.suffix in (".json", ".ckpt")
+    return find_card(name) if name in list_cards() or not is_path else path
 
 
 def pictures_of(config: Any) -> dict[str, str]:

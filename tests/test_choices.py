@@ -11,8 +11,8 @@ from lightning import Callback, LightningModule, Trainer
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.choices import owners_first
-from tests.conftest import Fit
+from cvcc_zoo.choices import CLUSTERS, owners_first
+from tests.conftest import Fit, message
 
 
 def quick(**options: Any) -> Trainer:
@@ -179,3 +179,55 @@ def test_a_run_that_is_finished_says_so_and_nothing_of_it_changes(fit: Fit, caps
     assert Path("run/last.ckpt").read_bytes() == before["last.ckpt"]
     assert fit(*again, "--trainer.callbacks.patience=3", "--allow_changes=true") == 0
     assert json.loads(Path("run/summary.json").read_text())["steps"] > after["steps"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "advice"),
+    [
+        ("optimizer", "SGD", "write --optimizer=..."),
+        ("lr_scheduler", "Step", "write --lr_scheduler=..."),
+        ("whitening", "zca", "write --data.whitening=..."),
+        ("num_classes", "100", "takes its num_classes from the images: leave model.num_classes out"),
+        ("in_channels", "1", "--data.in_channels=... changes the images"),
+        ("image_size", "16", "--data.image_size=... changes the images"),
+    ],
+)
+def test_an_option_of_the_model_that_comes_from_elsewhere_is_not_ignored(
+    option: str,
+    value: str,
+    advice: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert advice in message(capsys, ["fit", "--model=linear", f"--model.{option}={value}"])
+    assert advice in message(capsys, ["fit", "--model=linear", f"--model.init_args.{option}", value])
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"model": {"class_path": "linear", "init_args": {option: value}}}))
+    assert advice in message(capsys, ["fit", f"--config={recipe}"])
+
+
+@pytest.mark.parametrize("command", ["test", "validate"])
+def test_nothing_is_evaluated_without_trained_weights(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for more in ([], ["--model=linear", "--data.whitening=none"]):
+        assert "no trained weights are given; name a run (--run=FOLDER)" in message(capsys, [command, *more])
+
+
+def test_a_training_by_the_clock_has_no_other_end(
+    colours: Path, fit: Fit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data.dataset=folder", f"--data.root={colours}"]
+    clock = ["fit", "--model=linear", "--trainer.accelerator=cpu", "--trainer.max_time=00:00:00:02", *data]
+    assert "beside max_time too: whichever comes first ends it" in message(capsys, clock)
+    assert main([*clock, "--lr_scheduler=null", "--run=a"]) == 0
+    assert config("a")["trainer"]["max_epochs"] == -1
+    assert json.loads(Path("a/summary.json").read_text())["epochs"] > 10
+
+
+def test_several_machines_are_not_waited_for_where_nothing_starts_them(
+    colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in CLUSTERS:
+        monkeypatch.delenv(name, raising=False)
+    assert "would wait for the other machines" in message(capsys, ["fit", "--model=linear", "--trainer.num_nodes=2"])

@@ -117,6 +117,9 @@ def test_classes_in_another_order_are_matched_by_name(
     assert main(["evaluate", "linear.colours", *DATA]) == 0
     printed = capsys.readouterr()
     assert "the card holds: the same images, and as many correct" in printed.out
+    assert (
+        "colours are matched with the model's by name:\n    0 Red  ->   1 red\n    1 blue ->   0 blue\n" in printed.err
+    )
     summary = json.loads(Path("runs/linear-colours/summary.json").read_text())
     assert main(["test", "--run=runs/linear-colours", *DATA]) == 0
     accuracy = next(line for line in capsys.readouterr().out.splitlines() if "test/accuracy" in line)

@@ -166,12 +166,21 @@ def test_training_on_everything_tests_the_last_weights(fit: Fit) -> None:
     assert {path.name for path in Path("runs/linear-colours").glob("*.ckpt")} == {"last.ckpt"}
 
 
-def test_without_a_logger_nothing_is_written_but_the_test_is_made(
-    fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_logger_the_run_has_everything_but_metrics(fit: Fit) -> None:
     assert fit("--model=linear", "--trainer.logger=false") == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"colours", "data-home"}
-    assert "test/accuracy" in capsys.readouterr().out
+    files = {path.name for path in Path("runs/linear-colours").iterdir() if path.name[0] != "."}
+    assert files == {"config.yaml", "best.ckpt", "last.ckpt", "summary.json", "confusion.png"}
+    assert fit("--model=linear") == 0
+    one, other = (json.loads(Path(f"runs/linear-colours{n}/summary.json").read_text()) for n in ("", "-2"))
+    same = ("test_accuracy", "val_accuracy", "test_loss", "epochs", "images")
+    assert [one[name] for name in same] == [other[name] for name in same]
+
+
+@pytest.mark.parametrize("run", ["colours/train/red/000.png/x", "/proc/x"])
+def test_a_run_folder_that_cannot_be_made_is_one_line(fit: Fit, run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit("--model=linear", f"--run={run}") == 2
+    printed = capsys.readouterr().err
+    assert f"the run folder {run} cannot be made: " in printed and "choose another --run=..." in printed
 
 
 def test_runs_go_below_the_root_folder_of_the_trainer(fit: Fit, tmp_path: Path) -> None:

@@ -1,16 +1,17 @@
 """Names as people type them: case, "-", "_" and blanks do not matter, and what is unlike every name gets no guess."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 import cvcc_zoo
-from cvcc_zoo import create, list_models, load
+from cvcc_zoo import ImageDataModule, create, list_models, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.models.catalogue import name_of
 from cvcc_zoo.registry import as_typed, pick, unknown
-from tests.conftest import Fit, message
+from tests.conftest import QUICK, Fit, message
 
 
 def test_a_name_is_found_as_it_is_typed() -> None:
@@ -77,3 +78,36 @@ def test_published_weights_are_listed_by_pattern() -> None:
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0 and capsys.readouterr().out == f"cvcc_zoo {cvcc_zoo.__version__}\n"
     assert "no command named 'fti'; did you mean fit" in message(capsys, ["fti"])
+
+
+def test_data_sets_losses_and_augmentations_are_found_as_they_are_typed() -> None:
+    data = ImageDataModule("Fashion_Mini", augmentations=["random-crop", {"name": "cutOut", "size": 4}, "Light"])
+    assert data.dataset.title == "fashion-mini"
+    assert [type(each).__name__ for each in data.augmentations] == [
+        "RandomCrop",
+        "Cutout",
+        "RandomCrop",
+        "HorizontalFlip",
+    ]
+    model = create("linear", loss="Cross-Entropy")
+    assert model.hparams["loss"] == "cross_entropy"
+    assert create("linear", loss={"name": "HINGE", "power": 2}).hparams["loss"] == {"name": "hinge", "power": 2}
+    assert create("linear", features=["hog", "pca"]).hparams["features"][0]["name"] == "HOG"
+    with pytest.raises(ValueError, match="strong is a list of augmentations and has no options; write its name alone"):
+        ImageDataModule(augmentations={"name": "strong", "size": 4})
+
+
+def test_a_name_may_stand_first(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["--data.dataset=folder", "--data.root=colours"]
+    assert main(["fit", "linear", *data, *QUICK]) == 0
+    run = Path("runs/linear-colours")
+    expected = json.loads((run / "summary.json").read_text())["test_accuracy"]
+    for name in (run, run / "best.ckpt"):
+        capsys.readouterr()
+        assert main(["test", str(name), *data]) == 0
+        accuracy = next(line for line in capsys.readouterr().out.splitlines() if "test/accuracy" in line)
+        assert float(accuracy.split("│")[2]) == pytest.approx(expected)
+        assert main(["evaluate", str(name)]) == 0  # on the run's images
+        assert f"{round(expected * 12)} of 12 images correct" in capsys.readouterr().out
+    assert main(["evaluate", str(run), "--update_card=true"]) == 2
+    assert "has no card; `cvcc-zoo publish` makes one of a run" in capsys.readouterr().err

@@ -140,7 +140,21 @@ def test_frozen_parts_keep_weights_and_statistics(colours: Path) -> None:
     changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
     assert changed - {"mean", "std"} == {"layer3", "fc"}
     with pytest.raises(ValueError, match=r"freeze=9: the parts of this network are 1 \(conv1 bn1\), 2 \(layer1\)"):
-        create("resnet20", freeze=9).freeze_parts()
+        create("resnet20", freeze=9)
+
+
+def test_parts_are_frozen_in_a_loop_of_ones_own_too() -> None:
+    torch.manual_seed(0)
+    model = create("resnet20", num_classes=3, whitening="none", freeze=3)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)  # all of them, as such loops have it
+    for _ in range(2):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model.train()(torch.rand(8, 3, 32, 32)), torch.arange(8) % 3).backward()
+        optimizer.step()
+    changed = {name.split(".")[1] for name, now in model.state_dict().items() if not torch.equal(before[name], now)}
+    assert changed == {"layer3", "fc"}
+    assert not model.network.bn1.training and model.network.layer3.training and model.training
 
 
 def test_layer_decay_gives_each_part_its_own_rate(colours: Path) -> None:

@@ -45,7 +45,7 @@ def main(args: Sequence[str]) -> int:
         usage="cvcc-zoo compare MODEL... [--model.OPTION=VALUE...] [options]",
         description="Show what models cost: parameters, multiply-accumulate operations of an image, memory that an "
         "image takes in training for the backward pass, images in a second, and the accuracy of published weights. "
-        "--model.num_classes=100 and the like are options of all models, as in `cvcc-zoo fit`.",
+        "--model.num_classes=100 and the like are options of all models.",
     )
     parser.add_argument("models", type=str, nargs="+", help=NAMES)
     parser.add_argument("--batch_size", type=int, default=32, help="Images at a time, where speed is measured.")

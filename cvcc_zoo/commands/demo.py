@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from cvcc_zoo.demo import build
 from cvcc_zoo.parsing import ZooParser, install_yaml
-from cvcc_zoo.weights import find_card, list_cards, read_card
+from cvcc_zoo.trained import find_trained
+from cvcc_zoo.weights import list_cards, read_card
 
 PORTS = range(1, 65536)
 
@@ -17,16 +18,20 @@ def main(args: Sequence[str]) -> int:
         usage="cvcc-zoo demo [NAME...] [options]",
         description="Show what published models make of your own images, in a browser.",
     )
-    parser.add_argument("names", type=str, nargs="*", help="Published weights; by default all, the best first.")
+    parser.add_argument(
+        "names",
+        type=str,
+        nargs="*",
+        help="Published weights (by default all, the best first), cards, run folders or checkpoints.",
+    )
     parser.add_argument("--port", type=int, default=7860, help="Where the page is served.")
     parser.add_argument("--open", type=bool, default=True, help="Whether the page is opened in the browser.")
     config = parser.parse_args(list(args))
     if config.port not in PORTS:
         raise ValueError(f"a port is a number from 1 to 65535, not {config.port}")
-    names = config.names or best_first()
-    for name in names:
-        find_card(name)
-    app = build(names)
+    for name in config.names:
+        find_trained(name)
+    app = build(config.names or best_first())
     try:
         app.launch(server_name="127.0.0.1", server_port=config.port, inbrowser=config.open, show_error=True)
     except OSError as error:

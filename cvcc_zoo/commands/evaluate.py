@@ -1,4 +1,4 @@
-"""`cvcc-zoo evaluate NAME --data...`: measure published weights again, and say whether their card holds."""
+"""`cvcc-zoo evaluate NAME --data...`: measure trained weights, and say whether the card of published ones holds."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,22 @@ from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
 from cvcc_zoo.metrics import TOP5
 from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
 from cvcc_zoo.runs.measure import measure
-from cvcc_zoo.weights import Card, find_card, read_card, write_card
-from cvcc_zoo.zoo import load
+from cvcc_zoo.trained import Trained, find_trained, where
+from cvcc_zoo.weights import Card, read_card, write_card
+
+NAMES = "Published weights, the path of their card, a run folder or a checkpoint."
 
 
 def main(args: Sequence[str]) -> int:
-    """Run the command: 0 if the card holds or the images are others than the card's, 1 if it does not hold."""
+    """Run the command: 1 if the card of published weights does not hold on the images that it names, else 0."""
     install_yaml()
     parser = ZooParser(
         prog="cvcc-zoo evaluate",
         usage="cvcc-zoo evaluate NAME [options]",
-        description="Measure published weights again, and compare with their card.",
+        description="Measure weights on all test images: published ones, which are compared with their card, or those "
+        "of a run, on its own images by default.",
     )
-    parser.add_argument("--name", type=str, required=True, help="Name of the weights, or the path of their card.")
+    parser.add_argument("--name", type=str, required=True, help=NAMES)
     parser.add_argument(
         "--test_time_flip", type=bool, default=False, help="Also say what the mean with each mirror image gives."
     )
@@ -36,18 +39,24 @@ def main(args: Sequence[str]) -> int:
     if words and not words[0].startswith("-"):
         words[0] = f"--name={words[0]}"
     config = parser.parse_args(expand_args(words))
-    path = Path(config.name).expanduser() if config.name.endswith(".json") else find_card(config.name)
-    card = read_card(path)
+    path = where(config.name)
+    trained = find_trained(config.name)
+    if path.suffix != ".json":
+        if config.update_card:
+            raise ValueError(f"{config.name} has no card; `cvcc-zoo publish` makes one of a run")
+        parser.set_defaults({f"data.{option}": value for option, value in trained.data.items()})
+        config = parser.parse_args(expand_args(words))
     data = parser.instantiate(config).data
     console = Console(soft_wrap=True, markup=False)  # a card may hold what rich takes for a colour
-    model = load(path)
+    if path.suffix != ".json":
+        found = measure(trained.model, data, mirrored=config.test_time_flip)
+        _say(console, trained, data, found)
+        return 0
+    card = read_card(path)
     calibration = card.measured.get("calibration", {})
     mirrored = config.test_time_flip or (config.update_card and data.dataset.mirror)
-    found = measure(model, data, temperature=calibration.get("temperature"), mirrored=mirrored)
-    title = title_of_test(data, found["test_set"]["sha256"])
-    console.print(f"{card.name}, trained on {card.dataset}, on {title}: {in_words(found)}")
-    if config.test_time_flip:
-        console.print(f"with test-time flip: {100 * found['mirrored_accuracy']:.2f} % correct")
+    found = measure(trained.model, data, temperature=calibration.get("temperature"), mirrored=mirrored)
+    _say(console, trained, data, found, flip=config.test_time_flip)
     if config.update_card:
         kept = {"calibration": calibration} if calibration else {}
         write_card(path, dataclasses.replace(card, measured={**found, **kept}))
@@ -56,6 +65,16 @@ def main(args: Sequence[str]) -> int:
     code, verdict = compare(card, found, data, path)
     console.print(verdict, style="red" if code else "")
     return code
+
+
+def _say(
+    console: Console, trained: Trained, data: ImageDataModule, found: Mapping[str, Any], *, flip: bool = True
+) -> None:
+    title = title_of_test(data, found["test_set"]["sha256"])
+    trained_on = f", trained on {trained.dataset}" if trained.dataset else ""
+    console.print(f"{trained.name}{trained_on}, on {title}: {in_words(found)}")
+    if flip and "mirrored_accuracy" in found:
+        console.print(f"with test-time flip: {100 * found['mirrored_accuracy']:.2f} % correct")
 
 
 def in_words(found: Mapping[str, Any]) -> str:

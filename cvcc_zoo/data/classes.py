@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 
 SHOWN = 5  # names of each kind in a message
+LISTED = 100  # classes in a table
 
 
 def plain_name(name: str) -> str:
@@ -33,6 +34,17 @@ def places_of(wanted: Sequence[str], given: Sequence[str], title: str) -> list[i
     if (places := matching(wanted, given)) is None:
         raise ValueError(f"the classes of {title} are others: {differences(wanted, given)}")
     return places
+
+
+def pairs_of(wanted: Sequence[str], given: Sequence[str], places: Sequence[int]) -> str:
+    """Which of the `given` classes was matched with which `wanted` one, a line for each, with their numbers."""
+    width = max(map(len, given))
+    lines = [
+        f"  {number:>3} {name:<{width}} -> {place:>3} {wanted[place]}"
+        for number, (name, place) in enumerate(zip(given, places, strict=True))
+    ]
+    more = [f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    return "\n".join(lines[:LISTED] + more)
 
 
 def differences(wanted: Sequence[str], given: Sequence[str]) -> str:

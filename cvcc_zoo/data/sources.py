@@ -10,7 +10,7 @@ from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.folder import ImageFolder, image_folder
 from cvcc_zoo.data.images import ImageDataset, data_home
 from cvcc_zoo.files import shown
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import pick
 
 if TYPE_CHECKING:
     from cvcc_zoo.data.datamodule import ImageDataModule
@@ -24,6 +24,7 @@ def find_dataset(name: str | None, root: str | None, **options: Any) -> ImageDat
     `options` are those of `image_folder`. Raises ValueError for an unknown name, or a root where there can be none.
     """
     name = name or ("fashion-mini" if root is None else "folder")
+    name = pick("dataset", name, DATASETS, "own images: dataset=folder with root=...")
     if name == "fashion-mini":
         if root is not None:
             raise ValueError(
@@ -33,8 +34,6 @@ def find_dataset(name: str | None, root: str | None, **options: Any) -> ImageDat
         return FashionMini()
     if name in TORCHVISION:
         return TORCHVISION[name](data_home() if root is None else Path(root).expanduser())
-    if name != "folder":
-        raise unknown("dataset", name, DATASETS, "own images: dataset=folder with root=...")
     if root is None:
         raise ValueError("dataset=folder needs the folder of the images: --data.root=...")
     return image_folder(Path(root).expanduser(), **options)

@@ -11,7 +11,7 @@ from cvcc_zoo.features.patches import Patches
 from cvcc_zoo.features.pca import PCA
 from cvcc_zoo.features.pretrained import Pretrained, read_pretrained
 from cvcc_zoo.features.standardize import Standardize
-from cvcc_zoo.registry import FAMILIES, Spec, as_spec, check_options, unknown
+from cvcc_zoo.registry import FAMILIES, Spec, as_spec, check_options, pick
 
 GIVEN = {"Patches": ("in_channels",), "Standardize": ("size",)}
 """Parameters that follow from the images."""
@@ -42,11 +42,8 @@ class Features(nn.Sequential):
         self.specs: list[Spec] = []
         shape: tuple[int, ...] = (in_channels, image_size, image_size)
         for number, each in enumerate(specs):
-            spec = as_spec("feature", each)
-            options = dict(spec)
-            name = options.pop("name")
-            if name not in OF_IMAGES | OF_VECTORS:
-                raise unknown("feature", name, OF_IMAGES | OF_VECTORS)
+            options = as_spec("feature", each)
+            name = pick("feature", options.pop("name"), OF_IMAGES | OF_VECTORS)
             if name in OF_IMAGES and number:
                 raise ValueError(f"features: {name} takes images; put it first, not after {self.specs[-1]['name']}")
             module, size, spec = _make(name, options, shape)

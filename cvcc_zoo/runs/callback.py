@@ -84,10 +84,10 @@ class RunFolder(Callback):
         if not self.resumed:
             write_text(self.folder / CONFIG, self.config)
 
-    def callbacks(self, *, validation: bool, checkpoints: bool, minutes: float) -> list[Callback]:
+    def callbacks(self, *, validation: bool, checkpoints: bool, minutes: float, logs: bool = True) -> list[Callback]:
         """The callbacks of a run: this one, the learning rate, and checkpoints `best` (by val/accuracy) and `last`."""
         saved = checkpoints_of(self.folder, minutes, validation=validation) if checkpoints else []
-        return [self, LearningRateMonitor("step"), *saved]
+        return [self, *([LearningRateMonitor("step")] if logs else []), *saved]
 
     def logger(self) -> MetricsFile:
         """Writes `metrics.csv` into the folder."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from cvcc_zoo.checkpoint import Checkpoint
-from cvcc_zoo.files import write_whole
+from cvcc_zoo.files import shown, write_whole
 
 CONFIG = "config.yaml"
 LAST = "last.ckpt"
@@ -19,10 +19,20 @@ def reserve_folder(name: str, parent: Path) -> Path:
     while True:
         folder = parent / (name if number == 1 else f"{name}-{number}")
         try:
-            folder.mkdir(parents=True)
+            _make(folder)
             return folder
         except FileExistsError:
             number += 1
+
+
+def _make(folder: Path) -> None:
+    """Make a folder. Raises FileExistsError if it is there, and OSError, which says why, if it cannot be made."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OSError(f"the run folder {shown(folder)} cannot be made: {error}; choose another --run=...") from None
 
 
 def new_folder(asked: str | None, parent: Path, name: str) -> Path:
@@ -36,7 +46,7 @@ def new_folder(asked: str | None, parent: Path, name: str) -> Path:
         return reserve_folder(name, parent)
     folder = Path(asked).expanduser()
     try:
-        folder.mkdir(parents=True)
+        _make(folder)
     except FileExistsError:
         raise FileExistsError(
             f"the run folder {folder} exists, and nothing of it will be overwritten; choose another --run=..., or "

@@ -13,7 +13,7 @@ from cvcc_zoo.data.augment.filters import GaussianBlur, Pixelate
 from cvcc_zoo.data.augment.geometry import AlternatingFlip, HorizontalFlip, RandomCrop
 from cvcc_zoo.data.augment.mixing import CutMix, MixUp
 from cvcc_zoo.data.augment.policies import RandAugment, TrivialAugment
-from cvcc_zoo.registry import Spec, as_spec, check_options, import_class, unknown
+from cvcc_zoo.registry import Spec, as_spec, as_typed, check_options, import_class, pick
 
 AUGMENTATIONS: dict[str, Callable[..., nn.Module]] = {
     c.__name__: c
@@ -47,8 +47,8 @@ def make_augmentations(chosen: Any, *, mirror: bool = True) -> list[nn.Module]:
         chosen = [chosen]
     modules: list[nn.Module] = []
     for item in chosen:
-        if isinstance(item, str) and item in PRESETS:
-            kept = (spec for spec in PRESETS[item] if mirror or spec["name"] not in MIRRORING)
+        if isinstance(item, str) and (preset := as_typed(item, PRESETS)):
+            kept = (spec for spec in PRESETS[preset] if mirror or spec["name"] not in MIRRORING)
             modules += [_make(spec) for spec in kept]
         else:
             modules.append(_make(item))
@@ -56,10 +56,11 @@ def make_augmentations(chosen: Any, *, mirror: bool = True) -> list[nn.Module]:
 
 
 def _find(name: str) -> Callable[..., nn.Module]:
-    if name in AUGMENTATIONS:
-        return AUGMENTATIONS[name]
     if "." not in name:
-        raise unknown("augmentation", name, [*AUGMENTATIONS, *PRESETS])
+        known = pick("augmentation", name, [*AUGMENTATIONS, *PRESETS])
+        if known in PRESETS:
+            raise ValueError(f"{known} is a list of augmentations and has no options; write its name alone")
+        return AUGMENTATIONS[known]
     found: type[nn.Module] = import_class("augmentation", name, nn.Module)
     if not issubclass(found, Augmentation | Mixing):
         raise ValueError(f"{name} is no augmentation: it must be a subclass of cvcc_zoo.data.augment.Augmentation")
