@@ -107,8 +107,9 @@ def test_a_run_is_used_without_its_data_and_publishes_where_they_are_now(
 
 
 def test_classes_in_another_order_are_matched_by_name(
-    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
+    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     fit("--model=linear", "--trainer.max_epochs=5")
     assert main(["publish", "runs/linear-colours"]) == 0
     turn_around(colours)
@@ -118,7 +119,7 @@ def test_classes_in_another_order_are_matched_by_name(
     printed = capsys.readouterr()
     assert "the card holds: the same images, and as many correct" in printed.out
     assert (
-        "colours are matched with the model's by name:\n    0 Red  ->   1 red\n    1 blue ->   0 blue\n" in printed.err
+        "colours are matched with the model's by name:\n    0 Red  ->   1 red\n    1 blue ->   0 blue\n" in caplog.text
     )
     summary = json.loads(Path("runs/linear-colours/summary.json").read_text())
     assert main(["test", "--run=runs/linear-colours", *DATA]) == 0

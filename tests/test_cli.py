@@ -254,7 +254,7 @@ def test_predict_writes_a_line_for_each_test_image(fit: Fit) -> None:
         (["fit", "--data.dataset=folder"], "needs the folder of the images"),
         (["fit", "--data.image_size=7"], "image_size must be at least 8 pixels"),
         (["fit", "--config=nowhere.yaml"], "nowhere.yaml"),
-        (["test"], "no statistics yet. Load trained weights"),
+        (["test"], "no trained weights are given"),
         (["test", "--ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
         (["fit", "--ckpt_path=last"], "--ckpt_path=last goes on with the run whose config is given"),
         (["test", "--run=nowhere"], "nowhere is not a run folder"),

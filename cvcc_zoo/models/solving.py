@@ -67,8 +67,8 @@ class RidgeFit:
             raise ValueError("ridge=validation needs validation images: set --data.validation=0.1, or leave_one_out")
         if self.ridge.by == "leave_one_out" and data.augmentations:
             raise ValueError(
-                "leave_one_out leaves out images that the sums hold, and augmented ones come only once; set "
-                "--data.augmentations=none, or ridge=validation, or a number"
+                "leave_one_out leaves out images that the sums hold, and augmented ones come only once; add "
+                "--data.augmentations=none, or choose --model.ridge=validation or a number"
             )
 
     def step(self, images: Tensor, labels: Tensor, batch_idx: int) -> None:
