@@ -22,6 +22,7 @@ class Checkpoint:
     classes: tuple[str, ...] | None = None  # in the order of the logits; None where it does not say
     dataset: str = ""  # what it was trained on, in words; empty where it does not say
     ended: bool = False  # whether the training of the run came to its end
+    has_best: bool = False  # whether a best.ckpt was written before it, or it is one
 
 
 def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
@@ -51,13 +52,22 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     run = callbacks.get("RunFolder") if isinstance(callbacks, dict) else None
     config = run.get("config") if isinstance(run, dict) else None
     ended = bool(run.get("ended")) if isinstance(run, dict) else False
+    best = _has_best(callbacks) if isinstance(callbacks, dict) else False
     classes, data = about.get("classes"), about.get("data")
     if classes is not None:
         check_names(path, classes, content["hyper_parameters"])
     title = data.get("title") if isinstance(data, dict) else None
     title = title if isinstance(title, str) else ""
     names = tuple(classes) if classes is not None else None
-    return Checkpoint(path, family, content["hyper_parameters"], content["state_dict"], config, names, title, ended)
+    return Checkpoint(
+        path, family, content["hyper_parameters"], content["state_dict"], config, names, title, ended, best
+    )
+
+
+def _has_best(callbacks: dict[Any, Any]) -> bool:
+    """Whether the state of BestCheckpoint, whose key holds its options, names a file."""
+    states = [state for key, state in callbacks.items() if str(key).startswith("BestCheckpoint")]
+    return any(isinstance(state, dict) and bool(state.get("best_model_path")) for state in states)
 
 
 def check_names(path: Path, classes: Any, hparams: dict[str, Any]) -> None:

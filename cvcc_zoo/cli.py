@@ -23,8 +23,10 @@ from cvcc_zoo.runs import (
     RunFolder,
     StopAtSignal,
     UseChanges,
+    best_so_far,
     check_unchanged,
     folder_to_resume,
+    has_ended,
     last_of,
     new_folder,
     print_summary,
@@ -127,12 +129,13 @@ class ZooCLI(LightningCLI):
             return super().instantiate_trainer(callbacks=self._callbacks(), **kwargs)
         if self.checkpoint is not None:
             check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)
-        text, changes = self.config_text(), []
+        text, allowed = self.config_text(), self._get(self.config, "allow_changes")
         before = saved_config(self.resumed, self.checkpoint)
-        if before and (changed := check_unchanged(before, text, allowed=self._get(self.config, "allow_changes"))):
+        changed = check_unchanged(before, text, allowed=allowed) if before else ""
+        if changed:
             rank_zero_info(f"Goes on with other options: {changed}")
-            changes.append(UseChanges())
-        ended = self.resumed is not None and self.checkpoint is not None and self.checkpoint.ended and not changes
+        best = best_so_far(self.checkpoint, self.resumed, allowed=allowed) if self.datamodule.validation else None
+        ended = has_ended(self.checkpoint, self.resumed, changed)
         self.run_folder = RunFolder(
             self.resumed or self._new_folder(),
             text,
@@ -140,7 +143,7 @@ class ZooCLI(LightningCLI):
             resumed=self.resumed is not None,
             ended=ended,
         )
-        self.run_folder.begin()
+        self.run_folder.begin(best)
         mine = self.run_folder.callbacks(
             validation=self.datamodule.validation > 0,
             checkpoints=options.enable_checkpointing is not False,
@@ -150,7 +153,7 @@ class ZooCLI(LightningCLI):
         more = list_of(None if options.logger is True else options.logger)
         return super().instantiate_trainer(
             logger=[self.run_folder.logger(), *more] if logs else False,
-            callbacks=[*self._callbacks(), *changes, StopAtSignal(), *mine],
+            callbacks=[*self._callbacks(), *([UseChanges()] if changed else []), StopAtSignal(), *mine],
             plugins=with_whole_checkpoints([*list_of(options.plugins), *self.plugins]),
             **({"strategy": self.strategy} if self.strategy else {}),
             **kwargs,

@@ -195,3 +195,39 @@ def test_a_plateau_schedule_steps_at_the_end_of_an_epoch_that_was_gone_on_with(
     assert main(["fit", "--config=runs/stopped/config.yaml", "--ckpt_path=last"]) == 0
     states = [torch.load(f"runs/{name}/last.ckpt", weights_only=True)["lr_schedulers"] for name in ("whole", "stopped")]
     assert states[0] == states[1] and states[0][0]["last_epoch"] == 2
+
+
+def test_a_training_that_goes_on_elsewhere_takes_its_best_checkpoint_along(
+    fit: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--model=linear", "--optimizer.lr=0", "--lr_scheduler=null"]  # so that no later epoch is better
+    assert fit(*more, "--run=old") == 0
+    longer = [*more, "--trainer.max_epochs=3", "--allow_changes=true"]
+    assert fit(*longer, "--run=new", "--ckpt_path=old/last.ckpt") == 0
+    assert Path("new/best.ckpt").read_bytes() == Path("old/best.ckpt").read_bytes()
+    old, new = (json.loads(Path(f"{run}/summary.json").read_text()) for run in ("old", "new"))
+    assert new["epochs"] == 3 and new["tested"] == "best.ckpt" and new["val_accuracy"] == old["val_accuracy"]
+    capsys.readouterr()
+    assert fit(*more, "--run=none", "--ckpt_path=old/last.ckpt") == 2
+    assert "the training in old/last.ckpt has come to its end; train it further" in capsys.readouterr().err
+    assert not Path("none").exists()
+
+
+def test_a_lost_best_checkpoint_is_told_before_the_training_goes_on(
+    fit: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=linear", "--run=old") == 0
+    Path("old/best.ckpt").unlink()
+    longer = ["--model=linear", "--trainer.max_epochs=2", "--trainer.limit_test_batches=1"]
+    for run in ("new", "old"):
+        checkpoint = "last" if run == "old" else "old/last.ckpt"
+        before = sorted(Path("old").iterdir())
+        capsys.readouterr()
+        assert fit("--model=linear", f"--run={run}", f"--ckpt_path={checkpoint}") == 2
+        printed = capsys.readouterr().err
+        assert (
+            "whose best weights so far were in best.ckpt, and there is none" in printed or "come to its end" in printed
+        )
+        assert sorted(Path("old").iterdir()) == before and not Path("new").exists()
+    assert fit(*longer, "--run=new", "--ckpt_path=old/last.ckpt", "--allow_changes=true") == 0
+    assert json.loads(Path("new/summary.json").read_text())["tested"] == "best.ckpt"

@@ -2,7 +2,7 @@
 
 from cvcc_zoo.runs.callback import ProgressBar, RunFolder, users_callbacks
 from cvcc_zoo.runs.changes import UseChanges, changed_options, check_unchanged
-from cvcc_zoo.runs.checkpoints import MINUTES, WholeCheckpoints, with_whole_checkpoints
+from cvcc_zoo.runs.checkpoints import MINUTES, WholeCheckpoints, best_so_far, has_ended, with_whole_checkpoints
 from cvcc_zoo.runs.compiled import Compile
 from cvcc_zoo.runs.ema import EMA
 from cvcc_zoo.runs.folder import HEADER, folder_to_resume, last_of, new_folder, saved_config
@@ -24,9 +24,11 @@ __all__ = [
     "StoppedError",
     "UseChanges",
     "WholeCheckpoints",
+    "best_so_far",
     "changed_options",
     "check_unchanged",
     "folder_to_resume",
+    "has_ended",
     "last_of",
     "new_folder",
     "print_summary",

@@ -14,7 +14,9 @@ from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.files import write_whole
 from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
+from cvcc_zoo.runs.checkpoints import BEST
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.folder import CONFIG, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile
@@ -71,8 +73,11 @@ class RunFolder(Callback):
         self._drawn = False
         self._lock = FileLock(folder / ".lock")
 
-    def begin(self) -> None:
-        """Take the folder, and write the config if it is new; raises FileExistsError if another process fills it."""
+    def begin(self, best: Path | None = None) -> None:
+        """Take the folder, and write the config if it is new, and the best checkpoint that is taken along.
+
+        Raises FileExistsError if another process fills it.
+        """
         if getattr(rank_zero_only, "rank", 0):
             return
         try:
@@ -83,6 +88,8 @@ class RunFolder(Callback):
             ) from None
         if not self.resumed:
             write_text(self.folder / CONFIG, self.config)
+        if best is not None:
+            write_whole(self.folder / BEST, best.read_bytes())
 
     def callbacks(self, *, validation: bool, checkpoints: bool, minutes: float, logs: bool = True) -> list[Callback]:
         """The callbacks of a run: this one, the learning rate, and checkpoints `best` (by val/accuracy) and `last`."""
@@ -200,7 +207,7 @@ class RunFolder(Callback):
             self._lock.release()
             Path(self._lock.lock_file).unlink(missing_ok=True)
             if not self.started and not self.resumed:
-                for name in (CONFIG, NAME, "hparams.yaml"):
+                for name in (CONFIG, NAME, BEST, "hparams.yaml"):
                     (self.folder / name).unlink(missing_ok=True)
                 self.folder.rmdir()
 
@@ -219,6 +226,7 @@ class RunFolder(Callback):
 
     def finish(self, trainer: Trainer, model: ImageClassifier, data: ImageDataModule, *, test: bool) -> dict[str, Any]:
         """Test the chosen checkpoint if asked to, write pictures and summary, and return what the summary holds."""
+        self.started = True  # also where no epoch was left to train
         for logger in self._own_loggers(trainer):  # a run that is finished again has the test's row once
             logger.go_back(trainer.global_step)
         summary = summarise(trainer, model, data, self.seconds, self.images, self.last_epoch, test=test)

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io import CheckpointIO, TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
+from lightning.pytorch.callbacks import ModelCheckpoint
 
+from cvcc_zoo.checkpoint import Checkpoint
 from cvcc_zoo.files import remove_unfinished, write_whole
 from cvcc_zoo.runs.folder import LAST
 
 MINUTES = 10.0
+BEST = "best.ckpt"
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -59,7 +62,7 @@ def between_steps(trainer: Trainer, batch_idx: int) -> bool:
     return every is None or number % every != 0
 
 
-class LastCheckpoint(Checkpoint):
+class LastCheckpoint(CheckpointCallback):
     """Writes `last.ckpt` at the start of every epoch, every `minutes` within one, and at the end.
 
     The start of an epoch, rather than the end of the one before: only there everything of it is done and logged.
@@ -120,7 +123,12 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(folder, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on in the folder where the run is now; Lightning would forget what was best."""
+        """Go on in the folder where the run is now, whose best.ckpt counts if it is there.
+
+        Lightning would forget what was best.
+        """
+        if not (Path(str(self.dirpath)) / BEST).is_file():
+            return
         moved = {"dirpath": self.dirpath}
         for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
             old = state_dict.get(name)
@@ -130,7 +138,41 @@ class BestCheckpoint(ModelCheckpoint):
         self.current_score = state_dict["current_score"]
 
 
-def checkpoints(folder: Path, minutes: float, *, validation: bool) -> list[Checkpoint]:
+def best_so_far(checkpoint: Checkpoint | None, folder: Path | None, *, allowed: bool) -> Path | None:
+    """The best.ckpt that a training in this folder (None: in a new one) takes along from beside its checkpoint.
+
+    None if it has one already, or never had one. Raises ValueError if it is lost, unless that is `allowed`: then the
+    epochs to come are compared with each other alone.
+    """
+    if checkpoint is None or not checkpoint.has_best or (folder is not None and (folder / BEST).is_file()):
+        return None
+    there = checkpoint.path.parent / BEST
+    if there.is_file():
+        return there
+    if not allowed:
+        raise ValueError(
+            f"{checkpoint.path} goes on with a training whose best weights so far were in {BEST}, and there is none "
+            "beside it; put it back, or choose the best of the epochs to come: --allow_changes=true"
+        )
+    return None
+
+
+def has_ended(checkpoint: Checkpoint | None, folder: Path | None, changed: str) -> bool:
+    """Whether a training that goes on in this folder (None: in a new one) has nothing left to do but to be tested.
+
+    Raises ValueError for a new folder, in which nothing would be trained.
+    """
+    if checkpoint is None or not checkpoint.ended or changed:
+        return False
+    if folder is None:
+        raise ValueError(
+            f"the training in {checkpoint.path} has come to its end; train it further (--trainer.max_epochs=... "
+            "--allow_changes=true), or start a new one from its weights (--weights=...)"
+        )
+    return True
+
+
+def checkpoints(folder: Path, minutes: float, *, validation: bool) -> list[CheckpointCallback]:
     """`best.ckpt` by val/accuracy where there are validation images, and `last.ckpt`, each by its own callback.
 
     ModelCheckpoint's own `save_last` (2.6) leaves out epochs that are not among the best.
