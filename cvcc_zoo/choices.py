@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import yaml
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from cvcc_zoo.plain import read_yaml
 
 EPOCHS = 10
 """The length of a training that was given neither epochs nor steps."""
@@ -92,7 +93,9 @@ def _settle_seed(config: Any, before: str | None) -> None:
     """Draw it where true or false asks for one, once for model and data; a run that goes on keeps its own."""
     if not isinstance(config.seed_everything, bool):
         return
-    saved = (yaml.safe_load(before) or {}).get("seed_everything") if before else None
+    saved = None
+    if before and isinstance(options := read_yaml(before, "the checkpoint's config"), dict):
+        saved = options.get("seed_everything")
     config.seed_everything = config.data.seed = _draw_seed() if saved is None else int(saved)
 
 

@@ -16,6 +16,7 @@ from cvcc_zoo.registry import FAMILIES, unknown
 
 MOST_CLASSES = 10_000  # the confusion matrix of a model has as many rows and columns
 LARGEST_IMAGE = 4096  # pixels
+MOST_VALUES = 1 << 24  # of one image: 3 x 2,364 x 2,364
 
 
 def check_family(family: str, path: Path) -> None:
@@ -63,10 +64,15 @@ def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Map
 
 def check_bounds(hparams: Mapping[str, Any], what: str) -> None:
     """Raise ValueError, which `what` begins, for more classes or larger images than a file may ask for."""
-    for name, most in (("num_classes", MOST_CLASSES), ("image_size", LARGEST_IMAGE)):
+    for name, most in (("num_classes", MOST_CLASSES), ("image_size", LARGEST_IMAGE), ("in_channels", MOST_VALUES)):
         value = hparams.get(name, 0)
         if not isinstance(value, int) or value > most:
             raise ValueError(f"{what}: {name} is {value!r}, and files may have a number up to {most:,}")
+    channels, size = hparams.get("in_channels", 3), hparams.get("image_size", 32)
+    if channels * size**2 > MOST_VALUES:
+        raise ValueError(
+            f"{what}: its images have {channels} x {size} x {size} values, and files may have up to {MOST_VALUES:,}"
+        )
 
 
 def _is_plain(tensor: Any) -> bool:

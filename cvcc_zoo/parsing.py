@@ -195,8 +195,15 @@ def install_yaml() -> None:
 
 def dump_yaml(config: Any) -> str:
     """Plain YAML, in the order of the options."""
-    text: str = yaml.safe_dump(config, sort_keys=False, width=120)
+    text: str = yaml.dump(config, Dumper=_WithoutAliases, sort_keys=False, width=120)
     return text
+
+
+class _WithoutAliases(yaml.SafeDumper):
+    """Writes what stands in two places twice; a config that refers to its own parts is not read again."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 class CommandParser(WithExamples, ArgumentParser):

@@ -3,16 +3,20 @@
 import pickletools
 import re
 import reprlib
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+import yaml
 from torch import Tensor
 
 LARGEST_PICKLE = 16 << 20  # bytes of a checkpoint beside its tensors; resnet110 with an optimizer has 0.2 MB
+MOST_OPERATIONS = 200_000  # of that pickle; resnet20 with an optimizer has 10,000
 LONGEST_TEXT = 10_000  # characters
+LONGEST_CONFIG = 100_000  # characters of a run's config, which has some 3,000
 MOST_VALUES = 10_000  # in hyper-parameters
 DEEPEST = 10
 CALLS = ("class_path", "init_args", "dict_kwargs")
@@ -59,7 +63,8 @@ def load_plain(path: Path) -> Any:
     """What torch.save wrote into a file, if that is plain data and tensors. Raises ValueError, with the path.
 
     The names in it are looked at before anything is built. It takes no more memory than a small multiple of the file's
-    size: nothing in it may be compressed, and no tensor may have more elements than the file stores.
+    size: nothing in it may be compressed, no tensor may have more elements than the file stores, and each part must
+    have the checksum that torch.save wrote with it.
     """
     _check_archive(path)
     try:
@@ -77,22 +82,30 @@ def load_plain(path: Path) -> Any:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise ValueError for what is no archive, is larger when unpacked, or names anything that is no tensor."""
+    """Raise ValueError for what is no archive, is damaged, is larger when unpacked, or names what is no tensor."""
     refused = f"{path} cannot be read as a checkpoint of plain data"
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            _check_ends(file, archive.start_dir)
             entries = archive.infolist()
             pickles = [entry for entry in entries if entry.filename.lower().endswith(".pkl")]
             packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
             large = packed or sum(entry.file_size for entry in entries) > path.stat().st_size
             long = sum(entry.file_size for entry in pickles) > LARGEST_PICKLE
-            names = {} if large or long else {n: None for pickle in pickles for n in _names(archive.read(pickle))}
+            damaged = None if large or long else archive.testzip()
+            wrong = large or long or damaged
+            names = {} if wrong else {name: None for pickle in pickles for name in _names(archive.read(pickle))}
     except Exception as error:  # zipfile and pickletools raise what they stumble over
         raise ValueError(f"{refused}: torch.save did not write it, or not whole ({error}); get it again") from error
     if large:
         raise ValueError(f"{refused}: it is larger when it is unpacked, which none of ours is; nothing was read")
     if long or len(pickles) != 1:
         raise ValueError(f"{refused}: beside tensors it has {len(pickles)} parts or over {LARGEST_PICKLE:,} bytes")
+    if damaged is not None:
+        raise ValueError(
+            f"{path} is damaged: {damaged} in it has not the checksum that was written with it; get it again, or go on "
+            "from another checkpoint of the run (best.ckpt)"
+        )
     for name in names:
         if name not in NEEDED and not _of_torch(name):
             raise ValueError(
@@ -101,9 +114,47 @@ def _check_archive(path: Path) -> None:
             )
 
 
+def _check_ends(file: BinaryIO, directory: int) -> None:
+    """Raise ValueError unless an archive fills its file, from the first byte to the record at its end.
+
+    Otherwise zipfile, which checks it, and torch, which reads it, could look at different directories in it.
+    """
+    start = file.seek(0) or file.read(4)
+    end = file.seek(-22, 2)
+    _, _, _, _, _, size, offset, comment = struct.unpack("<4s4H2LH", file.read(22))
+    file.seek(end - 20)
+    kind, _, place, _ = struct.unpack("<4sLQL", file.read(20))
+    if kind == b"PK\x06\x07":  # the locator of the end record in 64 bits
+        end = end - 20 - 56
+        file.seek(end)
+        *_, size, offset = struct.unpack("<4sQ2H2L4Q", file.read(56))
+        if place != end:
+            raise ValueError("its end is in two places")
+    if start != b"PK\x03\x04" or comment or (offset, offset + size) != (directory, end):
+        raise ValueError("there is more in the file than an archive")
+
+
+def read_yaml(text: Any, what: str) -> Any:
+    """YAML out of a file that others made, as plain data. Raises ValueError, which `what` begins, for anything else.
+
+    It may be no longer than LONGEST_CONFIG, and no part of it may refer to another: a few such parts, each made of the
+    one before, are as large as one likes.
+    """
+    if not isinstance(text, str) or len(text) > LONGEST_CONFIG:
+        raise ValueError(f"{what} is no text of up to {LONGEST_CONFIG:,} characters; get the file again")
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+            raise ValueError(f"{what} has parts that refer to each other (YAML's *), which no run writes")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{what} is no YAML: {str(error).splitlines()[0]}") from error
+
+
 def _names(content: bytes) -> Iterator[str]:
-    """The names that the instructions of a pickle look up."""
-    for operation, argument, _ in pickletools.genops(content):
+    """The names that the instructions of a pickle look up. Raises ValueError for too many instructions."""
+    for number, (operation, argument, _) in enumerate(pickletools.genops(content)):
+        if number == MOST_OPERATIONS:
+            raise ValueError(f"more than {MOST_OPERATIONS:,} instructions beside its tensors")
         if operation.name in ("GLOBAL", "INST"):
             yield str(argument)
         elif operation.name in ("STACK_GLOBAL", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ", "NEWOBJ_EX"):

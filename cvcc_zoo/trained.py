@@ -15,6 +15,7 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.shaping import check_shaping
 from cvcc_zoo.models.catalogue import name_of
+from cvcc_zoo.plain import read_yaml
 from cvcc_zoo.weights import find_card, list_cards, read_card
 from cvcc_zoo.zoo import load
 
@@ -77,7 +78,7 @@ def find_trained(name: str) -> Trained:
     dataset, classes = (found.dataset, list(found.classes)) if found.classes else _data_of(config, model.num_classes)
     in_a_run = path.is_dir() or config.is_file()
     title = file.parent.resolve().name if in_a_run else file.stem
-    whole = yaml.safe_load(found.config) if found.config else None
+    whole = read_yaml(found.config, f"the config in {file}") if found.config else None
     data = whole.get("data") if isinstance(whole, dict) else None
     about = (pictures_of(whole), data if isinstance(data, dict) else {})
     return Trained(title, model, dataset, classes, hashlib.sha256(file.read_bytes()).hexdigest(), *about)

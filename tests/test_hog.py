@@ -106,7 +106,8 @@ def test_it_takes_many_images_in_the_time_of_a_few_of_scikit_images() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"cell": 0}, "cell is a whole number of at least 1, not 0"),
+        ({"cell": 0}, "cell is a whole number from 1 to 255, not 0"),
+        ({"orientations": 256}, "orientations is a whole number from 1 to 255, not 256"),
         ({"orientations": 2.5}, "orientations is a whole number"),
         ({"block": True}, "block is a whole number"),
         ({"norm": "L3"}, "norm is one of L1, L1-sqrt, L2, L2-Hys, not 'L3'"),

@@ -15,6 +15,7 @@ Norm = Literal["L1", "L1-sqrt", "L2", "L2-Hys"]
 NORMS = get_args(Norm)
 EPS = 1e-5
 CHUNK = 64  # images at a time: what is made of them stays in the cache of a CPU
+LARGEST = 255  # orientations are counted in a byte
 CLIP = 0.2  # of L2-Hys: no direction may rule a block
 
 
@@ -33,16 +34,16 @@ class HOG(nn.Module):
         """Choose the histograms.
 
         Args:
-            orientations: Directions in [0, 180) degrees that are told apart, at least 1.
-            cell: Height and width of a cell in pixels, at least 1; pixels that fill no whole cell are left out.
-            block: Height and width of a block in cells, at least 1.
+            orientations: Directions in [0, 180) degrees that are told apart, 1 to 255.
+            cell: Height and width of a cell in pixels, 1 to 255; pixels that fill no whole cell are left out.
+            block: Height and width of a block in cells, 1 to 255.
             norm: L1, L1-sqrt, L2, or L2-Hys (L2, cut off at 0.2, and L2 again).
 
         """
         super().__init__()
         for name, value in (("orientations", orientations), ("cell", cell), ("block", block)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"HOG: {name} is a whole number of at least 1, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
+                raise ValueError(f"HOG: {name} is a whole number from 1 to {LARGEST}, not {value!r}")
         if norm not in NORMS:
             raise ValueError(f"HOG: norm is one of {', '.join(NORMS)}, not {norm!r}")
         self.orientations, self.cell, self.block, self.norm = orientations, cell, block, norm

@@ -3,11 +3,11 @@
 import inspect
 from typing import Any
 
-import yaml
 from lightning import Callback, LightningModule, Trainer
 
 from cvcc_zoo.compatibility import complete
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.plain import read_yaml
 from cvcc_zoo.trainers import take_options
 
 HARMLESS = (
@@ -21,7 +21,6 @@ HARMLESS = (
     "trainer.enable_model_summary",
 )
 """Options that change nothing of what is trained."""
-LONGEST = 1_000_000  # characters of a config
 MOST = 10_000
 Options = dict[str, Any]
 
@@ -60,10 +59,7 @@ def check_unchanged(before: str, now: str, *, allowed: bool) -> str:
 
 def _options(text: Any) -> Options:
     """The options of a config by their whole names."""
-    try:
-        config = yaml.safe_load(text) if isinstance(text, str) and len(text) <= LONGEST else None
-    except (yaml.YAMLError, RecursionError, ValueError):
-        config = None
+    config = read_yaml(text, "the checkpoint's config")
     if not isinstance(config, dict):
         raise ValueError("the checkpoint's config is not that of a run; go on from the checkpoint of a run")
     flat: Options = {}

@@ -1,11 +1,8 @@
 """Files that try to run code, to import, to fill the memory or to write elsewhere."""
 
-import copy
 import json
-import pickle
 import struct
 import sys
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
+from tests.reliability.hostile_archives import (
+    Content,
+    Touch,
+    bare_pickle,
+    claims,
+    compressed,
+    content,
+    flipped,
+    pickle_before,
+    pickled,
+    truncated,
+    two_directories,
+)
 
 EVIL = """from pathlib import Path
 import torch
@@ -26,29 +35,6 @@ def build(**options): return Optimizer
 """
 PATH = "evil_module.Optimizer"
 CALL = {"class_path": PATH, "init_args": {}}
-Content = dict[str, Any]
-
-
-class Touch:
-    """What a pickle of it makes when it is read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
-
-
-def content(name: str = "linear", **options: Any) -> Content:
-    """A checkpoint that is right."""
-    torch.manual_seed(0)
-    model = create(name, num_classes=3, in_channels=1, image_size=8, **options)
-    state = {key: torch.rand(tensor.shape).to(tensor.dtype) for key, tensor in model.state_dict().items()}
-    return {
-        "cvcc_zoo": {"family": type(model).__name__},
-        "hyper_parameters": copy.deepcopy(dict(model.hparams)),
-        "state_dict": state,
-    }
 
 
 def options(**changed: Any) -> Content:
@@ -76,49 +62,12 @@ def laughs() -> Content:
     return options(loss={"name": "hinge", "margin": values})
 
 
-def pickled(instructions: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    """A checkpoint whose pickle is another one."""
-
-    def write(path: Path) -> None:
-        torch.save(content(), path)
-        with zipfile.ZipFile(path) as archive:
-            entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, data in entries.items():
-                archive.writestr(name, instructions(data) if name.endswith("data.pkl") else data)
-
-    return write
-
-
-def claims(elements: int) -> Callable[[bytes], bytes]:
-    """A storage of 3 * 64 numbers that says it has more."""
-    number, other = b"K" + struct.pack("<B", 192), b"\x8a\x08" + elements.to_bytes(8, "little")
-
-    def change(data: bytes) -> bytes:
-        assert number in data
-        return data.replace(number, other)
-
-    return change
-
-
-def compressed(path: Path) -> None:
-    """A checkpoint that is a thousand times larger when it is unpacked."""
-    torch.save(content() | {"zeros": torch.zeros(120_000_000, dtype=torch.uint8)}, path)
-    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(path.with_suffix(".zip"), "w") as small:
-        for entry in archive.infolist():
-            small.writestr(entry.filename, archive.read(entry), compress_type=zipfile.ZIP_DEFLATED, compresslevel=1)
-    path.with_suffix(".zip").replace(path)
-
-
-def truncated(path: Path) -> None:
-    """The first half of a checkpoint."""
-    torch.save(content(), path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def bare_pickle(path: Path) -> None:
-    """No checkpoint at all."""
-    path.write_bytes(pickle.dumps(Touch(path.with_name("marker"))))
+def aliases() -> Content:
+    """A run's config of few bytes, each part of which is made of the one before."""
+    lines = ["a0: &a0 {x: 1}"] + [
+        f"a{n}: &a{n} {{{', '.join(f'{key}: *a{n - 1}' for key in 'abcdefghij')}}}" for n in range(1, 10)
+    ]
+    return content() | {"callbacks": {"RunFolder": {"config": "\n".join(lines)}}}
 
 
 def write_hostile(path: Path, made: Content | Callable[[Path], None]) -> None:
@@ -196,13 +145,27 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str
     "no family": (lambda: content() | {"cvcc_zoo": None}, "does not say which model family"),
     "a list": (lambda: pickled(lambda _: b"\x80\x02]."), "does not say which model family"),
     "stack": (lambda: pickled(lambda _: b"\x80\x02(."), "cannot be read as a checkpoint of plain data"),
+    "flipped bit": (lambda: flipped, "is damaged: a/data/"),
+    "two directories": (lambda: two_directories, "torch.save did not write it, or not whole"),
+    "pickle before": (lambda: pickle_before, "its end is in two places"),
+    "million lists": (lambda: pickled(lambda _: b"\x80\x02(" + b"]" * 10**7 + b"l."), "more than 200,000 instructions"),
+    "million sets": (
+        lambda: pickled(lambda _: b"\x80\x02(" + b"c__builtin__\nset\n)R" * 10**5 + b"l."),
+        "more than 200,000 instr",
+    ),
+    "orientations": (
+        lambda: options(features=[{"name": "HOG", "orientations": 10**9}]),
+        "orientations is a whole number from 1 to 255",
+    ),
+    "channels": (lambda: options(in_channels=200, image_size=4096), "its images have 200 x 4096 x 4096 values"),
     "truncated": (lambda: truncated, "torch.save did not write it, or not whole"),
     "empty": (lambda: Path.touch, "torch.save did not write it, or not whole"),
 }
 """What a checkpoint tries, and the message that answers it."""
 
 BOMBS = ("10**15 by stride", "10**15 by storage", "1.5 GB of bytes", "zip bomb", "many classes", "large images",
-         "large model", "deep model", "billion laughs", "long text")  # fmt: skip
+         "large model", "deep model", "billion laughs", "long text", "two directories", "pickle before",
+         "million lists", "million sets", "orientations", "channels")  # fmt: skip
 """Those that would take memory or time."""
 
 

@@ -19,6 +19,7 @@ from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.exporting import export
+from cvcc_zoo.parsing import dump_yaml
 from cvcc_zoo.plain import load_plain
 from cvcc_zoo.trained import find_trained
 from cvcc_zoo.zoo import use_weights
@@ -27,6 +28,7 @@ from tests.reliability.hostile_helpers import (  # noqa: F401  nothing_acts acts
     BOMBS,
     CHECKPOINTS,
     PATH,
+    aliases,
     answer,
     nothing_acts,
     options,
@@ -66,6 +68,17 @@ def test_the_commands_of_lightning_refuse_it_too(name: str, capsys: pytest.Captu
 def test_a_checkpoint_that_is_right_is_none_of_these(tmp_path: Path) -> None:
     torch.save(options(), tmp_path / "a.ckpt")
     assert load(tmp_path / "a.ckpt")(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+
+
+def test_a_config_that_refers_to_its_own_parts_is_not_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(aliases(), "a.ckpt")
+    Image.new("L", (8, 8)).save("a.png")
+    assert "has parts that refer to each other" in answer(capsys, "predict", "a.ckpt", "a.png")
+    assert "has parts that refer to each other" in answer(capsys, "fit", "--ckpt_path=a.ckpt", "--seed_everything=true")
+    twice = ["x"]
+    assert "&" not in dump_yaml({"a": twice, "b": twice})  # what we write has no such parts
 
 
 def test_memory_and_time_are_bounded_whatever_a_checkpoint_claims(tmp_path: Path) -> None:
