@@ -9,7 +9,7 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_info
 
-from cvcc_zoo import choices
+import cvcc_zoo.choices as choices
 from cvcc_zoo.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.compatibility import check_model

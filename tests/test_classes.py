@@ -149,6 +149,9 @@ def test_other_training_images_are_refused_when_a_training_goes_on(
     fit: Fit, colours: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit("--model=linear", "--data.validation=0", "--run=first")
+    content = torch.load("first/last.ckpt", weights_only=True)
+    content["callbacks"]["RunFolder"]["ended"] = False  # as if it were to go on
+    torch.save(content, "first/last.ckpt")
     again = ["fit", "--config=first/config.yaml", "--ckpt_path=first/last.ckpt", "--trainer.max_epochs=3"]
     (colours / "train/red/000.png").unlink()
     before = Path("first/last.ckpt").read_bytes()
@@ -243,6 +246,7 @@ def test_a_training_does_not_go_on_from_what_names_no_images(
     path = Path("first/last.ckpt")
     content = torch.load(path, weights_only=True)
     content["cvcc_zoo"]["data"] = data
+    content["callbacks"]["RunFolder"]["ended"] = False  # as if it were to go on
     torch.save(content, path)
     assert main(["fit", "--config=first/config.yaml", "--ckpt_path=first/last.ckpt", "--run=second"]) == 2
     assert "does not say what images it was trained on" in capsys.readouterr().err and not Path("second").exists()
