@@ -3,10 +3,14 @@
 import json
 import math
 import os
+import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+UNFINISHED = ".unfinished"
+"""How the name of a file ends that is being written."""
 
 
 def home(variable: str) -> Path:
@@ -47,17 +51,30 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write: under another name beside it, brought to the disk and renamed at the end; never half there."""
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
-    unfinished.unlink(missing_ok=True)
+    """A file to write: under another name beside it, brought to the disk and renamed at the end; never half there.
+
+    The other name is drawn: two containers that share a folder may have processes of the same number.
+    """
+    unfinished = path.with_name(f".{path.name}-{secrets.token_hex(8)}{UNFINISHED}")
     try:
         with unfinished.open("xb") as file:  # never through a link that somebody put there
             yield file
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
+        sync_folder(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where its file system can do that; the files in it are there already."""
+    with suppress(OSError):  # Windows opens no folders, and some network drives do not sync them
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
@@ -68,6 +85,5 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what a process that was killed while it wrote has left in a folder that no other one writes into."""
-    for path in folder.glob(".*-*"):
-        if path.name.rpartition("-")[2].isdecimal():
-            path.unlink(missing_ok=True)
+    for path in folder.glob(f".*-????????????????{UNFINISHED}"):
+        path.unlink(missing_ok=True)

@@ -13,7 +13,6 @@ import torch
 from cvcc_zoo import create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.fetch import fetch
-from cvcc_zoo.files import write_whole
 from cvcc_zoo.weights import read, write
 from cvcc_zoo.zoo import read_published
 from tests.reliability.hostile_helpers import CALL, answer, nothing_acts, safetensors  # noqa: F401  acts by itself
@@ -219,16 +218,6 @@ def test_the_token_of_the_hub_is_not_sent_in_the_clear(tmp_path: Path, monkeypat
             fetch(url, tmp_path / "a", "0" * 64, 1)
     assert [token for _, token in sent] == ["Bearer secret", None, None]
     assert sent[0][0] == "https://huggingface.co/me/zoo/resolve/main/a"
-
-
-def test_a_write_does_not_go_through_a_link(tmp_path: Path) -> None:
-    precious = tmp_path / "precious"
-    precious.write_bytes(b"mine")
-    for name in ("weights", f".weights-{os.getpid()}"):
-        (tmp_path / name).symlink_to(precious)
-    write_whole(tmp_path / "weights", b"new")
-    assert precious.read_bytes() == b"mine" and (tmp_path / "weights").read_bytes() == b"new"
-    assert not (tmp_path / "weights").is_symlink()
 
 
 @pytest.mark.parametrize("tag", ["../../evil", "/etc/evil"])

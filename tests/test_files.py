@@ -1,0 +1,45 @@
+"""Files are written whole or not at all, by whatever other processes there are."""
+
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+
+from cvcc_zoo.files import remove_unfinished, whole_file, write_whole
+
+
+def test_a_write_does_not_go_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"mine")
+    monkeypatch.setattr(secrets, "token_hex", lambda size: "0" * 2 * size)
+    (tmp_path / "weights").symlink_to(precious)
+    (tmp_path / f".weights-{'0' * 16}.unfinished").symlink_to(precious)
+    with pytest.raises(FileExistsError):
+        write_whole(tmp_path / "weights", b"new")
+    assert precious.read_bytes() == b"mine"
+    monkeypatch.undo()
+    write_whole(tmp_path / "weights", b"new")
+    assert precious.read_bytes() == b"mine" and (tmp_path / "weights").read_bytes() == b"new"
+    assert not (tmp_path / "weights").is_symlink()
+
+
+def test_two_containers_with_the_same_process_number_do_not_write_into_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    with whole_file(tmp_path / "a") as first, whole_file(tmp_path / "a") as second:
+        first.write(b"half")
+        second.write(b"whole")
+        assert len(list(tmp_path.iterdir())) == 2
+    assert (tmp_path / "a").read_bytes() == b"half" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".notes-2024", f".notes-{'a' * 16}", "a.unfinished", f".last.ckpt-{'0' * 16}.unfinished"):
+        (tmp_path / name).touch()
+    (tmp_path / ".backup-2024").mkdir()
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".backup-2024", ".notes-2024", f".notes-{'a' * 16}", "a.unfinished",
+    ]  # fmt: skip
