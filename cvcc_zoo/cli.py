@@ -150,13 +150,13 @@ class ZooCLI(LightningCLI):
             minutes=self._get(self.config, "checkpoint_minutes"),
             logs=(logs := options.logger is not False),
         )
-        more = list_of(None if options.logger is True else options.logger)
+        more = [] if options.logger is True else list_of(options.logger)
         return super().instantiate_trainer(
             logger=[self.run_folder.logger(), *more] if logs else False,
             callbacks=[*self._callbacks(), *([UseChanges()] if changed else []), StopAtSignal(), *mine],
+            default_root_dir=self.run_folder.folder,  # where Lightning looks for, and leaves, SLURM's checkpoints
             plugins=with_whole_checkpoints([*list_of(options.plugins), *self.plugins]),
-            **({"strategy": self.strategy} if self.strategy else {}),
-            **kwargs,
+            **kwargs | ({"strategy": self.strategy} if self.strategy else {}),
         )
 
     def _callbacks(self) -> list[Callback]:

@@ -66,12 +66,10 @@ def load_plain(path: Path) -> Any:
     size: nothing in it may be compressed, no tensor may have more elements than the file stores, and each part must
     have the checksum that torch.save wrote with it.
     """
-    _check_archive(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises what its reader stumbles over
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} cannot be read as a checkpoint of plain data: {reason}") from error
+    with path.open("rb") as file:  # what is checked is what is read, also where another file takes its name
+        _check_archive(path, file)
+        file.seek(0)
+        content = _load(path, file)
     for tensor in _tensors(content):
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise ValueError(
@@ -81,16 +79,24 @@ def load_plain(path: Path) -> Any:
     return content
 
 
-def _check_archive(path: Path) -> None:
+def _load(path: Path, file: BinaryIO) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises what its reader stumbles over
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} cannot be read as a checkpoint of plain data: {reason}") from error
+
+
+def _check_archive(path: Path, file: BinaryIO) -> None:
     """Raise ValueError for what is no archive, is damaged, is larger when unpacked, or names what is no tensor."""
     refused = f"{path} cannot be read as a checkpoint of plain data"
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(file) as archive:
             _check_ends(file, archive.start_dir)
             entries = archive.infolist()
             pickles = [entry for entry in entries if entry.filename.lower().endswith(".pkl")]
             packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-            large = packed or sum(entry.file_size for entry in entries) > path.stat().st_size
+            large = packed or sum(entry.file_size for entry in entries) > file.seek(0, 2)
             long = sum(entry.file_size for entry in pickles) > LARGEST_PICKLE
             damaged = None if large or long else archive.testzip()
             wrong = large or long or damaged

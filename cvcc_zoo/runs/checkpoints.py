@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cvcc_zoo.checkpoint import Checkpoint
 from cvcc_zoo.files import remove_unfinished, write_whole
+from cvcc_zoo.plain import load_plain
 from cvcc_zoo.runs.folder import LAST
 
 MINUTES = 10.0
@@ -21,10 +22,16 @@ BEST = "best.ckpt"
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint under another name in its folder, brings it to the disk, and renames it.
+    """Writes a checkpoint under another name in its folder, brings it to the disk, and renames it; reads plain data.
 
-    Lightning's own goes through $TMPDIR, from where another disk gets a copy that a kill can cut off.
+    Lightning's own goes through $TMPDIR, from where another disk gets a copy that a kill can cut off; and it lets a
+    file run code where $TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set.
     """
+
+    def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
+        """What is in it, on the CPU; raises ValueError, as `cvcc_zoo.load` does, for what is no plain data."""
+        content: dict[str, Any] = load_plain(Path(path))
+        return content
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write it whole; raises OSError, and leaves what was there, if it cannot be written."""

@@ -5,6 +5,7 @@ classes (callbacks, augmentations, an optimizer) that `fit`, `test --run` and `p
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.exporting import export
 from cvcc_zoo.parsing import dump_yaml
 from cvcc_zoo.plain import load_plain
+from cvcc_zoo.runs import WholeCheckpoints
 from cvcc_zoo.trained import find_trained
 from cvcc_zoo.zoo import use_weights
 from tests.conftest import QUICK, Fit
@@ -183,3 +185,21 @@ def test_lightning_itself_does_not_run_these_checkpoints(tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"names '__builtin__\.getattr'"):
         write_checkpoint(tmp_path / "a.ckpt", "object")
         load_plain(tmp_path / "a.ckpt")
+
+
+def test_a_training_reads_its_checkpoint_as_plain_data_whatever_the_environment_says(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    path = tmp_path / "a.ckpt"
+    write_checkpoint(path, "object")
+    with pytest.raises(ValueError, match=r"names '__builtin__\.getattr'"):
+        WholeCheckpoints().load_checkpoint(path)
+    monkeypatch.setenv("SLURM_NTASKS", "1")  # Lightning then goes on from what it finds in the folder of the trainer
+    path.rename(tmp_path / "hpc_ckpt_1.ckpt")
+    assert fit("--model=linear", "--run=mine") == 0
+    assert json.loads(Path("mine/summary.json").read_text())["epochs"] == 1
+    shutil.copy("mine/last.ckpt", "mine/hpc_ckpt_1.ckpt")
+    assert (
+        fit("--model=linear", "--run=mine", "--ckpt_path=last", "--trainer.max_epochs=2", "--allow_changes=true") == 0
+    )
