@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from cvcc_zoo.data.augment import augment
 from cvcc_zoo.data.decorrelation import PRINCIPAL
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.plots import Pictures, plot_images, stretch
+from cvcc_zoo.plots.figure import Figure
 
 if TYPE_CHECKING:
     from cvcc_zoo.data.datamodule import ImageDataModule
