@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from cvcc_zoo.plots.figure import Figure
 
 Curve = tuple[list[float], list[float]]
-SPIKE = 5  # times the losses that nine in ten of a curve stay below: beyond that the rest would be a flat line
+SPIKE = 5  # times what nine in ten losses of a curve stay below: the rest would be a flat line beside it
 FEW = 10  # values of a curve that are drawn as points, since a line may be too short to be seen
 COLOURS = {"train": "tab:blue", "val": "tab:orange", "test": "tab:green"}
 
@@ -32,13 +32,15 @@ def read_metrics(path: Path) -> dict[str, Curve]:
 def cut_above(curves: Iterable[Sequence[float]]) -> tuple[float, float] | None:
     """Where an axis of losses ends so that spikes do not flatten all curves, and the largest loss; None without spikes.
 
-    It ends at five times what nine in ten values of the highest curve stay below.
+    A spike is larger than five times what nine in ten values of the highest curve stay below.
     """
     finite = [sorted(value for value in values if math.isfinite(value)) for values in curves]
     found = [values for values in finite if values]
-    usual = max((values[int(0.9 * (len(values) - 1))] for values in found), default=0.0)
+    usual = SPIKE * max((values[int(0.9 * (len(values) - 1))] for values in found), default=0.0)
     largest = max((values[-1] for values in found), default=0.0)
-    return (SPIKE * usual, largest) if 0 < SPIKE * usual < largest else None
+    if not 0 < usual < largest:
+        return None
+    return 1.1 * max(value for values in found for value in values if value <= usual), largest
 
 
 def _cut(axes: Axes, curves: Iterable[Sequence[float]]) -> None:
