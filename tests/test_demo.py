@@ -98,7 +98,15 @@ def test_the_page_is_built_for_all_published_models_the_best_first() -> None:
     names = best_first()
     assert names[0].endswith(".cifar10") and "linear.fashion_mnist" in names
     found = subprocess.run([sys.executable, "-c", BUILT, *names], capture_output=True, text=True, check=True).stdout
-    assert found.split() == ["3", "6", "change", "load"]  # it acts on what is changed: there is no button
+    assert found.split() == [
+        "3",
+        "6",
+        "change",
+        "clear",
+        "input",
+        "load",
+        "upload",
+    ]  # it acts on what is changed: there is no button
     with pytest.raises(ValueError, match="at least one published model"):
         build([], Path())
 

@@ -28,8 +28,8 @@ INTRODUCTION = """# cvcc_zoo
 Drop an image, draw one, or take an example, and choose two models. Each shows its five most probable classes, what its
 whitening hands to the network, where it looks for the class that it chose, and the first maps of each of its stages."""
 EMPTY = "Drop an image, draw one, or click an example."
-STYLE = """<style>.zoo { display: flex; flex-wrap: wrap; gap: 0.8rem; }
-.zoo figure { margin: 0; flex: 1 1 8rem; max-width: 15rem; }
+STYLE = """<style>.zoo { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: 0.8rem; }
+.zoo figure { margin: 0; }
 .zoo img { width: 100%; image-rendering: pixelated; display: block; border-radius: 4px; }
 .zoo figcaption { font-size: 0.85rem; margin-top: 0.2rem; }</style>"""
 Shown = tuple[dict[str, float], list[tuple[Picture, str]], str]
@@ -158,8 +158,10 @@ def build(names: Sequence[str], files: Path) -> Any:
             api_name=False,
             show_progress="minimal",
         )
+        # Gradio 6 sends the editor empty at some of these, and full at the last of those that an act of a user causes
+        edited = (editor.input, editor.change, editor.upload, editor.clear)
         gr.on(
-            [app.load, editor.change, *(model.change for model in models)],
+            [app.load, *edited, *(model.change for model in models)],
             show,
             [editor, *models],
             outputs,
