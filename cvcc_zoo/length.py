@@ -38,4 +38,4 @@ def steps_between_rows(trainer: Trainer, batches: int, rows: int) -> int:
     steps = limited(batches, own["limit_train_batches"]) // own["accumulate_grad_batches"]
     if trainer.max_steps > 0:
         steps = min(steps, trainer.max_steps)
-    return max(1, min(own["log_every_n_steps"], steps // rows))
+    return int(max(1, min(own["log_every_n_steps"], steps // rows)))

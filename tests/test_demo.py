@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,8 +113,8 @@ def test_the_page_is_built_for_all_published_models_the_best_first() -> None:
 
 
 def test_without_an_image_the_page_says_what_to_do_and_what_the_models_know() -> None:
-    blank = {"background": None, "layers": [], "composite": Image.new("RGBA", (8, 8), (0, 0, 0, 0))}
-    for drawn in (None, {"background": None, "layers": [], "composite": None}, blank):
+    blank: dict[str, Any] = {"background": None, "layers": [], "composite": Image.new("RGBA", (8, 8), (0, 0, 0, 0))}
+    for drawn in (None, dict.fromkeys(blank), blank):
         classes, pictures, knows, *_ = show(drawn, "cnn.fashion_mnist", "linear.cifar10")
         assert classes is None and EMPTY in pictures
         assert "Knows 10 classes of Fashion-MNIST: T-shirt/top, Trouser," in knows

@@ -13,7 +13,7 @@ from cvcc_zoo.plots.confusion import Pair, in_groups, most_confused, plot_many
 from cvcc_zoo.plots.curves import cut_above
 from cvcc_zoo.plots.names import short
 from cvcc_zoo.plots.superclasses import CIFAR100, groups_of
-from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC
+from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
 from tests.conftest import Fit
 
 EVERY_IMAGE = ("--data.batch_size=1", "--data.validation=0")
@@ -217,7 +217,7 @@ def test_a_spike_of_the_loss_does_not_flatten_the_other_values_and_is_told() -> 
     assert cut_above([usual]) is cut_above([]) is cut_above([[0.0, 0.0]]) is None
     cut = cut_above([usual, spiked, [float("nan")]])
     assert cut is not None and cut[1] == 900 and max(usual) < cut[0] < 20
-    curve = (list(range(21)), spiked)
+    curve = ([float(step) for step in range(21)], spiked)
     loss = plot_curves({"train/loss": curve, "train/batch_loss": curve}, "a run").axes[0]
     assert loss.get_ylim() == (0, cut[0]) and "the largest is 900" in loss.texts[0].get_text()
     loss = plot_runs({"run": {"train/batch_loss": curve, "val/accuracy": curve}}, "runs").axes[0]
@@ -241,8 +241,11 @@ def test_a_training_of_two_batches_has_a_curve_of_its_learning_rate(limit: str, 
 
 
 def test_a_search_is_drawn_with_a_place_for_each_value_of_a_list_and_numbers_that_do_not_overlap() -> None:
-    values = {"list": [0.0, 2.0, 1.0], "rate": [1e-4, 0.1, 0.01], "share": [0.011, 0.0123, 0.0137], "epochs": [2, 4, 9]}
-    axes = {"list": ["64", "128", "2048"], "rate": LOGARITHMIC, "share": LINEAR, "epochs": LINEAR, "one": LOGARITHMIC}
+    values: dict[str, list[float]] = {
+        "list": [0, 2, 1], "rate": [1e-4, 0.1, 0.01], "share": [0.011, 0.0123, 0.0137], "epochs": [2, 4, 9]
+    }  # fmt: skip
+    axes: dict[str, Axis] = {"list": ["64", "128", "2048"], "rate": LOGARITHMIC, "share": LINEAR, "epochs": LINEAR}
+    axes["one"] = LOGARITHMIC
     figure = plot_search({**values, "one": [0.1, 0.1, 0.1]}, axes, [61.0, 62.0, 70.0], "val/accuracy (%)")
     figure.savefig("search.png")
     panels = {panel.get_xlabel(): panel for panel in figure.axes if panel.axison}

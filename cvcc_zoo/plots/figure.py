@@ -111,8 +111,7 @@ def _is_east_asian(letter: str) -> bool:
 @functools.cache
 def system_fonts() -> tuple[str, ...]:
     """Files of the fonts of this system, upright sans-serif ones of usual weight first."""
-    paths = [*findSystemFonts(fontext="ttf"), *findSystemFonts(fontext="otf")]  # matplotlib's own list may be old
-    return tuple(sorted(dict.fromkeys(paths), key=_unlikeliness))
+    return tuple(sorted(findSystemFonts(), key=_unlikeliness))  # matplotlib's own list may be older than a font
 
 
 def _unlikeliness(path: str) -> tuple[int, bool, str]:

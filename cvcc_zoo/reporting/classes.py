@@ -61,7 +61,7 @@ def _heatmap(
         "type": "heatmap",
         "x": classes,
         "y": classes,
-        "z": np.where(shown, shades.round(3), None).tolist(),
+        "z": [[value if np.isfinite(value) else None for value in row] for row in shades.round(3).tolist()],
         "text": np.where(shown & (counts > 0), counts.astype(str), "").tolist(),
         "texttemplate": "%{text}" if few else "",
         "customdata": counts.tolist(),
