@@ -271,6 +271,8 @@ def test_the_page_works_in_a_browser(runs: list[Path]) -> None:
             tab.goto(Path("report.html").resolve().as_uri())
             tab.wait_for_selector(".plot .main-svg")
             assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            hint = tab.locator("section:first-of-type .wide")
+            assert (hint.get_attribute("data-more") is not None) == (width == 390)
             tab.click("th button:has-text('parameters')")
             names = tab.locator("table.sortable tbody tr td:first-child").all_inner_texts()
             tab.click("th button:has-text('parameters')")
