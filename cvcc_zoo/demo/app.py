@@ -166,7 +166,7 @@ def build(names: Sequence[str], files: Path) -> Any:
             [editor, *models],
             outputs,
             api_name="classify",
-            show_progress="minimal",
+            show_progress="hidden",  # several events of one act would let the page flicker
             trigger_mode="always_last",
         )
     return app
