@@ -20,3 +20,23 @@ def training_length(trainer: Trainer) -> tuple[int, int]:
         trainer.fit_loop.setup_data()
     each = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
     return int(steps), max(1, math.ceil(steps / max(1, each)))
+
+
+def limited(batches: int, limit: float) -> int:
+    """How many of the `batches` of an epoch are trained on: `limit` is a number of batches, or a share if it is no int.
+
+    As Lightning's `limit_train_batches`, into which `overfit_batches` goes too.
+    """
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def steps_between_rows(trainer: Trainer, batches: int, rows: int) -> int:
+    """After how many optimizer steps metrics are written, so that an epoch has at least that many `rows`, if it can.
+
+    `batches` are those of the loader; the trainer says how many of them an epoch has, and how many steps in all.
+    """
+    own = vars(trainer)
+    steps = limited(batches, own["limit_train_batches"]) // own["accumulate_grad_batches"]
+    if trainer.max_steps > 0:
+        steps = min(steps, trainer.max_steps)
+    return int(max(1, min(own["log_every_n_steps"], steps // rows)))

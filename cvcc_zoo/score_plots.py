@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from cvcc_zoo.plots import Pictures
+from cvcc_zoo.plots.figure import Figure
 from cvcc_zoo.plots.names import short
 
 SHOWN = 99.5  # percent of the pixels of templates within the scale; the few beyond would leave the rest grey

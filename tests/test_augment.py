@@ -375,7 +375,8 @@ def test_trivial_augment_takes_every_operation_and_sign_equally_often(monkeypatc
 
         return record
 
-    monkeypatch.setattr(policies, "WIDE", {spy(o.__name__): limits for o, limits in WIDE.items()})
+    spied = {spy(o.__name__): limits for o, limits in WIDE.items()}
+    monkeypatch.setattr(policies, "within", lambda *_: spied)
     TrivialAugment()(torch.zeros(14_000, 1, 1, 1), draws(14_000))
     assert len(taken) == 14_000
     for operation, (low, high, signed) in WIDE.items():
@@ -384,6 +385,26 @@ def test_trivial_augment_takes_every_operation_and_sign_equally_often(monkeypatc
         assert values.abs().max() == pytest.approx(max(low, high)) and values.abs().min() == min(low, high)
         assert len(values.abs().unique()) == (31 if low != high else 1)  # type: ignore[no-untyped-call]
         assert not signed or 0.43 < (values[values != 0] < 0).float().mean() < 0.57
+
+
+@pytest.mark.parametrize("size", [8, 28, 32, 96])
+def test_no_operation_of_trivial_augment_moves_an_image_out_of_the_picture(size: int) -> None:
+    white = torch.full((1, 1, size, size), 255, dtype=torch.uint8)
+    for operation, (_, high, signed) in policies.within(WIDE, size, size).items():
+        if operation is not op.solarize:  # black is what white is inverted to
+            for sign in (1, -1) if signed else (1,):
+                kept = (operation(white, torch.tensor([sign * high])) > 0).float().mean()
+                assert kept > 0.45, (operation.__name__, float(kept))
+    farthest = policies.within(WIDE, size, size)[op.translate_x][1]
+    assert farthest == min(32, size * 150 / 331)
+
+
+def test_no_draw_of_strong_leaves_a_wholly_black_image() -> None:
+    data = ImageDataModule(augmentations="strong")
+    images, labels, samples = data.some_images(300)
+    for epoch in range(3):
+        made, _ = augment(data.augmentations[:-1], images, labels, Draws(0, epoch, samples), 10)  # Cutout is grey
+        assert made.flatten(1).amax(1).min() > 0
 
 
 def test_rand_augment_with_magnitude_0_hardly_changes_what_can_be_left(images: Tensor) -> None:

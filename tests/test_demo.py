@@ -1,7 +1,12 @@
 """The demo shows what the models give, and looks where the formulas say."""
 
+import os
+import signal
+import stat
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,31 +23,36 @@ from cvcc_zoo.models import Linear
 pytest.importorskip("gradio")
 pytest.importorskip("captum")
 
-from cvcc_zoo.commands.demo import best_first
-from cvcc_zoo.demo import build
-from cvcc_zoo.demo.app import analyse, to_image
+from cvcc_zoo.commands.demo import best_first, ended_by_sigterm
+from cvcc_zoo.demo import build, own_files
+from cvcc_zoo.demo.app import EMPTY, FILES, analyse, as_html, show, to_image
+from cvcc_zoo.demo.examples import write_examples
 from cvcc_zoo.demo.explain import heatmap
 from cvcc_zoo.demo.pictures import maps
 
 BUILT = """
 import sys
 from cvcc_zoo.demo import build
-(call,) = [each for each in build(sys.argv[1:]).fns.values() if each.api_name == "classify"]
-print(len(call.inputs), len(call.outputs))
+from pathlib import Path
+(call,) = [each for each in build(sys.argv[1:], Path()).fns.values() if each.api_name == "classify"]
+print(len(call.inputs), len(call.outputs), *sorted({event for _, event in call.targets}))
 """  # in a process of its own: Gradio leaves an event loop open
 
 
 def test_what_is_shown_are_the_probabilities_of_the_model() -> None:
     pixels = ImageDataModule().some_images(1)[0]
     picture = Image.fromarray(pixels[0, 0].numpy())
-    classes, whitened, heat, stages, words = analyse("cnn.fashion_mnist", picture)
+    classes, pictures, words = analyse("cnn.fashion_mnist", picture)
     model = cvcc_zoo.create("cnn.fashion_mnist").eval()
     with torch.no_grad():
         expected = model(pixels).softmax(1)[0].topk(5).values.tolist()
     assert list(classes.values()) == pytest.approx(expected, abs=1e-5)
-    assert whitened is not None and whitened.shape == heat.shape == (252, 252, 3)
-    assert [text for _, text in stages] == ["64 of 14x14", "128 of 7x7", "256 of 3x3"]
-    assert "Fashion-MNIST" in words and "Grad-CAM" in words
+    assert [each.shape for each, _ in pictures[:2]] == 2 * [(252, 252, 3)]
+    assert [text for _, text in pictures] == [
+        "whitened input", "where it looks",
+        "stage 1: 64 maps of 14x14", "stage 2: 128 maps of 7x7", "stage 3: 256 maps of 3x3",
+    ]  # fmt: skip
+    assert "Grad-CAM" in words
 
 
 def test_grad_cam_weights_maps_by_their_mean_gradient() -> None:
@@ -89,9 +99,51 @@ def test_the_page_is_built_for_all_published_models_the_best_first() -> None:
     names = best_first()
     assert names[0].endswith(".cifar10") and "linear.fashion_mnist" in names
     found = subprocess.run([sys.executable, "-c", BUILT, *names], capture_output=True, text=True, check=True).stdout
-    assert found.split() == ["3", "10"]
+    assert found.split() == [
+        "3",
+        "6",
+        "change",
+        "clear",
+        "input",
+        "load",
+        "upload",
+    ]  # it acts on what is changed: there is no button
     with pytest.raises(ValueError, match="at least one published model"):
-        build([])
+        build([], Path())
+
+
+def test_without_an_image_the_page_says_what_to_do_and_what_the_models_know() -> None:
+    blank: dict[str, Any] = {"background": None, "layers": [], "composite": Image.new("RGBA", (8, 8), (0, 0, 0, 0))}
+    for drawn in (None, dict.fromkeys(blank), blank):
+        classes, pictures, knows, *_ = show(drawn, "cnn.fashion_mnist", "linear.cifar10")
+        assert classes is None and EMPTY in pictures
+        assert "Knows 10 classes of Fashion-MNIST: T-shirt/top, Trouser," in knows
+
+
+def test_captions_are_below_their_pictures_and_names_are_no_markup() -> None:
+    content = as_html([(np.zeros((4, 4, 3), dtype=np.uint8), "a <b>")], "for <i>")
+    assert content.index("<img") < content.index("<figcaption>a &lt;b&gt;</figcaption>") and "for &lt;i&gt;" in content
+
+
+def test_the_examples_are_what_the_models_take_them_for(tmp_path: Path) -> None:
+    paths = write_examples(tmp_path)
+    assert [path.stem for path in paths] == [
+        "ship", "airplane", "truck", "T-shirt or top", "Trouser", "Pullover", "Dress", "Coat"
+    ]  # fmt: skip
+    for path in paths:
+        model = "resnet20.cifar10" if path.stem in ("ship", "airplane", "truck") else "resnet20.fashion_mnist"
+        classes, *_ = show({"background": Image.open(path)}, model)
+        assert next(iter(classes)).replace("/", " or ") == path.stem
+
+
+def test_what_is_uploaded_lies_in_a_folder_of_the_user_and_is_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FILES, raising=False)
+    with pytest.raises(SystemExit) as stopped, own_files() as folder, ended_by_sigterm():
+        assert os.environ[FILES] == str(folder) and stat.S_IMODE(folder.stat().st_mode) == 0o700
+        (folder / "mine.png").write_bytes(b"")
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert not folder.exists() and FILES not in os.environ
 
 
 def test_bad_input_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,15 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
-from cvcc_zoo.plots import plot_confusion, plot_curves, plot_runs, read_metrics
+from cvcc_zoo.plots import plot_confusion, plot_curves, plot_runs, plot_search, read_metrics
 from cvcc_zoo.plots.confusion import Pair, in_groups, most_confused, plot_many
+from cvcc_zoo.plots.curves import cut_above
 from cvcc_zoo.plots.names import short
 from cvcc_zoo.plots.superclasses import CIFAR100, groups_of
+from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
+from tests.conftest import Fit
 
+EVERY_IMAGE = ("--data.batch_size=1", "--data.validation=0")
 LONG = r"{} a name of more than sixty letters with $x^2$, {{braces}} and \frac in it"
 
 
@@ -204,3 +209,60 @@ def test_several_runs_are_drawn_over_each_other() -> None:
     assert [len(np.asarray(line.get_xdata())) for line in smooth] == [97, 97]
     assert np.allclose(np.asarray(smooth[1].get_ydata()), 0.25)
     assert list(np.asarray(accuracy.lines[0].get_ydata())) == [50.0]
+
+
+def test_a_spike_of_the_loss_does_not_flatten_the_other_values_and_is_told() -> None:
+    usual = [2.3 * 0.9**step for step in range(20)]
+    spiked = [*usual[:10], 900.0, *usual[10:]]
+    assert cut_above([usual]) is cut_above([]) is cut_above([[0.0, 0.0]]) is None
+    cut = cut_above([usual, spiked, [float("nan")]])
+    assert cut is not None and cut[1] == 900 and max(usual) < cut[0] < 20
+    curve = ([float(step) for step in range(21)], spiked)
+    loss = plot_curves({"train/loss": curve, "train/batch_loss": curve}, "a run").axes[0]
+    assert loss.get_ylim() == (0, cut[0]) and "the largest is 900" in loss.texts[0].get_text()
+    loss = plot_runs({"run": {"train/batch_loss": curve, "val/accuracy": curve}}, "runs").axes[0]
+    assert loss.get_ylim() == (0, cut[0]) and "the largest is 900" in loss.texts[0].get_text()
+
+
+def test_a_panel_without_curves_says_so() -> None:
+    loss, accuracy, rate = plot_curves({"train/loss": ([1.0], [2.0])}, "a run").axes
+    assert not loss.texts
+    assert [axes.texts[0].get_text() for axes in (accuracy, rate)] == 2 * ["nothing was recorded"]
+
+
+@pytest.mark.parametrize(
+    "limit", ["limit_train_batches=2", "limit_train_batches=0.06", "max_steps=2", "overfit_batches=2"]
+)
+def test_a_training_of_two_batches_has_a_curve_of_its_learning_rate(limit: str, fit: Fit) -> None:
+    assert fit("--model=linear", f"--trainer.{limit}", "--run=run", "--test=false", *EVERY_IMAGE) == 0
+    *_, rate = plot_curves(read_metrics(Path("run/metrics.csv")), "a run").axes
+    assert [len(np.asarray(line.get_xdata())) for line in rate.lines] == [2]
+    assert rate.lines[0].get_marker() == "."  # a line of one value would not be seen
+
+
+def test_a_search_is_drawn_with_a_place_for_each_value_of_a_list_and_numbers_that_do_not_overlap() -> None:
+    values: dict[str, list[float]] = {
+        "list": [0, 2, 1], "rate": [1e-4, 0.1, 0.01], "share": [0.011, 0.0123, 0.0137], "epochs": [2, 4, 9]
+    }  # fmt: skip
+    axes: dict[str, Axis] = {"list": ["64", "128", "2048"], "rate": LOGARITHMIC, "share": LINEAR, "epochs": LINEAR}
+    axes["one"] = LOGARITHMIC
+    figure = plot_search({**values, "one": [0.1, 0.1, 0.1]}, axes, [61.0, 62.0, 70.0], "val/accuracy (%)")
+    figure.savefig("search.png")
+    panels = {panel.get_xlabel(): panel for panel in figure.axes if panel.axison}
+    assert list(panels) == [*values, "one"]
+    named = panels["list"].get_xticklabels()
+    assert [(label.get_text(), label.get_position()[0]) for label in named] == [("64", 0), ("128", 1), ("2048", 2)]
+    for panel in panels.values():
+        low, high = panel.get_xlim()
+        shown = [label for label in panel.get_xticklabels(which="both") if label.get_text()]
+        inside = [label for label in shown if low <= label.get_position()[0] <= high]
+        places = sorted(label.get_window_extent().intervalx.tolist() for label in inside)
+        assert places and all(one[1] + 2 < other[0] for one, other in pairwise(places))
+    assert all(label.get_text().isdecimal() for label in panels["epochs"].get_xticklabels())
+
+
+def test_long_values_of_a_list_are_turned_and_cut() -> None:
+    names = ["cross_entropy", "crammer_singer", "squared_error", "x" * 60]
+    panel = plot_search({"loss": [0, 1, 2, 3]}, {"loss": names}, [1.0, 2.0, 3.0, 4.0], "val/loss").axes[0]
+    labels = panel.get_xticklabels()
+    assert {label.get_rotation() for label in labels} == {35} and len(labels[-1].get_text()) == 20

@@ -14,10 +14,10 @@ import pytest
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
 from cvcc_zoo.plots.superclasses import CIFAR100
-from cvcc_zoo.reporting import read_run
+from cvcc_zoo.reporting import figures, read_run
 from cvcc_zoo.reporting.page import page
 from cvcc_zoo.reporting.reports import Judged, RunReport, differences, flatten
-from tests.conftest import Fit
+from tests.conftest import QUICK, Fit, MakeFolder
 
 pytest.importorskip("plotly")
 
@@ -49,7 +49,7 @@ def test_the_page_has_the_numbers_of_the_summaries(runs: list[Path], capsys: pyt
             f">{100 * summary['test_accuracy']:.2f} %</td>" in content and f">{summary['parameters']:,}</td>" in content
         )
     kinds = [trace["type"] for figure in figures_of(content).values() for trace in figure["data"]]
-    assert kinds.count("heatmap") == 2 and kinds.count("bar") == 2
+    assert kinds.count("heatmap") == 4 and kinds.count("bar") == 2
 
 
 def test_the_page_loads_nothing(runs: list[Path]) -> None:
@@ -92,14 +92,96 @@ def test_the_matrix_of_cifar100_is_in_its_superclasses() -> None:
     order = np.random.default_rng(0).permutation(100)
     shuffled = [CIFAR100_CLASSES[place] for place in order]
     content, matrix = judged_page(counts[np.ix_(order, order)], shuffled)
-    (heatmap,) = matrix["data"]
+    heatmap, _ = matrix["data"]
     names = [name for members in CIFAR100.values() for name in members]
     assert heatmap["x"] == heatmap["y"] == names
-    assert heatmap["text"][names.index("otter")][names.index("tank")] == 30
+    assert heatmap["customdata"][names.index("otter")][names.index("tank")] == 30
     assert [note["text"].replace("<br>", " ") for note in matrix["layout"]["annotations"]] == list(CIFAR100)
     assert len(matrix["layout"]["shapes"]) == 2 * 19
     (row,) = re.findall(r"<tr>((?:<td[^>]*>[^<]*</td>){4})</tr>", content)
     assert re.findall(r">([^<]+)<", row) == ["otter", "tank", "30", "30 %"]
+
+
+def test_what_is_right_is_blue_and_mistakes_are_orange_and_the_title_says_so() -> None:
+    _, matrix = judged_page(np.array([[6, 2], [0, 8]]), ["cat", "dog"])
+    mistakes, right = matrix["data"]
+    assert mistakes["z"] == [[None, 2.0], [0.0, None]] and right["z"] == [[0.75, None], [None, 1.0]]
+    assert mistakes["text"] == [["", "2"], ["", ""]] and right["text"] == [["6", ""], ["", "8"]]
+    assert "blue: right; orange: mistakes" in matrix["layout"]["title"]["subtitle"]["text"]
+    assert not matrix["layout"]["xaxis"]["showgrid"] and not matrix["layout"]["yaxis"]["showgrid"]
+
+
+def run_report(name: str, curves: dict[str, Any] | None = None, **summary: Any) -> RunReport:
+    """A run with a few numbers."""
+    return RunReport(name, {"steps": 20, "epochs": 20, "test_accuracy": 0.5, **summary}, curves or {}, {}, None, "")
+
+
+def test_a_spike_of_one_run_does_not_flatten_the_losses_of_all() -> None:
+    losses = [2.0 - 0.05 * step for step in range(20)]
+    spiked = [*losses[:10], 900.0, *losses[11:]]
+    runs = [run_report(str(each[10]), {"val/loss": (list(range(20)), each)}) for each in (losses, spiked)]
+    figure = json.loads(figures.learning_curves(runs, "loss") or "")
+    low, high = figure["layout"]["yaxis"]["range"]
+    assert low == 0 and high == pytest.approx(2.2)
+    assert "cut at 2.2: the largest is 900" in figure["layout"]["title"]["subtitle"]["text"]
+    assert figure["data"][1]["y"][10] == 900  # the values are as they were
+    plain = json.loads(figures.learning_curves(runs[:1], "loss") or "")
+    assert "range" not in plain["layout"]["yaxis"]
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([7_850, 298_410], ["5k", "10k", "20k", "50k", "100k", "200k"]),
+        ([30_730, 30_730], ["20k"]),
+        ([0.8e6, 3.2e9], ["1M", "10M", "100M", "1G"]),
+        ([1, 3], ["1", "2"]),
+    ],
+)
+def test_an_axis_of_sizes_has_a_few_round_numbers(values: list[float], ticks: list[str]) -> None:
+    axis = figures.logarithmic(values)
+    assert axis["ticktext"] == ticks
+    low, high = axis["range"]
+    assert all(low < np.log10(value) < high for value in values)
+
+
+def judged_of(run: Path, images: str = "public") -> Judged:
+    """What a run makes of its test images."""
+    judged = read_run(run, images).judged
+    assert judged is not None
+    return judged
+
+
+@pytest.fixture
+def mistaken(make_folder: MakeFolder) -> Path:
+    """A run on images of two classes that cannot be told apart."""
+    data = ["--data.dataset=folder", f"--data.root={make_folder('noise', classes=('left', 'right'))}"]
+    assert main(["fit", "--model=linear", *data, *QUICK, "--run=runs/mistaken"]) == 0
+    assert len(judged_of(Path("runs/mistaken")).worst) > 1
+    return Path("runs/mistaken")
+
+
+def test_the_page_has_no_image_of_the_users_own_unless_they_ask_for_it(mistaken: Path) -> None:
+    worst = judged_of(mistaken).worst
+    sure = [mistake.probability for mistake in worst]
+    assert sure == sorted(sure, reverse=True)
+    for images, count in ((["--images=all"], len(worst)), (["--images=none"], 0), ([], 0)):
+        assert main(["report", str(mistaken), *images, "--output=page.html"]) == 0
+        assert Path("page.html").read_text().count('<img src="data:image/png') == count
+    content = Path("page.html").read_text()
+    assert "--images=all" in content and all(mistake.where in content for mistake in worst)
+    assert Path("noise", worst[0].where).is_file()
+
+
+def test_images_that_anybody_can_download_are_shown() -> None:
+    more = ["--data.batch_size=256", "--trainer.limit_train_batches=2", "--run=runs/clothes"]
+    assert main(["fit", "--model=linear", *QUICK, *more]) == 0
+    worst = judged_of(Path("runs/clothes")).worst
+    assert len(worst) == 24 and all(mistake.image is not None for mistake in worst)
+    assert all(mistake.image is None for mistake in judged_of(Path("runs/clothes"), "none").worst)
+    assert worst[0].where.startswith("test image ")
+    sure = [mistake.probability for mistake in worst]
+    assert sure == sorted(sure, reverse=True)
 
 
 def test_pairs_are_listed_where_many_classes_were_confused_and_nowhere_else() -> None:
@@ -189,6 +271,8 @@ def test_the_page_works_in_a_browser(runs: list[Path]) -> None:
             tab.goto(Path("report.html").resolve().as_uri())
             tab.wait_for_selector(".plot .main-svg")
             assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            hint = tab.locator("section:first-of-type .wide")
+            assert (hint.get_attribute("data-more") is not None) == (width == 390)
             tab.click("th button:has-text('parameters')")
             names = tab.locator("table.sortable tbody tr td:first-child").all_inner_texts()
             tab.click("th button:has-text('parameters')")

@@ -1,8 +1,11 @@
 """`cvcc-zoo demo`: published models in a browser, two beside each other on an image of your own."""
 
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from cvcc_zoo.demo import build
+from cvcc_zoo.demo import build, own_files
 from cvcc_zoo.parsing import ZooParser, install_yaml
 from cvcc_zoo.trained import find_trained
 from cvcc_zoo.weights import list_cards, read_card
@@ -31,12 +34,23 @@ def main(args: Sequence[str]) -> int:
         raise ValueError(f"a port is a number from 1 to 65535, not {config.port}")
     for name in config.names:
         find_trained(name)
-    app = build(config.names or best_first())
-    try:
-        app.launch(server_name="127.0.0.1", server_port=config.port, inbrowser=config.open, show_error=True)
-    except OSError as error:
-        raise OSError(f"port {config.port} is taken ({error}); choose another --port=...") from error
+    with own_files() as files, ended_by_sigterm():
+        app = build(config.names or best_first(), files)
+        try:
+            app.launch(server_name="127.0.0.1", server_port=config.port, inbrowser=config.open, show_error=True)
+        except OSError as error:
+            raise OSError(f"port {config.port} is taken ({error}); choose another --port=...") from error
     return 0
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the process as Ctrl-C does, with its files removed."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def best_first() -> list[str]:

@@ -163,7 +163,7 @@ def _json(predictions: Sequence[Prediction]) -> bytes:
 
 def _draw(predictions: Sequence[Prediction], images: Tensor) -> bytes:
     """A PNG of images (N, C, H, W) as the model sees them, the best class and its probability beneath each."""
-    from matplotlib.figure import Figure  # takes half a second
+    from cvcc_zoo.plots.figure import Figure  # takes half a second
 
     columns = min(8, len(images))
     rows = -(-len(images) // columns)

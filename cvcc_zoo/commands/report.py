@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from cvcc_zoo.files import file_to_write
 from cvcc_zoo.parsing import ZooParser, install_yaml
 from cvcc_zoo.reporting import read_run, unfinished, write_report
 from cvcc_zoo.reporting.figures import plotly
+from cvcc_zoo.reporting.reports import PUBLIC
 
 
 def main(args: Sequence[str]) -> int:
@@ -20,6 +22,12 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("runs", type=str, nargs="+", help="Run folders, like runs/*.")
     parser.add_argument("--output", type=str, default="report.html", help="The HTML file that is written.")
     parser.add_argument("--title", type=str, default="Runs", help="Its heading.")
+    parser.add_argument(
+        "--images",
+        type=Literal["public", "all", "none"],
+        default=PUBLIC,
+        help="Whose test images are shown as mistakes: public (of data sets that anybody can download), all, or none.",
+    )
     config = parser.parse_args(list(args))
     output = file_to_write(config.output, ".html")
     plotly()  # or it would be missed after all the work
@@ -30,7 +38,7 @@ def main(args: Sequence[str]) -> int:
         raise ValueError("none of these runs has ended; a report needs the summary.json of one at least")
     names = ", ".join(folder.name for folder in waiting)
     remarks = [f"Not finished, and left out: {names}."] if waiting else []
-    write_report(output, [read_run(folder) for folder in finished], config.title, remarks)
+    write_report(output, [read_run(folder, config.images) for folder in finished], config.title, remarks)
     for remark in remarks:
         print(remark)
     print(f"written to {output} ({output.stat().st_size / 1e6:.1f} MB)")

@@ -20,12 +20,15 @@ from cvcc_zoo.cli import build
 from cvcc_zoo.cli import main as lightning
 from cvcc_zoo.notices import only_warnings
 from cvcc_zoo.parsing import CommandParser
-from cvcc_zoo.plots import plot_search
+from cvcc_zoo.plots import Figure, plot_search
+from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Deadline, LateSignal, StoppedError, stopped_by_signals
 from cvcc_zoo.searching import (
     OWN,
+    Choice,
     Goal,
+    Space,
     Trial,
     Values,
     as_record,
@@ -106,13 +109,26 @@ def search(
         best = goal.ranked(done)
         console.print(overview(best, done, count, goal, target))
         if best:
-            logs = [name for name, where in found.items() if where.log]
-            columns = {name: [trial.values[name] for trial in best] for name in found}
-            scores = [trial.measure for trial in best if trial.measure is not None]
-            plot_search(columns, logs, scores, measure).savefig(target / "search.png", dpi=120)
+            picture(found, best, goal).savefig(target / "search.png", dpi=120)
             again = shlex.join(["cvcc-zoo", "fit", *fixed, *flags(best[0].values), "--data.validation=0"])
             console.print(f"the best values on all training images:\n{escape(again)}")
     return code if best or code else int(len(done) == count)
+
+
+def picture(space: Space, trials: Sequence[Trial], goal: Goal) -> Figure:
+    """The measure against each searched option."""
+    axes: dict[str, Axis] = {}
+    values: dict[str, list[Any]] = {name: [trial.values[name] for trial in trials] for name in space}
+    for name, found in space.items():
+        if isinstance(found, Choice):
+            axes[name] = [cell(value) for value in found.values]
+            texts = [text_of(value) for value in found.values]
+            values[name] = [texts.index(text_of(value)) for value in values[name]]
+        else:
+            axes[name] = LOGARITHMIC if found.log else LINEAR
+    percent = goal.measure == "val/accuracy"
+    scores = [(100 if percent else 1) * trial.measure for trial in trials if trial.measure is not None]
+    return plot_search(values, axes, scores, f"{goal.measure} (%)" if percent else goal.measure)
 
 
 def config_of(options: Sequence[str], values: Values) -> dict[str, Any]:

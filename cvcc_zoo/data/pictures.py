@@ -1,16 +1,20 @@
 """What whitening and augmentation do, as pictures."""
 
+import base64
+import io
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from cvcc_zoo.data.augment import augment
 from cvcc_zoo.data.decorrelation import PRINCIPAL
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.plots import Pictures, plot_images, stretch
+from cvcc_zoo.plots.figure import Figure
 
 if TYPE_CHECKING:
     from cvcc_zoo.data.datamodule import ImageDataModule
@@ -28,6 +32,13 @@ def pixels(images: Tensor) -> Pictures:
         raise ValueError(f"pictures are drawn of images with 1 or 3 channels, these have {images.shape[-3]}")
     x = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     return x.detach().cpu().movedim(-3, -1).numpy()
+
+
+def as_png(image: Pictures) -> str:
+    """An image (H, W, C) or (H, W) in [0, 1] as a data URI for a page."""
+    file = io.BytesIO()
+    Image.fromarray((np.squeeze(image) * 255).round().astype(np.uint8)).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def plot_augmentations(data: "ImageDataModule", count: int, draws: int) -> Figure:

@@ -1,7 +1,11 @@
 """The page of the demo: an image goes in, and two models show what they make of it."""
 
 import functools
-from collections.abc import Sequence
+import html
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +15,24 @@ from PIL import Image
 from torch import Tensor
 
 from cvcc_zoo.data.decode import Decoding
+from cvcc_zoo.data.pictures import as_png
+from cvcc_zoo.demo.examples import write_examples
 from cvcc_zoo.demo.explain import captum, heatmap
 from cvcc_zoo.demo.pictures import Picture, overlay, stages, whitened
 from cvcc_zoo.trained import Trained, find_trained
 
 TOP = 5
+FILES = "GRADIO_TEMP_DIR"  # where Gradio keeps what was uploaded; read when it is imported
 INTRODUCTION = """# cvcc_zoo
 
-Drop an image, or draw one, and choose two models. Each shows its five most probable classes, what its whitening hands
-to the network, where it looks for the class that it chose, and the first maps of each of its stages."""
-Shown = tuple[dict[str, float], Picture | None, Picture, list[tuple[Picture, str]], str]
+Drop an image, draw one, or take an example, and choose two models. Each shows its five most probable classes, what its
+whitening hands to the network, where it looks for the class that it chose, and the first maps of each of its stages."""
+EMPTY = "Drop an image, draw one, or click an example."
+STYLE = """<style>.zoo { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: 0.8rem; }
+.zoo figure { margin: 0; }
+.zoo img { width: 100%; image-rendering: pixelated; display: block; border-radius: 4px; }
+.zoo figcaption { font-size: 0.85rem; margin-top: 0.2rem; }</style>"""
+Shown = tuple[dict[str, float], list[tuple[Picture, str]], str]
 
 
 def gradio() -> Any:
@@ -30,6 +42,23 @@ def gradio() -> Any:
     except ImportError as error:
         raise ValueError("the demo needs `pip install 'cvcc_zoo[demo]'`") from error
     return gradio
+
+
+@contextmanager
+def own_files() -> Iterator[Path]:
+    """A folder that only this user reads, for what is uploaded to the page; it is removed at the end.
+
+    Gradio would keep every image in a folder that all users of the machine read, for ever.
+    """
+    before = os.environ.get(FILES)
+    with tempfile.TemporaryDirectory(prefix="cvcc_zoo-demo-") as folder:
+        os.environ[FILES] = folder
+        try:
+            yield Path(folder)
+        finally:
+            del os.environ[FILES]
+            if before is not None:
+                os.environ[FILES] = before
 
 
 @functools.lru_cache(maxsize=8)
@@ -54,24 +83,52 @@ def analyse(name: str, picture: Image.Image) -> Shown:
     classes = {each.classes[index]: float(share) for share, index in zip(*best, strict=True)}
     label = int(best.indices[0])
     method, heat = heatmap(model, image, label)
-    words = f"Trained on {each.dataset}. Heat map: {method} for *{each.classes[label]}*."
-    return classes, whitened(model, image), overlay(image, heat), stages(model, image), words
+    white = whitened(model, image)
+    pictures = [] if white is None else [(white, "whitened input")]
+    pictures += [(overlay(image, heat), "where it looks"), *stages(model, image)]
+    return classes, pictures, f"Heat map: {method} for {each.classes[label]}."
 
 
-def build(names: Sequence[str]) -> Any:
-    """The page for models by name, as a Gradio app. Raises ValueError where there is none, or a package is missing."""
+def knowledge(name: str) -> str:
+    """What a model knows, as HTML: its data set, and its classes."""
+    each = trained(name)
+    names = html.escape(", ".join(each.classes))
+    return f"<p>Knows {len(each.classes):,} classes of {html.escape(each.dataset or 'unknown images')}: {names}.</p>"
+
+
+def as_html(pictures: Sequence[tuple[Picture, str]], words: str) -> str:
+    """Pictures beside each other with their captions below, and words."""
+    figures = [
+        f'<figure><img src="{as_png(picture / 255)}" alt="{html.escape(caption)}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        for picture, caption in pictures
+    ]
+    return f'{STYLE}<div class="zoo">{"".join(figures)}</div><p>{html.escape(words)}</p>'
+
+
+def show(drawn: dict[str, Any] | None, *chosen: str) -> list[Any]:
+    """What each model makes of what is in the editor: classes, pictures and what it knows; words where that is none."""
+    picture = drawn.get("composite") or drawn.get("background") if drawn else None  # an example has only the latter
+    parts: list[Any] = []
+    for name in chosen:
+        classes, pictures = None, f"<p>{EMPTY}</p>"
+        if picture is not None and np.asarray(picture.convert("RGBA"))[..., 3].any():
+            classes, found, words = analyse(name, picture)
+            pictures = as_html(found, words)
+        parts += [classes, pictures, knowledge(name)]
+    return parts
+
+
+def build(names: Sequence[str], files: Path) -> Any:
+    """The page for models by name, as a Gradio app with its example images in the folder `files`.
+
+    Raises ValueError where there is no model, or a package is missing.
+    """
     if not names:
         raise ValueError("the demo needs at least one published model; see `cvcc-zoo list --pretrained`")
     gr = gradio()
     captum()  # or it would be missed at the first image
-
-    def show(drawn: dict[str, Any] | None, *chosen: str) -> list[Any]:
-        picture = drawn.get("composite") if drawn else None
-        if picture is None or not np.asarray(picture.convert("RGBA"))[..., 3].any():
-            raise gr.Error("Drop an image or draw one first.")
-        return [part for name in chosen for part in analyse(name, picture)]
-
-    with gr.Blocks(title="cvcc_zoo") as app:
+    with gr.Blocks(title="cvcc_zoo", analytics_enabled=False) as app:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
             editor = gr.ImageEditor(type="pil", image_mode="RGBA", label="Image", height=420)
@@ -81,16 +138,35 @@ def build(names: Sequence[str]) -> Any:
                     gr.Dropdown(list(names), value=default, label=f"{which} model")
                     for which, default in zip(("First", "Second"), defaults, strict=True)
                 ]
-                button = gr.Button("Classify", variant="primary")
+                paths = [str(path) for path in write_examples(files)]
+                examples = gr.Dataset(
+                    components=[gr.Image(visible=False)],
+                    samples=[[path] for path in paths],
+                    type="index",
+                    label="Examples",
+                )
         outputs: list[Any] = []
         with gr.Row():
             for which in ("First", "Second"):
                 with gr.Column():
                     outputs.append(gr.Label(num_top_classes=TOP, label=f"{which} model: classes"))
-                    with gr.Row():
-                        outputs.append(gr.Image(label="Whitened input", height=220))
-                        outputs.append(gr.Image(label="Where it looks", height=220))
-                    outputs.append(gr.Gallery(label="Stages: some of their maps", columns=4, height=200))
-                    outputs.append(gr.Markdown())
-        button.click(show, [editor, *models], outputs, api_name="classify")
+                    outputs += [gr.HTML(), gr.HTML()]
+        examples.click(
+            lambda place, *chosen: [paths[place], *show({"background": Image.open(paths[place])}, *chosen)],
+            [examples, *models],
+            [editor, *outputs],
+            api_name=False,
+            show_progress="minimal",
+        )
+        # Gradio 6 sends the editor empty at some of these, and full at the last of those that an act of a user causes
+        edited = (editor.input, editor.change, editor.upload, editor.clear)
+        gr.on(
+            [app.load, *edited, *(model.change for model in models)],
+            show,
+            [editor, *models],
+            outputs,
+            api_name="classify",
+            show_progress="hidden",  # several events of one act would let the page flicker
+            trigger_mode="always_last",
+        )
     return app

@@ -44,7 +44,11 @@ def stages(model: ImageClassifier, image: Tensor) -> list[tuple[Picture, str]]:
     """The first maps of each part of the network, each stretched for itself, with their number and size."""
     with torch.no_grad():
         found = model.features(image)
-    return [(maps(each[0]), f"{each.shape[1]} of {each.shape[2]}x{each.shape[3]}") for each in found if each.ndim == 4]
+    return [
+        (maps(each[0]), f"stage {number}: {each.shape[1]} maps of {each.shape[2]}x{each.shape[3]}")
+        for number, each in enumerate(found, start=1)
+        if each.ndim == 4
+    ]
 
 
 def maps(x: Tensor) -> Picture:

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import torch
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.features.hog import HOG
+from cvcc_zoo.plots.figure import Figure
 
 
 def plot_hog(hog: HOG, images: Tensor, title: str) -> Figure:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.optim import Optimizer
+
+from cvcc_zoo.plots.figure import Figure
 
 MakeOptimizer = Callable[[list[Tensor]], Optimizer]
 SELDOM_EVERY = 25

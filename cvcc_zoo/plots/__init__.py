@@ -1,11 +1,14 @@
 """Numbers in, matplotlib figures out: curves, images beside each other, confusion matrices."""
 
 from cvcc_zoo.plots.confusion import plot_confusion
-from cvcc_zoo.plots.curves import Curve, plot_curves, plot_depth, plot_runs, plot_search, read_metrics
+from cvcc_zoo.plots.curves import Curve, plot_curves, plot_depth, plot_runs, read_metrics
+from cvcc_zoo.plots.figure import Figure
 from cvcc_zoo.plots.images import Pictures, plot_images, stretch
+from cvcc_zoo.plots.trials import plot_search
 
 __all__ = [
     "Curve",
+    "Figure",
     "Pictures",
     "plot_confusion",
     "plot_curves",

@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
-from matplotlib.textpath import text_to_path
 
+from cvcc_zoo.plots.figure import Figure, inches
 from cvcc_zoo.plots.names import short
 from cvcc_zoo.plots.superclasses import Groups, groups_of
 
@@ -81,7 +79,7 @@ def _shares(counts: Counts) -> npt.NDArray[np.float64]:
 
 def _plot_few(counts: Counts, classes: Sequence[str], title: str) -> Figure:
     names = [short(name, LONGEST) for name in classes]
-    side = 2.5 + 0.55 * len(classes) + max(0, _inches(names, 10) - 2)  # 2: as wide as most names of 24 letters
+    side = 2.5 + 0.55 * len(classes) + max(0, inches(names, 10) - 2)  # 2: as wide as most names of 24 letters
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
     shares = _shares(counts)
@@ -105,10 +103,10 @@ def plot_many(counts: Counts, classes: Sequence[str], groups: Groups, title: str
     size = min(54 * side * step / len(classes), 9)  # points: three quarters of the way from one name to the next
     names = [short(classes[place], LONGEST) for place in places]
     wrapped = {textwrap.fill(name, 20): len(members) for name, members in groups.items()}
-    near = 0.5 + _inches(names, size)
-    far = near + side + (0.2 + _inches("\n".join(wrapped).split("\n"), GROUP_SIZE) if groups else 0)
+    near = 0.5 + inches(names, size)
+    far = near + side + (0.2 + inches("\n".join(wrapped).split("\n"), GROUP_SIZE) if groups else 0)
     columns = _columns(pairs)
-    list_width = sum(_inches(column, LIST_SIZE) + GAP for column in columns)
+    list_width = sum(inches(column, LIST_SIZE) + GAP for column in columns)
     width, height = far + GAP + max(list_width, BAR + GAP), near + side + 0.4
 
     figure = Figure(figsize=(width, height))
@@ -122,13 +120,6 @@ def plot_many(counts: Counts, classes: Sequence[str], groups: Groups, title: str
     _list(panel, columns)
     _draw_bar(panel, image, top=LINE * len(columns[0]) + 0.6)
     return figure
-
-
-def _inches(texts: Sequence[str], size: float) -> float:
-    """The width of the longest text at a size in points."""
-    font = FontProperties(size=size)
-    widths = (text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] for text in texts)
-    return max(widths, default=0.0) / 72
 
 
 def _label(axes: Axes, places: Sequence[int], names: Sequence[str], size: float | str, title: str) -> None:
@@ -176,7 +167,7 @@ def _list(axes: Axes, columns: Sequence[Sequence[str]]) -> None:
     """A table in the upper left corner of axes in inches: the first column at the left, numbers at the right."""
     right = -GAP
     for column in columns:
-        left, right = right + GAP, right + GAP + _inches(column, LIST_SIZE)
+        left, right = right + GAP, right + GAP + inches(column, LIST_SIZE)
         first = column is columns[0]
         for line, text in enumerate(column):
             axes.text(

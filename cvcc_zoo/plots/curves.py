@@ -1,14 +1,18 @@
-"""Curves of runs and searches, and what was measured layer by layer."""
+"""Curves of runs, and what was measured layer by layer."""
 
 import csv
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+
+from cvcc_zoo.plots.figure import Figure
 
 Curve = tuple[list[float], list[float]]
+SPIKE = 5  # times what nine in ten losses of a curve stay below: the rest would be a flat line beside it
+FEW = 10  # values of a curve that are drawn as points, since a line may be too short to be seen
 COLOURS = {"train": "tab:blue", "val": "tab:orange", "test": "tab:green"}
 
 
@@ -23,6 +27,32 @@ def read_metrics(path: Path) -> dict[str, Curve]:
                     steps.append(float(row["step"]))
                     values.append(float(value))
     return curves
+
+
+def cut_above(curves: Iterable[Sequence[float]]) -> tuple[float, float] | None:
+    """Where an axis of losses ends so that spikes do not flatten all curves, and the largest loss; None without spikes.
+
+    A spike is larger than five times what nine in ten values of the highest curve stay below.
+    """
+    finite = [sorted(value for value in values if math.isfinite(value)) for values in curves]
+    found = [values for values in finite if values]
+    usual = SPIKE * max((values[int(0.9 * (len(values) - 1))] for values in found), default=0.0)
+    largest = max((values[-1] for values in found), default=0.0)
+    if not 0 < usual < largest:
+        return None
+    return 1.1 * max(value for values in found for value in values if value <= usual), largest
+
+
+def _cut(axes: Axes, curves: Iterable[Sequence[float]]) -> None:
+    """End the axis of losses below their spikes, and say so in the panel."""
+    if (cut := cut_above(curves)) is None:
+        return
+    top, largest = cut
+    axes.set_ylim(0, top)
+    axes.text(
+        0.02, 0.98, f"cut at {top:.3g}: the largest is {largest:.3g}", transform=axes.transAxes, va="top",
+        fontsize="small", bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1.0},
+    )  # fmt: skip
 
 
 def plot_curves(metrics: dict[str, Curve], title: str) -> Figure:
@@ -50,7 +80,8 @@ def plot_curves(metrics: dict[str, Curve], title: str) -> Figure:
     distinct = [name for i, name in enumerate(rates) if rates[name] not in list(rates.values())[:i]]
     for name in distinct:  # groups often share one rate
         optimizer, _, group = name.removeprefix("lr-").partition("/")
-        rate.plot(*rates[name], label=f"{optimizer}, {group}" if len(distinct) > 1 else optimizer)
+        few = "." if len(rates[name][0]) <= FEW else ""
+        rate.plot(*rates[name], marker=few, label=f"{optimizer}, {group}" if len(distinct) > 1 else optimizer)
     for axes in more:
         for name in [name for name in lengths if name in metrics]:
             axes.semilogy(*metrics[name], label=lengths[name])
@@ -60,8 +91,14 @@ def plot_curves(metrics: dict[str, Curve], title: str) -> Figure:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize="small")
-    rate.set(ylim=(0, None), xlim=(0, None))
-    figure.suptitle(title)
+        else:
+            axes.text(0.5, 0.5, "nothing was recorded", transform=axes.transAxes, ha="center", color="tab:gray")
+            axes.set_yticks([])
+    if rates:
+        rate.set(ylim=(0, None))
+    rate.set(xlim=(0, None))
+    _cut(loss, [curve for name, (_, curve) in metrics.items() if name.endswith("loss")])
+    figure.suptitle(title, parse_math=False)
     return figure
 
 
@@ -81,33 +118,9 @@ def plot_runs(runs: Mapping[str, dict[str, Curve]], title: str) -> Figure:
         axes.set(xlabel="optimizer step", title=label, xlim=(0, None))
         axes.grid(alpha=0.3)
     loss.set(ylim=(0, None))
+    _cut(loss, [metrics["train/batch_loss"][1] for metrics in runs.values()])
     accuracy.legend()
-    figure.suptitle(title)
-    return figure
-
-
-def plot_search(
-    values: Mapping[str, Sequence[Any]], logs: Collection[str], scores: Sequence[float], label: str
-) -> Figure:
-    """A panel for each searched option: what its values were, and the score of each trial, called `label`.
-
-    Options in `logs` have a logarithmic axis; those whose values are not all numbers have a place for each value.
-    """
-    figure = Figure(figsize=(0.6 + 3.4 * len(values), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
-    for axes, (name, found) in zip(panels, values.items(), strict=True):
-        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in found):
-            axes.plot(found, scores, "o", alpha=0.7)
-            axes.set_xscale("log" if name in logs else "linear")
-        else:
-            texts = [value if isinstance(value, str) else str(value) for value in found]
-            places = list(dict.fromkeys(texts))
-            axes.plot([places.index(text) for text in texts], scores, "o", alpha=0.7)
-            axes.set_xticks(range(len(places)), places, rotation=20, ha="right", fontsize="small")
-            axes.set_xlim(-0.5, len(places) - 0.5)
-        axes.set(xlabel=name)
-        axes.grid(alpha=0.3)
-    panels[0].set(ylabel=label)
+    figure.suptitle(title, parse_math=False)
     return figure
 
 

@@ -1,22 +1,24 @@
 """The figures of a report, as Plotly draws them in a browser."""
 
-import textwrap
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from cvcc_zoo.plots.confusion import EXPONENT, FEW, LONGEST, in_groups
-from cvcc_zoo.plots.names import short
-from cvcc_zoo.plots.superclasses import Groups, groups_of
+from cvcc_zoo.plots.curves import FEW, cut_above
 from cvcc_zoo.reporting.reports import Judged, RunReport
 
 COLOURS = ("#1f6f8b", "#d9822b", "#2a7f62", "#a23b72", "#6b5b95", "#8a6d3b", "#c0504d", "#3c5a99")
+SYMBOLS = ("circle", "square", "diamond", "cross", "star")
 BINS = 15
-SIDE = 900  # pixels of a confusion matrix with many classes
+HEIGHT, LINE = 340, 20  # pixels of a figure, and of each run in its legend
+MOST_TICKS = 6
+UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 LAYOUT: dict[str, Any] = {
     "margin": {"l": 56, "r": 16, "t": 40, "b": 44},
     "font": {"family": "system-ui, sans-serif", "size": 13},
+    "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "rgba(128,128,128,0.5)", "activecolor": "rgb(128,128,128)"},
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
     "hovermode": "closest",
@@ -34,13 +36,16 @@ def plotly() -> Any:
     return plotly
 
 
-def _figure(traces: list[dict[str, Any]], title: str, x: str, y: str, **layout: Any) -> str:
-    """A figure as JSON, checked by Plotly."""
+def as_json(
+    traces: Sequence[dict[str, Any]], title: str, x: str = "", y: str = "", *, note: str = "", **layout: Any
+) -> str:
+    """A figure as JSON, checked by Plotly, with a smaller note below its title."""
+    below = {"subtitle": {"text": note, "font": {"size": 12}}} if note else {}
     figure = plotly().graph_objects.Figure(
-        data=traces,
+        data=list(traces),
         layout={
             **LAYOUT,
-            "title": {"text": title, "font": {"size": 15}},
+            "title": {"text": title, "font": {"size": 15}, **below},
             "xaxis": {"title": {"text": x}, **GRID, **layout.pop("xaxis", {})},
             "yaxis": {"title": {"text": y}, **GRID, **layout.pop("yaxis", {})},
             **layout,
@@ -48,6 +53,22 @@ def _figure(traces: list[dict[str, Any]], title: str, x: str, y: str, **layout: 
     )
     text: str = figure.to_json()
     return text
+
+
+def _with_legend(runs: Sequence[RunReport]) -> dict[str, Any]:
+    """A legend with a line for each run below a figure, which is as much higher."""
+    legend = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "entrywidthmode": "fraction"}
+    return {
+        "height": HEIGHT + LINE * len(runs),
+        "legend": {**legend, "entrywidth": 1},
+        "margin": {**LAYOUT["margin"], "t": 64, "b": 52 + LINE * len(runs)},
+        "showlegend": True,
+    }
+
+
+def _look(number: int) -> tuple[str, str]:
+    """The colour of a run, and the symbol of its points."""
+    return COLOURS[number % len(COLOURS)], SYMBOLS[number // len(COLOURS) % len(SYMBOLS)]
 
 
 def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:
@@ -59,6 +80,7 @@ def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:
         if quantity == "lr":
             names = [name for name in run.curves if name.startswith("lr-")][:1]
         present = [name for name in names if name in run.curves]
+        colour, _ = _look(number)
         for name in present:
             steps, values = run.curves[name]
             scale = 100 if quantity == "accuracy" else 1
@@ -66,141 +88,60 @@ def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:
             traces.append(
                 {
                     "type": "scatter",
-                    "mode": "lines",
+                    "mode": "lines+markers" if len(values) <= FEW else "lines",
                     "name": run.name,
                     "legendgroup": run.name,
                     "showlegend": name == present[-1],
                     "hovertemplate": f"%{{x:.2f}}: %{{y:.4g}} {stage}",
                     "x": [round((step + 1) / steps_an_epoch, 3) for step in steps],
                     "y": [scale * value for value in values],
-                    "line": {
-                        "color": COLOURS[number % len(COLOURS)],
-                        "dash": "dot" if stage == "train" else "solid",
-                        "width": 2,
-                    },
+                    "line": {"color": colour, "dash": "dot" if stage == "train" else "solid", "width": 2},
+                    "marker": {"size": 5},
                 }
             )
     if not traces:
         return None
-    dotted = "; dotted: training" if any(trace["line"]["dash"] == "dot" for trace in traces) else ""
-    titles = {"loss": f"Loss{dotted}", "accuracy": f"Accuracy (%){dotted}", "lr": "Learning rate"}
-    return _figure(
-        traces, titles[quantity], "epoch", "", legend={"orientation": "h", "y": -0.25}, yaxis={"rangemode": "tozero"}
-    )
+    notes = ["dotted: training"] if any(trace["line"]["dash"] == "dot" for trace in traces) else []
+    axis: dict[str, Any] = {"rangemode": "tozero"}
+    if quantity == "loss" and (cut := cut_above(trace["y"] for trace in traces)):
+        axis = {"range": [0, cut[0]]}
+        notes.append(f"cut at {cut[0]:.3g}: the largest is {cut[1]:.3g}")
+    titles = {"loss": "Loss", "accuracy": "Accuracy (%)", "lr": "Learning rate"}
+    return as_json(traces, titles[quantity], "epoch", note="; ".join(notes), yaxis=axis, **_with_legend(runs))
 
 
 def sizes(runs: Sequence[RunReport], cost: str, title: str) -> str | None:
     """Test accuracy over parameters or MACs, on a logarithmic axis; None if no run was tested."""
-    traces = [
-        {
-            "type": "scatter",
-            "mode": "markers+text",
-            "name": run.name,
-            "text": [run.name],
-            "textposition": "top center",
-            "x": [run.summary[cost]],
-            "y": [100 * run.summary["test_accuracy"]],
-            "marker": {"size": 12, "color": COLOURS[number % len(COLOURS)]},
-        }
-        for number, run in enumerate(runs)
-        if run.summary["test_accuracy"] is not None
-    ]
+    tested = [(number, run) for number, run in enumerate(runs) if run.summary["test_accuracy"] is not None]
+    traces = []
+    for number, run in tested:
+        colour, symbol = _look(number)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": run.name,
+                "hovertemplate": "%{x:,}: %{y:.2f} %",
+                "x": [run.summary[cost]],
+                "y": [100 * run.summary["test_accuracy"]],
+                "marker": {"size": 12, "color": colour, "symbol": symbol},
+            }
+        )
     if not traces:
         return None
-    return _figure(traces, f"Test accuracy (%) over {title}", title, "", xaxis={"type": "log"}, showlegend=False)
+    axis = logarithmic([max(1, run.summary[cost]) for _, run in tested])
+    return as_json(traces, f"Test accuracy (%) over {title}", title, xaxis=axis, **_with_legend(runs))
 
 
-def confusion(judged: Judged) -> str:
-    """Counts of true and predicted classes; the diagonal is left out of the colours, so that mistakes are seen.
-
-    More than 20 classes have a larger figure of its own size, and those of a known data set stand in their groups.
-    """
-    many = len(judged.classes) > FEW
-    groups = groups_of(judged.classes) if many else {}
-    counts, classes = in_groups(judged.confusion, judged.classes, groups)
-    shades = counts.astype(float) ** (EXPONENT if many else 1)
-    np.fill_diagonal(shades, 0)
-    largest = max(1.0, shades.max())
-    np.fill_diagonal(shades, np.nan)
-    trace = {
-        "type": "heatmap",
-        "x": classes,
-        "y": classes,
-        "z": [[None if np.isnan(value) else value for value in row] for row in shades.round(3).tolist()],
-        "text": counts.tolist(),
-        "texttemplate": "" if many else "%{text}",
-        "hovertemplate": "%{y} taken for %{x}: %{text}<extra></extra>",
-        "colorscale": [[0, "rgba(217,130,43,0.05)"], [1, "#d9822b"]],
-        "showscale": False,
-        "zmin": 0,
-        "zmax": largest,
-    }
-    axis = _class_axis(classes)
-    title, layout = "Confusion: rows are true, columns predicted", dict[str, Any]()
-    if many:
-        title += f"; colours: mistakes to the power {EXPONENT}"
-        axis |= {
-            "automargin": True,
-            "showgrid": False,
-            "tickfont": {"size": max(7, min(12, (SIDE / len(classes)) // 1.3))},
-        }
-        layout = {"width": SIDE + 150 + (150 if groups else 0), "height": SIDE + 150, **_group_marks(groups)}
-    return _figure(
-        [trace],
-        title,
-        "",
-        "",
-        xaxis={"tickangle": -90 if many else -45, **axis},
-        yaxis={"autorange": "reversed", **axis},
-        margin={"l": 90, "r": 150 if groups else 10, "t": 40, "b": 90},
-        **layout,
-    )
-
-
-def _class_axis(classes: Sequence[str]) -> dict[str, Any]:
-    """An axis of classes, whose long names are cut."""
-    cut = {name: short(name, LONGEST) for name in classes if name != short(name, LONGEST)}
-    return {"type": "category", "labelalias": cut, "automargin": bool(cut)}
-
-
-def _group_marks(groups: Groups) -> dict[str, Any]:
-    """Lines between groups of classes, and the name of each at the right of its rows."""
-    lines: list[dict[str, Any]] = []
-    names: list[dict[str, Any]] = []
-    start = -0.5
-    for name, members in groups.items():
-        if start > 0:
-            for one, other in ("xy", "yx"):
-                ends = {f"{one}0": start, f"{one}1": start, f"{other}0": 0, f"{other}1": 1, f"{other}ref": "paper"}
-                lines.append({"type": "line", **ends, "line": {"color": "rgba(128,128,128,0.6)", "width": 1}})
-        place = {"x": 1, "xref": "paper", "xanchor": "left", "y": start + len(members) / 2}
-        label = "<br>".join(textwrap.wrap(name, 22))
-        names.append({**place, "text": label, "align": "left", "showarrow": False, "font": {"size": 11}})
-        start += len(members)
-    return {"shapes": lines, "annotations": names}
-
-
-def class_accuracies(judged: Judged) -> str:
-    """Share of each class that was recognised."""
-    share = 100 * judged.confusion.diagonal() / np.maximum(1, judged.confusion.sum(1))
-    order = share.argsort()
-    trace = {
-        "type": "bar",
-        "orientation": "h",
-        "x": share[order].round(2).tolist(),
-        "y": [judged.classes[index] for index in order],
-        "marker": {"color": COLOURS[0]},
-        "hovertemplate": "%{y}: %{x:.2f} %<extra></extra>",
-    }
-    return _figure(
-        [trace],
-        "Accuracy of each class (%)",
-        "",
-        "",
-        xaxis={"range": [0, 100]},
-        yaxis=_class_axis(judged.classes),
-        margin={"l": 90, "r": 16, "t": 40, "b": 40},
-    )
+def logarithmic(values: Sequence[float]) -> dict[str, Any]:
+    """An axis around values above 0 with a few round numbers: 1, 2 and 5 or only the powers of ten."""
+    low, high = min(values) / 1.6, max(values) * 1.6
+    powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    places = [each for each in (factor * power for power in powers for factor in (1, 2, 5)) if low <= each <= high]
+    if len(places) > MOST_TICKS:
+        places = [power for power in powers if low <= power <= high]
+    texts = [next(f"{each / unit:g}{name}" for unit, name in UNITS if each >= unit) for each in places]
+    return {"type": "log", "range": [math.log10(low), math.log10(high)], "tickvals": places, "ticktext": texts}
 
 
 def calibration(judged: Judged) -> str:
@@ -231,7 +172,7 @@ def calibration(judged: Judged) -> str:
             "marker": {"size": (6 + 18 * np.sqrt(counts[there] / counts.max())).round(1).tolist(), "color": COLOURS[0]},
         },
     ]
-    return _figure(
+    return as_json(
         traces,
         f"Calibration: {100 * error:.1f} points off in the mean",
         "probability of the predicted class",

@@ -1,10 +1,19 @@
 const dark = matchMedia("(prefers-color-scheme: dark)");
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 function draw() {
   for (const [place, figure] of Object.entries(figures)) {
-    const font = { ...figure.layout.font, color: dark.matches ? "#e4e7ec" : "#1c1f24" };
-    Plotly.react(place, figure.data, { ...figure.layout, font, autosize: true }, { responsive: true, displaylogo: false });
+    const layout = { ...structuredClone(figure.layout), autosize: true };
+    layout.font.color = colour("--ink");
+    if (layout.title.subtitle) layout.title.subtitle.font.color = colour("--quiet");
+    const ink = { textfont: { color: colour("--ink") } }; // Plotly would choose it for cells on white
+    const data = figure.data.map((trace) => (trace.type === "heatmap" ? { ...trace, ...ink } : trace));
+    Plotly.react(place, data, layout, { responsive: true, displaylogo: false });
   }
+}
+
+function hint() {
+  for (const each of document.querySelectorAll(".wide")) each.toggleAttribute("data-more", each.scrollWidth > each.clientWidth + 1);
 }
 
 function sort(table, column, button) {
@@ -29,4 +38,6 @@ for (const table of document.querySelectorAll("table.sortable")) {
   );
 }
 dark.addEventListener("change", draw);
+addEventListener("resize", hint);
 draw();
+hint();

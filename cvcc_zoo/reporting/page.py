@@ -1,21 +1,16 @@
 """One self-contained page: tables, figures and images of several runs; it opens without a network."""
 
-import base64
 import html
-import io
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
+from cvcc_zoo.data.pictures import as_png
 from cvcc_zoo.files import write_whole
 from cvcc_zoo.plots.confusion import FEW, LONGEST, most_confused
 from cvcc_zoo.plots.names import short
-from cvcc_zoo.reporting import figures
+from cvcc_zoo.reporting import classes, figures
 from cvcc_zoo.reporting.reports import Judged, Mistake, RunReport, differences
 
 SHOWN = 96  # pixels of a mistake's picture on the page
@@ -51,6 +46,7 @@ def page(runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> 
 
 
 QUANTITIES = ("loss", "accuracy", "lr")
+LEFT_OUT = "The images themselves are not in this page; <code>cvcc-zoo report --images=all</code> shows them."
 COSTS = (("parameters", "parameters"), ("macs", "multiply-accumulate operations"))
 Cell = tuple[str, float | str | None]
 """What is shown, and what it is sorted by."""
@@ -151,15 +147,32 @@ def run_part(run: RunReport, plots: Plots) -> str:
     judged = run.judged
     if judged is None:
         return f"<p>Nothing is shown of its test images: {text(run.why_not)}.</p>"
-    wrong = int((~judged.right).sum())
-    mistakes = "".join(picture(mistake) for mistake in judged.worst)
-    confusion, others = figures.confusion(judged), (figures.class_accuracies(judged), figures.calibration(judged))
+    confusion, others = classes.confusion(judged), (classes.class_accuracies(judged), figures.calibration(judged))
     many = len(judged.classes) > FEW
     return (
-        (plots.large(confusion) + confused(judged) + plots.grid(others) if many else plots.grid((confusion, *others)))
-        + f"<h3>The worst of {wrong:,} mistakes</h3>"
-        + (f'<div class="mistakes">{mistakes}</div>' if mistakes else "<p>There are none.</p>")
-    )
+        plots.large(confusion) + confused(judged) + plots.grid(others) if many else plots.grid((confusion, *others))
+    ) + mistakes(judged)
+
+
+def mistakes(judged: Judged) -> str:
+    """The mistakes that the model was surest of: as pictures, or as a list where their images are not to be shown."""
+    wrong = int((~judged.right).sum())
+    heading = f"<h3>The surest of {wrong:,} mistakes</h3>"
+    if not wrong:
+        return f"{heading}<p>There are none.</p>"
+    if any(mistake.image is not None for mistake in judged.worst):
+        return f'{heading}<div class="mistakes">{"".join(map(picture, judged.worst))}</div>'
+    rows: list[list[Cell]] = [
+        [
+            (short(mistake.label, LONGEST), mistake.label),
+            (short(mistake.predicted, LONGEST), mistake.predicted),
+            number(mistake.probability, "{:.1f} %", 100),
+            (mistake.where, mistake.where),
+        ]
+        for mistake in judged.worst
+    ]
+    listed = table(("true", "predicted", "how sure", "image"), rows, sortable=False)
+    return f'{heading}<p class="remark">{LEFT_OUT}</p><div class="pairs">{listed}</div>'
 
 
 def confused(judged: Judged) -> str:
@@ -182,15 +195,9 @@ def picture(mistake: Mistake) -> str:
     """A test image with what it is and what it was taken for."""
     what = f"{mistake.label}, taken for {mistake.predicted}"
     size = f'width="{SHOWN}" height="{SHOWN}"'
+    assert mistake.image is not None
     return (
-        f'<figure><img src="{as_png(mistake.image)}" {size} alt="{text(what)}">'
+        f'<figure><img src="{as_png(mistake.image)}" {size} alt="{text(what)}" title="{text(mistake.where)}">'
         f"<figcaption><b>{text(mistake.label)}</b><br>{text(mistake.predicted)} {100 * mistake.probability:.0f} %"
         "</figcaption></figure>"
     )
-
-
-def as_png(image: npt.NDArray[Any]) -> str:
-    """An image (H, W, C) or (H, W) in [0, 1] as a data URI."""
-    file = io.BytesIO()
-    Image.fromarray((np.squeeze(image) * 255).round().astype(np.uint8)).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

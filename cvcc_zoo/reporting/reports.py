@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 import yaml
-from torch import Tensor
 
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.datasets import FashionMini, TorchvisionDataset
+from cvcc_zoo.data.folder import ImageFolder
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.plots import Curve, read_metrics
 from cvcc_zoo.runs.folder import CONFIG, is_run
@@ -22,6 +22,8 @@ from cvcc_zoo.zoo import load
 
 SUMMARY = "summary.json"
 WORST = 24
+PUBLIC, ALL = "public", "all"
+"""Whose test images a report holds: those of data sets that anybody can download, or all; with any other word none."""
 UNINTERESTING = ("trainer.enable_progress_bar", "trainer.logger", "trainer.default_root_dir", "checkpoint_minutes")
 
 
@@ -29,8 +31,10 @@ UNINTERESTING = ("trainer.enable_progress_bar", "trainer.logger", "trainer.defau
 class Mistake:
     """A test image that was taken for another class."""
 
-    image: npt.NDArray[Any]
-    """(H, W, C) or (H, W), in [0, 1]."""
+    image: npt.NDArray[Any] | None
+    """(H, W, C) or (H, W), in [0, 1]; None where it is not to be shown."""
+    where: str
+    """Its file below the folder of images, else its place among the test images."""
     label: str
     predicted: str
     probability: float
@@ -49,7 +53,7 @@ class Judged:
     right: npt.NDArray[Any]
     """(N,) whether it is the true one."""
     worst: list[Mistake]
-    """The mistakes with the largest loss."""
+    """The mistakes that the model was surest of, the surest first."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,11 @@ def unfinished(folder: Path) -> bool:
     return not (folder / SUMMARY).is_file()
 
 
-def read_run(folder: Path) -> RunReport:
-    """Everything about a finished run. A run that was never tested is not tested here either."""
+def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
+    """Everything about a finished run, with the `images` of its worst mistakes that the report may hold.
+
+    A run that was never tested is not tested here either.
+    """
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
@@ -88,27 +95,29 @@ def read_run(folder: Path) -> RunReport:
     judged, why_not = None, "it was trained with --test=false, and is not tested here either"
     if summary.get("test_accuracy") is not None:
         try:
-            judged, why_not = judge(folder, data_options), ""
+            judged, why_not = judge(folder, data_options, images), ""
         except (OSError, ValueError) as error:
             why_not = str(error).splitlines()[0]
     return RunReport(folder.resolve().name, summary, curves, flatten(config), judged, why_not)
 
 
-def judge(folder: Path, data_options: Mapping[str, Any]) -> Judged:
+def judge(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC) -> Judged:
     """Test the model that a run chose on the images of its config. Raises ValueError or OSError if they are gone."""
     data = ImageDataModule(**{**data_options, "augmentations": "none"})
     logits, labels = scores(load(folder), data)
-    probabilities = logits.softmax(1)
+    probabilities = logits.double().softmax(1)
     confidences, predicted = probabilities.max(1)
     classes = list(data.classes)
     confusion = torch.bincount(labels * len(classes) + predicted, minlength=len(classes) ** 2)
     wrong = (predicted != labels).nonzero()[:, 0]
-    losses = F.cross_entropy(logits[wrong].double(), labels[wrong], reduction="none")
-    chosen = wrong[losses.argsort(descending=True, stable=True)[:WORST]]
-    images: Tensor = data.test_dataloader().images[chosen]
+    chosen = wrong[confidences[wrong].argsort(descending=True, stable=True)[:WORST]]
+    may_be_shown = images == ALL or (images == PUBLIC and isinstance(data.dataset, FashionMini | TorchvisionDataset))
+    pictures = pixels(data.test_dataloader().images[chosen]) if may_be_shown else [None] * len(chosen)
     worst = [
-        Mistake(picture, classes[labels[index]], classes[predicted[index]], float(confidences[index]))
-        for picture, index in zip(pixels(images), chosen, strict=True)
+        Mistake(
+            picture, _where(data, index), classes[labels[index]], classes[predicted[index]], float(confidences[index])
+        )
+        for picture, index in zip(pictures, chosen.tolist(), strict=True)
     ]
     return Judged(
         classes,
@@ -117,6 +126,13 @@ def judge(folder: Path, data_options: Mapping[str, Any]) -> Judged:
         (predicted == labels).numpy(),
         worst,
     )
+
+
+def _where(data: ImageDataModule, index: int) -> str:
+    """Where a user finds a test image."""
+    if isinstance(data.dataset, ImageFolder):
+        return str(Path(data.dataset.files["test"][index][0]).relative_to(data.dataset.root))
+    return f"test image {index:,}"
 
 
 def flatten(options: Any, name: str = "") -> dict[str, str]:

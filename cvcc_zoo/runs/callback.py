@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files import write_whole
+from cvcc_zoo.length import steps_between_rows
 from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
 from cvcc_zoo.runs.checkpoints import BEST
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
@@ -22,6 +23,8 @@ from cvcc_zoo.runs.folder import CONFIG, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile
 from cvcc_zoo.runs.summary import SUMMARY, is_summary, print_summary, summarise, write_summary
 from cvcc_zoo.trainers import check_recorded
+
+ROWS = 10  # of metrics in an epoch, at least
 
 
 class ProgressBar(RichProgressBar):
@@ -46,7 +49,7 @@ def users_callbacks(chosen: Sequence[Callback], *, bar: bool | None) -> list[Cal
 class RunFolder(Callback):
     """Fills a run's folder: at once `config.yaml`, then metrics and checkpoints, at the end pictures and a summary.
 
-    With `choose_logging` a row of metrics is written at least ten times an epoch, so that short runs have curves too.
+    With `choose_logging` a row of metrics is written ten times an epoch or more, so that short runs have curves too.
     A `resumed` run goes on in a folder that is there; one that has `ended` does not train. Only one process at a time
     may fill it.
     """
@@ -104,8 +107,7 @@ class RunFolder(Callback):
         """Choose how often to log."""
         data = getattr(trainer, "datamodule", None)
         if stage == "fit" and self.choose_logging and isinstance(data, ImageDataModule):
-            every = min(vars(trainer)["log_every_n_steps"], len(data.train_dataloader()) // 10)
-            vars(trainer)["log_every_n_steps"] = max(1, every)
+            vars(trainer)["log_every_n_steps"] = steps_between_rows(trainer, len(data.train_dataloader()), ROWS)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A training that has ended, by whatever callback, does not go on; what is left to do is to test it."""

@@ -4,7 +4,7 @@ from cvcc_zoo.searching.goal import Goal
 from cvcc_zoo.searching.loop import search
 from cvcc_zoo.searching.methods import METHODS, make_method, number_of_trials
 from cvcc_zoo.searching.record import Trial, as_record, check_record, own_folder, read_trials
-from cvcc_zoo.searching.space import OWN, Choice, Range, Values, flags, parse_space, plain, text_of, unusual
+from cvcc_zoo.searching.space import OWN, Choice, Range, Space, Values, flags, parse_space, plain, text_of, unusual
 
 __all__ = [
     "METHODS",
@@ -12,6 +12,7 @@ __all__ = [
     "Choice",
     "Goal",
     "Range",
+    "Space",
     "Trial",
     "Values",
     "as_record",

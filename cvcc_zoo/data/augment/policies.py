@@ -11,12 +11,17 @@ Table = dict[op.Operation, tuple[float, float, bool]]
 """Operation -> its smallest and largest magnitude, and whether its sign is random."""
 BINS = 31  # magnitudes 0 .. 30, as in both papers
 
+FARTHEST = 32  # pixels of a translation, in the wide space
+REACH = (
+    150 / 331
+)  # of the image, at most: AutoAugment's, https://arxiv.org/abs/1805.09501, and torchvision's RandAugment
+
 WIDE: Table = {
     op.identity: (0, 0, False),
     op.shear_x: (0, 0.99, True),
     op.shear_y: (0, 0.99, True),
-    op.translate_x: (0, 32, True),
-    op.translate_y: (0, 32, True),
+    op.translate_x: (0, FARTHEST, True),
+    op.translate_y: (0, FARTHEST, True),
     op.rotate: (0, 135, True),
     op.brightness: (0, 0.99, True),
     op.color: (0, 0.99, True),
@@ -27,6 +32,15 @@ WIDE: Table = {
     op.autocontrast: (0, 0, False),
     op.equalize: (0, 0, False),
 }
+
+
+def within(table: Table, height: int, width: int) -> Table:
+    """A table whose translations leave more than half of an image of that size in the picture."""
+    sides: Table = {}
+    for operation, side in ((op.translate_x, width), (op.translate_y, height)):
+        low, high, signed = table[operation]
+        sides[operation] = (low, min(high, REACH * side), signed)
+    return table | sides
 
 
 def apply_one(table: Table, images: Tensor, draws: Draws, step: Tensor) -> Tensor:
@@ -41,11 +55,13 @@ def apply_one(table: Table, images: Tensor, draws: Draws, step: Tensor) -> Tenso
 class TrivialAugment(Augmentation):
     """One of 14 operations with a magnitude, all equally likely. Müller & Hutter 2021, arXiv 2103.10158.
 
-    The wide space of the paper; it has nothing to tune. Its translations are of up to 32 pixels.
+    The wide space of the paper; it has nothing to tune. Its translations are of up to 32 pixels, but of at most
+    150 / 331 of the image: 32 pixels would leave nothing of an image of 28 or of 32.
     """
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
-        return apply_one(WIDE, images, draws, draws.integers(BINS))
+        height, width = images.shape[2:]
+        return apply_one(within(WIDE, height, width), images, draws, draws.integers(BINS))
 
 
 class RandAugment(Augmentation):
@@ -70,8 +86,8 @@ class RandAugment(Augmentation):
             **colours,
             op.shear_x: (0, 0.3, True),
             op.shear_y: (0, 0.3, True),
-            op.translate_x: (0, width * 150 / 331, True),
-            op.translate_y: (0, height * 150 / 331, True),
+            op.translate_x: (0, REACH * width, True),
+            op.translate_y: (0, REACH * height, True),
             op.rotate: (0, 30, True),
             op.posterize: (8, 4, False),
         }

@@ -1,0 +1,73 @@
+"""What came of the values that a search has tried."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from cvcc_zoo.plots.figure import Figure
+from cvcc_zoo.plots.names import short
+
+LOGARITHMIC, LINEAR = "log", "linear"
+Axis = Sequence[str] | str
+"""The values of a list in order, as texts; or LOGARITHMIC or LINEAR for a range of numbers."""
+IN_A_ROW = 4  # panels
+PANEL = 3.4  # inches
+LETTERS = 28  # that fit below a panel beside each other
+LONGEST = 20  # letters of a value
+
+
+def plot_search(
+    values: Mapping[str, Sequence[float]], axes: Mapping[str, Axis], scores: Sequence[float], label: str
+) -> Figure:
+    """A panel for each searched option: what its values were, and the score of each trial, called `label`.
+
+    `axes` says how each option was searched; `values` are numbers, or where in its list each one stands, from 0.
+    """
+    columns = min(IN_A_ROW, len(values))
+    rows = -(-len(values) // columns)
+    most = max((len(axis) for axis in axes.values() if not isinstance(axis, str)), default=0)
+    width = max(PANEL, 0.3 * most)  # a place is as wide as a turned line of text is high, with some air
+    figure = Figure(figsize=(0.6 + width * columns, 3.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for panel, (name, found) in zip(panels.ravel(), values.items(), strict=False):
+        axis = axes[name]
+        panel.plot(found, scores, "o", alpha=0.7)
+        if isinstance(axis, str):
+            _ticks(panel, found, logarithmic=axis == LOGARITHMIC)
+        else:
+            _places(panel, [short(value, LONGEST) for value in axis])
+        panel.set(xlabel=name)
+        panel.grid(alpha=0.3)
+    for panel in panels.ravel()[len(values) :]:
+        panel.set_axis_off()
+    for panel in panels[:, 0]:
+        panel.set(ylabel=label)
+    return figure
+
+
+def _places(axes: Axes, names: Sequence[str]) -> None:
+    """A place for each value of a list, as far apart from the next as any other."""
+    turned = len("  ".join(names)) > LETTERS
+    how: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if turned else {}
+    axes.set_xticks(range(len(names)), names, fontsize="small", parse_math=False, **how)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+
+
+def _ticks(axes: Axes, values: Sequence[float], *, logarithmic: bool) -> None:
+    """As many numbers below a panel as there is room for."""
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if not logarithmic:
+        whole = all(isinstance(value, int) for value in values)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=whole))
+        return
+    axes.set_xscale("log")
+    decades = math.log10(max(values) / min(values))
+    subs = (1.0, 2.0, 5.0) if decades < 2 else (1.0,)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the scale has set its own
+    if decades == 0:  # one trial: a logarithmic axis around it has no end of numbers
+        axes.set_xlim(min(values) / 2, max(values) * 2)
