@@ -4,9 +4,9 @@ import pickletools
 import re
 import reprlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -18,9 +18,12 @@ DEEPEST = 10
 CALLS = ("class_path", "init_args", "dict_kwargs")
 """Keys by which other libraries import and call what a file names; those with an underscore in front do too."""
 
-NEEDED = ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", "torch.serialization _get_layout",
-          "torch Size", "torch device", "collections OrderedDict", "builtins set", "__builtin__ set")  # fmt: skip
+NEEDED = ("torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter",
+          "torch.serialization _get_layout", "torch Size", "torch device", "collections OrderedDict", "builtins set",
+          "__builtin__ set")  # fmt: skip
 """What torch writes for tensors, and for a set; numbers, texts, lists and dicts need no name."""
+ARCHIVE = b"PK"  # how a zip file starts
+OLD_PICKLES = 5  # before torch 1.6: a mark, a version, the machine, the content, the names of the storages behind them
 
 
 def check_plain(value: Any, what: str) -> None:
@@ -61,7 +64,9 @@ def load_plain(path: Path) -> Any:
     The names in it are looked at before anything is built. It takes no more memory than a small multiple of the file's
     size: nothing in it may be compressed, and no tensor may have more elements than the file stores.
     """
-    _check_archive(path)
+    with path.open("rb") as file:
+        archive = file.read(len(ARCHIVE)) == ARCHIVE
+    (_check_archive if archive else _check_old)(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what its reader stumbles over
@@ -93,6 +98,27 @@ def _check_archive(path: Path) -> None:
         raise ValueError(f"{refused}: it is larger when it is unpacked, which none of ours is; nothing was read")
     if long or len(pickles) != 1:
         raise ValueError(f"{refused}: beside tensors it has {len(pickles)} parts or over {LARGEST_PICKLE:,} bytes")
+    _check_names(names, refused)
+
+
+def _check_old(path: Path) -> None:
+    """The same for a file of torch before 1.6: pickles, one after the other, and then the numbers.
+
+    What they claim is not bounded here: torch takes memory for it, which is not used before the numbers are read.
+    """
+    refused = f"{path} cannot be read as a checkpoint of plain data"
+    try:
+        with path.open("rb") as file:
+            names = {name: None for _ in range(OLD_PICKLES) for name in _names(file)}
+            long = file.tell() > LARGEST_PICKLE
+    except Exception as error:  # pickletools raises what it stumbles over
+        raise ValueError(f"{refused}: torch.save did not write it, or not whole ({error}); get it again") from error
+    if long:
+        raise ValueError(f"{refused}: beside tensors it has over {LARGEST_PICKLE:,} bytes")
+    _check_names(names, refused)
+
+
+def _check_names(names: Iterable[str], refused: str) -> None:
     for name in names:
         if name not in NEEDED and not _of_torch(name):
             raise ValueError(
@@ -101,7 +127,7 @@ def _check_archive(path: Path) -> None:
             )
 
 
-def _names(content: bytes) -> Iterator[str]:
+def _names(content: bytes | BinaryIO) -> Iterator[str]:
     """The names that the instructions of a pickle look up."""
     for operation, argument, _ in pickletools.genops(content):
         if operation.name in ("GLOBAL", "INST"):
@@ -114,6 +140,8 @@ def _of_torch(name: str) -> bool:
     """Whether it is a type of storage or of numbers, like `torch FloatStorage` and `torch float32`."""
     module, _, found = name.partition(" ")
     storage = re.fullmatch(r"(?!Untyped|Typed)[A-Z][A-Za-z0-9]*Storage", found)
+    if module == "torch.cuda":  # where older versions kept those of a GPU
+        return bool(storage)
     return module == "torch" and (bool(storage) or isinstance(vars(torch).get(found), torch.dtype))
 
 
