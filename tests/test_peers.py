@@ -50,7 +50,11 @@ def residual(blocks: list[int], widths: list[int], shortcut: str, classifier: st
             {shortcut: nn.Sequential(conv(before, after, 1, stride), nn.BatchNorm2d(after))} if shortcut else {}
         )
         kept = projection if changes else {}
-        skip = (lambda own, x: getattr(own, shortcut)(x)) if kept else (lambda own, x: add_zeros(x) if changes else x)
+
+        def skip(own: Any, x: Tensor) -> Tensor:
+            projected: Tensor = getattr(own, shortcut)(x) if kept else add_zeros(x) if changes else x
+            return projected
+
         return Parts(
             lambda own, x: F.relu(own.bn2(own.conv2(F.relu(own.bn1(own.conv1(x))))) + skip(own, x)),
             conv1=conv(before, after, stride=stride),
@@ -242,6 +246,15 @@ def test_such_a_model_is_one_of_ours_from_then_on(tmp_path: Path) -> None:
     assert model.whitening.mean.tolist() == pytest.approx(MEAN), "statistics stay those of the weights"
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     assert load_ours(tmp_path / "a.ckpt").classes == tuple(data.classes)
+
+
+def test_they_can_be_taken_to_other_classes_and_channels(tmp_path: Path) -> None:
+    torch.save(small().state_dict(), tmp_path / "a.pth")
+    model = read(tmp_path / "a.pth", num_classes=4, in_channels=1)
+    theirs = small().state_dict()
+    assert torch.equal(model.network.layer3[0].conv2.weight, theirs["layer3.0.conv2.weight"])
+    torch.testing.assert_close(model.network.conv1.weight, theirs["conv1.weight"].sum(1, keepdim=True))
+    assert model.network.fc.weight.shape == (4, 64) and not model.whitening.fitted
 
 
 REFUSED = [

@@ -136,7 +136,8 @@ def test_the_images_of_an_epoch_under_fabric_are_those_of_the_trainer() -> None:
 
 
 def test_processes_of_fabric_share_the_batches() -> None:
-    alone, shares = [], []
+    alone: list[list[Tensor]] = []
+    shares: list[list[Tensor]] = []
     for world, rank in ((1, 0), (2, 0), (2, 1)):
         fabric = lightning.Fabric(accelerator="cpu", devices=1)
         patched = Mock(wraps=fabric, world_size=world, global_rank=rank, device=fabric.device)

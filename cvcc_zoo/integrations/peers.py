@@ -57,7 +57,8 @@ def load(
         mean: What their training subtracted from each channel of images in [0, 1].
         std: What it divided by.
         options: Those of the family ("WideResNet" takes depth and width). Classes and channels are those of the
-            weights, and so is the shortcut of a ResNet.
+            weights, and so is the shortcut of a ResNet; with another num_classes the classifier is new, with other
+            in_channels the first convolution is adapted.
 
     The weights do not name their classes: `model.classes = [...]` does. Nothing in the file can run. Raises
     FileNotFoundError or ValueError for a file that is missing, or holds other weights than those of the network.
@@ -75,16 +76,18 @@ def load(
     for name in ("conv1.weight", "fc.weight"):
         if name not in tensors or tensors[name].ndim not in (2, 4):
             raise ValueError(f"{path} has no {name} of a {family}, but {', '.join(list(tensors)[:4])}, ...")
-    shape = {"num_classes": len(tensors["fc.weight"]), "in_channels": tensors["conv1.weight"].shape[1]}
+    shape: dict[str, Any] = {"num_classes": len(tensors["fc.weight"]), "in_channels": tensors["conv1.weight"].shape[1]}
     check_bounds(shape, str(path))
     if family == "ResNet" and not any(".downsample." in name for name in tensors):
         options = {"shortcut": "A", **options}
-    made = create(model, whitening="standardize", **shape, **options)
+    made = create(model, **{"whitening": "standardize", **shape, **options})
     tensors["conv1.weight"] = _as_3x3(tensors["conv1.weight"])
     given = {f"network.{name}": tensor for name, tensor in tensors.items()}
-    given |= {f"whitening.{name}": each for name, each in _statistics(mean, std, made.in_channels).items()}
+    given |= {f"whitening.{name}": each for name, each in _statistics(mean, std, shape["in_channels"]).items()}
     counters = {name: each for name, each in made.state_dict().items() if name.endswith(".num_batches_tracked")}
-    transfer(made, counters | given, family, made.hparams, str(path))  # before torch 0.4.1 norms did not count
+    transfer(
+        made, counters | given, family, {**made.hparams, **shape}, str(path)
+    )  # before torch 0.4.1 norms did not count
     return made.eval()
 
 
