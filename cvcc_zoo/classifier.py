@@ -139,9 +139,11 @@ class ImageClassifier(Optimized, Staged):
         """Count loss, accuracy and the confusion matrix."""
         self.confusion.update(self._step(batch, batch_idx, "test")[1], batch[1])
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Class probabilities (N, num_classes) and the labels (N,)."""
-        images, labels = batch
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
+        """Class probabilities (N, num_classes) and the labels (N,); of images alone the probabilities alone."""
+        if isinstance(batch, Tensor) or len(batch) == 1:
+            return self._logits(batch if isinstance(batch, Tensor) else batch[0]).softmax(1)
+        images, labels = fields(batch)
         return self._logits(images).softmax(1), labels
 
     def _logits(self, images: Tensor) -> Tensor:  # in an evaluation a process may have no image left

@@ -123,8 +123,9 @@ def make_loss(spec: str | Mapping[str, Any]) -> Loss:
 
 def fields(batch: Any) -> tuple[Tensor, Tensor]:
     """Images and labels of a batch, labels of whole numbers as int64. Raises ValueError for what is no such pair."""
-    if isinstance(batch, Mapping) or len(batch) != 2:
+    if isinstance(batch, Mapping | Tensor) or len(batch) != 2:
         kind = f"with {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"of {len(batch)} parts"
+        kind = "of images alone" if isinstance(batch, Tensor) else kind
         raise ValueError(f"a batch is a pair (images, labels), and this is one {kind}; let the data set give pairs")
     images, labels = batch
     return images, labels if labels.is_floating_point() else labels.long()

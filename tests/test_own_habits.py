@@ -10,7 +10,7 @@ import torch
 from lightning import Trainer
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.classifier import ImageClassifier
@@ -126,6 +126,19 @@ def test_labels_of_any_whole_numbers_are_labels() -> None:
 def test_batches_that_are_no_images_and_labels_are_answered_in_words(given: tuple[Any, ...], said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         own(*given)
+
+
+@OWN_LOADER
+def test_images_alone_are_predicted_and_never_taken_for_labels() -> None:
+    images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
+    model = create("linear", in_channels=1, image_size=8, whitening="none").eval()
+    expected = model(images).softmax(1)
+    for alone in (images, TensorDataset(images)):
+        loader: Any = DataLoader(alone, batch_size=2)  # type: ignore[arg-type]
+        found = Trainer(**QUIET).predict(model, loader)
+        assert found is not None and torch.allclose(torch.cat([*found]), expected)
+    with pytest.raises(ValueError, match=r"a batch is a pair \(images, labels\), and this is one of images alone"):
+        Trainer(**QUIET).test(model, DataLoader(images, batch_size=2), verbose=False)  # type: ignore[arg-type]
 
 
 def test_a_data_module_is_set_up_for_a_training_unless_it_is_told_otherwise() -> None:
