@@ -23,10 +23,11 @@ from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import mix_seed, seed_torch
 from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.data.whitening import make_whitening
-from cvcc_zoo.losses import check_labels, loss_spec, make_loss
+from cvcc_zoo.losses import check_labels, fields, loss_spec, make_loss
 from cvcc_zoo.metrics import StageMetrics
 from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, plain_spec
-from cvcc_zoo.registry import register_family
+from cvcc_zoo.plain import check_plain
+from cvcc_zoo.registry import as_plain, check_whole, register_family
 from cvcc_zoo.stages import Staged
 from cvcc_zoo.trainers import Optimized, all_finite, check_monitors, diverged
 
@@ -73,6 +74,10 @@ class ImageClassifier(Optimized, Staged):
 
         """
         super().__init__()
+        self.save_hyperparameters(logger=False)
+        num_classes, in_channels, image_size = (as_plain(each) for each in (num_classes, in_channels, image_size))
+        for name in ("num_classes", "in_channels", "image_size", "freeze"):
+            check_whole(name, self.hparams[name])
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         if in_channels < 1:
@@ -82,7 +87,6 @@ class ImageClassifier(Optimized, Staged):
                 f"image_size must be at least {MIN_IMAGE_SIZE} pixels, got {image_size}; "
                 f"resize the images: --data.image_size={MIN_IMAGE_SIZE}"
             )
-        self.save_hyperparameters(logger=False)
         optimizer_spec = plain_spec("optimizer", optimizer, OPTIMIZERS)
         check_optimizer(optimizer_spec)
         scheduler_spec = None if lr_scheduler is None else plain_spec("lr_scheduler", lr_scheduler, SCHEDULES)
@@ -93,7 +97,9 @@ class ImageClassifier(Optimized, Staged):
         self.chose_whitening = whitening is not None
         self.hparams.update(optimizer=optimizer_spec, lr_scheduler=scheduler_spec, whitening=self.whitening.spec)
         self.hparams["loss"] = loss_spec(loss)["name"] if isinstance(loss, str) else loss_spec(loss)
-        self.loss = make_loss(loss)
+        self.hparams.update(as_plain(self.hparams))
+        check_plain(dict(self.hparams), f"the options of {type(self).__name__}")  # else no checkpoint could be read
+        self.loss = make_loss(self.hparams["loss"])
         if patch_whitening is not None:
             if not patch_whitening >= 0:
                 raise ValueError(f"patch_whitening is added to variances and must be at least 0, got {patch_whitening}")
@@ -133,9 +139,11 @@ class ImageClassifier(Optimized, Staged):
         """Count loss, accuracy and the confusion matrix."""
         self.confusion.update(self._step(batch, batch_idx, "test")[1], batch[1])
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Class probabilities (N, num_classes) and the labels (N,)."""
-        images, labels = batch
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
+        """Class probabilities (N, num_classes) and the labels (N,); of images alone the probabilities alone."""
+        if isinstance(batch, Tensor) or len(batch) == 1:
+            return self._logits(batch if isinstance(batch, Tensor) else batch[0]).softmax(1)
+        images, labels = fields(batch)
         return self._logits(images).softmax(1), labels
 
     def _logits(self, images: Tensor) -> Tensor:  # in an evaluation a process may have no image left
@@ -143,7 +151,7 @@ class ImageClassifier(Optimized, Staged):
 
     def _step(self, batch: tuple[Tensor, Tensor], batch_idx: int, stage: str) -> tuple[Tensor, Tensor]:
         """The losses (N,) and the logits of a batch, counted in the metrics of the stage."""
-        images, labels = batch
+        images, labels = fields(batch)
         if labels.device.type == "cpu" or batch_idx == 0:  # looking at values waits for a GPU
             check_labels(labels, self.num_classes)
         logits = self._logits(images)

@@ -125,6 +125,16 @@ def make_loss(spec: str | Mapping[str, Any]) -> Loss:
     return Loss(LOSSES[name], options, l2)
 
 
+def fields(batch: Any) -> tuple[Tensor, Tensor]:
+    """Images and labels of a batch, labels of whole numbers as int64. Raises ValueError for what is no such pair."""
+    if isinstance(batch, Mapping | Tensor) or len(batch) != 2:
+        kind = f"with {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"of {len(batch)} parts"
+        kind = "of images alone" if isinstance(batch, Tensor) else kind
+        raise ValueError(f"a batch is a pair (images, labels), and this is one {kind}; let the data set give pairs")
+    images, labels = batch
+    return images, labels if labels.is_floating_point() else labels.long()
+
+
 def check_labels(labels: Tensor, num_classes: int) -> None:
     """Raise ValueError for labels outside of 0 .. num_classes - 1, or soft labels not of shape (N, num_classes).
 
@@ -134,6 +144,8 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
         if labels.ndim != 2 or labels.shape[1] != num_classes:
             raise ValueError(f"soft labels must have the shape (N, {num_classes}), got {tuple(labels.shape)}")
         return
+    if labels.ndim != 1:
+        raise ValueError(f"labels are a number for each image, (N,), got {tuple(labels.shape)}; (N, 1) is labels[:, 0]")
     if not len(labels):
         return
     low, high = (int(value) for value in labels.aminmax())

@@ -18,7 +18,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.manual import WithExamples
 from cvcc_zoo.models.catalogue import architecture, describe, family_options
 from cvcc_zoo.optim.build import TIMM
-from cvcc_zoo.refusals import in_one_line
+from cvcc_zoo.refusals import check_keys, in_one_line
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_spec, as_typed, find, import_class, pick, unknown
 
 MODE = "cvcc_zoo"
@@ -26,6 +26,7 @@ EVALUATIONS = ("validate", "test", "predict")
 DEFAULT_OPTIMIZER = {"name": "AdamW", "lr": 0.004, "weight_decay": 0.05}
 DEFAULT_SCHEDULE = {"name": "OneCycleLR"}
 IMPORTED = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}
+OPTIMIZER_OPTIONS = {"optimizer.lr", "optimizer.weight_decay", "optimizer.momentum"}  # which no parser lists
 SPEC_FLAGS = ("--optimizer", "--lr_scheduler", "--model.loss", "--data.whitening")
 
 
@@ -163,6 +164,7 @@ def list_of(value: Any) -> list[Any]:
 
 def load_yaml(text: str) -> Any:
     """YAML as jsonargparse reads it, with names of models, optimizers and schedules expanded at its top level."""
+    check_keys(text)
     value = get_loader("yaml")(text)
     return expand_config(value) if isinstance(value, dict) else value
 
@@ -245,6 +247,7 @@ class ZooParser(WithExamples, LightningArgumentParser):
         ):
             first = next(part for part in found.groups() if part).split()[0]
             name = first.lstrip("-").partition("=")[0]
-            known = {option.lstrip("-") for action in self._actions for option in action.option_strings}
+            own = {option.lstrip("-") for action in self._actions for option in action.option_strings}
+            known = {option for option in own if "-->" not in option} | OPTIMIZER_OPTIONS  # the former are links
             return str(unknown("option", name, known, "`cvcc-zoo COMMAND --help` shows all"))
         return in_one_line(message) or message.strip()

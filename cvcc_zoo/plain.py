@@ -5,7 +5,7 @@ import re
 import reprlib
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,9 +22,12 @@ DEEPEST = 10
 CALLS = ("class_path", "init_args", "dict_kwargs")
 """Keys by which other libraries import and call what a file names; those with an underscore in front do too."""
 
-NEEDED = ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", "torch.serialization _get_layout",
-          "torch Size", "torch device", "collections OrderedDict", "builtins set", "__builtin__ set")  # fmt: skip
+NEEDED = ("torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter",
+          "torch.serialization _get_layout", "torch Size", "torch device", "collections OrderedDict", "builtins set",
+          "__builtin__ set")  # fmt: skip
 """What torch writes for tensors, and for a set; numbers, texts, lists and dicts need no name."""
+ARCHIVE = b"PK"  # how a zip file starts
+OLD_PICKLES = 5  # before torch 1.6: a mark, a version, the machine, the content, the names of the storages behind them
 
 
 def check_plain(value: Any, what: str) -> None:
@@ -59,15 +62,17 @@ def check_plain(value: Any, what: str) -> None:
             raise ValueError(f"{what} are no options: a number of {item.bit_length()} bits")
 
 
-def load_plain(path: Path) -> Any:
+def load_plain(path: Path, *, old: bool = False) -> Any:
     """What torch.save wrote into a file, if that is plain data and tensors. Raises ValueError, with the path.
 
     The names in it are looked at before anything is built. It takes no more memory than a small multiple of the file's
     size: nothing in it may be compressed, no tensor may have more elements than the file stores, and each part must
-    have the checksum that torch.save wrote with it.
+    have the checksum that torch.save wrote with it. With `old` it may be in the form of torch before 1.6, which has no
+    checksums and claims sizes of its own.
     """
     with path.open("rb") as file:  # what is checked is what is read, also where another file takes its name
-        _check_archive(path, file)
+        older = old and file.read(len(ARCHIVE)) != ARCHIVE
+        (_check_old if older else _check_archive)(path, file)
         file.seek(0)
         content = _load(path, file)
     for tensor in _tensors(content):
@@ -112,6 +117,27 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
             f"{path} is damaged: {damaged} in it has not the checksum that was written with it; get it again, or go on "
             "from another checkpoint of the run (best.ckpt)"
         )
+    _check_names(names, refused)
+
+
+def _check_old(path: Path, file: BinaryIO) -> None:
+    """The same for a file of torch before 1.6: pickles, one after the other, and then the numbers.
+
+    What they claim is not bounded here: torch takes memory for it, which is not used before the numbers are read.
+    """
+    refused = f"{path} cannot be read as a checkpoint of plain data"
+    file.seek(0)
+    try:
+        names = {name: None for _ in range(OLD_PICKLES) for name in _names(file)}
+        long = file.tell() > LARGEST_PICKLE
+    except Exception as error:  # pickletools raises what it stumbles over
+        raise ValueError(f"{refused}: torch.save did not write it, or not whole ({error}); get it again") from error
+    if long:
+        raise ValueError(f"{refused}: beside tensors it has over {LARGEST_PICKLE:,} bytes")
+    _check_names(names, refused)
+
+
+def _check_names(names: Iterable[str], refused: str) -> None:
     for name in names:
         if name not in NEEDED and not _of_torch(name):
             raise ValueError(
@@ -156,7 +182,7 @@ def read_yaml(text: Any, what: str) -> Any:
         raise ValueError(f"{what} is no YAML: {str(error).splitlines()[0]}") from error
 
 
-def _names(content: bytes) -> Iterator[str]:
+def _names(content: bytes | BinaryIO) -> Iterator[str]:
     """The names that the instructions of a pickle look up. Raises ValueError for too many instructions."""
     for number, (operation, argument, _) in enumerate(pickletools.genops(content)):
         if number == MOST_OPERATIONS:
@@ -171,6 +197,8 @@ def _of_torch(name: str) -> bool:
     """Whether it is a type of storage or of numbers, like `torch FloatStorage` and `torch float32`."""
     module, _, found = name.partition(" ")
     storage = re.fullmatch(r"(?!Untyped|Typed)[A-Z][A-Za-z0-9]*Storage", found)
+    if module == "torch.cuda":  # where older versions kept those of a GPU
+        return bool(storage)
     return module == "torch" and (bool(storage) or isinstance(vars(torch).get(found), torch.dtype))
 
 

@@ -2,6 +2,8 @@
 
 import re
 
+import yaml
+
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null", "str": "a text"}
 INNER = {"data": "dataset", "trainer": "accelerator"}
 """The option that is meant where a group of options is given a name."""
@@ -15,6 +17,10 @@ def in_one_line(message: str) -> str | None:
             f"--{group} takes a YAML file with its options, and there is no file {value}; "
             f"did you mean --{group}.{INNER[group]}={value}?"
         )
+    if message.startswith("Problems parsing config"):
+        places = re.findall(r"line (\d+), column \d+", message)
+        said = [line for line in message.partition(":")[2].strip().splitlines() if not line.startswith(" ")]
+        return f"the YAML cannot be read{f', line {places[-1]}' if places else ''}: {', '.join(said)}"
     option = re.search(r'Parser key "([\w.]+)":', message)
     value = re.search(r"(?:Got value|Given value): (.*)", message)
     expected = re.findall(r"Expected an? ([^.\n]*)", message)
@@ -26,3 +32,21 @@ def in_one_line(message: str) -> str | None:
     if sides and name.endswith("image_size"):
         hint = f"; images are square: --{name}={sides[1]}"
     return f"the option {name} takes {' or '.join(TYPES[kind] for kind in kinds)}, not {given}{hint}"
+
+
+def check_keys(text: str) -> None:
+    """Raise YAMLError for YAML in which an option stands twice, of which the first would be lost in silence."""
+    waiting, seen = [yaml.compose(text, yaml.SafeLoader)], set()  # an alias is the node that it stands for, once more
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+            for name in names:
+                if names.count(name) > 1:
+                    raise yaml.YAMLError(f"{name} stands twice; leave one out")
+            waiting += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value

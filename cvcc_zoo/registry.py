@@ -143,6 +143,24 @@ def as_spec(kind: str, value: str | Mapping[str, Any]) -> Spec:
     return spec
 
 
+def as_plain(value: Any) -> Any:
+    """The same with Python's numbers where NumPy's or tensors without dimensions are, in lists and dicts too.
+
+    Checkpoints hold the former alone.
+    """
+    if isinstance(value, Mapping):
+        return {key: as_plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(as_plain, value))
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def check_whole(name: str, value: Any) -> None:
+    """Raise ValueError for what is no whole number."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(f"{name} is a whole number, got {value!r}")
+
+
 def check_options(
     kind: str, function: Callable[..., Any], options: Mapping[str, Any], skip: Iterable[str] = ()
 ) -> None:

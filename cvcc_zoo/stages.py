@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.patches import IMAGES, first_convolution, whiten_patches
-from cvcc_zoo.data.pixels import PixelCheck
+from cvcc_zoo.data.pixels import PixelCheck, check_images
 from cvcc_zoo.data.whitening import Whitening, make_whitening
 from cvcc_zoo.folding import fold_norms
 
@@ -125,12 +125,7 @@ class Staged(Unscripted, LightningModule):
         return self.parted.features(self._whiten(images))
 
     def _whiten(self, images: Tensor) -> Tensor:
-        if images.ndim != 4 or images.shape[1] != self.in_channels:
-            raise ValueError(
-                f"this model takes images of shape (N, {self.in_channels}, H, W), got {tuple(images.shape)}; "
-                f"turn the images into {self.in_channels} channels (--data.in_channels={self.in_channels}) "
-                "or build the model with in_channels of the images"
-            )
+        check_images(images, self.in_channels)
         self._check_pixels(images)
         x: Tensor = self.whitening(images)  # below: the layout channels_last, under vmap, too
         return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) if self.channels_last else x

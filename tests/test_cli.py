@@ -354,3 +354,31 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_package_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "cvcc_zoo", "--help"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("cvcc-zoo: a PyTorch Lightning model zoo")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("trainer:\n  max_epochs: 1\ntrainer:\n  max_epochs: 2\n", "the YAML cannot be read: trainer stands twice"),
+        (
+            "trainer: {max_epochs: 1, max_epochs: 2}\n",
+            "the YAML cannot be read: max_epochs stands twice; leave one out",
+        ),
+        ("optimizer: SGD\n\tlr: 0.1\n", "line 2: while scanning for the next token, found character"),
+        ("a: &a [1]\nb: &b [*a, *a]\ntrainer: 3\ntrainer: 4\n", "trainer stands twice"),
+    ],
+)
+def test_yaml_in_which_something_would_be_lost_is_refused_in_one_line(
+    text: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("my.yaml").write_text(text)
+    printed = message(capsys, ["fit", "--config=my.yaml"])
+    assert said in printed and len(printed.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("option", "meant"), [("lr", "optimizer.lr"), ("seed", "seed_everything")])
+def test_an_option_without_its_owner_is_answered_with_the_whole_name(
+    option: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = message(capsys, ["fit", f"--{option}=1"])
+    assert meant in printed and "-->" not in printed

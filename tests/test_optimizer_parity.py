@@ -73,6 +73,29 @@ def test_the_database_has_all_of_them() -> None:
         assert len(list(inputs(optimizer, "cpu"))) >= 5
 
 
+WORK_HERE = {
+    ("Adam", "lr as Tensor doesn't work with foreach & not capturable"),
+    ("AdamW", "lr as Tensor doesn't work with foreach & not capturable"),
+    ("Muon", "only support 2D parameters"),
+}
+"""What torch refuses and ours can do: a tensor as rate gives the numbers of a float, filters are flattened."""
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Adagrad, RMSprop, Adam, AdamW, Adafactor, Muon])
+def test_what_torch_refuses_is_refused_by_the_same_kind_of_error(optimizer: Any) -> None:
+    wrong = DATABASE[optimizer.__name__].optim_error_inputs_func(device="cpu", dtype=torch.float32)
+    assert len(wrong) >= 7
+    for each in wrong:
+        example = each.optimizer_error_input
+        expected = pytest.warns if issubclass(each.error_type, Warning) else pytest.raises
+        if (optimizer.__name__, example.desc) in WORK_HERE:
+            p = nn.Parameter(torch.ones(2, 3, 4))
+            optimizer([p], **example.kwargs)
+        else:
+            with expected(each.error_type):
+                optimizer(example.params, **example.kwargs)
+
+
 @pytest.mark.parametrize("foreach", [False, True])
 @pytest.mark.parametrize(("optimizer", "device", "options"), cases(SGD, Adagrad, RMSprop, Adam, AdamW))
 def test_loop_and_foreach_equal_torchs(optimizer: Any, device: str, options: dict[str, Any], foreach: bool) -> None:

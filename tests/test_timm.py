@@ -1,5 +1,6 @@
 """The residual networks in timm: the same numbers as ours, through timm's own functions."""
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,6 +147,34 @@ def test_the_head_can_be_taken_apart_and_replaced() -> None:
     assert torch.equal(model(images), maps)
     model.reset_classifier(5, "avg")
     assert model(images).shape == (2, 5) and model.get_classifier().bias.abs().sum() == 0
+
+
+def test_a_classifier_that_comes_back_gets_its_pooling_and_the_mode_of_the_network() -> None:
+    model = make("cvcc_resnet20.pets", pretrained=True).eval()
+    model.reset_classifier(0, "")
+    model.reset_classifier(4)
+    assert model(torch.rand(2, 3, 8, 8)).shape == (2, 4)
+    model.prune_intermediate_layers([1])
+    assert not any(module.training for module in model.modules())
+
+
+def test_a_model_is_built_on_the_device_and_of_the_type_that_are_asked_for() -> None:
+    model = make("cvcc_resnet20", device="meta", dtype=torch.bfloat16)
+    assert {(p.device.type, p.dtype) for p in model.parameters()} == {("meta", torch.bfloat16)}
+
+
+@pytest.mark.parametrize("name", ["cvcc_resnet20", "cvcc_wrn16_4"])
+def test_a_model_without_its_last_parts_gives_the_maps_of_the_last_that_is_left(name: str) -> None:
+    whole, images = make(name).eval(), torch.randn(2, 3, 16, 16)
+    maps = whole.forward_intermediates(images, intermediates_only=True)
+    for index, expected in enumerate(maps):
+        model = copy.deepcopy(whole)
+        assert model.prune_intermediate_layers([index], prune_head=False) == [index]
+        assert model.num_features == model.head_hidden_size == expected.shape[1]
+        if index < len(maps) - 1:
+            assert torch.equal(model(images), expected) and torch.equal(model.forward_features(images), expected)
+        else:
+            assert torch.equal(model(images), whole(images))
 
 
 def test_dropout_before_the_classifier_is_for_training_alone() -> None:

@@ -1,6 +1,7 @@
 """Models go through torch's and Lightning's own tools as torchvision's networks do."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import lightning
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.integrations.fabric import dataloader
 
 WHITENINGS: list[Any] = ["standardize", {"name": "zca", "eps": 0.1, "contrast": "coates"}]
 
@@ -90,16 +92,14 @@ def test_a_model_is_summarised_before_a_training(whitening: str) -> None:
 
 def test_the_steps_of_a_model_run_under_fabric() -> None:
     data = ImageDataModule("fashion-mini", batch_size=200, image_size=8)
-    data.prepare_data()
-    data.setup("fit")
     made = create("linear", image_size=8, in_channels=data.in_channels)
     made.whitening = data.fit_whitening()
     fabric = lightning.Fabric(accelerator="cpu", devices=1)
     fabric.launch()
     module, optimizer = fabric.setup(made, torch.optim.SGD(made.parameters(), lr=0.1))
     losses = []
-    for number, batch in enumerate(data.train_dataloader()):
-        loss = module.training_step(tuple(batch)[:2], number)
+    for number, batch in enumerate(dataloader(fabric, data, "train")):
+        loss = module.training_step(batch, number)
         fabric.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
@@ -108,4 +108,49 @@ def test_the_steps_of_a_model_run_under_fabric() -> None:
     with torch.no_grad():
         made.network.get_parameter("fc.weight").fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="the loss is nan at step"):
-        module.training_step(tuple(batch)[:2], 0)
+        module.training_step(batch, 0)
+
+
+def test_the_images_of_an_epoch_under_fabric_are_those_of_the_trainer() -> None:
+    options: Any = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    class Kept(lightning.Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            seen.append(batch)
+
+    def data() -> ImageDataModule:
+        return ImageDataModule("fashion-mini", batch_size=600, image_size=8, augmentations=["ColorJitter"], seed=5)
+
+    model = create("linear", in_channels=1, image_size=8)
+    lightning.Trainer(max_epochs=2, enable_model_summary=False, callbacks=[Kept()], **options).fit(model, data())
+    fabric = lightning.Fabric(accelerator="cpu", devices=1)
+    train, val = (dataloader(fabric, data(), stage) for stage in ("train", "val"))
+    found = [*train, *train]
+    assert (len(train), len(val), len(seen)) == (9, 1, 18)
+    for ours, theirs in zip(found, seen, strict=True):
+        assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
+    (whole,) = val
+    assert len(whole[0]) == 600 and whole[0].dtype == torch.uint8, "as they are"
+
+
+def test_processes_of_fabric_share_the_batches() -> None:
+    alone: list[list[Tensor]] = []
+    shares: list[list[Tensor]] = []
+    for world, rank in ((1, 0), (2, 0), (2, 1)):
+        fabric = lightning.Fabric(accelerator="cpu", devices=1)
+        patched = Mock(wraps=fabric, world_size=world, global_rank=rank, device=fabric.device)
+        loader = dataloader(patched, ImageDataModule("fashion-mini", batch_size=600, image_size=8), "train")
+        labels = [batch[1] for batch in loader]
+        (alone if world == 1 else shares).append(labels)
+    for whole, first, second in zip(alone[0], *shares, strict=True):
+        assert torch.equal(torch.stack((first, second), 1).flatten(), whole)
+
+
+def test_fabric_gets_no_images_of_unknown_stages_or_changing_sizes() -> None:
+    fabric = lightning.Fabric(accelerator="cpu", devices=1)
+    with pytest.raises(ValueError, match="no stage named 'valid'; did you mean val"):
+        dataloader(fabric, ImageDataModule("fashion-mini"), "valid")
+    with pytest.raises(ValueError, match="need Lightning's Trainer; leave them out"):
+        dataloader(fabric, ImageDataModule("fashion-mini", progressive_resizing={14: 0.5}), "train")

@@ -106,7 +106,7 @@ class ImageDataModule(LightningDataModule):
             self.dataset.prepare()
             self._prepared = True
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str = "fit") -> None:
         """Load what a stage ("fit", "validate", "test" or "predict") needs; a second call does nothing."""
         if stage in ("fit", "validate") and "train" not in self._images:
             self._load_train()

@@ -1,6 +1,7 @@
 """Whether images hold what a model of this package takes: uint8 in 0..255, or floats in 0..1."""
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +9,29 @@ from torch import Tensor
 SLACK = 1e-3  # of rounding
 LARGEST = 16.0
 """Normalised images stay below: that would take a standard deviation under 1/16, where CIFAR-10 has 1/4, MNIST 1/3."""
+
+
+def check_images(images: Any, channels: int) -> None:
+    """Raise ValueError, and say how to get there, for what is no batch (N, channels, H, W)."""
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            f"this model takes a tensor of images (N, {channels}, H, W), not {type(images).__name__}; "
+            "torchvision.transforms.v2.functional.pil_to_tensor(picture)[None] or torch.from_numpy(array) makes one"
+        )
+    if images.ndim == 4 and images.shape[1] == channels:
+        return
+    if images.shape[:-2] == (channels,):
+        advice = "a single image is a batch of one: images[None]"
+    elif images.ndim in (3, 4) and images.shape[-1] == channels:
+        advice = "channels come before height and width: " + (
+            "images.permute(0, 3, 1, 2)" if images.ndim == 4 else "images.permute(2, 0, 1)[None]"
+        )
+    else:
+        advice = (
+            f"turn the images into {channels} channels (--data.in_channels={channels}) "
+            "or build the model with in_channels of the images"
+        )
+    raise ValueError(f"this model takes images of shape (N, {channels}, H, W), got {tuple(images.shape)}; {advice}")
 
 
 def check_dtype(images: Tensor) -> None:

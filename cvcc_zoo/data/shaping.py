@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import check_whole, unknown
 
 GREY_MODES = ("1", "L", "LA", "La")
 RESIZES = ("squash", "crop", "pad")
@@ -21,7 +21,8 @@ def check_shaping(resize: str, background: str) -> None:
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Raise ValueError for less than one image."""
+    """Raise ValueError for less than one image, and for a part of one."""
+    check_whole("batch_size", batch_size)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
 

@@ -1,5 +1,6 @@
 """A residual network of the zoo with the methods that timm calls."""
 
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -40,11 +41,24 @@ class ResidualNetwork(nn.Module):
     """
 
     def __init__(
-        self, name: str, num_classes: int = 10, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0
+        self,
+        name: str,
+        num_classes: int = 10,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        """`drop_rate` is the share of the classifier's inputs that is set to zero while training, in [0, 1)."""
+        """`drop_rate` is the share of the classifier's inputs that is set to zero while training, in [0, 1).
+
+        `device` and `dtype` are those of all tensors, torch's defaults without them.
+        """
         super().__init__()
-        network: Network = find(name).build(num_classes=max(num_classes, 2), in_channels=in_chans).parted
+        with nullcontext() if device is None else torch.device(device):
+            network: Network = find(name).build(num_classes=max(num_classes, 2), in_channels=in_chans).parted
+        if dtype is not None:
+            network.to(dtype=dtype)
         for part in network.parts:
             for child in part:
                 if isinstance(network.get_submodule(child), nn.Sequential):
@@ -52,13 +66,14 @@ class ResidualNetwork(nn.Module):
         self.name, self.network, self.in_chans, self.drop_rate = name, network, in_chans, drop_rate
         self.num_features = self.head_hidden_size = network.fc.in_features
         self.feature_info = [dict(info) for info in parts(name)]
+        self.last = len(network.parts) - 1  # the part whose maps are the features; an earlier one after pruning
         self.num_classes, self.global_pool = max(num_classes, 2), "avg"
         if (num_classes, global_pool) != (self.num_classes, self.global_pool):
             self.reset_classifier(num_classes, global_pool)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The maps (N, num_features, H', W') of the last stage."""
-        return self.network.features(x)[-1]
+        """The maps (N, num_features, H', W') of the last stage that is there."""
+        return self.network.features(x)[self.last]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Logits of these maps; with `pre_logits` what the classifier is given, (N, num_features)."""
@@ -92,18 +107,24 @@ class ResidualNetwork(nn.Module):
         found = self.network.features(x)
         taken, last = feature_take_indices(len(found), indices)
         chosen = [found[index] for index in taken]
-        return chosen if intermediates_only else (found[last if stop_early else -1], chosen)
+        return chosen if intermediates_only else (found[last if stop_early else self.last], chosen)
 
     def prune_intermediate_layers(
         self, indices: int | list[int] | None = None, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Remove the parts after the last of these, and the classifier; returns the indices counted from the start."""
+        """Remove the parts after the last of these, and the classifier; returns the indices counted from the start.
+
+        A classifier of what is removed goes with it, also without `prune_head`.
+        """
         taken, last = feature_take_indices(len(self.network.parts), indices)
         for part in self.network.parts[last + 1 :]:
             for child in part:
-                setattr(self.network, child, nn.Identity())
-        if prune_head:
+                setattr(self.network, child, nn.Identity().train(self.training))
+        if prune_head or last < self.last:
             self.reset_classifier(0, "")
+        if last < self.last:
+            self.last, self.num_features = last, self.feature_info[last]["num_chs"]
+            self.head_hidden_size = self.num_features
         return list(taken)
 
     def get_classifier(self) -> nn.Module:
@@ -112,8 +133,12 @@ class ResidualNetwork(nn.Module):
         return classifier
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A fresh classifier; 0 classes for none. `global_pool` is avg, or "" for maps, which no classifier takes."""
-        pool = self.global_pool if global_pool is None else global_pool
+        """A fresh classifier; 0 classes for none. `global_pool` is avg, or "" for maps, which no classifier takes.
+
+        Without it the pooling stays as it is, but comes back for a classifier.
+        """
+        kept = "avg" if num_classes else self.global_pool
+        pool = kept if global_pool is None else global_pool
         if pool not in ("avg", "") or num_classes < 0 or (num_classes and not pool):
             raise ValueError(
                 f"{self.name} takes global_pool='avg', or global_pool='' with num_classes=0 for its maps; "
@@ -125,7 +150,7 @@ class ResidualNetwork(nn.Module):
             like = next(self.parameters())
             fc = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
             nn.init.zeros_(fc.bias)
-        self.network.add_module("fc", fc)
+        self.network.add_module("fc", fc.train(self.training))
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """Which parameters lie equally deep, as patterns of their names: stages, or their blocks."""

@@ -82,7 +82,10 @@ class RuleOptimizer(Optimizer, ABC):
         self.check(options)
 
     def add_param_group(self, param_group: Group) -> None:
-        """Take one more group. Raises ValueError for options out of range, before anything changes."""
+        """Take one more group. Raises ValueError for options out of range, RuntimeError for complex parameters.
+
+        Before anything changes.
+        """
         if isinstance(param_group, dict):
             param_group = dict(param_group)
             self._check({**self.defaults, **param_group})
@@ -91,7 +94,7 @@ class RuleOptimizer(Optimizer, ABC):
         for group in self.param_groups[before:]:
             try:
                 self.check_params(group)
-            except ValueError:
+            except (ValueError, RuntimeError):
                 self.param_groups.pop()
                 raise
 
@@ -128,10 +131,10 @@ class RuleOptimizer(Optimizer, ABC):
         return loss
 
     def check_params(self, group: Group) -> None:
-        """Raise ValueError for parameters of a new group that this optimizer cannot take."""
+        """Raise ValueError, for complex parameters RuntimeError as torch, for what this optimizer cannot take."""
         name, params = type(self).__name__, group["params"]
         if not self.complex_as_pairs and any(p.is_complex() for p in params):
-            raise ValueError(f"{name} takes no complex parameters; view them as real ones (torch.view_as_real)")
+            raise RuntimeError(f"{name} takes no complex parameters; view them as real ones (torch.view_as_real)")
         if params:
             params = local(params)
             choose_path(group, params, self.kernel_devices, contiguous=are_contiguous(params))

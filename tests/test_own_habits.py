@@ -1,0 +1,150 @@
+"""What people bring from elsewhere: numbers of NumPy, their own data sets, images of other shapes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning import Trainer
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from cvcc_zoo import ImageDataModule, create, load
+from cvcc_zoo.classifier import ImageClassifier
+
+QUIET: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+
+
+def fit(model: ImageClassifier, *data: Any) -> Trainer:
+    trainer = Trainer(max_epochs=1, limit_train_batches=2, limit_val_batches=0, enable_checkpointing=False, **QUIET)
+    trainer.fit(model, *data)
+    return trainer
+
+
+KEPT: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"num_classes": np.int64(10), "image_size": np.uint8(8)}, {"num_classes": 10, "image_size": 8}),
+    ({"optimizer": {"name": "SGD", "lr": torch.tensor(0.5)}}, {"optimizer": {"name": "SGD", "lr": 0.5}}),
+    (
+        {"optimizer": {"name": "Adam", "betas": (np.float64(0.5), 0.75)}},
+        {"optimizer": {"name": "Adam", "betas": (0.5, 0.75)}},
+    ),
+    ({"loss": {"name": "hinge", "l2": np.float32(0.5)}}, {"loss": {"name": "hinge", "l2": 0.5}}),
+]
+
+
+@pytest.mark.parametrize(("options", "kept"), KEPT, ids=["sizes", "tensor", "pair", "loss"])
+def test_numbers_of_numpy_and_torch_are_kept_as_numbers_that_a_checkpoint_can_hold(
+    options: dict[str, Any], kept: dict[str, Any], tmp_path: Path
+) -> None:
+    model = create("linear", **{"in_channels": 1, "image_size": 8, **options})
+    fit(model, ImageDataModule("fashion-mini", image_size=8)).save_checkpoint(tmp_path / "a.ckpt")
+    found = load(tmp_path / "a.ckpt").hparams
+    assert {name: found[name] for name in kept} == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"num_classes": "10"}, "num_classes is a whole number, got '10'"),
+        ({"in_channels": 3.0}, "in_channels is a whole number, got 3.0"),
+        ({"freeze": True}, "freeze is a whole number, got True"),
+        ({"optimizer": {"name": "SGD", "lr": torch.ones(3)}}, "no plain data: they hold an object of type Tensor"),
+        ({"lr_scheduler": {"name": "LambdaLR", "lr_lambda": len}}, "they hold an object of type builtin_function"),
+    ],
+)
+def test_what_no_checkpoint_can_hold_is_told_before_the_training(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        create("linear", **options)
+
+
+@pytest.mark.parametrize("size", [64.0, "64", None])
+def test_a_batch_is_of_a_whole_number_of_images(size: Any) -> None:
+    with pytest.raises(ValueError, match="batch_size is a whole number, got"):
+        ImageDataModule("fashion-mini", batch_size=size)
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (torch.zeros(3, 8, 8), "a single image is a batch of one: images[None]"),
+        (torch.zeros(2, 8, 8, 3), "channels come before height and width: images.permute(0, 3, 1, 2)"),
+        (torch.zeros(8, 8, 3), "images.permute(2, 0, 1)[None]"),
+        (torch.zeros(2, 1, 8, 8), "turn the images into 3 channels"),
+        (np.zeros((2, 3, 8, 8), np.uint8), "takes a tensor of images (N, 3, H, W), not ndarray"),
+        (Image.new("RGB", (8, 8)), "not Image; torchvision.transforms.v2.functional.pil_to_tensor(picture)[None]"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_answered_with_the_way_to_one(images: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        create("linear", whitening="none", image_size=8)(images)
+
+
+class Own(Dataset[Any]):
+    """A data set of one's own: the same images, with labels in some form."""
+
+    def __init__(self, labels: Tensor, names: tuple[str, ...] = ()) -> None:
+        self.labels, self.names = labels, names
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Any:
+        pair = torch.full((1, 8, 8), index, dtype=torch.uint8), self.labels[index]
+        return dict(zip(self.names, pair, strict=True)) if self.names else pair
+
+
+def own(*given: Any) -> ImageClassifier:
+    model = create("linear", in_channels=1, image_size=8, whitening="none")
+    fit(model, DataLoader(Own(*given), batch_size=10))
+    return model
+
+
+OWN_LOADER = pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+
+
+@OWN_LOADER
+def test_labels_of_any_whole_numbers_are_labels() -> None:
+    weights = []
+    for kind in (torch.int64, torch.int32, torch.uint8, torch.int16):
+        torch.manual_seed(0)
+        weights.append(own(torch.arange(20).remainder(10).to(kind)).network.get_parameter("fc.weight"))
+    assert all(torch.equal(each, weights[0]) for each in weights)
+
+
+@OWN_LOADER
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((torch.zeros(20, 1, dtype=torch.int64),), "labels are a number for each image, (N,), got (10, 1)"),
+        ((torch.zeros(20, dtype=torch.int64), ("image", "label")), "this is one with image, label"),
+        ((torch.zeros(20),), "soft labels must have the shape (N, 10), got (10,)"),
+    ],
+)
+def test_batches_that_are_no_images_and_labels_are_answered_in_words(given: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        own(*given)
+
+
+@OWN_LOADER
+def test_images_alone_are_predicted_and_never_taken_for_labels() -> None:
+    images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
+    model = create("linear", in_channels=1, image_size=8, whitening="none").eval()
+    expected = model(images).softmax(1)
+    for alone in (images, TensorDataset(images)):
+        loader: Any = DataLoader(alone, batch_size=2)  # type: ignore[arg-type]
+        found = Trainer(**QUIET).predict(model, loader)
+        assert found is not None and torch.allclose(torch.cat([*found]), expected)
+    with pytest.raises(ValueError, match=r"a batch is a pair \(images, labels\), and this is one of images alone"):
+        Trainer(**QUIET).test(model, DataLoader(images, batch_size=2), verbose=False)  # type: ignore[arg-type]
+
+
+def test_a_data_module_is_set_up_for_a_training_unless_it_is_told_otherwise() -> None:
+    data = ImageDataModule("fashion-mini", image_size=8)
+    data.prepare_data()
+    data.setup()
+    assert len(data.train_dataloader()) == 42 and len(data.val_dataloader()) == 5
+    with pytest.raises(ValueError, match=r"call data.prepare_data\(\) and data.setup\('test'\) before"):
+        data.test_dataloader()
