@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cvcc_zoo.allocation import keep_freed_memory
 from cvcc_zoo.commands import call
+from cvcc_zoo.files import FULL
 from cvcc_zoo.manual import COMMANDS, overview
 from cvcc_zoo.registry import pick
 
@@ -68,7 +69,8 @@ def meant_for_users(error: BaseException | None) -> str | None:
         if frames and Path(frames[-1].filename).is_relative_to(Path(__file__).parent):
             return str(error)
         if isinstance(error, OSError) and error.filename is not None:
-            return str(error)  # [Errno 13] Permission denied: 'runs'
+            room = "; make room on its disk, and start the command again" if error.errno in FULL else ""
+            return f"{error}{room}"  # [Errno 13] Permission denied: 'runs'
         error = error.__cause__
     return None
 

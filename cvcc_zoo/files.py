@@ -1,5 +1,6 @@
 """Where the package keeps its own files, and how they are written: whole or not at all."""
 
+import errno
 import json
 import math
 import os
@@ -9,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What the system says of a disk that takes no more."""
 UNFINISHED = ".unfinished"
 """How the name of a file ends that is being written."""
 
@@ -53,7 +56,8 @@ def _finite(value: Any) -> Any:
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write: under another name beside it, brought to the disk and renamed at the end; never half there.
 
-    The other name is drawn: two containers that share a folder may have processes of the same number.
+    The other name is drawn: two containers that share a folder may have processes of the same number. Raises OSError
+    with the file's name, which the error of a full disk has not.
     """
     unfinished = path.with_name(f".{path.name}-{secrets.token_hex(8)}{UNFINISHED}")
     try:
@@ -63,6 +67,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         unfinished.replace(path)
         sync_folder(path.parent)
+    except OSError as error:
+        if error.errno not in FULL or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -81,6 +89,12 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file that is never half there."""
     with whole_file(path) as file:
         file.write(data)
+
+
+def write_picture(path: Path, figure: Any, dpi: int = 120) -> None:
+    """Write a figure of matplotlib as the kind of picture that its name ends in; it is never half there."""
+    with whole_file(path) as file:
+        figure.savefig(file, format=path.suffix.removeprefix("."), dpi=dpi)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -2,7 +2,10 @@
 
 import csv
 import io
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers.csv_logs import CSVLogger, ExperimentWriter
@@ -17,10 +20,21 @@ class _Writer(ExperimentWriter):
         """Lightning removes the file here; we go on with its columns."""
         self.metrics_keys = read_rows(Path(self.metrics_file_path))[0]
 
-    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        """New columns came: write the file anew, so that a kill leaves the old or the new one."""
+    def save(self) -> None:
+        """Add the rows that are new; where that fails, the file is as it was, and they are still to be added.
+
+        With new columns the file is written anew, so that a kill leaves the old or the new one.
+        """
         path = Path(self.metrics_file_path)
-        write_rows(path, fieldnames, read_rows(path)[1])
+        known = self.metrics_keys if path.is_file() else []
+        columns = sorted({*known, *(column for row in self.metrics for column in row)})
+        if not self.metrics:
+            return
+        if columns != known:
+            write_rows(path, columns, [*read_rows(path)[1], *self.metrics])
+        else:
+            append_rows(path, columns, self.metrics)
+        self.metrics_keys, self.metrics = columns, []
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -33,13 +47,26 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return list(reader.fieldnames or []), rows
 
 
-def write_rows(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
+def write_rows(path: Path, columns: list[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a file of metrics; it is never half there."""
+    write_whole(path, _csv(columns, [dict(zip(columns, columns, strict=True)), *rows]))
+
+
+def append_rows(path: Path, columns: list[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add rows to a file of metrics; where the disk is full, what was there stays as it was."""
+    size = path.stat().st_size
+    try:
+        with path.open("ab") as file:
+            file.write(_csv(columns, rows))
+    except OSError:
+        os.truncate(path, size)
+        raise
+
+
+def _csv(columns: list[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue().encode())
+    csv.DictWriter(text, columns).writerows(rows)
+    return text.getvalue().encode()
 
 
 class MetricsFile(CSVLogger):
