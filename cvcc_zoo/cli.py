@@ -159,7 +159,7 @@ class ZooCLI(LightningCLI):
 
     def _callbacks(self) -> list[Callback]:
         options = self._get(self.config_init, "trainer")
-        return users_callbacks([*list_of(options.callbacks), *self.more_callbacks], bar=options.enable_progress_bar)
+        return users_callbacks([*list_of(options.callbacks), *self.more_callbacks], options)
 
     def _new_folder(self) -> Path:
         model = name_of(type(self.model).__name__, self.model.hparams)

@@ -20,6 +20,7 @@ LEVELS = {
     "plots": 0,
     "timing": 0,
     "notices": 0,
+    "progress": 0,
     "losses": 1,
     "score_plots": 1,
     "closed_form": 2,

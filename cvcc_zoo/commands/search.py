@@ -21,6 +21,7 @@ from cvcc_zoo.cli import main as lightning
 from cvcc_zoo.notices import only_warnings
 from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.plots import plot_search
+from cvcc_zoo.progress import Display
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Deadline, LateSignal, StoppedError, stopped_by_signals
 from cvcc_zoo.searching import (
@@ -97,8 +98,10 @@ def search(
                 configs = [config_of(fixed, values) for values in unusual(found)]
                 how = {"space": plain(found), "method": method, "seed": seed, "measure": measure, "epoch": epoch}
                 check_record(target, as_record(how, configs[0]))
+                whole = Display("trials", count, len(read_trials(target)), until=deadline)
                 for event in trials_of(target, chosen, goal, train, count, deadline):
-                    console.print(told(event, count, goal))
+                    left = whole.left(event.number + 1) if isinstance(event, Trial) else ""
+                    console.print(told(event, count, goal) + (left and f", {left} left in all"))
         except StoppedError as stop:
             console.print(f"{escape(str(stop))}\nthe same `cvcc-zoo search` goes on")
             code = stop.code

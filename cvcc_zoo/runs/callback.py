@@ -1,16 +1,14 @@
-"""The callback that fills a run's folder, and the progress bar."""
+"""The callback that fills a run's folder."""
 
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
-from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
@@ -19,26 +17,6 @@ from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.folder import CONFIG, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile
 from cvcc_zoo.runs.summary import SUMMARY, is_summary, print_summary, summarise, write_summary
-from cvcc_zoo.trainers import check_recorded
-
-
-class ProgressBar(RichProgressBar):
-    """Lightning's progress bar without the number of the logger's version."""
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What is shown beside the bar."""
-        shown: dict[str, Any] = super().get_metrics(trainer, pl_module)
-        return {name: value for name, value in shown.items() if name != "v_num"}
-
-
-def users_callbacks(chosen: Sequence[Callback], *, bar: bool | None) -> list[Callback]:
-    """The user's callbacks, and our progress bar unless one is among them or bars are off.
-
-    Raises ValueError for those with which a run would be something else than its config says.
-    """
-    check_recorded(chosen)
-    has_one = any(isinstance(callback, LightningProgressBar) for callback in chosen)
-    return [*chosen, ProgressBar()] if bar is not False and not has_one else [*chosen]
 
 
 class RunFolder(Callback):
@@ -97,8 +75,9 @@ class RunFolder(Callback):
         """Choose how often to log."""
         data = getattr(trainer, "datamodule", None)
         if stage == "fit" and self.choose_logging and isinstance(data, ImageDataModule):
-            every = min(vars(trainer)["log_every_n_steps"], len(data.train_dataloader()) // 10)
-            vars(trainer)["log_every_n_steps"] = max(1, every)
+            batches, limit = len(data.train_dataloader()), vars(trainer)["limit_train_batches"]
+            batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+            vars(trainer)["log_every_n_steps"] = max(1, min(vars(trainer)["log_every_n_steps"], batches // 10))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A training that has ended, by whatever callback, does not go on; what is left to do is to test it."""
