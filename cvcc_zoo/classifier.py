@@ -23,6 +23,7 @@ from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import mix_seed, seed_torch
 from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.data.whitening import make_whitening
+from cvcc_zoo.hyperparameters import declare_metrics, table_of
 from cvcc_zoo.losses import check_labels, make_loss
 from cvcc_zoo.metrics import StageMetrics
 from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, plain_spec
@@ -82,7 +83,7 @@ class ImageClassifier(Optimized, Staged):
                 f"image_size must be at least {MIN_IMAGE_SIZE} pixels, got {image_size}; "
                 f"resize the images: --data.image_size={MIN_IMAGE_SIZE}"
             )
-        self.save_hyperparameters(logger=False)
+        self.save_hyperparameters()
         optimizer_spec = plain_spec("optimizer", optimizer, OPTIMIZERS)
         check_optimizer(optimizer_spec)
         scheduler_spec = None if lr_scheduler is None else plain_spec("lr_scheduler", lr_scheduler, SCHEDULES)
@@ -104,6 +105,11 @@ class ImageClassifier(Optimized, Staged):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         register_family(cls)
+
+    @property
+    def hparams_initial(self) -> Any:
+        """What Lightning hands to loggers: the options of the whole training as one flat table."""
+        return table_of(type(self).__name__, self.hparams, self._trainer)
 
     # Training and evaluation
 
@@ -201,6 +207,7 @@ class ImageClassifier(Optimized, Staged):
             check_monitors(self.trainer, self, ("train/batch_loss", *self.metrics))
             self.prepare(images)
             self.freeze_parts()
+            declare_metrics(self.trainer, self.hparams_initial, (name for name in self.metrics if name[:5] != "train"))
 
     def _images(self) -> ImageDataModule | None:
         data = getattr(self._trainer, "datamodule", None)

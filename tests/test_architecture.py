@@ -32,6 +32,7 @@ LEVELS = {
     "data": 1,
     "weights": 2,
     "fitting": 2,
+    "hyperparameters": 2,
     "checkpoint": 3,
     "compatibility": 2,
     "stages": 2,
