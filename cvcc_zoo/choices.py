@@ -4,7 +4,7 @@ import os
 import re
 import secrets
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,13 @@ EPOCHS = 10
 """The length of a training that was given neither epochs nor steps."""
 EXTRAS = {"tensorboard": "tensorboard", "tensorboardX": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 """Packages that Lightning's loggers need, and the extra that brings them."""
+
+CHOSEN_BY_NAME = {
+    "--model.loss": ("model.init_args.loss", "cross_entropy"),
+    "--model.ridge": ("model.init_args.ridge", ""),
+    "--data.whitening": ("data.whitening", "standardize"),
+}
+"""Flags of a name or of `{name: ..., option: value}`: where they are among the options, and what is the default."""
 
 
 def owners_first(args: Sequence[str]) -> list[str]:
@@ -40,6 +47,38 @@ def owners_first(args: Sequence[str]) -> list[str]:
 
     order = sorted(range(len(groups)), key=lambda number: place(flags[number]))
     return [word for number in order for word in groups[number]]
+
+
+def parse(parser: Any, args: Sequence[str]) -> Any:
+    """The options of `args`, which are flags in full.
+
+    Options alone, like `--model.loss.l2=0.001`, belong to what is chosen without them: in a file, or by default.
+    """
+    config = parser.parse_args(args)
+    command = config.get("subcommand")
+    for flag, (place, default) in CHOSEN_BY_NAME.items():
+        key = f"{command}.{place}" if command else place
+        options = config.get(key)
+        if not isinstance(options, Mapping) or "name" in options:
+            continue
+        chosen = parser.parse_args(_without(args, f"{flag}.")).get(key)
+        name = chosen if isinstance(chosen, str) else default
+        if name and isinstance(chosen, str | Mapping | None):
+            config[key] = {"name": name, **options}
+    if command and config[command].get("model"):
+        config[f"{command}.model.init_args.whitening"] = config[command].data.whitening  # which is linked to it
+    return config
+
+
+def _without(args: Sequence[str], start: str) -> list[str]:
+    """The words without those flags, and without the values that follow them."""
+    kept: list[str] = []
+    for number, word in enumerate(args):
+        before = args[number - 1] if number else ""
+        is_value = before.startswith(start) and "=" not in before and not word.startswith("--")
+        if not (word.startswith(start) or is_value):
+            kept.append(word)
+    return kept
 
 
 def _settle_seed(config: Any, before: str | None) -> None:

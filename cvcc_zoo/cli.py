@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.checkpoint import Checkpoint, read_checkpoint
-from cvcc_zoo.choices import check_launcher, owners_first, settle, told_in_one_line
+from cvcc_zoo.choices import check_launcher, owners_first, parse, settle, told_in_one_line
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.compatibility import check_model
 from cvcc_zoo.data import ImageDataModule, check_test, in_order
@@ -64,7 +64,7 @@ class ZooCLI(LightningCLI):
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Expand names before jsonargparse sees them."""
-        self.config = parser.parse_args(expand_args(owners_first(args)))
+        self.config = parse(parser, expand_args(owners_first(args)))
 
     def _parse_ckpt_path(self) -> None:
         """Evaluation builds the model that the checkpoint holds, unless another one was asked for.

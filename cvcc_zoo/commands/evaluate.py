@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from cvcc_zoo.choices import parse
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
 from cvcc_zoo.metrics import TOP5
@@ -35,7 +36,7 @@ def main(args: Sequence[str]) -> int:
     words = list(args)
     if words and not words[0].startswith("-"):
         words[0] = f"--name={words[0]}"
-    config = parser.parse_args(expand_args(words))
+    config = parse(parser, expand_args(words))
     path = Path(config.name).expanduser() if config.name.endswith(".json") else find_card(config.name)
     card = read_card(path)
     data = parser.instantiate(config).data
