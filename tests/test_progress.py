@@ -18,6 +18,7 @@ from cvcc_zoo import progress, runs
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli import build
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.fetch import digest, fetch
 from cvcc_zoo.progress import Display, duration, tracked
 from cvcc_zoo.runs.progress import ProgressBar, Summary
 from tests.conftest import Fit, MakeFolder
@@ -218,6 +219,20 @@ def test_decoding_and_evaluation_tell_a_file_how_far_they_are(
     root = make_folder("others")
     assert main(["evaluate", "home/linear.pets.json", "--data.dataset=folder", f"--data.root={root}"]) == 0
     assert "scores of images: 12 of 12" in capsys.readouterr().err
+    assert main(["predict", "run", str(root / "test" / "red")]) == 0
+    assert "prediction: images: 6 of 6" in capsys.readouterr().err
+
+
+def test_a_download_is_a_job_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    (tmp_path / "there").mkdir()
+    source = tmp_path / "there" / "weights.bin"
+    source.write_bytes(b"0123456789")
+    fetch(source.as_uri(), tmp_path / "here" / "weights.bin", digest(source), 10)
+    assert "weights.bin: bytes: 10 of 10" in capsys.readouterr().err
 
 
 def test_reading_the_images_for_a_whitening_is_a_job_too(
@@ -227,3 +242,18 @@ def test_reading_the_images_for_a_whitening_is_a_job_too(
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
     ImageDataModule(root=str(colours), whitening={"name": "zca", "eps": 0.1}).fit_whitening()
     assert "whitening: images: 36 of 36" in capsys.readouterr().err
+
+
+def test_a_trial_that_has_ended_tells_the_time_left_for_all(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model=linear", f"--data.root={colours}", "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
+    space = "{optimizer.lr: [0.001, 0.01]}"
+    assert main(["search", "--folder=search", f"--space={space}", "--method=grid", *options]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "val/accuracy" in line and "left in all" in line]
+    assert len(lines) == 2 and lines[1].endswith(" 0:00:00 left in all")
+
+
+def test_a_training_of_few_batches_has_rows_of_metrics_and_no_notice_of_it(fit: Fit) -> None:
+    assert fit("--model=linear", "--run=run", "--data.batch_size=1", "--trainer.limit_train_batches=2") == 0
+    rows = (Path("run") / "metrics.csv").read_text().splitlines()  # a notice is an error here
+    place = rows[0].split(",").index("train/batch_loss")
+    assert len([row for row in rows[1:] if row.split(",")[place]]) == 2
