@@ -18,6 +18,7 @@ EPOCHS = 10
 """The length of a training that was given neither epochs nor steps."""
 EXTRAS = {"tensorboard": "tensorboard", "tensorboardX": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 """Packages that Lightning's loggers need, and the extra that brings them."""
+LOGGERS = Path(lightning.__file__).parent / "pytorch" / "loggers"
 
 CHOSEN_BY_NAME = {
     "--model.loss": ("model.init_args.loss", "cross_entropy"),
@@ -144,6 +145,11 @@ def _explained(error: Exception) -> str | None:
         if package is None:
             return f"a package is missing: {' '.join(text.split())}"
         return f"this logger needs {package[0]}: pip install 'cvcc_zoo[{EXTRAS[package[0]]}]', or leave it out"
+    first: BaseException = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    if any(LOGGERS in Path(frame.filename).parents for frame in traceback.extract_tb(first.__traceback__)):
+        return f"this logger cannot be made: {' '.join(str(first).split())}"
     file = traceback.extract_tb(error.__traceback__)[-1].filename
     if not isinstance(error, MisconfigurationException) and Path(lightning.__file__).parent not in Path(file).parents:
         return None

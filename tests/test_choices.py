@@ -216,3 +216,9 @@ def test_an_option_alone_is_that_of_a_training(fit: Fit) -> None:
     assert fit("--model=linear", "--model.loss.l2=0.001", "--run=run") == 0
     config = yaml.safe_load(Path("run/config.yaml").read_text())
     assert config["model"]["init_args"]["loss"] == {"name": "cross_entropy", "l2": 0.001}
+
+
+def test_a_command_that_looks_at_data_keeps_the_name_in_its_file_too(colours: Path) -> None:
+    Path("zca.yaml").write_text("whitening: zca")
+    words = ["whitening", f"--data.root={colours}", "--data=zca.yaml", "--images=2"]
+    assert main([*words, "--data.whitening.eps=0.1"]) == 0

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -87,6 +88,19 @@ def test_a_csv_logger_writes_the_table(colours: Path) -> None:
 def test_no_table_is_written_where_that_is_turned_off(colours: Path) -> None:
     train(colours, logger=Notebook(), enable_autolog_hparams=False)
     assert not Notebook.tables and Notebook.metrics
+
+
+def test_a_logger_that_cannot_be_made_is_told_in_one_line(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: object) -> str:
+        raise RuntimeError("no store there;\nuse another one")
+
+    monkeypatch.setattr("lightning.pytorch.loggers.csv_logs.os", SimpleNamespace(fspath=refuse))
+    assert fit("--model=linear", "--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs") == 2
+    printed = capsys.readouterr().err
+    assert "cvcc-zoo: error: this logger cannot be made: no store there; use another one\n" in printed
+    assert "Traceback" not in printed and not Path("runs").exists()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="needs tensorboard")

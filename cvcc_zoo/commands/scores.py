@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cvcc_zoo.choices import parse
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import title_of_test
 from cvcc_zoo.data.pictures import pixels
@@ -29,7 +30,7 @@ def main(args: Sequence[str]) -> int:
     parser.add_class_arguments(ImageDataModule, "data")
     parser.add_argument("--images", type=int, default=6, help="How many images are drawn.")
     parser.add_argument("--output", type=str, default="scores.png", help="The PNG file that is written.")
-    config = parser.parse_args(expand_args(args))
+    config = parse(parser, expand_args(args))
     output = file_to_write(config.output, ".png")
     trained, data = find_trained(config.name), parser.instantiate(config).data
     logits, labels = scores(trained.model, data)
