@@ -17,11 +17,14 @@ from lightning.pytorch.callbacks import ModelSummary, RichModelSummary, TQDMProg
 from cvcc_zoo import progress, runs
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli import build
+from cvcc_zoo.cli import main as lightning
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.fetch import digest, fetch
 from cvcc_zoo.progress import Display, duration, tracked
 from cvcc_zoo.runs.progress import ProgressBar, Summary
+from cvcc_zoo.runs.stopping import StoppedError
 from tests.conftest import Fit, MakeFolder
+from tests.test_train_zoo import AfterAStep
 
 COLUMNS = 80
 NOISE = ("metrics", "Modules in", "FLOPs", "Loading", "log_every_n_steps", "ModelSummary", "TPU", "Restoring", "💡")
@@ -257,3 +260,16 @@ def test_a_training_of_few_batches_has_rows_of_metrics_and_no_notice_of_it(fit: 
     rows = (Path("run") / "metrics.csv").read_text().splitlines()  # a notice is an error here
     place = rows[0].split(",").index("train/batch_loss")
     assert len([row for row in rows[1:] if row.split(",")[place]]) == 2
+
+
+def test_an_epoch_that_goes_on_in_its_middle_has_the_speed_of_what_was_left(
+    colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", "--model=linear", f"--data.root={colours}", "--data.batch_size=1", "--trainer.max_epochs=1"]
+    words += ["--trainer.accelerator=cpu", "--run=run", "--ckpt_path=last"]
+    with pytest.raises(StoppedError):
+        lightning(words, callbacks=[AfterAStep(math.inf)])
+    capsys.readouterr()
+    assert main(words) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if " 1/1 " in line]
+    assert int(line.split()[-3].replace(",", "")) > 0

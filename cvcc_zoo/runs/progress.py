@@ -90,6 +90,7 @@ class ProgressBar(LightningProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the headings, and find out how long the training is."""
         self._began, self._waiting = time.monotonic(), []
+        self._restart_clock()  # an epoch that goes on in its middle does not start
         try:
             steps, self._epochs = training_length(trainer)
             self._batches = min(steps * trainer.accumulate_grad_batches, self._epochs * trainer.num_training_batches)
@@ -112,6 +113,9 @@ class ProgressBar(LightningProgressBar):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the last epoch, and start the clock of this one."""
         self._tell(trainer)
+        self._restart_clock()
+
+    def _restart_clock(self) -> None:
         self._since, self._away, self._images, self._validated = time.monotonic(), 0.0, 0, False
 
     def on_train_batch_end(
@@ -159,7 +163,6 @@ class ProgressBar(LightningProgressBar):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Take the bar away, so that the message is seen."""
         self._close()
-        self._tell(trainer)
 
     # Evaluation
 
