@@ -86,18 +86,20 @@ def watched(command: list[str]) -> list[list[str]]:
 
 def test_a_terminal_of_80_columns_keeps_a_line_for_each_epoch_above_one_bar(colours: Path) -> None:
     command = [sys.executable, "-m", "cvcc_zoo", "fit", "--model=linear", "--data.batch_size=1"]
-    more = [f"--data.root={colours}", "--trainer.max_epochs=3", "--trainer.accelerator=cpu"]
+    more = [f"--data.root={colours}", "--trainer.max_epochs=40", "--trainer.accelerator=cpu"]
     stop = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
-    shots = watched([*command, *more, *stop, "--trainer.callbacks.verbose=true"])
+    stop += ["--trainer.callbacks.patience=40", "--trainer.callbacks.verbose=true"]
+    shots = watched([*command, *more, *stop])
     bars = [[row for row in shot if "━" in row and " left" in row] for shot in shots]
     assert any(bars) and max(map(len, bars)) == 1
-    assert any(re.search(r"epoch [23]/3, batch \d+/36 .* images/s \d:\d\d:\d\d left", bar[0]) for bar in bars if bar)
-    for epoch in (1, 2, 3):
-        assert len([row for row in shots[-1] if re.match(rf" +{epoch}/3 +\d", row)]) == 1
+    assert any(re.search(r"epoch \d+/40, batch \d+/36 .* images/s \d:\d\d:\d\d left", bar[0]) for bar in bars if bar)
+    for epoch in range(1, 41):
+        assert len([row for row in shots[-1] if re.match(rf" +{epoch}/40 +\d", row)]) == 1
     screen = "\n".join(shots[-1])
     assert "images/s 0:" not in screen and not [word for word in NOISE if word in screen]
     assert "linear: 386 parameters, 384 MACs an image" in screen
-    assert len([row for row in shots[-1] if row.startswith("Metric val/loss improved")]) == 3  # above the bar, whole
+    told = [row for row in shots[-1] if "improved" in row]
+    assert told and all(row.startswith("Metric val/loss improved") for row in told)  # above the bar, whole
 
 
 def test_in_a_file_an_epoch_is_a_line_with_time_loss_accuracies_and_speed(
