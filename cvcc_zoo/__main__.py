@@ -66,11 +66,10 @@ def meant_for_users(error: BaseException | None) -> str | None:
     """
     while error is not None:
         frames = traceback.extract_tb(error.__traceback__)
-        if frames and Path(frames[-1].filename).is_relative_to(Path(__file__).parent):
-            return str(error)
-        if isinstance(error, OSError) and error.filename is not None:
-            room = "; make room on its disk, and start the command again" if error.errno in FULL else ""
-            return f"{error}{room}"  # [Errno 13] Permission denied: 'runs'
+        own = frames and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
+        if own or (isinstance(error, OSError) and error.filename is not None):  # [Errno 13] Permission denied: 'runs'
+            full = isinstance(error, OSError) and error.errno in FULL
+            return f"{error}{'; make room on its disk, and start the command again' if full else ''}"
         error = error.__cause__
     return None
 

@@ -4,7 +4,7 @@ import os
 import re
 import secrets
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,14 @@ OF_IMAGES = ("num_classes", "in_channels", "image_size")
 """Those that they take from the images."""
 EXTRAS = {"tensorboard": "tensorboard", "tensorboardX": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 """Packages that Lightning's loggers need, and the extra that brings them."""
+LOGGERS = Path(lightning.__file__).parent / "pytorch" / "loggers"
+
+CHOSEN_BY_NAME = {
+    "--model.loss": ("model.init_args.loss", "cross_entropy"),
+    "--model.ridge": ("model.init_args.ridge", ""),
+    "--data.whitening": ("data.whitening", "standardize"),
+}
+"""Flags of a name or of `{name: ..., option: value}`: where they are among the options, and what is the default."""
 
 
 CLUSTERS = ("MASTER_ADDR", "SLURM_JOB_ID", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE")
@@ -87,6 +95,38 @@ def check_not_of_model(option: str) -> None:
     if option in OF_IMAGES:
         change = "" if option == "num_classes" else f"; --data.{option}=... changes the images"
         raise ValueError(f"the model takes its {option} from the images: leave model.{option} out{change}")
+
+
+def parse(parser: Any, args: Sequence[str]) -> Any:
+    """The options of `args`, which are flags in full.
+
+    Options alone, like `--model.loss.l2=0.001`, belong to what is chosen without them: in a file, or by default.
+    """
+    config = parser.parse_args(args)
+    command = config.get("subcommand")
+    for flag, (place, default) in CHOSEN_BY_NAME.items():
+        key = f"{command}.{place}" if command else place
+        options = config.get(key)
+        if not isinstance(options, Mapping) or "name" in options:
+            continue
+        chosen = parser.parse_args(_without(args, f"{flag}.")).get(key)
+        name = chosen if isinstance(chosen, str) else default
+        if name and isinstance(chosen, str | Mapping | None):
+            config[key] = {"name": name, **options}
+    if command and config[command].get("model"):
+        config[f"{command}.model.init_args.whitening"] = config[command].data.whitening  # which is linked to it
+    return config
+
+
+def _without(args: Sequence[str], start: str) -> list[str]:
+    """The words without those flags, and without the values that follow them."""
+    kept: list[str] = []
+    for number, word in enumerate(args):
+        before = args[number - 1] if number else ""
+        is_value = before.startswith(start) and "=" not in before and not word.startswith("--")
+        if not (word.startswith(start) or is_value):
+            kept.append(word)
+    return kept
 
 
 def _settle_seed(config: Any, before: str | None) -> None:
@@ -164,6 +204,11 @@ def _explained(error: Exception) -> str | None:
         if package is None:
             return f"a package is missing: {' '.join(text.split())}"
         return f"this logger needs {package[0]}: pip install 'cvcc_zoo[{EXTRAS[package[0]]}]', or leave it out"
+    first: BaseException = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    if any(LOGGERS in Path(frame.filename).parents for frame in traceback.extract_tb(first.__traceback__)):
+        return f"this logger cannot be made: {' '.join(str(first).split())}"
     file = traceback.extract_tb(error.__traceback__)[-1].filename
     if not isinstance(error, MisconfigurationException) and Path(lightning.__file__).parent not in Path(file).parents:
         return None

@@ -23,6 +23,7 @@ from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import mix_seed, seed_torch
 from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.data.whitening import make_whitening
+from cvcc_zoo.hyperparameters import declare_metrics, table_of
 from cvcc_zoo.losses import check_labels, fields, loss_spec, make_loss
 from cvcc_zoo.metrics import StageMetrics
 from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, plain_spec
@@ -74,7 +75,7 @@ class ImageClassifier(Optimized, Staged):
 
         """
         super().__init__()
-        self.save_hyperparameters(logger=False)
+        self.save_hyperparameters()
         num_classes, in_channels, image_size = (as_plain(each) for each in (num_classes, in_channels, image_size))
         for name in ("num_classes", "in_channels", "image_size", "freeze"):
             check_whole(name, self.hparams[name])
@@ -111,14 +112,18 @@ class ImageClassifier(Optimized, Staged):
         super().__init_subclass__(**kwargs)
         register_family(cls)
 
+    @property
+    def hparams_initial(self) -> Any:
+        """What Lightning hands to loggers: the options of the whole training as one flat table."""
+        return table_of(type(self).__name__, self.hparams, self._trainer)
+
     # Training and evaluation
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch (images, labels). Raises FloatingPointError if it is not finite."""
         loss = self._step(batch, batch_idx, "train")[0].mean()
-        if self.trainer.world_size > 1 and isinstance(
-            loader := getattr(self.trainer, "train_dataloader", None), TensorLoader
-        ):
+        loader = getattr(self.trainer, "train_dataloader", None)  # Fabric has none
+        if self.trainer.world_size > 1 and isinstance(loader, TensorLoader):
             loss = loss * (len(batch[1]) * self.trainer.world_size / loader.batch_size)  # so that DDP's mean is right
         if self.loss.l2:
             loss = loss + self.loss.penalty(self.network)
@@ -208,6 +213,7 @@ class ImageClassifier(Optimized, Staged):
         if stage == "fit":
             check_monitors(self.trainer, self, ("train/batch_loss", *self.metrics))
             self.prepare(images)
+            declare_metrics(self.trainer, self.hparams_initial, (name for name in self.metrics if name[:5] != "train"))
 
     def _images(self) -> ImageDataModule | None:
         data = getattr(self._trainer, "datamodule", None)

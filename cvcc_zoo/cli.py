@@ -14,9 +14,10 @@ from cvcc_zoo.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.compatibility import check_model
 from cvcc_zoo.data import ImageDataModule, check_test, in_order
+from cvcc_zoo.expansion import expand_args, install_yaml, path_of
 from cvcc_zoo.models.catalogue import architecture, describe, name_of
 from cvcc_zoo.notices import quiet
-from cvcc_zoo.parsing import ZooParser, add_own_options, asked_model, expand_args, install_yaml, list_of, path_of
+from cvcc_zoo.parsing import ZooParser, add_own_options, asked_model, list_of
 from cvcc_zoo.runs import (
     HEADER,
     MINUTES,
@@ -62,7 +63,7 @@ class ZooCLI(LightningCLI):
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Expand names before jsonargparse sees them."""
         choices.check_owned(args)
-        self.config = parser.parse_args(expand_args(choices.owners_first(choices.name_as_option(args))))
+        self.config = choices.parse(parser, expand_args(choices.owners_first(choices.name_as_option(args))))
 
     def _parse_ckpt_path(self) -> None:
         """Evaluation builds the model that the checkpoint holds, unless another one was asked for.
@@ -130,8 +131,7 @@ class ZooCLI(LightningCLI):
         if self.checkpoint is not None:
             check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)
         text, allowed = self.config_text(), self._get(self.config, "allow_changes")
-        before = saved_config(self.resumed, self.checkpoint)
-        changed = check_unchanged(before, text, allowed=allowed) if before else ""
+        changed = check_unchanged(saved_config(self.resumed, self.checkpoint), text, allowed=allowed)
         if changed:
             rank_zero_info(f"Goes on with other options: {changed}")
         best = best_so_far(self.checkpoint, self.resumed, allowed=allowed) if self.datamodule.validation else None
@@ -161,7 +161,7 @@ class ZooCLI(LightningCLI):
 
     def _callbacks(self) -> list[Callback]:
         options = self._get(self.config_init, "trainer")
-        return users_callbacks([*list_of(options.callbacks), *self.more_callbacks], bar=options.enable_progress_bar)
+        return users_callbacks([*list_of(options.callbacks), *self.more_callbacks], options)
 
     def _new_folder(self) -> Path:
         model = name_of(type(self.model).__name__, self.model.hparams)

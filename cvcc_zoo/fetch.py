@@ -10,10 +10,9 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from cvcc_zoo.files import whole_file
+from cvcc_zoo.progress import Display
 
 TIMEOUT = 30  # seconds without an answer
 CHUNK = 1 << 20  # bytes
@@ -71,21 +70,21 @@ def _download(source: str, target: Path, sha256: str, size: int) -> str:
     hub = parts.scheme == "https" and parts.hostname == "huggingface.co"
     if hub and (token := os.environ.get("HF_TOKEN")):
         request.add_unredirected_header("Authorization", f"Bearer {token}")
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    sums, got = hashlib.sha256(), 0
+    sums, got, display = hashlib.sha256(), 0, Display(f"{target.name}: bytes", size)
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
         try:
-            with whole_file(target) as file, Progress(*columns, console=Console(stderr=True)) as progress:
-                task = progress.add_task(target.name, total=size)
+            with whole_file(target) as file:
                 while (chunk := answer.read(CHUNK)) and got <= size:
                     got += len(chunk)
                     sums.update(chunk)
                     file.write(chunk)
-                    progress.update(task, completed=got)
+                    display.update(got, text=f"{got / 1e6:,.1f} of {size / 1e6:,.1f} MB")
                 if got != size or sums.hexdigest() != sha256:
                     raise WrongFileError
         except WrongFileError:
             return f"{f'more than {size:,}' if got > size else f'{got:,}'} bytes and the sha256 {sums.hexdigest()}"
+        finally:
+            display.close()
     return ""
 
 

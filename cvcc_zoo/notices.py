@@ -5,18 +5,29 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+NOISE = (
+    "💡",  # advertises other products
+    "Trainer already configured with model summary callbacks",  # by us
+    "TPU available: False",
+    "Loading `train_dataloader` to estimate",  # the length of the schedule
+    "Restoring states from the checkpoint path",  # of `best.ckpt`, before the test
+    "Loaded model weights from the checkpoint",
+    "`Trainer.fit` stopped: `max_",  # as it was asked to
+)
+"""How notices begin that tell a user of `cvcc-zoo` nothing."""
 
-def _no_advertisement(record: logging.LogRecord) -> bool:
-    """Lightning's tips advertise other products."""
-    return "💡" not in record.getMessage()
+
+def _is_told(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(NOISE)
 
 
 def quiet() -> None:
     """Keep what a user can do nothing about out of the terminal; all other notices stay."""
     log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    log.addFilter(_no_advertisement)
+    log.addFilter(_is_told)
     # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning, "lightning.pytorch.utilities._pytree")
+    warnings.filterwarnings("ignore", "Starting from v1.9.0, `tensorboardX`")  # advertises a logger
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a run that goes on
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.compatibility import check_classes, check_data
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.progress import tracked
 
 HOTTEST = 100.0  # the bounds of a temperature are 1 / HOTTEST and HOTTEST
 
@@ -33,7 +34,9 @@ def scores(
         logits: Tensor = model(images.flip(-1) if mirrored else images).float()
         return logits
 
-    batches = data.val_dataloader() if split == "val" else data.test_dataloader()
+    loader = data.val_dataloader() if split == "val" else data.test_dataloader()
+    title = "scores of mirror images" if mirrored else "scores of images"
+    batches = tracked(loader, title, data.count(split), lambda batch: len(batch[1]))
     with torch.inference_mode():
         found = [(score(images.to(device)).cpu(), labels.cpu()) for images, labels in batches]
     logits, labels = (torch.cat(parts) for parts in zip(*found, strict=True))

@@ -12,6 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.choices import CLUSTERS, owners_first
+from cvcc_zoo.cli import build
 from tests.conftest import Fit, message
 
 
@@ -231,3 +232,45 @@ def test_several_machines_are_not_waited_for_where_nothing_starts_them(
     for name in CLUSTERS:
         monkeypatch.delenv(name, raising=False)
     assert "would wait for the other machines" in message(capsys, ["fit", "--model=linear", "--trainer.num_nodes=2"])
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "chosen"),
+    [
+        ("{}", ["--model.loss.l2=0.001"], {"loss": {"name": "cross_entropy", "l2": 0.001}}),
+        ("{}", ["--model=linear", "--model.loss.l2", "0.001"], {"loss": {"name": "cross_entropy", "l2": 0.001}}),
+        ("{}", ["--model.loss.l2=0.1", "--model.loss=hinge"], {"loss": {"name": "hinge", "l2": 0.1}}),
+        ("{loss: hinge}", ["--model.loss.l2=0.1"], {"loss": {"name": "hinge", "l2": 0.1}}),
+        ("{loss: {name: hinge, margin: 2}}", ["--model.loss.l2=1"], {"loss": {"name": "hinge", "margin": 2, "l2": 1}}),
+        ("{loss: {l2: 0.5}}", [], {"loss": {"name": "cross_entropy", "l2": 0.5}}),
+        ("{}", ["--data.whitening=zca", "--data.whitening.eps=1"], {"whitening": {"name": "zca", "eps": 1}}),
+        ("{ridge: validation, loss: squared_error}", ["--model.ridge.grid=[1, 2]"],
+         {"ridge": {"name": "validation", "grid": [1, 2]}}),
+    ],
+)  # fmt: skip
+def test_options_alone_belong_to_what_is_chosen_in_a_file_or_by_default(
+    colours: Path, text: str, flags: list[str], chosen: dict[str, Any]
+) -> None:
+    Path("options.yaml").write_text(f"model: {{class_path: linear, init_args: {text}}}")
+    files = [] if text == "{}" else ["--config=options.yaml"]
+    built = build([f"--data.root={colours}", "--trainer.accelerator=cpu", *files, *flags])
+    assert {name: built.model.hparams[name] for name in chosen} == chosen
+
+
+def test_a_whitening_of_a_file_keeps_its_name_when_an_option_is_added(colours: Path) -> None:
+    Path("zca.yaml").write_text("data: {whitening: zca}")
+    words = [f"--data.root={colours}", "--trainer.accelerator=cpu", "--config=zca.yaml"]
+    built = build([*words, "--data.whitening.eps=1"])
+    assert built.model.hparams["whitening"] == {"name": "zca", "eps": 1} == built.datamodule.whitening
+
+
+def test_an_option_alone_is_that_of_a_training(fit: Fit) -> None:
+    assert fit("--model=linear", "--model.loss.l2=0.001", "--run=run") == 0
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert config["model"]["init_args"]["loss"] == {"name": "cross_entropy", "l2": 0.001}
+
+
+def test_a_command_that_looks_at_data_keeps_the_name_in_its_file_too(colours: Path) -> None:
+    Path("zca.yaml").write_text("whitening: zca")
+    words = ["whitening", f"--data.root={colours}", "--data=zca.yaml", "--images=2"]
+    assert main([*words, "--data.whitening.eps=0.1"]) == 0

@@ -143,7 +143,7 @@ def test_every_whitening_can_be_drawn(method: str, scope: str) -> None:
     [
         (["fit", "--data.whitening=zcaa"], "no whitening named 'zcaa'; did you mean zca"),
         (["fit", "--data.whitening=zca", "--data.whitening.epsilon=1"], "no option of whitening zca named 'epsilon'"),
-        (["fit", "--data.whitening.eps=1"], "has no name; write it like {name: ..., option: value}"),
+        (["fit", "--data.whitening.eps=1"], "whitening standardize takes no options; zca, pca"),
         (["fit", "--data.whitening=standardize", "--data.whitening.eps=1"], "whitening standardize takes no options"),
         (["fit", "--data.whitening={name: zca, eps: much}"], "whitening zca does not take {'eps': 'much'}"),
         (["fit", "--data.augmentations+=Cutot"], "no augmentation named 'Cutot'; did you mean Cutout"),

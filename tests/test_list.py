@@ -17,7 +17,7 @@ def three(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
 
 def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
     assert main(["list", "--pretrained", *words]) == 0
-    return [line.split()[1] for line in capsys.readouterr().out.splitlines() if ".pets" in line]
+    return [line.split()[0] for line in capsys.readouterr().out.splitlines() if ".pets" in line]
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,23 @@ def test_weights_are_filtered_and_sorted(
 def test_wrong_searches_are_told(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", *words]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_published_weights_fit_a_terminal_of_80_columns(
+    home: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    card = home / "resnet20.pets.json"
+    change(
+        card,
+        dataset="my own photographs of cats and of dogs",
+        parameters=68_155_210,
+        macs=10_688_870_000,
+        size=136_310_420,
+    )
+    assert main(["list", "--pretrained"]) == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80 and "…" not in printed
+    assert "68,155,210 10,688.87 M 136.31" in printed

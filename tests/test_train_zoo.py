@@ -74,6 +74,7 @@ def test_what_is_published_is_not_trained_again(
 ) -> None:
     for _ in range(2):
         assert main([*words, "--minutes=5", "--only=[linear]"]) == 0
+    assert capsys.readouterr().out.count("runs/zoo/linear-pets-0: 0:05:00 of the time left") == 1
     assert sorted(path.name for path in Path("runs/zoo").iterdir()) == ["linear-pets-0"]
     assert not (home / "fcnn.pets.json").exists()
 

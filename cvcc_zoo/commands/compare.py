@@ -8,13 +8,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cvcc_zoo.expansion import install_yaml
 from cvcc_zoo.files import file_to_write
 from cvcc_zoo.inspection.layers import inventory
 from cvcc_zoo.inspection.memory import activation_bytes
 from cvcc_zoo.inspection.records import Row, write_rows
 from cvcc_zoo.inspection.speed import rates
 from cvcc_zoo.inspection.subjects import NAMES, Subject, find_subjects, split_options
-from cvcc_zoo.parsing import ZooParser, install_yaml
+from cvcc_zoo.parsing import ZooParser
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs.summary import hardware
 

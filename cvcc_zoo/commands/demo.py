@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from cvcc_zoo.demo import build, own_files
-from cvcc_zoo.parsing import ZooParser, install_yaml
+from cvcc_zoo.expansion import install_yaml
+from cvcc_zoo.parsing import ZooParser
 from cvcc_zoo.trained import find_trained
 from cvcc_zoo.weights import list_cards, read_card
 

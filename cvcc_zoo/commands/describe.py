@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cvcc_zoo.files import file_to_write
+from cvcc_zoo.expansion import install_yaml
+from cvcc_zoo.files import file_to_write, write_picture
 from cvcc_zoo.inspection.batches import whitened_batch
 from cvcc_zoo.inspection.layers import Layer, inventory, pixels, stride
 from cvcc_zoo.inspection.records import Row, write_rows
 from cvcc_zoo.inspection.statistics import Signal, signals
 from cvcc_zoo.inspection.subjects import NAMES, Subject, find_subjects, split_options
-from cvcc_zoo.parsing import ZooParser, install_yaml
+from cvcc_zoo.parsing import ZooParser
 
 PANELS: dict[str, Callable[[Signal], float]] = {
     "variance of the output": lambda signal: signal.deviation**2,
@@ -74,7 +75,7 @@ def main(args: Sequence[str]) -> int:
             for title, value in PANELS.items()
         }
         source = config.data.dataset or config.data.root or "fashion-mini"
-        plot_depth(panels, f"{config.images} images of {source}, in training mode").savefig(picture, dpi=120)
+        write_picture(picture, plot_depth(panels, f"{config.images} images of {source}, in training mode"))
     for written in filter(None, [*files, picture]):
         console.print(f"written to {escape(str(written))}", soft_wrap=True, highlight=False)
     return 0

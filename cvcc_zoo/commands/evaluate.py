@@ -7,10 +7,12 @@ from typing import Any
 
 from rich.console import Console
 
+from cvcc_zoo.choices import parse
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
+from cvcc_zoo.expansion import expand_args, install_yaml
 from cvcc_zoo.metrics import TOP5
-from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
+from cvcc_zoo.parsing import ZooParser
 from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.trained import Trained, find_trained, where
 from cvcc_zoo.weights import Card, read_card, write_card
@@ -38,14 +40,14 @@ def main(args: Sequence[str]) -> int:
     words = list(args)
     if words and not words[0].startswith("-"):
         words[0] = f"--name={words[0]}"
-    config = parser.parse_args(expand_args(words))
+    config = parse(parser, expand_args(words))
     path = where(config.name)
     trained = find_trained(config.name)
     if path.suffix != ".json":
         if config.update_card:
             raise ValueError(f"{config.name} has no card; `cvcc-zoo publish` makes one of a run")
         parser.set_defaults({f"data.{option}": value for option, value in trained.data.items()})
-        config = parser.parse_args(expand_args(words))
+        config = parse(parser, expand_args(words))
     data = parser.instantiate(config).data
     console = Console(soft_wrap=True, markup=False)  # a card may hold what rich takes for a colour
     if path.suffix != ".json":

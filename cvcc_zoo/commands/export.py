@@ -21,8 +21,9 @@ from torch import Tensor
 
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.images import reshape
+from cvcc_zoo.expansion import install_yaml
 from cvcc_zoo.exporting import BATCHES, ENDINGS, MAX_BATCH, export
-from cvcc_zoo.parsing import ZooParser, install_yaml
+from cvcc_zoo.parsing import ZooParser
 from cvcc_zoo.trained import find_trained
 
 

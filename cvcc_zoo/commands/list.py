@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jsonargparse import auto_cli
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -59,7 +60,7 @@ def show(
     table.add_column("model", no_wrap=True)
     table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("MACs", justify="right", no_wrap=True)
-    table.add_column("what it is")
+    table.add_column("what it is", overflow="fold")
     for name in names:
         counts = complexity(create(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size))
         aliases = [alias for alias, target in ALIASES.items() if target == name]
@@ -88,9 +89,9 @@ def weights(pattern: str, dataset: str, max_parameters: float, min_accuracy: flo
         and card.parameters <= max_parameters
         and accuracy(card) >= min_accuracy
     ]
-    table = Table(title=f"{len(chosen)} of {len(cards)} published weights")
-    table.add_column("weights", no_wrap=True)
-    table.add_column("data set", overflow="fold", min_width=13)
+    table = Table(title=f"{len(chosen)} of {len(cards)} published weights", box=SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column("weights", overflow="fold")
+    table.add_column("data set", overflow="fold")
     for column in ("accuracy", "parameters", "MACs", "MB"):
         table.add_column(column, justify="right", no_wrap=True)
     for card in sorted(chosen, key=ORDERS[sort]):

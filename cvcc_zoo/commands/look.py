@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from cvcc_zoo.choices import parse
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.files import file_to_write
-from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
+from cvcc_zoo.expansion import expand_args, install_yaml
+from cvcc_zoo.files import file_to_write, write_picture
+from cvcc_zoo.parsing import ZooParser
 
 SUMMARIES = {
     "augmentations": "Draw originals and several draws of each.",
@@ -23,13 +25,13 @@ def main(command: str, args: Sequence[str]) -> int:
     if command == "augmentations":
         parser.add_argument("--draws", type=int, default=8, help="How many draws of each are drawn.")
     parser.add_argument("--output", type=str, default=f"{command}.png", help="The PNG file that is written.")
-    config = parser.parse_args(expand_args(args))
+    config = parse(parser, expand_args(args))
     data = parser.instantiate(config).data
     output = file_to_write(config.output, ".png")
     if command == "augmentations":
         figure = data.plot_augmentations(config.images, config.draws)
     else:
         figure = data.plot_whitening(config.images)
-    figure.savefig(output, dpi=120)
+    write_picture(output, figure)
     print(f"written to {output}")
     return 0

@@ -23,8 +23,10 @@ from torch import Tensor
 
 from cvcc_zoo.data.decode import Decoding, Tally, decode_some, raise_all
 from cvcc_zoo.data.finding import Found, find_images
+from cvcc_zoo.expansion import install_yaml
 from cvcc_zoo.files import file_to_write, json_text, shown, write_whole
-from cvcc_zoo.parsing import ZooParser, install_yaml
+from cvcc_zoo.parsing import ZooParser
+from cvcc_zoo.progress import tracked
 from cvcc_zoo.trained import Trained, find_trained
 
 BATCH = 256
@@ -104,9 +106,10 @@ def predict(
     """
     model = trained.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictions = []
-    for start in range(0, len(files), BATCH):
-        images = _pixels(files[start : start + BATCH], decoding, tally, broken)
-        batch = [file for file in files[start : start + BATCH] if file not in broken]
+    parts = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+    for part in tracked(parts, "prediction: images", len(files), len):
+        images = _pixels(part, decoding, tally, broken)
+        batch = [file for file in part if file not in broken]
         if not batch:
             continue
         with torch.inference_mode():

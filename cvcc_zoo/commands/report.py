@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from cvcc_zoo.expansion import install_yaml
 from cvcc_zoo.files import file_to_write
-from cvcc_zoo.parsing import ZooParser, install_yaml
+from cvcc_zoo.parsing import ZooParser
 from cvcc_zoo.reporting import read_run, unfinished, write_report
 from cvcc_zoo.reporting.figures import plotly
 from cvcc_zoo.reporting.reports import PUBLIC

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cvcc_zoo.choices import parse
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import title_of_test
 from cvcc_zoo.data.pictures import pixels
-from cvcc_zoo.files import file_to_write
+from cvcc_zoo.expansion import expand_args, install_yaml
+from cvcc_zoo.files import file_to_write, write_picture
 from cvcc_zoo.losses import Loss, crammer_singer, cross_entropy, hinge
-from cvcc_zoo.parsing import ZooParser, expand_args, install_yaml
+from cvcc_zoo.parsing import ZooParser
 from cvcc_zoo.plots import Pictures
 from cvcc_zoo.score_plots import Scored, plot_scores
 from cvcc_zoo.scores import margins, scores
@@ -29,7 +31,7 @@ def main(args: Sequence[str]) -> int:
     parser.add_class_arguments(ImageDataModule, "data")
     parser.add_argument("--images", type=int, default=6, help="How many images are drawn.")
     parser.add_argument("--output", type=str, default="scores.png", help="The PNG file that is written.")
-    config = parser.parse_args(expand_args(args))
+    config = parse(parser, expand_args(args))
     output = file_to_write(config.output, ".png")
     trained, data = find_trained(config.name), parser.instantiate(config).data
     logits, labels = scores(trained.model, data)
@@ -46,7 +48,7 @@ def main(args: Sequence[str]) -> int:
         for picture, each, label in zip(pictures, logits[chosen], labels[chosen], strict=True)
     ]
     title = f"{trained.name} on {title_of_test(data)}"
-    plot_scores(some, margins(logits, labels).numpy(), data.classes, title).savefig(output, dpi=120)
+    write_picture(output, plot_scores(some, margins(logits, labels).numpy(), data.classes, title))
     print(f"written to {output}")
     return 0
 

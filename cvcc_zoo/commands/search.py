@@ -18,10 +18,12 @@ from rich.table import Table
 
 from cvcc_zoo.cli import build
 from cvcc_zoo.cli import main as lightning
+from cvcc_zoo.files import write_picture
 from cvcc_zoo.notices import only_warnings
 from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.plots import Figure, plot_search
 from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
+from cvcc_zoo.progress import Display
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Deadline, LateSignal, StoppedError, stopped_by_signals
 from cvcc_zoo.searching import (
@@ -100,8 +102,10 @@ def search(
                 configs = [config_of(fixed, values) for values in unusual(found)]
                 how = {"space": plain(found), "method": method, "seed": seed, "measure": measure, "epoch": epoch}
                 check_record(target, as_record(how, configs[0]))
+                whole = Display("trials", count, len(read_trials(target)), until=deadline)
                 for event in trials_of(target, chosen, goal, train, count, deadline):
-                    console.print(told(event, count, goal))
+                    left = whole.left(event.number + 1) if isinstance(event, Trial) else ""
+                    console.print(told(event, count, goal) + (left and f", {left} left in all"))
         except StoppedError as stop:
             console.print(f"{escape(str(stop))}\nthe same `cvcc-zoo search` goes on")
             code = stop.code
@@ -109,7 +113,7 @@ def search(
         best = goal.ranked(done)
         console.print(overview(best, done, count, goal, target))
         if best:
-            picture(found, best, goal).savefig(target / "search.png", dpi=120)
+            write_picture(target / "search.png", picture(found, best, goal))
             again = shlex.join(["cvcc-zoo", "fit", *fixed, *flags(best[0].values), "--data.validation=0"])
             console.print(f"the best values on all training images:\n{escape(again)}")
     return code if best or code else int(len(done) == count)

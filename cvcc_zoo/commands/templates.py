@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from cvcc_zoo.data.pictures import pixels
-from cvcc_zoo.files import file_to_write
-from cvcc_zoo.parsing import ZooParser, install_yaml
+from cvcc_zoo.expansion import install_yaml
+from cvcc_zoo.files import file_to_write, write_picture
+from cvcc_zoo.parsing import ZooParser
 from cvcc_zoo.score_plots import plot_templates
 from cvcc_zoo.templates import templates
 from cvcc_zoo.trained import Trained, find_trained
@@ -33,7 +34,7 @@ def main(args: Sequence[str]) -> int:
         if trained.classes != classes:
             raise ValueError(f"{trained.name} has other classes than {found[0].name}; draw it by itself")
     rows = [(trained.name, pixels(_templates(trained))) for trained in found]
-    plot_templates(rows, classes).savefig(output, dpi=120)
+    write_picture(output, plot_templates(rows, classes))
     print(f"written to {output}")
     return 0
 

@@ -77,6 +77,7 @@ class ImageDataModule(LightningDataModule):
             max_pixels: Images of a folder with more pixels are refused.
 
         """
+        self.options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         check_batch_size(batch_size)
         for name, share in {"validation": validation, "test": test}.items():
@@ -90,8 +91,7 @@ class ImageDataModule(LightningDataModule):
         self.batch_size, self.validation = batch_size, validation
         self.augmentations = make_augmentations(augmentations, mirror=self.dataset.mirror)
         self.soft_labels = any(isinstance(augmentation, Mixing) for augmentation in self.augmentations)
-        self.image_size = image_size or self.dataset.image_size
-        self.in_channels = in_channels or self.dataset.in_channels
+        self.image_size, self.in_channels = (shape[name] or getattr(self.dataset, name) for name in shape)
         self.resolutions = Resolutions(progressive_resizing or {}, self.image_size, progressive_cropping)
         self.whitening = whitening and make_whitening(whitening, self.in_channels, self.image_size).spec
         self.classes, self.num_classes = self.dataset.classes, len(self.dataset.classes)

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image, ImageOps, UnidentifiedImageError
-from rich.progress import track
 
 from cvcc_zoo.data.shaping import eight_bits, has_colour, is_deep, is_stretched, opaque, square
 from cvcc_zoo.files import shown, whole_file
+from cvcc_zoo.progress import tracked
 
 CHUNK = 256
 MAX_PIXELS = 64_000_000  # a thread takes about 0.5 GB to decode as many in colour
@@ -194,7 +194,7 @@ def decode_all(paths: Sequence[str], target: Path, decoding: Decoding, title: st
         with whole_file(target) as file, ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
                 decoded = pool.map(lambda chunk: decode_some(chunk, decoding), chunks)
-                for pixels, counted, wrong in track(decoded, total=len(chunks), description=f"Decoding {title}"):
+                for pixels, counted, wrong in tracked(decoded, f"decoding {title}", len(paths), _of_a_chunk):
                     tally.merge(counted)
                     broken += wrong.values()
                     if pixels and not broken:
@@ -211,6 +211,11 @@ def decode_all(paths: Sequence[str], target: Path, decoding: Decoding, title: st
         ) from error
     for line in tally.lines():
         rank_zero_info(f"{title}: {line}")
+
+
+def _of_a_chunk(part: tuple[list[npt.NDArray[np.uint8]], Tally, dict[Path, UnreadableImageError]]) -> int:
+    """How many images were decoded, or could not be."""
+    return len(part[0]) + len(part[2])
 
 
 def raise_all(broken: Sequence[ValueError]) -> None:

@@ -5,25 +5,21 @@ Pixels minus 128 are integers of 8 bits. A float32 product of matrices is exact 
 normalisation gives integers of 17 bits and a sign, whose sums are kept in int64.
 """
 
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from cvcc_zoo.data.contrast import fixed_point
 from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror
+from cvcc_zoo.progress import tracked
 
 SCOPES = ("all", "pixels_per_channel", "channel_values")
 CHUNK = 2048
 PIXELS = 2**24 // 2**14  # of an image, whose products have exact sums
 CHUNK_VALUES = CHUNK * 3072  # larger images are read in smaller chunks
 CACHED = CHUNK_VALUES // 8  # float32 values that stay in the cache of a CPU
-SLOW = 2e11  # multiplications, about two seconds; less shows no progress bar
 
 
 def vectors(images: Tensor, scope: str) -> Tensor:
@@ -110,10 +106,9 @@ def measure(
             f"{2**digits // largest**2:,} of them: whitening.fit(images, samples)"
         )
     unit, offset = 1.0, 128.0
-    work = len(mine) * c * h * w * size
     values = CACHED if scope == "channel_values" else CHUNK_VALUES
     at_once = max(1, min(chunk, values // (c * h * w)))
-    for part in _progress(torch.split(mine, at_once), work):
+    for part in tracked(torch.split(mine, at_once), "whitening: images", len(mine), len):
         if contrast is not None:
             integers, unit = fixed_point(images.index_select(0, part), contrast)
             offset = 0.0
@@ -159,10 +154,3 @@ def sum_over_processes(sums: Tensor) -> None:
     shared = sums.cuda() if on_gpu else sums
     dist.all_reduce(shared)
     sums.copy_(shared)
-
-
-def _progress(parts: tuple[Tensor, ...], work: float) -> Iterator[Tensor]:
-    """A progress bar where the fit takes seconds and somebody watches."""
-    hidden = work < SLOW or not sys.stderr.isatty()
-    console = Console(stderr=True)
-    yield from track(parts, "whitening: reading images", console=console, transient=True, disable=hidden)

@@ -1,20 +1,19 @@
-"""The callback that fills a run's folder, and the progress bar."""
+"""The callback that fills a run's folder."""
 
 import json
 import time
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
-from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.files import write_whole
+from cvcc_zoo.files import write_picture, write_whole
 from cvcc_zoo.length import steps_between_rows
 from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
 from cvcc_zoo.runs.checkpoints import BEST
@@ -22,28 +21,8 @@ from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.folder import CONFIG, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile
 from cvcc_zoo.runs.summary import SUMMARY, is_summary, print_summary, summarise, write_summary
-from cvcc_zoo.trainers import check_recorded
 
 ROWS = 10  # of metrics in an epoch, at least
-
-
-class ProgressBar(RichProgressBar):
-    """Lightning's progress bar without the number of the logger's version."""
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What is shown beside the bar."""
-        shown: dict[str, Any] = super().get_metrics(trainer, pl_module)
-        return {name: value for name, value in shown.items() if name != "v_num"}
-
-
-def users_callbacks(chosen: Sequence[Callback], *, bar: bool | None) -> list[Callback]:
-    """The user's callbacks, and our progress bar unless one is among them or bars are off.
-
-    Raises ValueError for those with which a run would be something else than its config says.
-    """
-    check_recorded(chosen)
-    has_one = any(isinstance(callback, LightningProgressBar) for callback in chosen)
-    return [*chosen, ProgressBar()] if bar is not False and not has_one else [*chosen]
 
 
 class RunFolder(Callback):
@@ -185,9 +164,10 @@ class RunFolder(Callback):
         self._drawn = self.ended = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Draw the curves up to here."""
+        """Draw the curves up to here; the exception is what matters, so that nothing else is raised."""
         if self.started:
-            self._draw_curves(trainer)
+            with suppress(Exception):
+                self._draw_curves(trainer)
 
     def complete(self, *, test: bool) -> bool:
         """Whether a training that has ended has its summary, and in it the test if that is asked for."""
@@ -209,19 +189,19 @@ class RunFolder(Callback):
             self._lock.release()
             Path(self._lock.lock_file).unlink(missing_ok=True)
             if not self.started and not self.resumed:
-                for name in (CONFIG, NAME, BEST, "hparams.yaml"):
+                for name in (CONFIG, NAME, BEST):
                     (self.folder / name).unlink(missing_ok=True)
-                self.folder.rmdir()
+                with suppress(OSError):  # where something else is in it, it stays
+                    self.folder.rmdir()
 
     def _draw_curves(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero:
             return
         for logger in trainer.loggers:
             logger.save()
-        (self.folder / "hparams.yaml").unlink(missing_ok=True)  # config.yaml holds everything
         metrics = self.folder / NAME
         if metrics.is_file():
-            plot_curves(read_metrics(metrics), self.folder.name).savefig(self.folder / "curves.png", dpi=120)
+            write_picture(self.folder / "curves.png", plot_curves(read_metrics(metrics), self.folder.name))
 
     def _own_loggers(self, trainer: Trainer) -> list[MetricsFile]:
         return [logger for logger in trainer.loggers if isinstance(logger, MetricsFile) and trainer.is_global_zero]
@@ -238,6 +218,6 @@ class RunFolder(Callback):
             if test:
                 title = f"{self.folder.name}: test accuracy {100 * summary['test_accuracy']:.2f} %"
                 figure = plot_confusion(model.test_confusion.cpu().numpy(), data.classes, title)
-                figure.savefig(self.folder / "confusion.png", dpi=120)
+                write_picture(self.folder / "confusion.png", figure)
             write_summary(self.folder / SUMMARY, summary)
         return summary

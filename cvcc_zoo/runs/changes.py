@@ -40,8 +40,10 @@ def changed_options(before: str, now: str) -> dict[str, tuple[Any, Any]]:
     return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
 
 
-def check_unchanged(before: str, now: str, *, allowed: bool) -> str:
+def check_unchanged(before: str | None, now: str, *, allowed: bool) -> str:
     """Return what differs in words, or nothing; raises ValueError if something does and is not `allowed`."""
+    if not before:  # a new training
+        return ""
     changed = changed_options(before, now)
     words = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in changed.items())
     if changed and not allowed:

@@ -20,6 +20,9 @@ class _Writer(ExperimentWriter):
         """Lightning removes the file here; we go on with its columns."""
         self.metrics_keys = read_rows(Path(self.metrics_file_path))[0]
 
+    def log_hparams(self, params: dict[str, Any]) -> None:
+        """Write none: config.yaml holds everything."""
+
     def save(self) -> None:
         """Add the rows that are new; where that fails, the file is as it was, and they are still to be added.
 

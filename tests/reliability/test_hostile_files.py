@@ -19,8 +19,8 @@ from PIL import Image
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.expansion import dump_yaml
 from cvcc_zoo.exporting import export
-from cvcc_zoo.parsing import dump_yaml
 from cvcc_zoo.plain import load_plain
 from cvcc_zoo.runs import WholeCheckpoints
 from cvcc_zoo.trained import find_trained

@@ -1,0 +1,224 @@
+"""What a training shows: its model in a line, a line for each epoch that stays, and below them one bar.
+
+The lines go to stdout at once, also into a file; the bar is there on a terminal only.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelSummary, Timer
+from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
+from lightning.pytorch.utilities import rank_zero_info
+
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.length import training_length
+from cvcc_zoo.models.catalogue import complexity, name_of
+from cvcc_zoo.progress import Display, duration
+from cvcc_zoo.runs.stopping import Deadline
+from cvcc_zoo.trainers import check_recorded
+
+COLUMNS = {"train/loss": "loss", "train/accuracy": "accuracy", "val/loss": "val loss", "val/accuracy": "val acc.",
+           "val/top5_accuracy": "top 5"}  # fmt: skip
+"""Numbers of an epoch and their headings, where they are logged."""
+SELDOM = 600.0  # seconds between two lines within an epoch
+
+
+def users_callbacks(chosen: Sequence[Callback], trainer: Any) -> list[Callback]:
+    """The user's callbacks, and ours for progress and summary unless such ones are among them.
+
+    Neither is there where the options of the `trainer` say so: enable_progress_bar, enable_model_summary.
+    Raises ValueError for those with which a run would be something else than its config says.
+    """
+    check_recorded(chosen)
+    bar = trainer.enable_progress_bar is not False and not any(isinstance(c, LightningProgressBar) for c in chosen)
+    summary = trainer.enable_model_summary is not False and not any(isinstance(c, ModelSummary) for c in chosen)
+    return [*chosen, *([ProgressBar()] if bar else []), *([Summary()] if summary else [])]
+
+
+class Summary(ModelSummary):
+    """The model in a line, with the MACs that `cvcc-zoo list` has; `cvcc-zoo describe` shows its layers."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say it."""
+        if not isinstance(pl_module, ImageClassifier):
+            super().on_fit_start(trainer, pl_module)
+            return
+        counts, name = complexity(pl_module), name_of(type(pl_module).__name__, pl_module.hparams)
+        trained = sum(p.numel() for p in pl_module.network.parameters() if p.requires_grad)
+        frozen = "" if trained == counts.parameters else f", {trained:,} of them trained"
+        rank_zero_info(f"{name}: {counts.parameters:,} parameters{frozen}, {counts.macs:,} MACs an image")
+
+
+class ProgressBar(LightningProgressBar):
+    """A line for each epoch, and one bar with the time left in all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._on = True
+        self._display: Display | None = None
+        self._columns: dict[str, str] = {}
+        self._waiting: list[str] = []  # the cells of an epoch that has ended, but for what is logged after it
+        self._began = self._since = 0.0
+        self._away = 0.0  # seconds of this epoch outside of training batches
+        self._images = 0
+        self._validated = False
+        self._epochs, self._batches = 0, math.inf  # of the whole training
+
+    def disable(self) -> None:
+        """Show nothing."""
+        self._on = False
+        self._close()
+
+    def enable(self) -> None:
+        """Show it again."""
+        self._on = True
+
+    def print(self, *args: Any, **options: Any) -> None:
+        """Print above the bar."""
+        print(*args, **options, flush=True)
+
+    def _close(self) -> None:
+        if self._display is not None:
+            self._display.close()
+            self._display = None
+
+    # Training
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the headings, and find out how long the training is."""
+        self._began, self._waiting = time.monotonic(), []
+        self._restart_clock()  # an epoch that goes on in its middle does not start
+        try:
+            steps, self._epochs = training_length(trainer)
+            self._batches = min(steps * trainer.accumulate_grad_batches, self._epochs * trainer.num_training_batches)
+        except ValueError:  # without an end
+            self._epochs, self._batches = 0, math.inf
+        if not self._on:
+            return
+        logged = pl_module.metrics if isinstance(pl_module, ImageClassifier) else COLUMNS
+        validates = trainer.enable_validation and bool(sum(trainer.num_val_batches))
+        self._columns = {k: v for k, v in COLUMNS.items() if k in logged and (validates or not k.startswith("val/"))}
+        self._display = Display(
+            "training: batches", self._batches, self._done(trainer), patience=0.0, every=SELDOM, until=_end(trainer)
+        )
+        print(_row(["epoch", *self._columns.values(), "images/s", "time", "left"], self._columns), flush=True)
+
+    def _done(self, trainer: Trainer) -> int:
+        """Batches that were trained on, also in earlier starts of a run."""
+        return trainer.fit_loop.epoch_loop.total_batch_idx + 1
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the last epoch, and start the clock of this one."""
+        self._tell(trainer)
+        self._restart_clock()
+
+    def _restart_clock(self) -> None:
+        self._since, self._away, self._images, self._validated = time.monotonic(), 0.0, 0, False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar."""
+        self._images += len(batch[0]) * trainer.world_size
+        if self._display is None or not self._display.due():
+            return  # to look at the metrics would wait for a GPU
+        values = {name.removeprefix("train/batch_"): value for name, value in trainer.progress_bar_metrics.items()}
+        shown = [f"{name} {value:.4g}" for name, value in values.items() if not name.startswith("val/")]
+        text = ", ".join([*shown, f"{self._rate():,.0f} images/s"])
+        epoch, batches = self._epoch(trainer), trainer.num_training_batches
+        self._display.update(self._done(trainer), f"epoch {epoch}, batch {batch_idx + 1}/{batches}", text)
+
+    def _epoch(self, trainer: Trainer) -> str:
+        return f"{trainer.current_epoch + 1}/{self._epochs}" if self._epochs else str(trainer.current_epoch + 1)
+
+    def _rate(self) -> float:
+        """Images a second in this epoch, while it trains."""
+        return self._images / max(1e-9, time.monotonic() - self._since - self._away)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep what is to be told, once the numbers of the epoch are there."""
+        left = self._display.left(self._done(trainer)) if self._display else ""
+        took = duration(time.monotonic() - self._began)
+        self._waiting = [self._epoch(trainer), f"{self._rate():,.0f}", took, left or "-"]
+
+    def _tell(self, trainer: Trainer) -> None:
+        if not (self._on and self._waiting):
+            return
+        (epoch, *rest), found, self._waiting = self._waiting, trainer.callback_metrics, []
+        cells = []
+        for name in self._columns:
+            known = name in found and (self._validated or not name.startswith("val/"))
+            value = float(found[name]) if known else 0.0
+            cells.append("-" if not known else f"{value:.4f}" if name.endswith("loss") else f"{100 * value:.2f} %")
+        print(_row([epoch, *cells, *rest], self._columns), flush=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the last epoch."""
+        self._close()
+        self._tell(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Take the bar away, so that the message is seen."""
+        self._close()
+
+    # Evaluation
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validation is not training time."""
+        self._paused = time.monotonic()
+        if trainer.state.fn == "fit" and self._display is not None:
+            self._display.update(self._done(trainer), f"epoch {self._epoch(trainer)}, validation")
+        elif trainer.state.fn == "validate":
+            self._begin("validation: batches", trainer.num_val_batches)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on."""
+        self._away += time.monotonic() - self._paused
+        self._validated = True
+        if trainer.state.fn == "validate":
+            self._close()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A bar of its own."""
+        self._begin("test: batches", trainer.num_test_batches)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A bar of its own."""
+        self._begin("prediction: batches", trainer.num_predict_batches)
+
+    def _begin(self, title: str, batches: Sequence[float]) -> None:
+        if self._on:
+            self._display = Display(title, sum(batches))
+
+    def _evaluated(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
+        """Move the bar; of a validation within a training it stands still."""
+        batch_idx = rest[2]
+        if self._display is not None and trainer.state.fn != "fit":
+            self._display.update(batch_idx + 1)
+
+    on_validation_batch_end = on_test_batch_end = on_predict_batch_end = _evaluated  # type: ignore[assignment]
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the bar away."""
+        self._close()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the bar away."""
+        self._close()
+
+
+def _end(trainer: Trainer) -> float:
+    """When a training has to stop, whatever is done: a time of `time.monotonic()`."""
+    every = vars(trainer)["callbacks"]
+    timers = [each.time_remaining() for each in every if isinstance(each, Timer)]
+    ends = [time.monotonic() + seconds for seconds in timers if seconds is not None]
+    return min([*ends, *(each.at for each in every if isinstance(each, Deadline))], default=math.inf)
+
+
+def _row(cells: Sequence[str], columns: dict[str, str]) -> str:
+    """A line of less than 80 characters."""
+    widths = [8, *(8 if name == "train/loss" else 9 for name in columns), 9, 9, 9]
+    return " ".join(cell.rjust(width - 1) for cell, width in zip(cells, widths, strict=True))

@@ -1,0 +1,143 @@
+"""Loggers are told with which options a training was made, in one flat table."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+from lightning import Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+
+from cvcc_zoo import ImageDataModule, create
+from cvcc_zoo.hyperparameters import flat
+from tests.conftest import Fit
+
+QUIET: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+
+
+class Notebook(DummyLogger):
+    """Keeps what it is told."""
+
+    tables: ClassVar[list[dict[str, Any]]] = []
+    metrics: ClassVar[dict[str, float]] = {}
+
+    def log_hyperparams(self, params: Any, *rest: Any, **options: Any) -> None:
+        Notebook.tables.append(dict(params))
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        Notebook.metrics = {**Notebook.metrics, **metrics}
+
+
+@pytest.fixture(autouse=True)
+def empty() -> None:
+    Notebook.tables, Notebook.metrics = [], {}
+
+
+def train(colours: Path, **options: Any) -> Trainer:
+    model = create(
+        "linear", num_classes=2, image_size=8, loss={"name": "hinge", "l2": 0.01},
+        optimizer={"name": "SGD", "lr": 0.1}, lr_scheduler="OneCycleLR",
+    )  # fmt: skip
+    augmentations: list[dict[str, Any] | str] = [{"name": "Cutout", "size": 2}, "HorizontalFlip"]
+    data = ImageDataModule(root=str(colours), batch_size=18, augmentations=augmentations)
+    trainer = Trainer(**{"max_epochs": 2, "accelerator": "cpu", "log_every_n_steps": 1, **QUIET, **options})
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    return trainer
+
+
+WANTED = {
+    "model": "Linear", "model.loss": "hinge", "model.loss.l2": 0.01, "model.image_size": 8, "optimizer": "SGD",
+    "optimizer.lr": 0.1, "lr_scheduler": "OneCycleLR", "data.batch_size": 18, "data.title": "colours",
+    "data.augmentations.0": "Cutout", "data.augmentations.0.size": 2, "data.augmentations.1": "HorizontalFlip",
+    "data.validation": 0.1, "trainer.max_epochs": 2, "trainer.precision": "32-true",
+    "trainer.gradient_clip_val": "null",
+}  # fmt: skip
+
+
+def test_a_logger_has_all_options_of_a_training_in_python_as_one_flat_table_of_plain_values(colours: Path) -> None:
+    train(colours, logger=Notebook())
+    table = Notebook.tables[0]
+    assert {name: table.get(name) for name in WANTED} == WANTED
+    assert {type(value) for value in table.values()} <= {bool, int, float, str}
+    assert {"val/accuracy", "test/accuracy"} <= Notebook.metrics.keys()
+    assert all(other == table for other in Notebook.tables)  # MLflow refuses a value that changes
+
+
+def test_a_logger_of_the_command_line_has_the_same_table(fit: Fit) -> None:
+    name = f"{Notebook.__module__}.{Notebook.__name__}"
+    more = ["--optimizer=SGD", "--optimizer.lr=0.1", "--model.loss=hinge", "--model.loss.l2=0.01"]
+    assert fit("--model=linear", f"--trainer.logger={name}", "--seed_everything=7", *more) == 0
+    table = Notebook.tables[0]
+    wanted = {"model": "Linear", "model.loss": "hinge", "model.loss.l2": 0.01, "optimizer": "SGD", "optimizer.lr": 0.1}
+    wanted |= {"seed_everything": 7, "data.seed": 7, "data.batch_size": 16, "trainer.max_epochs": 1}
+    assert {name: table.get(name) for name in wanted} == wanted
+    assert {"val/accuracy", "test/accuracy"} <= Notebook.metrics.keys()
+
+
+def test_a_csv_logger_writes_the_table(colours: Path) -> None:
+    trainer = train(colours, logger=CSVLogger("logs"))
+    table = yaml.safe_load((Path(str(trainer.log_dir)) / "hparams.yaml").read_text())
+    assert {name: table.get(name) for name in WANTED} == WANTED
+
+
+def test_no_table_is_written_where_that_is_turned_off(colours: Path) -> None:
+    train(colours, logger=Notebook(), enable_autolog_hparams=False)
+    assert not Notebook.tables and Notebook.metrics
+
+
+def test_a_logger_that_cannot_be_made_is_told_in_one_line(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: object) -> str:
+        raise RuntimeError("no store there;\nuse another one")
+
+    monkeypatch.setattr("lightning.pytorch.loggers.csv_logs.os", SimpleNamespace(fspath=refuse))
+    assert fit("--model=linear", "--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs") == 2
+    printed = capsys.readouterr().err
+    assert "cvcc-zoo: error: this logger cannot be made: no store there; use another one\n" in printed
+    assert "Traceback" not in printed and not Path("runs").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="needs tensorboard")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # from its dependencies
+def test_tensorboard_has_the_final_metrics_beside_the_options(colours: Path) -> None:
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+    from tensorboard.plugins.hparams import metadata
+
+    trainer = train(colours, logger=TensorBoardLogger("logs"))
+    events = EventMultiplexer().AddRunsFromDirectory("logs")
+    events.Reload()
+    (run,) = events.Runs()
+    content = events.SummaryMetadata(run, metadata.EXPERIMENT_TAG).plugin_data.content
+    experiment = metadata.parse_experiment_plugin_data(content)
+    columns = [info.name.tag for info in experiment.metric_infos]
+    assert columns == ["val/loss", "val/accuracy", "test/loss", "test/accuracy"]
+    assert set(WANTED) <= {info.name for info in experiment.hparam_infos}
+    for column in columns:
+        last = events.Scalars(run, column)[-1].value
+        assert column.startswith("val/") or last == pytest.approx(float(trainer.callback_metrics[column]))
+
+
+@pytest.mark.parametrize(
+    ("value", "table"),
+    [
+        ({"name": "SGD", "lr": 0.1}, {"x": "SGD", "x.lr": 0.1}),
+        ({"name": "zca", "contrast": {"scale": 2}}, {"x": "zca", "x.contrast.scale": 2}),
+        ({16: 0.5}, {"x.16": 0.5}),
+        ([1, 2], {"x": "[1, 2]"}),
+        ((1, 2), {"x": "[1, 2]"}),
+        (["light", {"name": "Cutout"}], {"x.0": "light", "x.1": "Cutout"}),
+        ({}, {"x": "{}"}),
+        (None, {"x": "null"}),
+        (True, {"x": True}),
+        (Path("images"), {"x": "images"}),
+    ],
+)
+def test_options_are_written_flat_under_the_names_of_their_flags(value: Any, table: dict[str, Any]) -> None:
+    assert flat("x", value) == table
+    assert json.loads(json.dumps(table)) == table
