@@ -150,11 +150,12 @@ def test_parts_are_frozen_in_a_loop_of_ones_own_too() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)  # all of them, as such loops have it
     for _ in range(2):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model.train()(torch.rand(8, 3, 32, 32)), torch.arange(8) % 3).backward()
+        torch.nn.functional.cross_entropy(model.train()(torch.rand(8, 3, 32, 32)), torch.arange(8) % 3).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     changed = {name.split(".")[1] for name, now in model.state_dict().items() if not torch.equal(before[name], now)}
     assert changed == {"layer3", "fc"}
-    assert not model.network.bn1.training and model.network.layer3.training and model.training
+    modes = {name: model.get_submodule(f"network.{name}").training for name in ("bn1", "layer3")}
+    assert modes == {"bn1": False, "layer3": True} and model.training
 
 
 def test_layer_decay_gives_each_part_its_own_rate(colours: Path) -> None:
