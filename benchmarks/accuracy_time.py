@@ -69,6 +69,7 @@ def options(settings: Settings, recipe: Path, seed: int) -> list[str]:
     """Those of `cvcc-zoo fit`."""
     words = [f"--config={recipe}", *settings.options(), "--data.validation=0", f"--seed_everything={seed}"]
     words.append(f"--trainer.precision={precision()}")
+    words += ["--trainer.max_epochs=20"] if recipe == LONG else []
     return [*words, "--trainer.limit_train_batches=2", "--trainer.max_epochs=2"] if settings.small else words
 
 
