@@ -12,6 +12,7 @@ from cvcc_zoo.allocation import keep_freed_memory
 from cvcc_zoo.commands import call
 from cvcc_zoo.files import FULL
 from cvcc_zoo.manual import COMMANDS, overview
+from cvcc_zoo.printing import say
 from cvcc_zoo.registry import pick
 
 
@@ -44,7 +45,7 @@ def finished(args: list[str]) -> int:
         message = meant_for_users(error)
         if message is None:
             raise
-        print(f"cvcc-zoo: error: {message}", file=sys.stderr)
+        say(f"cvcc-zoo: error: {message}", error=True)
         return 2
 
 

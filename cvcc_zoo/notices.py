@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cvcc_zoo.printing import harmless
+
 NOISE = (
     "💡",  # advertises other products
     "Trainer already configured with model summary callbacks",  # by us
@@ -18,7 +20,9 @@ NOISE = (
 
 
 def _is_told(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(NOISE)
+    message = record.getMessage()
+    record.msg, record.args = harmless(message), None  # it may hold names of classes and files
+    return not message.startswith(NOISE)
 
 
 def quiet() -> None:

@@ -1,7 +1,6 @@
 """The parsers of the commands: what belongs to neither model, data nor trainer, and errors of one line."""
 
 import re
-import sys
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
@@ -13,6 +12,7 @@ from cvcc_zoo.expansion import MODE
 from cvcc_zoo.manual import WithExamples
 from cvcc_zoo.models.catalogue import family_options
 from cvcc_zoo.optim.build import TIMM
+from cvcc_zoo.printing import say
 from cvcc_zoo.refusals import in_one_line
 from cvcc_zoo.registry import FAMILIES, import_class, unknown
 
@@ -109,7 +109,7 @@ class ZooParser(WithExamples, LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with code 2."""
         explained = self._explain(message)
-        print(f"cvcc-zoo: error: {explained}", file=sys.stderr)
+        say(f"cvcc-zoo: error: {explained}", error=True)
         refused = SystemExit(2)
         refused.add_note(explained)  # for a search, which goes on
         raise refused

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from cvcc_zoo.printing import say
+
 PICTURES = ("augmentations", "whitening")
 LIGHTNING = ("fit", "validate", "test")
 OF_RUNS = ("--run", "--ckpt_path", "--config")  # of `predict`: test images of a data set, not files
@@ -63,5 +65,5 @@ def lightning(name: str, args: Sequence[str]) -> int:
     try:
         return int(cli.main([name, *args]))
     except runs.StoppedError as stop:
-        print(f"cvcc-zoo: {stop}", file=sys.stderr)
+        say(f"cvcc-zoo: {stop}", error=True)
         return int(stop.code)

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from cvcc_zoo.expansion import install_yaml
@@ -16,6 +14,7 @@ from cvcc_zoo.inspection.records import Row, write_rows
 from cvcc_zoo.inspection.speed import rates
 from cvcc_zoo.inspection.subjects import NAMES, Subject, find_subjects, split_options
 from cvcc_zoo.parsing import ZooParser
+from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs.summary import hardware
 
@@ -71,14 +70,14 @@ def main(args: Sequence[str]) -> int:
         row.update({column: found[subject.name] for column, found in speeds.items()}, published=accuracies(subject))
     if config.sort:
         rows.sort(key=lambda row: place(row, config.sort))
-    console = Console()
+    console = PlainConsole()
     console.print(table(rows, f"{hardware()}, {config.batch_size} images at a time"))
     for row in rows:
         if row["published"]:
-            console.print(published(row), soft_wrap=True, highlight=False)
+            console.print(published(row), soft_wrap=True)
     for file in files:
         write_rows(file, rows)
-        console.print(f"written to {escape(str(file))}", soft_wrap=True, highlight=False)
+        console.print(f"written to {file!s}", soft_wrap=True)
     return 0
 
 
@@ -118,7 +117,7 @@ def table(rows: Sequence[Row], title: str) -> Table:
         else:
             shown.add_column(COLUMNS[column], justify="right", no_wrap=True)
     for row in rows:
-        shown.add_row(*(escape(cell(column, row[column])) for column in columns))
+        shown.add_row(*(cell(column, row[column]) for column in columns))
     return shown
 
 
@@ -136,4 +135,4 @@ def cell(column: str, value: Any) -> str:
 def published(row: Row) -> str:
     """The accuracies of a row in words."""
     shares = ", ".join(f"{100 * share:.2f} % on {dataset}" for dataset, share in row["published"].items())
-    return escape(f"{row['model']}, published weights: {shares}")
+    return f"{row['model']}, published weights: {shares}"

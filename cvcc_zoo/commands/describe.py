@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from cvcc_zoo.expansion import install_yaml
@@ -17,6 +15,7 @@ from cvcc_zoo.inspection.records import Row, write_rows
 from cvcc_zoo.inspection.statistics import Signal, signals
 from cvcc_zoo.inspection.subjects import NAMES, Subject, find_subjects, split_options
 from cvcc_zoo.parsing import ZooParser
+from cvcc_zoo.printing.console import PlainConsole
 
 PANELS: dict[str, Callable[[Signal], float]] = {
     "variance of the output": lambda signal: signal.deviation**2,
@@ -50,7 +49,7 @@ def main(args: Sequence[str]) -> int:
     files = [file_to_write(path, ending) for path, ending in ((config.json, ".json"), (config.csv, ".csv")) if path]
     if picture and not config.statistics:
         raise ValueError("--output draws the signal through the blocks; add --statistics, or leave it out")
-    console = Console()
+    console = PlainConsole()
     subjects = find_subjects(config.models, options, config.seed)
     rows: list[Row] = []
     found: dict[str, list[Signal]] = {}
@@ -77,7 +76,7 @@ def main(args: Sequence[str]) -> int:
         source = config.data.dataset or config.data.root or "fashion-mini"
         write_picture(picture, plot_depth(panels, f"{config.images} images of {source}, in training mode"))
     for written in filter(None, [*files, picture]):
-        console.print(f"written to {escape(str(written))}", soft_wrap=True, highlight=False)
+        console.print(f"written to {written!s}", soft_wrap=True)
     return 0
 
 
@@ -120,7 +119,7 @@ def layer_table(subject: Subject, rows: Sequence[Row]) -> Table:
         macs = f"{row['macs'] / 1e6:,.2f} M" if row["macs"] or total else ""
         apart = "" if row["stride"] is None else f" /{row['stride']}"
         field = "-" if row["field"] is None else f"{row['field']}{apart}"
-        table.add_row(escape(row["layer"]), row["type"], row["output"], parameters, macs, field)
+        table.add_row(row["layer"], row["type"], row["output"], parameters, macs, field)
     return table
 
 
@@ -133,11 +132,11 @@ def signal_table(subject: Subject, through: Sequence[Signal]) -> Table:
     for signal in through:
         numbers = (signal.mean, signal.deviation, signal.gradient, signal.weight_gradient)
         mean, deviation, *gradients = (f"{number:.3g}" for number in numbers)
-        table.add_row(escape(signal.block), mean, deviation, f"{100 * signal.zeros:.1f} %", *gradients)
+        table.add_row(signal.block, mean, deviation, f"{100 * signal.zeros:.1f} %", *gradients)
     return table
 
 
 def title(subject: Subject) -> str:
     """The name and what it takes."""
     kind = "" if subject.trained else ", freshly initialised"
-    return escape(f"{subject.name}{kind}, images {'x'.join(map(str, subject.shape))}")
+    return f"{subject.name}{kind}, images {'x'.join(map(str, subject.shape))}"

@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from cvcc_zoo.choices import parse
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
 from cvcc_zoo.expansion import expand_args, install_yaml
 from cvcc_zoo.metrics import TOP5
 from cvcc_zoo.parsing import ZooParser
+from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.trained import Trained, find_trained, where
 from cvcc_zoo.weights import Card, read_card, write_card
@@ -49,7 +48,7 @@ def main(args: Sequence[str]) -> int:
         parser.set_defaults({f"data.{option}": value for option, value in trained.data.items()})
         config = parse(parser, expand_args(words))
     data = parser.instantiate(config).data
-    console = Console(soft_wrap=True, markup=False)  # a card may hold what rich takes for a colour
+    console = PlainConsole(soft_wrap=True)
     if path.suffix != ".json":
         found = measure(trained.model, data, mirrored=config.test_time_flip)
         _say(console, trained, data, found)
@@ -70,7 +69,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _say(
-    console: Console, trained: Trained, data: ImageDataModule, found: Mapping[str, Any], *, flip: bool = True
+    console: PlainConsole, trained: Trained, data: ImageDataModule, found: Mapping[str, Any], *, flip: bool = True
 ) -> None:
     title = title_of_test(data, found["test_set"]["sha256"])
     trained_on = f", trained on {trained.dataset}" if trained.dataset else ""

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from cvcc_zoo.data import ImageDataModule
@@ -24,6 +23,7 @@ from cvcc_zoo.data.images import reshape
 from cvcc_zoo.expansion import install_yaml
 from cvcc_zoo.exporting import BATCHES, ENDINGS, MAX_BATCH, export
 from cvcc_zoo.parsing import ZooParser
+from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.trained import find_trained
 
 
@@ -62,7 +62,7 @@ def main(args: Sequence[str]) -> int:
     data = ImageDataModule(config.data.dataset, config.data.root, image_size=size, in_channels=channels)
     how = {"max_batch": config.max_batch or MAX_BATCH, "dynamic_size": config.dynamic_size}
     agreement = export(trained, target, config.format, _some(data), **how)
-    Console(soft_wrap=True, highlight=False, markup=False).print(
+    PlainConsole(soft_wrap=True).print(
         f"{trained.name}: {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]} test images of {data.dataset.title} "
         f"as {channels}x{size}x{size}: the same classes, and logits that differ by at most "
         f"{agreement.difference:.1e} (the largest is {agreement.largest:.3g})\n"

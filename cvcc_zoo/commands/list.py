@@ -6,11 +6,11 @@ from typing import Any
 
 from jsonargparse import auto_cli
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from cvcc_zoo.models.catalogue import complexity, list_models
 from cvcc_zoo.parsing import CommandParser
+from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.registry import ALIASES, find, unknown
 from cvcc_zoo.weights import Card, list_cards, read_card
 from cvcc_zoo.zoo import create
@@ -66,7 +66,7 @@ def show(
         aliases = [alias for alias, target in ALIASES.items() if target == name]
         summary = find(name).summary.rstrip(".") + (f" (also {', '.join(aliases)})" if aliases else "")
         table.add_row(name, f"{counts.parameters:,}", f"{counts.macs / 1e6:,.2f} M", summary)
-    Console().print(table)
+    PlainConsole().print(table)
 
 
 def weights(pattern: str, dataset: str, max_parameters: float, min_accuracy: float, sort: str) -> None:
@@ -103,7 +103,7 @@ def weights(pattern: str, dataset: str, max_parameters: float, min_accuracy: flo
             f"{card.macs / 1e6:,.2f} M",
             f"{card.size / 1e6:.2f}",
         )
-    Console().print(table)
+    PlainConsole().print(table)
 
 
 def model(card: Card) -> str:

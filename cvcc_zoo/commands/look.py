@@ -7,6 +7,7 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.expansion import expand_args, install_yaml
 from cvcc_zoo.files import file_to_write, write_picture
 from cvcc_zoo.parsing import ZooParser
+from cvcc_zoo.printing import say
 
 SUMMARIES = {
     "augmentations": "Draw originals and several draws of each.",
@@ -33,5 +34,5 @@ def main(command: str, args: Sequence[str]) -> int:
     else:
         figure = data.plot_whitening(config.images)
     write_picture(output, figure)
-    print(f"written to {output}")
+    say(f"written to {output}")
     return 0

@@ -4,12 +4,12 @@ import inspect
 from collections.abc import Sequence
 
 from jsonargparse import auto_cli
-from rich.console import Console
 from rich.table import Table
 
 from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.cost import EXAMPLES, seconds_a_step, sides, state_share
 from cvcc_zoo.parsing import CommandParser
+from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.summary import hardware
 from cvcc_zoo.timing import alternate
 from cvcc_zoo.zoo import create
@@ -33,7 +33,7 @@ def show(model: str = "resnet18", repeats: int = 3) -> None:
     table.add_column("optimizer", no_wrap=True)
     for heading in ("state", "ms a step", *(f"torch\n{way}" for way in WAYS)):
         table.add_column(heading, justify="right", no_wrap=True)
-    console = Console()
+    console = PlainConsole()
     for name in OWN:
         if name == "Muon" and sum(p.ndim > 1 for p in network.parameters()) < 3:
             table.add_row(name, *"-----")  # no weight between the first and the last layer

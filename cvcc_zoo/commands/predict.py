@@ -7,7 +7,6 @@ its background where they are transparent, made colour or grey, and made a squar
 import csv
 import io
 import os
-import sys
 import textwrap
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
@@ -26,6 +24,8 @@ from cvcc_zoo.data.finding import Found, find_images
 from cvcc_zoo.expansion import install_yaml
 from cvcc_zoo.files import file_to_write, json_text, shown, write_whole
 from cvcc_zoo.parsing import ZooParser
+from cvcc_zoo.printing import say
+from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.progress import tracked
 from cvcc_zoo.trained import Trained, find_trained
 
@@ -75,7 +75,7 @@ def main(args: Sequence[str]) -> int:
     predictions = predict(trained, found.files, decoding, top, tally, broken)
     if not predictions:
         raise_all(list(broken.values()))
-    console = Console(highlight=False, markup=False)
+    console = PlainConsole()
     console.print(_table(predictions, f"{trained.name}: classes and their probabilities"))
     if output:
         write_whole(output, (_json if output.suffix == ".json" else _csv)(predictions))
@@ -88,7 +88,7 @@ def main(args: Sequence[str]) -> int:
     for written in filter(None, (output, sheet)):
         console.print(f"written to {written}", soft_wrap=True)
     for error in broken.values():
-        print(f"cvcc-zoo: not predicted: {error}", file=sys.stderr)
+        say(f"cvcc-zoo: not predicted: {error}", error=True)
     return 1 if broken else 0
 
 

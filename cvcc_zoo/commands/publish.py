@@ -10,13 +10,13 @@ from typing import Any, Literal
 import torch
 import yaml
 from jsonargparse import auto_cli
-from rich.console import Console
 
 from cvcc_zoo.compatibility import check_classes
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
 from cvcc_zoo.parsing import CommandParser
+from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.measure import correct, measure
 from cvcc_zoo.scores import fit_temperature, scores
 from cvcc_zoo.weights import folders, read, write
@@ -94,13 +94,15 @@ def publish(
     card = dataclasses.replace(card, measured=measured)
     target = write(Path(folder).expanduser() if folder else folders()[1], card, tensors, dtype=DTYPES[dtype])
     kept, _ = read(target)
-    Console(soft_wrap=True).print(
+    PlainConsole(soft_wrap=True).print(
         f"{kept.name}: test accuracy {100 * kept.measured['test_accuracy']:.2f} % of {kept.measured['test_images']:,} "
         f"images, {kept.size / 1e6:.2f} MB as {dtype} "
         f"(correct in half precision: {half:,}, in full: {full:,})\nwritten to {target}"
     )
     if summary["test_accuracy"] is None:
-        Console(soft_wrap=True).print(f"{source} was trained with --test=false: its test images were tested only now")
+        PlainConsole(soft_wrap=True).print(
+            f"{source} was trained with --test=false: its test images were tested only now"
+        )
 
 
 def run_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

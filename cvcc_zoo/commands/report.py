@@ -7,6 +7,7 @@ from typing import Literal
 from cvcc_zoo.expansion import install_yaml
 from cvcc_zoo.files import file_to_write
 from cvcc_zoo.parsing import ZooParser
+from cvcc_zoo.printing import say
 from cvcc_zoo.reporting import read_run, unfinished, write_report
 from cvcc_zoo.reporting.figures import plotly
 from cvcc_zoo.reporting.reports import PUBLIC
@@ -41,6 +42,6 @@ def main(args: Sequence[str]) -> int:
     remarks = [f"Not finished, and left out: {names}."] if waiting else []
     write_report(output, [read_run(folder, config.images) for folder in finished], config.title, remarks)
     for remark in remarks:
-        print(remark)
-    print(f"written to {output} ({output.stat().st_size / 1e6:.1f} MB)")
+        say(remark)
+    say(f"written to {output} ({output.stat().st_size / 1e6:.1f} MB)")
     return 0

@@ -14,6 +14,7 @@ from cvcc_zoo.files import file_to_write, write_picture
 from cvcc_zoo.losses import Loss, crammer_singer, cross_entropy, hinge
 from cvcc_zoo.parsing import ZooParser
 from cvcc_zoo.plots import Pictures
+from cvcc_zoo.printing import say
 from cvcc_zoo.score_plots import Scored, plot_scores
 from cvcc_zoo.scores import margins, scores
 from cvcc_zoo.trained import find_trained
@@ -49,7 +50,7 @@ def main(args: Sequence[str]) -> int:
     ]
     title = f"{trained.name} on {title_of_test(data)}"
     write_picture(output, plot_scores(some, margins(logits, labels).numpy(), data.classes, title))
-    print(f"written to {output}")
+    say(f"written to {output}")
     return 0
 
 

@@ -12,8 +12,6 @@ from typing import Any
 
 import yaml
 from jsonargparse import auto_cli
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from cvcc_zoo.cli import build
@@ -23,6 +21,7 @@ from cvcc_zoo.notices import only_warnings
 from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.plots import Figure, plot_search
 from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
+from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.progress import Display
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Deadline, LateSignal, StoppedError, stopped_by_signals
@@ -87,7 +86,7 @@ def search(
     chosen = make_method(method, found, seed, goal, target)
     count = number_of_trials(chosen, trials)
     fixed, code = options or [], 0
-    console = Console(soft_wrap=True, highlight=False)
+    console = PlainConsole(soft_wrap=True)
 
     def train(values: Values, run: Path) -> None:
         late = LateSignal()
@@ -107,7 +106,7 @@ def search(
                     left = whole.left(event.number + 1) if isinstance(event, Trial) else ""
                     console.print(told(event, count, goal) + (left and f", {left} left in all"))
         except StoppedError as stop:
-            console.print(f"{escape(str(stop))}\nthe same `cvcc-zoo search` goes on")
+            console.print(f"{stop!s}\nthe same `cvcc-zoo search` goes on")
             code = stop.code
         done = read_trials(target)
         best = goal.ranked(done)
@@ -115,7 +114,7 @@ def search(
         if best:
             write_picture(target / "search.png", picture(found, best, goal))
             again = shlex.join(["cvcc-zoo", "fit", *fixed, *flags(best[0].values), "--data.validation=0"])
-            console.print(f"the best values on all training images:\n{escape(again)}")
+            console.print(f"the best values on all training images:\n{again}")
     return code if best or code else int(len(done) == count)
 
 
@@ -159,10 +158,10 @@ def told(event: tuple[int, Values] | Trial, count: int, goal: Goal) -> str:
     """A line for what has happened."""
     if isinstance(event, Trial):
         came = f"failed: {event.message}" if event.measure is None else f"{goal.measure} {goal.shown(event.measure)}"
-        return escape(f"trial {event.number:03}: {came}")
+        return f"trial {event.number:03}: {came}"
     number, values = event
     with_values = ", ".join(f"{name} {cell(value)}" for name, value in values.items())
-    return escape(f"trial {number:03}, {number + 1} of {count}: {with_values}")
+    return f"trial {number:03}, {number + 1} of {count}: {with_values}"
 
 
 def cell(value: Any) -> str:
@@ -179,7 +178,7 @@ def overview(best: Sequence[Trial], done: Sequence[Trial], count: int, goal: Goa
         heading = column.replace(".", ".\n").replace("/", "/\n")
         table.add_column(heading, justify="left" if column in names else "right", overflow="fold")
     for rank, trial in enumerate(best[:BEST], start=1):
-        values = [escape(cell(value)) for value in trial.values.values()]
+        values = [cell(value) for value in trial.values.values()]
         measured = [goal.shown(trial.measure or 0.0), str(trial.epochs), f"{trial.seconds or 0.0:.1f}"]
         table.add_row(str(rank), f"{trial.number:03}", *values, *measured)
     return table

@@ -8,6 +8,7 @@ from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.expansion import install_yaml
 from cvcc_zoo.files import file_to_write, write_picture
 from cvcc_zoo.parsing import ZooParser
+from cvcc_zoo.printing import say
 from cvcc_zoo.score_plots import plot_templates
 from cvcc_zoo.templates import templates
 from cvcc_zoo.trained import Trained, find_trained
@@ -35,7 +36,7 @@ def main(args: Sequence[str]) -> int:
             raise ValueError(f"{trained.name} has other classes than {found[0].name}; draw it by itself")
     rows = [(trained.name, pixels(_templates(trained))) for trained in found]
     write_picture(output, plot_templates(rows, classes))
-    print(f"written to {output}")
+    say(f"written to {output}")
     return 0
 
 

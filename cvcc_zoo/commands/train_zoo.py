@@ -10,13 +10,13 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import auto_cli
-from rich.console import Console
 from rich.table import Table
 
 from cvcc_zoo.cli import main as lightning
 from cvcc_zoo.commands.publish import publish
 from cvcc_zoo.models.catalogue import complexity
 from cvcc_zoo.parsing import CommandParser
+from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.progress import duration
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Compile, Deadline, StoppedError
@@ -98,9 +98,9 @@ def train_zoo(
                 again = [str(job.run) for job in mine[1:]]
                 publish(str(mine[0].run), tag=mine[0].tag, dataset=dataset, folder=str(target), repeats=again)
     except StoppedError as over:
-        Console(soft_wrap=True).print(str(over))
+        PlainConsole(soft_wrap=True).print(str(over))
         code = over.code
-    Console().print(overview(jobs, target))
+    PlainConsole().print(overview(jobs, target))
     return code
 
 

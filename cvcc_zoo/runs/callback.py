@@ -16,6 +16,7 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files import write_picture, write_whole
 from cvcc_zoo.length import steps_between_rows
 from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
+from cvcc_zoo.printing import say
 from cvcc_zoo.runs.checkpoints import BEST
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.folder import CONFIG, write_text
@@ -178,7 +179,7 @@ class RunFolder(Callback):
         if getattr(rank_zero_only, "rank", 0):
             return
         print_summary(json.loads((self.folder / SUMMARY).read_text()), self.folder)
-        print(
+        say(
             f"The run {self.folder} is finished, and nothing of it was changed; to train it further: "
             "--trainer.max_epochs=... --allow_changes=true"
         )

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from lightning import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from rich.console import Console
 from rich.table import Table
 
 from cvcc_zoo.classifier import ImageClassifier
@@ -24,6 +23,8 @@ from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.files import json_text
 from cvcc_zoo.metrics import TOP5
 from cvcc_zoo.models.catalogue import complexity, name_of
+from cvcc_zoo.printing import say
+from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
 from cvcc_zoo.runs.folder import write_text
 
@@ -122,7 +123,7 @@ def write_predictions(folder: Path, batches: Sequence[Any], data: ImageDataModul
         writer.writerow([number, data.classes[label], data.classes[index], f"{share:.6f}"])
     target = folder / f"predictions-{data.dataset.title}.csv"
     write_text(target, text.getvalue())
-    print(f"{len(labels):,} predictions written to {target}")
+    say(f"{len(labels):,} predictions written to {target}")
 
 
 def hardware() -> str:
@@ -163,7 +164,7 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
     tests = {"test accuracy": "not tested: --test=false"}
     if test is not None:
         tests = {
-            "test accuracy": f"[bold]{100 * test:.2f} %[/] of {summary['images']['test']:,} images",
+            "test accuracy": f"{100 * test:.2f} % of {summary['images']['test']:,} images",
             **({"top-5 accuracy": f"{100 * top5:.2f} %"} if (top5 := summary.get("test_top5_accuracy")) else {}),
             "test loss": f"{summary['test_loss']:.4f}",
             "tested": summary["tested"],
@@ -178,4 +179,4 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, value)
-    Console().print(table)
+    PlainConsole().print(table)
