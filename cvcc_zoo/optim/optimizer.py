@@ -68,7 +68,7 @@ class RuleOptimizer(Optimizer, ABC):
     def _check(self, options: Group) -> None:
         lr = options["lr"]
         if isinstance(lr, Tensor) and lr.numel() != 1:
-            raise ValueError(f"lr as a tensor must have one element, got {lr.numel()}")
+            raise ValueError(f"Tensor lr must be 1-element, and this one has {lr.numel()}")
         at_least_zero(options, "lr", "weight_decay")
         for name in SWITCHES:
             undecided = name in UNDECIDED and options[name] is None

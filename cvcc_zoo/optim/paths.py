@@ -36,6 +36,10 @@ CACHED = 2**22
 """Numbers of parameters up to which lists of intermediate results stay in the cache: 16 MB each in float32."""
 
 
+class NoKernelError(ValueError, RuntimeError):
+    """`fused=True` for parameters without a kernel, where torch raises RuntimeError with the same first words."""
+
+
 @dataclass(frozen=True)
 class Members:
     """The parameters of a group that have a gradient, with their states, and what is in these as lists."""
@@ -62,7 +66,9 @@ def choose_path(group: Group, params: list[Tensor], kernel_devices: tuple[str, .
     if group["fused"]:
         if not fit_kernel(params, kernel_devices, contiguous=contiguous):
             where = " or ".join(kernel_devices) or "no device with these options"
-            raise ValueError(f"fused=True takes dense floating-point parameters on {where}; leave fused out")
+            raise NoKernelError(
+                f"`fused=True` requires all the params to be floating point Tensors, dense, on {where}; leave fused out"
+            )
         return "fused"
     if group["foreach"]:
         return "foreach"
