@@ -173,7 +173,7 @@ def test_no_image_that_a_program_was_checked_on_is_in_its_file(channels: int, fo
 
 
 def test_a_checkpoint_holds_no_image_that_it_was_trained_on(fit: Fit, colours: Path) -> None:
-    options = ["--model.whitening=zca", "--model.whitening.eps=0.1"]
+    options = ["--data.whitening=zca", "--data.whitening.eps=0.1"]
     assert fit("--model=CNN", "--model.channels=[8]", "--model.patch_whitening=0.01", *options) == 0
     pixels = [np.asarray(Image.open(path)) for path in colours.rglob("*.png")]
     for file in Path("runs").rglob("*.ckpt"):

@@ -113,10 +113,11 @@ def test_a_run_goes_on_in_a_folder_that_was_moved(fit: Any) -> None:
 
 def test_what_a_kill_left_of_a_checkpoint_is_removed(fit: Any) -> None:
     assert fit("--model=fcnn", "--run=run") == 0
-    Path("run/.last.ckpt-123").write_bytes(b"half")
+    left = Path(f"run/.last.ckpt-{'0' * 16}.unfinished")
+    left.write_bytes(b"half")
     more = ["--trainer.max_epochs=2", "--allow_changes=true"]
     assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last", *more]) == 0
-    assert not Path("run/.last.ckpt-123").exists()
+    assert not left.exists()
 
 
 def test_a_row_of_metrics_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_full_disk_is_told_and_leaves_no_cache(when: str, colours: Path, monke
         if when == "fsync":
             patch.setattr(os, "fsync", full)
         else:
-            patch.setattr("cvcc_zoo.data.decode.track", full)
+            patch.setattr("cvcc_zoo.data.decode.tracked", full)
         with pytest.raises(OSError, match=r"No space left on device\); make room there, or choose .*CVCC_ZOO_DATA"):
             pixels(colours)
     assert cache() == []
@@ -74,7 +74,7 @@ def test_after_a_kill_the_next_start_has_the_right_images(
     def kill(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def third(chunks: Any, **_: Any) -> Iterator[Any]:
+    def third(chunks: Any, *_: Any) -> Iterator[Any]:
         for number, chunk in enumerate(chunks):
             if number == 3:
                 kill()
@@ -82,7 +82,7 @@ def test_after_a_kill_the_next_start_has_the_right_images(
 
     def killed() -> None:
         if moment == "between images":
-            vars(decode)["track"] = third
+            vars(decode)["tracked"] = third
         elif moment == "fsync":
             os.fsync = kill
         elif moment == "rename":
