@@ -22,6 +22,10 @@ DEEPEST = 10
 CALLS = ("class_path", "init_args", "dict_kwargs")
 """Keys by which other libraries import and call what a file names; those with an underscore in front do too."""
 
+OPENING = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken,
+           yaml.BlockMappingStartToken)  # fmt: skip
+CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+
 NEEDED = ("torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter",
           "torch.serialization _get_layout", "torch Size", "torch device", "collections OrderedDict", "builtins set",
           "__builtin__ set")  # fmt: skip
@@ -169,14 +173,19 @@ def _check_ends(file: BinaryIO, directory: int) -> None:
 def read_yaml(text: Any, what: str) -> Any:
     """YAML out of a file that others made, as plain data. Raises ValueError, which `what` begins, for anything else.
 
-    It may be no longer than LONGEST_CONFIG, and no part of it may refer to another: a few such parts, each made of the
-    one before, are as large as one likes.
+    It may be no longer than LONGEST_CONFIG and not deep, which would take minutes to read, and no part of it may refer
+    to another: a few such parts, each made of the one before, are as large as one likes.
     """
     if not isinstance(text, str) or len(text) > LONGEST_CONFIG:
         raise ValueError(f"{what} is no text of up to {LONGEST_CONFIG:,} characters; get the file again")
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
-            raise ValueError(f"{what} has parts that refer to each other (YAML's *), which no run writes")
+        depth = 0
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):
+                raise ValueError(f"{what} has parts that refer to each other (YAML's *), which no run writes")
+            depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
+            if depth > 2 * DEEPEST:
+                raise ValueError(f"{what} is more than {2 * DEEPEST} levels deep, which none of a run is")
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{what} is no YAML: {str(error).splitlines()[0]}") from error

@@ -19,7 +19,7 @@ from tests.test_search import TINY, run
         ("{data.batch_size: [64, 64]}", [], "data.batch_size has 64 twice"),
         ("{data.batchsize: [64]}", [], "no option named 'data.batchsize'; did you mean data.batch_size"),
         ("{optimizer.lrr: [0.1]}", [], "no option of optimizer AdamW named 'lrr'; did you mean lr?"),
-        ("{model: [linear, liner]}", [], "no model named 'liner'; did you mean linear?"),
+        ("{model: [linear, liner]}", [], "no model named 'liner'; did you mean linear"),
         ("{optimizer.lr: {from: 1e-4, too: 1e-1}}", [], "optimizer.lr is searched over a list of values"),
         ("{optimizer.lr: {from: 0.1, to: 0.2, logs: true}}", [], "no key of the range optimizer.lr named 'logs'"),
         ("{optimizer.lr: {from: 0.2, to: 0.1}}", [], "from a smaller to a larger number, not from 0.2 to 0.1"),
