@@ -123,11 +123,11 @@ class ZooCLI(LightningCLI):
         options = self._get(self.config_init, "trainer")
         if self.subcommand != "fit" or not self.starts:
             return super().instantiate_trainer(logger=False, callbacks=self._callbacks(), **kwargs)
-        if self._get(self.config, "test") and not options.fast_dev_run:
-            check_test(self.datamodule.dataset)
         if options.fast_dev_run:
             kwargs["enable_checkpointing"] = bool(options.enable_checkpointing)
             return super().instantiate_trainer(callbacks=self._callbacks(), **kwargs)
+        if self._get(self.config, "test"):
+            check_test(self.datamodule.dataset)
         if self.checkpoint is not None:
             check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)
         text, allowed = self.config_text(), self._get(self.config, "allow_changes")

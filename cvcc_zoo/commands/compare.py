@@ -77,7 +77,7 @@ def main(args: Sequence[str]) -> int:
             console.print(published(row), soft_wrap=True)
     for file in files:
         write_rows(file, rows)
-        console.print(f"written to {file!s}", soft_wrap=True)
+        console.print(f"written to {file}", soft_wrap=True)
     return 0
 
 

@@ -76,7 +76,7 @@ def main(args: Sequence[str]) -> int:
         source = config.data.dataset or config.data.root or "fashion-mini"
         write_picture(picture, plot_depth(panels, f"{config.images} images of {source}, in training mode"))
     for written in filter(None, [*files, picture]):
-        console.print(f"written to {written!s}", soft_wrap=True)
+        console.print(f"written to {written}", soft_wrap=True)
     return 0
 
 

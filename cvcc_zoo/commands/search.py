@@ -106,7 +106,7 @@ def search(
                     left = whole.left(event.number + 1) if isinstance(event, Trial) else ""
                     console.print(told(event, count, goal) + (left and f", {left} left in all"))
         except StoppedError as stop:
-            console.print(f"{stop!s}\nthe same `cvcc-zoo search` goes on")
+            console.print(f"{stop}\nthe same `cvcc-zoo search` goes on")
             code = stop.code
         done = read_trials(target)
         best = goal.ranked(done)

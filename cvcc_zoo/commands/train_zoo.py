@@ -16,6 +16,7 @@ from cvcc_zoo.cli import main as lightning
 from cvcc_zoo.commands.publish import publish
 from cvcc_zoo.models.catalogue import complexity
 from cvcc_zoo.parsing import CommandParser
+from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.progress import duration
 from cvcc_zoo.registry import unknown
@@ -125,7 +126,7 @@ def train(job: Job, more: Sequence[str], deadline: float, compile: bool) -> None
         args = [f"--config={config}", "--ckpt_path=last"]
     else:
         args = [f"--config={job.recipe}", *more, f"--run={job.run}", f"--seed_everything={job.seed}"]
-    print(f"{job.run}: {duration(deadline - time.monotonic())} of the time left", flush=True)
+    say(f"{job.run}: {duration(deadline - time.monotonic())} of the time left")
     lightning(["fit", *args], callbacks=[Deadline(deadline), *([Compile()] if compile else [])])
 
 

@@ -12,9 +12,7 @@ Table = dict[op.Operation, tuple[float, float, bool]]
 BINS = 31  # magnitudes 0 .. 30, as in both papers
 
 FARTHEST = 32  # pixels of a translation, in the wide space
-REACH = (
-    150 / 331
-)  # of the image, at most: AutoAugment's, https://arxiv.org/abs/1805.09501, and torchvision's RandAugment
+REACH = 150 / 331  # of the image, at most: AutoAugment's, https://arxiv.org/abs/1805.09501
 
 WIDE: Table = {
     op.identity: (0, 0, False),
