@@ -69,9 +69,11 @@ FAULTS = [  # optimizer, file, what stands there, what is planted instead
     ("Adam", "optimizer", "group.setdefault(name, value)", "pass"),
     ("Adam", "optimizer", "return torch.as_tensor(value, dtype=torch.float32)", "return value"),
     ("Adam", "optimizer", "memory_format=torch.preserve_format", "memory_format=torch.contiguous_format"),
-    ("SGD", "optimizer", "is not torch.strided:", "is None:"),
+    ("RMSprop", "optimizer", "takes_sparse = False", "takes_sparse = True"),
+    ("Adagrad", "optimizer", "state[name][where] = value", "pass"),
+    ("SGD", "sgd", "and not group[\"momentum\"]", ""),
     ("SGD", "optimizer", "self._check({**self.defaults, **param_group})", "pass"),
-    ("SGD", "optimizer", "at_least_zero(options, \"lr\", \"weight_decay\")", "at_least_zero(options, \"lr\")"),
+    ("SGD", "options", "at_least_zero(options, \"lr\", \"weight_decay\")", "at_least_zero(options, \"lr\")"),
     ("SGD", "optimizer", "with torch.enable_grad():", "with torch.no_grad():"),
     ("SGD", "optimizer", "set_grad_enabled(self.defaults[\"differentiable\"])", "no_grad()"),
 ]  # fmt: skip

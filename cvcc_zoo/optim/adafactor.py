@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from cvcc_zoo.optim.optimizer import RuleOptimizer, at_least_zero
+from cvcc_zoo.optim.optimizer import RuleOptimizer
+from cvcc_zoo.optim.options import at_least_zero
 from cvcc_zoo.optim.paths import Group
 from cvcc_zoo.optim.tensors import T, as_matrix, each, subtract
 

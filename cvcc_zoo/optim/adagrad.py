@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.optim.adagrad import adagrad as torch_adagrad
 from torch.optim.optimizer import ParamsT
 
-from cvcc_zoo.optim.optimizer import RuleOptimizer, at_least_zero
+from cvcc_zoo.optim.optimizer import RuleOptimizer
+from cvcc_zoo.optim.options import at_least_zero
 from cvcc_zoo.optim.paths import Group, Kernel, Lists
 from cvcc_zoo.optim.tensors import T, root, subtract
 
@@ -53,6 +54,7 @@ class Adagrad(RuleOptimizer):
     """
 
     kernel_devices = ("cpu",)
+    takes_sparse = True
 
     def __init__(
         self,

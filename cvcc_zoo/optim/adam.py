@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.optim.adam import adam as torch_adam
 from torch.optim.optimizer import ParamsT
 
-from cvcc_zoo.optim.optimizer import RuleOptimizer, at_least_zero, in_unit_interval
+from cvcc_zoo.optim.optimizer import RuleOptimizer
+from cvcc_zoo.optim.options import at_least_zero, in_unit_interval
 from cvcc_zoo.optim.paths import Group, Kernel, Lists
 from cvcc_zoo.optim.tensors import T, subtract
 

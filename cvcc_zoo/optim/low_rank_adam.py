@@ -21,7 +21,8 @@ from torch.optim.optimizer import ParamsT
 
 from cvcc_zoo.optim.adam import adam
 from cvcc_zoo.optim.adamw import AdamW
-from cvcc_zoo.optim.optimizer import RuleOptimizer, at_least_zero
+from cvcc_zoo.optim.optimizer import RuleOptimizer
+from cvcc_zoo.optim.options import at_least_zero
 from cvcc_zoo.optim.paths import Group, Kernel
 from cvcc_zoo.optim.tensors import T, as_matrix, each
 

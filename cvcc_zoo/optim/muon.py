@@ -32,7 +32,8 @@ from torch.optim.optimizer import ParamsT
 
 from cvcc_zoo.optim.adamw import AdamW
 from cvcc_zoo.optim.newton_schulz import MUON, coefficients_of, orthogonalise
-from cvcc_zoo.optim.optimizer import RuleOptimizer, at_least_zero, in_unit_interval
+from cvcc_zoo.optim.optimizer import RuleOptimizer
+from cvcc_zoo.optim.options import at_least_zero, in_unit_interval
 from cvcc_zoo.optim.paths import Group
 from cvcc_zoo.optim.replay import Replay, can_replay
 from cvcc_zoo.optim.sgd import SGD

@@ -1,7 +1,7 @@
 """What the optimizers share: options, state, and a step that runs a rule on all parameters with a gradient."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, overload
 
 import torch
@@ -9,31 +9,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
+from cvcc_zoo.optim.options import check_options
 from cvcc_zoo.optim.paths import Group, Kernel, Lists, Members, State, choose_path, foreach, fused, loop
 from cvcc_zoo.optim.tensors import T, are_contiguous, distributed, laid_out_as, local
-
-
-def at_least_zero(options: Group, *names: str) -> None:
-    """Raise ValueError unless these options are numbers from 0 on."""
-    for name in names:
-        if not isinstance(options[name], int | float | Tensor):
-            raise ValueError(f"{name} must be a number, got {options[name]!r}")
-        if not options[name] >= 0:
-            raise ValueError(f"{name} must be at least 0, got {options[name]}")
-
-
-def in_unit_interval(options: Group, *names: str) -> None:
-    """Raise ValueError unless these options, or all their entries, are in [0, 1)."""
-    for name in names:
-        value = options[name]
-        for share in value if isinstance(value, Sequence) else (value,):
-            if not 0 <= share < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {value}")
-
-
-UNDECIDED = ("foreach", "fused")  # None leaves the choice to the optimizer
-SWITCHES = ("nesterov", "lr_inside", "unit_norm", "amsgrad", "centered", "eps_inside", "maximize", "capturable",
-            "differentiable", *UNDECIDED)  # fmt: skip
 
 
 class RuleOptimizer(Optimizer, ABC):
@@ -48,6 +26,8 @@ class RuleOptimizer(Optimizer, ABC):
     kernel_devices: tuple[str, ...] = ("cpu", "cuda")
     complex_as_pairs = True
     """Whether a complex parameter is taken as twice as many real ones; else it is refused."""
+    takes_sparse = False
+    """Whether a sparse gradient, as of nn.Embedding(sparse=True), is taken for the dense one that it stands for."""
 
     def __init__(
         self,
@@ -66,17 +46,7 @@ class RuleOptimizer(Optimizer, ABC):
         super().__init__(params, options)
 
     def _check(self, options: Group) -> None:
-        lr = options["lr"]
-        if isinstance(lr, Tensor) and lr.numel() != 1:
-            raise ValueError(f"Tensor lr must be 1-element, and this one has {lr.numel()}")
-        at_least_zero(options, "lr", "weight_decay")
-        for name in SWITCHES:
-            undecided = name in UNDECIDED and options[name] is None
-            if not (undecided or isinstance(options.get(name, False), bool)):
-                raise ValueError(f"{name} is true or false, got {options[name]!r}")
-        chosen = [name for name in ("foreach", "fused", "differentiable") if options[name]]
-        if len(chosen) > 1:
-            raise ValueError(f"{' and '.join(chosen)} exclude each other; choose one")
+        check_options(options)
         if options["fused"] and not self.kernel(options):
             raise ValueError(f"torch has no fused kernel for {type(self).__name__} with these options; leave fused out")
         self.check(options)
@@ -117,17 +87,19 @@ class RuleOptimizer(Optimizer, ABC):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Update all parameters that have a gradient; `closure` computes the loss again and returns it.
 
-        Raises ValueError for sparse gradients, before any parameter is changed.
+        Raises ValueError, before any parameter is changed, for sparse gradients of an optimizer that takes none.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        members = [_with_gradients(group["params"]) for group in self.param_groups]
+        members = [self._gradients(group) for group in self.param_groups]
         with torch.set_grad_enabled(self.defaults["differentiable"]):
-            for group, (params, grads) in zip(self.param_groups, members, strict=True):
+            for group, (params, grads, rows) in zip(self.param_groups, members, strict=True):
                 if params:
                     self.update_group(group, params, grads)
+                for p, g in rows:
+                    self.update_rows(group, p, g)
         return loss
 
     def check_params(self, group: Group) -> None:
@@ -135,8 +107,8 @@ class RuleOptimizer(Optimizer, ABC):
         name, params = type(self).__name__, group["params"]
         if not self.complex_as_pairs and any(p.is_complex() for p in params):
             raise RuntimeError(f"{name} takes no complex parameters; view them as real ones (torch.view_as_real)")
+        params = [p for p in local(params) if not p.is_meta]  # which get memory, and are checked, by the first step
         if params:
-            params = local(params)
             choose_path(group, params, self.kernel_devices, contiguous=are_contiguous(params))
 
     def refuse_distributed(self, params: list[Tensor]) -> None:
@@ -173,12 +145,16 @@ class RuleOptimizer(Optimizer, ABC):
         """The fused kernel of torch for these options, if it has one: a function that also counts the steps."""
         return None
 
+    def moves_rows_alone(self, group: Group) -> bool:
+        """Whether a row with a gradient of zeros stays as it is, so that a sparse gradient needs its own rows alone."""
+        return not (group["weight_decay"] or group["differentiable"])
+
     # How it is run
 
     def update_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
         """One step of those parameters of a group that have a gradient."""
         names = self.state_names(group)
-        states: list[State] = [self.state[p] for p in params]
+        states = [self._state(p, names) for p in params]
         new: set[int] = set()
         try:
             kept, steps = self._kept(states, names)
@@ -200,6 +176,50 @@ class RuleOptimizer(Optimizer, ABC):
         else:
             loop(self.rule, group, members)
 
+    def update_rows(self, group: Group, p: Tensor, g: Tensor) -> None:
+        """One step of the rows of `p` that the sparse gradient `g` has; all others would not move."""
+        g = g.coalesce()
+        where = tuple(g.indices())
+        names = self.state_names(group)
+        state = self._state(p, names)
+        new = {0} if self._complete(state, group, names, p) else set()
+        kept, steps = self._kept([state], names)
+        rows = {name: [value[where]] for name, (value,) in kept.items()}
+        w = p[where]
+        loop(self.rule, group, Members([w], [g.values()], [{}], rows, steps, new, contiguous=True))
+        p[where] = w
+        for name, (value,) in rows.items():
+            state[name][where] = value
+
+    def _gradients(self, group: Group) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
+        """The parameters with dense gradients, these gradients, and the pairs of which rows alone move.
+
+        Raises ValueError for sparse gradients that this optimizer does not take.
+        """
+        params, grads, rows = [], [], []
+        for p in group["params"]:
+            if (g := p.grad) is None:
+                continue
+            if g.layout is torch.strided:
+                params.append(p)
+                grads.append(g)
+            elif not (self.takes_sparse and g.is_sparse and not group["fused"]):
+                raise ValueError(
+                    f"{type(self).__name__} takes no sparse gradients{' with fused=True' * self.takes_sparse}; build "
+                    "the embedding with sparse=False, or use torch.optim.SparseAdam"
+                )
+            elif self.moves_rows_alone(group):
+                rows.append((p, g))
+            else:
+                params.append(p)
+                grads.append(g.to_dense())
+        return params, grads, rows
+
+    def _state(self, p: Tensor, names: tuple[str, ...]) -> State:
+        """What is kept for a parameter, and nothing for one of which nothing is kept."""
+        state: State = self.state[p] if names or self.counts_steps else {}
+        return state
+
     def _kept(self, states: list[State], names: tuple[str, ...]) -> tuple[Lists, list[Tensor]]:
         """What is kept, and the steps, as lists. Raises KeyError for what is not kept yet."""
         lists = {name: [state[name] for state in states] for name in names}
@@ -213,21 +233,6 @@ class RuleOptimizer(Optimizer, ABC):
         for name in missing:
             state[name] = self.initial(name, group, p)
         return bool(missing)
-
-
-def _with_gradients(params: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Those that have a gradient, and the gradients. Raises ValueError for a sparse one."""
-    chosen, grads = [], []
-    for p in params:
-        if (g := p.grad) is not None:
-            if g.layout is not torch.strided:
-                raise ValueError(
-                    "this optimizer takes no sparse gradients; build the embedding with sparse=False, or use "
-                    "torch.optim.SparseAdam"
-                )
-            chosen.append(p)
-            grads.append(g)
-    return chosen, grads
 
 
 def _as_now(name: str, value: Any, p: Tensor) -> Any:

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd as torch_sgd
 
-from cvcc_zoo.optim.optimizer import RuleOptimizer, at_least_zero
+from cvcc_zoo.optim.optimizer import RuleOptimizer
+from cvcc_zoo.optim.options import at_least_zero
 from cvcc_zoo.optim.paths import Group, Kernel, Lists
 from cvcc_zoo.optim.tensors import Number, T, subtract
 
@@ -74,6 +75,7 @@ class SGD(RuleOptimizer):
     """
 
     counts_steps = False
+    takes_sparse = True
 
     def __init__(
         self,
@@ -105,6 +107,10 @@ class SGD(RuleOptimizer):
     def state_names(self, group: Group) -> tuple[str, ...]:
         """The buffer, if there is momentum."""
         return ("momentum_buffer",) if group["momentum"] else ()
+
+    def moves_rows_alone(self, group: Group) -> bool:
+        """Without momentum alone: a buffer goes on moving rows that have a gradient no more."""
+        return super().moves_rows_alone(group) and not group["momentum"]
 
     def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
         """`sgd` with the options of the group."""
