@@ -136,11 +136,11 @@ def bad_values_are_refused_before_anything_changes(subject: Subject) -> None:
 
 
 def sparse_gradients_are_taken_for_dense_ones_or_refused_before_anything_changes(subject: Subject) -> None:
-    """Rows that are named twice, once, and never; in the second step others, so that what is kept counts as well."""
+    """Rows that are named twice, once, and never; and others in the next step, so that what is kept counts as well."""
     values = torch.tensor([[1.0, -2, 3, 4], [0.5, 1, 0, 2], [3, -1, 2, 1]]).double()
     grads = [
         torch.sparse_coo_tensor(torch.tensor([rows]), values, (5, 4), check_invariants=True)
-        for rows in ((0, 2, 2), (2, 3, 3))
+        for rows in ((0, 2, 2), (2, 3, 3), (0, 2, 2))
     ]
     for path in subject.paths:
         params = parameters(((5, 4), (5, 4)))
