@@ -2,18 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import ArgumentParser, Namespace
 
 from cvcc_zoo.checkpoint import read_checkpoint
+from cvcc_zoo.choices import parse
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.shaping import check_shaping
+from cvcc_zoo.expansion import expand_args
 from cvcc_zoo.models.catalogue import name_of
 from cvcc_zoo.plain import read_yaml
 from cvcc_zoo.weights import find_card, list_cards, read_card
@@ -82,6 +85,17 @@ def find_trained(name: str) -> Trained:
     data = whole.get("data") if isinstance(whole, dict) else None
     about = (pictures_of(whole), data if isinstance(data, dict) else {})
     return Trained(title, model, dataset, classes, hashlib.sha256(file.read_bytes()).hexdigest(), *about)
+
+
+def with_its_images(parser: ArgumentParser, words: Sequence[str]) -> tuple[Namespace, Trained]:
+    """Options of a command on the model that its option `name` says, and the model.
+
+    The images are by default those that the model of a run was trained on. Raises as `find_trained`.
+    """
+    words = expand_args(words)
+    trained = find_trained(parse(parser, words).name)
+    parser.set_defaults({f"data.{option}": value for option, value in trained.data.items()})
+    return parse(parser, words), trained
 
 
 def where(name: str) -> Path:

@@ -259,6 +259,7 @@ def test_predict_writes_a_line_for_each_test_image(fit: Fit) -> None:
         (["fit", "--ckpt_path=last"], "--ckpt_path=last goes on with the run whose config is given"),
         (["test", "--run=nowhere"], "nowhere is not a run folder"),
         (["predict"], "required: name, images"),
+        (["predict", "--run", "runs/x", "cat.png"], "cat.png: with --run, --ckpt_path, --config the test images"),
         (["train"], "no command named 'train'"),
         (["list", "nothing*"], "no model named 'nothing*'"),
     ],

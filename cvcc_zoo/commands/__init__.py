@@ -60,7 +60,16 @@ def worth_saying(record: logging.LogRecord) -> bool:
 
 
 def lightning(name: str, args: Sequence[str]) -> int:
-    """Run a command of LightningCLI; a training that was stopped goes on later."""
+    """Run a command of LightningCLI; a training that was stopped goes on later.
+
+    Raises ValueError for files to predict, which are not of a run's data set.
+    """
+    for before, word in zip(["", *args], args, strict=False):
+        if name == "predict" and not word.startswith("-") and (not before.startswith("-") or "=" in before):
+            raise ValueError(
+                f"{word}: with {', '.join(OF_RUNS)} the test images of a data set are predicted; files come after "
+                "the name of a model or a run folder, without these options: cvcc-zoo predict runs/x my_pictures"
+            )
     cli, runs = imported("cvcc_zoo.cli"), imported("cvcc_zoo.runs")
     try:
         return int(cli.main([name, *args]))

@@ -5,15 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvcc_zoo.choices import parse
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
-from cvcc_zoo.expansion import expand_args, install_yaml
+from cvcc_zoo.expansion import install_yaml
 from cvcc_zoo.metrics import TOP5
 from cvcc_zoo.parsing import ZooParser
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.measure import measure
-from cvcc_zoo.trained import Trained, find_trained, where
+from cvcc_zoo.trained import Trained, where, with_its_images
 from cvcc_zoo.weights import Card, read_card, write_card
 
 NAMES = "Published weights, the path of their card, a run folder or a checkpoint."
@@ -39,14 +38,10 @@ def main(args: Sequence[str]) -> int:
     words = list(args)
     if words and not words[0].startswith("-"):
         words[0] = f"--name={words[0]}"
-    config = parse(parser, expand_args(words))
+    config, trained = with_its_images(parser, words)
     path = where(config.name)
-    trained = find_trained(config.name)
-    if path.suffix != ".json":
-        if config.update_card:
-            raise ValueError(f"{config.name} has no card; `cvcc-zoo publish` makes one of a run")
-        parser.set_defaults({f"data.{option}": value for option, value in trained.data.items()})
-        config = parse(parser, expand_args(words))
+    if config.update_card and path.suffix != ".json":
+        raise ValueError(f"{config.name} has no card; `cvcc-zoo publish` makes one of a run")
     data = parser.instantiate(config).data
     console = PlainConsole(soft_wrap=True)
     if path.suffix != ".json":

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cvcc_zoo.choices import parse
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import title_of_test
 from cvcc_zoo.data.pictures import pixels
-from cvcc_zoo.expansion import expand_args, install_yaml
+from cvcc_zoo.expansion import install_yaml
 from cvcc_zoo.files import file_to_write, write_picture
 from cvcc_zoo.losses import Loss, crammer_singer, cross_entropy, hinge
 from cvcc_zoo.parsing import ZooParser
@@ -17,7 +16,7 @@ from cvcc_zoo.plots import Pictures
 from cvcc_zoo.printing import say
 from cvcc_zoo.score_plots import Scored, plot_scores
 from cvcc_zoo.scores import margins, scores
-from cvcc_zoo.trained import find_trained
+from cvcc_zoo.trained import with_its_images
 
 
 def main(args: Sequence[str]) -> int:
@@ -26,15 +25,16 @@ def main(args: Sequence[str]) -> int:
     parser = ZooParser(
         prog="cvcc-zoo scores",
         usage="cvcc-zoo scores NAME [options]",
-        description="Draw the scores of some test images, and by how much the right class wins in all of them.",
+        description="Draw the scores of some test images, and by how much the right class wins in all of them; "
+        "by default those of the model's run, or of fashion-mini.",
     )
     parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
     parser.add_class_arguments(ImageDataModule, "data")
     parser.add_argument("--images", type=int, default=6, help="How many images are drawn.")
     parser.add_argument("--output", type=str, default="scores.png", help="The PNG file that is written.")
-    config = parse(parser, expand_args(args))
+    config, trained = with_its_images(parser, args)
     output = file_to_write(config.output, ".png")
-    trained, data = find_trained(config.name), parser.instantiate(config).data
+    data = parser.instantiate(config).data
     logits, labels = scores(trained.model, data)
     if not 1 <= config.images <= len(labels):
         raise ValueError(f"choose 1 to {len(labels):,} of the test images: --images=6, not {config.images}")
