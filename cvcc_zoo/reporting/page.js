@@ -38,6 +38,5 @@ for (const table of document.querySelectorAll("table.sortable")) {
   );
 }
 dark.addEventListener("change", draw);
-addEventListener("resize", hint);
+for (const each of document.querySelectorAll(".wide")) new ResizeObserver(hint).observe(each); // at once as well
 draw();
-hint();
