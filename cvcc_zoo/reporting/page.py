@@ -25,9 +25,10 @@ def write_report(path: Path, runs: Sequence[RunReport], title: str, remarks: Seq
 def page(runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> str:
     """The page as HTML."""
     plots = Plots()
+    made = f"{len(runs)} run{'s' * (len(runs) > 1)}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     body = [
-        f"<header><h1>{text(title)}</h1><p>{len(runs)} run{'s' * (len(runs) > 1)}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. "
-        "Click a heading to sort; click a name in a legend to hide its curve.</p></header>",
+        f"<header><h1>{text(title)}</h1><p>{made}. Click a heading to sort; "
+        "click a name in a legend to hide its curve.</p></header>",
         *(f'<p class="remark">{text(remark)}</p>' for remark in remarks),
         section("Leaderboard", leaderboard(runs)),
         section("Learning curves", plots.grid(figures.learning_curves(runs, name) for name in QUANTITIES)),
