@@ -41,6 +41,9 @@ def finished(args: list[str]) -> int:
     except BrokenPipeError:  # `cvcc-zoo list | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13  # SIGPIPE
+    except KeyboardInterrupt:
+        say("cvcc-zoo: SIGINT", error=True)
+        return 128 + 2
     except (ValueError, OSError, ArithmeticError) as error:
         message = meant_for_users(error)
         if message is None:

@@ -10,6 +10,7 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_info
 
 import cvcc_zoo.choices as choices
+import cvcc_zoo.runs as runs
 from cvcc_zoo.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.compatibility import check_model
@@ -18,24 +19,6 @@ from cvcc_zoo.expansion import expand_args, install_yaml, path_of
 from cvcc_zoo.models.catalogue import architecture, describe, name_of
 from cvcc_zoo.notices import quiet
 from cvcc_zoo.parsing import ZooParser, add_own_options, asked_model, list_of
-from cvcc_zoo.runs import (
-    HEADER,
-    MINUTES,
-    RunFolder,
-    StopAtSignal,
-    UseChanges,
-    best_so_far,
-    check_unchanged,
-    folder_to_resume,
-    has_ended,
-    last_of,
-    new_folder,
-    print_summary,
-    saved_config,
-    users_callbacks,
-    with_whole_checkpoints,
-    write_predictions,
-)
 from cvcc_zoo.zoo import use_weights
 
 DEFAULT_MODEL = "cnn_small"
@@ -45,7 +28,7 @@ DEFAULT_TRAINER = {"use_distributed_sampler": False}
 class ZooCLI(LightningCLI):
     """LightningCLI with models, optimizers and schedules by name, and a run folder for every training."""
 
-    run_folder: RunFolder | None = None
+    run_folder: runs.RunFolder | None = None
     checkpoint: Checkpoint | None = None
     resumed: Path | None = None  # the folder of the run that goes on
     more_callbacks: Sequence[Callback] = ()
@@ -57,7 +40,7 @@ class ZooCLI(LightningCLI):
         """What belongs to neither model, data nor trainer."""
         family, options = describe(DEFAULT_MODEL)
         parser.set_defaults({"model": {"class_path": path_of(family), "init_args": options}})
-        add_own_options(parser, MINUTES)
+        add_own_options(parser, runs.MINUTES)
         choices.link_options(parser)
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
@@ -76,8 +59,8 @@ class ZooCLI(LightningCLI):
             return
         if command == "fit":
             if config.ckpt_path == "last":
-                self.resumed = folder_to_resume(config.run, [Path(str(file)) for file in config.config or []])
-                config.ckpt_path = last_of(self.resumed)
+                self.resumed = runs.folder_to_resume(config.run, [Path(str(file)) for file in config.config or []])
+                config.ckpt_path = runs.last_of(self.resumed)
             if config.ckpt_path is not None:
                 self.checkpoint = read_checkpoint(config.ckpt_path)
                 config.ckpt_path = str(self.checkpoint.path)
@@ -94,7 +77,7 @@ class ZooCLI(LightningCLI):
 
     def _set_seed(self) -> None:
         """Settle what was chosen before anything is built."""
-        before = saved_config(self.resumed, self.checkpoint) if self.subcommand == "fit" else None
+        before = runs.saved_config(self.resumed, self.checkpoint) if self.subcommand == "fit" else None
         fresh = self.subcommand != "fit" and self.checkpoint is None
         choices.settle(self.config[self.subcommand], before, fresh=fresh)
         super()._set_seed()
@@ -131,12 +114,12 @@ class ZooCLI(LightningCLI):
         if self.checkpoint is not None:
             check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)
         text, allowed = self.config_text(), self._get(self.config, "allow_changes")
-        changed = check_unchanged(saved_config(self.resumed, self.checkpoint), text, allowed=allowed)
+        changed = runs.check_unchanged(runs.saved_config(self.resumed, self.checkpoint), text, allowed=allowed)
         if changed:
             rank_zero_info(f"Goes on with other options: {changed}")
-        best = best_so_far(self.checkpoint, self.resumed, allowed=allowed) if self.datamodule.validation else None
-        ended = has_ended(self.checkpoint, self.resumed, changed)
-        self.run_folder = RunFolder(
+        best = runs.best_so_far(self.checkpoint, self.resumed, allowed=allowed) if self.datamodule.validation else None
+        ended = runs.has_ended(self.checkpoint, self.resumed, changed)
+        self.run_folder = runs.RunFolder(
             self.resumed or self._new_folder(),
             text,
             choose_logging=options.log_every_n_steps is None,
@@ -153,21 +136,21 @@ class ZooCLI(LightningCLI):
         more = [] if options.logger is True else list_of(options.logger)
         return super().instantiate_trainer(
             logger=[self.run_folder.logger(), *more] if logs else False,
-            callbacks=[*self._callbacks(), *([UseChanges()] if changed else []), StopAtSignal(), *mine],
+            callbacks=[*self._callbacks(), *([runs.UseChanges()] if changed else []), runs.StopAtSignal(), *mine],
             default_root_dir=self.run_folder.folder,  # where Lightning looks for, and leaves, SLURM's checkpoints
-            plugins=with_whole_checkpoints([*list_of(options.plugins), *self.plugins]),
+            plugins=runs.with_whole_checkpoints([*list_of(options.plugins), *self.plugins]),
             **kwargs | ({"strategy": self.strategy} if self.strategy else {}),
         )
 
     def _callbacks(self) -> list[Callback]:
         options = self._get(self.config_init, "trainer")
-        return users_callbacks([*list_of(options.callbacks), *self.more_callbacks], options)
+        return runs.users_callbacks([*list_of(options.callbacks), *self.more_callbacks], options)
 
     def _new_folder(self) -> Path:
         model = name_of(type(self.model).__name__, self.model.hparams)
         parent = self._get(self.config, "trainer").default_root_dir or "runs"
         name = f"{model}-{self.datamodule.dataset.title}"
-        return new_folder(self._get(self.config, "run"), Path(parent).expanduser(), name)
+        return runs.new_folder(self._get(self.config, "run"), Path(parent).expanduser(), name)
 
     def config_text(self) -> str:
         """The whole config, so that `fit --config` of it repeats the run in a new folder."""
@@ -175,7 +158,7 @@ class ZooCLI(LightningCLI):
         config.run = None
         config.ckpt_path = None
         config.allow_changes = False
-        return f"{HEADER}{self._parser('fit').dump(config, skip_unset=False)}"
+        return f"{runs.HEADER}{self._parser('fit').dump(config, skip_unset=False)}"
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.run_folder is not None and self.run_folder.complete(test=self._get(self.config, "test")):
@@ -191,13 +174,13 @@ class ZooCLI(LightningCLI):
         if self.run_folder is not None:
             summary = self.run_folder.finish(self.trainer, self.model, self.datamodule, test=test)
             if self.trainer.is_global_zero:
-                print_summary(summary, self.run_folder.folder)
+                runs.print_summary(summary, self.run_folder.folder)
 
     def predict(self, model: ImageClassifier, **kwargs: Any) -> None:
         """Write `predictions-<dataset>.csv` beside the checkpoint: a line for each test image, in order."""
         batches = in_order(self.trainer.predict(model, **kwargs) or [])  # on every process
         if self.trainer.is_global_zero:
-            write_predictions(self.checkpoint.path.parent if self.checkpoint else Path(), batches, self.datamodule)
+            runs.write_predictions(self.checkpoint.path.parent if self.checkpoint else Path(), batches, self.datamodule)
 
 
 def main(
@@ -214,8 +197,12 @@ def main(
     cli = ZooCLI.__new__(ZooCLI)
     cli.more_callbacks, cli.strategy, cli.plugins = callbacks, strategy, plugins
     try:
-        with choices.told_in_one_line():
+        with runs.stopped_by_signals(), choices.told_in_one_line():
             _start(cli, args)
+    except runs.StoppedError as stop:
+        if cli.run_folder is None:
+            raise
+        raise runs.StoppedError(f"{stop}; {cli.run_folder.how_to_go_on()}", stop.code) from stop
     finally:
         if cli.run_folder is not None:
             cli.run_folder.end()

@@ -24,7 +24,7 @@ from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.progress import Display
 from cvcc_zoo.registry import unknown
-from cvcc_zoo.runs import Deadline, LateSignal, StoppedError, stopped_by_signals
+from cvcc_zoo.runs import Deadline, StoppedError, stopped_by_signals
 from cvcc_zoo.searching import (
     OWN,
     Choice,
@@ -89,11 +89,9 @@ def search(
     console = PlainConsole(soft_wrap=True)
 
     def train(values: Values, run: Path) -> None:
-        late = LateSignal()
         words = ["--trainer.enable_model_summary=false", *fixed, *flags(values)]
         words += [f"--run={run}", "--ckpt_path=last", "--test=false"]
-        lightning(["fit", *words], callbacks=[Deadline(deadline), late])
-        late.check()
+        lightning(["fit", *words], callbacks=[Deadline(deadline)])
 
     with own_folder(target), only_warnings():
         try:

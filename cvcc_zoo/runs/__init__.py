@@ -8,7 +8,7 @@ from cvcc_zoo.runs.ema import EMA
 from cvcc_zoo.runs.folder import HEADER, folder_to_resume, last_of, new_folder, saved_config
 from cvcc_zoo.runs.monitor import OptimizerMonitor
 from cvcc_zoo.runs.progress import ProgressBar, users_callbacks
-from cvcc_zoo.runs.stopping import Deadline, LateSignal, StopAtSignal, StoppedError, stopped_by_signals
+from cvcc_zoo.runs.stopping import Deadline, StopAtSignal, StoppedError, stopped_by_signals
 from cvcc_zoo.runs.summary import print_summary, write_predictions
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "MINUTES",
     "Compile",
     "Deadline",
-    "LateSignal",
     "OptimizerMonitor",
     "ProgressBar",
     "RunFolder",

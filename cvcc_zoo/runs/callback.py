@@ -19,7 +19,7 @@ from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
 from cvcc_zoo.printing import say
 from cvcc_zoo.runs.checkpoints import BEST
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
-from cvcc_zoo.runs.folder import CONFIG, write_text
+from cvcc_zoo.runs.folder import CONFIG, LAST, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile
 from cvcc_zoo.runs.summary import SUMMARY, is_summary, print_summary, summarise, write_summary
 
@@ -166,7 +166,7 @@ class RunFolder(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Draw the curves up to here; the exception is what matters, so that nothing else is raised."""
-        if self.started:
+        if self.started and not self._drawn:
             with suppress(Exception):
                 self._draw_curves(trainer)
 
@@ -183,6 +183,14 @@ class RunFolder(Callback):
             f"The run {self.folder} is finished, and nothing of it was changed; to train it further: "
             "--trainer.max_epochs=... --allow_changes=true"
         )
+
+    def how_to_go_on(self) -> str:
+        """For the user of a run that was stopped."""
+        if not (self.folder / LAST).is_file():
+            return "nothing of it was kept"
+        folder, here = self.folder.resolve(), Path.cwd()
+        shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
+        return f"`cvcc-zoo fit --config={shown}/{CONFIG} --ckpt_path=last` goes on"
 
     def end(self) -> None:
         """Give the folder back, and remove it if the training never started."""

@@ -1,12 +1,15 @@
-"""Stops between two steps, after `last.ckpt` was written: at a time, at Ctrl-C, at a SIGTERM."""
+"""Stops: between two steps after `last.ckpt` was written, or at once where nothing is trained.
 
+At a time, at Ctrl-C (SIGINT), at a SIGTERM. A process that a signal stopped ends with 128 + its number at every moment,
+so that a queue starts it again.
+"""
+
+import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -18,7 +21,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StoppedError(Exception):
-    """A training was stopped, and goes on from its `last.ckpt`; `code` is what the process ends with."""
+    """A training, or what comes before or after it, was stopped; `code` is what the process ends with."""
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
@@ -41,16 +44,10 @@ class Stop(Callback):
         reason = self.reason()
         if not trainer.strategy.reduce_boolean_decision(bool(reason), all=False):
             return
-        goes_on = "nothing of it was kept"
         for saver in trainer.checkpoint_callbacks:
-            if not isinstance(saver, LastCheckpoint):
-                continue
-            saver.save(trainer)
-            folder, here = saver.path.parent.resolve(), Path.cwd()
-            folder = folder.relative_to(here) if folder.is_relative_to(here) else folder
-            goes_on = f"`cvcc-zoo fit --config={folder}/config.yaml --ckpt_path=last` goes on"
-        why = reason or "another process stopped"
-        raise StoppedError(f"{why}: stopped after {trainer.global_step:,} steps; {goes_on}", self.code)
+            if isinstance(saver, LastCheckpoint):
+                saver.save(trainer)
+        raise StoppedError(f"{reason or 'another process stopped'}: stopped after {steps(trainer)}", self.code)
 
 
 class Deadline(Stop):
@@ -65,7 +62,7 @@ class Deadline(Stop):
 
 
 class StopAtSignal(Stop):
-    """Stops at Ctrl-C or SIGTERM; a second Ctrl-C does not wait for the end of the step."""
+    """Stops at Ctrl-C or SIGTERM, after the last step before what comes then; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self._before: dict[int, Any] = {}
@@ -89,48 +86,48 @@ class StopAtSignal(Stop):
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self._got and number == signal.SIGINT:
-            self._give_back()
-            raise KeyboardInterrupt
+            raise StoppedError("SIGINT twice: stopped in a step", 128 + number)
         self._got = number
-        print(f"{signal.Signals(number).name}: ending this step and writing last.ckpt", file=sys.stderr)
+        with suppress(OSError):  # print() may be what the signal came into
+            os.write(2, f"{signal.Signals(number).name}: ending this step and writing last.ckpt\n".encode())
 
     def _give_back(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the signals back. Raises StoppedError if one came after the last step began; all is saved by now."""
         self._give_back()
+        if trainer.strategy.reduce_boolean_decision(bool(self._got), all=False):
+            reason = self.reason() or "another process stopped"
+            raise StoppedError(f"{reason}: stopped after {steps(trainer)}, the last one", self.code)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the signals back."""
         self._give_back()
 
 
-class LateSignal(Callback):
-    """Remembers a signal that came after the last step of a training, for those who would start another one."""
-
-    def __init__(self) -> None:
-        self._late: StopAtSignal | None = None
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look."""
-        late = [each for each in vars(trainer)["callbacks"] if isinstance(each, StopAtSignal) and each.reason()]
-        self._late = late[0] if late else None
-
-    def check(self) -> None:
-        """Raise StoppedError if there was one."""
-        if self._late is not None:
-            raise StoppedError(f"{self._late.reason()}: stopped at the end of a training", self._late.code)
+def steps(trainer: Trainer) -> str:
+    """How many there were, in words."""
+    return f"{trainer.global_step:,} step{'s' * (trainer.global_step != 1)}"
 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise StoppedError here, between trainings; within one they end its step first."""
+    """Ctrl-C and SIGTERM raise StoppedError here at once; within a training they end its step first.
+
+    Where something else is made of the exception on its way, or nothing, it is raised at the end.
+    """
+    got = 0
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise StoppedError(signal.Signals(number).name, 128 + number)
+        nonlocal got
+        got = number
+        raise told()
+
+    def told() -> StoppedError:
+        return StoppedError(signal.Signals(got).name, 128 + got)
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -138,6 +135,14 @@ def stopped_by_signals() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
+    except StoppedError:
+        raise
+    except BaseException as error:
+        if got:
+            raise told() from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if got:
+        raise told()

@@ -1,0 +1,95 @@
+"""Ctrl-C and SIGTERM end a training with 130 and 143 at every moment, and it goes on to the same end."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from cvcc_zoo import ImageDataModule
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.runs import callback
+from tests.conftest import write_images
+from tests.reliability.test_kill import QUIET, differences, everything
+
+MOMENTS: dict[str, tuple[Any, str, int]] = {  # a function and the call of it, from 1, in which the signal comes
+    "while the images are read": (ImageDataModule, "setup", 1),
+    "in the sanity check": (ImageClassifier, "validation_step", 1),
+    "in a step": (ImageClassifier, "training_step", 2),
+    "in the last step": (ImageClassifier, "training_step", 8),
+    "in the last validation": (ImageClassifier, "validation_step", 3),
+    "while the best weights are saved": (ModelCheckpoint, "_save_checkpoint", 1),
+    "while the curves are drawn": (callback, "plot_curves", 1),
+    "in the test": (ImageClassifier, "test_step", 1),
+    "while the confusion matrix is drawn": (callback, "plot_confusion", 1),
+    "before the summary is written": (callback, "write_summary", 1),
+    "after the summary was written": (callback, "write_summary", -1),
+}
+ARGUMENTS = ["--model=fcnn", "--model.hidden=[8]", "--trainer.max_epochs=2", "--data.batch_size=9"]
+
+
+CASES = [
+    *((moment, signal.SIGTERM) for moment in MOMENTS),
+    *((moment, signal.SIGINT) for moment in ("in the sanity check", "in the last step", "in the test")),
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """The arguments of a training with 4 steps an epoch and one batch of validation images, and a run that ended."""
+    place = tmp_path_factory.mktemp("whole")
+    for seed, colour in enumerate(("blue", "red")):
+        write_images(place / "colours" / "train" / colour, 20, seed=seed)
+        write_images(place / "colours" / "test" / colour, 6, seed=seed + 10)
+    arguments = ["fit", *ARGUMENTS, "--data.dataset=folder", f"--data.root={place / 'colours'}", "--run=run", *QUIET]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        assert main(arguments) == 0
+    return arguments, place / "run"
+
+
+def interrupt(patch: pytest.MonkeyPatch, moment: str, number: signal.Signals) -> None:
+    """Send the signal to this process in that moment."""
+    owner, name, call = MOMENTS[moment]
+    own, calls = getattr(owner, name), []
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        calls.append(name)
+        if len(calls) == call:
+            os.kill(os.getpid(), number)
+        result = own(*args, **options)
+        if len(calls) == -call:
+            os.kill(os.getpid(), number)
+        return result
+
+    patch.setattr(owner, name, interrupted)
+
+
+@pytest.mark.parametrize(("moment", "number"), CASES)
+def test_a_signal_ends_a_run_at_any_moment_and_it_goes_on_to_the_same_end(
+    moment: str,
+    number: signal.Signals,
+    whole: tuple[list[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments, expected = whole
+    monkeypatch.chdir(tmp_path)
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    with monkeypatch.context() as patch:
+        interrupt(patch, moment, number)
+        assert main(arguments) == 128 + number
+    assert {each: signal.getsignal(each) for each in before} == before
+    said = capsys.readouterr().err
+    assert f"cvcc-zoo: {number.name}" in said and "Traceback" not in said
+    if Path("run").exists():
+        assert "`cvcc-zoo fit --config=run/config.yaml --ckpt_path=last` goes on" in said
+        assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 0
+    else:
+        assert "nothing of it was kept" in said or moment == "while the images are read"
+        assert main(arguments) == 0
+    assert not differences(everything(expected), everything(Path("run")))
