@@ -23,6 +23,7 @@ class Checkpoint:
     dataset: str = ""  # what it was trained on, in words; empty where it does not say
     ended: bool = False  # whether the training of the run came to its end
     has_best: bool = False  # whether a best.ckpt was written before it, or it is one
+    metrics: Any = None  # what the metrics are known by that were logged before it; None where it does not say
 
 
 def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
@@ -50,8 +51,7 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     check_fits(path, family, content["hyper_parameters"], content["state_dict"])
     callbacks = content.get("callbacks")
     run = callbacks.get("RunFolder") if isinstance(callbacks, dict) else None
-    config = run.get("config") if isinstance(run, dict) else None
-    ended = bool(run.get("ended")) if isinstance(run, dict) else False
+    run = run if isinstance(run, dict) else {}
     best = _has_best(callbacks) if isinstance(callbacks, dict) else False
     classes, data = about.get("classes"), about.get("data")
     if classes is not None:
@@ -60,7 +60,16 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     title = title if isinstance(title, str) else ""
     names = tuple(classes) if classes is not None else None
     return Checkpoint(
-        path, family, content["hyper_parameters"], content["state_dict"], config, names, title, ended, best
+        path,
+        family,
+        content["hyper_parameters"],
+        content["state_dict"],
+        run.get("config"),
+        names,
+        title,
+        ended=bool(run.get("ended")),
+        has_best=best,
+        metrics=run.get("metrics"),
     )
 
 

@@ -118,6 +118,8 @@ class ZooCLI(LightningCLI):
         if changed:
             rank_zero_info(f"Goes on with other options: {changed}")
         best = runs.best_so_far(self.checkpoint, self.resumed, allowed=allowed) if self.datamodule.validation else None
+        if self.checkpoint is not None and self.resumed is not None and options.logger is not False:
+            runs.check_metrics(self.resumed / runs.METRICS, self.checkpoint.metrics, allowed=allowed)
         ended = runs.has_ended(self.checkpoint, self.resumed, changed)
         self.run_folder = runs.RunFolder(
             self.resumed or self._new_folder(),

@@ -96,6 +96,12 @@ def _load(path: Path, file: BinaryIO) -> Any:
         raise ValueError(f"{path} cannot be read as a checkpoint of plain data: {reason}") from error
 
 
+def _or_another(path: Path) -> str:
+    """The other checkpoints that lie beside one, for a message."""
+    found = sorted(other.name for other in path.parent.glob("*.ckpt") if other.name != path.name)
+    return f", or put one of those beside it in its place ({', '.join(found)})" if found else ""
+
+
 def _check_archive(path: Path, file: BinaryIO) -> None:
     """Raise ValueError for what is no archive, is damaged, is larger when unpacked, or names what is no tensor."""
     refused = f"{path} cannot be read as a checkpoint of plain data"
@@ -111,15 +117,17 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
             wrong = large or long or damaged
             names = {} if wrong else {name: None for pickle in pickles for name in _names(archive.read(pickle))}
     except Exception as error:  # zipfile and pickletools raise what they stumble over
-        raise ValueError(f"{refused}: torch.save did not write it, or not whole ({error}); get it again") from error
+        raise ValueError(
+            f"{refused}: torch.save did not write it, or not whole ({error}); get it again{_or_another(path)}"
+        ) from error
     if large:
         raise ValueError(f"{refused}: it is larger when it is unpacked, which none of ours is; nothing was read")
     if long or len(pickles) != 1:
         raise ValueError(f"{refused}: beside tensors it has {len(pickles)} parts or over {LARGEST_PICKLE:,} bytes")
     if damaged is not None:
         raise ValueError(
-            f"{path} is damaged: {damaged} in it has not the checksum that was written with it; get it again, or go on "
-            "from another checkpoint of the run (best.ckpt)"
+            f"{path} is damaged: {damaged} in it has not the checksum that was written with it; get it again"
+            f"{_or_another(path)}"
         )
     _check_names(names, refused)
 
@@ -135,7 +143,9 @@ def _check_old(path: Path, file: BinaryIO) -> None:
         names = {name: None for _ in range(OLD_PICKLES) for name in _names(file)}
         long = file.tell() > LARGEST_PICKLE
     except Exception as error:  # pickletools raises what it stumbles over
-        raise ValueError(f"{refused}: torch.save did not write it, or not whole ({error}); get it again") from error
+        raise ValueError(
+            f"{refused}: torch.save did not write it, or not whole ({error}); get it again{_or_another(path)}"
+        ) from error
     if long:
         raise ValueError(f"{refused}: beside tensors it has over {LARGEST_PICKLE:,} bytes")
     _check_names(names, refused)

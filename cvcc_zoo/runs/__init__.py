@@ -6,6 +6,8 @@ from cvcc_zoo.runs.checkpoints import MINUTES, WholeCheckpoints, best_so_far, ha
 from cvcc_zoo.runs.compiled import Compile
 from cvcc_zoo.runs.ema import EMA
 from cvcc_zoo.runs.folder import HEADER, folder_to_resume, last_of, new_folder, saved_config
+from cvcc_zoo.runs.metrics_file import NAME as METRICS
+from cvcc_zoo.runs.metrics_file import check_metrics
 from cvcc_zoo.runs.monitor import OptimizerMonitor
 from cvcc_zoo.runs.progress import ProgressBar, users_callbacks
 from cvcc_zoo.runs.stopping import Deadline, StopAtSignal, StoppedError, stopped_by_signals
@@ -14,6 +16,7 @@ from cvcc_zoo.runs.summary import print_summary, write_predictions
 __all__ = [
     "EMA",
     "HEADER",
+    "METRICS",
     "MINUTES",
     "Compile",
     "Deadline",
@@ -26,6 +29,7 @@ __all__ = [
     "WholeCheckpoints",
     "best_so_far",
     "changed_options",
+    "check_metrics",
     "check_unchanged",
     "folder_to_resume",
     "has_ended",

@@ -20,7 +20,7 @@ from cvcc_zoo.printing import say
 from cvcc_zoo.runs.checkpoints import BEST
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.folder import CONFIG, LAST, write_text
-from cvcc_zoo.runs.metrics_file import NAME, MetricsFile
+from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint
 from cvcc_zoo.runs.summary import SUMMARY, is_summary, print_summary, summarise, write_summary
 
 ROWS = 10  # of metrics in an epoch, at least
@@ -119,9 +119,12 @@ class RunFolder(Callback):
         self.images += len(batch[0]) * trainer.world_size
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """What was logged before the checkpoint is in the file when the checkpoint is."""
+        """What was logged before the checkpoint is in the file when the checkpoint is, which knows it."""
         for logger in trainer.loggers:
             logger.save()
+        if self._own_loggers(trainer) and "callbacks" in checkpoint:
+            known = fingerprint(self.folder / NAME, trainer.global_step)
+            checkpoint["callbacks"][self.state_key]["metrics"] = known
 
     def state_dict(self) -> dict[str, Any]:
         """The config, the clock and the count of images, so that a resumed run goes on with them."""

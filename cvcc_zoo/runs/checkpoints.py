@@ -1,6 +1,7 @@
 """Checkpoints of a run: the best by validation, and the last, from which a training goes on exactly."""
 
 import io
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from cvcc_zoo.checkpoint import Checkpoint
 from cvcc_zoo.files import remove_unfinished, write_whole
 from cvcc_zoo.plain import load_plain
-from cvcc_zoo.runs.folder import LAST
+from cvcc_zoo.runs.folder import LAST, PREVIOUS
 
 MINUTES = 10.0
 BEST = "best.ckpt"
@@ -25,7 +26,8 @@ class WholeCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint under another name in its folder, brings it to the disk, and renames it; reads plain data.
 
     Lightning's own goes through $TMPDIR, from where another disk gets a copy that a kill can cut off; and it lets a
-    file run code where $TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set.
+    file run code where $TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set. The `last.ckpt` before a new one stays until the new
+    one was read again.
     """
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
@@ -39,10 +41,26 @@ class WholeCheckpoints(TorchCheckpointIO):
         torch.save(checkpoint, content)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            if target.name == LAST and target.is_file():
+                keep(target, target.with_name(PREVIOUS))
             write_whole(target, content.getbuffer())
         except OSError as error:
             kept = "; the one before it is kept" if target.is_file() else ""
             raise OSError(f"the checkpoint {target} cannot be written ({error.strerror or error}){kept}") from error
+
+    def settle(self, path: Path) -> None:
+        """Read a `last.ckpt` again, and remove the one before it. Raises ValueError if it is damaged."""
+        self.load_checkpoint(path)
+        path.with_name(PREVIOUS).unlink(missing_ok=True)
+
+
+def keep(file: Path, name: Path) -> None:
+    """Give a file a second name, or copy it where the file system cannot."""
+    name.unlink(missing_ok=True)
+    try:
+        os.link(file, name)
+    except OSError:
+        write_whole(name, file.read_bytes())
 
 
 def with_whole_checkpoints(plugins: Sequence[Any]) -> list[Any]:
@@ -108,6 +126,9 @@ class LastCheckpoint(CheckpointCallback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what the training gives."""
         self.save(trainer)
+        written = trainer.strategy.checkpoint_io
+        if trainer.is_global_zero and isinstance(written, WholeCheckpoints):
+            written.settle(self.path)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """At the start of a batch, count it as not begun; at the start of an epoch, that too."""

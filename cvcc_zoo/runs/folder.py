@@ -10,6 +10,8 @@ from cvcc_zoo.files import shown, write_whole
 
 CONFIG = "config.yaml"
 LAST = "last.ckpt"
+PREVIOUS = "previous.ckpt"
+"""The one before it, while a run trains."""
 HEADER = f"# cvcc-zoo fit --config {CONFIG}\n"
 
 

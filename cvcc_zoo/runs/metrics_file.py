@@ -1,7 +1,9 @@
 """`metrics.csv` of a run, in which a resumed run goes on."""
 
 import csv
+import hashlib
 import io
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +52,42 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return list(reader.fieldnames or []), rows
 
 
+def rows_before(path: Path, step: int) -> list[dict[str, str]]:
+    """The rows of a file of metrics that belong to the optimizer steps before this one.
+
+    Raises ValueError for a row without a step.
+    """
+    try:
+        return [row for row in read_rows(path)[1] if int(row["step"]) < step]
+    except (KeyError, ValueError):
+        raise ValueError(
+            f"{path} is no file of metrics that a run wrote: in a row or in its first line `step` is missing; put it "
+            "back as it was, or remove it and go on without what was logged: --allow_changes=true"
+        ) from None
+
+
+def fingerprint(path: Path, step: int) -> dict[str, Any]:
+    """What the rows of a file of metrics before this step are known by: how many they are, and their sha256."""
+    rows = [sorted((name, value) for name, value in row.items() if value) for row in rows_before(path, step)]
+    return {"step": step, "rows": len(rows), "sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
+
+
+def check_metrics(path: Path, expected: Any, *, allowed: bool) -> None:
+    """Raise ValueError unless the file has the rows that a checkpoint knows by this fingerprint.
+
+    None for one that knows none. It may have others if that is `allowed`.
+    """
+    if not isinstance(expected, dict) or not isinstance(expected.get("step"), int):
+        return
+    found = fingerprint(path, expected["step"])
+    if found != expected and not allowed:
+        what = f"has {found['rows']:,} rows" if path.is_file() else "is missing"
+        raise ValueError(
+            f"{path} {what} of the {expected['rows']:,} that were logged before the checkpoint, or others; put it back "
+            "as it was, or go on with what is there: --allow_changes=true"
+        )
+
+
 def write_rows(path: Path, columns: list[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a file of metrics; it is never half there."""
     write_whole(path, _csv(columns, [dict(zip(columns, columns, strict=True)), *rows]))
@@ -61,6 +99,8 @@ def append_rows(path: Path, columns: list[str], rows: Sequence[Mapping[str, Any]
     try:
         with path.open("ab") as file:
             file.write(_csv(columns, rows))
+            file.flush()
+            os.fsync(file.fileno())  # a checkpoint, which says what is in it, comes later to the disk
     except OSError:
         os.truncate(path, size)
         raise
@@ -97,8 +137,7 @@ class MetricsFile(CSVLogger):
     def go_back(self, step: int) -> None:
         """Forget the rows of this optimizer step and of later ones, which a resumed training makes again."""
         self.save()
-        columns, rows = read_rows(self.file)
-        if columns:
-            write_rows(self.file, columns, [row for row in rows if int(row["step"]) < step])
+        if columns := read_rows(self.file)[0]:
+            write_rows(self.file, columns, rows_before(self.file, step))
         else:
             self.file.unlink(missing_ok=True)
