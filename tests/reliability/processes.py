@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,30 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["cvcc_zoo.cli", "cvcc_zoo.plots", "torchvision.transforms.v2.functional"])
 
 
-def run_command(args: Sequence[str], folder: str, environment: Mapping[str, str], output: str) -> None:
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link")
+
+
+def killed_before_change(folder: str, number: int) -> None:
+    """SIGKILL this process before its change of that number, from 1, to the files of a folder: a real kill."""
+    left = number
+
+    def watch(event: str, about: tuple[object, ...]) -> None:
+        nonlocal left
+        writes = event == "open" and isinstance(about[2], int) and about[2] & (os.O_WRONLY | os.O_RDWR)
+        names = (
+            (str(about[0]), str(about[1])) if event in ("os.rename", "os.link") else (str(about[0]),) if about else ()
+        )
+        if (writes or event in CHANGES) and any(Path(name).resolve().is_relative_to(folder) for name in names):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
+def run_command(
+    args: Sequence[str], folder: str, environment: Mapping[str, str], output: str, killed_before: int
+) -> None:
     """Run a command of ours in a folder, with what it prints in a file; the process exits with its code."""
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
@@ -25,16 +49,24 @@ def run_command(args: Sequence[str], folder: str, environment: Mapping[str, str]
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         sys.stdout = sys.stderr = file
+        if killed_before:
+            killed_before_change(str(Path(folder, "run").resolve()), killed_before)
         sys.exit(command(list(args)))
 
 
 class Started:
-    """A command of ours in a process of its own."""
+    """A command of ours in a process of its own, which may be killed before a change of the files in its `run`."""
 
-    def __init__(self, args: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        args: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        killed_before: int = 0,
+    ) -> None:
         self.output = folder / "output.txt"
         self.process: ForkServerProcess = CONTEXT.Process(
-            target=run_command, args=(args, str(folder), dict(environment or {}), str(self.output))
+            target=run_command, args=(args, str(folder), dict(environment or {}), str(self.output), killed_before)
         )
         self.process.start()
 
@@ -51,6 +83,12 @@ class Started:
         self.process.join(seconds)
         assert self.process.exitcode == code, self.output.read_text()
         return time.monotonic() - began
+
+    def ended_well(self, seconds: float = 600) -> bool:
+        """Wait until it ends; whether it did well, or by a SIGKILL. Else raises AssertionError with its output."""
+        self.process.join(seconds)
+        assert self.process.exitcode in (0, -signal.SIGKILL), self.output.read_text()
+        return self.process.exitcode == 0
 
     def kill_after(self, seconds: float) -> bool:
         """SIGKILL after this time; returns whether it was still running, else checks that it ended well."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from cvcc_zoo.files import UNFINISHED
 from tests.conftest import write_images
 from tests.reliability.processes import Started
 
@@ -105,6 +106,36 @@ def killed_and_resumed(images: Path, folder: Path, options: list[str], kills: in
         process.ends()
         assert differences(expected, everything(place / "run")) == []
     return hits
+
+
+MOST_CHANGES = 150  # to the files of the run below, which makes some 170
+
+
+def killed_before_changes(images: Path, folder: Path, kills: int, seed: int) -> None:
+    """Train once alone, and with SIGKILLs before changes of the run's files that are drawn; compare what is left."""
+    data = ["--data.dataset=folder", f"--data.root={images}", "--data.batch_size=8", "--trainer.log_every_n_steps=5"]
+    start = ["fit", *data, "--model=fcnn", "--model.hidden=[8]", "--trainer.max_epochs=3", *QUIET, "--run=run"]
+    start += ["--ckpt_path=last", "--checkpoint_minutes=0.002"]
+    (folder / "whole").mkdir(parents=True)
+    Started(start, folder / "whole").ends()
+    expected, chance, hits, number = everything(folder / "whole/run"), random.Random(seed), 0, 0
+    while hits < kills:
+        number += 1
+        place = folder / f"killed-{number}"
+        place.mkdir()
+        while not Started(start, place, killed_before=chance.randint(1, MOST_CHANGES)).ended_well():
+            hits += 1
+        assert differences(expected, everything(place / "run")) == []
+        assert not [path.name for path in (place / "run").iterdir() if path.name.endswith(UNFINISHED)]
+
+
+def test_kills_before_changes_of_files_change_nothing(images: Path, tmp_path: Path) -> None:
+    killed_before_changes(images, tmp_path, kills=3, seed=0)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_before_changes_of_files_change_nothing(images: Path, tmp_path: Path) -> None:
+    killed_before_changes(images, tmp_path, kills=100, seed=1)
 
 
 def test_three_kills_change_nothing(images: Path, tmp_path: Path) -> None:
