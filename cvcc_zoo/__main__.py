@@ -57,6 +57,8 @@ def run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(overview())
         return 0
+    if args[0] == "help":
+        return run([*args[1:2], "--help"])
     if args[0] == "--version":
         print(f"cvcc_zoo {version('cvcc_zoo')}")
         return 0

@@ -85,6 +85,11 @@ class ZooCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Put weights into the model: those that a training starts from, or of the checkpoint that is evaluated."""
         choices.check_launcher(self.trainer)
+        if self.subcommand == "fit" and self.trainer.precision == "16-true":
+            rank_zero_info(
+                "precision=16-true trains weights of half precision, in which Adam's eps of 1e-8 is 0 and small steps "
+                "are lost; 16-mixed and bf16-mixed keep whole ones"
+            )
         weights = self._get(self.config, "weights")
         if weights is not None:
             new = use_weights(self.model, weights, self.datamodule.classes)

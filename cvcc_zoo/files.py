@@ -68,11 +68,13 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         unfinished.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        if error.errno not in FULL or error.filename is not None:
+        of_it = error.errno in FULL if error.filename is None else str(error.filename) == str(unfinished)
+        if not of_it:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # where it could not be made, the error before is what matters
+            unfinished.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -31,6 +31,8 @@ def quiet() -> None:
     log.addFilter(_is_told)
     # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning, "lightning.pytorch.utilities._pytree")
+    # https://github.com/Lightning-AI/pytorch-lightning/pull/21408
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"lightning\.pytorch\.cli")
     warnings.filterwarnings("ignore", "Starting from v1.9.0, `tensorboardX`")  # advertises a logger
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a run that goes on
 

@@ -120,6 +120,10 @@ class ZooParser(WithExamples, LightningArgumentParser):
             family = FAMILIES.get(path.rpartition(".")[2])
             if family:
                 return str(unknown(f"option of {family.__name__}", option, family_options(family)))
+        found = re.search(r"arguments are required: (\w+)", message)
+        if found and not self.prog.startswith("cvcc-zoo"):  # the parser of a class that was chosen by its name
+            name = found[1]
+            return f"what was chosen needs {name} too: --trainer.callbacks.{name}=... or --trainer.logger.{name}=..."
         if found := re.search(
             r"unrecognized arguments: (.*)|[Kk]ey \"([\w.]+)\" is not|Option '([\w.]+)' is not", message
         ):

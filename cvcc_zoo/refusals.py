@@ -1,10 +1,15 @@
 """What jsonargparse says of a wrong value, in one line that says what to do."""
 
+import importlib
 import re
 
 import yaml
 
+from cvcc_zoo.registry import unknown
+
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null", "str": "a text"}
+PLURALS = {"trainer.logger": "loggers", "trainer.profiler": "profilers", "trainer.strategy": "strategies"}
+"""The module of Lightning that has what may be chosen, where it is not called like the option."""
 INNER = {"data": "dataset", "trainer": "accelerator"}
 """The option that is meant where a group of options is given a name."""
 
@@ -21,9 +26,19 @@ def in_one_line(message: str) -> str | None:
         places = re.findall(r"line (\d+), column \d+", message)
         said = [line for line in message.partition(":")[2].strip().splitlines() if not line.startswith(" ")]
         return f"the YAML cannot be read{f', line {places[-1]}' if places else ''}: {', '.join(said)}"
+    if found := re.search(r"Parser key \"config\": File does not exist: '(.*)'", message):
+        return f"there is no file {found[1]}, which --config names"
     option = re.search(r'Parser key "([\w.]+)":', message)
     value = re.search(r"(?:Got value|Given value): (.*)", message)
     expected = re.findall(r"Expected an? ([^.\n]*)", message)
+    if option and value and (choices := re.findall(r"'([^']*)'", " ".join(re.findall(r"Literal\[(.*?)\]", message)))):
+        return str(unknown(option[1].rpartition(".")[2], value[1].strip(), [*dict.fromkeys(choices)], f"--{option[1]}"))
+    if option and (found := re.search(r"Expected a dot import path string: (.*)", message)):
+        known = importlib.import_module(f"lightning.pytorch.{PLURALS.get(option[1], option[1].rpartition('.')[2])}")
+        hint = f"or the import path of your own: --{option[1]}=my_module.Mine"
+        return str(unknown(option[1].rpartition(".")[2].removesuffix("s"), found[1], known.__all__, hint))
+    if option and (found := re.search(r"class_path '([^']*)':\s+(No module named .*|module .* has no .*)", message)):
+        return f"--{option[1]} cannot be {found[1]}: {found[2].strip()}"
     kinds = [kind.removeprefix("<class '").removesuffix("'>") for kind in dict.fromkeys(expected)]
     if option is None or value is None or not kinds or not set(kinds) <= TYPES.keys():
         return None

@@ -37,6 +37,8 @@ def create(
     Raises ValueError, with the nearest names, for an unknown name or option, for weights that do not fit, and for
     files that are damaged.
     """
+    if not isinstance(name, str) or "/" in name:
+        raise unknown("model", name, [*ENTRIES, *FAMILIES], "a file with trained weights: cvcc_zoo.load(path)")
     name, _, dataset = name.partition(".")
     if dataset and pretrained not in (None, True):
         raise ValueError(f"{name}.{dataset} says which weights it has; leave pretrained={str(pretrained)!r} out")

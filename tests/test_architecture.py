@@ -12,7 +12,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LEVELS = {
     "manual": 0,
     "registry": 0,
-    "refusals": 0,
+    "refusals": 1,
     "allocation": 0,
     "folding": 0,
     "length": 0,

@@ -1,6 +1,9 @@
 """What people bring from elsewhere: numbers of NumPy, their own data sets, images of other shapes."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from cvcc_zoo import ImageDataModule, create, load
+from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.files import write_whole
 
 QUIET: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 
@@ -148,3 +153,51 @@ def test_a_data_module_is_set_up_for_a_training_unless_it_is_told_otherwise() ->
     assert len(data.train_dataloader()) == 42 and len(data.val_dataloader()) == 5
     with pytest.raises(ValueError, match=r"call data.prepare_data\(\) and data.setup\('test'\) before"):
         data.test_dataloader()
+
+
+@pytest.mark.parametrize("limit", [3, 0.25])
+def test_a_part_of_the_images_that_are_tested_is_of_all_classes(limit: float, colours: Path) -> None:
+    """A folder begins with all images of its first class; predictions are in its order nevertheless."""
+    data = ImageDataModule(root=str(colours), batch_size=1, validation=0.5)
+    model = create("linear", num_classes=2, image_size=8, whitening="none")
+    trainer = Trainer(limit_val_batches=limit, limit_test_batches=limit, limit_predict_batches=limit, **QUIET)
+    for run, loader in ((trainer.validate, data.val_dataloader), (trainer.test, data.test_dataloader)):
+        run(model, data, verbose=False)
+        labels = [int(labels) for _, (_, labels) in zip(range(3), loader(), strict=False)]
+        assert set(labels) == {0, 1}
+        assert labels == [int(labels) for _, (_, labels) in zip(range(3), loader(), strict=False)]
+    trainer.predict(model, data)
+    assert [int(labels) for _, labels in data.predict_dataloader()] == [0] * 6 + [1] * 6
+
+
+@pytest.mark.parametrize("name", [None, 5, "../x", "runs/x"])
+def test_what_is_no_name_of_a_model_is_told_in_one_line(name: Any) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(name))) as told:
+        create(name)
+    assert "\n" not in str(told.value)
+
+
+def test_warnings_may_be_errors(colours: Path) -> None:
+    arguments = ["--model=linear", f"--data.root={colours}", "--trainer.fast_dev_run=true"]
+    done = subprocess.run(
+        [sys.executable, "-m", "cvcc_zoo", "fit", *arguments],
+        cwd=colours.parent,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_is_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help"]) == 0
+    overview = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == overview
+
+
+def test_a_file_that_cannot_be_written_is_named_as_the_user_named_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"sheet\.png") as told:
+        write_whole(tmp_path / "file" / "sheet.png", b"")
+    assert "unfinished" not in str(told.value)

@@ -12,7 +12,7 @@ from cvcc_zoo.data.classes import places_of
 from cvcc_zoo.data.decode import MAX_PIXELS
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.images import Images, on_accelerator, reshape
-from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader
+from cvcc_zoo.data.loader import Augmented, Batch, EpochPermutation, Position, TensorLoader, limited, overfits
 from cvcc_zoo.data.resolution import Resolutions
 from cvcc_zoo.data.shaping import check_batch_size, check_shape, check_shaping
 from cvcc_zoo.data.sources import announce, check_test, find_dataset
@@ -138,8 +138,7 @@ class ImageDataModule(LightningDataModule):
 
     def _load(self, split: Any) -> Images | None:
         found = self.dataset.load(split)
-        shape = self.image_size, self.in_channels
-        return found and Images(reshape(found.images, *shape), self._places[found.labels])
+        return found and Images(reshape(found.images, self.image_size, self.in_channels), self._places[found.labels])
 
     def order_as(self, classes: Sequence[str]) -> None:
         """Number the classes in the order of these names. Raises ValueError if they are not those of the data set."""
@@ -187,20 +186,17 @@ class ImageDataModule(LightningDataModule):
         chosen = samples[torch.arange(count) * len(samples) // count]
         return images[chosen], labels[chosen], chosen
 
-    def _loader(self, stage: str, shuffle_seed: int | None = None) -> TensorLoader:
+    def _loader(self, stage: str, shuffle_seed: int | None = None, *, draw: bool = False) -> TensorLoader:
         if stage not in self._images:
             needed = "test" if stage == "test" else "fit"
             raise ValueError(f"no images are loaded yet; call data.prepare_data() and data.setup({needed!r}) before")
         (data, samples), trainer = self._images[stage], self.trainer
+        samples = samples[EpochPermutation(len(samples), self.split_seed).order()] if draw else samples
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         if trainer is not None:
             data = on_accelerator(data, trainer.strategy.root_device, self._there)
-        options: Any = {"rank": rank, "world_size": world_size, "position": self._position, "fixed": self._overfits}
+        options: Any = {"rank": rank, "world_size": world_size, "position": self._position, "fixed": overfits(trainer)}
         return TensorLoader(data.images, data.labels, samples, self.batch_size, shuffle_seed=shuffle_seed, **options)
-
-    @property
-    def _overfits(self) -> bool:
-        return self.trainer is not None and vars(self.trainer)["overfit_batches"] > 0
 
     def train_dataloader(self) -> TensorLoader:
         """Shuffled batches of equal size; for a model with `whole_batches` every image once."""
@@ -214,13 +210,17 @@ class ImageDataModule(LightningDataModule):
         """Every validation image once, or what is overfitted. Raises ValueError where none was kept for it."""
         if self.validation == 0:
             raise ValueError("validation=0 keeps no images for validation; give a share of the training images")
-        return self._loader("train", shuffle_seed=self.seed) if self._overfits else self._loader("val")
+        if overfits(self.trainer):
+            return self._loader("train", shuffle_seed=self.seed)
+        return self._loader("val", draw=limited(self.trainer, "val"))
 
     def test_dataloader(self) -> TensorLoader:
         """Every test image once."""
-        return self._loader("test")
+        return self._loader("test", draw=limited(self.trainer, "test"))
 
-    predict_dataloader = test_dataloader
+    def predict_dataloader(self) -> TensorLoader:
+        """Every test image once, in order."""
+        return self._loader("test")
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """On the device: augment training batches that are not yet, and hand images and labels on."""

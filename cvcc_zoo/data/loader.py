@@ -42,6 +42,20 @@ class Augmented(Batch):
     """A batch that is ready: its images may be floats in [0, 1], or of another size."""
 
 
+def overfits(trainer: Any) -> bool:
+    """Whether a trainer, or None, takes the same few batches in every epoch."""
+    return trainer is not None and trainer.overfit_batches > 0
+
+
+def limited(trainer: Any, stage: str) -> bool:
+    """Whether a trainer, or None, takes a part of the "val" or "test" images alone: which then has to be drawn.
+
+    A folder begins with all images of one class.
+    """
+    limit = 1.0 if trainer is None else getattr(trainer, f"limit_{stage}_batches")
+    return isinstance(limit, int) or limit < 1  # 1 is a batch, 1.0 is everything
+
+
 Change = Callable[[Batch, int], tuple[Tensor, Tensor]]
 """Images and labels as they are trained on, from a batch and the number of the epoch."""
 
