@@ -32,6 +32,8 @@ def quiet() -> None:
     # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning, "lightning.pytorch.utilities._pytree")
     warnings.filterwarnings("ignore", "Starting from v1.9.0, `tensorboardX`")  # advertises a logger
+    # that our `optimizer_step` is called once a step, which is what it is for
+    warnings.filterwarnings("ignore", r"When using `Trainer\(accumulate_grad_batches != 1\)`")
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a run that goes on
 
 
