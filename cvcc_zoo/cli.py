@@ -82,8 +82,7 @@ class ZooCLI(LightningCLI):
                 self.checkpoint = read_checkpoint(config.ckpt_path)
                 config.ckpt_path = str(self.checkpoint.path)
             return
-        checkpoint = read_checkpoint(config.ckpt_path)
-        self.checkpoint = checkpoint
+        self.checkpoint = checkpoint = read_checkpoint(config.ckpt_path)
         parser = self._parser(command)
         if asked_model(config.model) == asked_model(parser.parse_args([]).model):
             kept = {name: checkpoint.hparams.get(name) for name in ("loss", "patch_whitening")}
@@ -102,8 +101,9 @@ class ZooCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Put weights into the model: those that a training starts from, or of the checkpoint that is evaluated."""
         choices.check_launcher(self.trainer)
-        weights = self._get(self.config, "weights")
-        if weights is not None:
+        if (weights := self._get(self.config, "weights")) is not None:
+            if self.trainer.precision == "64-true":
+                self.model.double()  # as Lightning will do, when digits would be lost already
             new = use_weights(self.model, weights, self.datamodule.classes)
             if new and self.subcommand != "fit":
                 other = f"{weights} were trained on other classes than those of {self.datamodule.dataset.title}"
@@ -185,10 +185,10 @@ class ZooCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Test the chosen checkpoint, unless it is not wanted, and print one table."""
-        test = self._get(self.config, "test")
         if self.trainer.interrupted or self._get(self.config, "trainer").fast_dev_run:
             return
         if self.run_folder is not None:
+            test = self._get(self.config, "test")
             summary = self.run_folder.finish(self.trainer, self.model, self.datamodule, test=test)
             if self.trainer.is_global_zero:
                 print_summary(summary, self.run_folder.folder)
