@@ -39,7 +39,6 @@ from cvcc_zoo.runs import (
 from cvcc_zoo.zoo import use_weights
 
 DEFAULT_MODEL = "cnn_small"
-DEFAULT_TRAINER = {"use_distributed_sampler": False}
 
 
 class ZooCLI(LightningCLI):
@@ -95,7 +94,7 @@ class ZooCLI(LightningCLI):
         """Settle what was chosen before anything is built."""
         before = saved_config(self.resumed, self.checkpoint) if self.subcommand == "fit" else None
         fresh = self.subcommand != "fit" and self.checkpoint is None
-        choices.settle(self.config[self.subcommand], before, fresh=fresh)
+        choices.settle(self.config[self.subcommand], self.subcommand, before, fresh=fresh)
         super()._set_seed()
 
     def after_instantiate_classes(self) -> None:
@@ -134,7 +133,8 @@ class ZooCLI(LightningCLI):
         changed = check_unchanged(saved_config(self.resumed, self.checkpoint), text, allowed=allowed)
         if changed:
             rank_zero_info(f"Goes on with other options: {changed}")
-        best = best_so_far(self.checkpoint, self.resumed, allowed=allowed) if self.datamodule.validation else None
+        validates = self.datamodule.validation > 0 and options.limit_val_batches != 0
+        best = best_so_far(self.checkpoint, self.resumed, allowed=allowed) if validates else None
         ended = has_ended(self.checkpoint, self.resumed, changed)
         self.run_folder = RunFolder(
             self.resumed or self._new_folder(),
@@ -145,12 +145,12 @@ class ZooCLI(LightningCLI):
         )
         self.run_folder.begin(best)
         mine = self.run_folder.callbacks(
-            validation=self.datamodule.validation > 0,
+            validation=validates,
             checkpoints=options.enable_checkpointing is not False,
             minutes=self._get(self.config, "checkpoint_minutes"),
             logs=(logs := options.logger is not False),
         )
-        more = [] if options.logger is True else list_of(options.logger)
+        more = list_of(None if options.logger is True else options.logger)
         return super().instantiate_trainer(
             logger=[self.run_folder.logger(), *more] if logs else False,
             callbacks=[*self._callbacks(), *([UseChanges()] if changed else []), StopAtSignal(), *mine],
@@ -243,7 +243,7 @@ def _start(cli: ZooCLI, args: Sequence[str]) -> None:
         load_from_checkpoint_support=False,
         save_config_callback=None,
         seed_everything_default=0,
-        trainer_defaults=DEFAULT_TRAINER,
+        trainer_defaults={"use_distributed_sampler": False},
         parser_class=ZooParser,
         parser_kwargs={"prog": "cvcc-zoo", args[0]: {"usage": f"cvcc-zoo {args[0]} [options]"}},
         args=list(args),

@@ -1,19 +1,24 @@
 """Where the package keeps its own files, and how they are written: whole or not at all."""
 
 import errno
+import glob
 import json
 import math
 import os
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import BaseFileLock
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What the system says of a disk that takes no more."""
 UNFINISHED = ".unfinished"
 """How the name of a file ends that is being written."""
+STALE = 3600  # seconds since anything was written into it
 
 
 def home(variable: str) -> Path:
@@ -57,8 +62,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write: under another name beside it, brought to the disk and renamed at the end; never half there.
 
     The other name is drawn: two containers that share a folder may have processes of the same number. Raises OSError
-    with the file's name, which the error of a full disk has not.
+    with the file's name, which the error of a full disk has not. What was left of it by a kill long ago is removed.
     """
+    remove_unfinished(path.parent, path.name, older=STALE)
     unfinished = path.with_name(f".{path.name}-{secrets.token_hex(8)}{UNFINISHED}")
     try:
         with unfinished.open("xb") as file:  # never through a link that somebody put there
@@ -97,7 +103,22 @@ def write_picture(path: Path, figure: Any, dpi: int = 120) -> None:
         figure.savefig(file, format=path.suffix.removeprefix("."), dpi=dpi)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what a process that was killed while it wrote has left in a folder that no other one writes into."""
-    for path in folder.glob(f".*-????????????????{UNFINISHED}"):
-        path.unlink(missing_ok=True)
+def remove_unfinished(folder: Path, name: str | None = None, older: float = 0.0) -> None:
+    """Remove what a process that was killed while it wrote has left in a folder: of the file of a `name`, or of all.
+
+    Others may write into the folder where only files are removed that are `older`, in seconds.
+    """
+    for path in folder.glob(f".{'*' if name is None else glob.escape(name)}-????????????????{UNFINISHED}"):
+        with suppress(OSError):  # another process was quicker, or may not
+            if path.is_file() and time.time() - path.stat().st_mtime >= older:
+                path.unlink()
+
+
+def give_back(lock: BaseFileLock) -> None:
+    """Release a lock whose file is to go too: first the file, which would be another process's after the release.
+
+    That one would have a lock on no file, and a third one could make a new file, and lock it as well.
+    """
+    with suppress(OSError):  # Windows removes no file that is open, and a folder may be gone
+        Path(lock.lock_file).unlink()
+    lock.release()

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.files import write_picture, write_whole
+from cvcc_zoo.files import give_back, remove_unfinished, write_picture, write_whole
 from cvcc_zoo.length import steps_between_rows
 from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
 from cvcc_zoo.printing import say
@@ -69,6 +69,7 @@ class RunFolder(Callback):
             raise FileExistsError(
                 f"another process is training in {self.folder}; wait until it ends, or choose another --run=..."
             ) from None
+        remove_unfinished(self.folder)
         if not self.resumed:
             write_text(self.folder / CONFIG, self.config)
         if best is not None:
@@ -187,11 +188,11 @@ class RunFolder(Callback):
     def end(self) -> None:
         """Give the folder back, and remove it if the training never started."""
         if self._lock.is_locked:
-            self._lock.release()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-            if not self.started and not self.resumed:
-                for name in (CONFIG, NAME, BEST):
-                    (self.folder / name).unlink(missing_ok=True)
+            unused = not self.started and not self.resumed
+            for name in (CONFIG, NAME, BEST) if unused else ():
+                (self.folder / name).unlink(missing_ok=True)
+            give_back(self._lock)
+            if unused:
                 with suppress(OSError):  # where something else is in it, it stays
                     self.folder.rmdir()
 
