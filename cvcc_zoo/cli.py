@@ -170,12 +170,12 @@ class ZooCLI(LightningCLI):
         return new_folder(self._get(self.config, "run"), Path(parent).expanduser(), name)
 
     def config_text(self) -> str:
-        """The whole config, so that `fit --config` of it repeats the run in a new folder."""
+        """The whole config, so that `fit --config` of it repeats the run in a new folder; else raises ValueError."""
         config = self.config.fit.clone()
         config.run = None
         config.ckpt_path = None
         config.allow_changes = False
-        return f"{HEADER}{self._parser('fit').dump(config, skip_unset=False)}"
+        return choices.repeatable(f"{HEADER}{self._parser('fit').dump(config, skip_unset=False)}")
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.run_folder is not None and self.run_folder.complete(test=self._get(self.config, "test")):

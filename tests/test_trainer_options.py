@@ -61,6 +61,24 @@ def test_what_cannot_work_is_told_before_the_first_step(
     assert not Path("runs").exists() or not list(Path("runs").iterdir())
 
 
+def test_a_config_that_could_not_repeat_its_run_is_refused(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("with_device.py").write_text(
+        "import torch\nfrom lightning import Callback\nclass Mine(Callback):\n"
+        "    def __init__(self, device: torch.device | str = torch.device('cpu')) -> None: pass\n"
+    )
+    monkeypatch.syspath_prepend(Path.cwd())
+    mine = ["--model=linear", "--trainer.callbacks+=with_device.Mine"]
+    assert fit(*mine, "--run=run") == 2
+    assert "the option device is cpu by default, an object of Python" in capsys.readouterr().err
+    assert not Path("run").exists()
+    assert fit(*mine, "--trainer.callbacks.device=cpu", "--run=run") == 0
+    assert main(["fit", "--config=run/config.yaml", "--run=again"]) == 0
+    configs = [Path(run, "config.yaml").read_text() for run in ("run", "again")]
+    assert configs[0] == configs[1] and "device: cpu" in configs[0]
+
+
 @pytest.mark.parametrize(("command", "stage"), [("test", "test"), ("validate", "val"), ("predict", "predict")])
 def test_an_evaluation_of_no_image_is_refused(
     fit: Fit, command: str, stage: str, capsys: pytest.CaptureFixture[str]
