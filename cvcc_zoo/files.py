@@ -1,13 +1,15 @@
 """Where the package keeps its own files, and how they are written: whole or not at all."""
 
+import csv
 import errno
 import glob
+import io
 import json
 import math
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +20,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What the system says of a disk that takes no more."""
 UNFINISHED = ".unfinished"
 """How the name of a file ends that is being written."""
+FORMULA = (*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How texts begin that spreadsheets calculate, also in full width: https://owasp.org/www-community/attacks/CSV_Injection"""
 STALE = 3600  # seconds since anything was written into it
 
 
@@ -55,6 +59,25 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(each) for key, each in value.items()}
     return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as CSV. Texts that a spreadsheet would calculate (=, +, -, @, a tab in front) get an apostrophe first.
+
+    Such a program shows it as text then; numbers stay as they are.
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([_harmless(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def _harmless(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.startswith(FORMULA):
+        return cell
+    with suppress(ValueError):
+        float(cell)
+        return cell
+    return f"'{cell}"
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """The numbers of a run: tested, written as `summary.json`, and printed as one table."""
 
-import csv
-import io
 import json
 import os
 import platform
@@ -20,7 +18,7 @@ from rich.table import Table
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
-from cvcc_zoo.files import json_text
+from cvcc_zoo.files import csv_text, json_text
 from cvcc_zoo.metrics import TOP5
 from cvcc_zoo.models.catalogue import complexity, name_of
 from cvcc_zoo.printing import say
@@ -114,15 +112,14 @@ def write_predictions(folder: Path, batches: Sequence[Any], data: ImageDataModul
     """
     probabilities, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     best = probabilities.max(1)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")  # quotes what holds a comma, a quote or a line break
-    writer.writerow(["image", "label", "predicted", "probability"])
-    for number, (label, index, share) in enumerate(
-        zip(labels.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
-    ):
-        writer.writerow([number, data.classes[label], data.classes[index], f"{share:.6f}"])
+    rows = [
+        [number, data.classes[label], data.classes[index], f"{share:.6f}"]
+        for number, (label, index, share) in enumerate(
+            zip(labels.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
+        )
+    ]
     target = folder / f"predictions-{data.dataset.title}.csv"
-    write_text(target, text.getvalue())
+    write_text(target, csv_text([["image", "label", "predicted", "probability"], *rows]))
     say(f"{len(labels):,} predictions written to {target}")
 
 
