@@ -116,6 +116,8 @@ def parse(parser: Any, args: Sequence[str]) -> Any:
         name = chosen if isinstance(chosen, str) else default
         if name and isinstance(chosen, str | Mapping | None):
             config[key] = {"name": name, **options}
+    if command and config[command].get("data") is None:
+        raise ValueError("the images of a training are not null: give data its options, or leave data out")
     if command and config[command].get("model"):
         config[f"{command}.model.init_args.whitening"] = config[command].data.whitening  # which is linked to it
     return config

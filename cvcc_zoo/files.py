@@ -18,6 +18,8 @@ from filelock import BaseFileLock
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What the system says of a disk that takes no more."""
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What it says of files and folders that a user may not read or write."""
 UNFINISHED = ".unfinished"
 """How the name of a file ends that is being written."""
 FORMULA = (*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -97,7 +99,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         unfinished.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        if error.errno not in FULL or error.filename is not None:
+        if error.filename != str(unfinished) and (error.errno not in FULL or error.filename is not None):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:

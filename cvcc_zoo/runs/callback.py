@@ -1,6 +1,5 @@
 """The callback that fills a run's folder."""
 
-import json
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,8 @@ from cvcc_zoo.runs.checkpoints import BEST
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.folder import CONFIG, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile
-from cvcc_zoo.runs.summary import SUMMARY, is_summary, print_summary, summarise, write_summary
+from cvcc_zoo.runs.summary import print_summary, summarise, write_summary
+from cvcc_zoo.runs.written import SUMMARY, read_summary
 
 ROWS = 10  # of metrics in an epoch, at least
 
@@ -69,6 +69,8 @@ class RunFolder(Callback):
             raise FileExistsError(
                 f"another process is training in {self.folder}; wait until it ends, or choose another --run=..."
             ) from None
+        except OSError as error:
+            raise OSError(error.errno, "nothing can be written into this run folder", str(self.folder)) from error
         remove_unfinished(self.folder)
         if not self.resumed:
             write_text(self.folder / CONFIG, self.config)
@@ -173,13 +175,18 @@ class RunFolder(Callback):
 
     def complete(self, *, test: bool) -> bool:
         """Whether a training that has ended has its summary, and in it the test if that is asked for."""
-        return self.ended and is_summary(self.folder / SUMMARY, tested=test)
+        if not self.ended:
+            return False
+        try:
+            return read_summary(self.folder)["test_accuracy"] is not None or not test
+        except (OSError, ValueError):  # it is written anew
+            return False
 
     def say_that_it_is_complete(self) -> None:
         """Print its summary again, and what trains it further."""
         if getattr(rank_zero_only, "rank", 0):
             return
-        print_summary(json.loads((self.folder / SUMMARY).read_text()), self.folder)
+        print_summary(read_summary(self.folder), self.folder)
         say(
             f"The run {self.folder} is finished, and nothing of it was changed; to train it further: "
             "--trainer.max_epochs=... --allow_changes=true"

@@ -1,6 +1,5 @@
 """The numbers of a run: tested, written as `summary.json`, and printed as one table."""
 
-import json
 import os
 import platform
 import subprocess
@@ -26,7 +25,6 @@ from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
 from cvcc_zoo.runs.folder import write_text
 
-SUMMARY = "summary.json"
 PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
 
 
@@ -89,15 +87,6 @@ def summarise(
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def is_summary(path: Path, *, tested: bool) -> bool:
-    """Whether a file is the whole summary of a run, with the numbers of the test if they are asked for."""
-    try:
-        summary = json.loads(path.read_text())
-        return bool("finished" in summary and (summary["test_accuracy"] is not None or not tested))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
