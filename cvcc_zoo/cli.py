@@ -94,7 +94,7 @@ class ZooCLI(LightningCLI):
         """Settle what was chosen before anything is built."""
         before = saved_config(self.resumed, self.checkpoint) if self.subcommand == "fit" else None
         fresh = self.subcommand != "fit" and self.checkpoint is None
-        choices.settle(self.config[self.subcommand], self.subcommand, before, fresh=fresh)
+        choices.settle(self.config[self.subcommand], str(self.subcommand), before, fresh=fresh)
         super()._set_seed()
 
     def after_instantiate_classes(self) -> None:

@@ -62,6 +62,8 @@ class _Answer(http.client.HTTPResponse):
 
 
 class _Bounded:
+    response_class: Any
+
     def __init__(self, *args: Any, most: int, **options: Any) -> None:
         super().__init__(*args, **options)
         self.response_class = partial(_Answer, most=most)

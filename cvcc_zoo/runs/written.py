@@ -63,7 +63,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise FileNotFoundError(f"{shown(folder)} is not the folder of a run: it has no {CONFIG}")
+        raise FileNotFoundError(f"{shown(folder)} is not the folder of a run that has ended: it has no {CONFIG}")
     broken = f"{shown(path)} cannot be read as the config of a run"
     try:
         config = read_yaml(path.read_text(encoding="utf-8"), shown(path))
