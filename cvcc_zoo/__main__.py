@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cvcc_zoo.allocation import keep_freed_memory
 from cvcc_zoo.commands import call
-from cvcc_zoo.files import FULL
+from cvcc_zoo.files import FORBIDDEN, FULL
 from cvcc_zoo.manual import COMMANDS, overview
 from cvcc_zoo.printing import say
 from cvcc_zoo.registry import pick
@@ -74,8 +74,10 @@ def meant_for_users(error: BaseException | None) -> str | None:
         frames = traceback.extract_tb(error.__traceback__)
         own = frames and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
         if own or (isinstance(error, OSError) and error.filename is not None):  # [Errno 13] Permission denied: 'runs'
-            full = isinstance(error, OSError) and error.errno in FULL
-            return f"{error}{'; make room on its disk, and start the command again' if full else ''}"
+            number = error.errno if isinstance(error, OSError) else None
+            if number in FULL:
+                return f"{error}; make room on its disk, and start the command again"
+            return f"{error}; change its rights, or choose another place" if number in FORBIDDEN else str(error)
         error = error.__cause__
     return None
 

@@ -25,6 +25,9 @@ EXTRAS = {"tensorboard": "tensorboard", "tensorboardX": "tensorboard", "wandb": 
 """Packages that Lightning's loggers need, and the extra that brings them."""
 LOGGERS = Path(lightning.__file__).parent / "pytorch" / "loggers"
 
+EVALUATED = {"fit": "test", "test": "test", "validate": "val", "predict": "predict"}
+"""The images that a command ends with, as Lightning's limits name them."""
+
 CHOSEN_BY_NAME = {
     "--model.loss": ("model.init_args.loss", "cross_entropy"),
     "--model.ridge": ("model.init_args.ridge", ""),
@@ -113,6 +116,8 @@ def parse(parser: Any, args: Sequence[str]) -> Any:
         name = chosen if isinstance(chosen, str) else default
         if name and isinstance(chosen, str | Mapping | None):
             config[key] = {"name": name, **options}
+    if command and config[command].get("data") is None:
+        raise ValueError("the images of a training are not null: give data its options, or leave data out")
     if command and config[command].get("model"):
         config[f"{command}.model.init_args.whitening"] = config[command].data.whitening  # which is linked to it
     return config
@@ -147,12 +152,12 @@ def _draw_seed() -> int:
     return secrets.randbelow(2**31)
 
 
-def settle(config: Any, before: str | None = None, *, fresh: bool = False) -> None:
+def settle(config: Any, command: str, before: str | None = None, *, fresh: bool = False) -> None:
     """Draw the seed if it is to be drawn, and choose the length, in the parsed options of a command.
 
     Steps are a length like epochs: the default number of epochs is that of a training that was given neither. `before`
     is the config in YAML of a run that goes on. Raises ValueError for lengths that are 0 or contradict each other, for
-    barebones, which leaves nothing to keep, and for the evaluation of a `fresh` model without weights.
+    an evaluation of no image or of a `fresh` model without weights, and for barebones, which leaves nothing to keep.
     """
     if fresh and config.weights is None:
         raise ValueError(
@@ -168,8 +173,7 @@ def settle(config: Any, before: str | None = None, *, fresh: bool = False) -> No
             raise ValueError(f"--trainer.{name}=0 trains nothing; give more, or leave it out")
     if options.min_epochs and -1 < options.max_epochs < options.min_epochs:
         raise ValueError(f"min_epochs={options.min_epochs} is more than max_epochs={options.max_epochs}; choose one")
-    if options.limit_test_batches == 0 and config.get("test"):
-        raise ValueError("--trainer.limit_test_batches=0 tests nothing; for a training without a test: --test=false")
+    _check_limits(config, command)
     if options.num_nodes > 1 and not any(name in os.environ for name in CLUSTERS):
         raise ValueError(
             f"--trainer.num_nodes={options.num_nodes} would wait for the other machines; start the command on each of "
@@ -180,6 +184,25 @@ def settle(config: Any, before: str | None = None, *, fresh: bool = False) -> No
             "barebones turns off what a run is made of (metrics, checkpoints); leave it out, or measure the speed "
             "with cvcc-zoo compare MODEL --train"
         )
+
+
+def _check_limits(config: Any, command: str) -> None:
+    """Raise ValueError for an evaluation without a batch; a training has none only where that is chosen."""
+    stage = EVALUATED[command]
+    if getattr(config.trainer, f"limit_{stage}_batches") == 0 and (command != "fit" or config.test):
+        instead = "for a training without a test: --test=false" if command == "fit" else "give more, or leave it out"
+        raise ValueError(f"--trainer.limit_{stage}_batches=0 leaves no images; {instead}")
+
+
+def repeatable(config: str) -> str:
+    """A config in YAML that repeats a training. Raises ValueError for values for which jsonargparse has no text."""
+    if found := re.search(r"(\w+): Unable to serialize instance (.*)", config):
+        option, value = found.groups()
+        raise ValueError(
+            f"the option {option} is {value} by default, an object of Python that config.yaml cannot hold, so that it "
+            f"would not repeat this run; give it as text or number, with the name of what it belongs to: .{option}=..."
+        )
+    return config
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from cvcc_zoo.parsing import ZooParser, add_own_options, asked_model, list_of
 from cvcc_zoo.zoo import use_weights
 
 DEFAULT_MODEL = "cnn_small"
-DEFAULT_TRAINER = {"use_distributed_sampler": False}
 
 
 class ZooCLI(LightningCLI):
@@ -65,8 +64,7 @@ class ZooCLI(LightningCLI):
                 self.checkpoint = read_checkpoint(config.ckpt_path)
                 config.ckpt_path = str(self.checkpoint.path)
             return
-        checkpoint = read_checkpoint(config.ckpt_path)
-        self.checkpoint = checkpoint
+        self.checkpoint = checkpoint = read_checkpoint(config.ckpt_path)
         parser = self._parser(command)
         if asked_model(config.model) == asked_model(parser.parse_args([]).model):
             kept = {name: checkpoint.hparams.get(name) for name in ("loss", "patch_whitening")}
@@ -79,7 +77,7 @@ class ZooCLI(LightningCLI):
         """Settle what was chosen before anything is built."""
         before = runs.saved_config(self.resumed, self.checkpoint) if self.subcommand == "fit" else None
         fresh = self.subcommand != "fit" and self.checkpoint is None
-        choices.settle(self.config[self.subcommand], before, fresh=fresh)
+        choices.settle(self.config[self.subcommand], str(self.subcommand), before, fresh=fresh)
         super()._set_seed()
 
     def after_instantiate_classes(self) -> None:
@@ -90,8 +88,9 @@ class ZooCLI(LightningCLI):
                 "precision=16-true trains weights of half precision, in which Adam's eps of 1e-8 is 0 and small steps "
                 "are lost; 16-mixed and bf16-mixed keep whole ones"
             )
-        weights = self._get(self.config, "weights")
-        if weights is not None:
+        if (weights := self._get(self.config, "weights")) is not None:
+            if self.trainer.precision == "64-true":
+                self.model.double()  # as Lightning will do, when digits would be lost already
             new = use_weights(self.model, weights, self.datamodule.classes)
             if new and self.subcommand != "fit":
                 other = f"{weights} were trained on other classes than those of {self.datamodule.dataset.title}"
@@ -122,7 +121,8 @@ class ZooCLI(LightningCLI):
         changed = runs.check_unchanged(runs.saved_config(self.resumed, self.checkpoint), text, allowed=allowed)
         if changed:
             rank_zero_info(f"Goes on with other options: {changed}")
-        best = runs.best_so_far(self.checkpoint, self.resumed, allowed=allowed) if self.datamodule.validation else None
+        validates = self.datamodule.validation > 0 and options.limit_val_batches != 0
+        best = runs.best_so_far(self.checkpoint, self.resumed, allowed=allowed) if validates else None
         if self.checkpoint is not None and self.resumed is not None and options.logger is not False:
             runs.check_metrics(self.resumed / runs.METRICS, self.checkpoint.metrics, allowed=allowed)
         ended = runs.has_ended(self.checkpoint, self.resumed, changed)
@@ -135,12 +135,12 @@ class ZooCLI(LightningCLI):
         )
         self.run_folder.begin(best)
         mine = self.run_folder.callbacks(
-            validation=self.datamodule.validation > 0,
+            validation=validates,
             checkpoints=options.enable_checkpointing is not False,
             minutes=self._get(self.config, "checkpoint_minutes"),
             logs=(logs := options.logger is not False),
         )
-        more = [] if options.logger is True else list_of(options.logger)
+        more = list_of(None if options.logger is True else options.logger)
         return super().instantiate_trainer(
             logger=[self.run_folder.logger(), *more] if logs else False,
             callbacks=[*self._callbacks(), *([runs.UseChanges()] if changed else []), runs.StopAtSignal(), *mine],
@@ -160,12 +160,12 @@ class ZooCLI(LightningCLI):
         return runs.new_folder(self._get(self.config, "run"), Path(parent).expanduser(), name)
 
     def config_text(self) -> str:
-        """The whole config, so that `fit --config` of it repeats the run in a new folder."""
+        """The whole config, so that `fit --config` of it repeats the run in a new folder; else raises ValueError."""
         config = self.config.fit.clone()
         config.run = None
         config.ckpt_path = None
         config.allow_changes = False
-        return f"{runs.HEADER}{self._parser('fit').dump(config, skip_unset=False)}"
+        return choices.repeatable(f"{runs.HEADER}{self._parser('fit').dump(config, skip_unset=False)}")
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.run_folder is not None and self.run_folder.complete(test=self._get(self.config, "test")):
@@ -175,10 +175,10 @@ class ZooCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Test the chosen checkpoint, unless it is not wanted, and print one table."""
-        test = self._get(self.config, "test")
         if self.trainer.interrupted or self._get(self.config, "trainer").fast_dev_run:
             return
         if self.run_folder is not None:
+            test = self._get(self.config, "test")
             summary = self.run_folder.finish(self.trainer, self.model, self.datamodule, test=test)
             if self.trainer.is_global_zero:
                 runs.print_summary(summary, self.run_folder.folder)
@@ -237,7 +237,7 @@ def _start(cli: ZooCLI, args: Sequence[str]) -> None:
         load_from_checkpoint_support=False,
         save_config_callback=None,
         seed_everything_default=0,
-        trainer_defaults=DEFAULT_TRAINER,
+        trainer_defaults={"use_distributed_sampler": False},
         parser_class=ZooParser,
         parser_kwargs={"prog": "cvcc-zoo", args[0]: {"usage": f"cvcc-zoo {args[0]} [options]"}},
         args=list(args),

@@ -90,8 +90,11 @@ def path_of(family: str) -> str:
 
 def load_yaml(text: str) -> Any:
     """YAML as jsonargparse reads it, with names of models, optimizers and schedules expanded at its top level."""
-    check_keys(text)
-    value = get_loader("yaml")(text)
+    try:
+        check_keys(text)
+        value = get_loader("yaml")(text)
+    except RecursionError as error:
+        raise yaml.YAMLError("it is too deep") from error
     return expand_config(value) if isinstance(value, dict) else value
 
 

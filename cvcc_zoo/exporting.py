@@ -56,7 +56,7 @@ def export(
     takes images of one size alone, or the program does not agree with the model; then nothing is written.
     """
     assert len(images) == sum(BATCHES)
-    model = copy.copy(trained.model.cpu().eval())
+    model = copy.copy(trained.model.cpu().float().eval())
     model.channels_last = False  # a layout for the training; ExecuTorch's kernels refuse it
     channels, size = model.in_channels, model.image_size
     example = torch.zeros(2, channels, size, size, dtype=torch.uint8)

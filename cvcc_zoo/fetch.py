@@ -4,17 +4,15 @@ import hashlib
 import os
 import re
 import reprlib
-import urllib.error
-import urllib.request
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from filelock import FileLock
 
-from cvcc_zoo.files import whole_file
+from cvcc_zoo.files import give_back, remove_unfinished, whole_file
 from cvcc_zoo.progress import Display
+from cvcc_zoo.web import UnavailableError, parts
 
-TIMEOUT = 30  # seconds without an answer
 CHUNK = 1 << 20  # bytes
 HUB = "https://huggingface.co/{repo}/resolve/main/{file}"  # https://huggingface.co/docs/hub/models-downloading
 LARGEST = 4 << 30  # bytes; the largest model of the zoo takes 0.3 GB
@@ -31,10 +29,19 @@ def address(url: str, file: str) -> str:
         if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo, flags=re.ASCII):
             raise ValueError(f"{reprlib.repr(url)} is no address of a file; the Hub has hf://owner/name")
         return HUB.format(repo=repo, file=quote(file))
-    if urlsplit(url).scheme not in SCHEMES or not url.isprintable() or " " in url:
+    if not _is_address(url):
         schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise ValueError(f"{reprlib.repr(url)} is no address of a file; cards have {schemes} or hf://owner/name")
     return url
+
+
+def _is_address(url: str) -> bool:
+    try:
+        place = urlsplit(url)
+        whole = place.scheme == "file" or bool(place.hostname and place.port != 0)
+    except ValueError:  # half an IPv6 address, or a port that is no number
+        return False
+    return whole and place.scheme in SCHEMES and url.isprintable() and " " not in url
 
 
 def fetch(url: str, target: Path, sha256: str, size: int) -> Path:
@@ -48,43 +55,47 @@ def fetch(url: str, target: Path, sha256: str, size: int) -> Path:
     if size > LARGEST:
         raise ValueError(f"{source} would be {size:,} bytes long; more than {LARGEST:,} are not downloaded")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")):
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    lock.acquire()
+    try:
         if target.is_file() and digest(target) == sha256:
             return target
-        try:
-            found = _download(source, target, sha256, size)
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            raise ValueError(
-                f"{source} cannot be downloaded ({getattr(error, 'reason', error)}); on a machine without a network, "
-                f"put the file {target.name} ({size:,} bytes, sha256 {sha256}) into {target.parent}"
-            ) from error
-        if found:
-            raise ValueError(f"{source} is not the file that was asked for: it has {found}; nothing was kept of it")
+        remove_unfinished(target.parent, target.name)  # of a download that was killed; there is no other one now
+        found = _download(source, target, sha256, size)
+    except UnavailableError as error:
+        raise ValueError(
+            f"{source} cannot be downloaded ({error}); on a machine without a network, put the file {target.name} "
+            f"({size:,} bytes, sha256 {sha256}) into {target.parent}"
+        ) from error
+    finally:
+        give_back(lock)
+    if found:
+        raise ValueError(f"{source} is not the file that was asked for: it has {found}; nothing was kept of it")
     return target
 
 
 def _download(source: str, target: Path, sha256: str, size: int) -> str:
     """Write the file if it is the right one; else say what it is."""
-    request = urllib.request.Request(source, headers={"User-Agent": "cvcc_zoo"})
-    parts = urlsplit(source)
-    hub = parts.scheme == "https" and parts.hostname == "huggingface.co"
-    if hub and (token := os.environ.get("HF_TOKEN")):
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    place = urlsplit(source)
+    hub = place.scheme == "https" and place.hostname == "huggingface.co"
+    token = os.environ.get("HF_TOKEN") if hub else None
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     sums, got, display = hashlib.sha256(), 0, Display(f"{target.name}: bytes", size)
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        try:
-            with whole_file(target) as file:
-                while (chunk := answer.read(CHUNK)) and got <= size:
-                    got += len(chunk)
-                    sums.update(chunk)
-                    file.write(chunk)
-                    display.update(got, text=f"{got / 1e6:,.1f} of {size / 1e6:,.1f} MB")
-                if got != size or sums.hexdigest() != sha256:
+    try:
+        with whole_file(target) as file:
+            for part in parts(source, size, CHUNK, headers):
+                got += len(part)
+                if got > size:
                     raise WrongFileError
-        except WrongFileError:
-            return f"{f'more than {size:,}' if got > size else f'{got:,}'} bytes and the sha256 {sums.hexdigest()}"
-        finally:
-            display.close()
+                sums.update(part)
+                file.write(part)
+                display.update(got, text=f"{got / 1e6:,.1f} of {size / 1e6:,.1f} MB")
+            if got != size or sums.hexdigest() != sha256:
+                raise WrongFileError
+    except WrongFileError:
+        return f"more than {size:,} bytes" if got > size else f"{got:,} bytes and the sha256 {sums.hexdigest()}"
+    finally:
+        display.close()
     return ""
 
 

@@ -1,19 +1,30 @@
 """Where the package keeps its own files, and how they are written: whole or not at all."""
 
+import csv
 import errno
+import glob
+import io
 import json
 import math
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import BaseFileLock
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What the system says of a disk that takes no more."""
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What it says of files and folders that a user may not read or write."""
 UNFINISHED = ".unfinished"
 """How the name of a file ends that is being written."""
+FORMULA = (*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How texts begin that spreadsheets calculate, also in full width: https://owasp.org/www-community/attacks/CSV_Injection"""
+STALE = 3600  # seconds since anything was written into it
 
 
 def home(variable: str) -> Path:
@@ -52,13 +63,33 @@ def _finite(value: Any) -> Any:
     return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as CSV. Texts that a spreadsheet would calculate (=, +, -, @, a tab in front) get an apostrophe first.
+
+    Such a program shows it as text then; numbers stay as they are.
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([_harmless(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def _harmless(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.startswith(FORMULA):
+        return cell
+    with suppress(ValueError):
+        float(cell)
+        return cell
+    return f"'{cell}"
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write: under another name beside it, brought to the disk and renamed at the end; never half there.
 
     The other name is drawn: two containers that share a folder may have processes of the same number. Raises OSError
-    with the file's name, which the error of a full disk has not.
+    with the file's name, which the error of a full disk has not. What was left of it by a kill long ago is removed.
     """
+    remove_unfinished(path.parent, path.name, older=STALE)
     unfinished = path.with_name(f".{path.name}-{secrets.token_hex(8)}{UNFINISHED}")
     try:
         with unfinished.open("xb") as file:  # never through a link that somebody put there
@@ -99,7 +130,22 @@ def write_picture(path: Path, figure: Any, dpi: int = 120) -> None:
         figure.savefig(file, format=path.suffix.removeprefix("."), dpi=dpi)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what a process that was killed while it wrote has left in a folder that no other one writes into."""
-    for path in folder.glob(f".*-????????????????{UNFINISHED}"):
-        path.unlink(missing_ok=True)
+def remove_unfinished(folder: Path, name: str | None = None, older: float = 0.0) -> None:
+    """Remove what a process that was killed while it wrote has left in a folder: of the file of a `name`, or of all.
+
+    Others may write into the folder where only files are removed that are `older`, in seconds.
+    """
+    for path in folder.glob(f".{'*' if name is None else glob.escape(name)}-????????????????{UNFINISHED}"):
+        with suppress(OSError):  # another process was quicker, or may not
+            if path.is_file() and time.time() - path.stat().st_mtime >= older:
+                path.unlink()
+
+
+def give_back(lock: BaseFileLock) -> None:
+    """Release a lock whose file is to go too: first the file, which would be another process's after the release.
+
+    That one would have a lock on no file, and a third one could make a new file, and lock it as well.
+    """
+    with suppress(OSError):  # Windows removes no file that is open, and a folder may be gone
+        Path(lock.lock_file).unlink()
+    lock.release()

@@ -3,6 +3,7 @@
 import math
 
 from lightning import Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 
 def training_length(trainer: Trainer) -> tuple[int, int]:
@@ -10,16 +11,31 @@ def training_length(trainer: Trainer) -> tuple[int, int]:
 
     Raises ValueError for one without an end: neither max_epochs nor max_steps.
     """
-    steps, epochs = trainer.estimated_stepping_batches, trainer.max_epochs
-    if math.isinf(steps) or epochs is None or steps < 1:
+    most = trainer.max_steps if trainer.max_steps != -1 else math.inf
+    last = trainer.max_epochs if trainer.max_epochs != -1 else math.inf
+    if last is None or (math.isinf(last) and math.isinf(most)) or most < 1:
         raise ValueError(
             "a schedule needs to know how long a training is: set --trainer.max_epochs=... or --trainer.max_steps=... "
             "(beside max_time too: whichever comes first ends it), or train without a schedule: --lr_scheduler=null"
         )
     if trainer.train_dataloader is None:
         trainer.fit_loop.setup_data()
-    each = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-    return int(steps), max(1, math.ceil(steps / max(1, each)))
+    steps, epochs, factors = 0, 0, accumulation(trainer)
+    for factor, end in zip(factors.values(), [*list(factors)[1:], math.inf], strict=True):
+        each = max(1, math.ceil(trainer.num_training_batches / factor))
+        more = max(0, min(end, max(last, 1)) - epochs)
+        if each * more > most - steps:  # the steps end it first
+            more = math.ceil((most - steps) / each)
+        steps, epochs = steps + each * int(more), epochs + int(more)
+    return int(min(steps, most)), epochs
+
+
+def accumulation(trainer: Trainer) -> dict[int, int]:
+    """How many batches are summed up to a step, by the epoch from which on it is so; the first is 0."""
+    for callback in vars(trainer)["callbacks"]:
+        if isinstance(callback, GradientAccumulationScheduler):
+            return dict(sorted(callback.scheduling.items()))
+    return {0: trainer.accumulate_grad_batches}
 
 
 def limited(batches: int, limit: float) -> int:
@@ -36,7 +52,7 @@ def steps_between_rows(trainer: Trainer, batches: int, rows: int) -> int:
     `batches` are those of the loader; the trainer says how many of them an epoch has, and how many steps in all.
     """
     own = vars(trainer)
-    steps = limited(batches, own["limit_train_batches"]) // own["accumulate_grad_batches"]
+    steps = limited(batches, own["limit_train_batches"]) // max(accumulation(trainer).values())
     if trainer.max_steps > 0:
         steps = min(steps, trainer.max_steps)
     return int(max(1, min(own["log_every_n_steps"], steps // rows)))

@@ -34,6 +34,9 @@ def quiet() -> None:
     # https://github.com/Lightning-AI/pytorch-lightning/pull/21408
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"lightning\.pytorch\.cli")
     warnings.filterwarnings("ignore", "Starting from v1.9.0, `tensorboardX`")  # advertises a logger
+    # that our `optimizer_step` is called once a step, which is what it is for
+    warnings.filterwarnings("ignore", r"When using `Trainer\(accumulate_grad_batches != 1\)`")
+    warnings.filterwarnings("ignore", r"\s*Unable to serialize instance")  # which is refused
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a run that goes on
 
 

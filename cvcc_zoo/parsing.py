@@ -98,7 +98,10 @@ class ZooParser(WithExamples, LightningArgumentParser):
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         """Parse, and import what a user names by an import path for a training; nobody does that for a file."""
-        config = super().parse_args(*args, **kwargs)
+        try:
+            config = super().parse_args(*args, **kwargs)
+        except UnicodeDecodeError as error:
+            self.error(f"a file of options is no text in UTF-8 ({error}); write it anew, or give another one")
         if config.get("subcommand") == "fit":
             for kind, base in IMPORTED.items():
                 name = (config.fit.get(kind) or {}).get("name", "")

@@ -15,7 +15,7 @@ INNER = {"data": "dataset", "trainer": "accelerator"}
 
 
 def in_one_line(message: str) -> str | None:
-    """The message for a group of options that is given a name, and for a value of no plain type; None for others."""
+    """The message for a group of options that is given a name, a file without options, a wrong value; else None."""
     if found := re.search(r"Parser key \"(data|trainer)\":\s+Unable to load config '(.*?)'", message):
         group, value = found.groups()
         return (
@@ -28,6 +28,8 @@ def in_one_line(message: str) -> str | None:
         return f"the YAML cannot be read{f', line {places[-1]}' if places else ''}: {', '.join(said)}"
     if found := re.search(r"Parser key \"config\": File does not exist: '(.*)'", message):
         return f"there is no file {found[1]}, which --config names"
+    if message.startswith("Unexpected config:"):
+        return "a file of options has them by their names, as `name: value`, and this one has none; write it anew"
     option = re.search(r'Parser key "([\w.]+)":', message)
     value = re.search(r"(?:Got value|Given value): (.*)", message)
     expected = re.findall(r"Expected an? ([^.\n]*)", message)

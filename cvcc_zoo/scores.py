@@ -31,8 +31,8 @@ def scores(
     model = model.eval().to(device).folded()
 
     def score(images: Tensor) -> Tensor:
-        logits: Tensor = model(images.flip(-1) if mirrored else images).float()
-        return logits
+        logits: Tensor = model(images.flip(-1) if mirrored else images)
+        return logits if logits.dtype == torch.float64 else logits.float()
 
     loader = data.val_dataloader() if split == "val" else data.test_dataloader()
     title = "scores of mirror images" if mirrored else "scores of images"

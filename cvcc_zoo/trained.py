@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from cvcc_zoo.checkpoint import read_checkpoint
@@ -122,7 +121,7 @@ def _data_of(config: Path, num_classes: int) -> tuple[str, list[str]]:
     if not config.is_file():
         return "", [str(number) for number in range(num_classes)]
     try:
-        options = yaml.safe_load(config.read_text())["data"]
+        options = read_yaml(config.read_text(), "it")["data"]
         data = ImageDataModule(**{**options, "augmentations": "none"})  # for the classes no import path is followed
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
-from torch import nn
+from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -81,6 +81,32 @@ class Optimized(LightningModule):
         super().on_fit_start()
         if self._made_for is not None and self._made_for != (self.lr, training_length(self.trainer)):
             take_options(self.trainer, self)
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], *args: Any, **options: Any) -> Any:
+        """Take weights; those of a training with precision=64-true keep their digits: then all of this is float64."""
+        floats = [tensor.dtype for tensor in state_dict.values() if tensor.is_floating_point()]
+        if floats and set(floats) == {torch.float64}:
+            self.double()  # Lightning (2.6) does so only after it has put the weights of a checkpoint in
+        return super().load_state_dict(state_dict, *args, **options)
+
+    def on_train_start(self) -> None:
+        """In an epoch that goes on in its middle, as many batches are summed up to a step as when it began.
+
+        Lightning (2.6) tells its GradientAccumulationScheduler of the starts of epochs alone.
+        """
+        super().on_train_start()
+        for callback in vars(self.trainer)["callbacks"]:
+            if isinstance(callback, GradientAccumulationScheduler):
+                callback.on_train_epoch_start(self.trainer, self)
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """After the last step of `max_steps` the training stops as any other, with a validation.
+
+        Lightning (2.6) leaves it out in the middle of an epoch, and with it the numbers and the best weights.
+        """
+        super().on_train_batch_end(*args)
+        if self.trainer.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True
 
     def configure_optimizers(self) -> Any:
         """One optimizer over all parameters, and the schedule with the length of the whole training filled in."""

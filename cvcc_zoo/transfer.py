@@ -26,8 +26,9 @@ def transfer(
     """Put the tensors of a model with these family and hyper-parameters into another one.
 
     The classifier `fc` keeps its fresh weights if the number of classes differs, or with `new_head`. With other input
-    channels the first convolution is adapted, and the whitening takes its statistics when the training starts. Raises
-    ValueError, and says what differs, for anything else that does not fit; then the model is as it was.
+    channels the first convolution is adapted, and the whitening takes its statistics when the training starts. The
+    model keeps its type of numbers. Raises ValueError, and says what differs, for anything else that does not fit; then
+    the model is as it was.
     """
     check_model(model, family, hparams, but=ADAPTABLE)
     given, state = dict(tensors), model.state_dict()
@@ -48,7 +49,8 @@ def transfer(
             f"{model.image_size}; resize the images (--data.image_size={hparams['image_size']})"
         )
     _check(given, state, fresh, source)
-    model.load_state_dict({name: state[name] if name in fresh else given[name] for name in state})
+    taken = {name: state[name] if name in fresh else given[name] for name in state}
+    model.load_state_dict({name: tensor.to(state[name].dtype) for name, tensor in taken.items()})
 
 
 def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:

@@ -14,6 +14,7 @@ LEVELS = {
     "registry": 0,
     "refusals": 1,
     "allocation": 0,
+    "web": 0,
     "folding": 0,
     "length": 0,
     "files": 0,

@@ -5,8 +5,9 @@ import secrets
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
-from cvcc_zoo.files import remove_unfinished, whole_file, write_whole
+from cvcc_zoo.files import STALE, give_back, remove_unfinished, whole_file, write_whole
 
 
 def test_a_write_does_not_go_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,8 +39,38 @@ def test_two_containers_with_the_same_process_number_do_not_write_into_one_file(
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     for name in (".notes-2024", f".notes-{'a' * 16}", "a.unfinished", f".last.ckpt-{'0' * 16}.unfinished"):
         (tmp_path / name).touch()
-    (tmp_path / ".backup-2024").mkdir()
+    for folder in (".backup-2024", f".last.ckpt-{'1' * 16}.unfinished"):  # folders are never ours
+        (tmp_path / folder).mkdir()
     remove_unfinished(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        ".backup-2024", ".notes-2024", f".notes-{'a' * 16}", "a.unfinished",
+        ".backup-2024", f".last.ckpt-{'1' * 16}.unfinished", ".notes-2024", f".notes-{'a' * 16}", "a.unfinished",
     ]  # fmt: skip
+
+
+def test_a_folder_is_never_taken_by_two_while_the_file_of_its_lock_is_removed(tmp_path: Path) -> None:
+    second, third = (FileLock(tmp_path / ".lock") for _ in range(2))
+
+    class WithAQuickOther(FileLock):
+        def release(self, force: bool = False) -> None:
+            super().release(force)
+            second.acquire(timeout=0)
+
+    first = WithAQuickOther(tmp_path / ".lock")
+    first.acquire(timeout=0)
+    give_back(first)
+    with pytest.raises(Timeout):
+        third.acquire(timeout=0)
+    give_back(second)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_write_removes_what_a_killed_one_of_the_same_file_left_long_ago(tmp_path: Path) -> None:
+    old, new, other = (tmp_path / f".{name}-{'0' * 16}.unfinished" for name in ("[a]", "[a]-1", "a"))
+    for path in (old, new, other):
+        path.touch()
+        os.utime(path, (0, 0))
+    young = tmp_path / f".[a]-{'1' * 16}.unfinished"
+    young.touch()  # perhaps another process writes it now
+    assert STALE > 60
+    write_whole(tmp_path / "[a]", b"whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([young.name, new.name, other.name, "[a]"])

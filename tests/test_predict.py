@@ -15,8 +15,11 @@ from PIL import Image
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.commands.predict import Prediction
+from cvcc_zoo.commands.predict import _csv as prediction_csv
 from cvcc_zoo.commands.predict import main as predict
 from cvcc_zoo.data.finding import find_images
+from cvcc_zoo.inspection.records import write_rows
 from cvcc_zoo.runs.summary import write_predictions
 from cvcc_zoo.trained import find_trained
 from cvcc_zoo.weights import write
@@ -259,3 +262,25 @@ def test_a_class_name_with_commas_and_quotes_survives_the_predictions_of_a_run(t
     with (tmp_path / "predictions-p.csv").open(newline="") as file:
         rows = [*csv.reader(file)]
     assert rows[1:] == [["0", names[0], names[1], "0.750000"], ["1", names[1], names[0], "0.500000"]]
+
+
+FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\uff1d1"]
+
+
+def test_no_spreadsheet_calculates_the_name_of_a_class_or_a_file(tmp_path: Path) -> None:
+    """Numbers stay numbers: a spreadsheet does nothing else with them."""
+    names = [*FORMULAS, "-5", "a=b"]
+    expected = [*(f"'{name}" for name in FORMULAS), "-5", "a=b"]
+    data: Any = SimpleNamespace(classes=names, dataset=SimpleNamespace(title="p"))
+    write_predictions(tmp_path, [(torch.eye(len(names)), torch.arange(len(names)))], data)
+    write_rows(tmp_path / "rows.csv", [{"model": name, "-x": -0.5} for name in names])
+    written = prediction_csv([Prediction(Path(name), [(name, 0.5)]) for name in names])
+    (tmp_path / "files.csv").write_bytes(written)
+
+    def column(name: str, number: int) -> list[str]:
+        with (tmp_path / name).open(newline="") as file:
+            return [row[number] for row in [*csv.reader(file)][1:]]
+
+    assert column("predictions-p.csv", 1) == column("predictions-p.csv", 2) == column("rows.csv", 0) == expected
+    assert column("files.csv", 0) == column("files.csv", 1) == expected
+    assert set(column("rows.csv", 1)) == {"-0.5"}

@@ -251,7 +251,7 @@ def test_bad_input_is_told(args: list[str], message: str, runs: list[Path], caps
 def test_a_damaged_summary_is_told(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     (runs[0] / "summary.json").write_text("{")
     assert main(["report", str(runs[0])]) == 2
-    assert "cannot be read as a run" in capsys.readouterr().err
+    assert "cannot be read as the summary of a run" in capsys.readouterr().err
 
 
 @pytest.mark.slow

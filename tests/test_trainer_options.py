@@ -1,6 +1,7 @@
 """What cannot work is told before the first step, in one line; Lightning's own tools work with our models."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder
 from lightning.pytorch.tuner.tuning import Tuner
 
 from cvcc_zoo import create
+from cvcc_zoo.__main__ import main
 from tests.conftest import Fit
 from tests.test_choices import folder, linear, quick
 
@@ -26,6 +28,7 @@ STOP = "--trainer.callbacks+=EarlyStopping"
         (["--trainer.accumulate_grad_batches=0"], "--trainer.accumulate_grad_batches=0 trains nothing"),
         (["--trainer.min_epochs=3"], "min_epochs=3 is more than max_epochs=1"),
         (["--trainer.limit_test_batches=0"], "for a training without a test: --test=false"),
+        (["--trainer.limit_test_batches=0.0"], "for a training without a test: --test=false"),
         (["--trainer.val_check_interval=100"], "(100) must be less than or equal to the number of the training"),
         (
             [STOP, "--trainer.callbacks.monitor=val_loss"],
@@ -56,6 +59,40 @@ def test_what_cannot_work_is_told_before_the_first_step(
     errors = [line for line in printed.splitlines() if line.startswith("cvcc-zoo: error: ")]
     assert code == 2 and len(errors) == 1 and advice in errors[0] and printed.rstrip().endswith(errors[0])
     assert not Path("runs").exists() or not list(Path("runs").iterdir())
+
+
+def test_a_config_that_could_not_repeat_its_run_is_refused(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("with_device.py").write_text(
+        "import torch\nfrom lightning import Callback\nclass Mine(Callback):\n"
+        "    def __init__(self, device: torch.device | str = torch.device('cpu')) -> None: pass\n"
+    )
+    monkeypatch.syspath_prepend(Path.cwd())
+    mine = ["--model=linear", "--trainer.callbacks+=with_device.Mine"]
+    assert fit(*mine, "--run=run") == 2
+    assert "the option device is cpu by default, an object of Python" in capsys.readouterr().err
+    assert not Path("run").exists()
+    assert fit(*mine, "--trainer.callbacks.device=cpu", "--run=run") == 0
+    assert main(["fit", "--config=run/config.yaml", "--run=again"]) == 0
+    configs = [Path(run, "config.yaml").read_text() for run in ("run", "again")]
+    assert configs[0] == configs[1] and "device: cpu" in configs[0]
+
+
+@pytest.mark.parametrize(("command", "stage"), [("test", "test"), ("validate", "val"), ("predict", "predict")])
+def test_an_evaluation_of_no_image_is_refused(
+    fit: Fit, command: str, stage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=linear", "--trainer.limit_test_batches=0", "--test=false", "--run=run") == 0
+    for limit in ("0", "0.0"):
+        assert main([command, "--run=run", f"--trainer.limit_{stage}_batches={limit}"]) == 2
+        assert f"limit_{stage}_batches=0 leaves no images; give more" in capsys.readouterr().err
+
+
+def test_images_that_are_not_validated_leave_the_weights_of_the_last_step(fit: Fit) -> None:
+    assert fit("--model=linear", "--trainer.limit_val_batches=0", "--run=run") == 0
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["tested"] == "the weights of the last step" and summary["val_accuracy"] is None
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ Files become pixels as those of a folder did in the model's training: turned upr
 its background where they are transparent, made colour or grey, and made a square in its way.
 """
 
-import csv
 import io
 import os
 import textwrap
@@ -22,7 +21,7 @@ from torch import Tensor
 from cvcc_zoo.data.decode import Decoding, Tally, decode_some, raise_all
 from cvcc_zoo.data.finding import Found, find_images
 from cvcc_zoo.expansion import install_yaml
-from cvcc_zoo.files import file_to_write, json_text, shown, write_whole
+from cvcc_zoo.files import csv_text, file_to_write, json_text, shown, write_whole
 from cvcc_zoo.parsing import ZooParser
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
@@ -146,14 +145,12 @@ def _table(predictions: Sequence[Prediction], title: str) -> Table:
 
 
 def _csv(predictions: Sequence[Prediction]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     ranks = range(1, len(predictions[0].top) + 1)
-    writer.writerow(["file", *(f"{column}_{rank}" for rank in ranks for column in ("class", "probability"))])
+    rows = [["file", *(f"{column}_{rank}" for rank in ranks for column in ("class", "probability"))]]
     for prediction in predictions:
         cells = [cell for name, share in prediction.top for cell in (name, f"{share:.6f}")]
-        writer.writerow([prediction.file, *cells])
-    return text.getvalue().encode(errors="surrogateescape")
+        rows.append([str(prediction.file), *cells])
+    return csv_text(rows).encode(errors="surrogateescape")
 
 
 def _json(predictions: Sequence[Prediction]) -> bytes:

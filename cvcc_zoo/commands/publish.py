@@ -1,14 +1,12 @@
 """`cvcc-zoo publish RUN`: the weights of a run folder become a file and a card, measured from that file."""
 
 import dataclasses
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from jsonargparse import auto_cli
 
 from cvcc_zoo.compatibility import check_classes
@@ -18,6 +16,7 @@ from cvcc_zoo.data.known import KNOWN, Known
 from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.measure import correct, measure
+from cvcc_zoo.runs.written import read_config, read_summary
 from cvcc_zoo.scores import fit_temperature, scores
 from cvcc_zoo.weights import folders, read, write
 from cvcc_zoo.zoo import load, make_card
@@ -106,11 +105,8 @@ def publish(
 
 
 def run_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Config and summary of a run. Raises FileNotFoundError for one that has not ended."""
-    for name in ("config.yaml", "summary.json"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} is not the folder of a run that has ended: it has no {name}")
-    return yaml.safe_load((folder / "config.yaml").read_text()), json.loads((folder / "summary.json").read_text())
+    """Config and summary of a run. Raises FileNotFoundError for one that has not ended, ValueError for broken files."""
+    return read_config(folder), read_summary(folder)
 
 
 def of_seeds(config: dict[str, Any], summary: dict[str, Any], repeats: Sequence[Path]) -> dict[str, float]:

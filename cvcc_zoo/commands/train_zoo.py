@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -21,6 +20,7 @@ from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.progress import duration
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Compile, Deadline, StoppedError
+from cvcc_zoo.runs.written import read_summary
 from cvcc_zoo.timing import fast_precision
 from cvcc_zoo.weights import Card, folders, read_card
 from cvcc_zoo.zoo import create
@@ -141,7 +141,7 @@ def overview(jobs: dict[str, list[Job]], target: Path) -> Table:
     for column in ("model", "state", "test accuracy", "seeds", "epochs", "training"):
         table.add_column(column, no_wrap=True)
     for model, mine in jobs.items():
-        summaries: list[dict[str, Any]] = [json.loads((j.run / "summary.json").read_text()) for j in mine if j.finished]
+        summaries = [read_summary(job.run) for job in mine if job.finished]
         card = target / f"{model}.{mine[0].tag}.json"
         state = "published" if card.is_file() else "trained" if len(summaries) == len(mine) else "waiting"
         if state == "waiting" and any((job.run / "last.ckpt").is_file() for job in mine):

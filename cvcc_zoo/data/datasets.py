@@ -14,6 +14,9 @@ from torchvision.datasets.utils import check_integrity
 
 from cvcc_zoo.data.images import Images, Split, share
 from cvcc_zoo.files import shown
+from cvcc_zoo.web import ending
+
+LARGEST = 1 << 30  # bytes; SVHN's training images take 0.2 GB
 
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -89,11 +92,15 @@ class TorchvisionDataset:
                 self.opened[split] = self._download(split)
 
     def _download(self, split: Split) -> Any:
-        place = self.root / self.folder
+        place, before = self.root / self.folder, self._places()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            return self._open(split, download=True)
-        except (OSError, RuntimeError) as error:
+            with ending(LARGEST):  # torchvision would wait for ever
+                return self._open(split, download=True)
+        except Exception as error:  # of the network, of http.client, of archives, or that a checksum is wrong
+            for path in self._places():  # half a file
+                if path not in before and not check_integrity(path, self.sums[path.name]):
+                    path.unlink()
             for folder in (place, *place.parents):  # leave no empty folders behind
                 if folder.is_relative_to(self.root) and folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()

@@ -16,10 +16,9 @@ from cvcc_zoo.data.layout import LAYOUT, check_same_classes, check_several, find
 from cvcc_zoo.data.links import Links
 from cvcc_zoo.data.shaping import is_grey
 from cvcc_zoo.data.split import stratified_split
-from cvcc_zoo.files import shown
+from cvcc_zoo.files import STALE, shown
 
 LONGEST_TITLE = 60  # characters
-STALE = 3600  # seconds since anything was written
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 

@@ -1,13 +1,11 @@
 """Tables as files: rows of plain data as JSON or CSV."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvcc_zoo.files import json_text, write_whole
+from cvcc_zoo.files import csv_text, json_text, write_whole
 
 Row = Mapping[str, Any]
 """A line of a table by its columns; None where nothing is known."""
@@ -20,9 +18,5 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 def _csv(rows: Sequence[Row]) -> bytes:
     """What is unknown is empty, and what is no number or text is JSON."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: json.dumps(value) if isinstance(value, dict) else value for key, value in row.items()})
-    return text.getvalue().encode()
+    cells = [[json.dumps(value) if isinstance(value, dict) else value for value in row.values()] for row in rows]
+    return csv_text([list(rows[0]), *cells]).encode()

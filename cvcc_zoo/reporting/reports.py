@@ -1,5 +1,6 @@
 """What a report says of a run: its summary, curves and options, and what it makes of its test images."""
 
+import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from typing import Any
 
 import numpy.typing as npt
 import torch
-import yaml
 
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.datasets import FashionMini, TorchvisionDataset
@@ -17,10 +17,10 @@ from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.plots import Curve, read_metrics
 from cvcc_zoo.runs.folder import CONFIG, is_run
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
+from cvcc_zoo.runs.written import SUMMARY, read_config, read_summary
 from cvcc_zoo.scores import scores
 from cvcc_zoo.zoo import load
 
-SUMMARY = "summary.json"
 WORST = 24
 PUBLIC, ALL = "public", "all"
 """Whose test images a report holds: those of data sets that anybody can download, or all; with any other word none."""
@@ -82,20 +82,15 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
 
     A run that was never tested is not tested here either.
     """
+    summary, config, metrics = read_summary(folder), read_config(folder), folder / METRICS
     try:
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-        curves = read_metrics(folder / METRICS) if (folder / METRICS).is_file() else {}
-        data_options = dict(config["data"])
-        summary["model"], summary["parameters"], summary["macs"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise ValueError(
-            f"{folder} cannot be read as a run ({error}); give it back its files, or leave it out"
-        ) from error
+        curves = read_metrics(metrics) if metrics.is_file() else {}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ValueError(f"{metrics} cannot be read ({error}); give it back, or leave {folder} out") from error
     judged, why_not = None, "it was trained with --test=false, and is not tested here either"
     if summary.get("test_accuracy") is not None:
         try:
-            judged, why_not = judge(folder, data_options, images), ""
+            judged, why_not = judge(folder, config["data"], images), ""
         except (OSError, ValueError) as error:
             why_not = str(error).splitlines()[0]
     return RunReport(folder.resolve().name, summary, curves, flatten(config), judged, why_not)

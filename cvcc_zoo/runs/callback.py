@@ -1,6 +1,5 @@
 """The callback that fills a run's folder."""
 
-import json
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.files import write_picture, write_whole
+from cvcc_zoo.files import give_back, remove_unfinished, write_picture, write_whole
 from cvcc_zoo.length import steps_between_rows
 from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
 from cvcc_zoo.printing import say
@@ -21,7 +20,8 @@ from cvcc_zoo.runs.checkpoints import BEST
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.folder import CONFIG, LAST, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint
-from cvcc_zoo.runs.summary import SUMMARY, is_summary, print_summary, summarise, write_summary
+from cvcc_zoo.runs.summary import print_summary, summarise, write_summary
+from cvcc_zoo.runs.written import SUMMARY, read_summary
 
 ROWS = 10  # of metrics in an epoch, at least
 
@@ -69,6 +69,9 @@ class RunFolder(Callback):
             raise FileExistsError(
                 f"another process is training in {self.folder}; wait until it ends, or choose another --run=..."
             ) from None
+        except OSError as error:
+            raise OSError(error.errno, "nothing can be written into this run folder", str(self.folder)) from error
+        remove_unfinished(self.folder)
         if not self.resumed:
             write_text(self.folder / CONFIG, self.config)
         if best is not None:
@@ -175,13 +178,18 @@ class RunFolder(Callback):
 
     def complete(self, *, test: bool) -> bool:
         """Whether a training that has ended has its summary, and in it the test if that is asked for."""
-        return self.ended and is_summary(self.folder / SUMMARY, tested=test)
+        if not self.ended:
+            return False
+        try:
+            return read_summary(self.folder)["test_accuracy"] is not None or not test
+        except (OSError, ValueError):  # it is written anew
+            return False
 
     def say_that_it_is_complete(self) -> None:
         """Print its summary again, and what trains it further."""
         if getattr(rank_zero_only, "rank", 0):
             return
-        print_summary(json.loads((self.folder / SUMMARY).read_text()), self.folder)
+        print_summary(read_summary(self.folder), self.folder)
         say(
             f"The run {self.folder} is finished, and nothing of it was changed; to train it further: "
             "--trainer.max_epochs=... --allow_changes=true"
@@ -198,11 +206,11 @@ class RunFolder(Callback):
     def end(self) -> None:
         """Give the folder back, and remove it if the training never started."""
         if self._lock.is_locked:
-            self._lock.release()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-            if not self.started and not self.resumed:
-                for name in (CONFIG, NAME, BEST):
-                    (self.folder / name).unlink(missing_ok=True)
+            unused = not self.started and not self.resumed
+            for name in (CONFIG, NAME, BEST) if unused else ():
+                (self.folder / name).unlink(missing_ok=True)
+            give_back(self._lock)
+            if unused:
                 with suppress(OSError):  # where something else is in it, it stays
                     self.folder.rmdir()
 

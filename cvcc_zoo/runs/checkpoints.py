@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cvcc_zoo.checkpoint import Checkpoint
-from cvcc_zoo.files import remove_unfinished, write_whole
+from cvcc_zoo.files import write_whole
 from cvcc_zoo.plain import load_plain
 from cvcc_zoo.runs.folder import LAST, PREVIOUS
 
@@ -106,9 +106,7 @@ class LastCheckpoint(CheckpointCallback):
         self._since = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove what a killed process left of a checkpoint, and start the clock."""
-        if trainer.is_global_zero:
-            remove_unfinished(self.path.parent)
+        """Start the clock."""
         self._since = time.monotonic()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

@@ -93,7 +93,7 @@ def saved_config(folder: Path | None, checkpoint: Checkpoint | None) -> str | No
     """The config in YAML that a training goes on from: the checkpoint's own, else that in the folder."""
     if checkpoint is not None and checkpoint.config:
         return checkpoint.config
-    return (folder / CONFIG).read_text() if folder and is_run(folder) else None
+    return (folder / CONFIG).read_text(errors="replace") if folder and is_run(folder) else None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.length import training_length
+from cvcc_zoo.length import accumulation, training_length
 from cvcc_zoo.models.catalogue import complexity, name_of
 from cvcc_zoo.progress import Display, duration
 from cvcc_zoo.runs.stopping import Deadline
@@ -93,7 +93,8 @@ class ProgressBar(LightningProgressBar):
         self._restart_clock()  # an epoch that goes on in its middle does not start
         try:
             steps, self._epochs = training_length(trainer)
-            self._batches = min(steps * trainer.accumulate_grad_batches, self._epochs * trainer.num_training_batches)
+            summed = max(accumulation(trainer).values())
+            self._batches = min(steps * summed, self._epochs * trainer.num_training_batches)
         except ValueError:  # without an end
             self._epochs, self._batches = 0, math.inf
         if not self._on:

@@ -1,8 +1,5 @@
 """The numbers of a run: tested, written as `summary.json`, and printed as one table."""
 
-import csv
-import io
-import json
 import os
 import platform
 import subprocess
@@ -20,7 +17,7 @@ from rich.table import Table
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
-from cvcc_zoo.files import json_text
+from cvcc_zoo.files import csv_text, json_text
 from cvcc_zoo.metrics import TOP5
 from cvcc_zoo.models.catalogue import complexity, name_of
 from cvcc_zoo.printing import say
@@ -28,7 +25,6 @@ from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
 from cvcc_zoo.runs.folder import write_text
 
-SUMMARY = "summary.json"
 PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
 
 
@@ -93,15 +89,6 @@ def summarise(
     }
 
 
-def is_summary(path: Path, *, tested: bool) -> bool:
-    """Whether a file is the whole summary of a run, with the numbers of the test if they are asked for."""
-    try:
-        summary = json.loads(path.read_text())
-        return bool("finished" in summary and (summary["test_accuracy"] is not None or not tested))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write it as JSON."""
     write_text(path, json_text(summary))
@@ -114,15 +101,14 @@ def write_predictions(folder: Path, batches: Sequence[Any], data: ImageDataModul
     """
     probabilities, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     best = probabilities.max(1)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")  # quotes what holds a comma, a quote or a line break
-    writer.writerow(["image", "label", "predicted", "probability"])
-    for number, (label, index, share) in enumerate(
-        zip(labels.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
-    ):
-        writer.writerow([number, data.classes[label], data.classes[index], f"{share:.6f}"])
+    rows = [
+        [number, data.classes[label], data.classes[index], f"{share:.6f}"]
+        for number, (label, index, share) in enumerate(
+            zip(labels.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
+        )
+    ]
     target = folder / f"predictions-{data.dataset.title}.csv"
-    write_text(target, text.getvalue())
+    write_text(target, csv_text([["image", "label", "predicted", "probability"], *rows]))
     say(f"{len(labels):,} predictions written to {target}")
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from cvcc_zoo.files import json_text, remove_unfinished, write_whole
+from cvcc_zoo.files import give_back, json_text, remove_unfinished, write_whole
 from cvcc_zoo.runs import changed_options
 from cvcc_zoo.searching.space import Values
 
@@ -81,9 +81,8 @@ def own_folder(folder: Path) -> Iterator[None]:
             raise FileExistsError(f"{folder} is not the folder of a search: it has no {WHAT}; choose another --folder")
         yield
     finally:
-        lock.release()
-        (folder / LOCK).unlink(missing_ok=True)
-        if not any(folder.iterdir()):
+        give_back(lock)
+        with suppress(OSError):  # where something is in it, it stays
             folder.rmdir()
 
 

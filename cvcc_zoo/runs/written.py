@@ -1,0 +1,80 @@
+"""Config and summary of a run that has ended, as they are read again: whole, or refused with the name of the file."""
+
+import inspect
+import json
+import reprlib
+from pathlib import Path
+from typing import Any
+
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.files import shown
+from cvcc_zoo.plain import read_yaml
+from cvcc_zoo.registry import unknown
+from cvcc_zoo.runs.folder import CONFIG
+
+SUMMARY = "summary.json"
+GROUPS = ("model", "data", "trainer")
+NUMBERS = int | float
+KINDS = {
+    "model": str, "dataset": str, "seed": int, "parameters": int, "macs": int, "images": dict, "epochs": int,
+    "steps": int, "train_seconds": NUMBERS, "images_per_second": NUMBERS | None, "test_accuracy": NUMBERS | None,
+    "test_loss": NUMBERS | None, "val_accuracy": NUMBERS | None,
+}  # fmt: skip
+"""What every summary has that is read again, and of which type it is."""
+LATER = {"known_as": str | None, "tested": str | None, "test_top5_accuracy": NUMBERS, "data": dict}
+"""What older summaries have not."""
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The summary of a run. Raises FileNotFoundError for a run that has not ended, and ValueError for a broken one."""
+    path = folder / SUMMARY
+    if not path.is_file():
+        raise FileNotFoundError(f"{shown(folder)} is not the folder of a run that has ended: it has no {SUMMARY}")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _broken(path, str(error)) from error
+    if not isinstance(summary, dict):
+        raise _broken(path, f"it holds {reprlib.repr(summary)}")
+    for name, kind in (KINDS | LATER).items():
+        if name not in summary and name in KINDS:
+            raise _broken(path, f"it has no {name}")
+        if name in summary and not isinstance(summary[name], kind):
+            raise _broken(path, f"{name} is {reprlib.repr(summary[name])}")
+    sets = summary.get("data", {}).values()
+    if not all(isinstance(each, dict) and isinstance(each.get("sha256", ""), str) for each in sets):
+        raise _broken(path, f"data is {reprlib.repr(summary['data'])}")
+    if not all(isinstance(summary["images"].get(split), int) for split in ("train", "test")):
+        raise _broken(path, f"images is {reprlib.repr(summary['images'])}")
+    return {"known_as": None, **summary}
+
+
+def _broken(path: Path, why: str) -> ValueError:
+    return ValueError(
+        f"{shown(path)} cannot be read as the summary of a run: {why}; put it back, or write it anew: "
+        f"`cvcc-zoo fit --config={path.parent / CONFIG} --ckpt_path=last`"
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config of a run: plain data, with the groups model, data and trainer, and only data options that there are.
+
+    Raises FileNotFoundError where there is none, and ValueError for a broken one.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{shown(folder)} is not the folder of a run that has ended: it has no {CONFIG}")
+    broken = f"{shown(path)} cannot be read as the config of a run"
+    try:
+        config = read_yaml(path.read_text(encoding="utf-8"), shown(path))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{broken}: {error}; put it back") from error
+    for group in GROUPS:
+        if not isinstance(config, dict) or not isinstance(config.get(group), dict):
+            raise ValueError(f"{broken}: it has no options {group}; put it back")
+    known = inspect.signature(ImageDataModule).parameters
+    for option in config["data"]:
+        if option not in known:
+            raise unknown(f"option of the data in {shown(path)}", str(option), known)
+    found: dict[str, Any] = config
+    return found
