@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from cvcc_zoo import ImageDataModule
-from cvcc_zoo.data.decode import decode_all
+from cvcc_zoo.data.decoded import decode_all
 from cvcc_zoo.data.folder import image_folder
 from tests.conftest import Fit
 from tests.reliability.hostile_folders import cache, in_child, last_pixel, pixels

@@ -1,0 +1,78 @@
+"""A process that reads image files for another one, and may use no more memory and time than they need.
+
+It is started by `workers`, and takes jobs from its standard input until that ends.
+"""
+
+import os
+import pickle
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+MEMORY = 200_000_000  # bytes beyond the libraries: what a header, its metadata and the pixels of a batch may take
+MEMORY_PER_PIXEL = 40  # bytes: 16 bits of grey are scaled in int64
+SECONDS = 10  # of a processor, for a header and a small image
+PIXELS_PER_SECOND = 2_000_000  # a tenth of what decoders reach
+
+_own_memory: list[int] = []
+"""Bytes that this process had before its first job; empty in a process that is no worker, which has no limits."""
+
+
+def allow(pixels: int) -> None:
+    """From now on the process may take what an image of so many pixels needs, and is ended if it takes longer.
+
+    More memory than that is a MemoryError. It does nothing in a process that is no worker, nor on Windows; macOS does
+    not limit memory.
+    """
+    if not _own_memory or resource is None:
+        return
+    _limit(resource.RLIMIT_CPU, int(time.process_time()) + seconds(pixels))
+    _limit(resource.RLIMIT_DATA, _own_memory[0] + MEMORY + MEMORY_PER_PIXEL * pixels)
+
+
+def seconds(pixels: int) -> int:
+    """How long a processor may work on an image."""
+    return SECONDS + pixels // PIXELS_PER_SECOND
+
+
+def _limit(kind: int, value: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
+def serve() -> None:
+    """Do jobs, each a function and its arguments, until there are no more; answer with a result or an error."""
+    with os.fdopen(os.dup(1), "wb") as answers, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        for stream in (1, 2):  # where libraries print what they think of a file, without its name
+            os.dup2(nowhere.fileno(), stream)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one decides
+        warnings.simplefilter("ignore")
+        if resource is not None:
+            _limit(resource.RLIMIT_CORE, 0)
+            _own_memory.append(_data())
+        while True:
+            try:
+                job, arguments = pickle.load(sys.stdin.buffer)
+            except EOFError:
+                return
+            try:
+                answer = job(*arguments), None
+            except Exception as error:
+                answer = None, error
+            pickle.dump(answer, answers, protocol=5)
+            answers.flush()
+
+
+def _data() -> int:
+    """Bytes of memory that this process can write to; a system without /proc has none that can be limited."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGESIZE")
+    except OSError:
+        return 0
