@@ -6,7 +6,6 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,10 +24,11 @@ pytest.importorskip("captum")
 
 from cvcc_zoo.commands.demo import best_first, ended_by_sigterm
 from cvcc_zoo.demo import build, own_files
-from cvcc_zoo.demo.app import EMPTY, FILES, analyse, as_html, show, to_image
+from cvcc_zoo.demo.app import EMPTY, analyse, as_html, show, to_image
 from cvcc_zoo.demo.examples import write_examples
 from cvcc_zoo.demo.explain import heatmap
 from cvcc_zoo.demo.pictures import maps
+from cvcc_zoo.demo.uploads import FILES
 
 BUILT = """
 import sys
@@ -41,8 +41,8 @@ print(len(call.inputs), len(call.outputs), *sorted({event for _, event in call.t
 
 def test_what_is_shown_are_the_probabilities_of_the_model() -> None:
     pixels = ImageDataModule().some_images(1)[0]
-    picture = Image.fromarray(pixels[0, 0].numpy())
-    classes, pictures, words = analyse("cnn.fashion_mnist", picture)
+    Image.fromarray(pixels[0, 0].numpy()).save("a.png")
+    classes, pictures, words = analyse("cnn.fashion_mnist", "a.png")
     model = cvcc_zoo.create("cnn.fashion_mnist").eval()
     with torch.no_grad():
         expected = model(pixels).softmax(1)[0].topk(5).values.tolist()
@@ -83,10 +83,11 @@ def test_occlusion_finds_the_only_pixels_that_count() -> None:
 def test_a_drawing_lies_on_white_and_is_upright() -> None:
     drawn = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     drawn.paste((255, 0, 0, 255), (0, 0, 32, 64))
-    image = to_image(drawn, Decoding(32, 3, same_size=False, grey_only=False))
+    drawn.save("a.png")
+    image = to_image("a.png", Decoding(32, 3, same_size=False, grey_only=False))
     assert image.shape == (1, 3, 32, 32) and image.dtype == torch.uint8
     assert image[0, :, 16, 2].tolist() == [255, 0, 0] and image[0, :, 16, 29].tolist() == [255, 255, 255]
-    assert to_image(drawn, Decoding(28, 1, same_size=False, grey_only=False)).shape == (1, 1, 28, 28)
+    assert to_image("a.png", Decoding(28, 1, same_size=False, grey_only=False)).shape == (1, 1, 28, 28)
 
 
 def test_maps_become_a_square_of_at_most_16() -> None:
@@ -113,7 +114,8 @@ def test_the_page_is_built_for_all_published_models_the_best_first() -> None:
 
 
 def test_without_an_image_the_page_says_what_to_do_and_what_the_models_know() -> None:
-    blank: dict[str, Any] = {"background": None, "layers": [], "composite": Image.new("RGBA", (8, 8), (0, 0, 0, 0))}
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save("a.png")
+    blank: dict[str, str | None] = {"background": None, "composite": "a.png"}
     for drawn in (None, dict.fromkeys(blank), blank):
         classes, pictures, knows, *_ = show(drawn, "cnn.fashion_mnist", "linear.cifar10")
         assert classes is None and EMPTY in pictures
@@ -132,7 +134,7 @@ def test_the_examples_are_what_the_models_take_them_for(tmp_path: Path) -> None:
     ]  # fmt: skip
     for path in paths:
         model = "resnet20.cifar10" if path.stem in ("ship", "airplane", "truck") else "resnet20.fashion_mnist"
-        classes, *_ = show({"background": Image.open(path)}, model)
+        classes, *_ = show({"background": str(path)}, model)
         assert next(iter(classes)).replace("/", " or ") == path.stem
 
 

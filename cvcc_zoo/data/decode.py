@@ -141,3 +141,19 @@ def look_at(
         except (UnreadableImageError, NeedsOptionError) as error:
             broken[path] = error
     return found, broken
+
+
+def look_at_alpha(paths: Sequence[str]) -> tuple[list[str], dict[str, ValueError]]:
+    """The images in which something is seen, that are not transparent everywhere; and what is wrong with others.
+
+    It is a job for `workers.read_files`.
+    """
+    found, broken = list[str](), dict[str, ValueError]()
+    for path in paths:
+        try:
+            with open_image(path) as image:
+                if not image.has_transparency_data or image.convert("RGBA").getchannel("A").getbbox():
+                    found.append(path)
+        except (UnreadableImageError, NeedsOptionError) as error:
+            broken[path] = error
+    return found, broken

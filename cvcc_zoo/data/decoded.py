@@ -40,8 +40,8 @@ def decode_all(paths: Sequence[str], target: Path, decoding: Decoding, title: st
             raise_all(broken)
     except OSError as error:
         raise OSError(
-            f"the decoded images of {title} take {len(paths) * size / 1e6:,.1f} MB in {target.parent}, which cannot be written "
-            f"({error.strerror or error}); make room there, or choose another folder: $CVCC_ZOO_DATA"
+            f"the decoded images of {title} take {len(paths) * size / 1e6:,.1f} MB in {target.parent}, which cannot "
+            f"be written ({error.strerror or error}); make room there, or choose another folder: $CVCC_ZOO_DATA"
         ) from error
     for line in tally.lines():
         rank_zero_info(f"{title}: {line}")

@@ -48,21 +48,27 @@ def _limit(kind: int, value: int) -> None:
 
 
 def serve() -> None:
-    """Do jobs, each a function and its arguments, until there are no more; answer with a result or an error."""
+    """Do jobs until there are no more, and answer with a result or an error.
+
+    A job is the folder that paths start from, a function and its arguments.
+    """
     with os.fdopen(os.dup(1), "wb") as answers, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
         for stream in (1, 2):  # where libraries print what they think of a file, without its name
             os.dup2(nowhere.fileno(), stream)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one decides
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # Ctrl-C reaches all processes of a terminal; the first one decides
         warnings.simplefilter("ignore")
         if resource is not None:
             _limit(resource.RLIMIT_CORE, 0)
             _own_memory.append(_data())
         while True:
             try:
-                job, arguments = pickle.load(sys.stdin.buffer)
+                folder, job, arguments = pickle.load(sys.stdin.buffer)
             except EOFError:
                 return
             try:
+                os.chdir(folder)
                 answer = job(*arguments), None
             except Exception as error:
                 answer = None, error

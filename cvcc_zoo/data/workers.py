@@ -43,8 +43,9 @@ class Worker:
 
     def ask(self, job: Callable[..., T], *arguments: Any) -> T:
         """What the job gives, or raises. Raises EOFError, which says why, where the process came to its end."""
+        folder = os.getcwd()  # noqa: PTH109  which may be another one than when the process was started
         try:
-            pickle.dump((job, arguments), self._jobs, protocol=5)
+            pickle.dump((folder, job, arguments), self._jobs, protocol=5)
             self._jobs.flush()
             found, error = pickle.load(self._answers)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError) as ended:
