@@ -34,9 +34,8 @@ def find_images(given: Sequence[Path], size: int) -> Found:
         if not place.exists():
             raise FileNotFoundError(f"there is no image or folder {shown(place)}")
         paths = [str(path) for path in (_below(place) if place.is_dir() else [place])]
-        for found, wrong in read_files(
-            [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)], look_at
-        ):
+        parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+        for found, wrong in read_files(parts, look_at):
             files += map(Path, found or {})
             resized += sum(shape != (size, size) for shape, _ in (found or {}).values())
             for path, error in wrong.items():

@@ -22,7 +22,7 @@ from PIL import (
 )
 
 from cvcc_zoo.data.jpeg import whole_jpeg
-from cvcc_zoo.data.worker import allow
+from cvcc_zoo.data.worker import allow, out_of_memory
 from cvcc_zoo.files import shown
 
 MAX_PIXELS = 64_000_000  # a process takes about 0.5 GB to decode as many in colour
@@ -69,6 +69,9 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Iterator[Image
             yield image
     except (UnreadableImageError, NeedsOptionError):
         raise
+    except MemoryError as error:
+        out_of_memory()
+        raise _unreadable(path, error) from error
     except Exception as error:  # Pillow's readers raise what they stumble over
         raise _unreadable(path, error) from error
 
@@ -114,6 +117,4 @@ def _unreadable(path: Path | str, error: Exception) -> UnreadableImageError:
         reason, advice = "no permission", "give yourself the right to read it (chmod u+r), or move it away"
     elif isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         reason, advice = "more pixels than Pillow decodes", "make it smaller or move it away"
-    elif isinstance(error, MemoryError):
-        reason, advice = "it takes more memory than images of its size", "move it away"
     return UnreadableImageError(f"{shown(path)} is not an image that can be read ({reason}); {advice}")

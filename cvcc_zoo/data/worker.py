@@ -18,23 +18,29 @@ except ImportError:  # Windows
 
 MEMORY = 200_000_000  # bytes beyond the libraries: what a header, its metadata and the pixels of a batch may take
 MEMORY_PER_PIXEL = 40  # bytes: 16 bits of grey are scaled in int64
+OUT_OF_MEMORY = 99  # the exit code
 SECONDS = 10  # of a processor, for a header and a small image
 PIXELS_PER_SECOND = 2_000_000  # a tenth of what decoders reach
 
 _own_memory: list[int] = []
-"""Bytes that this process had before its first job; empty in a process that is no worker, which has no limits."""
+"""Bytes that this process had before its job; empty in a process that is no worker, which has no limits."""
 
 
 def allow(pixels: int) -> None:
     """From now on the process may take what an image of so many pixels needs, and is ended if it takes longer.
 
-    More memory than that is a MemoryError. It does nothing in a process that is no worker, nor on Windows; macOS does
-    not limit memory.
+    It does nothing in a process that is no worker, nor on Windows; macOS does not limit memory.
     """
     if not _own_memory or resource is None:
         return
     _limit(resource.RLIMIT_CPU, int(time.process_time()) + seconds(pixels))
     _limit(resource.RLIMIT_DATA, _own_memory[0] + MEMORY + MEMORY_PER_PIXEL * pixels)
+
+
+def out_of_memory() -> None:
+    """End the process, if it is a worker: what it had begun with an image lies in its memory."""
+    if _own_memory:
+        os._exit(OUT_OF_MEMORY)
 
 
 def seconds(pixels: int) -> int:
@@ -55,13 +61,11 @@ def serve() -> None:
     with os.fdopen(os.dup(1), "wb") as answers, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
         for stream in (1, 2):  # where libraries print what they think of a file, without its name
             os.dup2(nowhere.fileno(), stream)
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # Ctrl-C reaches all processes of a terminal; the first one decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal
         warnings.simplefilter("ignore")
         if resource is not None:
             _limit(resource.RLIMIT_CORE, 0)
-            _own_memory.append(_data())
+            _own_memory.append(0)
         while True:
             try:
                 folder, job, arguments = pickle.load(sys.stdin.buffer)
@@ -69,7 +73,10 @@ def serve() -> None:
                 return
             try:
                 os.chdir(folder)
+                _own_memory[:] = [_data() for _ in _own_memory]
                 answer = job(*arguments), None
+            except MemoryError:
+                out_of_memory()
             except Exception as error:
                 answer = None, error
             pickle.dump(answer, answers, protocol=5)

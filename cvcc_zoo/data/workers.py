@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from cvcc_zoo.data.opening import UnreadableImageError
+from cvcc_zoo.data.worker import OUT_OF_MEMORY
 from cvcc_zoo.files import shown
 
 T = TypeVar("T")
@@ -58,6 +59,8 @@ class Worker:
     def _reason(code: int) -> str:
         if code == -getattr(signal, "SIGXCPU", 0):
             return "it takes too long to decode"
+        if code == OUT_OF_MEMORY:
+            return "it takes more memory than images of its size"
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
         return f"its decoder crashed: {name}"
 

@@ -85,9 +85,9 @@ def as_html(pictures: Sequence[tuple[Picture, str]], words: str) -> str:
 
 
 def show(drawn: dict[str, str | None] | None, *chosen: str) -> list[Any]:
-    """What each model makes of what is in the editor: classes, pictures and what it knows; words where that is none, or cannot be read.
+    """What each model makes of the image in the editor, a file: classes, pictures, what it knows.
 
-    Pictures are paths of files.
+    Where there is none, or it cannot be read, there are words in place of pictures.
     """
     path = drawn.get("composite") or drawn.get("background") if drawn else None  # an example has only the latter
     parts: list[Any] = []

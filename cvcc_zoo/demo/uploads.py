@@ -55,11 +55,11 @@ class Limits:
         size = int(length) if length.isdigit() else -1
         held = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
         if size < 0:
-            await _answer(send, 411, "A request must say how long it is.")
+            await _refuse(receive, send, 411, "A request must say how long it is.")
         elif size > LARGEST:
-            await _answer(send, 413, f"An image has at most {LARGEST / 1e6:.0f} MB; make it smaller.")
+            await _refuse(receive, send, 413, f"An image has at most {LARGEST / 1e6:.0f} MB; make it smaller.")
         elif scope["path"].rstrip("/").endswith("/upload") and held + self._arriving + size > HELD:
-            await _answer(send, 429, f"There are {HELD / 1e6:.0f} MB of images here; wait ten minutes.")
+            await _refuse(receive, send, 429, f"There are {HELD / 1e6:.0f} MB of images here; wait ten minutes.")
         else:
             self._arriving += size
             try:
@@ -68,7 +68,10 @@ class Limits:
                 self._arriving -= size
 
 
-async def _answer(send: Send, status: int, text: str) -> None:
+async def _refuse(receive: Receive, send: Send, status: int, text: str) -> None:
+    """Let a request go by, since a browser reads no answer before it has sent all, and say why it is refused."""
+    while (await receive()).get("more_body"):
+        pass
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode()})
