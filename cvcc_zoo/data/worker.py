@@ -19,7 +19,7 @@ except ImportError:  # Windows
 MEMORY = 200_000_000  # bytes beyond the libraries: what a header, its metadata and the pixels of a batch may take
 MEMORY_PER_PIXEL = 40  # bytes: 16 bits of grey are scaled in int64
 OUT_OF_MEMORY = 99  # the exit code
-SECONDS = 10  # of a processor, for a header and a small image
+SECONDS = 5  # of a processor, for a header and a small image
 PIXELS_PER_SECOND = 2_000_000  # a tenth of what decoders reach
 
 _own_memory: list[int] = []
@@ -74,10 +74,11 @@ def serve() -> None:
             try:
                 os.chdir(folder)
                 _own_memory[:] = [_data() for _ in _own_memory]
+                allow(0)
                 answer = job(*arguments), None
-            except MemoryError:
-                out_of_memory()
             except Exception as error:
+                if isinstance(error, MemoryError):
+                    out_of_memory()
                 answer = None, error
             pickle.dump(answer, answers, protocol=5)
             answers.flush()

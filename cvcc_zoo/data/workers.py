@@ -50,7 +50,9 @@ class Worker:
             self._jobs.flush()
             found, error = pickle.load(self._answers)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError) as ended:
-            raise EOFError(self._reason(self._process.wait())) from ended
+            reason = self._reason(self._process.wait())
+            self.end()
+            raise EOFError(reason) from ended
         if error is not None:
             raise error
         return found  # type: ignore[no-any-return]
