@@ -68,7 +68,7 @@ def many_comments() -> bytes:
         (lambda: tiff(SQUARE + SHARED, bytes(1_000_000)), "it takes more memory than images of its size"),
         (shared_exif, "it takes more memory than images of its size"),
         (many_scans, "a JPEG of more than 100 scans"),
-        (many_comments, "it takes too long to decode"),
+        pytest.param(many_comments, "it takes too long to decode", marks=pytest.mark.slow),
         (lambda: saved(Image.new("RGB", (8, 8)), "ICO"), "no image format of PNG"),
         (lambda: saved(Image.new("RGB", (8, 8)), "EPS"), "no image format of PNG"),
         (lambda: saved(Image.new("RGB", (8, 8)), "JPEG2000"), "no image format of PNG"),
@@ -90,6 +90,8 @@ def test_what_a_worker_may_take_is_limited(colours: Path) -> None:
     with pytest.raises(EOFError, match="more memory than images of its size"):
         worker.ask(bytearray, 400_000_000)
     assert not worker.lives()
+    with pytest.raises(EOFError, match="it takes too long to decode"):
+        Worker().ask(sum, range(10**12))
 
 
 def test_a_worker_has_no_need_of_torch() -> None:
