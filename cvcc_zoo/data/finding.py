@@ -29,7 +29,7 @@ def find_images(given: Sequence[Path], size: int) -> Found:
 
     Only headers are read. Raises FileNotFoundError or ValueError for what is missing, and if there are no images.
     """
-    files, skipped, resized, broken = [], [], 0, dict[Path, ValueError]()
+    files, skipped, resized, broken = list[Path](), list[Path](), 0, dict[Path, ValueError]()
     for place in given:
         if not place.exists():
             raise FileNotFoundError(f"there is no image or folder {shown(place)}")

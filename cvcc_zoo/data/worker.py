@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 try:
     import resource
@@ -71,6 +72,7 @@ def serve() -> None:
                 folder, job, arguments = pickle.load(sys.stdin.buffer)
             except EOFError:
                 return
+            answer: tuple[Any, Exception | None]
             try:
                 os.chdir(folder)
                 _own_memory[:] = [_data() for _ in _own_memory]

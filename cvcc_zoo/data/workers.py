@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -119,7 +119,7 @@ def _a_worker(busy: set[Worker]) -> Iterator[Worker]:
 
 def read_files(
     parts: Sequence[Sequence[str]], job: Callable[[Sequence[str]], tuple[T, Broken]]
-) -> Iterator[tuple[T | None, Broken]]:
+) -> Generator[tuple[T | None, Broken], None, None]:
     """What a job gives for each part of some files, in order, with what is wrong with files; None where that is all.
 
     The job is done by as many processes as there are processors. What it raises is raised.

@@ -90,15 +90,19 @@ def show(drawn: dict[str, str | None] | None, *chosen: str) -> list[Any]:
     Where there is none, or it cannot be read, there are words in place of pictures.
     """
     path = drawn.get("composite") or drawn.get("background") if drawn else None  # an example has only the latter
-    parts: list[Any] = []
+    words, parts = EMPTY, list[Any]()
+    try:
+        seen = path is not None and not is_blank(path)
+    except ValueError as error:
+        seen, words = False, str(error)
     for name in chosen:
-        classes, pictures = None, f"<p>{EMPTY}</p>"
-        try:
-            if path is not None and not is_blank(path):
-                classes, found, words = analyse(name, path)
-                pictures = as_html(found, words)
-        except ValueError as error:
-            pictures = f"<p>{html.escape(str(error))}</p>"
+        classes, pictures = None, f"<p>{html.escape(words)}</p>"
+        if path is not None and seen:
+            try:
+                classes, found, method = analyse(name, path)
+                pictures = as_html(found, method)
+            except ValueError as error:
+                pictures = f"<p>{html.escape(str(error))}</p>"
         parts += [classes, pictures, knowledge(name)]
     return parts
 
