@@ -74,7 +74,8 @@ def serve() -> None:
                 return
             answer: tuple[Any, Exception | None]
             try:
-                os.chdir(folder)
+                if os.getcwd() != folder:  # noqa: PTH109
+                    os.chdir(folder)  # which another user might not be allowed
                 _own_memory[:] = [_data() for _ in _own_memory]
                 allow(0)
                 answer = job(*arguments), None

@@ -79,29 +79,24 @@ class Worker:
         self._answers.close()
 
 
-_idle: defaultdict[int, list[Worker]] = defaultdict(list)
+idle: defaultdict[int, list[Worker]] = defaultdict(list)
 """Workers that wait, by the process that started them: a fork must not take those of another process."""
 
 
 @atexit.register
 def _end_idle(kept: int = 0) -> None:
     """End all that wait but for so many."""
-    idle = _idle[os.getpid()]
-    while len(idle) > kept:
-        idle.pop().end()
-
-
-def ask(job: Callable[..., T], *arguments: Any) -> T:
-    """Let a worker do a job. Raises EOFError, which says why, where the process came to its end."""
-    with _a_worker(set()) as worker:
-        return worker.ask(job, *arguments)
+    waiting = idle[os.getpid()]
+    with suppress(IndexError):  # another thread may take the last one
+        while len(waiting) > kept:
+            waiting.pop().end()
 
 
 @contextmanager
 def _a_worker(busy: set[Worker]) -> Iterator[Worker]:
     """One that waited, or a new one, which is busy for the time; afterwards it waits again, unless it has ended."""
     try:
-        worker = _idle[os.getpid()].pop()
+        worker = idle[os.getpid()].pop()
     except IndexError:
         worker = Worker()
     busy.add(worker)
@@ -114,7 +109,7 @@ def _a_worker(busy: set[Worker]) -> Iterator[Worker]:
     finally:
         busy.discard(worker)
         if worker.lives():
-            _idle[os.getpid()].append(worker)
+            idle[os.getpid()].append(worker)
 
 
 def read_files(
