@@ -1,11 +1,13 @@
 """The demo shows what the models give, and looks where the formulas say."""
 
+import asyncio
 import os
 import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,10 +27,12 @@ pytest.importorskip("captum")
 
 from cvcc_zoo.commands.demo import best_first, ended_by_sigterm
 from cvcc_zoo.demo import build, own_files
-from cvcc_zoo.demo.app import EMPTY, FILES, analyse, as_html, show, to_image
+from cvcc_zoo.demo.app import EMPTY, analyse, as_html, show, to_image
 from cvcc_zoo.demo.examples import write_examples
 from cvcc_zoo.demo.explain import heatmap
 from cvcc_zoo.demo.pictures import maps
+from cvcc_zoo.demo.uploads import FILES, Drawings, Limits, as_files
+from tests.reliability.hostile_helpers import png
 
 BUILT = """
 import sys
@@ -41,8 +45,8 @@ print(len(call.inputs), len(call.outputs), *sorted({event for _, event in call.t
 
 def test_what_is_shown_are_the_probabilities_of_the_model() -> None:
     pixels = ImageDataModule().some_images(1)[0]
-    picture = Image.fromarray(pixels[0, 0].numpy())
-    classes, pictures, words = analyse("cnn.fashion_mnist", picture)
+    Image.fromarray(pixels[0, 0].numpy()).save("a.png")
+    classes, pictures, words = analyse("cnn.fashion_mnist", "a.png")
     model = cvcc_zoo.create("cnn.fashion_mnist").eval()
     with torch.no_grad():
         expected = model(pixels).softmax(1)[0].topk(5).values.tolist()
@@ -83,10 +87,11 @@ def test_occlusion_finds_the_only_pixels_that_count() -> None:
 def test_a_drawing_lies_on_white_and_is_upright() -> None:
     drawn = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     drawn.paste((255, 0, 0, 255), (0, 0, 32, 64))
-    image = to_image(drawn, Decoding(32, 3, same_size=False, grey_only=False))
+    drawn.save("a.png")
+    image = to_image("a.png", Decoding(32, 3, same_size=False, grey_only=False))
     assert image.shape == (1, 3, 32, 32) and image.dtype == torch.uint8
     assert image[0, :, 16, 2].tolist() == [255, 0, 0] and image[0, :, 16, 29].tolist() == [255, 255, 255]
-    assert to_image(drawn, Decoding(28, 1, same_size=False, grey_only=False)).shape == (1, 1, 28, 28)
+    assert to_image("a.png", Decoding(28, 1, same_size=False, grey_only=False)).shape == (1, 1, 28, 28)
 
 
 def test_maps_become_a_square_of_at_most_16() -> None:
@@ -113,7 +118,8 @@ def test_the_page_is_built_for_all_published_models_the_best_first() -> None:
 
 
 def test_without_an_image_the_page_says_what_to_do_and_what_the_models_know() -> None:
-    blank: dict[str, Any] = {"background": None, "layers": [], "composite": Image.new("RGBA", (8, 8), (0, 0, 0, 0))}
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save("a.png")
+    blank: dict[str, str | None] = {"background": None, "composite": "a.png"}
     for drawn in (None, dict.fromkeys(blank), blank):
         classes, pictures, knows, *_ = show(drawn, "cnn.fashion_mnist", "linear.cifar10")
         assert classes is None and EMPTY in pictures
@@ -132,7 +138,7 @@ def test_the_examples_are_what_the_models_take_them_for(tmp_path: Path) -> None:
     ]  # fmt: skip
     for path in paths:
         model = "resnet20.cifar10" if path.stem in ("ship", "airplane", "truck") else "resnet20.fashion_mnist"
-        classes, *_ = show({"background": Image.open(path)}, model)
+        classes, *_ = show({"background": str(path)}, model)
         assert next(iter(classes)).replace("/", " or ") == path.stem
 
 
@@ -144,6 +150,82 @@ def test_what_is_uploaded_lies_in_a_folder_of_the_user_and_is_gone_afterwards(mo
         os.kill(os.getpid(), signal.SIGTERM)
     assert stopped.value.code == 128 + signal.SIGTERM
     assert not folder.exists() and FILES not in os.environ
+
+
+def test_an_image_that_the_folder_reader_refuses_is_refused_in_words() -> None:
+    Image.new("RGB", (8, 8)).save("a.png", "EPS")
+    Path("b.png").write_bytes(png(60_000_000, 1))
+    Path("c.png").write_bytes(png(10_000, 8_000))
+    for name, message in (
+        ("a.png", "the image is not an image that can be read (no image format of PNG"),
+        ("b.png", "a side has at most 65,535"),
+        ("c.png", "the image has more than 64,000,000 pixels; make it smaller"),
+    ):
+        classes, words, _ = show({"background": None, "composite": name}, "linear.cifar10")
+        assert classes is None and message in words
+
+
+def test_the_page_hands_on_files_and_decodes_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(FILES, str(tmp_path))
+    editor = SimpleNamespace(temp_files=set(), accept_blobs=lambda data: accepted.append(data))
+    accepted: list[Any] = []
+    as_files(editor)
+    file = SimpleNamespace(path="a.png")
+    uploaded = SimpleNamespace(id=None, background=file, composite=None)
+    assert editor.preprocess(uploaded) == {"background": "a.png", "composite": None}
+    editor.blob_storage["1"] = SimpleNamespace(background=None, layers=[], composite=b"no image")
+    found = editor.preprocess(SimpleNamespace(id="1"))
+    assert Path(found["composite"]).read_bytes() == b"no image" and found["composite"] in editor.temp_files
+    assert editor.preprocess(SimpleNamespace(id="1")) is None and editor.preprocess(None) is None
+    layer = {"index": "3", "type": "layer", "id": "1"}
+    editor.accept_blobs(SimpleNamespace(data=layer))
+    with pytest.raises(ValueError, match="a drawing has at most 100 layers"):
+        editor.accept_blobs(SimpleNamespace(data=layer | {"index": "1000000000"}))
+    assert len(accepted) == 1
+
+
+def test_the_oldest_drawing_makes_room_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvcc_zoo.demo.uploads.HELD", 100)
+    drawings = Drawings()
+    for name in "abc":
+        drawings[name] = SimpleNamespace(background=bytes(10), layers=[None, bytes(10)], composite=bytes(25))
+    assert list(drawings) == ["b", "c"]
+
+
+def answers(limits: Limits, *sizes: int | None, path: str = "/gradio_api/upload") -> list[int]:
+    """The statuses of requests of so many bytes that come at the same time."""
+    statuses: list[int] = []
+
+    async def ask(size: int | None) -> None:
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(0)
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(part: Any) -> None:
+            statuses.extend([part["status"]] if "status" in part else [])
+
+        headers = [] if size is None else [(b"content-length", str(size).encode())]
+        await limits({"type": "http", "method": "POST", "path": path, "headers": headers}, receive, send)
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*map(ask, sizes))
+
+    asyncio.run(all_at_once())
+    return sorted(statuses)
+
+
+def test_uploads_are_limited_in_size_and_number(tmp_path: Path) -> None:
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200})
+
+    limits = Limits(server, tmp_path)
+    assert answers(limits, 50_000_001, None, 1) == [200, 411, 413]
+    assert answers(limits, *20 * [40_000_000]) == 12 * [200] + 8 * [429]
+    assert answers(limits, *20 * [40_000_000], path="/gradio_api/queue/join") == 20 * [200]
+    with (tmp_path / "held.png").open("wb") as file:
+        file.truncate(499_000_000)
+    assert answers(limits, 2_000_000, 500_000) == [200, 429]
 
 
 def test_bad_input_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,13 +5,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from cvcc_zoo.demo import build, own_files
+from cvcc_zoo.demo import Limits, build, own_files
 from cvcc_zoo.expansion import install_yaml
 from cvcc_zoo.parsing import ZooParser
 from cvcc_zoo.trained import find_trained
 from cvcc_zoo.weights import list_cards, read_card
 
 PORTS = range(1, 65536)
+WAITING = 50  # requests to classify an image
 
 
 def main(args: Sequence[str]) -> int:
@@ -38,7 +39,13 @@ def main(args: Sequence[str]) -> int:
     with own_files() as files, ended_by_sigterm():
         app = build(config.names or best_first(), files)
         try:
-            app.launch(server_name="127.0.0.1", server_port=config.port, inbrowser=config.open, show_error=True)
+            app.queue(max_size=WAITING).launch(
+                server_name="127.0.0.1",
+                server_port=config.port,
+                inbrowser=config.open,
+                show_error=True,
+                app_kwargs={"middleware": [(Limits, (), {"folder": files})]},
+            )
         except OSError as error:
             raise OSError(f"port {config.port} is taken ({error}); choose another --port=...") from error
     return 0

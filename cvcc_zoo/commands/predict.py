@@ -5,11 +5,10 @@ its background where they are transparent, made colour or grey, and made a squar
 """
 
 import io
-import os
 import textwrap
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,10 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from cvcc_zoo.data.decode import Decoding, Tally, decode_some, raise_all
+from cvcc_zoo.data.decode import Decoding, Tally, decode_some
+from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.finding import Found, find_images
+from cvcc_zoo.data.workers import processors, read_files
 from cvcc_zoo.expansion import install_yaml
 from cvcc_zoo.files import csv_text, file_to_write, json_text, shown, write_whole
 from cvcc_zoo.parsing import ZooParser
@@ -121,12 +122,14 @@ def predict(
 
 def _pixels(files: Sequence[Path], decoding: Decoding, tally: Tally, broken: dict[Path, ValueError]) -> Tensor:
     """Decoded images that can be read, uint8 (N, C, H, W); the others go into `broken`."""
-    found = [np.zeros((0, decoding.in_channels, decoding.image_size, decoding.image_size), dtype=np.uint8)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for pixels, counted, wrong in pool.map(lambda file: decode_some([file], decoding), files):
-            found += [image[None] for image in pixels]
-            tally.merge(counted)
-            broken |= wrong
+    found, paths = [decoding.none()], [str(file) for file in files]
+    share = max(1, -(-len(paths) // processors()))
+    parts = [paths[start : start + share] for start in range(0, len(paths), share)]
+    for decoded, wrong in read_files(parts, partial(decode_some, decoding=decoding)):
+        if decoded:
+            found.append(decoded[0])
+            tally.merge(decoded[1])
+        broken |= {Path(path): error for path, error in wrong.items()}
     return torch.from_numpy(np.concatenate(found))
 
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
 from cvcc_zoo.data.classes import places_of
-from cvcc_zoo.data.decode import MAX_PIXELS
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.images import Images, on_accelerator, reshape
 from cvcc_zoo.data.loader import Augmented, Batch, EpochPermutation, Position, TensorLoader, limited, overfits
+from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.resolution import Resolutions
 from cvcc_zoo.data.shaping import check_batch_size, check_shape, check_shaping
 from cvcc_zoo.data.sources import announce, check_test, find_dataset

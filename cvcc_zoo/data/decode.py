@@ -1,78 +1,18 @@
-"""Image files to one file of raw uint8 pixels, in parallel."""
+"""Image files to pixels, uint8 (C, H, W)."""
 
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from lightning.pytorch.utilities import rank_zero_info
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from cvcc_zoo.data.shaping import eight_bits, has_colour, is_deep, is_stretched, opaque, square
-from cvcc_zoo.files import shown, whole_file
-from cvcc_zoo.progress import tracked
+from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageError, open_image
+from cvcc_zoo.data.shaping import eight_bits, has_colour, is_deep, is_grey, is_stretched, opaque, square
+from cvcc_zoo.files import shown
 
-CHUNK = 256
-MAX_PIXELS = 64_000_000  # a thread takes about 0.5 GB to decode as many in colour
-FORMATS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF",
-           "WEBP")  # fmt: skip
-"""What is read; Pillow would start another program for EPS."""
-
-
-class UnreadableImageError(ValueError):
-    """A file is not an image that can be used; the message says which file, why, and what to do.
-
-    `each` has the error of every file where there are several.
-    """
-
-    def __init__(self, message: str, each: "Sequence[ValueError]" = ()) -> None:
-        super().__init__(message)
-        self.each = tuple(each) or (self,)
-
-
-class NeedsOptionError(ValueError):
-    """An image is sound, but too large or not as the first one is; the message says which option takes it."""
-
-
-@contextmanager
-def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
-    """An image file whose header is read, and nothing else yet.
-
-    Raises UnreadableImageError, with the path, for what is no image and for what goes wrong while it is open, and
-    NeedsOptionError for more than `max_pixels` pixels.
-    """
-    try:
-        if not path.is_file():
-            what = "is no file but a folder, pipe or device" if path.exists() else "is gone"
-            raise UnreadableImageError(f"{shown(path)} {what}; start again without it")
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                raise NeedsOptionError(
-                    f"{shown(path)} has {image.width:,}x{image.height:,} pixels, more than the {max_pixels:,} that are "
-                    "decoded; make it smaller, move it away, or raise the limit (--data.max_pixels=...)"
-                )
-            yield image
-    except (UnreadableImageError, NeedsOptionError):
-        raise
-    except Exception as error:  # Pillow's readers raise what they stumble over
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> UnreadableImageError:
-    """The error for a file that Pillow cannot read as an image."""
-    reason, advice = str(error) or type(error).__name__, "repair it or move it away"
-    if isinstance(error, UnidentifiedImageError):
-        empty = path.exists() and path.stat().st_size == 0
-        reason = "it is empty" if empty else f"no image format of {', '.join(FORMATS)}"
-    elif isinstance(error, PermissionError):
-        reason, advice = "no permission", "give yourself the right to read it (chmod u+r), or move it away"
-    elif isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        reason, advice = "more pixels than Pillow decodes", "make it smaller or move it away"
-    return UnreadableImageError(f"{shown(path)} is not an image that can be read ({reason}); {advice}")
+Pixels = npt.NDArray[np.uint8]
 
 
 class Tally:
@@ -80,9 +20,9 @@ class Tally:
 
     def __init__(self) -> None:
         self.images = self.deep = self.brightest = self.flat = self.stretched = 0
-        self.first_flat: Path | None = None
+        self.first_flat: Path | str | None = None
 
-    def add(self, path: Path, pixels: npt.NDArray[np.uint8], brightest: int | None, *, stretched: bool) -> None:
+    def add(self, path: Path | str, pixels: Pixels, brightest: int | None, *, stretched: bool) -> None:
         """Count an image; `brightest` is its largest value if it had 16 bits of grey."""
         self.images += 1
         self.stretched += stretched
@@ -134,12 +74,12 @@ class Decoding:
     resize: str = "squash"
     background: str = "white"
 
-    def __call__(self, path: Path, tally: Tally | None = None) -> npt.NDArray[np.uint8]:
+    def __call__(self, path: Path | str, tally: Tally | None = None) -> Pixels:
         """One image. Raises UnreadableImageError or NeedsOptionError, with the path."""
         with open_image(path, self.max_pixels) as file:
             return self.pixels(path, file, tally)
 
-    def pixels(self, path: Path, file: Image.Image, tally: Tally | None = None) -> npt.NDArray[np.uint8]:
+    def pixels(self, path: Path | str, file: Image.Image, tally: Tally | None = None) -> Pixels:
         """The pixels of a picture that is open; `path` is what it is called."""
         image, brightest = ImageOps.exif_transpose(file), None
         image.load()
@@ -167,61 +107,53 @@ class Decoding:
             tally.add(path, found, brightest, stretched=stretched)
         return found
 
+    def none(self) -> Pixels:
+        """No images, (0, C, H, W)."""
+        return np.empty((0, self.in_channels, self.image_size, self.image_size), dtype=np.uint8)
 
-def decode_some(
-    paths: Sequence[Path], decoding: Decoding
-) -> tuple[list[npt.NDArray[np.uint8]], Tally, dict[Path, UnreadableImageError]]:
-    """The images of those files that can be read, what is to be said of them, and what is wrong with the others."""
-    found, tally, broken = [], Tally(), {}
+
+def decode_some(paths: Sequence[str], decoding: Decoding) -> tuple[tuple[Pixels, Tally], dict[str, ValueError]]:
+    """The images (N, C, H, W) that can be read and what is to be said of them; and what is wrong with the others.
+
+    It is a job for `workers.read_files`. Raises NeedsOptionError for the first image that needs one.
+    """
+    found, tally, broken = [decoding.none()], Tally(), dict[str, ValueError]()
     for path in paths:
         try:
-            found.append(decoding(path, tally))
+            found.append(decoding(path, tally)[None])
         except UnreadableImageError as error:
             broken[path] = error
-    return found, tally, broken
+    return (np.concatenate(found), tally), broken
 
 
-def decode_all(paths: Sequence[str], target: Path, decoding: Decoding, title: str) -> None:
-    """Write all images, (N, C, H, W) in order, to `target`: to a temporary file first, renamed when it is whole.
+def look_at(
+    paths: Sequence[str], max_pixels: int = MAX_PIXELS
+) -> tuple[dict[str, tuple[tuple[int, int], bool]], dict[str, ValueError]]:
+    """The size (width, height) of each image, and whether it is grey, by its header; and what is wrong with others.
 
-    Raises UnreadableImageError, which names all that cannot be read, NeedsOptionError for the first one, and
-    OSError, which says what to do, if the file cannot be written.
+    It is a job for `workers.read_files`.
     """
-    chunks = [[Path(path) for path in paths[start : start + CHUNK]] for start in range(0, len(paths), CHUNK)]
-    tally, broken = Tally(), list[ValueError]()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(target) as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-            try:
-                decoded = pool.map(lambda chunk: decode_some(chunk, decoding), chunks)
-                for pixels, counted, wrong in tracked(decoded, f"decoding {title}", len(paths), _of_a_chunk):
-                    tally.merge(counted)
-                    broken += wrong.values()
-                    if pixels and not broken:
-                        file.write(np.stack(pixels).tobytes())
-                raise_all(broken)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # nobody waits for the other images
-                raise
-    except OSError as error:
-        size = len(paths) * decoding.in_channels * decoding.image_size**2
-        raise OSError(
-            f"the decoded images of {title} take {size / 1e6:,.1f} MB in {target.parent}, which cannot be written "
-            f"({error.strerror or error}); make room there, or choose another folder: $CVCC_ZOO_DATA"
-        ) from error
-    for line in tally.lines():
-        rank_zero_info(f"{title}: {line}")
+    found, broken = dict[str, tuple[tuple[int, int], bool]](), dict[str, ValueError]()
+    for path in paths:
+        try:
+            with open_image(path, max_pixels) as image:
+                found[path] = image.size, is_grey(image)
+        except (UnreadableImageError, NeedsOptionError) as error:
+            broken[path] = error
+    return found, broken
 
 
-def _of_a_chunk(part: tuple[list[npt.NDArray[np.uint8]], Tally, dict[Path, UnreadableImageError]]) -> int:
-    """How many images were decoded, or could not be."""
-    return len(part[0]) + len(part[2])
+def look_at_alpha(paths: Sequence[str]) -> tuple[list[str], dict[str, ValueError]]:
+    """The images in which something is seen, that are not transparent everywhere; and what is wrong with others.
 
-
-def raise_all(broken: Sequence[ValueError]) -> None:
-    """Raise one error that says what is wrong with each image, if there is any."""
-    if len(broken) == 1:
-        raise broken[0]
-    if broken:
-        lines = "\n".join(f"  {error}" for error in broken)
-        raise UnreadableImageError(f"{len(broken):,} images cannot be read:\n{lines}", broken)
+    It is a job for `workers.read_files`.
+    """
+    found, broken = list[str](), dict[str, ValueError]()
+    for path in paths:
+        try:
+            with open_image(path) as image:
+                if not image.has_transparency_data or image.convert("RGBA").getchannel("A").getbbox():
+                    found.append(path)
+        except (UnreadableImageError, NeedsOptionError) as error:
+            broken[path] = error
+    return found, broken

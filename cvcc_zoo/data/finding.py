@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import UnidentifiedImageError
-
-from cvcc_zoo.data.decode import NeedsOptionError, UnreadableImageError, open_image
+from cvcc_zoo.data.decode import look_at
 from cvcc_zoo.data.links import is_junk
+from cvcc_zoo.data.opening import UnknownFormatError
+from cvcc_zoo.data.workers import read_files
 from cvcc_zoo.files import shown
+
+CHUNK = 256  # headers that a process reads at once
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,20 @@ def find_images(given: Sequence[Path], size: int) -> Found:
 
     Only headers are read. Raises FileNotFoundError or ValueError for what is missing, and if there are no images.
     """
-    files, skipped, resized, broken = [], [], 0, dict[Path, ValueError]()
+    files, skipped, resized, broken = list[Path](), list[Path](), 0, dict[Path, ValueError]()
     for place in given:
         if not place.exists():
             raise FileNotFoundError(f"there is no image or folder {shown(place)}")
-        for path in _below(place) if place.is_dir() else [place]:
-            try:
-                with open_image(path) as image:
-                    resized += image.size != (size, size)
-            except (UnreadableImageError, NeedsOptionError) as error:
-                if path == place or not isinstance(error.__cause__, UnidentifiedImageError):
-                    broken[path] = error
+        paths = [str(path) for path in (_below(place) if place.is_dir() else [place])]
+        parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+        for found, wrong in read_files(parts, look_at):
+            files += map(Path, found or {})
+            resized += sum(shape != (size, size) for shape, _ in (found or {}).values())
+            for path, error in wrong.items():
+                if isinstance(error, UnknownFormatError) and place.is_dir():
+                    skipped.append(Path(path))
                 else:
-                    skipped.append(path)
-                continue
-            files.append(path)
+                    broken[Path(path)] = error
     if not files and not broken:
         raise ValueError(f"there are no images in {', '.join(map(shown, given))}")
     return Found(files, resized, skipped, broken)

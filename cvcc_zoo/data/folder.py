@@ -6,16 +6,19 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from cvcc_zoo.data.decode import MAX_PIXELS, Decoding, UnreadableImageError, decode_all, open_image, raise_all
+from cvcc_zoo.data.decode import Decoding, look_at
+from cvcc_zoo.data.decoded import decode_all, raise_all
 from cvcc_zoo.data.images import Images, Split, data_home
 from cvcc_zoo.data.layout import LAYOUT, check_same_classes, check_several, find_classes, find_splits, labelled
 from cvcc_zoo.data.links import Links
-from cvcc_zoo.data.shaping import is_grey
+from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageError
 from cvcc_zoo.data.split import stratified_split
+from cvcc_zoo.data.workers import read_files
 from cvcc_zoo.files import STALE, shown
 
 LONGEST_TITLE = 60  # characters
@@ -191,12 +194,13 @@ def _split_off(
 
 def _first_readable(files: Sequence[tuple[str, int]], max_pixels: int) -> tuple[str, tuple[int, int], bool]:
     """The first image whose header can be read, its size, and whether it is grey. Raises UnreadableImageError."""
-    broken = []
+    broken = list[ValueError]()
     for path, _ in files:
-        try:
-            with open_image(Path(path), max_pixels) as image:
-                return path, image.size, is_grey(image)
-        except UnreadableImageError as error:
-            broken.append(error)
+        for found, wrong in read_files([[path]], partial(look_at, max_pixels=max_pixels)):
+            if found:
+                return path, *found[path]
+            broken += wrong.values()
+        if isinstance(broken[-1], NeedsOptionError):
+            raise broken[-1]
     raise_all(broken)
     raise AssertionError("a class has files")

@@ -2,16 +2,11 @@
 
 import functools
 import html
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from cvcc_zoo.data.decode import Decoding
@@ -19,10 +14,10 @@ from cvcc_zoo.data.pictures import as_png
 from cvcc_zoo.demo.examples import write_examples
 from cvcc_zoo.demo.explain import captum, heatmap
 from cvcc_zoo.demo.pictures import Picture, overlay, stages, whitened
+from cvcc_zoo.demo.uploads import REMOVED, as_files, decoded, is_blank
 from cvcc_zoo.trained import Trained, find_trained
 
 TOP = 5
-FILES = "GRADIO_TEMP_DIR"  # where Gradio keeps what was uploaded; read when it is imported
 INTRODUCTION = """# cvcc_zoo
 
 Drop an image, draw one, or take an example, and choose two models. Each shows its five most probable classes, what its
@@ -44,39 +39,22 @@ def gradio() -> Any:
     return gradio
 
 
-@contextmanager
-def own_files() -> Iterator[Path]:
-    """A folder that only this user reads, for what is uploaded to the page; it is removed at the end.
-
-    Gradio would keep every image in a folder that all users of the machine read, for ever.
-    """
-    before = os.environ.get(FILES)
-    with tempfile.TemporaryDirectory(prefix="cvcc_zoo-demo-") as folder:
-        os.environ[FILES] = folder
-        try:
-            yield Path(folder)
-        finally:
-            del os.environ[FILES]
-            if before is not None:
-                os.environ[FILES] = before
-
-
 @functools.lru_cache(maxsize=8)
 def trained(name: str) -> Trained:
     """A published model, read once."""
     return find_trained(name)
 
 
-def to_image(picture: Image.Image, decoding: Decoding) -> Tensor:
-    """uint8 (1, C, H, W): what training made of such a picture."""
-    return torch.from_numpy(decoding.pixels(Path("the image"), picture).copy())[None]
+def to_image(path: str, decoding: Decoding) -> Tensor:
+    """uint8 (1, C, H, W): what training made of such an image file. Raises ValueError where it cannot be read."""
+    return torch.from_numpy(decoded(path, decoding))[None]
 
 
-def analyse(name: str, picture: Image.Image) -> Shown:
+def analyse(name: str, path: str) -> Shown:
     """Probabilities of the best classes; whitened input, heat map and stages as pictures; what they are, in words."""
     each = trained(name)
     model = each.model
-    image = to_image(picture, each.decoding())
+    image = to_image(path, each.decoding())
     with torch.no_grad():
         probabilities = model(image).softmax(1)[0]
     best = probabilities.topk(min(TOP, len(each.classes)))
@@ -106,15 +84,25 @@ def as_html(pictures: Sequence[tuple[Picture, str]], words: str) -> str:
     return f'{STYLE}<div class="zoo">{"".join(figures)}</div><p>{html.escape(words)}</p>'
 
 
-def show(drawn: dict[str, Any] | None, *chosen: str) -> list[Any]:
-    """What each model makes of what is in the editor: classes, pictures and what it knows; words where that is none."""
-    picture = drawn.get("composite") or drawn.get("background") if drawn else None  # an example has only the latter
-    parts: list[Any] = []
+def show(drawn: dict[str, str | None] | None, *chosen: str) -> list[Any]:
+    """What each model makes of the image in the editor, a file: classes, pictures, what it knows.
+
+    Where there is none, or it cannot be read, there are words in place of pictures.
+    """
+    path = drawn.get("composite") or drawn.get("background") if drawn else None  # an example has only the latter
+    words, parts = EMPTY, list[Any]()
+    try:
+        seen = path is not None and not is_blank(path)
+    except ValueError as error:
+        seen, words = False, str(error)
     for name in chosen:
-        classes, pictures = None, f"<p>{EMPTY}</p>"
-        if picture is not None and np.asarray(picture.convert("RGBA"))[..., 3].any():
-            classes, found, words = analyse(name, picture)
-            pictures = as_html(found, words)
+        classes, pictures = None, f"<p>{html.escape(words)}</p>"
+        if path is not None and seen:
+            try:
+                classes, found, method = analyse(name, path)
+                pictures = as_html(found, method)
+            except ValueError as error:
+                pictures = f"<p>{html.escape(str(error))}</p>"
         parts += [classes, pictures, knowledge(name)]
     return parts
 
@@ -128,10 +116,11 @@ def build(names: Sequence[str], files: Path) -> Any:
         raise ValueError("the demo needs at least one published model; see `cvcc-zoo list --pretrained`")
     gr = gradio()
     captum()  # or it would be missed at the first image
-    with gr.Blocks(title="cvcc_zoo", analytics_enabled=False) as app:
+    with gr.Blocks(title="cvcc_zoo", analytics_enabled=False, delete_cache=REMOVED) as app:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
             editor = gr.ImageEditor(type="pil", image_mode="RGBA", label="Image", height=420)
+            as_files(editor)
             with gr.Column():
                 defaults = (names[0], names[min(1, len(names) - 1)])
                 models = [
@@ -152,7 +141,7 @@ def build(names: Sequence[str], files: Path) -> Any:
                     outputs.append(gr.Label(num_top_classes=TOP, label=f"{which} model: classes"))
                     outputs += [gr.HTML(), gr.HTML()]
         examples.click(
-            lambda place, *chosen: [paths[place], *show({"background": Image.open(paths[place])}, *chosen)],
+            lambda place, *chosen: [paths[place], *show({"background": paths[place]}, *chosen)],
             [examples, *models],
             [editor, *outputs],
             api_name=False,

@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision import datasets as tv_datasets
 
 from cvcc_zoo import ImageDataModule
-from cvcc_zoo.data import decode, folder
+from cvcc_zoo.data import decoded, folder
 from cvcc_zoo.data.decode import Decoding
 from tests.reliability.hostile_folders import cache, in_child, pixels
 from tests.reliability.hostile_helpers import answer
@@ -41,7 +41,7 @@ def test_a_full_disk_is_told_and_leaves_no_cache(when: str, colours: Path, monke
         if when == "fsync":
             patch.setattr(os, "fsync", full)
         else:
-            patch.setattr("cvcc_zoo.data.decode.tracked", full)
+            patch.setattr("cvcc_zoo.data.decoded.tracked", full)
         with pytest.raises(OSError, match=r"No space left on device\); make room there, or choose .*CVCC_ZOO_DATA"):
             pixels(colours)
     assert cache() == []
@@ -69,7 +69,7 @@ def test_a_cache_that_cannot_be_made_is_told(colours: Path, capsys: pytest.Captu
 def test_after_a_kill_the_next_start_has_the_right_images(
     moment: str, colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "CHUNK", 4)
+    monkeypatch.setattr(decoded, "CHUNK", 4)
 
     def kill(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -82,7 +82,7 @@ def test_after_a_kill_the_next_start_has_the_right_images(
 
     def killed() -> None:
         if moment == "between images":
-            vars(decode)["tracked"] = third
+            vars(decoded)["tracked"] = third
         elif moment == "fsync":
             os.fsync = kill
         elif moment == "rename":

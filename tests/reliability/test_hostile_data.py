@@ -12,8 +12,11 @@ import torch
 from PIL import Image
 
 from cvcc_zoo import ImageDataModule
-from cvcc_zoo.data.decode import decode_all
+from cvcc_zoo.data import workers
+from cvcc_zoo.data.decode import Decoding, decode_some
+from cvcc_zoo.data.decoded import decode_all
 from cvcc_zoo.data.folder import image_folder
+from cvcc_zoo.data.workers import Worker
 from tests.conftest import Fit
 from tests.reliability.hostile_folders import cache, in_child, last_pixel, pixels
 from tests.reliability.hostile_helpers import answer
@@ -124,8 +127,13 @@ def test_without_permission_nothing_is_left_out_silently(spoilt: str, message: s
     (open_folder / spoilt).chmod(0)
 
     def as_somebody() -> None:
-        if os.geteuid() == 0:
-            os.setuid(65534)  # nobody; root may read everything
+        if os.geteuid() == 0:  # who may read everything
+            worker, nobody = Worker(), 65534  # who might have no right to start Python, or to import more of it
+            first = [str(open_folder / "train/blue/000.png")]
+            worker.ask(decode_some, first, Decoding(8, 3, same_size=False, grey_only=False))
+            worker.ask(os.setuid, nobody)
+            workers.idle[os.getpid()].append(worker)
+            os.setuid(nobody)
         pixels(open_folder)
 
     assert message.format(root=open_folder) in in_child(as_somebody)

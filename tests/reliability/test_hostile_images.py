@@ -80,12 +80,12 @@ def cut(path: Path) -> None:
     ("name", "write", "message"),
     [
         ("z.png", Path.touch, "it is empty"),
-        ("z.png", lambda path: path.write_text("no image"), "no image format of AVIF, BMP"),
-        ("z.png", lambda path: path.write_bytes(bytes(10**6)), "no image format of AVIF, BMP"),
+        ("z.png", lambda path: path.write_text("no image"), "no image format of PNG, JPEG"),
+        ("z.png", lambda path: path.write_bytes(bytes(10**6)), "no image format of PNG, JPEG"),
         ("z.png", cut, "is not an image that can be read"),
         ("z.jpg", cut, "is not an image that can be read"),
         ("z.gif", lambda path: path.write_bytes(b"GIF89a" + bytes(50)), "is not an image that can be read"),
-        ("z.png", lambda path: Image.new("RGB", (8, 8)).save(path, "EPS"), "no image format of AVIF, BMP"),
+        ("z.png", lambda path: Image.new("RGB", (8, 8)).save(path, "EPS"), "no image format of PNG, JPEG"),
         ("z.tif", lambda path: Image.new("I", (8, 8)).save(path), "more than 16 bits a pixel"),
         ("z.tif", lambda path: Image.new("F", (8, 8)).save(path), "more than 16 bits a pixel"),
         ("z.png", lambda path: path.write_bytes(png(10_000, 8_000)), "10,000x8,000 pixels, more than the 64,000,000"),
@@ -110,11 +110,11 @@ def test_mutilated_images_never_end_in_another_error(tmp_path: Path) -> None:
     draws, decoding = np.random.default_rng(0), Decoding(8, 3, same_size=False, grey_only=False)
     image = Image.fromarray(draws.integers(0, 256, (16, 16, 3), dtype=np.uint8))
     refused = 0
-    for ending in ("png", "jpg", "gif", "bmp", "webp", "tif", "ppm", "tga", "ico", "sgi", "pcx", "jp2", "avif"):
+    for ending in ("png", "jpg", "gif", "bmp", "webp", "tif", "ppm", "avif"):
         path = tmp_path / f"a.{ending}"
         image.save(path)
         right = path.read_bytes()
-        for _ in range(25):
+        for _ in range(40):
             wrong = bytearray(right)
             for _ in range(draws.integers(1, 8)):
                 wrong[draws.integers(0, min(200, len(wrong)))] = draws.integers(0, 256)
@@ -124,7 +124,7 @@ def test_mutilated_images_never_end_in_another_error(tmp_path: Path) -> None:
             except ValueError as error:
                 assert str(path) in str(error)
                 refused += 1
-    assert 100 < refused < 325
+    assert 100 < refused < 320
 
 
 def test_the_limit_of_pixels_can_be_chosen(make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,95 @@
+"""A process that reads image files for another one, and may use no more memory and time than they need.
+
+It is started by `workers`, and takes jobs from its standard input until that ends.
+"""
+
+import os
+import pickle
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+MEMORY = 200_000_000  # bytes beyond the libraries: what a header, its metadata and the pixels of a batch may take
+MEMORY_PER_PIXEL = 40  # bytes: 16 bits of grey are scaled in int64
+OUT_OF_MEMORY = 99  # the exit code
+SECONDS = 5  # of a processor, for a header and a small image
+PIXELS_PER_SECOND = 2_000_000  # a tenth of what decoders reach
+
+_own_memory: list[int] = []
+"""Bytes that this process had before its job; empty in a process that is no worker, which has no limits."""
+
+
+def allow(pixels: int) -> None:
+    """From now on the process may take what an image of so many pixels needs, and is ended if it takes longer.
+
+    It does nothing in a process that is no worker, nor on Windows; macOS does not limit memory.
+    """
+    if not _own_memory or resource is None:
+        return
+    _limit(resource.RLIMIT_CPU, int(time.process_time()) + seconds(pixels))
+    _limit(resource.RLIMIT_DATA, _own_memory[0] + MEMORY + MEMORY_PER_PIXEL * pixels)
+
+
+def out_of_memory() -> None:
+    """End the process, if it is a worker: what it had begun with an image lies in its memory."""
+    if _own_memory:
+        os._exit(OUT_OF_MEMORY)
+
+
+def seconds(pixels: int) -> int:
+    """How long a processor may work on an image."""
+    return SECONDS + pixels // PIXELS_PER_SECOND
+
+
+def _limit(kind: int, value: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
+def serve() -> None:
+    """Do jobs until there are no more, and answer with a result or an error.
+
+    A job is the folder that paths start from, a function and its arguments.
+    """
+    with os.fdopen(os.dup(1), "wb") as answers, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        for stream in (1, 2):  # where libraries print what they think of a file, without its name
+            os.dup2(nowhere.fileno(), stream)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal
+        warnings.simplefilter("ignore")
+        if resource is not None:
+            _limit(resource.RLIMIT_CORE, 0)
+            _own_memory.append(0)
+        while True:
+            try:
+                folder, job, arguments = pickle.load(sys.stdin.buffer)
+            except EOFError:
+                return
+            answer: tuple[Any, Exception | None]
+            try:
+                if os.getcwd() != folder:  # noqa: PTH109
+                    os.chdir(folder)  # which another user might not be allowed
+                _own_memory[:] = [_data() for _ in _own_memory]
+                allow(0)
+                answer = job(*arguments), None
+            except Exception as error:
+                if isinstance(error, MemoryError):
+                    out_of_memory()
+                answer = None, error
+            pickle.dump(answer, answers, protocol=5)
+            answers.flush()
+
+
+def _data() -> int:
+    """Bytes of memory that this process can write to; a system without /proc has none that can be limited."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGESIZE")
+    except OSError:
+        return 0

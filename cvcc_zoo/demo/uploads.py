@@ -1,0 +1,140 @@
+"""What is uploaded to the page: where it lies, how much and how long, and that the page's own process decodes none."""
+
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cvcc_zoo.data.decode import Decoding, Pixels, decode_some, look_at_alpha
+from cvcc_zoo.data.decoded import raise_all
+from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError
+from cvcc_zoo.data.workers import read_files
+
+FILES = "GRADIO_TEMP_DIR"  # where Gradio keeps what was uploaded; read when it is imported
+LARGEST = 50_000_000  # bytes of an upload
+HELD = 500_000_000  # bytes of all that is uploaded at a time
+REMOVED = (60, 600)  # every minute what is older than ten, in seconds
+LAYERS = 100  # of a drawing
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Scope]]
+Send = Callable[[Scope], Awaitable[None]]
+
+
+@contextmanager
+def own_files() -> Iterator[Path]:
+    """A folder that only this user reads, for what is uploaded to the page; it is removed at the end.
+
+    Gradio would keep every image in a folder that all users of the machine read, for ever.
+    """
+    before = os.environ.get(FILES)
+    with tempfile.TemporaryDirectory(prefix="cvcc_zoo-demo-") as folder:
+        os.environ[FILES] = folder
+        try:
+            yield Path(folder)
+        finally:
+            del os.environ[FILES]
+            if before is not None:
+                os.environ[FILES] = before
+
+
+class Limits:
+    """A layer around the server (ASGI) that refuses what is too large, and uploads while too much is held."""
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], folder: Path) -> None:
+        self._app, self._folder, self._arriving = app, folder, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request on, or answer why not; the server reads no more than the length that it names."""
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self._app(scope, receive, send)
+            return
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        size = int(length) if length.isdigit() else -1
+        held = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
+        if size < 0:
+            await _refuse(receive, send, 411, "A request must say how long it is.")
+        elif size > LARGEST:
+            await _refuse(receive, send, 413, f"An image has at most {LARGEST / 1e6:.0f} MB; make it smaller.")
+        elif scope["path"].rstrip("/").endswith("/upload") and held + self._arriving + size > HELD:
+            await _refuse(receive, send, 429, f"There are {HELD / 1e6:.0f} MB of images here; wait ten minutes.")
+        else:
+            self._arriving += size
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._arriving -= size
+
+
+async def _refuse(receive: Receive, send: Send, status: int, text: str) -> None:
+    """Let a request go by, since a browser reads no answer before it has sent all, and say why it is refused."""
+    while (await receive()).get("more_body"):
+        pass
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})
+
+
+class Drawings(dict[str, Any]):
+    """What browsers have sent of drawings, by their numbers; the oldest makes room for a new one."""
+
+    def __setitem__(self, name: str, drawing: Any) -> None:
+        """Keep a drawing with its `background`, `layers` and `composite`, which are bytes or None."""
+        super().__setitem__(name, drawing)
+        while len(self) > 1 and sum(map(_size, self.values())) > HELD:
+            del self[next(iter(self))]
+
+
+def _size(drawing: Any) -> int:
+    return sum(len(each) for each in (drawing.background, drawing.composite, *drawing.layers) if each)
+
+
+def as_files(editor: Any) -> None:
+    """Let an ImageEditor of Gradio hand on the files of what is drawn; it would decode them, with any reader."""
+    keep = editor.accept_blobs
+
+    def accept_blobs(data: Any) -> None:
+        layer = data.data["index"]
+        if layer not in (None, "", "null") and int(layer) not in range(LAYERS):
+            raise ValueError(f"a drawing has at most {LAYERS} layers")
+        keep(data)
+
+    def file_of(content: Any) -> str | None:
+        if not isinstance(content, bytes):
+            return content.path if content else None
+        with tempfile.NamedTemporaryFile(dir=os.environ[FILES], delete=False) as file:
+            file.write(content)
+        editor.temp_files.add(file.name)
+        return file.name
+
+    def preprocess(payload: Any) -> dict[str, str | None] | None:
+        drawing = editor.blob_storage.pop(payload.id, None) if payload and payload.id else payload
+        return drawing and {name: file_of(getattr(drawing, name)) for name in ("background", "composite")}
+
+    accept_blobs.__annotations__ = dict(keep.__annotations__)
+    accept_blobs._is_server_fn = True  # type: ignore[attr-defined]
+    editor.blob_storage, editor.accept_blobs, editor.preprocess = Drawings(), accept_blobs, preprocess
+
+
+def decoded(path: str, decoding: Decoding) -> Pixels:
+    """uint8 (C, H, W): what training makes of an image file. Raises ValueError, which does not name the file."""
+    return _read(path, partial(decode_some, decoding=decoding))[0][0]  # type: ignore[no-any-return]
+
+
+def is_blank(path: str) -> bool:
+    """Whether an image is transparent everywhere. Raises ValueError, which does not name the file."""
+    return not _read(path, look_at_alpha)
+
+
+def _read(path: str, job: Callable[..., Any]) -> Any:
+    for found, wrong in read_files([[path]], job):
+        try:
+            raise_all(list(wrong.values()))
+        except NeedsOptionError as error:
+            raise ValueError(f"the image has more than {MAX_PIXELS:,} pixels; make it smaller") from error
+        except ValueError as error:
+            raise ValueError(str(error).replace(path, "the image")) from error
+        return found
+    raise AssertionError("a file gives a part")
