@@ -12,7 +12,6 @@ import pytest
 
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.runs import metrics_file
 from tests.conftest import Fit
 from tests.reliability.test_kill import differences, everything
 
@@ -107,7 +106,7 @@ def test_rows_are_on_the_disk_before_the_checkpoint_that_knows_them(fit: Fit, mo
         events.append(f"name {Path(target).name}")
         return replace(path, target)
 
-    monkeypatch.setattr(metrics_file.os, "fsync", synced)
+    monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", renamed)
     assert fit(*MORE) == 0
     lasts = [number for number, event in enumerate(events) if event == "name last.ckpt"]
