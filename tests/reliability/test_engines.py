@@ -103,7 +103,7 @@ def test_torchrun_goes_on_after_an_agent_is_lost(
     time.sleep(10)  # until it is missed: an agent that comes before that would be taken for the third of two
     again = agents.start()
     assert [agent.wait(400) for agent in (first, again)] == [0, 0], (tmp_path / "agent-0.txt").read_text()
-    assert "Restoring states from the checkpoint path at" in (tmp_path / "agent-0.txt").read_text()
+    assert "Restored all states from the checkpoint at" in (tmp_path / "agent-0.txt").read_text()
     state = weights(tmp_path / "run")
     assert all(torch.equal(state[name], tensor) for name, tensor in whole.items())
 
@@ -117,7 +117,7 @@ def test_ray_goes_on_after_a_worker_is_lost(options: list[str], whole: dict[str,
     workers = [pid for pid in processes() if "RayTrainWorker" in name_of(pid)]
     os.kill(workers[0], signal.SIGKILL)
     assert ray.wait(400) == 0, (tmp_path / "ray.txt").read_text()
-    assert "Restoring states from the checkpoint path at" in (tmp_path / "ray.txt").read_text()
+    assert "Restored all states from the checkpoint at" in (tmp_path / "ray.txt").read_text()
     state = weights(tmp_path / "run")
     assert all(torch.equal(state[name], tensor) for name, tensor in whole.items())
 
