@@ -54,7 +54,7 @@ def test_a_zoo_that_runs_out_of_time_goes_on_with_the_same_bits(
         patch.setattr(train_zoo, "Deadline", AfterAStep)
         assert main([*words, "--minutes=5"]) == 0
     printed = capsys.readouterr().out
-    assert "the time is over: stopped after 1 steps" in printed and "begun" in printed and "waiting" in printed
+    assert "the time is over: stopped after 1 step;" in printed and "begun" in printed and "waiting" in printed
     assert main([*words, "--minutes=5"]) == 0
     assert capsys.readouterr().out.count("published") == 2
     assert read_card(home / "fcnn.pets.json").dataset == "Pets"

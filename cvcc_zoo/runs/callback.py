@@ -16,7 +16,7 @@ from cvcc_zoo.files import give_back, remove_unfinished, write_picture, write_wh
 from cvcc_zoo.length import steps_between_rows
 from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
 from cvcc_zoo.printing import say
-from cvcc_zoo.runs.checkpoints import BEST
+from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.folder import CONFIG, LAST, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint
@@ -229,6 +229,9 @@ class RunFolder(Callback):
     def finish(self, trainer: Trainer, model: ImageClassifier, data: ImageDataModule, *, test: bool) -> dict[str, Any]:
         """Test the chosen checkpoint if asked to, write pictures and summary, and return what the summary holds."""
         self.started = True  # also where no epoch was left to train
+        writer = trainer.strategy.checkpoint_io
+        if trainer.is_global_zero and isinstance(writer, WholeCheckpoints):
+            writer.settle(self.folder)
         for logger in self._own_loggers(trainer):  # a run that is finished again has the test's row once
             logger.go_back(trainer.global_step)
         summary = summarise(trainer, model, data, self.seconds, self.images, self.last_epoch, test=test)

@@ -48,10 +48,11 @@ class WholeCheckpoints(TorchCheckpointIO):
             kept = "; the one before it is kept" if target.is_file() else ""
             raise OSError(f"the checkpoint {target} cannot be written ({error.strerror or error}){kept}") from error
 
-    def settle(self, path: Path) -> None:
-        """Read a `last.ckpt` again, and remove the one before it. Raises ValueError if it is damaged."""
-        self.load_checkpoint(path)
-        path.with_name(PREVIOUS).unlink(missing_ok=True)
+    def settle(self, folder: Path) -> None:
+        """Read the `last.ckpt` of a run again, and remove the one before it. Raises ValueError if it is damaged."""
+        if (previous := folder / PREVIOUS).is_file():
+            self.load_checkpoint(folder / LAST)
+            previous.unlink()
 
 
 def keep(file: Path, name: Path) -> None:
@@ -124,9 +125,6 @@ class LastCheckpoint(CheckpointCallback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what the training gives."""
         self.save(trainer)
-        written = trainer.strategy.checkpoint_io
-        if trainer.is_global_zero and isinstance(written, WholeCheckpoints):
-            written.settle(self.path)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """At the start of a batch, count it as not begun; at the start of an epoch, that too."""

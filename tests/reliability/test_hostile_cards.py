@@ -207,11 +207,11 @@ def test_a_local_file_is_not_copied_and_a_huge_one_not_asked_for(home: Path, tmp
 def test_the_token_of_the_hub_is_not_sent_in_the_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = []
 
-    def urlopen(request: Any, timeout: float) -> Any:
+    def asked(_: Any, request: Any, timeout: float) -> Any:
         sent.append((request.full_url, request.get_header("Authorization")))
         raise ConnectionError("no network")
 
-    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", asked)
     monkeypatch.setenv("HF_TOKEN", "secret")
     for url in ("hf://me/zoo", "http://huggingface.co/a", "https://huggingface.co@x.org/a"):
         with pytest.raises(ValueError, match="cannot be downloaded"):
