@@ -20,6 +20,7 @@ except ImportError:  # Windows
 MEMORY = 200_000_000  # bytes beyond the libraries: what a header, its metadata and the pixels of a batch may take
 MEMORY_PER_PIXEL = 40  # bytes: 16 bits of grey are scaled in int64
 OUT_OF_MEMORY = 99  # the exit code
+READY = b"cvcc_zoo: ready for jobs\n"
 SECONDS = 5  # of a processor, for a header and a small image
 PIXELS_PER_SECOND = 2_000_000  # a tenth of what decoders reach
 
@@ -67,6 +68,8 @@ def serve() -> None:
         if resource is not None:
             _limit(resource.RLIMIT_CORE, 0)
             _own_memory.append(0)
+        answers.write(b"\n" + READY)
+        answers.flush()
         while True:
             try:
                 folder, job, arguments = pickle.load(sys.stdin.buffer)
@@ -74,7 +77,7 @@ def serve() -> None:
                 return
             answer: tuple[Any, Exception | None]
             try:
-                if os.getcwd() != folder:  # noqa: PTH109
+                if folder is not None and _here() != folder:
                     os.chdir(folder)  # which another user might not be allowed
                 _own_memory[:] = [_data() for _ in _own_memory]
                 allow(0)
@@ -85,6 +88,13 @@ def serve() -> None:
                 answer = None, error
             pickle.dump(answer, answers, protocol=5)
             answers.flush()
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return ""
 
 
 def _data() -> int:

@@ -1,7 +1,11 @@
 """A small image file takes no more memory and time than its size allows, and no other image suffers from it."""
 
 import io
+import os
+import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cvcc_zoo.data import workers
 from cvcc_zoo.data.decode import Decoding, decode_some
 from cvcc_zoo.data.jpeg import whole_jpeg
 from cvcc_zoo.data.opening import FORMATS, open_image
@@ -116,6 +121,51 @@ def test_a_decoder_that_crashes_is_told(tmp_path: Path) -> None:
     worker = Worker()
     with pytest.raises(EOFError, match="its decoder crashed: SIGSEGV"):
         worker.ask(eval, "__import__('os').kill(__import__('os').getpid(), 11)")
+
+
+def test_a_process_that_was_ended_by_others_is_replaced(colours: Path) -> None:
+    file = [str(colours / "train/red/000.png")]
+    for _ in range(3):
+        ((found, broken),) = read_files([file], SMALL)
+        assert found is not None and not broken
+        for worker in workers.idle[os.getpid()]:
+            os.kill(worker.ask(os.getpid), signal.SIGTERM)
+
+
+SCRIPT = """
+from functools import partial
+from cvcc_zoo.data.decode import Decoding, decode_some
+from cvcc_zoo.data.workers import read_files
+job = partial(decode_some, decoding=Decoding(8, 3, same_size=False, grey_only=False))
+open("out.txt", "w").write(str([found[0].shape for found, _ in read_files([["a.png"]], job)]))
+"""  # without a guard for __main__
+
+
+@pytest.mark.parametrize("closed", ["", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_and_what_is_printed_at_the_start_of_python_do_no_harm(closed: str, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "sitecustomize.py").write_text("print('hello', flush=True)")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    command = f"{sys.executable} script.py {closed}"
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, timeout=120, check=True)
+    assert (tmp_path / "out.txt").read_text() == "[(1, 3, 8, 8)]"
+
+
+@pytest.mark.parametrize(("program", "why"), [("/bin/true", "does not answer"), (None, "cannot be started")])
+def test_a_program_that_is_not_python_is_told(program: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", program)
+    with pytest.raises(ValueError, match=rf"and {program} {why}.*; set sys\.executable to Python"):
+        Worker()
+
+
+def test_a_folder_that_was_removed_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    ((found, broken),) = read_files([[str(tmp_path / "a.png")]], SMALL)
+    assert found is not None and not broken
 
 
 @pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"restart_marker_rows": 1}, {"progressive": True}])
