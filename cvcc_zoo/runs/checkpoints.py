@@ -107,8 +107,14 @@ class LastCheckpoint(CheckpointCallback):
         self._since = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock. An epoch that begins is not gone on with.
+
+        Lightning (2.6) takes any epoch for begun where there is a `max_steps`, and counts a step that was not made.
+        """
         self._since = time.monotonic()
+        epoch = trainer.fit_loop.epoch_loop
+        if epoch.restarting and epoch.batch_progress.current.ready == 0:
+            epoch.restarting = False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Write at the start of an epoch, and if it is time."""

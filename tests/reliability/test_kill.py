@@ -25,6 +25,10 @@ SCENARIOS: dict[str, list[str]] = {
         "--data.validation=0", "--data.image_size=16", "--data.progressive_resizing={8: 0.5}",
         "--data.augmentations=[standard, CutMix]", "--trainer.max_epochs=4",
     ],
+    "steps that end within an epoch": [
+        "--model=fcnn", "--model.hidden=[64]", "--model.dropout=0.2", "--trainer.max_epochs=-1",
+        "--trainer.max_steps=130", "--lr_scheduler=Linear", "--trainer.log_every_n_steps=1",
+    ],
     "schedule by epoch": [
         "--model=cnn_small", "--optimizer=SGD", "--optimizer.lr=0.05", "--optimizer.momentum=0.9",
         "--lr_scheduler=StepLR", "--lr_scheduler.step_size=1", "--lr_scheduler.gamma=0.5",

@@ -58,6 +58,26 @@ def test_the_checkpoint_before_the_last_is_kept_until_the_end_and_offered(
     assert not Path("run/previous.ckpt").exists()
 
 
+def test_steps_that_end_within_an_epoch_go_on_from_its_start(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = ["--model=fcnn", "--model.hidden=[8]", "--trainer.max_steps=10", "--data.batch_size=9", "--run=run"]
+    assert fit(*steps, "--trainer.max_epochs=-1", "--trainer.log_every_n_steps=1") == 0
+    expected = everything(Path("run"))
+    shutil.rmtree("run")
+    validate, calls = ImageClassifier.validation_step, []
+
+    def interrupted(model: ImageClassifier, *args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 3:  # of the sanity check and two epochs
+            os.kill(os.getpid(), signal.SIGTERM)
+        return validate(model, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageClassifier, "validation_step", interrupted)
+        assert fit(*steps, "--trainer.max_epochs=-1", "--trainer.log_every_n_steps=1") == 143
+    assert main(GO_ON) == 0
+    assert not differences(expected, everything(Path("run")))
+
+
 LOSSES: dict[str, Callable[[Path], object]] = {
     "missing": Path.unlink,
     "emptied": lambda path: path.write_bytes(b""),
