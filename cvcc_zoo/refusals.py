@@ -8,8 +8,8 @@ import yaml
 from cvcc_zoo.registry import unknown
 
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null", "str": "a text"}
-PLURALS = {"trainer.logger": "loggers", "trainer.profiler": "profilers", "trainer.strategy": "strategies"}
-"""The module of Lightning that has what may be chosen, where it is not called like the option."""
+CHOSEN = {"trainer.callbacks": "callbacks", "trainer.logger": "loggers", "trainer.plugins": "plugins"}
+"""Options that take a class of Lightning by its name, and the module that has them."""
 INNER = {"data": "dataset", "trainer": "accelerator"}
 """The option that is meant where a group of options is given a name."""
 
@@ -35,8 +35,9 @@ def in_one_line(message: str) -> str | None:
     expected = re.findall(r"Expected an? ([^.\n]*)", message)
     if option and value and (choices := re.findall(r"'([^']*)'", " ".join(re.findall(r"Literal\[(.*?)\]", message)))):
         return str(unknown(option[1].rpartition(".")[2], value[1].strip(), [*dict.fromkeys(choices)], f"--{option[1]}"))
-    if option and (found := re.search(r"Expected a dot import path string: (.*)", message)):
-        known = importlib.import_module(f"lightning.pytorch.{PLURALS.get(option[1], option[1].rpartition('.')[2])}")
+    found = re.search(r"Expected a dot import path string: (.*)", message)
+    if found and option and option[1] in CHOSEN:
+        known = importlib.import_module(f"lightning.pytorch.{CHOSEN[option[1]]}")
         hint = f"or the import path of your own: --{option[1]}=my_module.Mine"
         return str(unknown(option[1].rpartition(".")[2].removesuffix("s"), found[1], known.__all__, hint))
     if option and (found := re.search(r"class_path '([^']*)':\s+(No module named .*|module .* has no .*)", message)):

@@ -64,8 +64,9 @@ def lightning(name: str, args: Sequence[str]) -> int:
 
     Raises ValueError for files to predict, which are not of a run's data set.
     """
-    for before, word in zip(["", *args], args, strict=False):
-        if name == "predict" and not word.startswith("-") and (not before.startswith("-") or "=" in before):
+    pairs = zip(["", *args], args, strict=False) if name == "predict" else ()
+    for before, word in pairs:
+        if not word.startswith("-") and (not before.startswith("-") or "=" in before):
             raise ValueError(
                 f"{word}: with {', '.join(OF_RUNS)} the test images of a data set are predicted; files come after "
                 "the name of a model or a run folder, without these options: cvcc-zoo predict runs/x my_pictures"
