@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
+from cvcc_zoo.data.bands import Picture
 from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageError, open_image
 from cvcc_zoo.data.shaping import eight_bits, has_colour, is_deep, is_grey, is_stretched, opaque, square
 from cvcc_zoo.files import shown
@@ -81,27 +83,26 @@ class Decoding:
 
     def pixels(self, path: Path | str, file: Image.Image, tally: Tally | None = None) -> Pixels:
         """The pixels of a picture that is open; `path` is what it is called."""
-        image, brightest = ImageOps.exif_transpose(file), None
-        image.load()
-        if is_deep(file):
-            image, brightest = eight_bits(image)
-        if image.mode.startswith(("I", "F")):
+        picture, deep = Picture.decoded(file), is_deep(file)
+        if not deep and file.mode.startswith(("I", "F")):
             raise UnreadableImageError(
-                f"{shown(path)} has more than 16 bits a pixel (mode {image.mode}); convert it to 8 bits first"
+                f"{shown(path)} has more than 16 bits a pixel (mode {file.mode}); convert it to 8 bits first"
             )
-        if self.grey_only and has_colour(image):
+        if self.grey_only and not deep and any(has_colour(band) for _, band in picture.bands()):
             raise NeedsOptionError(
-                f"{shown(path)} is in colour (mode {image.mode}), but the first training image is grey; "
+                f"{shown(path)} is in colour (mode {file.mode}), but the first training image is grey; "
                 "choose with --data.in_channels=3 (all in colour) or --data.in_channels=1 (all grey)"
             )
-        image, size = opaque(image, self.background), self.image_size
-        if self.same_size and image.size != (size, size):
+        (width, height), size = picture.size, self.image_size
+        if self.same_size and (width, height) != (size, size):
             raise NeedsOptionError(
-                f"{shown(path)} has {image.width}x{image.height} pixels, but the first training image "
+                f"{shown(path)} has {width}x{height} pixels, but the first training image "
                 f"{size}x{size}; give the size to resize all images to: --data.image_size={size}"
             )
-        stretched = self.resize == "squash" and is_stretched(image)
-        image = square(image, size, self.resize, self.background).convert("RGB" if self.in_channels == 3 else "L")
+        brightest = max(int(np.asarray(band).max()) for _, band in picture.bands()) if deep else None
+        shown_as = (picture.then(eight_bits) if deep else picture).then(partial(opaque, background=self.background))
+        image = square(shown_as, size, self.resize, self.background).convert("RGB" if self.in_channels == 3 else "L")
+        stretched = self.resize == "squash" and is_stretched((width, height))
         found = np.asarray(image).reshape(size, size, self.in_channels).transpose(2, 0, 1)
         if tally is not None:
             tally.add(path, found, brightest, stretched=stretched)
@@ -152,8 +153,13 @@ def look_at_alpha(paths: Sequence[str]) -> tuple[list[str], dict[str, ValueError
     for path in paths:
         try:
             with open_image(path) as image:
-                if not image.has_transparency_data or image.convert("RGBA").getchannel("A").getbbox():
+                if not image.has_transparency_data or _is_seen(image):
                     found.append(path)
         except (UnreadableImageError, NeedsOptionError) as error:
             broken[path] = error
     return found, broken
+
+
+def _is_seen(image: Image.Image) -> bool:
+    """Whether a pixel is not wholly transparent."""
+    return any(band.convert("RGBA").getchannel("A").getbbox() for _, band in Picture.decoded(image).bands())

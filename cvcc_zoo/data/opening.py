@@ -22,10 +22,14 @@ from PIL import (
 )
 
 from cvcc_zoo.data.jpeg import whole_jpeg
+from cvcc_zoo.data.webp import HEADER, webp_size
 from cvcc_zoo.data.worker import allow, out_of_memory
 from cvcc_zoo.files import shown
 
-MAX_PIXELS = 64_000_000  # a process takes about 0.5 GB to decode as many in colour
+MAX_PIXELS = 64_000_000
+MEMORY_PER_PIXEL = {"JPEG": 8, "TIFF": 12, "AVIF": 12, "WEBP": 20}
+"""Bytes that a decoder may take beside its first 200 MB, by format: measured 6, 8, 9 and 16 (progressive, turned)."""
+MEMORY_OF_OTHERS = 6  # measured 4
 MAX_SIDE = 65_535  # pixels; a JPEG has no more, and to resize a longer line takes gigabytes
 _READERS = {
     "PNG": PngImagePlugin, "JPEG": JpegImagePlugin, "WEBP": WebPImagePlugin, "GIF": GifImagePlugin,
@@ -63,10 +67,16 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Iterator[Image
     """
     try:
         allow(0)
-        with _regular_file(path) as file, Image.open(file, formats=FORMATS) as image:
-            _check_size(path, image, max_pixels)
-            allow(image.width * image.height)
-            yield image
+        with _regular_file(path) as file:
+            if size := webp_size(file.read(HEADER)):
+                _check_size(path, size, max_pixels)
+                allow(size[0] * size[1], MEMORY_PER_PIXEL["WEBP"])
+            file.seek(0)
+            with Image.open(file, formats=FORMATS) as image:
+                _check_size(path, image.size, max_pixels)
+                _check_tiles(image)
+                allow(image.width * image.height, MEMORY_PER_PIXEL.get(image.format or "", MEMORY_OF_OTHERS))
+                yield image
     except (UnreadableImageError, NeedsOptionError):
         raise
     except MemoryError as error:
@@ -91,9 +101,9 @@ def _regular_file(path: Path | str) -> IO[bytes]:
         return io.BytesIO(whole_jpeg(file.read()))
 
 
-def _check_size(path: Path | str, image: Image.Image, max_pixels: int) -> None:
+def _check_size(path: Path | str, size: tuple[int, int], max_pixels: int) -> None:
     """Raise for an image that would take more memory than is allowed, by what its header says."""
-    width, height = image.size
+    width, height = size
     if width * height > max_pixels:
         raise NeedsOptionError(
             f"{shown(path)} has {width:,}x{height:,} pixels, more than the {max_pixels:,} that are "
@@ -101,8 +111,13 @@ def _check_size(path: Path | str, image: Image.Image, max_pixels: int) -> None:
         )
     if max(width, height) > MAX_SIDE:
         raise ValueError(f"{width:,}x{height:,} pixels, and a side has at most {MAX_SIDE:,}")
+
+
+def _check_tiles(image: Image.Image) -> None:
+    """Raise for a TIFF whose tiles would take much more memory than the image."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        tile = [int(image.tag_v2.get(tag, 0)) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
+        (width, height), tags = image.size, (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
+        tile = [int(image.tag_v2.get(tag, 0)) for tag in tags]
         if tile[0] * tile[1] > 4 * max(width, 256) * max(height, 256):
             raise ValueError(f"tiles of {tile[0]:,}x{tile[1]:,} pixels in an image of {width:,}x{height:,}")
 

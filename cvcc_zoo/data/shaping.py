@@ -1,8 +1,9 @@
 """What a picture goes through before it is pixels, in training, `predict` and the demo: opaque, 8 bits, square."""
 
 import numpy as np
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor
 
+from cvcc_zoo.data.bands import Picture
 from cvcc_zoo.registry import check_whole, unknown
 
 GREY_MODES = ("1", "L", "LA", "La")
@@ -55,14 +56,14 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
-def eight_bits(image: Image.Image) -> tuple[Image.Image, int]:
-    """A picture with 16 bits of grey in 8, so that 65535 becomes 255; and its brightest value."""
+def eight_bits(image: Image.Image) -> Image.Image:
+    """A picture with 16 bits of grey in 8, so that 65535 becomes 255."""
     values = np.asarray(image).astype(np.int64)
     grey = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
     clear = image.info.get("transparency")
     if isinstance(clear, int):
         grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
-    return grey, int(values.max())
+    return grey
 
 
 def opaque(image: Image.Image, background: str) -> Image.Image:
@@ -74,21 +75,25 @@ def opaque(image: Image.Image, background: str) -> Image.Image:
     return image.convert("L" if image.mode in GREY_MODES else "RGB")
 
 
-def is_stretched(image: Image.Image) -> bool:
-    """Whether its sides differ so much that to squash it distorts by more than a fifth."""
-    return max(image.size) > STRETCHED * min(image.size)
+def is_stretched(size: tuple[int, int]) -> bool:
+    """Whether the sides of a picture differ so much that to squash it distorts by more than a fifth."""
+    return max(size) > STRETCHED * min(size)
 
 
-def square(image: Image.Image, size: int, resize: str, background: str) -> Image.Image:
-    """An RGB or L picture of `size` x `size` pixels.
+def square(picture: Picture, size: int, resize: str, background: str) -> Image.Image:
+    """`size` x `size` pixels of a picture whose bands are RGB or L.
 
     `squash` changes its proportions, `crop` takes its middle, `pad` puts the background beside it.
     """
-    if image.size == (size, size):
-        return image
+    width, height = picture.size
     if resize == "crop":
-        return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    if resize == "pad":
-        colour = ImageColor.getcolor(background, "RGB")
-        return ImageOps.pad(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC, color=colour)
-    return image.resize((size, size), Image.Resampling.BICUBIC)
+        side = min(width, height)
+        left, upper = (width - side) * 0.5, (height - side) * 0.5
+        return picture.resize((size, size), (left, upper, left + side, upper + side))
+    if resize == "pad" and width != height:
+        canvas = Image.new("RGB", (size, size), ImageColor.getrgb(background)[:3])
+        inner = round(width / max(width, height) * size) or 1, round(height / max(width, height) * size) or 1
+        x, y = (round((size - side) * 0.5) for side in inner)
+        canvas.paste(picture.resize(inner), (x, y))
+        return canvas
+    return picture.resize((size, size))

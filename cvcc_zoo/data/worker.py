@@ -18,7 +18,6 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 MEMORY = 200_000_000  # bytes beyond the libraries: what a header, its metadata and the pixels of a batch may take
-MEMORY_PER_PIXEL = 40  # bytes: 16 bits of grey are scaled in int64
 OUT_OF_MEMORY = 99  # the exit code
 READY = b"cvcc_zoo: ready for jobs\n"
 SECONDS = 5  # of a processor, for a header and a small image
@@ -28,15 +27,15 @@ _own_memory: list[int] = []
 """Bytes that this process had before its job; empty in a process that is no worker, which has no limits."""
 
 
-def allow(pixels: int) -> None:
-    """From now on the process may take what an image of so many pixels needs, and is ended if it takes longer.
+def allow(pixels: int, memory_per_pixel: int = 0) -> None:
+    """Limit this process to what an image of so many pixels needs: MEMORY and some bytes a pixel, and `seconds`.
 
     It does nothing in a process that is no worker, nor on Windows; macOS does not limit memory.
     """
     if not _own_memory or resource is None:
         return
     _limit(resource.RLIMIT_CPU, int(time.process_time()) + seconds(pixels))
-    _limit(resource.RLIMIT_DATA, _own_memory[0] + MEMORY + MEMORY_PER_PIXEL * pixels)
+    _limit(resource.RLIMIT_DATA, _own_memory[0] + MEMORY + memory_per_pixel * pixels)
 
 
 def out_of_memory() -> None:

@@ -21,7 +21,8 @@ TOP = 5
 INTRODUCTION = """# cvcc_zoo
 
 Drop an image, draw one, or take an example, and choose two models. Each shows its five most probable classes, what its
-whitening hands to the network, where it looks for the class that it chose, and the first maps of each of its stages."""
+whitening hands to the network, where it looks for the class that it chose, and the first maps of each of its stages.
+The field stays empty for a file that your browser cannot show, such as a TIFF: use `cvcc-zoo predict` for those."""
 EMPTY = "Drop an image, draw one, or click an example."
 STYLE = """<style>.zoo { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: 0.8rem; }
 .zoo figure { margin: 0; }

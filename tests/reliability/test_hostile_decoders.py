@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from PIL import Image
 from cvcc_zoo.data import workers
 from cvcc_zoo.data.decode import Decoding, decode_some
 from cvcc_zoo.data.jpeg import whole_jpeg
-from cvcc_zoo.data.opening import FORMATS, open_image
+from cvcc_zoo.data.opening import FORMATS, NeedsOptionError, open_image
+from cvcc_zoo.data.webp import webp_size
 from cvcc_zoo.data.workers import Worker, read_files
 from tests.reliability.hostile_folders import cache, pixels
 from tests.reliability.hostile_helpers import png
@@ -64,21 +66,21 @@ def many_comments() -> bytes:
     return gif[:start] + b"!\xfe\x01x\0" * 2_000_000 + gif[start:]
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (huge_tiles, "tiles of 46,000x46,000 pixels in an image of 8x8"),
-        (lambda: png(60_000_000, 1), "60,000,000x1 pixels, and a side has at most 65,535"),
-        (lambda: png(1, 60_000_000), "1x60,000,000 pixels, and a side has at most 65,535"),
-        (lambda: tiff(SQUARE + SHARED, bytes(1_000_000)), "it takes more memory than images of its size"),
-        (shared_exif, "it takes more memory than images of its size"),
-        (many_scans, "a JPEG of more than 100 scans"),
-        pytest.param(many_comments, "it takes too long to decode", marks=pytest.mark.slow),
-        (lambda: saved(Image.new("RGB", (8, 8)), "ICO"), "no image format of PNG"),
-        (lambda: saved(Image.new("RGB", (8, 8)), "EPS"), "no image format of PNG"),
-        (lambda: saved(Image.new("RGB", (8, 8)), "JPEG2000"), "no image format of PNG"),
-    ],
-)
+HOSTILE: list[Any] = [
+    (huge_tiles, "tiles of 46,000x46,000 pixels in an image of 8x8"),
+    (lambda: png(60_000_000, 1), "60,000,000x1 pixels, and a side has at most 65,535"),
+    (lambda: png(1, 60_000_000), "1x60,000,000 pixels, and a side has at most 65,535"),
+    (lambda: tiff(SQUARE + SHARED, bytes(1_000_000)), "it takes more memory than images of its size"),
+    (shared_exif, "it takes more memory than images of its size"),
+    (many_scans, "a JPEG of more than 100 scans"),
+    pytest.param(many_comments, "it takes too long to decode", marks=pytest.mark.slow),
+    (lambda: saved(Image.new("RGB", (8, 8)), "ICO"), "no image format of PNG"),
+    (lambda: saved(Image.new("RGB", (8, 8)), "EPS"), "no image format of PNG"),
+    (lambda: saved(Image.new("RGB", (8, 8)), "JPEG2000"), "no image format of PNG"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), HOSTILE)
 def test_a_file_that_would_take_more_than_its_size_allows_is_refused_by_name(
     make: Callable[[], bytes], message: str, colours: Path
 ) -> None:
@@ -87,6 +89,60 @@ def test_a_file_that_would_take_more_than_its_size_allows_is_refused_by_name(
         pixels(colours, image_size=8)
     assert message in str(caught.value) and "train/red/z.png" in str(caught.value)
     assert "\n" not in str(caught.value) and not [left for left in cache() if "train" in left]
+
+
+PEAK = """
+import resource, sys
+from functools import partial
+from cvcc_zoo.data.decode import Decoding, decode_some
+from cvcc_zoo.data.workers import Worker
+worker = Worker()
+try:
+    worker.ask(partial(decode_some, decoding=Decoding(8, 3, same_size=False, grey_only=False)), sys.argv[1:])
+except (EOFError, ValueError):
+    pass
+worker.end()
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
+"""
+
+
+def peak(*files: Path) -> int:
+    """MB that a process needs at most to read files."""
+    return int(subprocess.run([sys.executable, "-c", PEAK, *files], check=True, capture_output=True, text=True).stdout)
+
+
+def large(mode: str) -> bytes:
+    return saved(Image.new(mode, (8_000, 8_000)), "PNG", compress_level=1)
+
+
+LARGE: list[Any] = [
+    (lambda: png(10_000, 8_000), "more than the 64,000,000"),
+    (lambda: png(60_000, 60_000, rows=b""), "more pixels than Pillow decodes"),
+    *((partial(large, mode), "read") for mode in ("RGB", "RGBA", "LA", "P", "I;16")),
+    (lambda: saved(Image.new("CMYK", (8_000, 8_000)), "JPEG"), "read"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), HOSTILE + LARGE)
+def test_no_hostile_file_takes_more_than_300_megabytes_beside_the_libraries(
+    make: Callable[[], bytes], message: str, tmp_path: Path
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
+    (tmp_path / "hostile.png").write_bytes(make())
+    assert peak(tmp_path / "hostile.png") - peak(tmp_path / "good.png") < 300
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"lossless": True, "exif": b"Exif\0\0"}])
+def test_a_large_webp_is_read_and_its_size_is_known_before_it_takes_memory(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    picture = Image.new("RGB", (6_000, 5_000), (200, 0, 0))
+    (tmp_path / "a.webp").write_bytes(data := saved(picture, "WEBP", **options))
+    assert webp_size(data[:30]) == (6_000, 5_000)
+    ((found, broken),) = read_files([[str(tmp_path / "a.webp")]], SMALL)
+    assert found is not None and not broken and abs(int(found[0][0, 0].min()) - 200) < 4
+    with pytest.raises(NeedsOptionError, match="6,000x5,000 pixels, more than the 1,000 "):
+        Decoding(8, 3, same_size=False, grey_only=False, max_pixels=1_000)(tmp_path / "a.webp")
 
 
 def test_what_a_worker_may_take_is_limited(colours: Path) -> None:
