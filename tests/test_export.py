@@ -16,13 +16,13 @@ from PIL import Image
 
 from cvcc_zoo import create, exporting
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.commands.export import main as export
 from cvcc_zoo.data.datasets import FashionMini
 from cvcc_zoo.data.images import reshape
+from cvcc_zoo.export.command import main as export
 from cvcc_zoo.registry import FAMILIES
-from cvcc_zoo.trained import find_trained
-from cvcc_zoo.weights import write
-from cvcc_zoo.zoo import make_card
+from cvcc_zoo.weights.card import write
+from cvcc_zoo.zoo.creation import make_card
+from cvcc_zoo.zoo.trained import find_trained
 from tests.conftest import Fit
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
