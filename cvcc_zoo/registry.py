@@ -8,7 +8,7 @@ import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 Spec = dict[str, Any]
 """A thing chosen by name with its options, as plain data: `{"name": "SGD", "lr": 0.1}`."""
@@ -16,21 +16,24 @@ Spec = dict[str, Any]
 LONGEST_NAME = 200  # characters
 CLOSE = 0.55  # difflib's ratio: below it names are unlike each other, as mobilenet_v2 and resnet20 are
 
-Build = TypeVar("Build", bound=Callable[..., Any])
-
 
 @dataclass(frozen=True)
 class Entry:
-    """A named model: how to build it, and how many parameters it has with 10 classes and 3x32x32 images."""
+    """A named model: a family with some options, and its parameters with 10 classes and 3x32x32 images."""
 
     name: str
-    build: Callable[..., Any]
+    family: type
+    summary: str
     parameters: int
+    fixed: dict[str, Any]
+    """Options of the family that belong to the name."""
+    defaults: dict[str, Any]
+    """Options whose default is another one than the family's."""
 
     @property
-    def summary(self) -> str:
-        """The first line of the builder's docstring."""
-        return (inspect.getdoc(self.build) or "").split("\n")[0]
+    def options(self) -> dict[str, Any]:
+        """All options that are not those of the family."""
+        return self.fixed | self.defaults
 
 
 ENTRIES: dict[str, Entry] = {}
@@ -60,27 +63,30 @@ def family_defaults(family: str) -> dict[str, Any]:
     return defaults
 
 
-def register(*, parameters: int, alias: str | None = None) -> Callable[[Build], Build]:
-    """Make a builder function known under its own name, and under `alias` too.
+def register(
+    name: str,
+    family: type,
+    summary: str,
+    *,
+    parameters: int,
+    alias: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    **fixed: Any,
+) -> None:
+    """Make a model known under a name, and under `alias` too: a family with some options.
 
-    `parameters` is the exact count with 10 classes and 3x32x32 images; a test builds the model and counts.
+    `parameters` is the exact count with 10 classes and 3x32x32 images; a test builds the model and counts. The options
+    `fixed` belong to the name, those in `defaults` can be changed. Raises ValueError for a name that is taken.
     """
-
-    def add(build: Build) -> Build:
-        name = build.__name__
-        for new in filter(None, (name, alias)):
-            if new in ENTRIES or new in ALIASES:
-                first = ENTRIES[ALIASES.get(new, new)].build
-                raise ValueError(
-                    f"the model name {new!r} is taken by {first.__module__}.{first.__qualname__}; "
-                    f"rename {build.__module__}.{build.__qualname__}"
-                )
-        ENTRIES[name] = Entry(name, build, parameters)
-        if alias:
-            ALIASES[alias] = name
-        return build
-
-    return add
+    for new in filter(None, (name, alias)):
+        if new in ENTRIES or new in ALIASES:
+            first = find(new)
+            raise ValueError(
+                f"the model name {new!r} is taken by a {first.family.__name__} ({first.summary}); rename one"
+            )
+    ENTRIES[name] = Entry(name, family, summary, parameters, fixed, dict(defaults or {}))
+    if alias:
+        ALIASES[alias] = name
 
 
 def find(name: str) -> Entry:

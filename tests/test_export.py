@@ -23,7 +23,7 @@ from cvcc_zoo.export import program
 from cvcc_zoo.export.command import main as export
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.weights.card import write
-from cvcc_zoo.zoo.creation import make_card
+from cvcc_zoo.zoo.published import make_card
 from cvcc_zoo.zoo.trained import find_trained
 from tests.conftest import Fit
 

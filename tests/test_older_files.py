@@ -14,7 +14,7 @@ from cvcc_zoo.classifier.compatibility import check_same, complete
 from cvcc_zoo.runs.changes import changed_options
 from cvcc_zoo.weights.card import PUBLISHED
 from cvcc_zoo.zoo.catalogue import describe, name_of
-from cvcc_zoo.zoo.creation import read_published
+from cvcc_zoo.zoo.published import read_published
 from tests.conftest import Fit
 from tests.test_weights import IMAGES, change, home, published, trained  # noqa: F401  home is a fixture
 
@@ -32,7 +32,7 @@ def older_card(folder: Path, model: ImageClassifier | None = None, **values: Any
 
 
 def test_a_published_card_is_older_than_these_options() -> None:
-    card, _ = read_published(PUBLISHED / "resnet20.fashion_mnist.json", "resnet20")
+    card = read_published(PUBLISHED / "resnet20.fashion_mnist.json", "resnet20").card
     assert not set(NEW) & card.hparams.keys() and card.name == "resnet20.fashion_mnist"
     model = create("resnet20.fashion_mnist")
     assert {key: model.hparams[key] for key in NEW} == {

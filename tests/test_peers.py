@@ -261,9 +261,9 @@ REFUSED = [
     ({"mean": (125.3, 123.0, 113.9)}, "mean is of images in [0, 1], got [125.3"),
     ({"std": (0.2, 0.0, 0.2)}, "std is of images in [0, 1]"),
     ({"std": (0.2,)}, "std is a number for each of 3 channels"),
-    ({"depth": 14}, "do not fit: network.layer1.1.conv1.weight is missing"),
-    ({"shortcut": "B"}, "network.layer2.0.downsample.0.weight is missing"),
-    ({"model": "resnext29", "depth": 29}, "the name resnext29 fixes one of the options"),
+    ({"depth": 14}, "do not fit: 'network.layer1.1.conv1.weight' is missing"),
+    ({"shortcut": "B"}, "'network.layer2.0.downsample.0.weight' is missing"),
+    ({"model": "resnext29", "depth": 29}, "the name resnext29_32x4d fixes the option depth"),
     ({"model": "cnn_small"}, "no family with weights of others named 'CNN'"),
     ({"model": "resnet21"}, "no model named 'resnet21'; did you mean resnet32"),
     ({"num_blocks": 3}, "no option of ResNet named 'num_blocks'"),
@@ -285,7 +285,7 @@ def test_files_without_such_weights_are_refused_in_words(tmp_path: Path) -> None
         ({"epoch": 3}, "holds 0 state_dicts"),
         ({"net": state, "ema": state}, "holds 2 state_dicts"),
         ({"features.0.weight": torch.ones(2, 2)}, "has no conv1.weight of a ResNet, but features.0.weight"),
-        ({**state, "extra": torch.ones(1)}, "network.extra has no place"),
+        ({**state, "extra": torch.ones(1)}, "'network.extra' has no place"),
         (state["conv1.weight"], "holds 0 state_dicts"),
     ):
         torch.save(content, tmp_path / "a.pth")

@@ -22,7 +22,7 @@ from cvcc_zoo.data.finding import find_images
 from cvcc_zoo.inspection.records import write_rows
 from cvcc_zoo.runs.summary import write_predictions
 from cvcc_zoo.weights.card import write
-from cvcc_zoo.zoo.creation import make_card
+from cvcc_zoo.zoo.published import make_card
 from cvcc_zoo.zoo.trained import find_trained
 from tests.conftest import QUICK, Fit, MakeFolder
 

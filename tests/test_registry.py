@@ -17,12 +17,9 @@ def test_an_unknown_name_like_no_other_is_answered_with_all() -> None:
 
 
 def test_a_name_cannot_be_registered_twice() -> None:
-    def linear() -> None: ...
-
-    with pytest.raises(ValueError, match=r"'linear' is taken by cvcc_zoo\.models\.linear\.linear"):
-        import cvcc_zoo.models  # noqa: F401
-
-        register(parameters=1)(linear)
+    for name, alias in (("linear", None), ("resnext29", None), ("new", "linear")):
+        with pytest.raises(ValueError, match=r"the model name '(linear|resnext29)' is taken by a \w+ \(.*\); rename"):
+            register(name, cvcc_zoo.Linear, "W x", parameters=1, alias=alias)
 
 
 def test_a_family_cannot_take_the_name_of_another() -> None:

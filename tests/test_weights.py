@@ -13,7 +13,7 @@ import torch
 from cvcc_zoo import create, load
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.weights.card import Card, find_card, list_cards, read, read_card, write
-from cvcc_zoo.zoo.creation import make_card
+from cvcc_zoo.zoo.published import make_card
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_unknown_weights_are_answered_with_the_nearest(home: Path) -> None:
     published(home)
     with pytest.raises(ValueError, match=r"no published weight named 'resnet20.pet'; did you mean resnet20.pets"):
         create("resnet20", pretrained="pet")
-    with pytest.raises(ValueError, match=r"no model named 'resnet21'"):
+    with pytest.raises(ValueError, match=r"no model named 'resnet21.pets'; did you mean resnet20.pets"):
         create("resnet21.pets")
     with pytest.raises(ValueError, match="says which weights it has"):
         create("resnet20.pets", pretrained="cifar10")

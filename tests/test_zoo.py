@@ -33,7 +33,7 @@ def test_models_are_listed_by_pattern_in_order_of_size() -> None:
         ("resnet21", {}, "no model named 'resnet21'; did you mean .*resnet20"),
         ("resnext_28", {}, "did you mean resnext29"),
         ("resnet20", {"classes": 5}, "no option of resnet20 named 'classes'; did you mean num_classes"),
-        ("resnet20", {"depth": 32}, r"the name resnet20 fixes one of the options depth; .*cvcc_zoo.ResNet\("),
+        ("resnet20", {"depth": 32}, r"the name resnet20 fixes the option depth; .*cvcc_zoo.ResNet\("),
     ],
 )
 def test_wrong_names_and_options_are_refused(name: str, options: dict[str, Any], message: str) -> None:

@@ -105,8 +105,8 @@ class ImageClassifier(Optimized, Staged):
             if not patch_whitening >= 0:
                 raise ValueError(f"patch_whitening is added to variances and must be at least 0, got {patch_whitening}")
             self.register_buffer("patches_whitened", torch.tensor(False))
-        self.metrics = StageMetrics(num_classes)
-        self.confusion = MulticlassConfusionMatrix(num_classes)
+        with torch.device("cpu"):  # metrics are in no state_dict: a model that is built on "meta" must have them, too
+            self.metrics = StageMetrics(num_classes)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -116,6 +116,13 @@ class ImageClassifier(Optimized, Staged):
     def hparams_initial(self) -> Any:
         """What Lightning hands to loggers: the options of the whole training as one flat table."""
         return table_of(type(self).__name__, self.hparams, self._trainer)
+
+    @property
+    def confusion(self) -> MulticlassConfusionMatrix:
+        """Counts (num_classes, num_classes) of the test images so far; made when the first ones are counted."""
+        if "_confusion" not in self._modules:
+            self.add_module("_confusion", MulticlassConfusionMatrix(self.num_classes).to(self.weights_device))
+        return self.get_submodule("_confusion")  # type: ignore[return-value]
 
     # Training and evaluation
 

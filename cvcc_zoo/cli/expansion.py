@@ -10,33 +10,38 @@ import yaml
 from jsonargparse import get_loader, set_dumper, set_loader
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.compatibility import complete
 from cvcc_zoo.cli.choices import check_not_of_model
 from cvcc_zoo.cli.refusals import check_keys
-from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_spec, as_typed, find, import_class, pick
+from cvcc_zoo.registry import FAMILIES, as_spec, import_class
 from cvcc_zoo.zoo.catalogue import architecture, describe
+from cvcc_zoo.zoo.creation import read_weights
+from cvcc_zoo.zoo.names import resolve
 
 MODE = "cvcc_zoo"
 EVALUATIONS = ("validate", "test", "predict")
 SPEC_FLAGS = ("--optimizer", "--lr_scheduler", "--model.loss", "--data.whitening")
 
 
-def expand_model(name: str) -> dict[str, Any]:
-    """A registered name, a family's, or an import path, as `class_path` and all `init_args` that shape it."""
-    if name not in FAMILIES and (model := as_typed(name, [*ENTRIES, *ALIASES])):
-        family, options = describe(model)
+def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
+    """Return what a name stands for as `class_path` and all `init_args` that shape it, and the name of its weights.
+
+    Raises ValueError with the nearest names if there is no such model, and as `read_weights` does.
+    """
+    source = resolve(name)
+    weights = None
+    if source.kind == "model":
+        family, options = describe(source.name)
+    elif source.kind == "import path":
+        family = import_class("model", source.name, ImageClassifier).__name__
+        options = architecture(complete(family, {}))
+    elif source.trained:
+        there = read_weights(source)
+        family, options = there.family, architecture(complete(there.family, there.hparams))
+        weights = source.name if name.rpartition(".")[2] not in ("json", "safetensors") else str(source.path)
     else:
-        family = import_class("model", name, ImageClassifier).__name__ if "." in name else name
-        family = pick("model", family, [*FAMILIES, *ENTRIES, *ALIASES], "`cvcc-zoo list` shows all models")
-        options = architecture(FAMILIES[family]().hparams)
-    return {"class_path": path_of(family), "init_args": options}
-
-
-def split_weights(name: str) -> tuple[str, str | None]:
-    """The model of `resnet20.cifar10`, and that name as the weights; without a known model in front, the name alone."""
-    model = as_typed(name.partition(".")[0], [*ENTRIES, *ALIASES])
-    if "." in name and model:
-        return model, f"{find(model).name}.{name.partition('.')[2]}"
-    return name, None
+        family, options = source.name, architecture(complete(source.name, {}))
+    return {"class_path": path_of(family), "init_args": options}, weights
 
 
 def expand_args(args: Sequence[str]) -> list[str]:
@@ -44,16 +49,15 @@ def expand_args(args: Sequence[str]) -> list[str]:
     expanded = []
     for flag, value in _pairs(args):
         if flag == "--model" and value is not None and not value.lstrip().startswith("{"):
-            value, weights = split_weights(value)
+            model, weights = expand_model(value)
             if weights:
                 expanded.append(f"--weights={weights}")
-            model = expand_model(value)
             expanded.append(f"--model={model['class_path']}")
             for option, setting in model["init_args"].items():
                 text = setting if isinstance(setting, str) else json.dumps(setting)
                 expanded.append(f"--model.{option}={text}")
         elif flag == "--model.help" and value:
-            expanded.append(f"{flag}={expand_model(value)['class_path']}")
+            expanded.append(f"{flag}={expand_model(value)[0]['class_path']}")
         elif flag in SPEC_FLAGS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
             expanded.append(f"{flag}={json.dumps({'name': value})}")
         elif flag == "--run" and value and args and args[0] in EVALUATIONS:
@@ -102,12 +106,11 @@ def expand_config(config: dict[str, Any]) -> dict[str, Any]:
     """`model: resnet20`, `model: {class_path: resnet20, init_args: ...}` and `optimizer: SGD` in full."""
     model = config.get("model")
     if isinstance(model, str):
-        model, weights = split_weights(model)
-        config["model"] = expand_model(model)
+        config["model"], weights = expand_model(model)
         if weights:
             config["weights"] = weights
     elif isinstance(model, dict) and isinstance(model.get("class_path"), str):
-        expanded = expand_model(model["class_path"])
+        expanded, _ = expand_model(model["class_path"])
         given = model.get("init_args") or {}
         for option in given:
             check_not_of_model(option)

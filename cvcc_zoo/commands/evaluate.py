@@ -14,7 +14,8 @@ from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.weights.card import Card, read_card, write_card
-from cvcc_zoo.zoo.trained import Trained, where
+from cvcc_zoo.zoo.names import resolve_trained
+from cvcc_zoo.zoo.trained import Trained
 
 NAMES = "Published weights, the path of their card, a run folder or a checkpoint."
 
@@ -40,7 +41,8 @@ def main(args: Sequence[str]) -> int:
     if words and not words[0].startswith("-"):
         words[0] = f"--name={words[0]}"
     config, trained = with_its_images(parser, words)
-    path = where(config.name)
+    path = resolve_trained(config.name).path
+    assert path is not None
     if config.update_card and path.suffix != ".json":
         raise ValueError(f"{config.name} has no card; `cvcc-zoo publish` makes one of a run")
     data = parser.instantiate(config).data

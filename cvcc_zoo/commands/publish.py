@@ -19,7 +19,8 @@ from cvcc_zoo.runs.measure import correct, measure
 from cvcc_zoo.runs.scores import fit_temperature, scores
 from cvcc_zoo.runs.written import read_config, read_summary
 from cvcc_zoo.weights.card import folders, read, write
-from cvcc_zoo.zoo.creation import load, make_card
+from cvcc_zoo.zoo.creation import load
+from cvcc_zoo.zoo.published import make_card
 
 TRAINING = ("epochs", "steps", "train_seconds", "images_per_second", "hardware", "precision", "seed", "split_seed",
             "val_accuracy", "last_epoch", "tested", "commit", "versions", "finished")  # fmt: skip

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,9 +19,10 @@ from torch import nn
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.cli.expansion import expand_args, install_yaml
 from cvcc_zoo.cli.parsing import ZooParser
-from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, unknown
+from cvcc_zoo.registry import unknown
 from cvcc_zoo.weights.card import Card, list_cards, read_card
 from cvcc_zoo.zoo.catalogue import name_of
+from cvcc_zoo.zoo.names import resolve
 from cvcc_zoo.zoo.trained import find_trained
 
 TIMM = "timm/"
@@ -100,7 +100,7 @@ def find_subject(given: str, options: Mapping[str, Any]) -> Subject:
     options = {**options, **more}
     if name.startswith(TIMM):
         return _of_timm(given, name.removeprefix(TIMM), options)
-    if _is_class(name):
+    if not resolve(name).trained:
         model = build(name, options)
         return Subject(given, model.network, shape_of(model), model, trained=False)
     if options:
@@ -109,19 +109,6 @@ def find_subject(given: str, options: Mapping[str, Any]) -> Subject:
         )
     found = find_trained(name)
     return Subject(found.name, found.model.network, shape_of(found.model), found.model, trained=True)
-
-
-def _is_class(name: str) -> bool:
-    """Whether it names a model or a family, not trained weights. Raises ValueError where it can be none of them."""
-    if name in ENTRIES or name in ALIASES or name in FAMILIES:
-        return True
-    path = Path(name).expanduser()
-    if name in list_cards() or path.exists() or len(path.parts) > 1 or path.suffix in (".json", ".ckpt"):
-        return False
-    if "." not in name:
-        hint = "`cvcc-zoo list` shows all models, `cvcc-zoo list --pretrained` the weights"
-        raise unknown("model", name, [*ENTRIES, *ALIASES, *FAMILIES, *list_cards()], hint)
-    return name.rpartition(".")[2][:1].isupper()  # my_module.MyNet, not resnet20.cifar100
 
 
 def parse_name(given: str) -> tuple[str, dict[str, Any]]:

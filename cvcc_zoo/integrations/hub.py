@@ -13,9 +13,11 @@ from typing import Any
 import yaml
 
 from cvcc_zoo.files.own import write_whole
-from cvcc_zoo.weights.card import Card, find_card, folders, read
+from cvcc_zoo.weights.card import Card, read
+from cvcc_zoo.weights.hub import ENDINGS, failures, first_line, pull
+from cvcc_zoo.zoo.names import resolve_trained
 
-ENDINGS = (".json", ".safetensors")
+__all__ = ["pull", "push", "readme", "write_folder"]
 
 
 def push(name: str | Path, repo_id: str, *, private: bool = False) -> str:
@@ -26,7 +28,9 @@ def push(name: str | Path, repo_id: str, *, private: bool = False) -> str:
     """
     from huggingface_hub import HfApi  # half a second
 
-    card = _card_path(name)
+    card = resolve_trained(name).path
+    if card is None or card.suffix != ".json":
+        raise ValueError(f"{name} has no card; `cvcc-zoo publish` makes one of a run")
     with tempfile.TemporaryDirectory() as temporary:
         folder = write_folder(card, Path(temporary), repo_id)
         wanted = {file.name for file in folder.iterdir()}
@@ -39,39 +43,12 @@ def push(name: str | Path, repo_id: str, *, private: bool = False) -> str:
                     f"{repo_id} already has {', '.join(sorted(there - wanted))}; choose another repository"
                 )
             done = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Upload {card.stem}")
-        except _failures() as error:
+        except failures() as error:
             raise ConnectionError(
-                f"cannot upload {card.stem} to {repo_id}: {_first_line(error)}; log in by `hf auth login`, or write a "
+                f"cannot upload {card.stem} to {repo_id}: {first_line(error)}; log in by `hf auth login`, or write a "
                 f"folder by cvcc_zoo.integrations.hub.write_folder({str(card)!r}, ...) and put its files there yourself"
             ) from error
     return str(done.commit_url)
-
-
-def pull(source: str | Path, *, revision: str | None = None) -> Path:
-    """The card of the weights in a repository "owner/name", downloaded once, or in a local folder.
-
-    `revision` is a branch, tag or commit of the repository. Raises ConnectionError, and says what to do, if the
-    download fails; ValueError if there is not one card; and as `cvcc_zoo.weights.card.read` does.
-    """
-    local = Path(source).expanduser()
-    if local.is_dir():
-        if revision is not None:
-            raise ValueError(f"{local} is a folder of this machine and has no revisions; leave revision out")
-        return _checked(local)
-    from huggingface_hub import snapshot_download  # half a second
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        endings = [f"*{ending}" for ending in ENDINGS]
-        found = snapshot_download(str(source), revision=revision, allow_patterns=endings, library_name="cvcc_zoo")
-    except HFValidationError as error:
-        raise ValueError(f"{str(source)!r} is no folder, and no repository like owner/name: {error}") from error
-    except _failures() as error:
-        raise ConnectionError(
-            f"cannot download {source}: {_first_line(error)}; get its .json and .safetensors another way and put the "
-            f"files into {folders()[1]}, where cvcc_zoo.create finds them, or give pull their folder"
-        ) from error
-    return _checked(Path(found))
 
 
 def write_folder(card_path: Path, folder: Path, repo_id: str = "<owner>/<name>") -> Path:
@@ -148,29 +125,3 @@ From the file `{card.name}.safetensors` ({card.size:,} bytes, sha256 `{card.sha2
 
 def _yaml(content: dict[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
-
-
-def _card_path(name: str | Path) -> Path:
-    given = Path(name).expanduser()
-    return given if given.suffix == ".json" else find_card(str(name))
-
-
-def _checked(folder: Path) -> Path:
-    """The only card in a folder, after its file was checked."""
-    cards = sorted(folder.glob("*.json"))
-    if len(cards) != 1:
-        names = ", ".join(card.name for card in cards) or "none"
-        raise ValueError(f"there should be one card in {folder}, and there is {names}; load a card by its path")
-    read(cards[0])
-    return cards[0]
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What huggingface_hub raises when the network, the repository or the permission is missing."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return (OSError, *HfHubHTTPError.__bases__)  # among these is the HTTPError of its HTTP library, whichever it is
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

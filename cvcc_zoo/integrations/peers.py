@@ -18,7 +18,7 @@ from torch import Tensor
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.files.plain import load_plain
 from cvcc_zoo.registry import FAMILIES, as_typed, unknown
-from cvcc_zoo.weights.fits import check_bounds
+from cvcc_zoo.weights.fits import Weights, check_bounds
 from cvcc_zoo.zoo.catalogue import describe
 from cvcc_zoo.zoo.creation import create
 from cvcc_zoo.zoo.transfer import transfer
@@ -85,9 +85,8 @@ def load(
     given = {f"network.{name}": tensor for name, tensor in tensors.items()}
     given |= {f"whitening.{name}": each for name, each in _statistics(mean, std, shape["in_channels"]).items()}
     counters = {name: each for name, each in made.state_dict().items() if name.endswith(".num_batches_tracked")}
-    transfer(
-        made, counters | given, family, {**made.hparams, **shape}, str(path)
-    )  # before torch 0.4.1 norms did not count
+    hparams = {**made.hparams, **shape}  # before torch 0.4.1 norms did not count
+    transfer(made, Weights(path, family, hparams, counters | given, None, made))
     return made.eval()
 
 

@@ -11,7 +11,6 @@ from timm.models._features import feature_take_indices  # timm's own models impo
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier.stages import Network
-from cvcc_zoo.registry import find
 from cvcc_zoo.zoo.creation import create
 
 SIZE = 32  # pixels of the images that a network without weights is meant for
@@ -56,7 +55,7 @@ class ResidualNetwork(nn.Module):
         """
         super().__init__()
         with nullcontext() if device is None else torch.device(device):
-            network: Network = find(name).build(num_classes=max(num_classes, 2), in_channels=in_chans).parted
+            network: Network = create(name, num_classes=max(num_classes, 2), in_channels=in_chans).parted
         if dtype is not None:
             network.to(dtype=dtype)
         for part in network.parts:
@@ -185,7 +184,7 @@ class ResidualNetwork(nn.Module):
 def parts(name: str) -> list[dict[str, Any]]:
     """What timm calls feature_info: channels of each part, how many times smaller its maps are, and a module in it."""
     with torch.device("meta"):
-        network: Network = find(name).build().parted
+        network: Network = create(name).parted
         maps = network.features(torch.empty(2, 3, SIZE, SIZE))
     modules = [f"network.{names[-1]}" for names in network.parts]
     return [

@@ -25,7 +25,7 @@ from cvcc_zoo.integrations.residual import FIRST, HEAD, SIZE, ResidualNetwork, c
 from cvcc_zoo.registry import ENTRIES, as_spec, find
 from cvcc_zoo.weights.card import find_card, list_cards
 from cvcc_zoo.zoo.catalogue import describe
-from cvcc_zoo.zoo.creation import read_published
+from cvcc_zoo.zoo.published import read_published
 
 PREFIX = "cvcc_"
 FAMILIES = ("ResNet", "ResNeXt", "WideResNet")
@@ -34,7 +34,8 @@ default_cfgs: dict[str, Any] = {}  # timm looks for it under this name
 
 def config(path: Path) -> dict[str, Any]:
     """The config of a card in timm. Raises ValueError for what timm cannot have, and as `weights.read` does."""
-    card, tensors = read_published(path, path.stem.partition(".")[0])
+    published = read_published(path, path.stem.partition(".")[0])
+    card, tensors = published.card, published.state
     whitening = as_spec("whitening", card.hparams["whitening"])["name"]
     if whitening not in ("none", "standardize"):
         raise ValueError(

@@ -161,24 +161,25 @@ class CNN(ImageClassifier):
         )
 
 
-@register(parameters=1_962_314)
-def cnn(**options: Any) -> CNN:
-    """64-128-256 channels, 3 convolutions a stage."""
-    return CNN(**options)
-
-
-@register(parameters=307_946)
-def cnn_small(**options: Any) -> CNN:
-    """32-64-128 channels, 2 convolutions a stage."""
-    return CNN(channels=(32, 64, 128), convolutions=2, **options)
-
-
-@register(parameters=1_972_802)
-def cnn_fast(**options: Any) -> CNN:
-    """The network of airbench94 (https://arxiv.org/abs/2404.00498), 64-256-256 channels after a 2x2 stem, with SiLU.
-
-    airbench94 has GELU, which takes a CPU longer, and a classifier without biases: `activation="gelu"`,
-    `classifier_bias=False`.
-    """
-    start: dict[str, Any] = {"activation": "silu", "init": "dirac", "classifier_std": 1 / 256, **options}
-    return CNN(channels=(64, 256, 256), convolutions=2, stem=24, global_pool="max", **start)
+register("cnn", CNN, "64-128-256 channels, 3 convolutions a stage", parameters=1_962_314)
+register(
+    "cnn_small",
+    CNN,
+    "32-64-128 channels, 2 convolutions a stage",
+    parameters=307_946,
+    channels=(32, 64, 128),
+    convolutions=2,
+)
+# The network of airbench94 (https://arxiv.org/abs/2404.00498), which has GELU, slower on a CPU, and a classifier
+# without biases: activation="gelu", classifier_bias=False.
+register(
+    "cnn_fast",
+    CNN,
+    "64-256-256 channels after a 2x2 stem, with SiLU: the network of airbench94",
+    parameters=1_972_802,
+    defaults={"activation": "silu", "init": "dirac", "classifier_std": 1 / 256},
+    channels=(64, 256, 256),
+    convolutions=2,
+    stem=24,
+    global_pool="max",
+)

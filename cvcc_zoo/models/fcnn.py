@@ -96,7 +96,4 @@ def check_layers(widths: Sequence[int], norm: str, activation: str) -> None:
         raise unknown("activation", activation, ACTIVATIONS)
 
 
-@register(parameters=3_807_242)
-def fcnn(**options: Any) -> FCNN:
-    """1024-512-256 units, batch norm, dropout."""
-    return FCNN(**options)
+register("fcnn", FCNN, "1024-512-256 units, batch norm, dropout", parameters=3_807_242)

@@ -135,13 +135,5 @@ class Linear(ImageClassifier):
         return NewtonStep(self.network.fc.parameters())
 
 
-@register(parameters=30_730)
-def linear(**options: Any) -> Linear:
-    """W x + b."""
-    return Linear(**options)
-
-
-@register(parameters=30_730)
-def ridge(*, ridge: float | str | dict[str, Any] = "leave_one_out", **options: Any) -> Linear:
-    """W x + b, solved in closed form."""
-    return Linear(ridge=ridge, **options)
+register("linear", Linear, "W x + b", parameters=30_730)
+register("ridge", Linear, "W x + b, solved in closed form", parameters=30_730, defaults={"ridge": "leave_one_out"})

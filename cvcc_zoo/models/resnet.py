@@ -175,55 +175,12 @@ class ResNet(ImageClassifier):
         self.network = ResNetNetwork(blocks, channels, shortcut, layers, pool, self.in_channels, self.num_classes)
 
 
-@register(parameters=272_474)
-def resnet20(**options: Any) -> ResNet:
-    """3 blocks in each of 3 stages."""
-    return ResNet(depth=20, **options)
-
-
-@register(parameters=466_906)
-def resnet32(**options: Any) -> ResNet:
-    """5 blocks in each of 3 stages."""
-    return ResNet(depth=32, **options)
-
-
-@register(parameters=661_338)
-def resnet44(**options: Any) -> ResNet:
-    """7 blocks in each of 3 stages."""
-    return ResNet(depth=44, **options)
-
-
-@register(parameters=855_770)
-def resnet56(**options: Any) -> ResNet:
-    """9 blocks in each of 3 stages."""
-    return ResNet(depth=56, **options)
-
-
-@register(parameters=1_730_714)
-def resnet110(**options: Any) -> ResNet:
-    """18 blocks in each of 3 stages."""
-    return ResNet(depth=110, **options)
-
-
-@register(parameters=11_173_962)
-def resnet18(**options: Any) -> ResNet:
-    """3x3 stem, 64 to 512 channels."""
-    return ResNet(depth=18, **options)
-
-
-@register(parameters=269_722)
-def plain20(**options: Any) -> ResNet:
-    """resnet20 without shortcuts."""
-    return ResNet(depth=20, shortcut="none", **options)
-
-
-@register(parameters=464_154)
-def plain32(**options: Any) -> ResNet:
-    """resnet32 without shortcuts."""
-    return ResNet(depth=32, shortcut="none", **options)
-
-
-@register(parameters=853_018)
-def plain56(**options: Any) -> ResNet:
-    """resnet56 without shortcuts."""
-    return ResNet(depth=56, shortcut="none", **options)
+register("resnet20", ResNet, "3 blocks in each of 3 stages", parameters=272_474, depth=20)
+register("resnet32", ResNet, "5 blocks in each of 3 stages", parameters=466_906, depth=32)
+register("resnet44", ResNet, "7 blocks in each of 3 stages", parameters=661_338, depth=44)
+register("resnet56", ResNet, "9 blocks in each of 3 stages", parameters=855_770, depth=56)
+register("resnet110", ResNet, "18 blocks in each of 3 stages", parameters=1_730_714, depth=110)
+register("resnet18", ResNet, "3x3 stem, 64 to 512 channels", parameters=11_173_962, depth=18)
+register("plain20", ResNet, "resnet20 without shortcuts", parameters=269_722, depth=20, shortcut="none")
+register("plain32", ResNet, "resnet32 without shortcuts", parameters=464_154, depth=32, shortcut="none")
+register("plain56", ResNet, "resnet56 without shortcuts", parameters=853_018, depth=56, shortcut="none")

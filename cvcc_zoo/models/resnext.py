@@ -134,61 +134,70 @@ class ResNeXt(ImageClassifier):
         )
 
 
-@register(parameters=4_775_754, alias="resnext29")
-def resnext29_32x4d(**options: Any) -> ResNeXt:
-    """32 paths of width 4."""
-    return ResNeXt(depth=29, cardinality=32, base_width=4, **options)
-
-
-@register(parameters=9_130_314)
-def resnext29_2x64d(**options: Any) -> ResNeXt:
-    """2 paths of width 64."""
-    return ResNeXt(depth=29, cardinality=2, base_width=64, **options)
-
-
-@register(parameters=17_562_442)
-def resnext29_4x64d(**options: Any) -> ResNeXt:
-    """4 paths of width 64."""
-    return ResNeXt(depth=29, cardinality=4, base_width=64, **options)
-
-
-@register(parameters=34_426_698)
-def resnext29_8x64d(**options: Any) -> ResNeXt:
-    """8 paths of width 64."""
-    return ResNeXt(depth=29, cardinality=8, base_width=64, **options)
-
-
-@register(parameters=68_155_210)
-def resnext29_16x64d(**options: Any) -> ResNeXt:
-    """16 paths of width 64."""
-    return ResNeXt(depth=29, cardinality=16, base_width=64, **options)
-
-
-@register(parameters=1_995_082)
-def resnext20_16x4d(**options: Any) -> ResNeXt:
-    """16 paths of width 4, 20 layers."""
-    return ResNeXt(depth=20, cardinality=16, base_width=4, **options)
-
-
-@register(parameters=4_914_250)
-def resnext29_1x64d(**options: Any) -> ResNeXt:
-    """1 path: a bottleneck ResNet."""
-    return ResNeXt(depth=29, cardinality=1, base_width=64, **options)
-
-
-@register(parameters=4_879_626)
-def resnext29_2x40d(**options: Any) -> ResNeXt:
-    """2 paths, as complex as 32x4d."""
-    return ResNeXt(depth=29, cardinality=2, base_width=40, **options)
-
-
-@register(parameters=4_845_002)
-def resnext29_4x24d(**options: Any) -> ResNeXt:
-    """4 paths, as complex as 32x4d."""
-    return ResNeXt(depth=29, cardinality=4, base_width=24, **options)
-
-
-@register(parameters=4_901_098)
-def resnext29_8x14d(**options: Any) -> ResNeXt:
-    """8 paths, as complex as 32x4d."""
-    return ResNeXt(depth=29, cardinality=8, base_width=14, **options)
+register(
+    "resnext29_32x4d",
+    ResNeXt,
+    "32 paths of width 4",
+    parameters=4_775_754,
+    depth=29,
+    cardinality=32,
+    base_width=4,
+    alias="resnext29",
+)
+register(
+    "resnext29_2x64d", ResNeXt, "2 paths of width 64", parameters=9_130_314, depth=29, cardinality=2, base_width=64
+)
+register(
+    "resnext29_4x64d", ResNeXt, "4 paths of width 64", parameters=17_562_442, depth=29, cardinality=4, base_width=64
+)
+register(
+    "resnext29_8x64d", ResNeXt, "8 paths of width 64", parameters=34_426_698, depth=29, cardinality=8, base_width=64
+)
+register(
+    "resnext29_16x64d", ResNeXt, "16 paths of width 64", parameters=68_155_210, depth=29, cardinality=16, base_width=64
+)
+register(
+    "resnext20_16x4d",
+    ResNeXt,
+    "16 paths of width 4, 20 layers",
+    parameters=1_995_082,
+    depth=20,
+    cardinality=16,
+    base_width=4,
+)
+register(
+    "resnext29_1x64d",
+    ResNeXt,
+    "1 path: a bottleneck ResNet",
+    parameters=4_914_250,
+    depth=29,
+    cardinality=1,
+    base_width=64,
+)
+register(
+    "resnext29_2x40d",
+    ResNeXt,
+    "2 paths, as complex as 32x4d",
+    parameters=4_879_626,
+    depth=29,
+    cardinality=2,
+    base_width=40,
+)
+register(
+    "resnext29_4x24d",
+    ResNeXt,
+    "4 paths, as complex as 32x4d",
+    parameters=4_845_002,
+    depth=29,
+    cardinality=4,
+    base_width=24,
+)
+register(
+    "resnext29_8x14d",
+    ResNeXt,
+    "8 paths, as complex as 32x4d",
+    parameters=4_901_098,
+    depth=29,
+    cardinality=8,
+    base_width=14,
+)

@@ -121,13 +121,5 @@ class WideResNet(ImageClassifier):
         )
 
 
-@register(parameters=2_748_890)
-def wrn16_4(**options: Any) -> WideResNet:
-    """16 layers, 4 times the channels."""
-    return WideResNet(depth=16, width=4, **options)
-
-
-@register(parameters=36_479_194)
-def wrn28_10(**options: Any) -> WideResNet:
-    """28 layers, 10 times the channels."""
-    return WideResNet(depth=28, width=10, **options)
+register("wrn16_4", WideResNet, "16 layers, 4 times the channels", parameters=2_748_890, depth=16, width=4)
+register("wrn28_10", WideResNet, "28 layers, 10 times the channels", parameters=36_479_194, depth=28, width=10)

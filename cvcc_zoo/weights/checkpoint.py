@@ -5,21 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.files.plain import load_plain
-from cvcc_zoo.weights.fits import check_fits
+from cvcc_zoo.weights.fits import Weights, check_fits
 
 LONGEST_NAME = 1_000  # characters
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """What a checkpoint holds of a model: a registered family, its hyper-parameters and its weights."""
+class Checkpoint(Weights):
+    """The weights in a checkpoint, and what it says of the training run that wrote it."""
 
-    path: Path
-    family: str
-    hparams: dict[str, Any]
-    state: dict[str, Any]
     config: str | None = None  # of the run, in YAML
-    classes: tuple[str, ...] | None = None  # in the order of the logits; None where it does not say
     dataset: str = ""  # what it was trained on, in words; empty where it does not say
     ended: bool = False  # whether the training of the run came to its end
     has_best: bool = False  # whether a best.ckpt was written before it, or it is one
@@ -48,7 +43,7 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
         if not isinstance(content.get(part), dict):
             raise ValueError(f"{path} is not a whole checkpoint: it has no {part}; get it again")
     family = about["family"]
-    check_fits(path, family, content["hyper_parameters"], content["state_dict"])
+    blank = check_fits(path, family, content["hyper_parameters"], content["state_dict"])
     callbacks = content.get("callbacks")
     run = callbacks.get("RunFolder") if isinstance(callbacks, dict) else None
     run = run if isinstance(run, dict) else {}
@@ -57,16 +52,15 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     if classes is not None:
         check_names(path, classes, content["hyper_parameters"])
     title = data.get("title") if isinstance(data, dict) else None
-    title = title if isinstance(title, str) else ""
-    names = tuple(classes) if classes is not None else None
     return Checkpoint(
         path,
         family,
         content["hyper_parameters"],
         content["state_dict"],
-        run.get("config"),
-        names,
-        title,
+        tuple(classes) if classes is not None else None,
+        blank,
+        config=run.get("config"),
+        dataset=title if isinstance(title, str) else "",
         ended=bool(run.get("ended")),
         has_best=best,
         metrics=run.get("metrics"),

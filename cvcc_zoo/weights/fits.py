@@ -1,8 +1,10 @@
-"""Whether tensors are those of the network that a file says they are: decided by their shapes, before it is built."""
+"""Trained weights and the model that they belong to: their shapes are compared before it takes memory."""
 
+import copy
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +21,56 @@ LARGEST_IMAGE = 4096  # pixels
 MOST_VALUES = 1 << 24  # of one image: 3 x 2,364 x 2,364
 
 
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a file, which fit its family and hyperparameters."""
+
+    path: Path
+    family: str
+    hparams: dict[str, Any]
+    state: dict[str, Any]
+    """Tensors by name: a state_dict."""
+    classes: tuple[str, ...] | None
+    """Names in the order of the logits; None where the file does not say."""
+    blank: Any = field(repr=False, compare=False)
+    """The model without memory for its numbers, as `check_fits` returns it."""
+
+    def model(self) -> Any:
+        """Return the model with these weights, in evaluation mode."""
+        model = copy.deepcopy(self.blank)
+        like = model.state_dict()
+        doubles = all(tensor.dtype == torch.float64 for tensor in self.state.values() if tensor.is_floating_point())
+        tensors = {
+            name: tensor.to(tensor.dtype if doubles else like[name].dtype, copy=True)
+            for name, tensor in self.state.items()
+        }
+        model.load_state_dict(tensors, assign=True)
+        if any(tensor.is_meta for tensor in _tensors(model)):  # some are in no state_dict, in a user's family
+            model = FAMILIES[self.family](**self.hparams)
+            model.load_state_dict(self.state)
+        model.classes = self.classes
+        return model.eval()
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    """Yield all tensors of a model, those outside its state_dict included."""
+    yield from model.parameters()
+    yield from model.buffers()
+    for module in model.modules():
+        yield from (value for value in vars(module).values() if isinstance(value, Tensor))
+
+
 def check_family(family: str, path: Path) -> None:
     """Raise ValueError for a family that is not registered; no class is looked up elsewhere."""
     if family not in FAMILIES:
         raise unknown("model family", family, FAMILIES, f"{path} was made with a class that is not imported")
 
 
-def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
-    """Raise ValueError unless the tensors of a file are, by name and shape, those of a family with hyper-parameters.
+def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+    """Return the model of a family, without memory for its numbers, if the tensors of a file fit it by name and shape.
 
-    The model is built without memory for its numbers, and no further than it has tensors in the file. So what is built
-    after this check is about as large as the file, whatever the hyper-parameters say.
+    It is built no further than there are tensors in the file. So what is built after this check is about as large as
+    the file, whatever the hyperparameters say. Raises ValueError, and says what differs, if they do not fit.
     """
     check_family(family, path)
     check_plain(hparams, f"the hyper-parameters in {path}")
@@ -45,21 +86,33 @@ def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Map
         raise ValueError(f"{whole}: {error}") from error
     own: dict[str, Tensor] = model.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in own.items()} | _whitening(model, tensors)
-    wrong = [f"{name!r} is missing" for name in shapes if name not in tensors]
-    wrong += [f"{name!r} has no place" for name in tensors if name not in shapes]
-    wrong += [
-        f"{name!r} is {tuple(tensors[name].shape)}, not {shape}"
-        for name, shape in shapes.items()
-        if name in tensors and tensors[name].shape != shape
-    ]
+    wrong = mismatches(tensors, shapes)
     wrong += [
         f"{name!r} is of type {tensors[name].dtype}"
         for name in own
         if name in tensors and tensors[name].is_floating_point() != own[name].is_floating_point()
     ]
     if wrong:
-        more = f", and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-        raise ValueError(f"{whole} with its hyper-parameters: {'; '.join(wrong[:4])}{more}. Get it again")
+        raise ValueError(f"{whole} with its hyper-parameters: {in_short(wrong)}. Get it again")
+    return model
+
+
+def mismatches(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], fresh: Collection[str] = ()
+) -> list[str]:
+    """Return in words how tensors differ from a model's, given by name and shape; those named in `fresh` may."""
+    wrong = [f"{name!r} is missing" for name in shapes if name not in tensors and name not in fresh]
+    wrong += [f"{name!r} has no place" for name in tensors if name not in shapes]
+    return wrong + [
+        f"{name!r} is {tuple(tensors[name].shape)}, not {shape}"
+        for name, shape in shapes.items()
+        if name in tensors and name not in fresh and tensors[name].shape != shape
+    ]
+
+
+def in_short(wrong: list[str]) -> str:
+    """Return the first four of many, and how many more there are."""
+    return "; ".join(wrong[:4]) + (f", and {len(wrong) - 4} more" if len(wrong) > 4 else "")
 
 
 def check_bounds(hparams: Mapping[str, Any], what: str) -> None:

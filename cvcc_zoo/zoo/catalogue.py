@@ -5,7 +5,6 @@ import fnmatch
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -46,12 +45,11 @@ def family_options(family: type) -> set[str]:
     return names
 
 
-@cache
 def describe(name: str) -> tuple[str, dict[str, Any]]:
-    """The family of a named model and the options that shape it: ("ResNet", {"depth": 20, "shortcut": "B"})."""
-    with torch.device("meta"):
-        model = find(name).build()
-    return type(model).__name__, architecture(model.hparams)
+    """Return a named model's family and the options that shape it: ("ResNet", {"depth": 20, "shortcut": "B", ...})."""
+    entry = find(name)
+    family = entry.family.__name__
+    return family, architecture(complete(family, entry.options))
 
 
 def architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.shaping import check_shaping
 from cvcc_zoo.files.plain import read_yaml
-from cvcc_zoo.weights.card import find_card, list_cards, read_card
-from cvcc_zoo.weights.checkpoint import read_checkpoint
+from cvcc_zoo.weights.checkpoint import Checkpoint
 from cvcc_zoo.zoo.catalogue import name_of
-from cvcc_zoo.zoo.creation import load
+from cvcc_zoo.zoo.creation import read_weights
+from cvcc_zoo.zoo.names import resolve_trained
+from cvcc_zoo.zoo.published import Published
 
 
 @dataclass(frozen=True)
@@ -59,37 +60,31 @@ class Trained:
         }
 
 
-def find_trained(name: str) -> Trained:
-    """The model of published weights by their name, of a card, of a run folder or of a checkpoint.
+def find_trained(name: str | Path) -> Trained:
+    """Return a trained model by any name that `cvcc_zoo.zoo.names` lists.
 
     Raises FileNotFoundError or ValueError as `load` does. A checkpoint that is too old to name its classes has those of
     the data set in the config.yaml beside it, which must still be there.
     """
-    path = where(name)
-    if path.suffix == ".json":
-        model, card = load(path), read_card(path)
+    source = resolve_trained(name)
+    weights = read_weights(source)
+    if isinstance(weights, Published):
+        card, model = weights.card, weights.model()
         pictures = pictures_of(card.training.get("recipe"))
         return Trained(card.name, model, card.dataset, card.classes, card.sha256, pictures)
-    found = read_checkpoint(path)
-    file, model = found.path, load(found.path)
+    assert isinstance(weights, Checkpoint) and source.path is not None
+    file, model = weights.path, weights.model()
     config = file.parent / "config.yaml"
-    dataset, classes = (found.dataset, list(found.classes)) if found.classes else _data_of(config, model.num_classes)
-    in_a_run = path.is_dir() or config.is_file()
+    if weights.classes:
+        dataset, classes = weights.dataset, list(weights.classes)
+    else:
+        dataset, classes = _data_of(config, model.num_classes)
+    in_a_run = source.path.is_dir() or config.is_file()
     title = file.parent.resolve().name if in_a_run else file.stem
-    whole = read_yaml(found.config, f"the config in {file}") if found.config else None
+    whole = read_yaml(weights.config, f"the config in {file}") if weights.config else None
     data = whole.get("data") if isinstance(whole, dict) else None
     about = (pictures_of(whole), data if isinstance(data, dict) else {})
     return Trained(title, model, dataset, classes, hashlib.sha256(file.read_bytes()).hexdigest(), *about)
-
-
-def where(name: str) -> Path:
-    """The card (.json) of published weights by their name, or the path of a card, a run folder or a checkpoint.
-
-    Published weights come before a path of the same name. Raises ValueError with the nearest names.
-    """
-    path = Path(name).expanduser()
-    is_path = path.exists() or len(path.parts) > 1 or path.suffix in (".json", ".ckpt")
-    return find_card(name) if name in list_cards() or not is_path else path
 
 
 def pictures_of(config: Any) -> dict[str, str]:

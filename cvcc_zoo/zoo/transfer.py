@@ -1,7 +1,6 @@
 """Weights that were trained for other classes, channels or sizes: what must be new is new, all else fits exactly."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,29 +8,23 @@ from torch import Tensor
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import check_model
 from cvcc_zoo.data.patches import first_convolution
+from cvcc_zoo.weights.fits import Weights, in_short, mismatches
 
 ADAPTABLE = ("num_classes", "in_channels", "image_size")
 """Hyper-parameters in which a model may differ from the weights that it takes."""
 
 
-def transfer(
-    model: ImageClassifier,
-    tensors: Mapping[str, Tensor],
-    family: str | None,
-    hparams: Mapping[str, Any],
-    source: str,
-    *,
-    new_head: bool = False,
-) -> None:
-    """Put the tensors of a model with these family and hyper-parameters into another one.
+def transfer(model: ImageClassifier, weights: Weights, *, new_head: bool = False) -> None:
+    """Put trained weights into a model that may differ from theirs in `ADAPTABLE` hyperparameters.
 
     The classifier `fc` keeps its fresh weights if the number of classes differs, or with `new_head`. With other input
     channels the first convolution is adapted, and the whitening takes its statistics when the training starts. The
     model keeps its type of numbers. Raises ValueError, and says what differs, for anything else that does not fit; then
     the model is as it was.
     """
-    check_model(model, family, hparams, but=ADAPTABLE)
-    given, state = dict(tensors), model.state_dict()
+    hparams, source = weights.hparams, str(weights.path)
+    check_model(model, weights.family, hparams, but=ADAPTABLE)
+    given, state = dict(weights.state), model.state_dict()
     fresh: set[str] = set()
     if new_head or model.num_classes != hparams["num_classes"]:
         fresh |= {name for name in state if name.startswith("network.fc.")}
@@ -72,17 +65,12 @@ def _first_weight(model: ImageClassifier) -> str:
 
 
 def _check(given: Mapping[str, Tensor], state: Mapping[str, Tensor], fresh: set[str], source: str) -> None:
-    wrong = [f"{name} is missing" for name in state if name not in given and name not in fresh]
-    wrong += [f"{name} has no place" for name in given if name not in state]
-    wrong += [
-        f"{name} is {tuple(given[name].shape)} in the weights and {tuple(state[name].shape)} in the model"
-        for name in state
-        if name in given and name not in fresh and given[name].shape != state[name].shape
-        if state[name].numel()  # the statistics of a whitening have no size before they are known
-    ]
-    if wrong:
-        more = f", and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+    # the statistics of a whitening have no size before they are known
+    shapes = {
+        name: tuple((tensor if tensor.numel() else given.get(name, tensor)).shape) for name, tensor in state.items()
+    }
+    if wrong := mismatches(given, shapes, fresh):
         raise ValueError(
-            f"the weights of {source} do not fit: {'; '.join(wrong[:4])}{more}. "
+            f"the weights of {source} do not fit: {in_short(wrong)}. "
             "Classes and input channels may differ, and the image size of networks with global pooling"
         )

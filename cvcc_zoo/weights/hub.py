@@ -1,0 +1,60 @@
+"""Published weights in repositories of the Hugging Face Hub, downloaded once and checked against their card."""
+
+from pathlib import Path
+
+from cvcc_zoo.weights.card import folders, read
+
+ENDINGS = (".json", ".safetensors")
+SCHEME = "hf://"
+
+
+def pull(source: str | Path, *, revision: str | None = None) -> Path:
+    """Return the card of the weights in a repository "owner/name", downloaded once, or in a local folder.
+
+    `revision` is a branch, tag or commit of the repository: "hf://owner/name@revision" names it, too.
+    Raises ConnectionError, and says what to do, if the
+    download fails; ValueError if there is not one card; and as `cvcc_zoo.weights.card.read` does.
+    """
+    if str(source).startswith(SCHEME):
+        source, _, named = str(source).removeprefix(SCHEME).partition("@")
+        revision = revision or named or None
+    elif (local := Path(source).expanduser()).is_dir():
+        if revision is not None:
+            raise ValueError(f"{local} is a folder of this machine and has no revisions; leave revision out")
+        return _checked(local)
+    from huggingface_hub import snapshot_download  # half a second
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        endings = [f"*{ending}" for ending in ENDINGS]
+        found = snapshot_download(str(source), revision=revision, allow_patterns=endings, library_name="cvcc_zoo")
+    except HFValidationError as error:
+        raise ValueError(f"{str(source)!r} is no folder, and no repository like owner/name: {error}") from error
+    except failures() as error:
+        raise ConnectionError(
+            f"cannot download {source}: {first_line(error)}; get its .json and .safetensors another way and put the "
+            f"files into {folders()[1]}, where cvcc_zoo.create finds them, or give pull their folder"
+        ) from error
+    return _checked(Path(found))
+
+
+def _checked(folder: Path) -> Path:
+    """The only card in a folder, after its file was checked."""
+    cards = sorted(folder.glob("*.json"))
+    if len(cards) != 1:
+        names = ", ".join(card.name for card in cards) or "none"
+        raise ValueError(f"there should be one card in {folder}, and there is {names}; load a card by its path")
+    read(cards[0])
+    return cards[0]
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What huggingface_hub raises when the network, the repository or the permission is missing."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (OSError, *HfHubHTTPError.__bases__)  # among these is the HTTPError of its HTTP library, whichever it is
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

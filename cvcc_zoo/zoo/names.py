@@ -1,0 +1,107 @@
+"""What a name stands for, decided here for everything that takes a model.
+
+resnet20, ResNet-20            a registered model
+ResNet                         a model family
+resnet20.cifar10               published weights, even if a file of this name lies in the working folder
+hf://owner/name                published weights in a repository of the Hugging Face Hub
+pets.json, pets.safetensors    published weights by their card, or by the file beside it
+runs/x, ./x, best.ckpt         a run folder, or a checkpoint
+my_package.MyNet               a model family by its import path
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cvcc_zoo.models  # noqa: F401  registers every model
+from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_typed, find, unknown
+from cvcc_zoo.weights.card import find_card, list_cards
+from cvcc_zoo.weights.hub import SCHEME, pull
+
+HINT = "`cvcc-zoo list` shows all models, `cvcc-zoo list --pretrained` the weights"
+FILES = (".json", ".safetensors", ".ckpt", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a name stands for."""
+
+    kind: Literal["model", "family", "card", "checkpoint", "import path"]
+    name: str
+    """The registered name of a model, of a family or of published weights; the path of a file; an import path."""
+    path: Path | None = None
+    """The card, or the checkpoint or run folder."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has weights."""
+        return self.path is not None
+
+
+def resolve(name: str | Path) -> Source:
+    """Return what a name stands for, as people type it: case, "-", "_" and blanks do not matter in names of models.
+
+    Raises ValueError with the nearest names if it stands for nothing, and as `weights.hub.pull` does. That a file
+    exists, or holds a model, is found only when it is read.
+    """
+    if not isinstance(name, str | Path):
+        raise unknown("model", name, _known(), HINT)
+    text = str(name)
+    if text.startswith(SCHEME):
+        card = pull(text)
+        return Source("card", card.stem, card)
+    if isinstance(name, Path) or _is_path(text):
+        return _of_file(Path(text).expanduser())
+    if text in FAMILIES and text not in ENTRIES:
+        return Source("family", text)
+    if model := as_typed(text, [*ENTRIES, *ALIASES]):
+        return Source("model", find(model).name)
+    if card_name := as_typed(_without_alias(text), list_cards()):
+        return Source("card", card_name, find_card(card_name))
+    if Path(text).exists():
+        return _of_file(Path(text))
+    if family := as_typed(text, FAMILIES):
+        return Source("family", family)
+    head, dot, last = text.rpartition(".")
+    if as_typed(text.partition(".")[0], [*ENTRIES, *ALIASES]):
+        return Source("card", text, find_card(_without_alias(text)))  # raises, with the nearest names
+    if dot and head and last[:1].isupper():
+        return Source("import path", text)
+    raise unknown("model", text, _known(), HINT)
+
+
+def resolve_trained(name: str | Path) -> Source:
+    """Return what a name of trained weights stands for. Raises ValueError for a model without weights, too."""
+    source = resolve(name)
+    if source.trained:
+        return source
+    folder = f"; the folder of this name is ./{name}" if Path(name).exists() else ""
+    there = [card for card in list_cards() if card.partition(".")[0] == source.name]
+    advice = (
+        f"did you mean {' or '.join(there[:3])}?" if there else "`cvcc-zoo list --pretrained` shows which there are"
+    )
+    raise ValueError(f"{name} is a model without weights; {advice}{folder}")
+
+
+def _is_path(text: str) -> bool:
+    path = Path(text)
+    return len(path.parts) > 1 or text.startswith(("~", "./")) or text in (".", "..") or path.suffix in FILES
+
+
+def _of_file(path: Path) -> Source:
+    if path.suffix == ".safetensors":
+        path = path.with_suffix(".json")
+    if path.suffix == ".json":
+        return Source("card", path.stem, path)
+    return Source("checkpoint", str(path), path)
+
+
+def _without_alias(name: str) -> str:
+    """Return `resnext29_32x4d.cifar10` for `resnext29.cifar10`."""
+    model, dot, data = name.partition(".")
+    known = as_typed(model, [*ENTRIES, *ALIASES])
+    return f"{find(known).name}{dot}{data}" if dot and known else name
+
+
+def _known() -> list[Any]:
+    return [*ENTRIES, *ALIASES, *FAMILIES, *list_cards()]

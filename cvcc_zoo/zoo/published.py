@@ -1,0 +1,64 @@
+"""Published weights of registered families, read and described."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.files.plain import check_plain
+from cvcc_zoo.registry import FAMILIES, unknown
+from cvcc_zoo.weights.card import Card, read
+from cvcc_zoo.weights.fits import Weights, check_family, check_fits
+from cvcc_zoo.zoo.catalogue import complexity, family_options, name_of
+
+
+@dataclass(frozen=True)
+class Published(Weights):
+    """Published weights, and their card."""
+
+    card: Card
+
+
+def read_published(path: Path, model: str | None = None) -> Published:
+    """Read a card and its tensors, which fit its family and hyperparameters, and as many classes.
+
+    It must be the card of `model` if that is given. Raises FileNotFoundError or ValueError, as `weights.read` does.
+    """
+    card, tensors = read(path)
+    check_family(card.family, path)
+    known = family_options(FAMILIES[card.family])
+    for option in card.hparams:
+        if option not in known:
+            raise unknown(f"option of {card.family} in {path}", option, known)
+    check_plain(card.hparams, f"the hyper-parameters in {path}")
+    if model is not None and (there := name_of(card.family, card.hparams)) != model:
+        raise ValueError(f"{path} is the card of a {there}, not of a {model}")
+    for option in ("num_classes", "in_channels", "image_size", "whitening"):
+        if option not in card.hparams:
+            raise ValueError(f"{path} is not a whole card: its hparams have no {option}; get it again")
+    blank = check_fits(path, card.family, card.hparams, tensors)
+    if len(card.classes) != card.hparams["num_classes"]:
+        raise ValueError(f"{path} names {len(card.classes)} classes, not {card.hparams['num_classes']}; get it again")
+    return Published(path, card.family, card.hparams, tensors, tuple(card.classes), blank, card)
+
+
+def make_card(
+    model: ImageClassifier,
+    tag: str,
+    classes: Sequence[str],
+    *,
+    dataset: str,
+    measured: Mapping[str, Any],
+    training: Mapping[str, Any],
+    license: str,
+) -> Card:
+    """The card of a trained model's weights, to be written by `cvcc_zoo.weights.card.write` with its `state_dict()`.
+
+    `tag` is the part of its name after the model's, `dataset` the data set in words.
+    """
+    family, counts = type(model).__name__, complexity(model)
+    name = f"{name_of(family, model.hparams)}.{tag}"
+    hparams = {key: list(value) if isinstance(value, tuple) else value for key, value in model.hparams.items()}
+    made = (dict(measured), dict(training), license)
+    return Card(name, dataset, family, hparams, list(classes), counts.parameters, counts.macs, *made)
