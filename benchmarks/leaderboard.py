@@ -4,12 +4,14 @@ A leaderboard for each data set, the best first, beside the best that others pub
 aim at; and how long each training run took. The tables stand between comments, and the rest of a page is left alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from benchmarks.generated import fill
+from benchmarks.measure import markdown
 from cvcc_zoo.data.known import KNOWN
 from cvcc_zoo.metrics import TOP5
 from cvcc_zoo.weights import PUBLISHED, Card, read_card
@@ -79,13 +81,13 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} %"
 
 
-def row(card: Card) -> str:
-    """Return the line of a card in the leaderboard."""
+def row(card: Card) -> list[str]:
+    """Return the cells of a card in the leaderboard; a dash is a number that it does not have."""
     seeds = card.training.get("test_accuracy_of_seeds", {}) if is_original(card) else {}  # tested on the copy
     scores = [100 * score for score in seeds.values()]
     mean = torch.tensor(scores, dtype=torch.float64)
     top5 = card.measured.get(TOP5)
-    cells = [
+    return [
         f"`{card.name}`" + ("" if is_original(card) else " \\*"),
         percent(100 * card.measured["test_accuracy"]),
         f"{mean.mean():.2f} ± {mean.std():.2f} %" if scores else "-",
@@ -96,7 +98,6 @@ def row(card: Card) -> str:
         f"{card.macs / 1e6:,.2f} M",
         f"{card.size / 1e6:.2f}",
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def cards() -> list[Card]:
@@ -105,17 +106,18 @@ def cards() -> list[Card]:
     return sorted(found, key=lambda card: (-card.measured["test_accuracy"], card.name))
 
 
-def header(columns: tuple[str, ...]) -> str:
-    """Return the head of a table whose first column is text and whose others are numbers."""
-    return f"| {' | '.join(columns)} |\n|---|{'---:|' * (len(columns) - 1)}"
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table without the columns in which every cell is a dash."""
+    kept = [place for place in range(len(columns)) if any(row[place] != "-" for row in rows)]
+    return markdown([columns[place] for place in kept], [[row[place] for place in kept] for row in rows])
 
 
 def leaderboard(words: Words) -> str:
-    """Return a table for each data set, under its name."""
+    """Return a table for each data set, under its name, and a note if a copy of the images was trained on."""
     parts = []
     for title in (known.title for known in KNOWN):
         if mine := [card for card in cards() if card.tested_on == title]:
-            parts.append(f"**{title}**\n\n{header(words.leaderboard)}\n" + "\n".join(map(row, mine)))
+            parts.append(f"**{title}**\n\n{table(words.leaderboard, [row(card) for card in mine])}")
     if not all(map(is_original, cards())):
         parts.append(words.copy)
     return "\n\n".join(parts)
@@ -123,16 +125,15 @@ def leaderboard(words: Words) -> str:
 
 def trainings(words: Words) -> str:
     """Return the table of how long each training run took, by data set and from the shortest."""
-    lines = [header(words.trainings)]
+    rows = []
     for card in sorted(cards(), key=lambda card: (card.tested_on, card.training["train_seconds"])):
         model, _, tag = card.name.partition(".")
         about = card.training
         seconds = about["train_seconds"]
         taken = f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
         speed = f"{about['images_per_second']:,.0f}"
-        cells = [f"`{tag}/{model}`", str(about["epochs"]), taken, speed, about["precision"], about["hardware"]]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([f"`{tag}/{model}`", str(about["epochs"]), taken, speed, about["precision"], about["hardware"]])
+    return table(words.trainings, rows)
 
 
 def with_tables(page: str, words: Words) -> str:
