@@ -2,14 +2,15 @@
 
 `configs/fast/cnn_fast.yaml`, 9 epochs through `cvcc-zoo fit`, against the method of airbench94 with Muon, 8 epochs of
 the same network with GELU (`benchmarks/airbench.py`); and `configs/cifar10/cnn_fast.yaml`, 20 epochs. All compute in
-the precision that the processor is fastest in, train on all training images and are tested once. Seconds are those of
-the training. Means over runs with seeds of their own. On a CPU the two take turns every 15 seconds, and waiting is not
-counted (`benchmarks/turns.py`): one and the same training took 501 s and 756 s on a machine that others use, too. On a
-GPU the runs of a side follow each other in one process, after one that compiles and is not counted. Accuracies are
-without test-time augmentation; the table has them with it, too.
+the fastest precision of the processor, train on all training images, and are tested once. Seconds are those of
+training, and numbers are means over runs with different seeds. On a CPU, the two sides take turns every 15 seconds, and
+waiting is not counted (`benchmarks/turns.py`), because the same run took 501 s and 756 s on a shared machine. On a GPU,
+the runs of a side follow each other in one process, after one run that compiles and is not counted. Accuracies are
+without test-time augmentation; the second table also has them with it.
 
-What holds the ratio back is accuracy first. Trainings of 40,000 images on an H200, judged by 10,000 validation images,
-bfloat16, means of seeds with standard deviations of 0.1 to 0.3, operations against 8 epochs of whole images:
+The ratio is limited mainly by accuracy. The next table shows runs with 40,000 training images on an H200, judged by
+10,000 validation images, in bfloat16. Accuracies are means over seeds, with standard deviations of 0.1 to 0.3, and
+operations are relative to 8 epochs of whole images:
 
 | | operations | seeds | accuracy |
 |---|---:|---:|---:|
@@ -23,13 +24,13 @@ bfloat16, means of seeds with standard deviations of 0.1 to 0.3, operations agai
 | batches of 500; of 2,000; label smoothing 0.1; OneCycle | 79 % | 4 | 88.62; 88.17; 88.47; 88.36 % |
 | mean pooling; padding 3; crops at random places | 79 % | 4 | 88.75; 88.63; 88.60 % |
 
-Six others, dropped after two or three seeds, had 87.2 to 88.3 %. So cropping costs 0.2 points, and 0.3 are lost
-before it. airbench94 also decays biases and classifier, freezes the scales of its norms and lets them forget faster;
-none of these was varied alone with several seeds, so what costs the 0.3 is not known. Fewer operations are the only
-way to be faster on a CPU, where 80 % of a step are convolutions (torch's profiler, bfloat16; AMD EPYC at 32 pixels 83,
-Intel Xeon with AMX at 24 pixels 78). Smaller images save less time than operations there: on the Xeon a step at 24 and
-28 pixels took 68 and 82 % of one at 32 (medians of nine that took turns), with 52 and 75 % of the operations. On a GPU
-the host is the limit: at 28 pixels a step takes 5.8 ms, and kernels are busy for 3.0 of them.
+Six other variants, dropped after two or three seeds, reached 87.2 to 88.3 %. So cropping costs 0.2 points, and 0.3 are
+lost before it. airbench94 also decays biases and the classifier, freezes the scales of its norms, and updates their
+statistics faster; none of these was varied alone with several seeds, so the cause of the 0.3 points is not known. On a
+CPU, only fewer operations save time, because 80 % of a step is spent in convolutions (torch's profiler, bfloat16; AMD
+EPYC at 32 pixels 83, Intel Xeon with AMX at 24 pixels 78). But smaller images save less time than operations: on the
+Xeon, a step at 24 and 28 pixels took 68 and 82 % of one at 32 (medians of nine that took turns), with 52 and 75 % of
+the operations. On a GPU the host is the limit: at 28 pixels a step takes 5.8 ms, and kernels are busy for 3.0 of them.
 """
 
 import functools

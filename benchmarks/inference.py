@@ -1,11 +1,11 @@
 """Evaluation and inference.
 
-What `cvcc-zoo evaluate` runs on all test images (norms folded, channels_last, inference mode), against a loop over
-whitened batches of 256 in PyTorch's eager mode with its default layout, each in a process of its own that takes turns.
-The tables give images a second of every engine that was tried, whitening included, in one process. Accuracies are those
-of all test images: in float32 that of the card, and measured for engines that compute in less. The int8 model is ONNX
-Runtime's static quantisation, calibrated on training images. OpenVINO chooses bfloat16 by itself where the processor
-has it; "float32" forbids that.
+`cvcc-zoo evaluate` on all test images (norms folded, channels_last, inference mode), against a loop over whitened
+batches of 256 in PyTorch's eager mode with its default layout, each in its own process, taking turns. The other tables
+show the images per second of every engine that was tried, including whitening, in one process. Accuracies are those on
+all test images: that of the card for float32, and measured for engines with lower precision. The int8 model is ONNX
+Runtime's static quantisation, calibrated on training images. OpenVINO uses bfloat16 where the processor has it, except
+in the row "float32".
 """
 
 import functools
