@@ -13,18 +13,19 @@ PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 
 
 def row(name: str) -> str:
-    """Return the line of a model: name, family, parameters, operations for one 3x32x32 image, and what it is."""
+    """Return the line of a model: name, family, parameters, millions of operations per 3x32x32 image, and what it is."""
     with torch.device("meta"):
         model = create(name)
     counts = complexity(model)
-    summary = find(name).summary.rstrip(".")
-    cells = [f"`{name}`", f"`{type(model).__name__}`", f"{counts.parameters:,}", f"{counts.macs / 1e6:,.2f} M", summary]
+    aliases = "".join(f" (also `{alias}`)" for alias, target in ALIASES.items() if target == name)
+    summary = find(name).summary.rstrip(".") + aliases
+    cells = [f"`{name}`", f"`{type(model).__name__}`", f"{counts.parameters:,}", f"{counts.macs / 1e6:,.2f}", summary]
     return f"| {' | '.join(cells)} |"
 
 
 def with_models(page: str) -> str:
     """Return the page with its table of models as the registry has them now."""
-    header = "| model | family | parameters | MACs | what it is |\n|---|---|---:|---:|---|"
+    header = "| model | family | parameters | MACs (M) | what it is |\n|---|---|---:|---:|---|"
     rows = [row(name) for name in list_models() if name not in ALIASES]
     return fill(page, "models", "models", "\n".join([header, *rows]))
 
