@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 
 
 def row(name: str) -> str:
-    """Return the line of a model: name, family, parameters, millions of operations per 3x32x32 image, and what it is."""
+    """Return the line of a model: name, family, parameters, millions of operations for an image, and what it is."""
     with torch.device("meta"):
         model = create(name)
     counts = complexity(model)
