@@ -67,7 +67,7 @@ precision = functools.cache(fast_precision)
 
 
 def options(settings: Settings, recipe: Path, seed: int) -> list[str]:
-    """Those of `cvcc-zoo fit`."""
+    """Return the options of `cvcc-zoo fit`."""
     words = [f"--config={recipe}", *settings.options(), "--data.validation=0", f"--seed_everything={seed}"]
     words.append(f"--trainer.precision={precision()}")
     words += ["--trainer.max_epochs=20"] if recipe == LONG else []
@@ -75,7 +75,7 @@ def options(settings: Settings, recipe: Path, seed: int) -> list[str]:
 
 
 def ours(settings: Settings, recipe: Path, seed: int, turns: str | None = None) -> dict[str, float]:
-    """`cvcc-zoo fit` in a process of its own, which takes turns with another that has the same file."""
+    """Run `cvcc-zoo fit` in its own process, which takes turns with another process that has the same file."""
     with tempfile.TemporaryDirectory() as folder:
         words = [*options(settings, recipe, seed), "--test=false", f"--run={folder}/run"]
         if turns:
@@ -89,13 +89,13 @@ def ours(settings: Settings, recipe: Path, seed: int, turns: str | None = None) 
 
 
 def here(settings: Settings, seeds: Sequence[int]) -> list[dict[str, float]]:
-    """The short trainings of these seeds on a GPU, compiled, in this process, after one that is not counted."""
+    """Run the short training for these seeds on a GPU, compiled, in this process, after one run that is not counted."""
     runs = [fit_here(options(settings, SHORT, seed)) for seed in (seeds[0], *seeds)][1:]
     return [tested(settings, model, seconds) for model, seconds in runs]
 
 
 def tested(settings: Settings, model: ImageClassifier, seconds: float) -> dict[str, float]:
-    """What the table has of a run."""
+    """One run, as the table shows it."""
     found = {"seconds": seconds}
     data = ImageDataModule(settings.dataset, settings.root)
     logits, labels = scores(model, data)
@@ -106,7 +106,7 @@ def tested(settings: Settings, model: ImageClassifier, seconds: float) -> dict[s
 
 
 def theirs(settings: Settings, seeds: Sequence[int], turns: str | None = None) -> list[dict[str, float]]:
-    """Runs of the other method, in a process of their own."""
+    """Run the other method in its own process."""
     words = [sys.executable, "-m", "benchmarks.airbench", *settings.data(), f"--precision={precision()}"]
     words += [f"--seed={seeds[0]}", f"--runs={len(seeds)}"]
     words += [*(["--batches=1"] if settings.small else []), *([f"--turns={turns}"] if turns else [])]
@@ -116,7 +116,7 @@ def theirs(settings: Settings, seeds: Sequence[int], turns: str | None = None) -
 
 
 def both(settings: Settings, seed: int) -> tuple[dict[str, float], dict[str, float]]:
-    """The short training and the other method on a CPU: two processes that take turns."""
+    """Run the short training and the other method on a CPU: two processes that take turns."""
     precision()  # measured while it is quiet
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
         turns = f"{folder}/turns"
@@ -125,13 +125,13 @@ def both(settings: Settings, seed: int) -> tuple[dict[str, float], dict[str, flo
 
 
 def spread(values: list[float], factor: float, unit: str) -> str:
-    """Mean and, of several, standard deviation."""
+    """Return the mean and, for several values, the standard deviation."""
     more = f" ± {factor * statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{factor * statistics.mean(values):.2f}{more}{unit}"
 
 
 def measure(settings: Settings) -> Found:
-    """Rows for time and accuracy, and the table of all runs."""
+    """Return the rows for time and accuracy, and the table of all runs."""
     seeds = range(settings.repeats)
     if torch.cuda.is_available():
         found = {NINE: here(settings, seeds), AGAINST: theirs(settings, seeds)}
@@ -146,7 +146,7 @@ def measure(settings: Settings) -> Found:
 
 
 def compared(found: dict[str, list[dict[str, Any]]], *, original: bool) -> Found:
-    """The runs of each side, on the `original` images or a copy, against each other and the targets.
+    """Return the runs of each side, on the `original` images or a copy, against each other and the targets.
 
     Without those of 20 epochs they are a GPU's.
     """

@@ -26,7 +26,7 @@ MOST = 0.8  # ms
 
 
 def bare(data: ImageDataModule, epochs: int, batches: int | None) -> float:
-    """Milliseconds a step of a loop with nothing but the training in it."""
+    """Return milliseconds per step of a bare training loop."""
     data.training_images()
     model: Any = create("linear", num_classes=data.num_classes)
     model.whitening = data.fit_whitening()
@@ -51,7 +51,7 @@ def bare(data: ImageDataModule, epochs: int, batches: int | None) -> float:
 
 
 def measure(settings: Settings) -> Found:
-    """A row without augmentation and one with crop and flip."""
+    """Return a row without augmentation and one with crop and flip."""
     torch.set_num_threads(settings.threads)
     batches = 20 if settings.small else None
     rows = []

@@ -19,7 +19,7 @@ LIMIT = 1500.0
 
 
 def measure(settings: Settings) -> Found:
-    """A row beside the usual script."""
+    """Return a row that compares with the usual script."""
     batches = 2 if settings.small else BATCHES
     ours = ["--model=resnet20", "--trainer.max_epochs=1", f"--trainer.limit_train_batches={batches}"]
     theirs = ["--model=resnet20", "--epochs=1", f"--batches={batches}"]

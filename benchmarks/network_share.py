@@ -28,7 +28,7 @@ STEPS = {"cpu": (10, 30), "cuda": (200, 1000)}
 
 
 def network_alone(device: str) -> Callable[[], object]:
-    """Forward and backward pass of a batch."""
+    """Return a function that runs the forward and backward pass of a batch."""
     model: Any = create("resnet20", whitening="none")
     network = model.network.to(device).train()
     images = torch.randn(BATCH, 3, 32, 32).to(device).contiguous(memory_format=torch.channels_last)
@@ -49,7 +49,7 @@ def network_alone(device: str) -> Callable[[], object]:
 
 
 def measure(settings: Settings) -> Found:
-    """One row."""
+    """Return one row."""
     torch.set_num_threads(settings.threads)
     keep_freed_memory()  # as the command does
     device = "cuda" if torch.cuda.is_available() else "cpu"

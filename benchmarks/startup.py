@@ -16,7 +16,7 @@ HELP_LIMIT, IMPORT_LIMIT = 1.5, 0.3  # seconds
 
 
 def measure(settings: Settings) -> Found:
-    """Rows for the command and for the import, beyond that of torch."""
+    """Return the rows for the command, and for the import without that of torch."""
     python = sys.executable
     commands = {
         "help": [python, "-m", "cvcc_zoo", "--help"],

@@ -29,7 +29,7 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Case:
-    """A model, how long it is trained, and how many times faster it is to be."""
+    """A model, how long it is trained, and how many times faster it should be."""
 
     model: str
     epochs: int
@@ -48,12 +48,12 @@ CASES = (
 
 
 def taken(side: Callable[..., Ended], settings: Settings, options: list[str]) -> float:
-    """Seconds of a whole process."""
+    """Return the seconds of a whole process."""
     return side(settings, *options).seconds
 
 
 def measure(settings: Settings) -> Found:
-    """A row for each model, and where the processor computes in bfloat16 one with it."""
+    """Return a row for each model, and one with bfloat16 if the processor computes in it."""
     images = len(ImageDataModule(settings.dataset, settings.root, validation=0).training_images()[2])
     rows = []
     for case in CASES:
