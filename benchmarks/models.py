@@ -6,8 +6,8 @@ import torch
 
 from benchmarks.generated import fill
 from cvcc_zoo import create, list_models
-from cvcc_zoo.models.catalogue import complexity
 from cvcc_zoo.registry import ALIASES, find
+from cvcc_zoo.zoo.catalogue import complexity
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 

@@ -36,7 +36,7 @@ These make the difference, and are on by default:
 - Convolutional networks get their images in channels_last.
 - The program keeps the memory that it frees. By default glibc returns blocks of megabytes to the system and requests
   them again in every step, and the system fills them with zeros. In Python, call
-  `cvcc_zoo.allocation.keep_freed_memory()`. If you have set `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`,
+  `cvcc_zoo.cli.allocation.keep_freed_memory()`. If you have set `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`,
   `GLIBC_TUNABLES` or `LD_PRELOAD`, they are not changed.
 - Without an accelerator, the program does not import triton, a compiler for accelerators that torch looks for. This
   saves half a second and 77 MB.
