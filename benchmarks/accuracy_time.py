@@ -2,14 +2,15 @@
 
 `configs/fast/cnn_fast.yaml`, 9 epochs through `cvcc-zoo fit`, against the method of airbench94 with Muon, 8 epochs of
 the same network with GELU (`benchmarks/airbench.py`); and `configs/cifar10/cnn_fast.yaml`, 20 epochs. All compute in
-the precision that the processor is fastest in, train on all training images and are tested once. Seconds are those of
-the training. Means over runs with seeds of their own. On a CPU the two take turns every 15 seconds, and waiting is not
-counted (`benchmarks/turns.py`): one and the same training took 501 s and 756 s on a machine that others use, too. On a
-GPU the runs of a side follow each other in one process, after one that compiles and is not counted. Accuracies are
-without test-time augmentation; the table has them with it, too.
+the fastest precision of the processor, train on all training images, and are tested once. Seconds are those of
+training, and numbers are means over runs with different seeds. On a CPU, the two sides take turns every 15 seconds, and
+waiting is not counted (`benchmarks/turns.py`), because the same run took 501 s and 756 s on a shared machine. On a GPU,
+the runs of a side follow each other in one process, after one run that compiles and is not counted. Accuracies are
+without test-time augmentation; the second table also has them with it.
 
-What holds the ratio back is accuracy first. Trainings of 40,000 images on an H200, judged by 10,000 validation images,
-bfloat16, means of seeds with standard deviations of 0.1 to 0.3, operations against 8 epochs of whole images:
+The ratio is limited mainly by accuracy. The next table shows runs with 40,000 training images on an H200, judged by
+10,000 validation images, in bfloat16. Accuracies are means over seeds, with standard deviations of 0.1 to 0.3, and
+operations are relative to 8 epochs of whole images:
 
 | | operations | seeds | accuracy |
 |---|---:|---:|---:|
@@ -23,13 +24,13 @@ bfloat16, means of seeds with standard deviations of 0.1 to 0.3, operations agai
 | batches of 500; of 2,000; label smoothing 0.1; OneCycle | 79 % | 4 | 88.62; 88.17; 88.47; 88.36 % |
 | mean pooling; padding 3; crops at random places | 79 % | 4 | 88.75; 88.63; 88.60 % |
 
-Six others, dropped after two or three seeds, had 87.2 to 88.3 %. So cropping costs 0.2 points, and 0.3 are lost
-before it. airbench94 also decays biases and classifier, freezes the scales of its norms and lets them forget faster;
-none of these was varied alone with several seeds, so what costs the 0.3 is not known. Fewer operations are the only
-way to be faster on a CPU, where 80 % of a step are convolutions (torch's profiler, bfloat16; AMD EPYC at 32 pixels 83,
-Intel Xeon with AMX at 24 pixels 78). Smaller images save less time than operations there: on the Xeon a step at 24 and
-28 pixels took 68 and 82 % of one at 32 (medians of nine that took turns), with 52 and 75 % of the operations. On a GPU
-the host is the limit: at 28 pixels a step takes 5.8 ms, and kernels are busy for 3.0 of them.
+Six other variants, dropped after two or three seeds, reached 87.2 to 88.3 %. So cropping costs 0.2 points, and 0.3 are
+lost before it. airbench94 also decays biases and the classifier, freezes the scales of its norms, and updates their
+statistics faster; none of these was varied alone with several seeds, so the cause of the 0.3 points is not known. On a
+CPU, only fewer operations save time, because 80 % of a step is spent in convolutions (torch's profiler, bfloat16; AMD
+EPYC at 32 pixels 83, Intel Xeon with AMX at 24 pixels 78). But smaller images save less time than operations: on the
+Xeon, a step at 24 and 28 pixels took 68 and 82 % of one at 32 (medians of nine that took turns), with 52 and 75 % of
+the operations. On a GPU the host is the limit: at 28 pixels a step takes 5.8 ms, and kernels are busy for 3.0 of them.
 """
 
 import functools
@@ -66,7 +67,7 @@ precision = functools.cache(fast_precision)
 
 
 def options(settings: Settings, recipe: Path, seed: int) -> list[str]:
-    """Those of `cvcc-zoo fit`."""
+    """Return the options of `cvcc-zoo fit`."""
     words = [f"--config={recipe}", *settings.options(), "--data.validation=0", f"--seed_everything={seed}"]
     words.append(f"--trainer.precision={precision()}")
     words += ["--trainer.max_epochs=20"] if recipe == LONG else []
@@ -74,7 +75,7 @@ def options(settings: Settings, recipe: Path, seed: int) -> list[str]:
 
 
 def ours(settings: Settings, recipe: Path, seed: int, turns: str | None = None) -> dict[str, float]:
-    """`cvcc-zoo fit` in a process of its own, which takes turns with another that has the same file."""
+    """Run `cvcc-zoo fit` in its own process, which takes turns with another process that has the same file."""
     with tempfile.TemporaryDirectory() as folder:
         words = [*options(settings, recipe, seed), "--test=false", f"--run={folder}/run"]
         if turns:
@@ -88,13 +89,13 @@ def ours(settings: Settings, recipe: Path, seed: int, turns: str | None = None) 
 
 
 def here(settings: Settings, seeds: Sequence[int]) -> list[dict[str, float]]:
-    """The short trainings of these seeds on a GPU, compiled, in this process, after one that is not counted."""
+    """Run the short training for these seeds on a GPU, compiled, in this process, after one run that is not counted."""
     runs = [fit_here(options(settings, SHORT, seed)) for seed in (seeds[0], *seeds)][1:]
     return [tested(settings, model, seconds) for model, seconds in runs]
 
 
 def tested(settings: Settings, model: ImageClassifier, seconds: float) -> dict[str, float]:
-    """What the table has of a run."""
+    """One run, as the table shows it."""
     found = {"seconds": seconds}
     data = ImageDataModule(settings.dataset, settings.root)
     logits, labels = scores(model, data)
@@ -105,7 +106,7 @@ def tested(settings: Settings, model: ImageClassifier, seconds: float) -> dict[s
 
 
 def theirs(settings: Settings, seeds: Sequence[int], turns: str | None = None) -> list[dict[str, float]]:
-    """Runs of the other method, in a process of their own."""
+    """Run the other method in its own process."""
     words = [sys.executable, "-m", "benchmarks.airbench", *settings.data(), f"--precision={precision()}"]
     words += [f"--seed={seeds[0]}", f"--runs={len(seeds)}"]
     words += [*(["--batches=1"] if settings.small else []), *([f"--turns={turns}"] if turns else [])]
@@ -115,7 +116,7 @@ def theirs(settings: Settings, seeds: Sequence[int], turns: str | None = None) -
 
 
 def both(settings: Settings, seed: int) -> tuple[dict[str, float], dict[str, float]]:
-    """The short training and the other method on a CPU: two processes that take turns."""
+    """Run the short training and the other method on a CPU: two processes that take turns."""
     precision()  # measured while it is quiet
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
         turns = f"{folder}/turns"
@@ -124,13 +125,13 @@ def both(settings: Settings, seed: int) -> tuple[dict[str, float], dict[str, flo
 
 
 def spread(values: list[float], factor: float, unit: str) -> str:
-    """Mean and, of several, standard deviation."""
+    """Return the mean and, for several values, the standard deviation."""
     more = f" ± {factor * statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{factor * statistics.mean(values):.2f}{more}{unit}"
 
 
 def measure(settings: Settings) -> Found:
-    """Rows for time and accuracy, and the table of all runs."""
+    """Return the rows for time and accuracy, and the table of all runs."""
     seeds = range(settings.repeats)
     if torch.cuda.is_available():
         found = {NINE: here(settings, seeds), AGAINST: theirs(settings, seeds)}
@@ -145,7 +146,7 @@ def measure(settings: Settings) -> Found:
 
 
 def compared(found: dict[str, list[dict[str, Any]]], *, original: bool) -> Found:
-    """The runs of each side, on the `original` images or a copy, against each other and the targets.
+    """Return the runs of each side, on the `original` images or a copy, against each other and the targets.
 
     Without those of 20 epochs they are a GPU's.
     """

@@ -1,4 +1,4 @@
-"""The method of airbench94 with Muon, written anew: https://arxiv.org/abs/2404.00498 and the table of its repository.
+"""The method of airbench94 with Muon, reimplemented: https://arxiv.org/abs/2404.00498 and the table of its repository.
 
 `python -m benchmarks.airbench --dataset=folder --root=IMAGES --seed=0` prints seconds of training and test accuracies
 as JSON, a line for each of `--runs` with seeds one above the other; on a GPU, where there is one, after a training that
@@ -39,7 +39,7 @@ AUGMENTED: list[Any] = [{"name": "RandomCrop", "padding": 2, "mode": "reflect"},
 
 
 def make_network(images: Tensor) -> Any:
-    """The network, its first convolution set from normalised images (N, 3, 32, 32)."""
+    """Build the network, with its first convolution set from normalised images (N, 3, 32, 32)."""
     network: Any = create("cnn_fast", activation="gelu", classifier_bias=False).network
     network.to(images.device, memory_format=torch.channels_last)
     for module in network.modules():
@@ -58,7 +58,7 @@ def make_network(images: Tensor) -> Any:
 
 
 class Filters:
-    """Muon on filters that are brought back to unit length before each step."""
+    """Muon on filters that are scaled to unit norm before each step."""
 
     def __init__(self, filters: list[nn.Parameter]) -> None:
         self.filters = filters
@@ -67,7 +67,7 @@ class Filters:
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """One step."""
+        """Take one step."""
         ahead = []
         for p, buffer in zip(self.filters, self.buffers, strict=True):
             assert p.grad is not None
@@ -83,7 +83,7 @@ def _orthogonalised(matrices: list[Tensor]) -> list[Tensor]:
 
 
 def normalised(images: Tensor) -> Tensor:
-    """uint8 to float32, channels_last."""
+    """Convert uint8 images to float32, in channels_last."""
     mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (MEAN, STD))
     return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
@@ -97,7 +97,7 @@ def train(
     seed: int,
     turns: Turns | None = None,
 ) -> float:
-    """How many seconds it took to train the network, from new weights. `run` computes it where the images are."""
+    """Train the network from new weights, where the images are; return the seconds of training."""
     torch.manual_seed(seed)
     device, batches = images.device, options.batches
     augmentations = make_augmentations(AUGMENTED)
@@ -147,7 +147,7 @@ def _now(device: torch.device) -> float:
 
 
 def views(x: Tensor) -> Tensor:
-    """Six views of images (N, C, H, W): itself, shifted by a pixel up left and down right, each mirrored too."""
+    """Return six views of images (N, C, H, W): unchanged, shifted by a pixel up left and down right, and mirrored."""
     size = x.shape[-1]
     padded = F.pad(x, (1, 1, 1, 1), "reflect")
     shifted = [x, padded[..., :size, :size], padded[..., 2:, 2:]]
@@ -156,7 +156,7 @@ def views(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def accuracies(network: Any, images: Tensor, labels: Tensor) -> tuple[float, float, float]:
-    """Test accuracy of the images alone, with their mirror images, and with all six views, in [0, 1]."""
+    """Return the test accuracy in [0, 1] of the images alone, with mirror images, and with all six views."""
     shares = [0.25, 0.25, 0.125, 0.125, 0.125, 0.125]  # half for those that are not shifted
     weights, right = torch.tensor(shares, device=images.device), torch.zeros(3, device=images.device)
     for part, y in zip(torch.split(images, 500), torch.split(labels, 500), strict=True):

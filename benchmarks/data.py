@@ -31,7 +31,7 @@ HEAVY: list[Any] = ["standard", "ColorJitter", {"name": "GaussianBlur"}, {"name"
 
 
 def usual(images: Tensor, *, heavy: bool) -> Callable[[], float]:
-    """Images a second of torchvision's transforms on PIL images in a DataLoader with two workers that are running."""
+    """Return images per second of torchvision's transforms on PIL images, in a DataLoader with two running workers."""
     colours = [transforms.ColorJitter(0.2, 0.2, 0.2, 0.05), transforms.GaussianBlur(3, (0.1, 2.0))] if heavy else []
     erase = [transforms.RandomErasing(1.0, (0.25, 0.25), (1.0, 1.0), value=0.5)] if heavy else []
     chain = [
@@ -61,7 +61,7 @@ def usual(images: Tensor, *, heavy: bool) -> Callable[[], float]:
 
 
 def ours(images: Tensor, chosen: Any, *, compiled: bool = False) -> Callable[[], float]:
-    """Images a second of TensorLoader, augmentation and whitening in one process."""
+    """Return images per second of TensorLoader, augmentation and whitening in one process."""
     augmentations = make_augmentations(chosen)
     whitening = Whitening("standardize").fit(images)
     labels = torch.zeros(len(images), dtype=torch.int64)
@@ -87,13 +87,13 @@ def ours(images: Tensor, chosen: Any, *, compiled: bool = False) -> Callable[[],
 
 
 def peak_mb() -> float:
-    """The most memory this process has had; ru_maxrss would be that of its parent."""
+    """Return the peak memory of this process; ru_maxrss would be that of its parent."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def fit_zca(side: str, images: Tensor, out: Any) -> None:
-    """Fit in a process of its own; sends seconds, the memory beyond the data in MB, and how white the images got."""
+    """Fit in its own process; send seconds, the memory beyond the data in MB, and the error of the whitening."""
     images.amax()  # the pages of shared memory count once they were read
     if side == "cvcc_zoo":
         before = peak_mb()
@@ -116,7 +116,7 @@ def fit_zca(side: str, images: Tensor, out: Any) -> None:
 
 
 def whiteness(parts: Iterable[Tensor]) -> float:
-    """The largest difference between the covariance of whitened images (N, D) and the identity."""
+    """Return the largest difference between the covariance of whitened images (N, D) and the identity."""
     count, products = 0, torch.zeros(1)
     for part in parts:
         count, products = count + len(part), products + part.double().T @ part.double()
@@ -124,7 +124,7 @@ def whiteness(parts: Iterable[Tensor]) -> float:
 
 
 def zca(side: str, images: Tensor, found: dict[str, dict[str, float]]) -> float:
-    """Seconds of one fit; what else was measured goes into `found`."""
+    """Return the seconds of one fit; put the other measurements into `found`."""
     context = multiprocessing.get_context("spawn")
     out = context.Queue()
     process = context.Process(target=fit_zca, args=(side, images, out))
@@ -136,7 +136,7 @@ def zca(side: str, images: Tensor, found: dict[str, dict[str, float]]) -> float:
 
 
 def pipelines(images: Tensor, repeats: int) -> tuple[list[list[str]], dict[str, Any]]:
-    """The rows of the two pipelines."""
+    """Return the rows of the two pipelines."""
     rows, found = [], {}
     for name, chosen, heavy, target in (
         ("crop + flip + standardize", "standard", False, "8x, 20x compiled"),
@@ -166,7 +166,7 @@ FITS = {
 
 
 def fits(images: Tensor, repeats: int) -> tuple[list[list[str]], dict[str, Any]]:
-    """The rows of the ZCA fit."""
+    """Return the rows of the ZCA fit."""
     found: dict[str, dict[str, float]] = {}
     sides = ("cvcc_zoo", *FITS)
     took = alternate({side: lambda side=side: zca(side, images, found) for side in sides}, repeats)  # type: ignore[misc]

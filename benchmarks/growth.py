@@ -1,8 +1,8 @@
 """Growth.
 
-Microseconds an image of a training step as the data set, the number of classes or the images grow. The images are
-random pixels in a memory-mapped file, visited in a new order each epoch, with crop and flip; a linear classifier is
-trained on them, so that their way is seen. Classes and pixels are those of resnet20 in batches of 64.
+Microseconds per image of a training step as the data set, the number of classes or the image size grows. For the data
+set, a linear classifier is trained on random pixels in a memory-mapped file, in a new order each epoch, with crop and
+flip; its step is mostly reading images. For classes and image size, resnet20 is trained in batches of 64.
 """
 
 import tempfile
@@ -34,7 +34,7 @@ FLAT = 1.15  # times as long an image, at most
 
 
 def mapped(path: Path, count: int) -> Tensor:
-    """Random images uint8 (count, 3, 32, 32), mapped from a file."""
+    """Return random uint8 images (count, 3, 32, 32), mapped from a file."""
     pixels = np.memmap(path, np.uint8, "w+", shape=(count, 3, 32, 32))
     generator = np.random.default_rng(0)
     for start in range(0, count, 10_000):
@@ -44,7 +44,7 @@ def mapped(path: Path, count: int) -> Tensor:
 
 
 def trained(images: Tensor, visited: int) -> float:
-    """Microseconds an image, over whole epochs with at least `visited` images."""
+    """Return microseconds per image, over whole epochs with at least `visited` images."""
     labels = torch.arange(len(images)) % 10
     loader = TensorLoader(images, labels, torch.arange(len(images)), 128, shuffle_seed=0)
     model: Any = create("linear")
@@ -67,7 +67,7 @@ def trained(images: Tensor, visited: int) -> float:
 
 
 def step(num_classes: int, size: int) -> Any:
-    """A training step of resnet20; gives microseconds an image."""
+    """Return microseconds per image of a training step of resnet20."""
     model: Any = create("resnet20", num_classes=num_classes, image_size=size, whitening="none")
     model.train()
     optimizer = make_optimizer({"name": "AdamW"}, model)
@@ -90,7 +90,7 @@ def step(num_classes: int, size: int) -> Any:
 
 
 def measure(settings: Settings) -> Found:
-    """Rows for the largest against the smallest, and the curves."""
+    """Return the rows for the largest against the smallest, and the curves."""
     torch.set_num_threads(settings.threads)
     keep_freed_memory()  # as the command does
     counts, visited = ((1_000, 2_000), 1_000) if settings.small else (COUNTS, VISITED)

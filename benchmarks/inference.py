@@ -1,11 +1,11 @@
 """Evaluation and inference.
 
-What `cvcc-zoo evaluate` runs on all test images (norms folded, channels_last, inference mode), against a loop over
-whitened batches of 256 in PyTorch's eager mode with its default layout, each in a process of its own that takes turns.
-The tables give images a second of every engine that was tried, whitening included, in one process. Accuracies are those
-of all test images: in float32 that of the card, and measured for engines that compute in less. The int8 model is ONNX
-Runtime's static quantisation, calibrated on training images. OpenVINO chooses bfloat16 by itself where the processor
-has it; "float32" forbids that.
+`cvcc-zoo evaluate` on all test images (norms folded, channels_last, inference mode), against a loop over whitened
+batches of 256 in PyTorch's eager mode with its default layout, each in its own process, taking turns. The other tables
+show the images per second of every engine that was tried, including whitening, in one process. Accuracies are those on
+all test images: that of the card for float32, and measured for engines with lower precision. The int8 model is ONNX
+Runtime's static quantisation, calibrated on training images. OpenVINO uses bfloat16 where the processor has it, except
+in the row "float32".
 """
 
 import functools
@@ -41,12 +41,12 @@ PUBLISHED = ("resnet20", "resnext29_32x4d")
 CALIBRATED = 512  # images
 OURS = "folded, channels_last (`cvcc-zoo evaluate`)"
 ROUNDED = ("ONNX Runtime, int8", "OpenVINO", "OpenVINO, int8")
-"""Engines that compute in less than float32."""
+"""Engines with a lower precision than float32."""
 Engine = Callable[[Tensor], Tensor]
 
 
 def model_of(name: str, data: ImageDataModule) -> ImageClassifier:
-    """Published weights; where there are none, random ones, which take as long."""
+    """Return published weights, or random ones, which take as long, if there are none."""
     if name in PUBLISHED:
         return create(f"{name}.cifar10").eval()
     model = create(name)
@@ -55,7 +55,7 @@ def model_of(name: str, data: ImageDataModule) -> ImageClassifier:
 
 
 def turns(connection: Any, side: str, name: str, settings: Settings) -> None:
-    """A process that evaluates when it is told to, and answers how many seconds that took."""
+    """Evaluate on request in its own process, and answer with the seconds that it took."""
     torch.set_num_threads(settings.threads)
     data = ImageDataModule(settings.dataset, settings.root, batch_size=256)
     if side == "ours":
@@ -78,7 +78,7 @@ def turns(connection: Any, side: str, name: str, settings: Settings) -> None:
 
 
 def evaluation(name: str, settings: Settings) -> Row:
-    """Our evaluation against the loop."""
+    """Measure our evaluation against the loop."""
     context = multiprocessing.get_context("spawn")
     sides: dict[str, Callable[[], float]] = {}
     ends, processes = [], []
@@ -108,7 +108,7 @@ def evaluation(name: str, settings: Settings) -> Row:
 
 
 def engines(model: ImageClassifier, images: Tensor, folder: Path) -> dict[str, Engine]:
-    """Ways to run a model: raw uint8 images to logits."""
+    """Return ways to run a model: functions from raw uint8 images to logits."""
     import onnxruntime
 
     path = folder / "model.onnx"
@@ -148,7 +148,7 @@ def engines(model: ImageClassifier, images: Tensor, folder: Path) -> dict[str, E
 
 
 def compiled(model: Any) -> Engine:
-    """The network compiled with its weights as constants; it is compiled for each size of a batch."""
+    """Compile the network with its weights as constants; it is compiled for each batch size."""
     import torch._inductor.config as inductor
 
     made: Any = torch.compile(model.network, dynamic=False)
@@ -163,7 +163,7 @@ def compiled(model: Any) -> Engine:
 
 
 def quantised(path: Path, images: Tensor) -> Path:
-    """The same model with int8 weights and activations."""
+    """Write the same model with int8 weights and activations."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -193,7 +193,7 @@ def quantised(path: Path, images: Tensor) -> Path:
 
 
 def compare(name: str, settings: Settings) -> tuple[Row, list[list[str]]]:
-    """The row of ONNX at one image, and the table of all engines."""
+    """Return the row of ONNX for one image, and the table of all engines."""
     data = ImageDataModule(settings.dataset, settings.root)
     model = model_of(name, data)
     images, _, samples = data.training_images()
@@ -239,7 +239,7 @@ def compare(name: str, settings: Settings) -> tuple[Row, list[list[str]]]:
 
 
 def measure(settings: Settings) -> Found:
-    """Rows and a table for each model."""
+    """Return rows and a table for each model."""
     warnings.filterwarnings("ignore")
     rows, tables = [evaluation("resnet20", settings)], []
     torch.set_num_threads(settings.threads)

@@ -1,15 +1,17 @@
 """The tables of the published weights, from their cards: `python -m benchmarks.leaderboard` writes them.
 
 A leaderboard for each data set, the best first, beside the best that others publish for the same network and what we
-aim at; and how long each training took. They stand between comments, so that everything else in a page stays as it is.
+aim at; and how long each training run took. The tables stand between comments, and the rest of a page is left alone.
 """
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from benchmarks.generated import fill
+from benchmarks.measure import markdown
 from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.data.known import KNOWN
 from cvcc_zoo.weights.card import PUBLISHED, Card, read_card
@@ -21,7 +23,7 @@ ELSEWHERE = {
     "fcnn.cifar10": 78.62,  # Z-Lin with augmentation: https://arxiv.org/abs/1511.02580
     "cnn.cifar10": 94.01,  # airbench94, as large: https://github.com/KellerJordan/cifar10-airbench
     "cnn_fast.cifar10": 94.01,  # the same, in 8 epochs
-    "resnet20.cifar10": 94.03,  # here and below, if nothing else is said: https://github.com/osmr/pytorchcv
+    "resnet20.cifar10": 94.03,  # here and below, unless noted: https://github.com/osmr/pytorchcv
     "resnet56.cifar10": 95.48,
     "resnet110.cifar10": 96.31,
     "resnet18.cifar10": 96.0,  # airbench's "standard training"
@@ -34,7 +36,7 @@ ELSEWHERE = {
     "wrn16_4.cifar100": 75.97,  # https://arxiv.org/abs/1605.07146
     "resnext29_32x4d.cifar100": 80.50,
 }
-"""The best test accuracy that is published for the network, in percent; none of them was measured again here."""
+"""The best published test accuracy of the same network, in percent; none of them was measured again here."""
 AIMS = {
     "linear.cifar10": 41.5, "fcnn.cifar10": 70, "cnn.cifar10": 94.5, "cnn_fast.cifar10": 95.5,
     "resnet20.cifar10": 94.1, "resnet56.cifar10": 95.5, "resnet110.cifar10": 96.4, "resnet18.cifar10": 96.5,
@@ -42,7 +44,7 @@ AIMS = {
     "fcnn.cifar100": 40, "cnn.cifar100": 75, "cnn_fast.cifar100": 77, "resnet20.cifar100": 70.5,
     "resnet56.cifar100": 75.2, "resnet18.cifar100": 79.5, "wrn16_4.cifar100": 78, "resnext29_32x4d.cifar100": 82,
 }  # fmt: skip
-"""What the weights are to reach, in percent."""
+"""The test accuracy that the weights should reach, in percent."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Words:
     leaderboard: tuple[str, ...]
     trainings: tuple[str, ...]
     copy: str
-    """What is said of weights that were trained on other images than the originals."""
+    """The note on weights that were trained on a copy of the original images."""
 
 
 ENGLISH = Words(
@@ -63,29 +65,29 @@ ENGLISH = Words(
 CHINESE = Words(
     ("权重", "测试准确率", "三个随机种子", "前五", "他处最佳", "目标", "参数量", "乘加次数", "MB"),
     ("训练配方", "epoch 数", "训练时间", "张/s", "精度", "硬件"),
-    "\\* 在训练图像的 JPEG 副本上训练, 在原始测试图像上测量",
+    "\\* 在训练图像的 JPEG 副本上训练，在原始测试图像上测量",  # noqa: RUF001
 )
-PAGES = {"README.md": ENGLISH, "README.zh.md": CHINESE, "docs/index.md": ENGLISH}
+PAGES = {"README.md": ENGLISH, "README.zh.md": CHINESE, "docs/index.md": ENGLISH, "docs/recipes.md": ENGLISH}
 """The pages that have the tables, or some of them."""
 
 
 def is_original(card: Card) -> bool:
-    """Whether the weights were trained on the data set that they were measured on."""
+    """Return whether the weights were trained on the data set that they were measured on."""
     return card.dataset == card.tested_on
 
 
 def percent(value: float | None) -> str:
-    """A share of 100, or a dash where there is none."""
+    """Return a percentage with two digits, or a dash for None."""
     return "-" if value is None else f"{value:.2f} %"
 
 
-def row(card: Card) -> str:
-    """A card's line."""
+def row(card: Card) -> list[str]:
+    """Return the cells of a card in the leaderboard; a dash is a number that it does not have."""
     seeds = card.training.get("test_accuracy_of_seeds", {}) if is_original(card) else {}  # tested on the copy
     scores = [100 * score for score in seeds.values()]
     mean = torch.tensor(scores, dtype=torch.float64)
     top5 = card.measured.get(TOP5)
-    cells = [
+    return [
         f"`{card.name}`" + ("" if is_original(card) else " \\*"),
         percent(100 * card.measured["test_accuracy"]),
         f"{mean.mean():.2f} ± {mean.std():.2f} %" if scores else "-",
@@ -96,64 +98,56 @@ def row(card: Card) -> str:
         f"{card.macs / 1e6:,.2f} M",
         f"{card.size / 1e6:.2f}",
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def cards() -> list[Card]:
-    """All cards of the package, the best first."""
+    """Return all cards of the package, the best first."""
     found = [read_card(path) for path in PUBLISHED.glob("*.json")]
     return sorted(found, key=lambda card: (-card.measured["test_accuracy"], card.name))
 
 
-def header(columns: tuple[str, ...]) -> str:
-    """The first column is text, the others are numbers."""
-    return f"| {' | '.join(columns)} |\n|---|{'---:|' * (len(columns) - 1)}"
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table without the columns in which every cell is a dash."""
+    kept = [place for place in range(len(columns)) if any(row[place] != "-" for row in rows)]
+    return markdown([columns[place] for place in kept], [[row[place] for place in kept] for row in rows])
 
 
 def leaderboard(words: Words) -> str:
-    """A table for each data set, under its name."""
+    """Return a table for each data set, under its name, and a note if a copy of the images was trained on."""
     parts = []
     for title in (known.title for known in KNOWN):
         if mine := [card for card in cards() if card.tested_on == title]:
-            parts.append(f"**{title}**\n\n{header(words.leaderboard)}\n" + "\n".join(map(row, mine)))
+            parts.append(f"**{title}**\n\n{table(words.leaderboard, [row(card) for card in mine])}")
     if not all(map(is_original, cards())):
         parts.append(words.copy)
     return "\n\n".join(parts)
 
 
 def trainings(words: Words) -> str:
-    """How long each training took, by data set and from the shortest."""
-    lines = [header(words.trainings)]
+    """Return the table of how long each training run took, by data set and from the shortest."""
+    rows = []
     for card in sorted(cards(), key=lambda card: (card.tested_on, card.training["train_seconds"])):
         model, _, tag = card.name.partition(".")
         about = card.training
         seconds = about["train_seconds"]
         taken = f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
         speed = f"{about['images_per_second']:,.0f}"
-        cells = [f"`{tag}/{model}`", str(about["epochs"]), taken, speed, about["precision"], about["hardware"]]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([f"`{tag}/{model}`", str(about["epochs"]), taken, speed, about["precision"], about["hardware"]])
+    return table(words.trainings, rows)
 
 
 def with_tables(page: str, words: Words) -> str:
-    """The page with its tables as they are now. Raises ValueError for a page that has a place twice, or none."""
+    """Return the page with its tables as they are now. Raises ValueError for a page that has a place twice, or none."""
     makers = {"leaderboard": leaderboard, "trainings": trainings}
-    found = 0
-    for place, make in makers.items():
-        begin, end = f"<!-- {place}: python -m benchmarks.leaderboard -->", f"<!-- end of the {place} -->"
-        if page.count(begin) != page.count(end) or page.count(begin) > 1:
-            raise ValueError(f"a page has one {begin} and one {end}, or neither")
-        found += page.count(begin)
-        pattern = f"{re.escape(begin)}.*{re.escape(end)}"
-        text = f"{begin}\n\n{make(words)}\n\n{end}"
-        page = re.sub(pattern, lambda _, text=text: text, page, flags=re.DOTALL)  # type: ignore[misc]
-    if not found:
+    if not any(f"<!-- {place}:" in page for place in makers):
         raise ValueError("the page has no place for a table")
+    for place, make in makers.items():
+        page = fill(page, place, "leaderboard", make(words))
     return page
 
 
 def main() -> None:
-    """Write them."""
+    """Write the tables."""
     for name, words in PAGES.items():
         path = ROOT / name
         path.write_text(with_tables(path.read_text(), words))

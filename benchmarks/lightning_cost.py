@@ -1,7 +1,7 @@
-"""What Lightning, metrics, logging and the bar cost a step.
+"""The cost of Lightning, metrics, logging and the progress bar.
 
 `cvcc-zoo fit --model=linear` with its defaults on a terminal against a bare loop over the same batches, augmentation,
-whitening, loss and fused optimizer. The model is the smallest, so that the difference is seen; it is the same for all.
+whitening, loss and fused optimizer. The smallest model shows the difference best; the cost is the same for all models.
 """
 
 import time
@@ -26,7 +26,7 @@ MOST = 0.8  # ms
 
 
 def bare(data: ImageDataModule, epochs: int, batches: int | None) -> float:
-    """Milliseconds a step of a loop with nothing but the training in it."""
+    """Return milliseconds per step of a bare training loop."""
     data.training_images()
     model: Any = create("linear", num_classes=data.num_classes)
     model.whitening = data.fit_whitening()
@@ -51,7 +51,7 @@ def bare(data: ImageDataModule, epochs: int, batches: int | None) -> float:
 
 
 def measure(settings: Settings) -> Found:
-    """A row without augmentation and one with crop and flip."""
+    """Return a row without augmentation and one with crop and flip."""
     torch.set_num_threads(settings.threads)
     batches = 20 if settings.small else None
     rows = []

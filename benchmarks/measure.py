@@ -1,4 +1,4 @@
-"""What the machine is and can do at most, and tables of what was measured."""
+"""Description and peak performance of the machine, and tables of measurements."""
 
 import os
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from cvcc_zoo.timing import seconds
 
 
 def machine() -> str:
-    """Processor, threads and versions in a line."""
+    """Return the processor, threads and versions in one line."""
     return f"{hardware()}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
 def limits() -> str:
-    """What it can do at most, measured: products and copies, of the GPU if there is one."""
+    """Return the measured peak rates of matrix products and copies, on the GPU if there is one."""
     if not torch.cuda.is_available():
         return f"float32 products {gemm_gflops():.0f} GFLOP/s, copies {copy_gbytes():.0f} GB/s"
     products, copies = gemm_gflops("cuda", torch.bfloat16, 8192), copy_gbytes("cuda", 4096)
@@ -23,21 +23,21 @@ def limits() -> str:
 
 
 def gemm_gflops(device: str = "cpu", dtype: torch.dtype = torch.float32, size: int = 2048) -> float:
-    """Matrix products, in 1e9 floating-point operations a second, the best of five."""
+    """Return the rate of matrix products, in 1e9 floating-point operations per second, the best of five."""
     a = torch.randn(size, size, device=device, dtype=dtype)
     out = torch.empty_like(a)
     return 2 * size**3 / _best(lambda: torch.mm(a, a, out=out), device) / 1e9
 
 
 def copy_gbytes(device: str = "cpu", megabytes: int = 256) -> float:
-    """Bandwidth of a copy, bytes read and written, in 1e9 a second, the best of five."""
+    """Return the bandwidth of a copy, in 1e9 bytes read and written per second, the best of five."""
     source = torch.zeros(megabytes << 18, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _best(lambda: target.copy_(source), device) / 1e9
 
 
 def _best(work: Callable[[], object], device: str) -> float:
-    """Seconds of the fastest of five, after one that is not counted."""
+    """Return the seconds of the fastest of five calls, after one that is not counted."""
 
     def whole() -> None:
         work()
@@ -49,6 +49,6 @@ def _best(work: Callable[[], object], device: str) -> float:
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A table, its numbers to the right."""
+    """Return a table in Markdown whose first column is aligned to the left, the others to the right."""
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

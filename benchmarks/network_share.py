@@ -1,13 +1,13 @@
-"""How much of a training is the network.
+"""The network's share of a training step.
 
-The time of a step of `cvcc-zoo fit --model=resnet20` in batches of 512, against the same network's forward and backward
-pass alone, of a batch that is there. What is not the network's is augmentation, whitening, the optimizer, metrics and
-Lightning. A step of `fit` is the difference of a longer and a shorter training, so that neither start nor compilation
-is in it. On a GPU both sides compute in bfloat16 and are compiled.
+The time of a step of `cvcc-zoo fit --model=resnet20` in batches of 512, against the forward and backward pass of the
+same network alone, on a batch in memory. The rest is augmentation, whitening, the optimizer, metrics and Lightning. The
+time of a step of `fit` is computed from a longer and a shorter run, so it contains neither the start nor compilation.
+On a GPU, both sides compute in bfloat16 and are compiled.
 
-There the host is the limit: kernels were busy for 3.9 ms a step (torch's profiler, H200), which took 6.5 ms, and the
-network alone took 5.2. By cProfile seven tenths of the host's work are torch's calls of the compiled network, forwards
-and backwards; one graph of the whole step would be needed to do without them.
+On the GPU the host is the limit: kernels were busy for 3.9 ms of a step (torch's profiler, H200), which took 6.5 ms,
+and the network alone took 5.2. According to cProfile, seven tenths of the host's work are torch's calls of the compiled
+network, forward and backward; only a graph of the whole step would avoid them.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ STEPS = {"cpu": (10, 30), "cuda": (200, 1000)}
 
 
 def network_alone(device: str) -> Callable[[], object]:
-    """Forward and backward pass of a batch."""
+    """Return a function that runs the forward and backward pass of a batch."""
     model: Any = create("resnet20", whitening="none")
     network = model.network.to(device).train()
     images = torch.randn(BATCH, 3, 32, 32).to(device).contiguous(memory_format=torch.channels_last)
@@ -49,7 +49,7 @@ def network_alone(device: str) -> Callable[[], object]:
 
 
 def measure(settings: Settings) -> Found:
-    """One row."""
+    """Return one row."""
     torch.set_num_threads(settings.threads)
     keep_freed_memory()  # as the command does
     device = "cuda" if torch.cuda.is_available() else "cpu"

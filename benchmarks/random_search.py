@@ -1,4 +1,4 @@
-"""A linear classifier by luck, by small steps of luck, and by its gradient: `python -m benchmarks.random_search`.
+"""A linear classifier by random draws, by random steps, and by its gradient: `python -m benchmarks.random_search`.
 
 All three may look at the training loss equally often. The first two are those of
 https://cs231n.github.io/optimization-1/. Writes a picture of the losses, and of the weights as images.
@@ -43,7 +43,7 @@ class Search:
 
 
 def draw(loss: Loss, start: Tensor, budget: int, generator: torch.Generator) -> Search:
-    """Draw all weights anew each time, and keep the best."""
+    """Draw all weights again each time, and keep the best."""
     found = Search(start, [], [])
     for count in range(1, budget + 1):
         _keep_if_better(found, loss, SCALE * torch.randn(start.shape, generator=generator), count)
@@ -60,7 +60,7 @@ def step_at_random(loss: Loss, start: Tensor, budget: int, generator: torch.Gene
 
 
 def descend(loss: Loss, start: Tensor, budget: int) -> Search:
-    """Gradient descent, with as many gradients as the budget has place for."""
+    """Run gradient descent with as many gradients as the budget allows."""
     found, weights = Search(start, [], []), start
     slope = torch.func.grad_and_value(loss)
     for count in range(GRADIENT, budget + 1, GRADIENT):
@@ -80,7 +80,7 @@ def _keep_if_better(found: Search, loss: Loss, weights: Tensor, count: int) -> N
 
 
 def images_and_labels(count: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Evenly spread training images, and all test images, of fashion-mini: (N, 785) with a one at the end, labels.
+    """Return evenly spread training images and all test images, (N, 785) with a one at the end, with their labels.
 
     Every pixel has mean 0 and standard deviation 1 over the training images.
     """
@@ -102,7 +102,7 @@ def _pixels(images: Tensor) -> Tensor:
 
 
 def plot(found: dict[str, Search]) -> Figure:
-    """The losses of each search, and the weights of each class as an image of 28x28 pixels."""
+    """Plot the losses of each search, and the weights of each class as an image of 28x28 pixels."""
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     losses, *rows = figure.subplot_mosaic("AAB;AAC;AAD").values()
     for name, search in found.items():
@@ -118,7 +118,7 @@ def plot(found: dict[str, Search]) -> Figure:
 
 
 def main() -> None:
-    """Search, print the table and write the picture."""
+    """Search, print the table and write the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--evaluations", type=int, default=600)
     parser.add_argument("--images", type=int, default=2000)

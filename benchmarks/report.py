@@ -1,4 +1,4 @@
-"""What the benchmark found: rows with their targets, kept as JSON, shown as a page with tables and pictures."""
+"""Results of the benchmarks: rows with their targets, saved as JSON, shown as a page with tables and figures."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,14 +9,14 @@ from typing import Any
 from benchmarks.measure import markdown
 
 GPU = "_gpu"
-"""After a topic's name, where its numbers are those of a GPU; a CPU's stand beside them."""
+"""Suffix of a topic's name for numbers of a GPU, which are shown after those of a CPU."""
 RATES = ("images/s", "%")
-"""Units of which more is better; of all others less is."""
+"""Units for which more is better; for all others, less is."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number of ours beside one of an alternative, or beside a limit."""
+    """One number of this package beside one of an alternative, or beside a limit."""
 
     what: str
     unit: str
@@ -30,14 +30,14 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many times better ours is."""
+        """The factor by which this package is better."""
         if self.theirs is None:
             return None
         return self.ours / self.theirs if self.unit in RATES else self.theirs / self.ours
 
     @property
     def reached(self) -> bool | None:
-        """Whether the target is reached; None if there is none."""
+        """True if the target is reached, None if there is no target."""
         if self.least is not None:
             assert self.ratio is not None
             return self.ratio >= self.least
@@ -46,7 +46,7 @@ class Row:
         return None
 
     def cells(self) -> list[str]:
-        """The row of the page's table."""
+        """Return the cells of the page's table."""
         target = f"{self.least:g}x" if self.least is not None else ""
         if self.limit is not None:
             target = f"{'at least' if self.unit in RATES else 'at most'} {self.limit:g}"
@@ -58,11 +58,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Found:
-    """What a topic found: rows with targets, and tables and curves to look at."""
+    """The results of a topic: rows with targets, tables and curves."""
 
     rows: list[Row]
     tables: list[list[list[str]]] = field(default_factory=list)
-    """Each a header and rows."""
+    """Each is a header and rows."""
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """By title, like "images": `x`, `measured` and, where there is one, `expected`."""
 
@@ -71,12 +71,12 @@ HEADER = ["", "unit", "cvcc_zoo", "the alternative", "ratio", "target", ""]
 
 
 def number(value: float) -> str:
-    """Four digits, whatever the size."""
+    """Format a number with four significant digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def save(path: Path, topic: str, about: Mapping[str, Any], found: Found) -> dict[str, Any]:
-    """Put a topic's numbers into the file, beside those of other topics, and return all of them."""
+    """Save a topic's numbers in the file, beside those of other topics, and return all of them."""
     content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     content[topic] = {**about, **asdict(found)}
     path.write_text(json.dumps(content, indent=1) + "\n")
@@ -84,7 +84,7 @@ def save(path: Path, topic: str, about: Mapping[str, Any], found: Found) -> dict
 
 
 def page(content: Mapping[str, Any], texts: Mapping[str, str], introduction: str) -> str:
-    """The whole page in Markdown; `texts` has title and description of each topic, in the page's order."""
+    """Return the page in Markdown; `texts` has the title and description of each topic, in the order of the page."""
     parts = [introduction]
     for topic, text in texts.items():
         places = [place for place in (topic, topic + GPU) if place in content]
@@ -103,7 +103,7 @@ def page(content: Mapping[str, Any], texts: Mapping[str, str], introduction: str
 
 
 def draw_ratios(content: Mapping[str, Any], path: Path) -> None:
-    """How many times better each row is than its alternative, on a logarithmic axis, with the targets."""
+    """Plot how many times better each row is than its alternative, on a logarithmic axis, with the targets."""
     from matplotlib.figure import Figure
 
     rows = [Row(**row) for found in content.values() for row in found["rows"]]
@@ -114,7 +114,7 @@ def draw_ratios(content: Mapping[str, Any], path: Path) -> None:
         colour = {True: "#2a7f62", False: "#c0504d", None: "#7f8c9b"}[row.reached]
         assert row.ratio is not None
         axes.barh(place, row.ratio - 1, left=1, color=colour, height=0.62)
-        end = max(row.ratio, 1, 0 if row.least is None or row.reached else row.least)  # the text leaves the target free
+        end = max(row.ratio, 1, 0 if row.least is None or row.reached else row.least)  # do not cover the target
         axes.text(end * 1.03, place, f"{row.ratio:.2f}x", va="center", fontsize=8)
         if row.least is not None:
             axes.plot([row.least] * 2, [place - 0.42, place + 0.42], color="black", linewidth=1.5)
@@ -131,7 +131,7 @@ def draw_ratios(content: Mapping[str, Any], path: Path) -> None:
 
 
 def draw_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
-    """Microseconds an image over what grows, one panel each."""
+    """Plot microseconds per image over each growing size, one panel each."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.6 * len(curves), 3.2), layout="constrained")

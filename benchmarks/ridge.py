@@ -27,12 +27,12 @@ OTHERS = ("RidgeClassifier float32", "RidgeClassifier float64")
 
 
 def read(dataset: str, root: str | None) -> ImageDataModule:
-    """The images as they are, all of them to train on."""
+    """Return a DataModule that trains on all training images, without augmentation."""
     return ImageDataModule(dataset, root, batch_size=1000, validation=0, augmentations="none")
 
 
 def fit_ours(data: ImageDataModule, ridge: float) -> Linear:
-    """Through Lightning, as `cvcc-zoo fit --model=ridge` does it."""
+    """Fit with Lightning, as `cvcc-zoo fit --model=ridge` does."""
     model = create(
         "ridge", ridge=ridge, num_classes=data.num_classes, in_channels=data.in_channels, image_size=data.image_size
     )
@@ -43,7 +43,7 @@ def fit_ours(data: ImageDataModule, ridge: float) -> Linear:
 
 
 def vectors(data: ImageDataModule, dtype: str) -> tuple[Any, Any]:
-    """Standardised images (N, D) and labels (N,), the usual way."""
+    """Return standardised images (N, D) and labels (N,), computed the usual way."""
     images, labels, _ = data.training_images()
     x = images.numpy().astype(dtype)
     x /= 255
@@ -53,7 +53,7 @@ def vectors(data: ImageDataModule, dtype: str) -> tuple[Any, Any]:
 
 
 def difference(model: Linear, data: ImageDataModule, ridge: float) -> tuple[float, float]:
-    """The largest difference from the weights and intercepts of scikit-learn's Ridge in float64, and its largest."""
+    """Return the largest difference from scikit-learn's Ridge in float64, and the largest of its coefficients."""
     x, labels = vectors(data, "float64")
     other = Ridge(alpha=ridge).fit(x, np.eye(data.num_classes)[labels])
     theirs = torch.from_numpy(np.column_stack([other.coef_, other.intercept_]))

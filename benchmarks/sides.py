@@ -1,4 +1,4 @@
-"""Sides of a comparison as processes of their own: what a user waits for, and the memory that it takes."""
+"""The sides of a comparison, each in its own process: the time that a user waits, and the memory."""
 
 import json
 import os
@@ -26,34 +26,34 @@ BARE = [f"--trainer.{name}=false" for name in ("logger", "enable_checkpointing",
 
 @dataclass(frozen=True)
 class Settings:
-    """What all topics share."""
+    """Settings that all topics share."""
 
     dataset: str
     root: str | None
     repeats: int
     threads: int
     small: bool = False
-    """A few batches of each, to see that everything runs; the numbers then mean nothing."""
+    """Run only a few batches of each, to see that everything runs; the numbers then mean nothing."""
 
     def data(self) -> list[str]:
-        """As options of the benchmark's own scripts."""
+        """Return the settings as options of the benchmark's own scripts."""
         return [f"--dataset={self.dataset}", *([f"--root={self.root}"] if self.root else [])]
 
     def options(self) -> list[str]:
-        """As options of `cvcc-zoo`."""
+        """Return the settings as options of `cvcc-zoo`."""
         return [f"--data.dataset={self.dataset}", *([f"--data.root={self.root}"] if self.root else [])]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What a process took."""
+    """Time and memory of a process."""
 
     seconds: float
-    """From its start to its end."""
+    """Seconds from its start to its end."""
     peak_mb: float
-    """The most memory that it had resident, without that of its own children."""
+    """Peak resident memory, without that of its child processes."""
     summary: dict[str, Any] = field(default_factory=dict)
-    """summary.json of a training."""
+    """summary.json of a training run."""
 
 
 def run(words: Sequence[str], threads: int) -> Ended:
@@ -86,7 +86,7 @@ def run(words: Sequence[str], threads: int) -> Ended:
 
 
 def _peak_mb(pid: int) -> float:
-    """VmHWM of a process that may have ended; 0 then. (ru_maxrss would be that of its parent.)"""
+    """Return VmHWM of a process, or 0 if it has ended. (ru_maxrss would be that of its parent.)"""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -95,7 +95,7 @@ def _peak_mb(pid: int) -> float:
 
 
 def fit(settings: Settings, *options: str) -> Ended:
-    """`cvcc-zoo fit` on all training images, without the test, in a folder that is removed."""
+    """Run `cvcc-zoo fit` on all training images, without the test, in a folder that is removed."""
     folder = Path(tempfile.mkdtemp()) / "run"
     words = ["cvcc_zoo", "fit", *settings.options(), "--data.validation=0", "--test=false", f"--run={folder}"]
     try:
@@ -106,23 +106,23 @@ def fit(settings: Settings, *options: str) -> Ended:
 
 
 class Clock(Callback):
-    """The seconds of a training on a GPU, from its first batch to the end of its last."""
+    """Measures the seconds of training on a GPU, from the first batch to the end of the last."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start."""
+        """Start the clock."""
         torch.cuda.synchronize()
         self.start = time.perf_counter()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop."""
+        """Stop the clock."""
         torch.cuda.synchronize()
         self.seconds = time.perf_counter() - self.start
 
 
 def fit_here(words: Sequence[str]) -> tuple[ImageClassifier, float]:
-    """`cvcc-zoo fit` with these options on a GPU, compiled, in this process, and how many seconds its training took.
+    """Run `cvcc-zoo fit` compiled on a GPU, in this process; return the model and the seconds of training.
 
-    It has neither files nor a bar. Kernels that an earlier one compiled are there; CUDA graphs are made anew.
+    It writes no files and shows no progress bar. Kernels that an earlier run compiled are reused; CUDA graphs are not.
     """
     built, clock = build([*words, *BARE]), Clock()
     for callback in (clock, Compile()):
@@ -132,5 +132,5 @@ def fit_here(words: Sequence[str]) -> tuple[ImageClassifier, float]:
 
 
 def usual(settings: Settings, *options: str) -> Ended:
-    """The usual script: `python -m benchmarks.usual`."""
+    """Run the usual script: `python -m benchmarks.usual`."""
     return run(["benchmarks.usual", *settings.data(), *options], settings.threads)

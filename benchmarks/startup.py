@@ -1,7 +1,7 @@
 """Start-up.
 
 Seconds of whole processes, medians of runs that take turns. `cvcc_zoo.list_models()` and `fit` import Lightning, which
-takes most of their time; the package itself is imported name by name, when a name is first used.
+takes most of their time. The package imports each public name when it is first used.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ HELP_LIMIT, IMPORT_LIMIT = 1.5, 0.3  # seconds
 
 
 def measure(settings: Settings) -> Found:
-    """Rows for the command and for the import, beyond that of torch."""
+    """Return the rows for the command, and for the import without that of torch."""
     python = sys.executable
     commands = {
         "help": [python, "-m", "cvcc_zoo", "--help"],

@@ -1,15 +1,16 @@
 """Training, from the start of the process to its end.
 
 `cvcc-zoo fit` with its defaults against the usual script (`benchmarks/usual.py`): torchvision's transforms on PIL
-images, a DataLoader with two workers, the same network, AdamW as torch chooses it, Lightning with its default bar,
-logger and checkpoint. Batches of 128; both on a terminal. Images a second are those trained on by the seconds of the
-whole process: imports, data and checkpoints are in it. Medians of runs that take turns. Small models are trained twice,
-for few epochs and for more: of the short one much is the start, 5 s, most of which are imports, on both sides.
+images, a DataLoader with two workers, the same network, AdamW with torch's default implementation, and Lightning with
+its default progress bar, logger and checkpoint. Both train in batches of 128 and print to a terminal. Images per second
+are the training images divided by the time of the whole process, including imports, data and checkpoints. The table
+shows medians of runs that take turns. Small models are trained for few epochs and for more, because the start, 5 s on
+both sides and mostly imports, is a large part of the short run.
 
-Most of a step of fcnn are the ten matrix products of the network, which both sides compute: 11.8 of 17.7 ms by torch's
-profiler, on an AMD EPYC; the draws of dropout take 1.4 and the fused AdamW 1.3. There, where bfloat16 is faster, and
-before the program started faster, the ratios were: linear, 30 epochs, 6.47x; fcnn, 3 epochs, 1.90x (bf16-mixed 2.82x);
-resnet20 1.55x (2.14x); resnext29_32x4d 2.61x (4.72x).
+Most of a step of fcnn is spent in the ten matrix products of the network, which both sides compute: 11.8 of 17.7 ms by
+torch's profiler, on an AMD EPYC; dropout's random numbers take 1.4 and the fused AdamW 1.3. On that machine, where
+bfloat16 is faster, and with an earlier version that started more slowly, the ratios were: linear, 30 epochs, 6.47x;
+fcnn, 3 epochs, 1.90x (bf16-mixed 2.82x); resnet20 1.55x (2.14x); resnext29_32x4d 2.61x (4.72x).
 """
 
 from collections.abc import Callable
@@ -28,7 +29,7 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Case:
-    """A model, how long it is trained, and how many times faster it is to be."""
+    """A model, how long it is trained, and how many times faster it should be."""
 
     model: str
     epochs: int
@@ -47,12 +48,12 @@ CASES = (
 
 
 def taken(side: Callable[..., Ended], settings: Settings, options: list[str]) -> float:
-    """Seconds of a whole process."""
+    """Return the seconds of a whole process."""
     return side(settings, *options).seconds
 
 
 def measure(settings: Settings) -> Found:
-    """A row for each model, and where the processor computes in bfloat16 one with it."""
+    """Return a row for each model, and one with bfloat16 if the processor computes in it."""
     images = len(ImageDataModule(settings.dataset, settings.root, validation=0).training_images()[2])
     rows = []
     for case in CASES:

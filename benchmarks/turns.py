@@ -1,4 +1,4 @@
-"""Two trainings that take turns every few seconds: a machine that is slow for a while is slow for both."""
+"""Two training runs that take turns every few seconds, so that a machine that is slow for a while slows down both."""
 
 import fcntl
 import os
@@ -9,13 +9,13 @@ from typing import Self
 from lightning import Callback, LightningModule, Trainer
 
 LENGTH = 15.0
-"""Seconds of a turn; it goes on to the end of a step."""
+"""Seconds of a turn; it lasts until the end of a step."""
 HANDING_OVER = 0.1
-"""Seconds that the other has to lock the file; who unlocked it would be first."""
+"""Seconds in which the other process can lock the file; otherwise the one that unlocked it would be first again."""
 
 
 class Turns:
-    """Lets one of several processes work at a time: that which has locked the `file`.
+    """Lets one of several processes work at a time: the one that has locked the `file`.
 
     A process waits here for its first turn, and keeps its last until it ends, or leaves the block of a `with`. Alone it
     works all the time. `waited` is how many seconds it waited for the others since.
@@ -33,7 +33,7 @@ class Turns:
         os.close(self.file)
 
     def next(self) -> None:
-        """Between two steps: let another work, if this turn was long enough."""
+        """Let another process work, if this turn was long enough. Call it between two steps."""
         now = time.perf_counter()
         if now - self.since < self.length:
             return
@@ -45,15 +45,15 @@ class Turns:
 
 
 class TakeTurns(Callback):
-    """A training that takes turns with another, and writes beside their `file` how many seconds it waited."""
+    """Takes turns with another training run, and writes the seconds that it waited next to their `file`."""
 
     def __init__(self, file: str, length: float = LENGTH) -> None:
         self.turns, self.written = Turns(file, length), Path(f"{file}.waited")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        """Between two steps."""
+        """Take turns between two steps."""
         self.turns.next()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write."""
+        """Write the seconds."""
         self.written.write_text(str(self.turns.waited))

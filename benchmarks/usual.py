@@ -28,7 +28,7 @@ AS_TENSOR = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
 
 
 class PILImages(Dataset[tuple[Tensor, int]]):
-    """What torchvision.datasets.CIFAR10 does: an array to a PIL image to a transformed tensor."""
+    """Images as in torchvision.datasets.CIFAR10: an array becomes a PIL image, and then a transformed tensor."""
 
     def __init__(self, images: Tensor, labels: Tensor, transform: Callable[[Image.Image], Tensor]) -> None:
         self.pixels, self.labels = images.movedim(1, -1).contiguous().numpy(), labels.tolist()
@@ -42,7 +42,7 @@ class PILImages(Dataset[tuple[Tensor, int]]):
 
 
 class UsualModule(LightningModule):
-    """A LightningModule as the tutorials have it: loss and accuracy are logged in every step."""
+    """A LightningModule as in the tutorials: loss and accuracy are logged in every step."""
 
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class UsualModule(LightningModule):
         self.accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The loss of a batch."""
+        """Return the loss of a batch."""
         images, labels = batch
         logits = self.network(images)
         loss = F.cross_entropy(logits, labels)
@@ -60,12 +60,12 @@ class UsualModule(LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Torch chooses how it runs."""
+        """Return AdamW with torch's default implementation."""
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
 
 def batches(images: Tensor, labels: Tensor, batch_size: int, *, train: bool) -> DataLoader[tuple[Tensor, int]]:
-    """Two workers; shuffled and augmented to train on."""
+    """Return a loader with two workers, shuffled and augmented for training."""
     chain = transforms.Compose([*(AUGMENTED if train else []), *AS_TENSOR])
     return DataLoader(
         PILImages(images, labels, chain), batch_size, shuffle=train, num_workers=2, persistent_workers=True
@@ -73,7 +73,7 @@ def batches(images: Tensor, labels: Tensor, batch_size: int, *, train: bool) -> 
 
 
 def test_batches(data: ImageDataModule, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Whitened float32 images and labels from memory, without any work between batches."""
+    """Yield whitened float32 images and labels from memory, without any work between batches."""
     data.prepare_data()
     data.setup("test")
     loader = data.test_dataloader()
@@ -84,7 +84,7 @@ def test_batches(data: ImageDataModule, batch_size: int) -> Iterator[tuple[Tenso
 
 
 def main() -> None:
-    """Train."""
+    """Train the network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet20")
     parser.add_argument("--epochs", type=int, default=1)
