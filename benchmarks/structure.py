@@ -65,7 +65,8 @@ def trace(call: Callable[[], object], root: Path) -> Trace:
         code = frame.f_code
         if event not in ("call", "return") or not code.co_filename.startswith(folder):
             return
-        bases = [base.__name__ for base in type(frame.f_locals.get("self")).__mro__]
+        kind: Any = type(frame.f_locals.get("self"))
+        bases = [base.__name__ for base in kind.__mro__]
         constructs = code.co_name == "__init__" and "Module" in bases
         if event == "return":
             inside -= constructs
@@ -75,8 +76,7 @@ def trace(call: Callable[[], object], root: Path) -> Trace:
             names = found.construction if inside else found.steps
             name = f"{code.co_filename.removeprefix(folder)}: {code.co_qualname}"
             names += [name] if name not in names else []
-        own = type(frame.f_locals.get("self")).__init__ if constructs else None
-        found.networks += "Network" in bases and getattr(own, "__code__", None) is code
+        found.networks += constructs and "Network" in bases and kind.__init__.__code__ is code  # not that of a base
         inside += constructs
 
     sys.setprofile(profile)
