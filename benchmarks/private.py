@@ -87,8 +87,8 @@ def _touched(tree: ast.Module, package: str, own: set[str]) -> set[str]:
             texts = [str(n.value) for n in ast.iter_child_nodes(node) if isinstance(n, ast.Constant)]
             found |= {text for text in texts if is_private(text) and text not in own}
         if (inside := _fields_of(node)) is not None:
-            names = {n.id if isinstance(n, ast.Name) else n.attr for n in ast.walk(inside) if _name(n)}
-            found |= {ast.unparse(node)} if names & {"trainer", "_trainer"} or _name(inside) in lightning else set()
+            trainer = {"trainer", "_trainer"} & {_name(part) for part in ast.walk(inside)}
+            found |= {ast.unparse(node)} if trainer or _name(inside) in lightning else set()
     return found
 
 
