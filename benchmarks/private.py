@@ -7,7 +7,7 @@ Each of these counts once a file:
 - a private method that a class with bases defines and that nothing in the package calls but by `super()`: a library
   calls it;
 - an import of a private name, or from a private module;
-- a private name as text in `getattr`, `hasattr`, `setattr` or a comparison: `type(x).__name__ == "_Launcher"`;
+- a private name as text in `getattr`, `hasattr`, `setattr`, or compared by ==: `type(x).__name__ == "_Launcher"`;
 - `vars(...)` or `__dict__` of Lightning's Trainer, or of what is imported from Lightning;
 - the names of INNER, as attributes or keys: Lightning's loops and what a ModelCheckpoint counts, which have no
   underscore but are not in its documentation (https://lightning.ai/docs/pytorch/stable/common/trainer.html).
@@ -83,13 +83,20 @@ def _touched(tree: ast.Module, package: str, own: set[str]) -> set[str]:
             found |= {name for name in away if not getattr(node, "level", 0) and any(map(is_private, name.split(".")))}
         elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
             found |= set(str(node.slice.value).split(".")) & INNER
-        elif isinstance(node, ast.Compare) or (isinstance(node, ast.Call) and _name(node.func) in ACCESS):
+        elif isinstance(node, ast.Call | ast.Compare) and _reads_by_text(node):
             texts = [str(n.value) for n in ast.iter_child_nodes(node) if isinstance(n, ast.Constant)]
             found |= {text for text in texts if is_private(text) and text not in own}
         if (inside := _fields_of(node)) is not None:
             trainer = {"trainer", "_trainer"} & {_name(part) for part in ast.walk(inside)}
             found |= {ast.unparse(node)} if trainer or _name(inside) in lightning else set()
     return found
+
+
+def _reads_by_text(node: ast.Call | ast.Compare) -> bool:
+    """Return whether text in this expression can be the name of an attribute or class."""
+    if isinstance(node, ast.Call):
+        return _name(node.func) in ACCESS
+    return all(isinstance(each, ast.Eq | ast.NotEq) for each in node.ops)
 
 
 def _name(node: ast.AST) -> str:
