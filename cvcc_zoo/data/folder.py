@@ -20,7 +20,7 @@ from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageE
 from cvcc_zoo.data.shaping import UNCHANGED, Shaping
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.workers import read_files
-from cvcc_zoo.files import STALE, shown
+from cvcc_zoo.files.own import STALE, shown
 
 LONGEST_TITLE = 60  # characters
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

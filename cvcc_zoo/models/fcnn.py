@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.stages import Network
 from cvcc_zoo.models.initialisation import check_init, initialise
 from cvcc_zoo.models.layers import ACTIVATIONS, flatten
 from cvcc_zoo.registry import register, unknown
-from cvcc_zoo.stages import Network
 
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": None}
 

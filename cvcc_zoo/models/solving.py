@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.closed_form import Frame, NormalEquations, Ridge, RidgePath, Sums, solve
+from cvcc_zoo.classifier.metrics import UNIT
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.moments import sum_over_processes
-from cvcc_zoo.metrics import UNIT
+from cvcc_zoo.linear import Frame, NormalEquations, Ridge, RidgePath, Sums, solve
 
 LARGEST = 20_000  # values of a vector: X^T X takes 3.2 GB
 

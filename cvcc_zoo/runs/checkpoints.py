@@ -13,10 +13,10 @@ from lightning.fabric.plugins.io import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from cvcc_zoo.checkpoint import Checkpoint
-from cvcc_zoo.files import write_whole
-from cvcc_zoo.plain import load_plain
+from cvcc_zoo.files.own import write_whole
+from cvcc_zoo.files.plain import load_plain
 from cvcc_zoo.runs.folder import LAST, PREVIOUS
+from cvcc_zoo.weights.checkpoint import Checkpoint
 
 MINUTES = 10.0
 BEST = "best.ckpt"
