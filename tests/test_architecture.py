@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import cvcc_zoo
+from benchmarks.imports import circles, file_imports, parse
 
 ROOT = Path(cvcc_zoo.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -51,6 +52,10 @@ def test_a_file_imports_only_from_lower_levels_or_its_own_folder(path: Path) -> 
             if name.startswith("cvcc_zoo"):
                 other = pillar(name)
                 assert other == own or LEVELS[other] < LEVELS[own], f"{path} must not import {name}"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circles(file_imports(parse(ROOT), "cvcc_zoo")) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -20,6 +20,7 @@ from torchvision import datasets as tv_datasets
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.data.folder import image_folder
 from cvcc_zoo.data.images import data_home, share
+from cvcc_zoo.data.shaping import Shaping
 from tests.conftest import MakeFolder
 
 
@@ -362,7 +363,7 @@ def test_colour_among_grey_images_is_not_lost_silently(make_folder: MakeFolder) 
     Image.new("RGB", (8, 8), (9, 8, 7)).save(root / "train" / "red" / "010.png")
     with pytest.raises(ValueError, match=r"010.png is in colour .*--data.in_channels=3"):
         image_folder(root).prepare()
-    images = image_folder(root, in_channels=3).load("train")
+    images = image_folder(root, Shaping(in_channels=3)).load("train")
     assert images is not None and images.images[30, :, 0, 0].tolist() == [9, 8, 7]
 
 

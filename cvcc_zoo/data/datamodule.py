@@ -15,7 +15,7 @@ from cvcc_zoo.data.length import training_length
 from cvcc_zoo.data.loader import Augmented, Batch, EpochPermutation, Position, TensorLoader, limited, overfits
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.resolution import Resolutions
-from cvcc_zoo.data.shaping import check_batch_size, check_shape, check_shaping
+from cvcc_zoo.data.shaping import Shaping, check_batch_size
 from cvcc_zoo.data.sources import announce, check_test, find_dataset
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.whitening import Whitening, make_whitening
@@ -83,15 +83,14 @@ class ImageDataModule(LightningDataModule):
         for name, share in {"validation": validation, "test": test}.items():
             if not 0 <= share < 1:
                 raise ValueError(f"{name} is a share of the images in [0, 1), got {share}")
-        check_shaping(resize, background)
-        check_shape(image_size, in_channels)
-        shape = {"image_size": image_size, "in_channels": in_channels}
-        limits = {"follow_links": follow_links, "max_pixels": max_pixels, "resize": resize, "background": background}
-        self.dataset = find_dataset(dataset, root, test=test, split_seed=split_seed, **shape, **limits)
+        shaping = Shaping(image_size, in_channels, resize, background)
+        limits = {"follow_links": follow_links, "max_pixels": max_pixels}
+        self.dataset = find_dataset(dataset, root, shaping=shaping, test=test, split_seed=split_seed, **limits)
         self.batch_size, self.validation = batch_size, validation
         self.augmentations = make_augmentations(augmentations, mirror=self.dataset.mirror)
         self.soft_labels = any(isinstance(augmentation, Mixing) for augmentation in self.augmentations)
-        self.image_size, self.in_channels = (shape[name] or getattr(self.dataset, name) for name in shape)
+        self.image_size = image_size or self.dataset.image_size
+        self.in_channels = in_channels or self.dataset.in_channels
         self.resolutions = Resolutions(progressive_resizing or {}, self.image_size, progressive_cropping)
         self.whitening = whitening and make_whitening(whitening, self.in_channels, self.image_size).spec
         self.classes, self.num_classes = self.dataset.classes, len(self.dataset.classes)

@@ -17,6 +17,7 @@ from cvcc_zoo.data.images import Images, Split, data_home
 from cvcc_zoo.data.layout import LAYOUT, check_same_classes, check_several, find_classes, find_splits, labelled
 from cvcc_zoo.data.links import Links
 from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageError
+from cvcc_zoo.data.shaping import UNCHANGED, Shaping
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.workers import read_files
 from cvcc_zoo.files.own import STALE, shown
@@ -125,24 +126,21 @@ def _unchanged(paths: Sequence[str], state: str) -> bool:
 
 def image_folder(
     root: Path,
-    image_size: int | None = None,
-    in_channels: int | None = None,
+    shaping: Shaping = UNCHANGED,
     *,
     test: float = 0.0,
     split_seed: int = 0,
-    resize: str = "squash",
-    background: str = "white",
     follow_links: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> ImageFolder:
     """List an image folder; nothing is decoded yet but the header of the first training image.
 
     Where the folder has classes and no splits, a share `test` of each class, chosen by `split_seed`, is its test
-    split. Without `image_size` or `in_channels` they are those of the first training image, and all others must agree;
-    with them every image is made square (`resize`, `background`: see `Decoding`) or turned grey or colour. Links that
-    lead out of the root are followed only with `follow_links`; the root itself may be one. Images of more than
-    `max_pixels` pixels are refused. Raises FileNotFoundError or ValueError where the root is missing, has no images,
-    or its splits have different classes.
+    split. A size or channels that `shaping` leaves open are those of the first training image, and all others must
+    agree; else every image is made square (see `Decoding`) or turned grey or colour. Links that lead out of the root
+    are followed only with `follow_links`; the root itself may be one. Images of more than `max_pixels` pixels are
+    refused. Raises FileNotFoundError or ValueError where the root is missing, has no images, or its splits have
+    different classes.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"the image folder {root} does not exist; {LAYOUT}. Set it with --data.root=...")
@@ -164,19 +162,19 @@ def image_folder(
     if others:
         notes.append(f"not used, because they are no train, val or test: {', '.join(map(shown, others))}")
     first, size, grey = _first_readable(files["train"], max_pixels)
-    if image_size is None and size[0] != size[1]:
+    if shaping.image_size is None and size[0] != size[1]:
         raise ValueError(
             f"{shown(first)} has {size[0]}x{size[1]} pixels, and images must be square; "
             "give the size to resize all images to: --data.image_size=32 (and --data.resize=squash, crop or pad)"
         )
     decoding = Decoding(
-        image_size=image_size or size[0],
-        in_channels=in_channels or (1 if grey else 3),
-        same_size=image_size is None,
-        grey_only=in_channels is None and grey,
+        image_size=shaping.image_size or size[0],
+        in_channels=shaping.in_channels or (1 if grey else 3),
+        same_size=shaping.image_size is None,
+        grey_only=shaping.in_channels is None and grey,
         max_pixels=max_pixels,
-        resize=resize,
-        background=background,
+        resize=shaping.resize,
+        background=shaping.background,
     )
     title = re.sub(r"[^\w.+ -]", "_", root.resolve().name, flags=re.ASCII)[:LONGEST_TITLE] or "folder"
     return ImageFolder(title, root, classes, files, decoding, notes=tuple(notes))

@@ -2,25 +2,51 @@
 
 import base64
 import io
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from cvcc_zoo.data.augment import augment
 from cvcc_zoo.data.decorrelation import PRINCIPAL
 from cvcc_zoo.data.draws import Draws
+from cvcc_zoo.data.images import ImageDataset
 from cvcc_zoo.plots import Pictures, plot_images, stretch
 from cvcc_zoo.plots.figure import Figure
 
-if TYPE_CHECKING:
-    from cvcc_zoo.data.datamodule import ImageDataModule
-    from cvcc_zoo.data.whitening import Whitening
-
 WINDOW = 11  # pixels of a filter that are shown; the rest is nearly zero
+
+
+class Augmenting(Protocol):
+    """The part of an ImageDataModule, whose file imports this one, that a figure of its augmentations shows."""
+
+    dataset: ImageDataset
+    augmentations: list[nn.Module]
+    num_classes: int
+    seed: int
+
+    def some_images(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return evenly spaced training images with their labels and positions."""
+
+
+class Decorrelating(Protocol):
+    """The part of a Whitening, whose file imports this one, that a figure shows."""
+
+    method: str
+    scope: str
+    eps: float
+    in_channels: int
+    image_size: int
+    decorrelates: bool
+    mean: Tensor
+    matrix: Tensor
+    spectrum: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the whitened images (N, C, H, W)."""
 
 
 def pixels(images: Tensor) -> Pictures:
@@ -41,7 +67,7 @@ def as_png(image: Pictures) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def plot_augmentations(data: "ImageDataModule", count: int, draws: int) -> Figure:
+def plot_augmentations(data: Augmenting, count: int, draws: int) -> Figure:
     """`count` training images in the first column, and beside them what is made of each in epoch 0, 1, ...
 
     Raises ValueError for less than one draw.
@@ -61,7 +87,7 @@ def plot_augmentations(data: "ImageDataModule", count: int, draws: int) -> Figur
     return figure
 
 
-def plot_whitening(whitening: "Whitening", images: Tensor, title: str) -> Figure:
+def plot_whitening(whitening: Decorrelating, images: Tensor, title: str) -> Figure:
     """Images (N, C, H, W) before and after, the eigenvalues of their covariance, and some filters.
 
     Whitened images and filters are stretched, each for itself, around middle grey.
@@ -72,7 +98,7 @@ def plot_whitening(whitening: "Whitening", images: Tensor, title: str) -> Figure
     figure = Figure(figsize=(12, 1 + sum(heights)), layout="constrained")
     axes = figure.subplot_mosaic(places, height_ratios=heights)
     with torch.no_grad():
-        x = whitening(images.to(whitening.mean.device))
+        x = whitening.forward(images.to(whitening.mean.device))
     plot_images(axes["B"], pixels(images[None]), "before")
     plot_images(axes["A"], stretch(pixels(x[None])), "after")
     figure.suptitle(title)
@@ -91,7 +117,7 @@ def plot_whitening(whitening: "Whitening", images: Tensor, title: str) -> Figure
     return figure
 
 
-def _plot_spectrum(axes: Axes, whitening: "Whitening") -> None:
+def _plot_spectrum(axes: Axes, whitening: Decorrelating) -> None:
     for number, values in enumerate(whitening.spectrum.cpu()):
         label = f"channel {number}" if len(whitening.spectrum) > 1 else None
         marker = "o" if len(values) < 50 else ""
@@ -106,7 +132,7 @@ def _plot_spectrum(axes: Axes, whitening: "Whitening") -> None:
         axes.legend()
 
 
-def _filters(whitening: "Whitening") -> tuple[Tensor, str]:
+def _filters(whitening: Decorrelating) -> tuple[Tensor, str]:
     """Rows of the whitening matrices as images (R, K, C, H, W), and what they are.
 
     The first components; or, where a filter belongs to a pixel, for each channel those of four pixels, cut out.

@@ -1,5 +1,7 @@
 """What a picture goes through before it is pixels, in training, `predict` and the demo: opaque, 8 bits, square."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from PIL import Image, ImageColor
 
@@ -34,6 +36,27 @@ def check_shape(image_size: int | None, in_channels: int | None) -> None:
         raise ValueError(f"image_size is a number of pixels, got {image_size}")
     if in_channels not in (None, 1, 3):
         raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), got {in_channels}")
+
+
+@dataclass(frozen=True)
+class Shaping:
+    """The shape that all images of a data set get; raises ValueError for an impossible one.
+
+    `image_size` is height and width in pixels and `in_channels` 1 or 3; None keeps what the images have. `resize`
+    (squash, crop or pad) makes images of a folder square, with the colour `background` behind what is transparent.
+    """
+
+    image_size: int | None = None
+    in_channels: int | None = None
+    resize: str = "squash"
+    background: str = "white"
+
+    def __post_init__(self) -> None:
+        check_shaping(self.resize, self.background)
+        check_shape(self.image_size, self.in_channels)
+
+
+UNCHANGED = Shaping()
 
 
 def is_grey(image: Image.Image) -> bool:

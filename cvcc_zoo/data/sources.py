@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -12,10 +12,19 @@ from cvcc_zoo.data.images import ImageDataset, data_home
 from cvcc_zoo.files.own import shown
 from cvcc_zoo.registry import pick
 
-if TYPE_CHECKING:
-    from cvcc_zoo.data.datamodule import ImageDataModule
-
 DATASETS = ("fashion-mini", *TORCHVISION, "folder")
+
+
+class Served(Protocol):
+    """The part of an ImageDataModule, whose file imports this one, that is described in the first line of a run."""
+
+    dataset: ImageDataset
+    num_classes: int
+    in_channels: int
+    image_size: int
+
+    def count(self, stage: str) -> int:
+        """Return how many images of a stage ("train", "val" or "test") are used."""
 
 
 def find_dataset(name: str | None, root: str | None, **options: Any) -> ImageDataset:
@@ -48,13 +57,13 @@ def check_test(dataset: ImageDataset) -> None:
         )
 
 
-def announce(data: "ImageDataModule", *stages: str, notes: Iterable[str] = ()) -> None:
+def announce(data: Served, *stages: str, notes: Iterable[str] = ()) -> None:
     """Say on the first process what images are used, and what was found in them."""
     for line in (describe(data, *stages), *notes):
         rank_zero_info(line)
 
 
-def describe(data: "ImageDataModule", *stages: str) -> str:
+def describe(data: Served, *stages: str) -> str:
     """What images are used, how many, of how many classes: the first line of a run."""
     words = {"train": "training", "val": "validation", "test": "test"}
     counts = " and ".join(f"{data.count(stage):,} {words[stage]}" for stage in stages if data.count(stage))

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,13 +11,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
 
+from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.metrics import UNIT
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.moments import sum_over_processes
 from cvcc_zoo.linear import Frame, NormalEquations, Ridge, RidgePath, Sums, solve
-
-if TYPE_CHECKING:
-    from cvcc_zoo.models.linear import Linear
 
 LARGEST = 20_000  # values of a vector: X^T X takes 3.2 GB
 
@@ -36,13 +34,13 @@ class NewtonStep(Optimizer):
 class RidgeFit:
     """Sums up what a linear model sees of every training image, and solves its weights."""
 
-    def __init__(self, model: "Linear", ridge: Ridge) -> None:
+    def __init__(self, model: ImageClassifier, ridge: Ridge) -> None:
         self._model, self.ridge = [model], ridge  # in a list, so that it is no submodule
         self.sums: Sums | None = None
         self.found: dict[str, float] = {}
 
     @property
-    def model(self) -> "Linear":
+    def model(self) -> ImageClassifier:
         """Whose weights are solved."""
         return self._model[0]
 
@@ -54,7 +52,7 @@ class RidgeFit:
 
     def check(self, trainer: Trainer) -> None:
         """Raise ValueError where a training with this trainer could not be solved."""
-        size = self.model.network.fc.in_features
+        size = self.model.parted.fc.in_features
         if size > LARGEST:
             raise ValueError(
                 f"ridge of {size:,} values needs a matrix of {8 * size**2 / 1e9:.0f} GB; give fewer features, smaller "
@@ -95,12 +93,12 @@ class RidgeFit:
 
     def _keeps_pixels(self) -> bool:
         """Whether the model sees each pixel by itself, so that sums of whole numbers can be converted at the end."""
-        return self.model.network.extract is None and not self.model.whitening.decorrelates
+        return not self.model.parted.parts and not self.model.whitening.decorrelates
 
     def _see(self, images: Tensor) -> Tensor:
         """What the classifier is given, (N, D)."""
         if not len(images):
-            return torch.zeros(0, self.model.network.fc.in_features)
+            return torch.zeros(0, self.model.parted.fc.in_features)
         with torch.autocast(images.device.type, enabled=False):
             return self.model.features(images)[-1]
 
@@ -123,8 +121,8 @@ class RidgeFit:
                 stacklevel=2,
             )
         weights, intercept = model.trainer.strategy.broadcast((found.weights, found.intercept))
-        model.network.fc.weight.copy_(weights)
-        model.network.fc.bias.copy_(intercept)
+        model.parted.fc.weight.copy_(weights)
+        model.parted.fc.bias.copy_(intercept)
         self.found = {"loss": equations.error(found.weights), "ridge": ridge}
 
     def _whitened(self, equations: NormalEquations) -> NormalEquations:

@@ -61,7 +61,7 @@ class ProgressBar(LightningProgressBar):
         self._display: Display | None = None
         self._columns: dict[str, str] = {}
         self._waiting: list[str] = []  # the cells of an epoch that has ended, but for what is logged after it
-        self._began = self._since = 0.0
+        self._began = self._since = self._paused = 0.0
         self._away = 0.0  # seconds of this epoch outside of training batches
         self._images = 0
         self._validated = False

@@ -10,11 +10,10 @@ import torch
 from cvcc_zoo.data.draws import mix_seed
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.search.goal import Goal
-from cvcc_zoo.search.record import Trial
+from cvcc_zoo.search.record import DEFAULT_TRIALS, Trial
 from cvcc_zoo.search.space import Choice, Range, Space, Values
 
 METHODS = ("random", "grid", "optuna")
-DEFAULT_TRIALS = 20
 
 
 class Method(Protocol):

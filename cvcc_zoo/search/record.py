@@ -18,6 +18,7 @@ from cvcc_zoo.search.space import Values
 WHAT = "search.yaml"
 TRIALS = "trials.jsonl"
 LOCK = ".lock"
+DEFAULT_TRIALS = 20
 
 
 @dataclass(frozen=True)

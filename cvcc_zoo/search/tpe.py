@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cvcc_zoo.data.draws import mix_seed
-from cvcc_zoo.search.methods import DEFAULT_TRIALS
-from cvcc_zoo.search.record import Trial
+from cvcc_zoo.search.record import DEFAULT_TRIALS, Trial
 from cvcc_zoo.search.space import Choice, Range, Space, Values, text_of
 
 STORAGE, STUDY = "optuna.sqlite", "search"

@@ -19,6 +19,7 @@ from cvcc_zoo.data import workers
 from cvcc_zoo.data.decode import Decoding, decode_some
 from cvcc_zoo.data.jpeg import whole_jpeg
 from cvcc_zoo.data.opening import FORMATS, NeedsOptionError, open_image
+from cvcc_zoo.data.shaping import Shaping
 from cvcc_zoo.data.webp import webp_size
 from cvcc_zoo.data.workers import Worker, read_files
 from tests.reliability.hostile_folders import cache, pixels
@@ -86,7 +87,7 @@ def test_a_file_that_would_take_more_than_its_size_allows_is_refused_by_name(
 ) -> None:
     (colours / "train/red/z.png").write_bytes(make())
     with pytest.raises(ValueError) as caught:
-        pixels(colours, image_size=8)
+        pixels(colours, shaping=Shaping(image_size=8))
     assert message in str(caught.value) and "train/red/z.png" in str(caught.value)
     assert "\n" not in str(caught.value) and not [left for left in cache() if "train" in left]
 

@@ -13,6 +13,7 @@ from PIL import Image
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.folder import image_folder
+from cvcc_zoo.data.shaping import Shaping
 from tests.conftest import MakeFolder
 from tests.reliability.hostile_folders import cache, last_pixel, pixels
 from tests.reliability.hostile_helpers import answer, options, png
@@ -101,7 +102,7 @@ def test_what_is_no_image_is_refused_by_name(
         name = f"!{name}"
     write(colours / place / name)
     with pytest.raises(ValueError) as caught:
-        pixels(colours, image_size=8)
+        pixels(colours, shaping=Shaping(image_size=8))
     assert message in str(caught.value) and f"{place}/{name}" in str(caught.value)
     assert not [left for left in cache() if "train" in left]
 
