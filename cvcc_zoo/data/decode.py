@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cvcc_zoo.data.bands import Picture
+from cvcc_zoo.data.bands import UprightImage
 from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageError, open_image
 from cvcc_zoo.data.shaping import eight_bits, has_colour, is_deep, is_grey, is_stretched, opaque, square
 from cvcc_zoo.files import shown
@@ -83,7 +83,7 @@ class Decoding:
 
     def pixels(self, path: Path | str, file: Image.Image, tally: Tally | None = None) -> Pixels:
         """The pixels of a picture that is open; `path` is what it is called."""
-        picture, deep = Picture.decoded(file), is_deep(file)
+        picture, deep = UprightImage.decoded(file), is_deep(file)
         if not deep and file.mode.startswith(("I", "F")):
             raise UnreadableImageError(
                 f"{shown(path)} has more than 16 bits a pixel (mode {file.mode}); convert it to 8 bits first"
@@ -162,4 +162,4 @@ def look_at_alpha(paths: Sequence[str]) -> tuple[list[str], dict[str, ValueError
 
 def _is_seen(image: Image.Image) -> bool:
     """Whether a pixel is not wholly transparent."""
-    return any(band.convert("RGBA").getchannel("A").getbbox() for _, band in Picture.decoded(image).bands())
+    return any(band.convert("RGBA").getchannel("A").getbbox() for _, band in UprightImage.decoded(image).bands())

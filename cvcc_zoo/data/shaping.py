@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageColor
 
-from cvcc_zoo.data.bands import Picture
+from cvcc_zoo.data.bands import UprightImage
 from cvcc_zoo.registry import check_whole, unknown
 
 GREY_MODES = ("1", "L", "LA", "La")
@@ -80,7 +80,7 @@ def is_stretched(size: tuple[int, int]) -> bool:
     return max(size) > STRETCHED * min(size)
 
 
-def square(picture: Picture, size: int, resize: str, background: str) -> Image.Image:
+def square(picture: UprightImage, size: int, resize: str, background: str) -> Image.Image:
     """`size` x `size` pixels of a picture whose bands are RGB or L.
 
     `squash` changes its proportions, `crop` takes its middle, `pad` puts the background beside it.
