@@ -57,10 +57,7 @@ def test_the_same_names_are_matched_and_others_are_not() -> None:
     assert matching(["a b", "a_b"], ["a_b", "a b"]) == [1, 0]  # exact names first
     assert matching(["a b", "a_b"], ["A B", "A_B"]) is None  # no way to tell them apart
     assert matching(["cat", "dog"], ["cat", "hog"]) is matching(["cat", "dog"], ["cat"]) is None
-    assert (
-        differences(["automobile", "cat"], ["car", "cat"])
-        == "'car' is unexpected and 'automobile' is missing"
-    )
+    assert differences(["automobile", "cat"], ["car", "cat"]) == "'car' is unexpected and 'automobile' is missing"
 
 
 def test_classes_can_be_numbered_in_another_order(colours: Path) -> None:
@@ -181,9 +178,7 @@ def test_other_classes_are_refused_where_a_model_is_used(
         ["predict", f"--run={runs}/linear-colours"],
     ):
         printed = message(capsys, [*command, *other])
-        assert (
-            "the model knows other classes than others has: 'azure' is unexpected and 'blue' is missing" in printed
-        )
+        assert "the model knows other classes than others has: 'azure' is unexpected and 'blue' is missing" in printed
         assert "rename the class folders if they are the same, or train a new classifier" in printed
 
 

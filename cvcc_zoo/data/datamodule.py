@@ -59,7 +59,7 @@ class ImageDataModule(LightningDataModule):
                 which is then split. Defaults to folder if there is a root, else to fashion-mini.
             root: The folder of the data; for a downloaded data set $CVCC_ZOO_DATA or the user's cache by default.
             batch_size: Images per optimizer step, over all processes together.
-            validation: Share of each class kept for validation, in [0, 1); unless it is 0, a folder's val/ is preferred.
+            validation: Share of each class kept for validation, in [0, 1); unless it is 0, a folder's val/ comes first.
             test: Share of each class of a folder without splits that is kept for the test, in [0, 1).
             whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, {name: zca, ...}, or None: the model's.
             augmentations: none, light, standard (random crop, and flip unless the classes are digits) or strong, or a
