@@ -195,7 +195,7 @@ def test_a_damaged_file_is_not_said_to_be_missing(
     monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, max_hops: url)
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_bytes(b"half of it")
-    with pytest.raises(ValueError, match=r"is there, but its checksum is wrong.*remove it") as caught:
+    with pytest.raises(ValueError, match=r"has a wrong checksum.*remove it") as caught:
         ImageDataModule(name, root=str(tmp_path)).prepare_data()
     assert str(tmp_path / file) in str(caught.value) and (tmp_path / file).read_bytes() == b"half of it"
 
@@ -345,7 +345,7 @@ def spoil_stray(root: Path) -> None:
         (spoil_train_class, r"class 'pink' is in .*train but not in .*test"),
         (spoil_text, r"notes.txt is not an image that can be read"),
         (spoil_truncated, r"test/red/002.png is not an image that can be read"),
-        (spoil_size, r"007.png has 9x8 pixels, but the first training image 8x8.*--data.image_size=8"),
+        (spoil_size, r"007.png has 9x8 pixels, but the first training image has 8x8.*--data.image_size=8"),
         (spoil_deep, r"007.png has more than 16 bits"),
         (spoil_stray, r"labels.csv is a file, where only class folders belong"),
     ],
