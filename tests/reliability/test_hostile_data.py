@@ -86,12 +86,12 @@ def test_links_inside_the_root_and_the_root_itself_are_followed(colours: Path) -
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("nothing.png", "which is not there; mend it or remove it"),
-        ("zz", "which is not there; mend it or remove it"),
-        (".", "which it lies in; remove it"),
-        ("../..", "which it lies in; remove it"),
-        ("../blue", "which it lies in; remove it"),
-        ("../blue/back", "which it lies in; remove it"),
+        ("nothing.png", "which does not exist; fix it or remove it"),
+        ("zz", "which does not exist; fix it or remove it"),
+        (".", "which contains it; remove the link"),
+        ("../..", "which contains it; remove the link"),
+        ("../blue", "which contains it; remove the link"),
+        ("../blue/back", "which contains it; remove the link"),
     ],
 )
 @pytest.mark.parametrize("follow", [False, True])

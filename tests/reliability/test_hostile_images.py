@@ -163,7 +163,7 @@ def test_any_name_of_a_folder_has_a_cache_and_a_short_title(name: bytes, colours
 def test_a_class_needs_a_name_that_can_be_shown(name: bytes, colours: Path) -> None:
     for split in ("train", "test"):
         (colours / split / "red").rename(colours / split / os.fsdecode(name))
-    with pytest.raises(ValueError, match=r"has a name that cannot be shown; rename it") as caught:
+    with pytest.raises(ValueError, match=r"has a name with unprintable characters; rename it") as caught:
         image_folder(colours)
     assert str(caught.value).isprintable()
 
