@@ -371,12 +371,12 @@ def test_colour_among_grey_images_is_not_lost_silently(make_folder: MakeFolder) 
     [
         ({"dataset": "cifar11"}, "no dataset named 'cifar11'; did you mean cifar10"),
         ({"dataset": "folder"}, "needs the folder of the images: --data.root"),
-        ({"dataset": "fashion-mini", "root": "mine"}, "leave --data.dataset out to use the images of that folder"),
+        ({"dataset": "fashion-mini", "root": "mine"}, "omit --data.dataset to use the images of that folder"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"validation": 1.0}, r"validation is a share .* in \[0, 1\)"),
         ({"whitening": "standardise"}, "no whitening named 'standardise'; did you mean standardize"),
         ({"in_channels": 4}, "in_channels must be 1"),
-        ({"image_size": 0}, "image_size is a number of pixels"),
+        ({"image_size": 0}, "image_size must be at least 1 pixel"),
     ],
 )
 def test_wrong_options_of_the_data_are_refused(options: dict[str, Any], message: str) -> None:

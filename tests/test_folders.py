@@ -145,7 +145,7 @@ def test_a_drawing_on_transparency_is_seen_on_its_background(colours: Path, capl
     caplog.clear()
     ImageDataModule(root=str(colours), background="black").training_images()
     assert "1 of 41 images have a single colour, for example " in caplog.text
-    with pytest.raises(ValueError, match="background is a colour like white"):
+    with pytest.raises(ValueError, match="background is a colour such as white"):
         ImageDataModule(root=str(colours), background="whiite")
 
 

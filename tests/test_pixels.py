@@ -42,7 +42,7 @@ def test_floats_in_0_to_1_are_the_same_images_without_a_word(model: ImageClassif
 
 def test_images_that_were_normalised_already_are_told_once(model: ImageClassifier) -> None:
     normalised = (IMAGES / 255 - 0.5) / 0.25
-    with pytest.warns(UserWarning, match=r"were they normalised already\?.*leave torchvision's Normalize out") as told:
+    with pytest.warns(UserWarning, match=r"were they normalised already\?.*remove torchvision's Normalize") as told:
         model(normalised)
         model.train()(normalised)
         model.eval()(normalised)

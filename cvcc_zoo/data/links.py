@@ -48,7 +48,7 @@ class Links:
                 found = sorted((entry for entry in scanned if not is_junk(entry.name)), key=lambda entry: entry.name)
         except OSError as error:
             raise ValueError(
-                f"the folder {shown(folder)} cannot be listed ({error.strerror}); give yourself the right to read it, "
+                f"the folder {shown(folder)} cannot be listed ({error.strerror}); give yourself permission to read it, "
                 "or move it away"
             ) from error
         for entry in found:

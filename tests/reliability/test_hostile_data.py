@@ -116,7 +116,7 @@ def open_folder(colours: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 @pytest.mark.parametrize(
     ("spoilt", "message"),
     [
-        ("train/red/003.png", "003.png is not an image that can be read (no permission); give yourself the right"),
+        ("train/red/003.png", "003.png is not an image that can be read (no permission); give yourself permission"),
         ("train/red", "the folder {root}/train/red cannot be listed (Permission denied)"),
         ("train/red/more", "the folder {root}/train/red/more cannot be listed (Permission denied)"),
     ],
