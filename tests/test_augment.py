@@ -504,7 +504,7 @@ def test_a_users_own_augmentation_is_found_by_its_import_path() -> None:
         ([{"name": "MixUp", "alpha": 0}], "alpha of the Beta distribution must be above 0"),
         (
             [{"name": "Probability", "augmentation": "MixUp"}],
-            "MixUp changes labels too and cannot be inside Probability",
+            "MixUp also changes labels and cannot be inside Probability",
         ),
         ([{"name": "Probability"}], "needs the option augmentation"),
         ([{"name": "ColorJitter", "hue": 0.6}], r"hue is a share of the colour circle in \[0, 0.5\], got 0.6"),
@@ -518,9 +518,9 @@ def test_a_users_own_augmentation_is_found_by_its_import_path() -> None:
         ([{"name": "Cutout", "fill": 128}], r"fill is a grey level in \[0, 1\], got 128"),
         ([{"name": "Cutout", "size": 0}], "size is at least 1 pixel"),
         ([{"name": "RandomErasing", "scale": [0.5, 2]}], r"scale is a smallest and a largest value in \[0, 1\]"),
-        ([{"name": "RandAugment", "magnitude": 31}], r"a step of 0 .. 30, got 31"),
+        ([{"name": "RandAugment", "magnitude": 31}], r"a step in 0 .. 30, got 31"),
         ([3], "an augmentation is a name or"),
-        (["torch.nn.Identity"], "torch.nn.Identity is no augmentation: it must be a subclass of"),
+        (["torch.nn.Identity"], "torch.nn.Identity is not an augmentation: make it a subclass of"),
         (["nowhere.Invert"], "no augmentation at the import path 'nowhere.Invert'"),
         ([{"name": "TrivialAugment", "magnitude": 3}], "no option of augmentation TrivialAugment named 'magnitude'"),
     ],
@@ -547,7 +547,7 @@ def test_what_is_larger_than_the_images_is_refused(images: Tensor, augmentation:
 def test_other_types_and_channels_are_refused(images: Tensor) -> None:
     with pytest.raises(ValueError, match="uint8 or float in"):
         RandomCrop()(images.int(), draws())
-    with pytest.raises(ValueError, match="grey or colour images, got 2 channels"):
+    with pytest.raises(ValueError, match="images with 1 or 3 channels, got 2"):
         ColorJitter()(images[:, :2], draws())
 
 

@@ -151,7 +151,7 @@ def test_a_data_module_is_set_up_for_a_training_unless_it_is_told_otherwise() ->
     data.prepare_data()
     data.setup()
     assert len(data.train_dataloader()) == 42 and len(data.val_dataloader()) == 5
-    with pytest.raises(ValueError, match=r"call data.prepare_data\(\) and data.setup\('test'\) before"):
+    with pytest.raises(ValueError, match=r"call data.prepare_data\(\) and data.setup\('test'\) first"):
         data.test_dataloader()
 
 

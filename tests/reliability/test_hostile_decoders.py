@@ -116,7 +116,7 @@ def large(mode: str) -> bytes:
 
 
 LARGE: list[Any] = [
-    (lambda: png(10_000, 8_000), "more than the 64,000,000"),
+    (lambda: png(10_000, 8_000), "more than the limit of 64,000,000"),
     (lambda: png(60_000, 60_000, rows=b""), "more pixels than Pillow decodes"),
     *((partial(large, mode), "read") for mode in ("RGB", "RGBA", "LA", "P", "I;16")),
     (lambda: saved(Image.new("CMYK", (8_000, 8_000)), "JPEG"), "read"),

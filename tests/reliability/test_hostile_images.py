@@ -88,7 +88,11 @@ def cut(path: Path) -> None:
         ("z.png", lambda path: Image.new("RGB", (8, 8)).save(path, "EPS"), "not one of PNG, JPEG"),
         ("z.tif", lambda path: Image.new("I", (8, 8)).save(path), "more than 16 bits per pixel"),
         ("z.tif", lambda path: Image.new("F", (8, 8)).save(path), "more than 16 bits per pixel"),
-        ("z.png", lambda path: path.write_bytes(png(10_000, 8_000)), "10,000x8,000 pixels, more than the 64,000,000"),
+        (
+            "z.png",
+            lambda path: path.write_bytes(png(10_000, 8_000)),
+            "10,000x8,000 pixels, more than the limit of 64,000,000",
+        ),
         ("z.png", lambda path: path.write_bytes(png(60_000, 60_000, rows=b"")), "more pixels than Pillow decodes"),
         ("z.png", lambda path: os.mkfifo(path), "is a folder, pipe or device, not a file"),
     ],
