@@ -40,7 +40,7 @@ def fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The fonts of the system, of which there are none; a test adds some."""
     found: list[str] = []
     monkeypatch.setattr(figure, "system_fonts", lambda: tuple(found))
-    monkeypatch.setattr(figure, "_told", set())
+    monkeypatch.setattr(figure, "_warned", set())
     figure._fonts_for.cache_clear()
     return found
 
