@@ -79,7 +79,7 @@ def test_a_batch_is_of_a_whole_number_of_images(size: Any) -> None:
         (torch.zeros(8, 8, 3), "images.permute(2, 0, 1)[None]"),
         (torch.zeros(2, 1, 8, 8), "convert the images to 3 channels"),
         (np.zeros((2, 3, 8, 8), np.uint8), "takes a tensor of images (N, 3, H, W), not ndarray"),
-        (Image.new("RGB", (8, 8)), "not Image; torchvision.transforms.v2.functional.pil_to_tensor(picture)[None]"),
+        (Image.new("RGB", (8, 8)), "not Image; torchvision.transforms.v2.functional.pil_to_tensor(image)[None]"),
     ],
 )
 def test_what_is_no_batch_of_images_is_answered_with_the_way_to_one(images: Any, said: str) -> None:

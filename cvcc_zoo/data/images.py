@@ -47,7 +47,7 @@ class ImageDataset(Protocol):
 
     @property
     def mirror(self) -> bool:
-        """Whether mirroring an image left to right keeps its class (for digits it does not)."""
+        """True if mirroring an image left to right keeps its class (not for digits)."""
 
     @property
     def notes(self) -> tuple[str, ...]:

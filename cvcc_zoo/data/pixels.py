@@ -16,7 +16,7 @@ def check_images(images: Any, channels: int) -> None:
     if not isinstance(images, Tensor):
         raise ValueError(
             f"this model takes a tensor of images (N, {channels}, H, W), not {type(images).__name__}; "
-            "torchvision.transforms.v2.functional.pil_to_tensor(picture)[None] or torch.from_numpy(array) makes one"
+            "torchvision.transforms.v2.functional.pil_to_tensor(image)[None] or torch.from_numpy(array) makes one"
         )
     if images.ndim == 4 and images.shape[1] == channels:
         return
