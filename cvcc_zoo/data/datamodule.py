@@ -82,7 +82,7 @@ class ImageDataModule(LightningDataModule):
         check_batch_size(batch_size)
         for name, share in {"validation": validation, "test": test}.items():
             if not 0 <= share < 1:
-                raise ValueError(f"{name} is a share of the images in [0, 1), got {share}")
+                raise ValueError(f"{name} must be a share of the images in [0, 1), got {share}")
         check_shaping(resize, background)
         check_shape(image_size, in_channels)
         shape = {"image_size": image_size, "in_channels": in_channels}

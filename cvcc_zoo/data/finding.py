@@ -62,4 +62,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _cannot_list(error: OSError) -> None:
-    raise ValueError(f"the folder {shown(error.filename)} cannot be listed ({error.strerror})") from error
+    raise ValueError(
+        f"the folder {shown(error.filename)} cannot be listed ({error.strerror}); give yourself permission to read it, "
+        "or leave it out"
+    ) from error

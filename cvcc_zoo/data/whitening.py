@@ -115,7 +115,7 @@ class Whitening(nn.Module):
                 raise ValueError(f"components are for {' and '.join(PRINCIPAL)}; {self.method} has none to leave out")
             whole = isinstance(self.components, int)
             if self.components < 1 if whole else not 0 < self.components <= 1:
-                raise ValueError(f"components is a number of at least 1 or a share in (0, 1], got {self.components}")
+                raise ValueError(f"components must be at least 1, or a share in (0, 1], got {self.components}")
         size = self.in_channels * self.image_size**2
         if self.method in DECORRELATING and self.scope == "all" and size > LARGEST:
             raise ValueError(

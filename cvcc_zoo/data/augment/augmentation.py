@@ -86,4 +86,4 @@ def check_range(kind: str, name: str, values: Sequence[float], low: float, high:
     pair = isinstance(values, list | tuple) and len(values) == 2
     if not pair or not low <= values[0] <= values[1] <= high:
         limits = f"in [{low:g}, {high:g}]" if high < float("inf") else f"of at least {low:g}"
-        raise ValueError(f"{kind}: {name} is a smallest and a largest value {limits}, got {values}")
+        raise ValueError(f"{kind}: {name} must be a smallest and a largest value {limits}, got {values}")

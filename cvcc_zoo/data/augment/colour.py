@@ -77,9 +77,11 @@ class ColorJitter(Augmentation):
         super().__init__()
         for name, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
             if not value >= 0:
-                raise ValueError(f"ColorJitter: {name} is the largest change of a factor, at least 0, got {value}")
+                raise ValueError(
+                    f"ColorJitter: {name}, the largest change of a factor, must be at least 0, got {value}"
+                )
         if not 0 <= hue <= 0.5:
-            raise ValueError(f"ColorJitter: hue is a share of the colour circle in [0, 0.5], got {hue}")
+            raise ValueError(f"ColorJitter: hue must be a share of the colour circle in [0, 0.5], got {hue}")
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:

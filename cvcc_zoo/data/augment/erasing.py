@@ -25,7 +25,7 @@ def erase(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tens
 def check_fill(kind: str, fill: float) -> None:
     """Raise ValueError for a grey level outside [0, 1]."""
     if not 0 <= fill <= 1:
-        raise ValueError(f"{kind}: fill is a grey level in [0, 1], got {fill}")
+        raise ValueError(f"{kind}: fill must be a grey level in [0, 1], got {fill}")
 
 
 class Cutout(Augmentation):
@@ -38,7 +38,7 @@ class Cutout(Augmentation):
     def __init__(self, size: int = 16, fill: float = 0.5) -> None:
         super().__init__()
         if size < 1:
-            raise ValueError(f"Cutout: size is at least 1 pixel, got {size}")
+            raise ValueError(f"Cutout: size must be at least 1 pixel, got {size}")
         check_fill("Cutout", fill)
         self.size, self.fill = size, fill
 

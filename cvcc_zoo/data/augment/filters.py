@@ -19,7 +19,7 @@ class GaussianBlur(Augmentation):
         """`kernel_size` in pixels, odd; `sigma`: smallest and largest standard deviation in pixels, uniform."""
         super().__init__()
         if kernel_size < 3 or kernel_size % 2 == 0:
-            raise ValueError(f"GaussianBlur: kernel_size is an odd number of at least 3 pixels, got {kernel_size}")
+            raise ValueError(f"GaussianBlur: kernel_size must be odd and at least 3 pixels, got {kernel_size}")
         check_range("GaussianBlur", "sigma", sigma, 1e-3)
         self.kernel_size, self.sigma = kernel_size, (sigma[0], sigma[1])
 
@@ -60,7 +60,7 @@ class Pixelate(Augmentation):
     def __init__(self, block_sizes: Sequence[int] = (2, 4), probability: float = 0.5) -> None:
         super().__init__()
         if not block_sizes or min(block_sizes) < 2:
-            raise ValueError(f"Pixelate: block_sizes are at least 2 pixels, got {list(block_sizes)}")
+            raise ValueError(f"Pixelate: block_sizes must be at least 2 pixels, got {list(block_sizes)}")
         check_probability("Pixelate", probability)
         self.block_sizes, self.probability = tuple(block_sizes), probability
 

@@ -71,9 +71,9 @@ class RandAugment(Augmentation):
     def __init__(self, operations: int = 2, magnitude: int = 9) -> None:
         super().__init__()
         if operations < 1:
-            raise ValueError(f"RandAugment: give at least one operation, not {operations}")
+            raise ValueError(f"RandAugment: operations must be at least 1, got {operations}")
         if not 0 <= magnitude < BINS:
-            raise ValueError(f"RandAugment: magnitude is a step in 0 .. {BINS - 1}, got {magnitude}")
+            raise ValueError(f"RandAugment: magnitude must be a step in 0 .. {BINS - 1}, got {magnitude}")
         self.operations, self.magnitude = operations, magnitude
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:

@@ -1,4 +1,4 @@
-"""Make `test_images.npz` from whole data sets, and print their identities for `known/__init__.py`.
+"""Make `test_images.npz` from complete data sets, and print their identities for `known/__init__.py`.
 
     python -m cvcc_zoo.data.known.make cifar10=ROOT cifar100=ROOT fashion_mnist=ROOT
 
