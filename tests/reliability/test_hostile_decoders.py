@@ -141,7 +141,7 @@ def test_a_large_webp_is_read_and_its_size_is_known_before_it_takes_memory(
     assert webp_size(data[:30]) == (6_000, 5_000)
     ((found, broken),) = read_files([[str(tmp_path / "a.webp")]], SMALL)
     assert found is not None and not broken and abs(int(found[0][0, 0].min()) - 200) < 4
-    with pytest.raises(NeedsOptionError, match="6,000x5,000 pixels, more than the 1,000 "):
+    with pytest.raises(NeedsOptionError, match="6,000x5,000 pixels, more than the limit of 1,000; "):
         Decoding(8, 3, same_size=False, grey_only=False, max_pixels=1_000)(tmp_path / "a.webp")
 
 
