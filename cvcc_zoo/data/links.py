@@ -56,8 +56,8 @@ class Links:
                 self.check(Path(entry.path))
         return found
 
-    def files(self, folder: Path, came: tuple[Path, ...] = ()) -> list[str]:
-        """List the files in and below a folder, by name at each level; `came` are the folders above it.
+    def files(self, folder: Path, parents: tuple[Path, ...] = ()) -> list[str]:
+        """List the files in and below a folder, by name at each level; `parents` are the folders above it, resolved.
 
         Raises ValueError for circular links, and as `entries` does.
         """
@@ -68,7 +68,7 @@ class Links:
                 continue
             path = Path(entry.path)
             real = Path(os.path.realpath(path))
-            if real in came or Path(os.path.realpath(folder)).is_relative_to(real):
+            if real in parents or Path(os.path.realpath(folder)).is_relative_to(real):
                 raise ValueError(f"{shown(path)} is a link to {shown(real)}, which contains it; remove the link")
-            found += self.files(path, (*came, real))
+            found += self.files(path, (*parents, real))
         return found

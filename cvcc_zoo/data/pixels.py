@@ -48,9 +48,10 @@ def _is_traced() -> bool:
 
 
 class PixelCheck:
-    """Check the values of float images: of every batch on a CPU, and of one batch on other devices, where that waits.
+    """Check the values of float images: of every batch on a CPU, elsewhere only of the next batch after `look` is set.
 
-    Tensors without values, because they are traced, compiled or transformed, pass the check.
+    Reading values from an accelerator waits for it. Tensors without values, because they are traced, compiled or
+    transformed, pass the check.
     """
 
     def __init__(self) -> None:

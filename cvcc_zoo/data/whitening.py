@@ -168,7 +168,7 @@ class Whitening(nn.Module):
         self.spectrum = torch.stack([d.spectrum for d in found]).to(self.mean)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Whiten images. Raises ValueError if there are no statistics yet, or for images of a size that cannot fit."""
+        """Whiten images. Raises ValueError if there are no statistics yet, or if the images have the wrong size."""
         self._check_ready(images)
         if not self.decorrelates:
             scale = (self.std * (255.0 if images.dtype == torch.uint8 else 1.0)).reciprocal()
