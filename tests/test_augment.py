@@ -499,28 +499,28 @@ def test_a_users_own_augmentation_is_found_by_its_import_path() -> None:
         ([{"name": "RandomCrop", "mode": "mirror"}], "no padding mode of RandomCrop named 'mirror'"),
         ([{"name": "HorizontalFlip", "probability": 2}], r"probability must be in \[0, 1\]"),
         ([{"name": "Pixelate", "probability": -0.1}], r"probability must be in \[0, 1\]"),
-        ([{"name": "Pixelate", "block_sizes": [1]}], "block_sizes are at least 2 pixels"),
+        ([{"name": "Pixelate", "block_sizes": [1]}], "block_sizes must be at least 2 pixels"),
         ([{"name": "MixUp", "probability": 1.1}], r"probability must be in \[0, 1\]"),
         ([{"name": "MixUp", "alpha": 0}], "alpha of the Beta distribution must be above 0"),
         (
             [{"name": "Probability", "augmentation": "MixUp"}],
-            "MixUp changes labels too and cannot be inside Probability",
+            "MixUp also changes labels and cannot be inside Probability",
         ),
         ([{"name": "Probability"}], "needs the option augmentation"),
-        ([{"name": "ColorJitter", "hue": 0.6}], r"hue is a share of the colour circle in \[0, 0.5\], got 0.6"),
-        ([{"name": "GaussianBlur", "kernel_size": 4}], "odd number of at least 3"),
-        ([{"name": "GaussianBlur", "sigma": [2, 1]}], "sigma is a smallest and a largest value"),
+        ([{"name": "ColorJitter", "hue": 0.6}], r"hue must be a share of the colour circle in \[0, 0.5\], got 0.6"),
+        ([{"name": "GaussianBlur", "kernel_size": 4}], "must be odd and at least 3 pixels"),
+        ([{"name": "GaussianBlur", "sigma": [2, 1]}], "sigma must be a smallest and a largest value"),
         (
             [{"name": "GaussianBlur", "sigma": 1.0}],
-            "sigma is a smallest and a largest value of at least 0.001, got 1.0",
+            "sigma must be a smallest and a largest value of at least 0.001, got 1.0",
         ),
-        ([{"name": "ColorJitter", "contrast": -1}], "contrast is the largest change of a factor, at least 0"),
-        ([{"name": "Cutout", "fill": 128}], r"fill is a grey level in \[0, 1\], got 128"),
-        ([{"name": "Cutout", "size": 0}], "size is at least 1 pixel"),
-        ([{"name": "RandomErasing", "scale": [0.5, 2]}], r"scale is a smallest and a largest value in \[0, 1\]"),
-        ([{"name": "RandAugment", "magnitude": 31}], r"a step of 0 .. 30, got 31"),
+        ([{"name": "ColorJitter", "contrast": -1}], "contrast, the largest change of a factor, must be at least 0"),
+        ([{"name": "Cutout", "fill": 128}], r"fill must be a grey level in \[0, 1\], got 128"),
+        ([{"name": "Cutout", "size": 0}], "size must be at least 1 pixel"),
+        ([{"name": "RandomErasing", "scale": [0.5, 2]}], r"scale must be a smallest and a largest value in \[0, 1\]"),
+        ([{"name": "RandAugment", "magnitude": 31}], r"a step in 0 .. 30, got 31"),
         ([3], "an augmentation is a name or"),
-        (["torch.nn.Identity"], "torch.nn.Identity is no augmentation: it must be a subclass of"),
+        (["torch.nn.Identity"], "torch.nn.Identity is not an augmentation: make it a subclass of"),
         (["nowhere.Invert"], "no augmentation at the import path 'nowhere.Invert'"),
         ([{"name": "TrivialAugment", "magnitude": 3}], "no option of augmentation TrivialAugment named 'magnitude'"),
     ],
@@ -547,7 +547,7 @@ def test_what_is_larger_than_the_images_is_refused(images: Tensor, augmentation:
 def test_other_types_and_channels_are_refused(images: Tensor) -> None:
     with pytest.raises(ValueError, match="uint8 or float in"):
         RandomCrop()(images.int(), draws())
-    with pytest.raises(ValueError, match="grey or colour images, got 2 channels"):
+    with pytest.raises(ValueError, match="images with 1 or 3 channels, got 2"):
         ColorJitter()(images[:, :2], draws())
 
 

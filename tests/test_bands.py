@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageColor, ImageOps
 
 from cvcc_zoo.data import bands
-from cvcc_zoo.data.bands import Picture
+from cvcc_zoo.data.bands import UprightImage
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.shaping import RESIZES, opaque, square
 
@@ -44,7 +44,7 @@ def test_bands_have_the_same_bits(mode: str, resize: str, band: int, monkeypatch
             continue  # Pillow would make it no pixel wide
         for pixels in (8, 40):
             image = noise(mode, size)
-            shown = Picture.decoded(image).then(partial(opaque, background="red"))
+            shown = UprightImage.decoded(image).then(partial(opaque, background="red"))
             found = square(shown, pixels, resize, "red").convert("RGB")
             assert np.array_equal(np.asarray(found), np.asarray(at_once(image, pixels, resize))), (size, pixels)
 
@@ -61,7 +61,7 @@ def test_each_orientation_is_turned_as_pillow_turns_it(
     with Image.open(path) as image:
         expected = ImageOps.exif_transpose(image)
     with Image.open(path) as image:
-        picture = Picture.decoded(image)
+        picture = UprightImage.decoded(image)
         assert picture.size == expected.size
         assert np.array_equal(np.asarray(picture.resize(expected.size)), np.asarray(expected))
         for of_columns in (False, True):
@@ -84,5 +84,5 @@ def test_deep_grey_in_bands_has_the_same_bits(
 
 
 def test_a_line_of_pixels_is_padded_and_not_lost() -> None:
-    found = square(Picture.decoded(Image.new("RGB", (1000, 1), "blue")), 8, "pad", "red")
+    found = square(UprightImage.decoded(Image.new("RGB", (1000, 1), "blue")), 8, "pad", "red")
     assert [found.getpixel((4, y)) for y in range(8)].count((0, 0, 255)) == 1

@@ -57,10 +57,7 @@ def test_the_same_names_are_matched_and_others_are_not() -> None:
     assert matching(["a b", "a_b"], ["a_b", "a b"]) == [1, 0]  # exact names first
     assert matching(["a b", "a_b"], ["A B", "A_B"]) is None  # no way to tell them apart
     assert matching(["cat", "dog"], ["cat", "hog"]) is matching(["cat", "dog"], ["cat"]) is None
-    assert (
-        differences(["automobile", "cat"], ["car", "cat"])
-        == "'car' is not known there and 'automobile' is missing here"
-    )
+    assert differences(["automobile", "cat"], ["car", "cat"]) == "'car' is unexpected and 'automobile' is missing"
 
 
 def test_classes_can_be_numbered_in_another_order(colours: Path) -> None:
@@ -74,7 +71,7 @@ def test_classes_can_be_numbered_in_another_order(colours: Path) -> None:
     assert data.test_dataloader().labels.tolist() == [1] * 6 + [0] * 6  # loaded after it
     data.order_as(["blue", "red"])
     assert torch.equal(data.training_images()[1], before)
-    with pytest.raises(ValueError, match="the classes of colours are others: 'blue' is not known there and 'green' is"):
+    with pytest.raises(ValueError, match="colours has other classes: 'blue' is unexpected and 'green' is missing"):
         data.order_as(["red", "green"])
 
 
@@ -181,9 +178,7 @@ def test_other_classes_are_refused_where_a_model_is_used(
         ["predict", f"--run={runs}/linear-colours"],
     ):
         printed = message(capsys, [*command, *other])
-        assert (
-            "the model knows other classes than others has: 'azure' is not known there and 'blue' is missing" in printed
-        )
+        assert "the model knows other classes than others has: 'azure' is unexpected and 'blue' is missing" in printed
         assert "rename the class folders if they are the same, or train a new classifier" in printed
 
 
@@ -224,7 +219,7 @@ def test_weights_of_ten_classes_are_refused_for_a_hundred(
 ) -> None:
     make_folder("three", classes=("a", "b", "c"), size=32)
     printed = message(capsys, ["evaluate", "linear.cifar100", "--data.dataset=folder", "--data.root=three"])
-    assert "the model knows other classes than three has: 'a', 'b', 'c' are not known there and 'apple'" in printed
+    assert "the model knows other classes than three has: 'a', 'b', 'c' are unexpected and 'apple'" in printed
 
 
 @pytest.mark.parametrize("names", [["blue"], "blue", [1, 2], ["blue", "x" * 2000]])

@@ -161,7 +161,7 @@ def test_every_whitening_can_be_drawn(method: str, scope: str) -> None:
         (["fit", "--data.batch_size=many"], "the option data.batch_size takes a whole number, not many"),
         (["fit", "--data.follow_links=maybe"], "the option data.follow_links takes true or false, not maybe"),
         (["fit", "--data.resize=stretch"], "no way to resize named 'stretch'"),
-        (["fit", "--data.test=1"], "test is a share of the images in [0, 1), got 1.0"),
+        (["fit", "--data.test=1"], "test must be a share of the images in [0, 1), got 1.0"),
         (["whitening", "--imagess=3"], "no option named 'imagess'; did you mean images"),
     ],
 )

@@ -196,7 +196,7 @@ def test_a_damaged_file_is_not_said_to_be_missing(
     monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, max_hops: url)
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_bytes(b"half of it")
-    with pytest.raises(ValueError, match=r"is there, but its checksum is wrong.*remove it") as caught:
+    with pytest.raises(ValueError, match=r"has a wrong checksum.*remove it") as caught:
         ImageDataModule(name, root=str(tmp_path)).prepare_data()
     assert str(tmp_path / file) in str(caught.value) and (tmp_path / file).read_bytes() == b"half of it"
 
@@ -346,7 +346,7 @@ def spoil_stray(root: Path) -> None:
         (spoil_train_class, r"class 'pink' is in .*train but not in .*test"),
         (spoil_text, r"notes.txt is not an image that can be read"),
         (spoil_truncated, r"test/red/002.png is not an image that can be read"),
-        (spoil_size, r"007.png has 9x8 pixels, but the first training image 8x8.*--data.image_size=8"),
+        (spoil_size, r"007.png has 9x8 pixels, but the first training image has 8x8.*--data.image_size=8"),
         (spoil_deep, r"007.png has more than 16 bits"),
         (spoil_stray, r"labels.csv is a file, where only class folders belong"),
     ],
@@ -372,12 +372,12 @@ def test_colour_among_grey_images_is_not_lost_silently(make_folder: MakeFolder) 
     [
         ({"dataset": "cifar11"}, "no dataset named 'cifar11'; did you mean cifar10"),
         ({"dataset": "folder"}, "needs the folder of the images: --data.root"),
-        ({"dataset": "fashion-mini", "root": "mine"}, "leave --data.dataset out to use the images of that folder"),
+        ({"dataset": "fashion-mini", "root": "mine"}, "omit --data.dataset to use the images of that folder"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"validation": 1.0}, r"validation is a share .* in \[0, 1\)"),
         ({"whitening": "standardise"}, "no whitening named 'standardise'; did you mean standardize"),
         ({"in_channels": 4}, "in_channels must be 1"),
-        ({"image_size": 0}, "image_size is a number of pixels"),
+        ({"image_size": 0}, "image_size must be at least 1 pixel"),
     ],
 )
 def test_wrong_options_of_the_data_are_refused(options: dict[str, Any], message: str) -> None:

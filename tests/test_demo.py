@@ -157,8 +157,8 @@ def test_an_image_that_the_folder_reader_refuses_is_refused_in_words() -> None:
     Path("b.png").write_bytes(png(60_000_000, 1))
     Path("c.png").write_bytes(png(10_000, 8_000))
     for name, message in (
-        ("a.png", "the image is not an image that can be read (no image format of PNG"),
-        ("b.png", "a side has at most 65,535"),
+        ("a.png", "the image is not an image that can be read (not one of PNG"),
+        ("b.png", "a side may have at most 65,535"),
         ("c.png", "the image has more than 64,000,000 pixels; make it smaller"),
     ):
         classes, words, _ = show({"background": None, "composite": name}, "linear.cifar10")

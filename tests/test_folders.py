@@ -144,8 +144,8 @@ def test_a_drawing_on_transparency_is_seen_on_its_background(colours: Path, capl
         assert images[-1, :, 0].tolist() == [4 * [0] + 4 * [value]] * 3
     caplog.clear()
     ImageDataModule(root=str(colours), background="black").training_images()
-    assert "1 of 41 images have a single colour, like " in caplog.text
-    with pytest.raises(ValueError, match="background is a colour like white"):
+    assert "1 of 41 images have a single colour, for example " in caplog.text
+    with pytest.raises(ValueError, match="background is a colour such as white"):
         ImageDataModule(root=str(colours), background="whiite")
 
 
@@ -189,7 +189,7 @@ def test_photos_that_are_squashed_by_more_than_a_fifth_are_told(
     for resize, told in (("squash", True), ("crop", False), ("pad", False)):
         caplog.clear()
         ImageDataModule(root=str(colours), image_size=8, resize=resize).training_images()
-        said = "1 of 42 images are distorted by more than a fifth to be square; --data.resize=crop takes their middle"
+        said = "1 of 42 images are distorted by more than a fifth to make them square; --data.resize=crop keeps"
         assert (said in caplog.text) is told
     with pytest.raises(ValueError, match="no way to resize named 'stretch'"):
         ImageDataModule(root=str(colours), resize="stretch")

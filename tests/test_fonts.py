@@ -40,7 +40,7 @@ def fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The fonts of the system, of which there are none; a test adds some."""
     found: list[str] = []
     monkeypatch.setattr(figure, "system_fonts", lambda: tuple(found))
-    monkeypatch.setattr(figure, "_told", set())
+    monkeypatch.setattr(figure, "_warned", set())
     figure._fonts_for.cache_clear()
     return found
 
@@ -74,13 +74,13 @@ def test_a_letter_that_no_font_has_is_told_once_with_the_package_to_install(font
 
 def test_a_font_that_was_installed_later_is_found_by_the_next_process(tmp_path: Path) -> None:
     made = make_font(tmp_path / "Late.ttf", "Late", "\U000f1234")
-    assert figure._family(made) == "Late" and "\U000f1234" in figure._letters(made)
-    assert figure._letters(str(tmp_path / "none.ttf")) == frozenset()
+    assert figure._family(made) == "Late" and "\U000f1234" in figure._characters(made)
+    assert figure._characters(str(tmp_path / "none.ttf")) == frozenset()
 
 
 def test_upright_sans_serif_fonts_come_before_others() -> None:
     names = ["NotoSerifCJK-Regular", "NotoSansCJK-Bold", "LastResort", "NotoSansCJK-Regular", "wqy-microhei"]
-    assert sorted(names, key=figure._unlikeliness)[:2] == ["NotoSansCJK-Regular", "wqy-microhei"]
+    assert sorted(names, key=figure._preference)[:2] == ["NotoSansCJK-Regular", "wqy-microhei"]
 
 
 def test_a_name_with_dollars_is_drawn_as_it_is(fonts: list[str]) -> None:

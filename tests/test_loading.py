@@ -138,7 +138,7 @@ def test_a_batch_is_images_and_labels_and_knows_its_samples_wherever_it_goes() -
 @pytest.mark.parametrize(("stage", "needed"), [("train", "fit"), ("val", "fit"), ("test", "test"), ("predict", "test")])
 def test_a_loader_has_two_fields_after_the_setup_and_says_so_before(stage: str, needed: str) -> None:
     data = ImageDataModule()
-    with pytest.raises(ValueError, match=rf"data\.prepare_data\(\) and data\.setup\('{needed}'\) before"):
+    with pytest.raises(ValueError, match=rf"data\.prepare_data\(\) and data\.setup\('{needed}'\) first"):
         getattr(data, f"{stage}_dataloader")()
     data.prepare_data()
     data.setup(needed)

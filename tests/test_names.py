@@ -93,7 +93,7 @@ def test_data_sets_losses_and_augmentations_are_found_as_they_are_typed() -> Non
     assert model.hparams["loss"] == "cross_entropy"
     assert create("linear", loss={"name": "HINGE", "power": 2}).hparams["loss"] == {"name": "hinge", "power": 2}
     assert create("linear", features=["hog", "pca"]).hparams["features"][0]["name"] == "HOG"
-    with pytest.raises(ValueError, match="strong is a list of augmentations and has no options; write its name alone"):
+    with pytest.raises(ValueError, match="strong is a list of augmentations and takes no options; give only its name"):
         ImageDataModule(augmentations={"name": "strong", "size": 4})
 
 

@@ -77,9 +77,9 @@ def test_a_batch_is_of_a_whole_number_of_images(size: Any) -> None:
         (torch.zeros(3, 8, 8), "a single image is a batch of one: images[None]"),
         (torch.zeros(2, 8, 8, 3), "channels come before height and width: images.permute(0, 3, 1, 2)"),
         (torch.zeros(8, 8, 3), "images.permute(2, 0, 1)[None]"),
-        (torch.zeros(2, 1, 8, 8), "turn the images into 3 channels"),
+        (torch.zeros(2, 1, 8, 8), "convert the images to 3 channels"),
         (np.zeros((2, 3, 8, 8), np.uint8), "takes a tensor of images (N, 3, H, W), not ndarray"),
-        (Image.new("RGB", (8, 8)), "not Image; torchvision.transforms.v2.functional.pil_to_tensor(picture)[None]"),
+        (Image.new("RGB", (8, 8)), "not Image; torchvision.transforms.v2.functional.pil_to_tensor(image)[None]"),
     ],
 )
 def test_what_is_no_batch_of_images_is_answered_with_the_way_to_one(images: Any, said: str) -> None:
@@ -151,7 +151,7 @@ def test_a_data_module_is_set_up_for_a_training_unless_it_is_told_otherwise() ->
     data.prepare_data()
     data.setup()
     assert len(data.train_dataloader()) == 42 and len(data.val_dataloader()) == 5
-    with pytest.raises(ValueError, match=r"call data.prepare_data\(\) and data.setup\('test'\) before"):
+    with pytest.raises(ValueError, match=r"call data.prepare_data\(\) and data.setup\('test'\) first"):
         data.test_dataloader()
 
 

@@ -73,7 +73,7 @@ def test_a_model_can_ask_for_it_and_its_first_convolution_is_not_trained(name: s
 
 
 def test_a_network_without_a_convolution_says_so() -> None:
-    with pytest.raises(ValueError, match="this network has none that sees the images; leave it out"):
+    with pytest.raises(ValueError, match="this network has no convolution that takes the images; leave it out"):
         train(small("linear"), ImageDataModule(image_size=8))
 
 

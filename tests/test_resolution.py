@@ -59,7 +59,7 @@ def test_wrong_resolutions_are_told(shares: dict[int, float], words: str) -> Non
 @pytest.mark.parametrize(
     ("resizing", "cropping", "words"),
     [
-        ({16: 0.5}, {16: 0.2}, "16 pixels stand in progressive_resizing and in progressive_cropping"),
+        ({16: 0.5}, {16: 0.2}, "16 pixels are in both progressive_resizing and progressive_cropping"),
         ({16: 0.5}, {24: 0.5}, "progressive_resizing and progressive_cropping sum up to 1"),
         ({}, {32: 0.5}, "progressive_cropping has sizes of 8 to 31"),
         ({}, [24], "progressive_cropping has sizes and their shares"),

@@ -191,7 +191,7 @@ def test_images_of_other_classes_are_refused(
     capsys.readouterr()
     assert main(["scores", "run", "--data.dataset=folder", f"--data.root={other}"]) == 2
     assert (
-        "the model knows other classes than other has: 'yellow' is not known there and 'blue' is missing"
+        "the model knows other classes than other has: 'yellow' is unexpected and 'blue' is missing"
         in capsys.readouterr().err
     )
 

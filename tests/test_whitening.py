@@ -142,7 +142,7 @@ def test_sums_stay_exact_where_float32_alone_would_round() -> None:
 
 
 def test_all_images_alike_become_zero() -> None:
-    with pytest.warns(UserWarning, match="got 0: 48 of the pixels are the same"):
+    with pytest.warns(UserWarning, match="has rank 0: 48 of the pixels are the same"):
         fitted = Whitening("zca", 3, 4).fit(torch.full((9, 3, 4, 4), 200, dtype=torch.uint8))
     assert (fitted(torch.full((2, 3, 4, 4), 200, dtype=torch.uint8)) == 0).all()
 
@@ -207,7 +207,9 @@ def test_a_constant_channel_is_only_centred() -> None:
 def test_constant_pixels_become_zero_and_are_told(images: Tensor, method: str) -> None:
     framed = images.clone()
     framed[:, :, 0] = 17
-    with pytest.warns(UserWarning, match="rank 108 and got 90: 18 of the pixels are the same in all images"):
+    with pytest.warns(
+        UserWarning, match="rank 108, and this one has rank 90: 18 of the pixels are the same in all images"
+    ):
         fitted = whitening(method).fit(framed)
     found = covariance(fitted(framed))[0]
     assert torch.allclose(found @ found, found, atol=1e-10) and found.trace().item() == pytest.approx(90)
@@ -216,7 +218,7 @@ def test_constant_pixels_become_zero_and_are_told(images: Tensor, method: str) -
 
 
 def test_fewer_images_than_pixels_give_a_projector_and_the_rank(images: Tensor) -> None:
-    with pytest.warns(UserWarning, match="rank 108 and got 49: there are 50 images"):
+    with pytest.warns(UserWarning, match="rank 108, and this one has rank 49: there are 50 images"):
         fitted = whitening("zca").fit(images[:50])
     found = covariance(fitted(images[:50]))[0]
     assert torch.allclose(found @ found, found, atol=1e-10) and found.trace().item() == pytest.approx(49)
@@ -322,7 +324,7 @@ def test_whitening_is_fitted_on_uint8_images_of_its_shape(method: str, images: T
         ({"contrast": "pylearn"}, "did you mean pylearn2"),
         ({"contrast": "pylearn2"}, r"give eps > 0 \(0.1 is usual\)"),
         ({"components": 5}, "components are for pca and pca_cor; zca has none"),
-        ({"method": "pca", "components": 0}, "at least 1 or a share"),
+        ({"method": "pca", "components": 0}, "at least 1, or a share"),
         ({"method": "pca", "components": 1.5}, r"a share in \(0, 1\]"),
         ({"method": "standardize", "eps": 0.1}, "whitening standardize takes no options"),
         ({"image_size": 224}, r"whitening 150,528 values together needs a matrix of 181 GB; resize the images"),
@@ -334,7 +336,7 @@ def test_wrong_options_are_refused(options: dict[str, object], message: str) -> 
 
 
 def test_cholesky_without_full_rank_asks_for_eps(images: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"full rank, this one has rank 19 of 108; give eps > 0"):
+    with pytest.raises(ValueError, match=r"full rank, and this one has rank 19 of 108; give eps > 0"):
         whitening("cholesky").fit(images[:20])
     x = whitening("cholesky", eps=0.01).fit(images[:20])(images[:20])
     assert torch.isfinite(x).all()

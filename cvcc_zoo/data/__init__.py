@@ -15,7 +15,7 @@ _HOMES = {"ImageDataModule": "datamodule", "Whitening": "whitening", "check_test
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first used: a process that decodes images needs no torch."""
+    """Import a name when it is first used: a process that decodes images does not need torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'cvcc_zoo.data' has no attribute {name!r}")
     return getattr(import_module(f"cvcc_zoo.data.{_HOMES[name]}"), name)

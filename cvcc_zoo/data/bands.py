@@ -1,7 +1,7 @@
-"""Pictures in bands of some rows: a large one takes the memory of its decoded pixels and little more.
+"""Process large images in bands of rows, so that they need little more memory than their decoded pixels.
 
-All results have the same bits as those of the whole picture at once: what is done to each pixel by itself does not
-depend on the others, and Pillow resizes every row by itself, then every column (of a very tall picture first columns).
+Every result is bit for bit that of the whole image: changes are pixelwise, and Pillow resizes each row independently,
+then each column (in a very tall image the columns first).
 """
 
 from collections.abc import Callable, Iterator
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-PIXELS = 2_000_000  # of a band
-TALL = 100  # times as high as wide; Pillow resizes the columns of such a picture first
+PIXELS = 2_000_000  # in a band
+TALL = 100  # height / width above which Pillow resizes the columns first
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge in pixels."""
 
-_ORIENTATION = 0x0112  # Exif 2.32, table 4: turns and whether they swap the sides, mirror x, mirror y of the file
-_TURNS = {
+_ORIENTATION = 0x0112  # Exif 2.32, table 4
+_TURNS = {  # orientation: how to turn the image; does that swap the sides, mirror x, mirror y?
     2: (Image.Transpose.FLIP_LEFT_RIGHT, False, True, False),
     3: (Image.Transpose.ROTATE_180, False, True, True),
     4: (Image.Transpose.FLIP_TOP_BOTTOM, False, False, True),
@@ -26,30 +26,27 @@ _TURNS = {
 }
 
 
-def _as_it_is(band: Image.Image) -> Image.Image:
+def _unchanged(band: Image.Image) -> Image.Image:
     return band
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A decoded image, turned upright by its EXIF orientation, of which each band goes through `change`.
-
-    `change` treats every pixel by itself.
-    """
+class UprightImage:
+    """A decoded image, turned upright by its EXIF orientation; its bands go through `change`, which is pixelwise."""
 
     image: Image.Image
     orientation: int
-    change: Callable[[Image.Image], Image.Image] = _as_it_is
+    change: Callable[[Image.Image], Image.Image] = _unchanged
 
     @classmethod
-    def decoded(cls, file: Image.Image) -> "Picture":
+    def decoded(cls, file: Image.Image) -> "UprightImage":
         """Decode an open file."""
         file.load()
-        return cls(file, file.getexif().get(_ORIENTATION, 1))  # a TIFF was turned by load()
+        return cls(file, file.getexif().get(_ORIENTATION, 1))  # load() has already turned a TIFF
 
-    def then(self, change: Callable[[Image.Image], Image.Image]) -> "Picture":
-        """The picture whose bands also go through `change`."""
-        return Picture(self.image, self.orientation, lambda band: change(self.change(band)))
+    def then(self, change: Callable[[Image.Image], Image.Image]) -> "UprightImage":
+        """Return the same image with `change` applied to its bands as well."""
+        return UprightImage(self.image, self.orientation, lambda band: change(self.change(band)))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -58,7 +55,7 @@ class Picture:
         return (height, width) if _TURNS.get(self.orientation, (None, False))[1] else (width, height)
 
     def bands(self, *, of_columns: bool = False) -> Iterator[tuple[tuple[int, int], Image.Image]]:
-        """The position (x, y) and the pixels of each band; a small picture has one."""
+        """Yield the position (x, y) and the pixels of each band; a small image has one."""
         width, height = self.size
         across, length = (height, width) if of_columns else (width, height)
         step = max(1, PIXELS // across)
@@ -68,7 +65,7 @@ class Picture:
             yield box[:2], self.change(self._part(*box))
 
     def resize(self, size: tuple[int, int], box: Box | None = None) -> Image.Image:
-        """The pixels inside of `box` (all by default), resized to (width, height) with bicubic interpolation."""
+        """Resize the pixels inside `box` (all by default) to (width, height) with bicubic interpolation."""
         width, height = self.size
         left, upper, right, lower = box or (0, 0, width, height)
         method, columns_first = Image.Resampling.BICUBIC, height > TALL * width and size[1] < height
@@ -86,7 +83,7 @@ class Picture:
         return half.resize(size, method, (left, 0, right, size[1]) if columns_first else (0, upper, size[0], lower))
 
     def _part(self, left: int, upper: int, right: int, lower: int) -> Image.Image:
-        """The upright pixels inside of a box."""
+        """Cut out the upright pixels inside a box."""
         if self.orientation not in _TURNS:
             whole = (0, 0, *self.image.size)
             return self.image if (left, upper, right, lower) == whole else self.image.crop((left, upper, right, lower))

@@ -1,7 +1,7 @@
-"""Names of classes: whether two lists name the same classes, and in which order.
+"""Compare lists of class names.
 
-Case, accents' Unicode form and what stands between words do not matter: "Sea lion", "sea_lion" and "sea-lion" are one
-class.
+Case, the Unicode form of accents and the separators between words do not matter: "Sea lion", "sea_lion" and "sea-lion"
+are one class.
 """
 
 import re
@@ -13,14 +13,14 @@ LISTED = 100  # classes in a table
 
 
 def plain_name(name: str) -> str:
-    """What is compared of a name: small letters, digits and signs of other scripts, with one "_" between words."""
+    """Normalise a name for comparison: lower-case letters and digits of any script, with one "_" between words."""
     return re.sub(r"[\W_]+", "_", unicodedata.normalize("NFKC", name).casefold()).strip("_") or name
 
 
 def matching(wanted: Sequence[str], given: Sequence[str]) -> list[int] | None:
-    """For each of the `given` classes its place among the `wanted`; None if they are not the same classes.
+    """Return the index of each `given` class in `wanted`, or None if the two lists have different classes.
 
-    Names that only differ as described above match where that is no matter of choice.
+    Normalised names are compared if the exact names differ and the normalised ones are unique.
     """
     for form in (str, plain_name):
         mine, theirs = [form(name) for name in wanted], [form(name) for name in given]
@@ -30,14 +30,14 @@ def matching(wanted: Sequence[str], given: Sequence[str]) -> list[int] | None:
 
 
 def places_of(wanted: Sequence[str], given: Sequence[str], title: str) -> list[int]:
-    """`matching`. Raises ValueError if the given classes, of the data set with this title, are others."""
+    """Return `matching`, or raise ValueError if the data set called `title` has other classes."""
     if (places := matching(wanted, given)) is None:
-        raise ValueError(f"the classes of {title} are others: {differences(wanted, given)}")
+        raise ValueError(f"{title} has other classes: {differences(wanted, given)}")
     return places
 
 
 def pairs_of(wanted: Sequence[str], given: Sequence[str], places: Sequence[int]) -> str:
-    """Which of the `given` classes was matched with which `wanted` one, a line for each, with their numbers."""
+    """Return a table, one line per `given` class: its number and name, and those of the `wanted` class it matches."""
     width = max(map(len, given))
     lines = [
         f"  {number:>3} {name:<{width}} -> {place:>3} {wanted[place]}"
@@ -48,11 +48,11 @@ def pairs_of(wanted: Sequence[str], given: Sequence[str], places: Sequence[int])
 
 
 def differences(wanted: Sequence[str], given: Sequence[str]) -> str:
-    """Which names only one of two lists has, in words."""
+    """Describe the names that only one of the two lists has."""
     mine, theirs = ({plain_name(name): name for name in names} for names in (wanted, given))
     missing = [name for form, name in mine.items() if form not in theirs]
     unknown = [name for form, name in theirs.items() if form not in mine]
-    found = {"not known there": unknown, "missing here": missing}
+    found = {"unexpected": unknown, "missing": missing}
     parts = [f"{_some(names)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in found.items() if names]
     return " and ".join(parts) or "their names do not tell them apart"
 

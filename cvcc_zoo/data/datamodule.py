@@ -1,4 +1,4 @@
-"""One DataModule for all models: data set -> split -> loader -> augmentation, and the whitening's statistics."""
+"""ImageDataModule, for all models: data set -> split -> loader -> augmentation, and statistics for the whitening."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class ImageDataModule(LightningDataModule):
-    """Images of a data set in batches `(images uint8 (N, C, H, W), labels int64 (N,))` on the model's device.
+    """Serve a data set in batches `(images uint8 (N, C, H, W), labels int64 (N,))` on the model's device.
 
-    The test images are never seen by `fit`: validation and statistics come from the training images only.
-    `num_classes`, `in_channels`, `image_size` and `classes` are known as soon as it is built.
+    `fit` never sees the test images: validation images and statistics come from the training images only.
+    `num_classes`, `in_channels`, `image_size` and `classes` are available as soon as the object is built.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class ImageDataModule(LightningDataModule):
         follow_links: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        """Choose a data set and how it is served.
+        """Choose a data set and how to serve it.
 
         Args:
-            dataset: fashion-mini (carried by the package), cifar10, cifar100, mnist, fashion_mnist, svhn, or folder:
-                your own images in train/<class>/*, test/<class>/* and, if you like, val/<class>/*, or in <class>/*
-                alone, which is split. By default folder with a root, else fashion-mini.
+            dataset: fashion-mini (part of the package), cifar10, cifar100, mnist, fashion_mnist, svhn, or folder:
+                your own images in train/<class>/*, test/<class>/* and optionally val/<class>/*, or only in <class>/*,
+                which is then split. Defaults to folder if there is a root, else to fashion-mini.
             root: The folder of the data; for a downloaded data set $CVCC_ZOO_DATA or the user's cache by default.
             batch_size: Images per optimizer step, over all processes together.
             validation: Share of each class kept for validation, in [0, 1); unless it is 0, a folder's val/ comes first.
@@ -64,17 +64,17 @@ class ImageDataModule(LightningDataModule):
             whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, {name: zca, ...}, or None: the model's.
             augmentations: none, light, standard (random crop, and flip unless the classes are digits) or strong, or a
                 list of these, names and {name: ..., option: value}.
-            image_size: Resize all images to this height and width, in pixels; their own by default.
-            in_channels: 1 turns all images grey, 3 makes them colour; their own by default.
-            resize: How images of a folder become square: squash (changes their proportions), crop (takes the middle)
-                or pad (puts the background beside them).
-            background: Colour behind transparent images of a folder and beside padded ones, like white or '#808080'.
-            progressive_resizing: Smaller images first: size in pixels -> share of the epochs, like {16: 0.5, 24: 0.3}.
-            progressive_cropping: The same, with the middle of the images in place of smaller ones.
-            split_seed: Chooses the validation images, and the test images of a folder without splits.
-            seed: Chooses the order of the images and the draws of the augmentations.
-            follow_links: Whether links in a folder may lead out of it.
-            max_pixels: Images of a folder with more pixels are refused.
+            image_size: Resize all images to this height and width, in pixels; by default keep their size.
+            in_channels: 1 converts all images to grey, 3 to colour; by default keep their channels.
+            resize: How to make the images of a folder square: squash (change their proportions), crop (keep the middle)
+                or pad (add background at the sides).
+            background: Colour behind transparent images of a folder and beside padded ones, such as white or '#808080'.
+            progressive_resizing: Start with smaller images: size in pixels -> share of the epochs, {16: 0.5, 24: 0.3}.
+            progressive_cropping: The same, but crop the middle of the images instead of resizing them.
+            split_seed: Seed for the choice of the validation images, and of the test images of a folder without splits.
+            seed: Seed for the order of the images and for the augmentations.
+            follow_links: Follow links in a folder that lead out of it.
+            max_pixels: Refuse images of a folder that have more pixels.
 
         """
         self.options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
@@ -82,7 +82,7 @@ class ImageDataModule(LightningDataModule):
         check_batch_size(batch_size)
         for name, share in {"validation": validation, "test": test}.items():
             if not 0 <= share < 1:
-                raise ValueError(f"{name} is a share of the images in [0, 1), got {share}")
+                raise ValueError(f"{name} must be a share of the images in [0, 1), got {share}")
         shaping = Shaping(image_size, in_channels, resize, background)
         limits = {"follow_links": follow_links, "max_pixels": max_pixels}
         self.dataset = find_dataset(dataset, root, shaping=shaping, test=test, split_seed=split_seed, **limits)
@@ -94,25 +94,25 @@ class ImageDataModule(LightningDataModule):
         self.resolutions = Resolutions(progressive_resizing or {}, self.image_size, progressive_cropping)
         self.whitening = whitening and make_whitening(whitening, self.in_channels, self.image_size).spec
         self.classes, self.num_classes = self.dataset.classes, len(self.dataset.classes)
-        self._places = torch.arange(self.num_classes)  # of the data set's classes among ours
+        self._places = torch.arange(self.num_classes)  # label in the data set -> our label
         self.split_seed, self.seed, self._prepared, self._position = split_seed, seed, False, Position()
-        self._images: dict[str, tuple[Images, Tensor]] = {}  # stage -> images, and which of them it uses
-        self._there: dict[int, Images] = {}  # the same images on an accelerator, by the id of those here
+        self._images: dict[str, tuple[Images, Tensor]] = {}  # stage -> images, and the positions of those it uses
+        self._on_device: dict[int, Images] = {}  # copies on an accelerator, by the id of the originals
 
     def prepare_data(self) -> None:
-        """Download or decode what is missing; Lightning calls it in one process, before each stage."""
+        """Download or decode missing data; Lightning calls this in one process, before each stage."""
         if not self._prepared:
             self.dataset.prepare()
             self._prepared = True
 
     def setup(self, stage: str = "fit") -> None:
-        """Load what a stage ("fit", "validate", "test" or "predict") needs; a second call does nothing."""
+        """Load the images of a stage ("fit", "validate", "test" or "predict"), unless they are loaded already."""
         if stage in ("fit", "validate") and "train" not in self._images:
             self._load_train()
         if stage == "fit":
             self._try_augmentations()
         if stage == "fit" and self.validation == 0 and self.trainer is not None:
-            self.trainer.limit_val_batches = 0  # Lightning warns of an empty loader instead
+            self.trainer.limit_val_batches = 0  # Lightning would warn about an empty loader
         if stage in ("test", "predict") and "test" not in self._images:
             check_test(self.dataset)
             test = self._load("test")
@@ -121,18 +121,18 @@ class ImageDataModule(LightningDataModule):
             announce(self, "test")
 
     def _try_augmentations(self) -> None:
-        """Augment two images now, so that an option that does not fit their size is told before the training starts."""
+        """Augment two images, so that an option that does not suit their size fails before training starts."""
         images, labels, samples = self.some_images(min(2, len(self._images["train"][1])))
         augment(self.augmentations, images, labels, Draws(self.seed, 0, samples), self.num_classes)
 
     def _load_train(self) -> None:
         train = self._load("train")
         assert train is not None
-        if (own := self._load("val") if self.validation else None) is not None:
-            kept, held_out = torch.arange(len(train.labels)), torch.arange(len(own.labels))
+        if (val := self._load("val") if self.validation else None) is not None:
+            kept, held_out = torch.arange(len(train.labels)), torch.arange(len(val.labels))
         else:
             kept, held_out = stratified_split(train.labels, self.validation, self.split_seed, self.classes)
-        self._images |= {"train": (train, kept), "val": (own or train, held_out)}
+        self._images |= {"train": (train, kept), "val": (val or train, held_out)}
         announce(self, "train", "val", notes=self.dataset.notes)
 
     def _load(self, split: Any) -> Images | None:
@@ -140,18 +140,18 @@ class ImageDataModule(LightningDataModule):
         return found and Images(reshape(found.images, self.image_size, self.in_channels), self._places[found.labels])
 
     def order_as(self, classes: Sequence[str]) -> None:
-        """Number the classes in the order of these names. Raises ValueError if they are not those of the data set."""
+        """Renumber the classes in this order. Raises ValueError if they are not the classes of the data set."""
         moved = torch.tensor(places_of(classes, self.classes, self.dataset.title))
-        self._places, self.classes, self._there = moved[self._places], tuple(classes), {}
+        self._places, self.classes, self._on_device = moved[self._places], tuple(classes), {}
         for stage, (images, samples) in self._images.items():
             self._images[stage] = Images(images.images, moved[images.labels]), samples
 
     def count(self, stage: str) -> int:
-        """How many images of a stage ("train", "val" or "test") are used, once they are loaded."""
+        """Count the images that a stage ("train", "val" or "test") uses; they must be loaded."""
         return len(self._images[stage][1])
 
     def training_images(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, labels, and the positions (M,) of those that are trained on: without the validation images."""
+        """Return images, labels, and the positions (M,) of those to train on, without the validation images."""
         if "train" not in self._images:
             self.prepare_data()
             self.setup("fit")
@@ -159,26 +159,26 @@ class ImageDataModule(LightningDataModule):
         return data.images, data.labels, samples
 
     def fit_whitening(self, spec: dict[str, Any] | str | None = None, *, across_processes: bool = False) -> Whitening:
-        """A whitening, by default the one chosen for these data, with the statistics of the training images.
+        """Fit a whitening, by default the one chosen for these data, to the training images.
 
-        With `across_processes` every process of torch's default group must call it, and each reads its share.
+        With `across_processes` every process of torch's default group must call this, and each reads its share.
         """
         images, _, samples = self.training_images()
         whitening = make_whitening(spec or self.whitening or "standardize", self.in_channels, self.image_size)
         return whitening.fit(images, samples, across_processes=across_processes)
 
     def plot_whitening(self, images: int = 8) -> "Figure":
-        """Some training images before and after whitening, its eigenvalues and filters."""
+        """Plot some training images before and after whitening, with its eigenvalues and filters."""
         return self.fit_whitening().plot(self.some_images(images)[0])
 
     def plot_augmentations(self, images: int = 8, draws: int = 8) -> "Figure":
-        """Some training images, and `draws` times what the augmentations make of each: in epoch 0, 1, ..."""
+        """Plot some training images, each with its augmented versions in the first `draws` epochs."""
         from cvcc_zoo.data.pictures import plot_augmentations  # matplotlib takes half a second
 
         return plot_augmentations(self, images, draws)
 
     def some_images(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Training images of evenly spread positions, their labels and positions."""
+        """Return evenly spaced training images with their labels and positions."""
         images, labels, samples = self.training_images()
         if not 1 <= count <= len(samples):
             raise ValueError(f"choose 1 to {len(samples):,} of the training images, not {count}")
@@ -188,25 +188,25 @@ class ImageDataModule(LightningDataModule):
     def _loader(self, stage: str, shuffle_seed: int | None = None, *, draw: bool = False) -> TensorLoader:
         if stage not in self._images:
             needed = "test" if stage == "test" else "fit"
-            raise ValueError(f"no images are loaded yet; call data.prepare_data() and data.setup({needed!r}) before")
+            raise ValueError(f"no images are loaded yet; call data.prepare_data() and data.setup({needed!r}) first")
         (data, samples), trainer = self._images[stage], self.trainer
         samples = samples[EpochPermutation(len(samples), self.split_seed).order()] if draw else samples
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         if trainer is not None:
-            data = on_accelerator(data, trainer.strategy.root_device, self._there)
+            data = on_accelerator(data, trainer.strategy.root_device, self._on_device)
         options: Any = {"rank": rank, "world_size": world_size, "position": self._position, "fixed": overfits(trainer)}
         return TensorLoader(data.images, data.labels, samples, self.batch_size, shuffle_seed=shuffle_seed, **options)
 
     def train_dataloader(self) -> TensorLoader:
-        """Shuffled batches of equal size; for a model with `whole_batches` every image once."""
+        """Return shuffled batches of equal size, or for a model with `whole_batches` every image once."""
         whole = self.trainer is not None and getattr(self.trainer.lightning_module, "whole_batches", False)
         loader = self._loader("train", shuffle_seed=None if whole else self.seed)
-        if loader.images.is_cuda and not (whole or self.soft_labels):  # mixing needs to know what is one batch
+        if loader.images.is_cuda and not (whole or self.soft_labels):  # mixing must not cross batches
             loader.make_ahead(self._augmented)
         return loader
 
     def val_dataloader(self) -> TensorLoader:
-        """Every validation image once, or what is overfitted. Raises ValueError where none was kept for it."""
+        """Return every validation image once, or the batches to overfit. Raises ValueError if `validation` is 0."""
         if self.validation == 0:
             raise ValueError("validation=0 keeps no images for validation; give a share of the training images")
         if overfits(self.trainer):
@@ -214,15 +214,15 @@ class ImageDataModule(LightningDataModule):
         return self._loader("val", draw=limited(self.trainer, "val"))
 
     def test_dataloader(self) -> TensorLoader:
-        """Every test image once."""
+        """Return every test image once."""
         return self._loader("test", draw=limited(self.trainer, "test"))
 
     def predict_dataloader(self) -> TensorLoader:
-        """Every test image once, in order."""
+        """Return every test image once, in order."""
         return self._loader("test")
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """On the device: augment training batches that are not yet, and hand images and labels on."""
+        """Augment a training batch on its device unless that is done already; return images and labels."""
         if not isinstance(batch, Batch):
             return batch
         if self.trainer is not None and self.trainer.training and not isinstance(batch, Augmented):
@@ -230,20 +230,20 @@ class ImageDataModule(LightningDataModule):
         return batch.images, batch.labels
 
     def _augmented(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
-        """Images and labels as they are trained on, in the size of an epoch."""
+        """Augment a batch, and reduce its images to the size of the epoch."""
         draws = Draws(self.seed, epoch, batch.samples)
         epochs = training_length(self.trainer)[1] if self.trainer is not None and self.resolutions else 0
         images, labels = augment(self.augmentations, batch.images, batch.labels, draws, self.num_classes)
         return self.resolutions.reduce(images, epoch, epochs), labels
 
     def state_dict(self) -> dict[str, Any]:
-        """How many batches of its epoch the training has done, 0 after the last; Lightning puts it into checkpoints."""
+        """Return the epoch and its finished batches (0 after the last one); Lightning saves it in checkpoints."""
         if self.trainer is None:
             return {}
         done = vars(self.trainer.fit_loop.epoch_loop.batch_progress.current)["processed"]
-        batches = self.trainer.num_training_batches  # infinite before a training
+        batches = self.trainer.num_training_batches  # infinite before training starts
         return {"epoch": self.trainer.current_epoch, "batches": done % int(batches) if done else 0}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on after the batches that a checkpoint was trained on."""
+        """Resume after the batches that a checkpoint was trained on."""
         self._position.epoch, self._position.batches = state_dict.get("epoch", 0), state_dict.get("batches", 0)

@@ -1,4 +1,4 @@
-"""The known data sets: `fashion-mini` inside the package; CIFAR, MNIST, Fashion-MNIST and SVHN by torchvision."""
+"""Data sets by name: `fashion-mini` from the package; CIFAR, MNIST, Fashion-MNIST and SVHN from torchvision."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from cvcc_zoo.data.images import Images, Split, share
 from cvcc_zoo.files.own import shown
 from cvcc_zoo.files.web import ending
 
-LARGEST = 1 << 30  # bytes; SVHN's training images take 0.2 GB
+LARGEST = 1 << 30  # bytes of a download; SVHN's training images take 0.2 GB
 
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -39,7 +39,7 @@ DIGITS = tuple("0123456789")
 
 @dataclass(frozen=True)
 class FashionMini:
-    """6,000 + 1,000 real images of Fashion-MNIST, carried by the package: see `fashion_mini/make.py`."""
+    """6,000 + 1,000 images of Fashion-MNIST that are part of the package: see `fashion_mini/make.py`."""
 
     title: str = "fashion-mini"
     classes: tuple[str, ...] = FASHION_CLASSES
@@ -49,10 +49,10 @@ class FashionMini:
     notes: tuple[str, ...] = ()
 
     def prepare(self) -> None:
-        """Nothing to do: the file is in the package."""
+        """Do nothing: the file is in the package."""
 
     def load(self, split: Split) -> Images | None:
-        """6,000 images to train on and 1,000 to test, the same number of each class."""
+        """Load 6,000 training or 1,000 test images, the same number of each class."""
         if split == "val":
             return None
         with np.load(Path(__file__).parent / "fashion_mini" / "fashion_mini.npz", allow_pickle=False) as file:
@@ -64,9 +64,9 @@ class FashionMini:
 class TorchvisionDataset:
     """A data set that torchvision downloads, verifies by checksum and reads.
 
-    `open` takes root, split and whether to download, and returns torchvision's data set; `files` are what a machine
-    without a network needs in `folder` below the root, `sums` the MD5 sums of these and of what they are unpacked to,
-    and `url` is where they come from.
+    `open(root, split, download)` returns torchvision's data set. `files` are those that a machine without a network
+    needs in `folder` below the root, `sums` the MD5 sums of these files and of those unpacked from them, and `url` is
+    where they come from.
     """
 
     title: str
@@ -81,10 +81,10 @@ class TorchvisionDataset:
     folder: str
     url: str
     notes: tuple[str, ...] = ()
-    opened: dict[Split, Any] = field(default_factory=dict, compare=False, repr=False)  # read by prepare, not yet loaded
+    opened: dict[Split, Any] = field(default_factory=dict, compare=False, repr=False)  # by prepare, for load
 
     def prepare(self) -> None:
-        """Download what is missing. Raises FileNotFoundError that names the files where there is no network."""
+        """Download missing files. Raises FileNotFoundError, which lists the files, if there is no network."""
         for split in ("train", "test"):
             try:
                 self.opened[split] = self._open(split, download=False)
@@ -92,33 +92,33 @@ class TorchvisionDataset:
                 self.opened[split] = self._download(split)
 
     def _download(self, split: Split) -> Any:
-        place, before = self.root / self.folder, self._places()
+        target, before = self.root / self.folder, self._files_present()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with ending(LARGEST):  # torchvision would wait for ever
+            with ending(LARGEST):  # torchvision has no timeout
                 return self._open(split, download=True)
-        except Exception as error:  # of the network, of http.client, of archives, or that a checksum is wrong
-            for path in self._places():  # half a file
+        except Exception as error:  # from the network, http.client, an archive, or a wrong checksum
+            for path in self._files_present():  # remove partial downloads
                 if path not in before and not check_integrity(path, self.sums[path.name]):
                     path.unlink()
-            for folder in (place, *place.parents):  # leave no empty folders behind
+            for folder in (target, *target.parents):  # leave no empty folders behind
                 if folder.is_relative_to(self.root) and folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
-            if damaged := [path for path in self._places() if not check_integrity(path, self.sums[path.name])]:
+            if damaged := [path for path in self._files_present() if not check_integrity(path, self.sums[path.name])]:
                 raise ValueError(
-                    f"{', '.join(shown(path) for path in damaged)} is there, but its checksum is wrong: it is damaged "
-                    "or not whole; remove it and start again on a machine with a network, or put the right file there"
+                    f"{', '.join(shown(path) for path in damaged)} has a wrong checksum: it is damaged or incomplete; "
+                    "remove it and start again on a machine with a network, or replace it with the right file"
                 ) from error
             raise FileNotFoundError(
                 f"{self.title} is not in {self.root} and could not be downloaded "
                 f"({str(error).splitlines()[-1] if str(error) else type(error).__name__}).\n"
-                f"On a machine with a network fetch {', '.join(self.files)} from {self.url}\n"
-                f"and put {'it' if len(self.files) == 1 else 'them'} into {place} "
-                "(or give the folder that has the data: --data.root=... or $CVCC_ZOO_DATA)"
+                f"On a machine with a network download {', '.join(self.files)} from {self.url}\n"
+                f"and put {'it' if len(self.files) == 1 else 'them'} into {target} "
+                "(or name the folder that has the data: --data.root=... or $CVCC_ZOO_DATA)"
             ) from error
 
-    def _places(self) -> list[Path]:
-        """The files that are there, of those whose sums are known."""
+    def _files_present(self) -> list[Path]:
+        """List the files that exist and have a known checksum."""
         below = self.root / self.folder
         return [path for path in sorted(below.glob("*")) + sorted(below.glob("*/*")) if path.name in self.sums]
 
@@ -126,17 +126,17 @@ class TorchvisionDataset:
         try:
             with _old_pickles():
                 return self.open(self.root, split, download)
-        except Exception as error:  # torchvision checks the sums of most files, not of those that MNIST unpacks
+        except Exception as error:  # torchvision does not verify the files that it unpacks for MNIST
             missing = isinstance(error, RuntimeError) and "download=True" in str(error)
             if download or missing or isinstance(error, OSError):
                 raise
             raise ValueError(
                 f"the files of {self.title} in {self.root / self.folder} are damaged ({str(error) or 'too short'}); "
-                "remove them and start again, then they are downloaded anew"
+                "remove them and start again to download them anew"
             ) from error
 
     def load(self, split: Split) -> Images | None:
-        """The training or test images as torchvision reads them, memory-mapped; there is no validation split."""
+        """Load the training or test images with torchvision, memory-mapped; None for "val"."""
         if split == "val":
             return None
         source = self.opened.pop(split) if split in self.opened else self._open(split, download=False)
@@ -151,7 +151,7 @@ class TorchvisionDataset:
 
 @contextmanager
 def _old_pickles() -> Iterator[None]:
-    """CIFAR's files are pickles of an old numpy, which numpy 2.4 remarks on.
+    """Silence numpy 2.4's warning about CIFAR's files, pickles of an old numpy.
 
     https://github.com/pytorch/vision/issues/9340
     """
@@ -175,12 +175,12 @@ def _cifar(title: str, root: Path, source: Any, classes: tuple[str, ...]) -> Tor
 
 
 def cifar10(root: Path) -> TorchvisionDataset:
-    """CIFAR-10: 50,000 + 10,000 colour images of 32x32 in 10 classes (Krizhevsky 2009)."""
+    """Return CIFAR-10: 50,000 + 10,000 colour images of 32x32 in 10 classes (Krizhevsky 2009)."""
     return _cifar("cifar10", root, tv_datasets.CIFAR10, CIFAR10_CLASSES)
 
 
 def cifar100(root: Path) -> TorchvisionDataset:
-    """CIFAR-100: 50,000 + 10,000 colour images of 32x32 in 100 classes (Krizhevsky 2009)."""
+    """Return CIFAR-100: 50,000 + 10,000 colour images of 32x32 in 100 classes (Krizhevsky 2009)."""
     return _cifar("cifar100", root, tv_datasets.CIFAR100, CIFAR100_CLASSES)
 
 
@@ -203,17 +203,17 @@ def _mnist(title: str, root: Path, source: Any, classes: tuple[str, ...], mirror
 
 
 def mnist(root: Path) -> TorchvisionDataset:
-    """MNIST: 60,000 + 10,000 grey images of 28x28, handwritten digits (LeCun et al. 1998)."""
+    """Return MNIST: 60,000 + 10,000 grey images of 28x28, handwritten digits (LeCun et al. 1998)."""
     return _mnist("mnist", root, tv_datasets.MNIST, DIGITS, mirror=False)
 
 
 def fashion_mnist(root: Path) -> TorchvisionDataset:
-    """Fashion-MNIST: 60,000 + 10,000 grey images of 28x28 in 10 classes (Xiao, Rasul & Vollgraf 2017)."""
+    """Return Fashion-MNIST: 60,000 + 10,000 grey images of 28x28 in 10 classes (Xiao, Rasul & Vollgraf 2017)."""
     return _mnist("fashion_mnist", root, tv_datasets.FashionMNIST, FASHION_CLASSES, mirror=True)
 
 
 def svhn(root: Path) -> TorchvisionDataset:
-    """SVHN, cropped digits: 73,257 + 26,032 colour images of 32x32 (Netzer et al. 2011)."""
+    """Return SVHN, cropped digits: 73,257 + 26,032 colour images of 32x32 (Netzer et al. 2011)."""
     source = tv_datasets.SVHN
     sums = dict(source.split_list[split][1:] for split in ("train", "test"))
     url = source.split_list["train"][0].rpartition("/")[0]

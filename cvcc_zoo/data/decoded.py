@@ -1,4 +1,4 @@
-"""The images of a split as one file of raw uint8 pixels, decoded in parallel."""
+"""Decode the images of a split in parallel into one file of raw uint8 pixels."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,14 +14,14 @@ from cvcc_zoo.files.own import whole_file
 from cvcc_zoo.printing.progress import tracked
 
 CHUNK = 256  # images that a process decodes at once
-CHUNK_BYTES = 32_000_000  # of their pixels, at most
+CHUNK_BYTES = 32_000_000  # upper limit of their decoded pixels
 
 
 def decode_all(paths: Sequence[str], target: Path, decoding: Decoding, title: str) -> None:
-    """Write all images, (N, C, H, W) in order, to `target`: to a temporary file first, renamed when it is whole.
+    """Write all images, (N, C, H, W) in order, to `target`, by way of a temporary file that is renamed when complete.
 
-    Raises UnreadableImageError, which names all that cannot be read, NeedsOptionError for the first one, and
-    OSError, which says what to do, if the file cannot be written.
+    Raises UnreadableImageError, which names every image that cannot be read, NeedsOptionError for the first image
+    that needs an option, and OSError if the file cannot be written.
     """
     size = decoding.in_channels * decoding.image_size**2
     chunk = max(1, min(CHUNK, CHUNK_BYTES // size))
@@ -40,20 +40,20 @@ def decode_all(paths: Sequence[str], target: Path, decoding: Decoding, title: st
             raise_all(broken)
     except OSError as error:
         raise OSError(
-            f"the decoded images of {title} take {len(paths) * size / 1e6:,.1f} MB in {target.parent}, which cannot "
-            f"be written ({error.strerror or error}); make room there, or choose another folder: $CVCC_ZOO_DATA"
+            f"the decoded images of {title} take {len(paths) * size / 1e6:,.1f} MB and cannot be written to "
+            f"{target.parent} ({error.strerror or error}); make room there, or choose another folder: $CVCC_ZOO_DATA"
         ) from error
     for line in tally.lines():
         rank_zero_info(f"{title}: {line}")
 
 
 def _images_of(part: tuple[tuple[Pixels, Tally] | None, Broken]) -> int:
-    """How many images were decoded, or could not be."""
+    """Count the images of a part, decoded or broken."""
     return (len(part[0][0]) if part[0] else 0) + len(part[1])
 
 
 def raise_all(broken: Sequence[ValueError]) -> None:
-    """Raise one error that says what is wrong with each image, if there is any."""
+    """Raise one error that lists all of these, if there are any."""
     if len(broken) == 1:
         raise broken[0]
     if broken:

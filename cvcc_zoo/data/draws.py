@@ -1,6 +1,6 @@
 """Random numbers that depend only on (seed, epoch, sample), never on what ran before.
 
-The same sample gets the same draws on one process or several, on a CPU or a GPU, in a fresh run or a resumed one.
+A sample gets the same draws on one process or several, on a CPU or a GPU, in a fresh run or a resumed one.
 """
 
 import torch
@@ -13,21 +13,21 @@ _ALL = (1 << 64) - 1
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical shift right of int64, which torch only shifts arithmetically."""
+    """Shift int64 right logically; torch's `>>` is an arithmetic shift."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _mix(x: Tensor) -> Tensor:
-    """The finaliser of SplitMix64: every input bit reaches every output bit."""
+    """Apply the finaliser of SplitMix64: every input bit affects every output bit."""
     x = (x ^ _shift(x, 30)) * _MIX_1
     x = (x ^ _shift(x, 27)) * _MIX_2
     return x ^ _shift(x, 31)
 
 
 def mix_seed(*numbers: int) -> int:
-    """One 32-bit seed from several integers; torch's CPU generator looks at no more than 32 bits of a seed."""
+    """Combine integers into one 32-bit seed; torch's CPU generator uses only 32 bits of a seed."""
     state = 0
-    for number in numbers:  # _mix in Python's integers: small tensors take far longer
+    for number in numbers:  # _mix on Python integers, which is far faster than on small tensors
         x = (state + (number + 1) * _GOLDEN) & _ALL
         x = ((x ^ (x >> 30)) * _MIX_1) & _ALL
         x = ((x ^ (x >> 27)) * _MIX_2) & _ALL
@@ -38,8 +38,8 @@ def mix_seed(*numbers: int) -> int:
 def seed_torch(seed: int, device: torch.device) -> None:
     """Seed torch's generators of the CPU and of a device.
 
-    `torch.manual_seed` also does it for all kinds of devices that this machine does not have, and keeps the stack of
-    the caller for each: a good part of what a step of a small model costs beside its work.
+    `torch.manual_seed` also queues a seed for every kind of device that this machine lacks, and records the caller's
+    stack for each: a good part of the overhead of a small model's step.
     """
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
@@ -49,7 +49,7 @@ def seed_torch(seed: int, device: torch.device) -> None:
 class Draws:
     """A stream of random numbers for each sample of a batch.
 
-    `samples` (N,) are the samples' positions in the data set; the numbers live on its device.
+    `samples` (N,) are the positions of the samples in the data set; the numbers are on the same device.
     """
 
     def __init__(self, seed: int, epoch: int, samples: Tensor) -> None:
@@ -58,22 +58,22 @@ class Draws:
 
     @property
     def device(self) -> torch.device:
-        """Where the numbers live."""
+        """The device of the numbers."""
         return self._state.device
 
     def uniform(self) -> Tensor:
-        """(N,) float32 in [0, 1), new ones at every call."""
+        """Draw (N,) float32 in [0, 1)."""
         self._state = self._state + _GOLDEN
         return _shift(_mix(self._state), 40).to(torch.float32) / (1 << 24)
 
     def between(self, low: float, high: float) -> Tensor:
-        """(N,) float32, uniform from `low` to `high`."""
+        """Draw (N,) float32, uniform from `low` to `high`."""
         return low + (high - low) * self.uniform()
 
     def integers(self, end: int) -> Tensor:
-        """(N,) int64 in 0 .. end - 1."""
+        """Draw (N,) int64 in 0 .. end - 1."""
         return (self.uniform() * end).to(torch.int64)
 
     def constant(self) -> Tensor:
-        """(N,) float32 in [0, 1), the same for a sample in all epochs."""
+        """Return (N,) float32 in [0, 1), the same for a sample in all epochs and at every call."""
         return Draws(self.seed, -1, self.samples).uniform()

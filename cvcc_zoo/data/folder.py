@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from cvcc_zoo.data.decode import Decoding, look_at
+from cvcc_zoo.data.decode import Decoding, read_headers
 from cvcc_zoo.data.decoded import decode_all, raise_all
 from cvcc_zoo.data.images import Images, Split, data_home
 from cvcc_zoo.data.layout import LAYOUT, check_same_classes, check_several, find_classes, find_splits, labelled
@@ -28,9 +28,9 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Images that Pillow reads, decoded once into a memory-mapped file in the cache.
+    """A folder of image files, each split of which is decoded once into a memory-mapped file in the cache.
 
-    `files` holds for each split its (path, label) pairs.
+    `files` holds the (path, label) pairs of each split.
     """
 
     title: str
@@ -53,7 +53,7 @@ class ImageFolder:
         return self.decoding.image_size
 
     def prepare(self) -> None:
-        """Decode every split whose cache is missing or older than its files; raises as `decode_all` does."""
+        """Decode every split whose cache is missing or outdated. Raises the errors of `decode_all`."""
         broken: list[ValueError] = []
         for split in self.files:
             try:
@@ -63,7 +63,7 @@ class ImageFolder:
         raise_all(broken)
 
     def load(self, split: Split) -> Images | None:
-        """The memory-mapped images of a split; None if the folder has no `val`."""
+        """Load the memory-mapped images of a split; None if the folder does not have it."""
         if split not in self.files:
             return None
         path, shape = self._prepared.get(split), self._shape(split)
@@ -77,9 +77,9 @@ class ImageFolder:
         return (len(self.files[split]), self.in_channels, self.image_size, self.image_size)
 
     def _cached(self, split: Split) -> Path:
-        """The decoded file of a split, named after everything that it depends on; an outdated one is deleted.
+        """Return the decoded file of a split, named after everything that it depends on; delete outdated ones.
 
-        Raises ValueError if a file changes while it is decoded, and as `decode_all` does; then there is no cache.
+        Raises ValueError if a file changes during decoding, and the errors of `decode_all`; neither leaves a cache.
         """
         paths = [path for path, _ in self.files[split]]
         name = os.fsencode(self.root.resolve()) + f" {split} {self.decoding}".encode()
@@ -92,24 +92,24 @@ class ImageFolder:
                 target.unlink(missing_ok=True)
                 raise ValueError(
                     f"the files in {shown(self.root / split)} changed while they were read; start again when nothing "
-                    "writes into the folder"
+                    "writes to the folder"
                 )
             for other in cache.glob(f"*-{split}-{place}-*.uint8"):
                 if other != target:
                     other.unlink(missing_ok=True)
-            for other in cache.glob(f".*-{split}-{place}-*.uint8-*"):  # of a process that was killed
+            for other in cache.glob(f".*-{split}-{place}-*.uint8-*"):  # left by a process that was killed
                 if time.time() - other.stat().st_mtime > STALE:
                     other.unlink(missing_ok=True)
         return target
 
 
 def fingerprint(paths: Sequence[str]) -> str:
-    """A hash of names, sizes, places on the disk and times of files; it is another one when a file was changed."""
+    """Hash the names, sizes, inodes and times of files; the hash differs if a file has changed."""
     state = hashlib.sha256()
     for path in paths:
         name = os.fsencode(path)
         try:
-            found = os.stat(name)  # noqa: PTH116  (a Path for each takes as long again)
+            found = os.stat(name)  # noqa: PTH116  (Path objects would double the time)
         except OSError as error:
             raise ValueError(f"{shown(path)} cannot be read ({error.strerror}); start again without it") from error
         state.update(name)
@@ -120,7 +120,7 @@ def fingerprint(paths: Sequence[str]) -> str:
 def _unchanged(paths: Sequence[str], state: str) -> bool:
     try:
         return fingerprint(paths) == state
-    except ValueError:  # one of them is gone
+    except ValueError:  # a file no longer exists
         return False
 
 
@@ -133,13 +133,13 @@ def image_folder(
     follow_links: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> ImageFolder:
-    """List an image folder; nothing is decoded yet but the header of the first training image.
+    """List an image folder; only the header of the first training image is read.
 
-    Where the folder has classes and no splits, a share `test` of each class, chosen by `split_seed`, is its test
-    split. A size or channels that `shaping` leaves open are those of the first training image, and all others must
-    agree; else every image is made square (see `Decoding`) or turned grey or colour. Links that lead out of the root
-    are followed only with `follow_links`; the root itself may be one. Images of more than `max_pixels` pixels are
-    refused. Raises FileNotFoundError or ValueError where the root is missing, has no images, or its splits have
+    If the folder has classes but no splits, a share `test` of each class, chosen by `split_seed`, is the test split.
+    A size or channels that `shaping` leaves open are those of the first training image, with which all others must then
+    agree; otherwise every image is made square (see `Decoding`) or converted to grey or colour. Links that lead out of
+    the root are followed only with `follow_links`; the root itself may be a link. Images of more than `max_pixels`
+    pixels are refused. Raises FileNotFoundError or ValueError if the root is missing, has no images, or its splits have
     different classes.
     """
     if not root.is_dir():
@@ -160,12 +160,12 @@ def image_folder(
         of = f"{len(files.get('test', [])):,} of {sum(map(len, files.values())):,} images"
         notes.append(f"no train and test folders: {of} are kept for the test (--data.test={test:g})")
     if others:
-        notes.append(f"not used, because they are no train, val or test: {', '.join(map(shown, others))}")
+        notes.append(f"ignored, because they are not train, val or test: {', '.join(map(shown, others))}")
     first, size, grey = _first_readable(files["train"], max_pixels)
     if shaping.image_size is None and size[0] != size[1]:
         raise ValueError(
             f"{shown(first)} has {size[0]}x{size[1]} pixels, and images must be square; "
-            "give the size to resize all images to: --data.image_size=32 (and --data.resize=squash, crop or pad)"
+            "choose a size for all images: --data.image_size=32 (and --data.resize=squash, crop or pad)"
         )
     decoding = Decoding(
         image_size=shaping.image_size or size[0],
@@ -183,7 +183,7 @@ def image_folder(
 def _split_off(
     files: list[tuple[str, int]], classes: Sequence[str], share: float, seed: int
 ) -> dict[Split, list[tuple[str, int]]]:
-    """A stratified share of the files for the test; none if it is 0."""
+    """Split off a stratified share of the files for the test; without a test split if it is 0."""
     labels = torch.tensor([label for _, label in files])
     kept, held_out = stratified_split(labels, share, seed, classes, "test")
     found: dict[Split, list[tuple[str, int]]] = {"train": [files[n] for n in kept.tolist()]}
@@ -191,10 +191,10 @@ def _split_off(
 
 
 def _first_readable(files: Sequence[tuple[str, int]], max_pixels: int) -> tuple[str, tuple[int, int], bool]:
-    """The first image whose header can be read, its size, and whether it is grey. Raises UnreadableImageError."""
+    """Return the first image whose header can be read, its size, and if it is grey. Raises UnreadableImageError."""
     broken = list[ValueError]()
     for path, _ in files:
-        for found, wrong in read_files([[path]], partial(look_at, max_pixels=max_pixels)):
+        for found, wrong in read_files([[path]], partial(read_headers, max_pixels=max_pixels)):
             if found:
                 return path, *found[path]
             broken += wrong.values()

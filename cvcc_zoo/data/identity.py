@@ -1,8 +1,8 @@
-"""Which images a data set holds, whatever their order and whatever they were read from.
+"""Identify a data set by its images, whatever their order and file format.
 
-The identity of a split is the sha256 of the sorted sha256 of each image: of its shape, its label and its pixels. So
+The identity of a split is the sha256 of the sorted sha256 sums of its images: of shape, label and pixels. So
 torchvision's files, a folder of PNG files and the same images in another order are one data set, and a copy that went
-through JPEG is another one.
+through JPEG is another.
 """
 
 import base64
@@ -24,14 +24,14 @@ Hashes = npt.NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class Identity:
-    """What a split of a data set is."""
+    """The identity of a split."""
 
     sha256: str
     hashes: Hashes
-    """(N,) the first four bytes of the sha256 of each image, sorted: enough to count how many are the same."""
+    """(N,) the first four bytes of the sha256 of each image, sorted: enough to count the images in common."""
 
     def plain(self) -> dict[str, Any]:
-        """For JSON: `name`, like CIFAR-10 (None for a split that the package does not know), `images`, `sha256`."""
+        """Return JSON data: `name`, such as CIFAR-10 (None for an unknown split), `images` (count) and `sha256`."""
         known = next((known for known in KNOWN if self.sha256 in (known.train, known.test)), None)
         return {"name": known and known.title, "images": len(self.hashes), "sha256": self.sha256}
 
@@ -40,21 +40,21 @@ _FOUND: WeakKeyDictionary[ImageDataModule, dict[tuple[str, tuple[str, ...]], Ide
 
 
 def identity(images: Tensor, labels: Tensor) -> Identity:
-    """The identity of uint8 images (N, C, H, W) with labels (N,)."""
+    """Compute the identity of uint8 images (N, C, H, W) with labels (N,)."""
     shape = "x".join(map(str, images.shape[1:]))
-    found = [
+    digests = [
         hashlib.sha256(f"{shape}:{label}:".encode() + image.cpu().contiguous().numpy().tobytes()).digest()
         for label, image in zip(labels.tolist(), images, strict=True)
     ]
-    together = b"".join(sorted(found))
-    hashes = np.frombuffer(together, dtype=">u4")[::8].astype(np.uint32)
-    return Identity(hashlib.sha256(together).hexdigest(), hashes)
+    joined = b"".join(sorted(digests))
+    hashes = np.frombuffer(joined, dtype=">u4")[::8].astype(np.uint32)
+    return Identity(hashlib.sha256(joined).hexdigest(), hashes)
 
 
 def identity_of(data: ImageDataModule, split: Literal["train", "test"]) -> Identity:
-    """Of all images of a split as they are served; "train" has those that are held out of it for validation, too.
+    """Compute the identity of a split as it is served; "train" includes the images held out for validation.
 
-    It is computed once for a data module, in about 20 s for a million images of 32x32 pixels.
+    It is cached for each data module, and takes about 20 s for a million images of 32x32 pixels.
     """
     found = _FOUND.setdefault(data, {})
     if (split, data.classes) not in found:
@@ -70,7 +70,7 @@ def identity_of(data: ImageDataModule, split: Literal["train", "test"]) -> Ident
 
 
 def find_known(train: str | None, test: str | None) -> Known | None:
-    """The data set of the package's list with these identities of its splits; None stands for one that was not read."""
+    """Find the known data set whose splits have these identities; None stands for a split that was not read."""
     for known in KNOWN:
         if (train or test) and train in (None, known.train) and test in (None, known.test):
             return known
@@ -78,23 +78,23 @@ def find_known(train: str | None, test: str | None) -> Known | None:
 
 
 def title_of_test(data: ImageDataModule, sha256: str | None = None) -> str:
-    """What its test images are called: CIFAR-10 where they are those, else the name of the data set or folder.
+    """Return the known name of the test images, such as CIFAR-10, else the name of the data set or folder.
 
-    `sha256` is their identity where it is known already.
+    `sha256` is the identity of the test images if it was computed already.
     """
     known = find_known(None, sha256 or identity_of(data, "test").sha256)
     return known.title if known else data.dataset.title
 
 
 def with_hashes(found: Identity) -> dict[str, Any]:
-    """`plain()`, with the hashes of the images (4 bytes each, base64) where the package has no list of them."""
+    """Return `plain()`, plus the hashes of the images (4 bytes each, base64) unless the package has them."""
     if known_test_images(found.sha256) is not None:
         return found.plain()
     return found.plain() | {"hashes": base64.b64encode(found.hashes.astype("<u4").tobytes()).decode()}
 
 
 def in_common(found: Identity, there: Mapping[str, Any]) -> int | None:
-    """How many images a test set has in common with one that `with_hashes` wrote; None where that is not known."""
+    """Count the images that a test set shares with one that `with_hashes` described; None if it has no hashes."""
     hashes = known_test_images(there["sha256"])
     if hashes is None and "hashes" in there:
         try:

@@ -1,4 +1,4 @@
-"""What every data set becomes: uint8 images and labels, with the names of the classes."""
+"""The common form of all data sets: uint8 images, labels, and the names of the classes."""
 
 import hashlib
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Images:
 
 
 class ImageDataset(Protocol):
-    """A data set that an ImageDataModule can use; what it says of itself is known before anything is read."""
+    """A data set that an ImageDataModule can serve. Its properties are known before any image is read."""
 
     @property
     def title(self) -> str:
@@ -47,29 +47,29 @@ class ImageDataset(Protocol):
 
     @property
     def mirror(self) -> bool:
-        """Whether an image still shows its class when mirrored left to right (not so for digits)."""
+        """True if mirroring an image left to right keeps its class (not for digits)."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be said of it when a training begins, a line each."""
+        """Lines to print when training starts."""
 
     def prepare(self) -> None:
-        """Download or decode what is missing; runs in one process."""
+        """Download or decode missing data; runs in one process."""
 
     def load(self, split: Split) -> Images | None:
-        """The images of a split; None for "val" where the data set has none of its own."""
+        """Load the images of a split; None for "val" if the data set does not have one."""
 
 
 def data_home() -> Path:
-    """Where data sets live: `$CVCC_ZOO_DATA`, else `cvcc_zoo` in the user's cache folder."""
+    """Return the folder of the data sets: `$CVCC_ZOO_DATA`, else `cvcc_zoo` in the user's cache folder."""
     return home("CVCC_ZOO_DATA")
 
 
 def share(images: Tensor, name: str) -> Tensor:
-    """The same images, mapped from a file in the cache: all processes of a machine hold them once.
+    """Map images from a file in the cache, so that all processes of a machine share one copy.
 
-    The file is named after its content, so that it is never an outdated one. Where it cannot be written they stay as
-    they are, and each process has its own.
+    The file is named after its content, so it cannot be outdated. If it cannot be written, the images are returned as
+    they are, and each process has its own copy.
     """
     images = images.contiguous()
     pixels = images.numpy()
@@ -86,22 +86,22 @@ def share(images: Tensor, name: str) -> Tensor:
     return mapped.view(images.shape)
 
 
-def on_accelerator(data: Images, device: torch.device, there: dict[int, Images]) -> Images:
-    """The images on a CUDA device, where batches are then made, if they take no more than a quarter of what is free.
+def on_accelerator(data: Images, device: torch.device, copies: dict[int, Images]) -> Images:
+    """Copy images to a CUDA device, where batches are then made, if they take at most a quarter of its free memory.
 
-    `there` keeps them by the id of those here, which stay: statistics are taken from them.
+    `copies` caches them by the id of the originals, which stay in use for statistics.
     """
-    if id(data) in there and there[id(data)].images.device == device:
-        return there[id(data)]
+    if id(data) in copies and copies[id(data)].images.device == device:
+        return copies[id(data)]
     size = data.images.numel() * data.images.element_size()
     if device.type != "cuda" or data.images.device == device or 4 * size > torch.cuda.mem_get_info(device)[0]:
         return data
-    moved = there[id(data)] = Images(data.images.to(device), data.labels.to(device))
-    return moved
+    copy = copies[id(data)] = Images(data.images.to(device), data.labels.to(device))
+    return copy
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Images (N, C, H, W), uint8 or float, resized to a square of `size` pixels without aliasing; unchanged if so."""
+    """Resize images (N, C, H, W), uint8 or float, to `size` x `size` pixels with antialiasing, if they differ."""
     if images.shape[2:] == (size, size):
         return images
     resized: Tensor = tv.resize(images, [size, size], antialias=True)
@@ -109,7 +109,7 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 def reshape(images: Tensor, image_size: int, in_channels: int) -> Tensor:
-    """Uint8 images (N, C, H, W) resized to a square and turned into grey (1) or colour (3); unchanged if they fit."""
+    """Resize uint8 images (N, C, H, W) to a square and convert them to 1 (grey) or 3 channels, where they differ."""
     images = resize(images, image_size)
     if images.shape[1] == in_channels:
         return images

@@ -1,8 +1,8 @@
-"""Where a JPEG ends, found without decoding it: https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B."""
+"""Find the end of a JPEG without decoding it: https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B."""
 
 import re
 
-MAX_SCANS = 100  # each of which goes over all pixels; encoders write about ten
+MAX_SCANS = 100  # a scan passes over all pixels; encoders write about ten
 END, SCAN, PROGRESSIVE = 0xD9, 0xDA, 0xC2
 SEQUENTIAL = (0xC0, 0xC1)  # with Huffman codes
 ALONE = {0x01, *range(0xD0, 0xD9)}
@@ -10,16 +10,16 @@ ALONE = {0x01, *range(0xD0, 0xD9)}
 MARKER = re.compile(rb"\xff([^\x00\xff])")
 AFTER_A_SCAN = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 ONES = b"\xff\x00" * 10
-"""80 bits that are no code of JPEG; the decoder comes to them only where the image has less than it should."""
+"""80 bits that are not a valid JPEG code; the decoder reaches them only if image data is missing."""
 
 
 def whole_jpeg(data: bytes) -> bytes:
-    """What is to be decoded of the bytes of a JPEG: the image, without its end marker and all that follows.
+    """Return the bytes of a JPEG to decode: without the end marker and everything after it.
 
-    Where an image ends early, libjpeg fills it with grey when it comes to the end marker, and tells nobody. Without
-    that marker it asks for more, and Pillow says that the file is truncated. An image of several scans needs the
-    marker, and is given as it is. Raises ValueError for more than 100 scans, and for one of several scans that lacks
-    some; one that ends within its last scan is not found.
+    If image data is missing, libjpeg silently fills the rest with grey when it reaches the end marker. Without the
+    marker it asks for more data, and Pillow reports a truncated file. An image of several scans needs the marker and is
+    returned unchanged. Raises ValueError for more than 100 scans, and if scans are missing; an image that ends within
+    the last of several scans is not detected.
     """
     kind, frame, scans, at, end = 0, b"", list[bytes](), 2, len(data)
     while found := (AFTER_A_SCAN if scans else MARKER).search(data, at):
@@ -39,13 +39,13 @@ def whole_jpeg(data: bytes) -> bytes:
                 raise ValueError(f"a JPEG of more than {MAX_SCANS} scans")
     if kind in SEQUENTIAL and len(scans) == 1 and scans[0][:1] == frame[5:6]:
         return data[:end] + ONES
-    if scans and _lacks_some(frame, scans, progressive=kind == PROGRESSIVE):
+    if scans and _lacks_scans(frame, scans, progressive=kind == PROGRESSIVE):
         raise ValueError("image file is truncated: a JPEG that lacks scans")
     return data
 
 
-def _lacks_some(frame: bytes, scans: list[bytes], *, progressive: bool) -> bool:
-    """Whether a value of a component is in no scan, or not with all of its bits."""
+def _lacks_scans(frame: bytes, scans: list[bytes], *, progressive: bool) -> bool:
+    """Return whether any coefficient of any component is missing from the scans, or some of its bits are."""
     missing_bits = {component: [1] * 64 for component in frame[6::3]}  # of each of the 64 frequencies
     for scan in scans:
         components = scan[1 : 1 + 2 * scan[0] : 2] if scan else b""

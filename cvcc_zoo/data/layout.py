@@ -1,4 +1,4 @@
-"""Where the splits and the classes of an image folder lie."""
+"""Find the splits and the classes of an image folder."""
 
 import unicodedata
 from pathlib import Path
@@ -12,19 +12,19 @@ NAMES: dict[str, Split] = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-"""Folders that are splits, in capital letters too."""
+"""Names of folders that are splits, in any case."""
 LAYOUT = (
     "expected train/<class>/<image>, test/<class>/<image> and, if you have one, val/<class>/<image>; "
-    "or <class>/<image> alone, which is split"
+    "or only <class>/<image>, which is then split"
 )
 Classes = dict[str, list[str]]
 
 
 def find_splits(root: Path, links: Links) -> tuple[dict[Split, Path], list[str]]:
-    """The folders of the splits by what they are, and the names of folders beside them; no splits if all are classes.
+    """Return the folder of each split, and the names of the other folders; no splits if all folders are classes.
 
-    A folder `train` is a class if there are other classes and it has no folders. Raises ValueError for two folders of
-    a split, and FileNotFoundError where there is no `train`.
+    A folder `train` is a class if it has no folders and there are other classes. Raises ValueError if two folders are
+    the same split, and FileNotFoundError if there is no `train`.
     """
     found: dict[Split, Path] = {}
     others = []
@@ -50,9 +50,9 @@ def _has_folders(folder: Path, links: Links) -> bool:
 
 
 def find_classes(folder: Path, links: Links) -> Classes:
-    """Class name to its files by name, in subfolders too; hidden files and folders are not looked at.
+    """Map each class name to its files by name, including subfolders but not hidden files and folders.
 
-    Names are compared in Unicode's composed form: what macOS wrote is the class that it is elsewhere.
+    Names are normalised to Unicode's composed form, because macOS writes them decomposed.
     """
     classes: Classes = {}
     links.check(folder)
@@ -61,7 +61,7 @@ def find_classes(folder: Path, links: Links) -> Classes:
         if not entry.is_dir():
             raise ValueError(f"{place} is a file, where only class folders belong; move it away")
         if not entry.name.isprintable():
-            raise ValueError(f"the class folder {place} has a name that cannot be shown; rename it")
+            raise ValueError(f"the class folder {place} has a name with unprintable characters; rename it")
         paths = links.files(Path(entry.path))
         if not paths:
             raise ValueError(f"the class folder {place} has no images; add some or remove the folder")
@@ -70,13 +70,13 @@ def find_classes(folder: Path, links: Links) -> Classes:
 
 
 def check_several(folder: Path, classes: Classes) -> None:
-    """Raise ValueError for less than two classes."""
+    """Raise ValueError if there are fewer than two classes."""
     if len(classes) < 2:
-        raise ValueError(f"{shown(folder)} has {len(classes)} class folders, at least 2 are needed; {LAYOUT}")
+        raise ValueError(f"{shown(folder)} has {len(classes)} class folders, but at least 2 are needed; {LAYOUT}")
 
 
 def check_same_classes(found: dict[Split, Classes], folders: dict[Split, Path]) -> None:
-    """Raise ValueError where a split has other classes than `train`."""
+    """Raise ValueError if a split has other classes than `train`."""
     classes = set(found["train"])
     for split, others in found.items():
         for name in sorted(classes ^ set(others)):
@@ -89,5 +89,5 @@ def check_same_classes(found: dict[Split, Classes], folders: dict[Split, Path]) 
 
 
 def labelled(classes: Classes) -> list[tuple[str, int]]:
-    """(path, label) pairs, class by class in the order of their names."""
+    """Return (path, label) pairs, class by class in the order of their names."""
     return [(path, label) for label, name in enumerate(sorted(classes)) for path in classes[name]]

@@ -1,4 +1,4 @@
-"""The files of a folder, and where links among them may lead."""
+"""List the files of a folder, and check where links lead."""
 
 import os
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from cvcc_zoo.files.own import shown
 
 JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "$recycle.bin", "system volume information",
         "@eadir", "lost+found"}  # fmt: skip
-"""What Windows, macOS, Synology and Linux leave in folders."""
+"""Files that Windows, macOS, Synology and Linux leave in folders."""
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file or folder is hidden, or one that a system leaves behind."""
+    """Return whether a file or folder is hidden, or left behind by an operating system."""
     return name.startswith(".") or name.casefold() in JUNK
 
 
 @dataclass(frozen=True)
 class Links:
-    """Lists what is below `root`; a link that leads out of it is followed only if `follow` says so."""
+    """A lister of the files below `root`; with `follow` it follows links that lead out of it."""
 
     root: Path
     follow: bool
@@ -29,12 +29,12 @@ class Links:
         return self.root.resolve()
 
     def check(self, path: Path) -> None:
-        """Raise ValueError for a link to nothing, and for one that leads out of the root if it must not."""
+        """Raise ValueError for a broken link, and without `follow` for one that leads out of the root."""
         if not path.is_symlink():
             return
         target = Path(os.path.realpath(path))
         if not target.exists():
-            raise ValueError(f"{shown(path)} is a link to {shown(target)}, which is not there; mend it or remove it")
+            raise ValueError(f"{shown(path)} is a link to {shown(target)}, which does not exist; fix it or remove it")
         if not self.follow and not target.is_relative_to(self._inside):
             raise ValueError(
                 f"{shown(path)} is a link that leads out of {shown(self.root)}, to {shown(target)}; put the file "
@@ -42,13 +42,13 @@ class Links:
             )
 
     def entries(self, folder: Path) -> list[os.DirEntry[str]]:
-        """What lies in a folder and is no junk, by name. Raises ValueError as `check` does, and without a right."""
+        """List a folder by name, without junk. Raises ValueError if it may not be read, and for links as `check`."""
         try:
             with os.scandir(folder) as scanned:
                 found = sorted((entry for entry in scanned if not is_junk(entry.name)), key=lambda entry: entry.name)
         except OSError as error:
             raise ValueError(
-                f"the folder {shown(folder)} cannot be listed ({error.strerror}); give yourself the right to read it, "
+                f"the folder {shown(folder)} cannot be listed ({error.strerror}); give yourself permission to read it, "
                 "or move it away"
             ) from error
         for entry in found:
@@ -56,19 +56,19 @@ class Links:
                 self.check(Path(entry.path))
         return found
 
-    def files(self, folder: Path, came: tuple[Path, ...] = ()) -> list[str]:
-        """The files in a folder and those below it, by name at each level.
+    def files(self, folder: Path, parents: tuple[Path, ...] = ()) -> list[str]:
+        """List the files in and below a folder, by name at each level; `parents` are the folders above it, resolved.
 
-        Raises ValueError as `entries` does, and for links in a circle.
+        Raises ValueError for circular links, and as `entries` does.
         """
-        found: list[str] = []  # text: a Path for each of 60,000 images takes half of the time
+        found: list[str] = []  # not Path, which for 60,000 images takes half of the time
         for entry in self.entries(folder):
             if not entry.is_dir():
                 found.append(entry.path)
                 continue
             path = Path(entry.path)
             real = Path(os.path.realpath(path))
-            if real in came or Path(os.path.realpath(folder)).is_relative_to(real):
-                raise ValueError(f"{shown(path)} is a link to {shown(real)}, which it lies in; remove it")
-            found += self.files(path, (*came, real))
+            if real in parents or Path(os.path.realpath(folder)).is_relative_to(real):
+                raise ValueError(f"{shown(path)} is a link to {shown(real)}, which contains it; remove the link")
+            found += self.files(path, (*parents, real))
         return found

@@ -11,14 +11,14 @@ from torch.utils.data import SequentialSampler
 from cvcc_zoo.data.draws import mix_seed
 
 AHEAD = 2**25
-"""Numbers in the images that are changed at once: 128 MiB as float32, a few times."""
+"""Values in the images that are augmented together: 128 MiB as float32, for each of a few temporary copies."""
 
 
 class Batch:
-    """`images, labels = batch`: uint8 (N, C, H, W) and int64 (N,).
+    """A batch `images, labels = batch`: uint8 (N, C, H, W) and int64 (N,).
 
-    It also has `samples`, int64 (N,): the places of the images in the data set. It is no tuple, since Lightning builds
-    tuples anew from their fields alone.
+    It also has `samples`, int64 (N,), the positions of the images in the data set, and so it is not a tuple: Lightning
+    rebuilds tuples from their elements alone.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, samples: Tensor) -> None:
@@ -34,30 +34,30 @@ class Batch:
         return (self.images, self.labels)[field]
 
     def to(self, *args: Any, **options: Any) -> Self:
-        """The same on another device."""
+        """Move the batch to another device."""
         return type(self)(*(each.to(*args, **options) for each in (self.images, self.labels, self.samples)))
 
 
 class Augmented(Batch):
-    """A batch that is ready: its images may be floats in [0, 1], or of another size."""
+    """A batch that is augmented already: its images may be floats in [0, 1], or of another size."""
 
 
 def overfits(trainer: Any) -> bool:
-    """Whether a trainer, or None, takes the same few batches in every epoch."""
+    """Return whether a trainer, or None, repeats the same few batches in every epoch."""
     return trainer is not None and trainer.overfit_batches > 0
 
 
 def limited(trainer: Any, stage: str) -> bool:
-    """Whether a trainer, or None, takes a part of the "val" or "test" images alone: which then has to be drawn.
+    """Return whether a trainer, or None, uses only some of the "val" or "test" images.
 
-    A folder begins with all images of one class.
+    They must then be drawn at random, because a folder starts with all images of one class.
     """
     limit = 1.0 if trainer is None else getattr(trainer, f"limit_{stage}_batches")
     return isinstance(limit, int) or limit < 1  # 1 is a batch, 1.0 is everything
 
 
 Change = Callable[[Batch, int], tuple[Tensor, Tensor]]
-"""Images and labels as they are trained on, from a batch and the number of the epoch."""
+"""An augmentation: from a batch and the number of the epoch to images and labels."""
 
 
 class EpochPermutation:
@@ -69,54 +69,53 @@ class EpochPermutation:
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration takes."""
+        """Set the epoch whose order the next iteration uses."""
         self.epoch = epoch
 
     def order(self) -> Tensor:
-        """int64 (count,): a permutation of 0 .. count - 1."""
+        """Return a permutation of 0 .. count - 1, int64 (count,)."""
         generator = torch.Generator().manual_seed(mix_seed(self.seed, self.epoch))
         return torch.randperm(self.count, generator=generator)
 
 
 class FixedPermutation(EpochPermutation, SequentialSampler):
-    """The order of epoch 0 in every one; a SequentialSampler, because Lightning wants one for `overfit_batches`."""
+    """The order of epoch 0 in every epoch; a SequentialSampler, because Lightning needs one for `overfit_batches`."""
 
     def order(self) -> Tensor:
-        """int64 (count,)."""
+        """Return the permutation of epoch 0, int64 (count,)."""
         return EpochPermutation(self.count, self.seed).order()
 
 
 class Position:
-    """How far a training came in its epoch; what a resumed one skips, once."""
+    """The batches of an epoch that were trained on before, which a resumed run skips once."""
 
     def __init__(self) -> None:
         self.epoch, self.batches = 0, 0
 
     def take(self, epoch: int) -> int:
-        """How many batches of this epoch were trained on before; 0 when it is asked again."""
+        """Return the number of batches to skip in this epoch, and 0 from then on."""
         batches = self.batches if self.epoch == epoch else 0
         self.batches = 0
         return batches
 
 
 class TensorLoader:
-    """Iterates over images held as one tensor; no worker processes are needed.
+    """Iterate over images that are one tensor; no worker processes are needed.
 
-    They may be memory-mapped, or lie on an accelerator with their labels: then the batches are made there.
+    The tensor may be memory-mapped, or on an accelerator with its labels, where batches are then made.
 
-    `samples` (M,) picks which of the images are visited. With a `shuffle_seed` every epoch has its own order and a
-    last batch that would be smaller is left out (it holds other images each epoch; where they are `fixed` the
-    same ones); without one the order is fixed
-    and every image comes exactly once.
+    `samples` (M,) are the positions of the images to visit. With a `shuffle_seed` every epoch has its own order (with
+    `fixed` the same one), and a last batch that would be smaller is left out. Without it the order is that of
+    `samples`, and every image comes exactly once.
 
-    With several processes each takes its share of every shuffled batch. In a fixed order each takes whole batches in
-    turn, which it computes as a single process would; where they run out it gets empty ones, so that all have as many.
+    Several processes share every shuffled batch. Without shuffling they take whole batches in turn, computed as by a
+    single process; the last ones may be empty, so that every process has the same number.
 
-    A resumed training starts after the batches that its `position` holds. Which epoch it is in is asked at the first
-    batch, not when the iterator is made: Lightning sets the epoch in between.
+    A resumed run starts after the batches in its `position`. The epoch is read at the first batch, not when the
+    iterator is created, because Lightning sets it in between.
     """
 
-    batch_sampler = None  # Lightning asks for it where there is a sampler
+    batch_sampler = None  # Lightning reads it if there is a sampler
 
     def __init__(
         self,
@@ -146,19 +145,19 @@ class TensorLoader:
         self.ahead = 1
 
     def make_ahead(self, change: Change, numbers: int = AHEAD) -> None:
-        """Let `change` make of several batches at once what is trained on, with `numbers` numbers in their images.
+        """Apply `change` to several batches at once, as many as have about `numbers` values in their images.
 
-        The batches are then `Augmented`. Every image must be changed for itself alone. On an accelerator that is
-        faster: augmentations are many small operations, each of which has to be started.
+        Batches are then `Augmented`. `change` must treat every image independently. This is faster on an accelerator,
+        because augmentations are many small operations, each with the cost of a launch.
         """
         self.change, self.ahead = change, max(1, numbers // (self.batch_size * self.images[0].numel()))
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the DataModule keeps the position. Lightning warns of loaders without this method."""
+        """Return nothing: the DataModule saves the position. Lightning warns about loaders without this method."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.samples), self.batch_size)
@@ -172,21 +171,22 @@ class TensorLoader:
         samples = samples.to(self.images.device)
         for number in range(first, len(self), self.ahead):
             numbers = range(number, min(number + self.ahead, len(self)))
-            yield from self._made([self._chosen(samples, each) for each in numbers], epoch)
+            yield from self._batches([self._samples_of(samples, each) for each in numbers], epoch)
 
-    def _made(self, parts: list[Tensor], epoch: int) -> Iterator[Batch]:
-        """The batches of those samples, made together."""
+    def _batches(self, parts: list[Tensor], epoch: int) -> Iterator[Batch]:
+        """Make the batches of these samples together."""
         chosen = torch.cat(parts)
         batch = Batch(self.images.index_select(0, chosen), self.labels[chosen], chosen)  # 20 times faster than []
         if self.change is None:
             yield batch
         else:
             sizes = [len(part) for part in parts]
-            for made in zip(*(torch.split(each, sizes) for each in (*self.change(batch, epoch), chosen)), strict=True):
-                yield Augmented(*made)
+            changed = (*self.change(batch, epoch), chosen)
+            for fields in zip(*(torch.split(each, sizes) for each in changed), strict=True):
+                yield Augmented(*fields)
 
-    def _chosen(self, samples: Tensor, number: int) -> Tensor:
-        """The samples of a batch that are for this process."""
+    def _samples_of(self, samples: Tensor, number: int) -> Tensor:
+        """Return this process's samples of a batch."""
         if self.sampler is None:
             number = number * self.world_size + self.rank
         chosen = samples[number * self.batch_size : (number + 1) * self.batch_size]
@@ -194,7 +194,7 @@ class TensorLoader:
 
 
 def in_order(batches: Sequence[Any]) -> list[Any]:
-    """What was made of the batches of a fixed order: in that order, from all processes of torch's default group."""
+    """Gather the results of batches in fixed order from all processes of torch's default group, in that order."""
     if not (dist.is_available() and dist.is_initialized()):
         return list(batches)
     everyone: list[Any] = [None] * dist.get_world_size()

@@ -1,8 +1,8 @@
 """First and second moments of images as sums of integers: the same bit for bit in any order, batching and sharding.
 
-Pixels minus 128 are integers of 8 bits. A float32 product of matrices is exact while the sums of squares stay up to
-2^24, so for 1024 images at least and usually for more than 2048, and float64 holds the sum of 5e11 of them. Contrast
-normalisation gives integers of 17 bits and a sign, whose sums are kept in int64.
+Pixels minus 128 are 8-bit integers. A float32 matrix product is exact while the sums of squares stay within 2^24, so
+for at least 1024 images and usually for more than 2048, and float64 holds the sum over 5e11 images. Contrast
+normalisation gives integers of 17 bits and a sign, whose sums are int64.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from cvcc_zoo.printing.progress import tracked
 
 SCOPES = ("all", "pixels_per_channel", "channel_values")
 CHUNK = 2048
-PIXELS = 2**24 // 2**14  # of an image, whose products have exact sums
-CHUNK_VALUES = CHUNK * 3072  # larger images are read in smaller chunks
-CACHED = CHUNK_VALUES // 8  # float32 values that stay in the cache of a CPU
+PIXELS = 2**24 // 2**14  # of an image, whose products have an exact sum in float32
+CHUNK_VALUES = CHUNK * 3072  # so larger images are read in smaller chunks
+CACHED = CHUNK_VALUES // 8  # float32 values that fit into the cache of a CPU
 
 
 def vectors(images: Tensor, scope: str) -> Tensor:
-    """Images (N, C, H, W) as G groups of vectors (G, M, D) that are whitened together.
+    """View images (N, C, H, W) as G groups of vectors (G, M, D) that are whitened together.
 
     `all`: one group of N vectors with D = C H W; `pixels_per_channel`: C groups of N vectors with D = H W;
     `channel_values`: one group of N H W vectors with D = C.
@@ -36,7 +36,7 @@ def vectors(images: Tensor, scope: str) -> Tensor:
 
 
 def images_of(x: Tensor, scope: str, shape: torch.Size) -> Tensor:
-    """The inverse of `vectors` for images of this shape."""
+    """Undo `vectors` for images of this shape."""
     if scope == "all":
         return x[0].view(shape)
     if scope == "pixels_per_channel":
@@ -48,7 +48,7 @@ def images_of(x: Tensor, scope: str, shape: torch.Size) -> Tensor:
 class Moments:
     """Sums over `count` vectors of integers: `total` (G, D) and `products` (G, D, D), float64 or int64.
 
-    The integers are the pixels minus `offset`, over `unit`.
+    The integers are (pixel - `offset`) / `unit`.
     """
 
     count: int
@@ -58,14 +58,14 @@ class Moments:
     offset: float
 
     def mean(self) -> Tensor:
-        """(G, D), in units of the pixels."""
+        """Return the mean (G, D), in units of the pixels."""
         return self.unit * self.total / self.count + self.offset
 
     def covariance(self) -> Tensor:
-        """(G, D, D), divided by the number of vectors; exactly zero for a constant pixel.
+        """Return the covariance (G, D, D), normalised by the number of vectors; exactly zero for a constant pixel.
 
-        The integer nearest to the mean is subtracted exactly; what is left of the mean is at most 1/2, so that its
-        square takes no digits away.
+        The integer nearest to the mean is subtracted exactly; the remaining mean is at most 1/2, so subtracting its
+        square loses no digits.
         """
         near = (self.total / self.count).round().to(self.total.dtype)
         rest = (self.total - self.count * near) / self.count
@@ -87,9 +87,10 @@ def measure(
     chunk: int = CHUNK,
     across_processes: bool = False,
 ) -> Moments:
-    """The moments of the uint8 images (N, C, H, W) that `samples` (M,) picks, read in the order of the file.
+    """Compute the moments of the uint8 images (N, C, H, W) at positions `samples` (M,), reading in file order.
 
-    With `across_processes` each process of the default group reads its share, and the sums are added.
+    With `across_processes` each process of the default group reads its share, and the sums are added up. Raises
+    ValueError if there are too many vectors for exact sums.
     """
     c, h, w = images.shape[1:]
     groups, size = {"all": (1, c * h * w), "pixels_per_channel": (c, h * w), "channel_values": (1, c)}[scope]
@@ -102,7 +103,7 @@ def measure(
     count = len(samples) * (h * w if scope == "channel_values" else 1)
     if count > 2**digits // largest**2:
         raise ValueError(
-            f"{count:,} vectors are too many to be counted exactly; fit the whitening on at most "
+            f"{count:,} vectors are too many for exact sums; fit the whitening on at most "
             f"{2**digits // largest**2:,} of them: whitening.fit(images, samples)"
         )
     unit, offset = 1.0, 128.0
@@ -131,14 +132,14 @@ def measure(
 
 
 def _add_pixels(integers: Tensor, total: Tensor, products: Tensor) -> None:
-    """Add the sums of float32 images to (1, C) and (1, C, C), image by image: all pixels are too many for one sum."""
+    """Add the sums of float32 images to (1, C) and (1, C, C), image by image, as a sum of all pixels is not exact."""
     for part in torch.split(integers.flatten(2), PIXELS, dim=2):
         total += part.sum(2).to(torch.float64).sum(0)
         products += torch.bmm(part, part.transpose(1, 2)).to(torch.float64).sum(0)
 
 
 def exact_pieces(x: Tensor, largest: int) -> tuple[Tensor, ...]:
-    """Vectors (G, M, D) of integers up to `largest`, in parts whose products are exact."""
+    """Split vectors (G, M, D) of integers up to `largest` into parts whose products are exact."""
     exact = {torch.float64: 2**53, torch.int64: 2**63, torch.int8: 2**31 - 1}.get(x.dtype, 2**24)
     safe = exact // largest**2
     if x.shape[1] <= safe or (exact == 2**24 and x.square().sum(1).max() <= exact):
@@ -147,7 +148,7 @@ def exact_pieces(x: Tensor, largest: int) -> tuple[Tensor, ...]:
 
 
 def sum_over_processes(sums: Tensor) -> None:
-    """Add those of all processes of torch's default group, in place; of one process nothing is to add."""
+    """Add up the sums of all processes of torch's default group, in place; with one process do nothing."""
     if not (dist.is_available() and dist.is_initialized()):
         return
     on_gpu = dist.get_backend() == "nccl"

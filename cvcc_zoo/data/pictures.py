@@ -1,4 +1,4 @@
-"""What whitening and augmentation do, as pictures."""
+"""Figures of whitening and augmentation, and images as arrays and PNG."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from cvcc_zoo.data.images import ImageDataset
 from cvcc_zoo.plots import Pictures, plot_images, stretch
 from cvcc_zoo.plots.figure import Figure
 
-WINDOW = 11  # pixels of a filter that are shown; the rest is nearly zero
+WINDOW = 11  # pixels of a filter that are shown, as the others are nearly zero
 
 
 class Augmenting(Protocol):
@@ -50,47 +50,48 @@ class Decorrelating(Protocol):
 
 
 def pixels(images: Tensor) -> Pictures:
-    """(..., C, H, W), uint8 0..255 or float, to a numpy array (..., H, W, C) with 1 or 3 channels, in [0, 1] if uint8.
+    """Convert images (..., C, H, W) to a numpy array (..., H, W, C) of floats; uint8 0..255 becomes [0, 1].
 
-    Raises ValueError for other numbers of channels.
+    Raises ValueError unless there are 1 or 3 channels.
     """
     if images.shape[-3] not in (1, 3):
-        raise ValueError(f"pictures are drawn of images with 1 or 3 channels, these have {images.shape[-3]}")
+        raise ValueError(f"images with 1 or 3 channels can be drawn, and these have {images.shape[-3]}")
     x = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     return x.detach().cpu().movedim(-3, -1).numpy()
 
 
 def as_png(image: Pictures) -> str:
-    """An image (H, W, C) or (H, W) in [0, 1] as a data URI for a page."""
+    """Encode an image (H, W, C) or (H, W) in [0, 1] as a PNG in a data URI."""
     file = io.BytesIO()
     Image.fromarray((np.squeeze(image) * 255).round().astype(np.uint8)).save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def plot_augmentations(data: Augmenting, count: int, draws: int) -> Figure:
-    """`count` training images in the first column, and beside them what is made of each in epoch 0, 1, ...
+    """Plot `count` training images in the first column, and beside each its augmentations in epoch 0, 1, ...
 
-    Raises ValueError for less than one draw.
+    Raises ValueError if `draws` is less than 1.
     """
     if draws < 1:
         raise ValueError(f"draw each image at least once, not {draws} times")
     images, labels, samples = data.some_images(count)
     epochs = [Draws(data.seed, epoch, samples) for epoch in range(draws)]
-    made = (augment(data.augmentations, images, labels, epoch, data.num_classes)[0] for epoch in epochs)
-    changed = torch.stack([each if each.is_floating_point() else each / 255 for each in made], 1)  # (N, draws, C, H, W)
+    drawn = (augment(data.augmentations, images, labels, epoch, data.num_classes)[0] for epoch in epochs)
+    floats = [each if each.is_floating_point() else each / 255 for each in drawn]
+    augmented = torch.stack(floats, 1)  # (N, draws, C, H, W)
     figure = Figure(figsize=(1.1 * (draws + 1) + 0.3, 1.1 * count + 0.7), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, draws))
     plot_images(left, pixels(images[:, None]), "original")
-    plot_images(right, pixels(changed).clip(0, 1), f"{draws} draws of each")
+    plot_images(right, pixels(augmented).clip(0, 1), f"{draws} draws of each")
     names = ", ".join(type(each).__name__ for each in data.augmentations) or "none"
     figure.suptitle(f"{data.dataset.title}: {names}")
     return figure
 
 
 def plot_whitening(whitening: Decorrelating, images: Tensor, title: str) -> Figure:
-    """Images (N, C, H, W) before and after, the eigenvalues of their covariance, and some filters.
+    """Plot images (N, C, H, W) before and after whitening, the eigenvalues of the covariance, and some filters.
 
-    Whitened images and filters are stretched, each for itself, around middle grey.
+    Each whitened image and each filter is stretched around middle grey on its own.
     """
     decorrelates = whitening.decorrelates
     places = "BB;AA;SF" if decorrelates else "B;A"  # before, after, spectrum, filters
@@ -106,14 +107,14 @@ def plot_whitening(whitening: Decorrelating, images: Tensor, title: str) -> Figu
         return figure
     _plot_spectrum(axes["S"], whitening)
     if whitening.scope == "channel_values":
-        shown = axes["F"].imshow(whitening.matrix[0].cpu().numpy(), cmap="coolwarm")
-        figure.colorbar(shown, ax=axes["F"], shrink=0.8)
+        matrix = axes["F"].imshow(whitening.matrix[0].cpu().numpy(), cmap="coolwarm")
+        figure.colorbar(matrix, ax=axes["F"], shrink=0.8)
         channels = range(whitening.in_channels)
         axes["F"].set(xticks=channels, yticks=range(len(whitening.matrix[0])))
         axes["F"].set(title="whitening matrix", xlabel="channel in", ylabel="channel out")
     else:
-        filters, what = _filters(whitening)
-        plot_images(axes["F"], stretch(pixels(filters)), what)
+        filters, caption = _filters(whitening)
+        plot_images(axes["F"], stretch(pixels(filters)), caption)
     return figure
 
 
@@ -133,9 +134,10 @@ def _plot_spectrum(axes: Axes, whitening: Decorrelating) -> None:
 
 
 def _filters(whitening: Decorrelating) -> tuple[Tensor, str]:
-    """Rows of the whitening matrices as images (R, K, C, H, W), and what they are.
+    """Return rows of the whitening matrices as images (R, K, C, H, W), and a caption.
 
-    The first components; or, where a filter belongs to a pixel, for each channel those of four pixels, cut out.
+    These are the first components or, for a method whose filters belong to pixels, the filters of four pixels in each
+    channel, cropped.
     """
     size, matrix = whitening.image_size, whitening.matrix.cpu()
     channels = whitening.in_channels // len(matrix)  # of a filter

@@ -1,4 +1,4 @@
-"""Whether images hold what a model of this package takes: uint8 in 0..255, or floats in 0..1."""
+"""Check that images are what the models of this package expect: uint8 in 0..255, or floats in 0..1."""
 
 import warnings
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SLACK = 1e-3  # of rounding
+SLACK = 1e-3  # for rounding
 LARGEST = 16.0
-"""Normalised images stay below: that would take a standard deviation under 1/16, where CIFAR-10 has 1/4, MNIST 1/3."""
+"""Above any normalised image: it would need a standard deviation below 1/16; CIFAR-10 has 1/4, MNIST 1/3."""
 
 
 def check_images(images: Any, channels: int) -> None:
-    """Raise ValueError, and say how to get there, for what is no batch (N, channels, H, W)."""
+    """Raise ValueError, which says how to convert the images, unless they are a batch (N, channels, H, W)."""
     if not isinstance(images, Tensor):
         raise ValueError(
             f"this model takes a tensor of images (N, {channels}, H, W), not {type(images).__name__}; "
-            "torchvision.transforms.v2.functional.pil_to_tensor(picture)[None] or torch.from_numpy(array) makes one"
+            "torchvision.transforms.v2.functional.pil_to_tensor(image)[None] or torch.from_numpy(array) makes one"
         )
     if images.ndim == 4 and images.shape[1] == channels:
         return
@@ -28,18 +28,18 @@ def check_images(images: Any, channels: int) -> None:
         )
     else:
         advice = (
-            f"turn the images into {channels} channels (--data.in_channels={channels}) "
-            "or build the model with in_channels of the images"
+            f"convert the images to {channels} channels (--data.in_channels={channels}) "
+            "or build the model with the in_channels of the images"
         )
     raise ValueError(f"this model takes images of shape (N, {channels}, H, W), got {tuple(images.shape)}; {advice}")
 
 
 def check_dtype(images: Tensor) -> None:
-    """Raise ValueError for what is neither uint8 nor floating."""
+    """Raise ValueError unless the images are uint8 or floating point."""
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ValueError(
             f"images are uint8 in 0..255 or floats in 0..1, and these are {images.dtype}; "
-            "give images.to(torch.uint8) if their values are 0..255"
+            "pass images.to(torch.uint8) if their values are 0..255"
         )
 
 
@@ -48,9 +48,10 @@ def _is_traced() -> bool:
 
 
 class PixelCheck:
-    """Looks at the values of float images: of every batch on a CPU, elsewhere, where that waits, of the next one.
+    """Check the values of float images: of every batch on a CPU, elsewhere only of the next batch after `look` is set.
 
-    What has no values to look at, because it is traced, compiled or transformed, is let through.
+    Reading values from an accelerator waits for it. Tensors without values, because they are traced, compiled or
+    transformed, pass the check.
     """
 
     def __init__(self) -> None:
@@ -58,7 +59,7 @@ class PixelCheck:
         self.look = True
 
     def __call__(self, images: Tensor) -> None:
-        """Raise ValueError for floats far outside of 0..1; below 0 or above 1 warn once."""
+        """Raise ValueError for floats far outside 0..1; warn once if some are below 0 or above 1."""
         check_dtype(images)
         if not images.is_floating_point() or torch.compiler.is_compiling() or _is_traced():
             return
@@ -71,11 +72,11 @@ class PixelCheck:
         self.look = False
         found = f"float images are in 0..1, and these have values from {low:.4g} to {high:.4g}"
         if max(-low, high) > LARGEST:
-            raise ValueError(f"{found}; divide them by 255 if they are 0..255, or give uint8")
+            raise ValueError(f"{found}; divide them by 255 if they are 0..255, or pass uint8")
         if not self.warned and (low < -SLACK or high > 1 + SLACK):
             self.warned = True
             warnings.warn(
-                f"{found}: were they normalised already? This model does that itself (model.whitening), and twice "
-                "gives wrong classes; leave torchvision's Normalize out",
+                f"{found}: were they normalised already? This model normalises images itself (model.whitening), and "
+                "doing it twice gives wrong classes; remove torchvision's Normalize",
                 stacklevel=2,
             )

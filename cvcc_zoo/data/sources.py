@@ -1,4 +1,4 @@
-"""Which images are used: the name of a data set, or a folder of your own."""
+"""Find the data set for a name or a folder, and describe it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,16 +28,16 @@ class Served(Protocol):
 
 
 def find_dataset(name: str | None, root: str | None, **options: Any) -> ImageDataset:
-    """The data set of that name; without a name `root` is an image folder, and without both it is fashion-mini.
+    """Return the data set called `name`; by default the image folder `root`, or fashion-mini without one.
 
-    `options` are those of `image_folder`. Raises ValueError for an unknown name, or a root where there can be none.
+    `options` are those of `image_folder`. Raises ValueError for an unknown name, and for a root that does not belong.
     """
     name = name or ("fashion-mini" if root is None else "folder")
     name = pick("dataset", name, DATASETS, "own images: dataset=folder with root=...")
     if name == "fashion-mini":
         if root is not None:
             raise ValueError(
-                f"fashion-mini is inside the package and has no root, {root}; leave --data.dataset out to use the "
+                f"fashion-mini is part of the package and has no root, {root}; omit --data.dataset to use the "
                 "images of that folder, or --data.root to use fashion-mini"
             )
         return FashionMini()
@@ -49,22 +49,22 @@ def find_dataset(name: str | None, root: str | None, **options: Any) -> ImageDat
 
 
 def check_test(dataset: ImageDataset) -> None:
-    """Raise ValueError where there is nothing to test on."""
+    """Raise ValueError if there are no test images."""
     if isinstance(dataset, ImageFolder) and "test" not in dataset.files:
         raise ValueError(
             f"{shown(dataset.root)} has no test images; add test/<class>/<image>, or, if there are no splits at all, "
-            "keep a share of each class: --data.test=0.1; `fit --test=false` trains without a test"
+            "hold out a share of each class: --data.test=0.1; `fit --test=false` trains without a test"
         )
 
 
 def announce(data: Served, *stages: str, notes: Iterable[str] = ()) -> None:
-    """Say on the first process what images are used, and what was found in them."""
+    """Print on the first process which images are used, and the notes about them."""
     for line in (describe(data, *stages), *notes):
         rank_zero_info(line)
 
 
 def describe(data: Served, *stages: str) -> str:
-    """What images are used, how many, of how many classes: the first line of a run."""
+    """Return the first line of a run: which images are used, how many, and of how many classes."""
     words = {"train": "training", "val": "validation", "test": "test"}
     counts = " and ".join(f"{data.count(stage):,} {words[stage]}" for stage in stages if data.count(stage))
     place = f" ({shown(data.dataset.root)})" if isinstance(data.dataset, ImageFolder) else ""

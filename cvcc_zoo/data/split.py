@@ -1,4 +1,4 @@
-"""A stratified split by seed: the same share of every class is held out."""
+"""Stratified split: hold out the same share of every class, chosen by a seed."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from torch import Tensor
 def stratified_split(
     labels: Tensor, share: float, seed: int, classes: Sequence[str] = (), purpose: str = "validation"
 ) -> tuple[Tensor, Tensor]:
-    """Positions (sorted) that are kept and that are held out: round(share * n) of the n images of each class.
+    """Return the sorted positions to keep and to hold out: round(share * n) of the n images of each class.
 
     `labels` int64 (N,), `share` in [0, 1). A share above 0 holds out at least one image of each class. Raises
-    ValueError if that would leave a class without training images, with its name in `classes` and the `purpose`.
+    ValueError if that leaves a class without training images; the message has its name from `classes`, and `purpose`.
     """
     if share == 0:
         return torch.arange(len(labels)), torch.arange(0)

@@ -1,12 +1,12 @@
-"""Products that are symmetric, from half of their entries; of pixels in integers, where a CPU has instructions for it.
+"""Symmetric products from half of their entries; for pixels in integers, if the CPU has instructions for it.
 
-Such a CPU (VNNI) adds up four products of bytes at once in int32, which is exact, and six times as fast as float32.
+Such a CPU (VNNI) sums four products of bytes at a time in int32, which is exact and six times as fast as float32.
 """
 
 import torch
 from torch import Tensor
 
-LEAF = 128  # rows: below, the two halves are no longer worth two products
+LEAF = 128  # rows; fewer are multiplied at once, as splitting no longer pays
 
 
 def add_gram(x: Tensor, sums: Tensor) -> None:
@@ -21,19 +21,19 @@ def add_gram(x: Tensor, sums: Tensor) -> None:
 
 
 def minus_128(pixels: Tensor, rows: int) -> Tensor:
-    """Pixels uint8 minus 128, for `add_gram` of so many rows: int8 where that is exact and fast, else float32."""
+    """Subtract 128 from uint8 pixels, for `add_gram` of `rows` rows: int8 if that is exact and fast, else float32."""
     fast = rows >= LEAF and pixels.device.type == "cpu" and torch.cpu._is_vnni_supported()
-    # A byte minus 128 has the first bit of the other sign.
+    # Flipping the first bit of a byte and reading it as signed subtracts 128.
     return (pixels ^ 128).view(torch.int8) if fast else pixels.to(torch.float32).sub_(128)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """A B; of int8 in int32, which is right for at least two rows and columns, and up to 2^17 - 1 values in a sum."""
+    """Return A B, of int8 in int32: correct for at least two rows and columns, and sums of up to 2^17 - 1 values."""
     return torch._int_mm(a, b) if a.dtype == torch.int8 else a @ b
 
 
 def mirror(sums: Tensor) -> None:
-    """Fill what `add_gram` left out below the diagonal."""
+    """Fill in the entries below the diagonal, which `add_gram` leaves out."""
     half = len(sums) // 2
     if half >= LEAF // 2:
         mirror(sums[:half, :half])
@@ -42,7 +42,7 @@ def mirror(sums: Tensor) -> None:
 
 
 def gram(x: Tensor) -> Tensor:
-    """X X^T (D, D) for X (D, M)."""
+    """Return X X^T (D, D) for X (D, M)."""
     sums = torch.zeros(len(x), len(x), dtype=x.dtype, device=x.device)
     add_gram(x, sums)
     mirror(sums)

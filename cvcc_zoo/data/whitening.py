@@ -1,16 +1,16 @@
-"""Whitening: statistics of the training images, kept inside the model, so that weights carry their preprocessing.
+"""Whitening with statistics of the training images, stored in the model, so that weights carry their preprocessing.
 
-`none`         only bring the pixels to [0, 1]
+`none`         only scale the pixels to [0, 1]
 `standardize`  subtract each channel's mean and divide by its standard deviation, over all pixels of all images
 `zca`, `pca`, `cholesky`, `zca_cor`, `pca_cor`   make the covariance the identity (`decorrelation.py` has the matrices)
 
-`scope` says which values are whitened together, for C channels of H x W pixels:
+`scope` selects the values that are whitened together, for C channels of H x W pixels:
 
 `all`                 all C H W values of an image: the usual ZCA whitening
-`pixels_per_channel`  each channel by itself, its H W pixels together; between channels correlations stay
+`pixels_per_channel`  the H W pixels of each channel; correlations between channels remain
 `channel_values`      the C values of a pixel: colours
 
-`standardize` is the default, because convolutional networks are better with it: Wide ResNets lose accuracy under ZCA
+`standardize` is the default, because convolutional networks do better with it: Wide ResNets lose accuracy under ZCA
 (https://github.com/szagoruyko/wide-residual-networks). It leaves neighbouring pixels and channels correlated.
 """
 
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._C._functorch import is_batchedtensor  # no public name has it
+from torch._C._functorch import is_batchedtensor  # it has no public name
 
 from cvcc_zoo.data.contrast import CONTRASTS, normalise_contrast
 from cvcc_zoo.data.decorrelation import METHODS as DECORRELATING
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METHODS = ("none", "standardize", *DECORRELATING)
-LARGEST = 20_000  # values whitened together: their covariance takes 3.2 GB
+LARGEST = 20_000  # values that may be whitened together: their covariance takes 3.2 GB
 
 
 class Whitening(nn.Module):
-    """Raw images to network inputs: uint8 0..255 or float 0..1, (N, C, H, W), to float (N, C, H, W).
+    """Turn raw images, uint8 0..255 or float 0..1, (N, C, H, W), into network inputs, float (N, C, H, W).
 
-    Its buffers are NaN or empty until `fit` or `load_state_dict` sets them, in units of [0, 1] (after `contrast`: of
-    that). `standardize` has `mean` and `std` (C,). The others have `mean` (G, D), `matrix` (G, K, D) and the
-    eigenvalues `spectrum` (G, D) for G groups of D values that are whitened together, K of which are kept.
+    The buffers are NaN or empty until `fit` or `load_state_dict` sets them, in units of pixels in [0, 1] (with
+    `contrast`, of normalised pixels). `standardize` has `mean` and `std` (C,). The others have `mean` (G, D), `matrix`
+    (G, K, D) and the eigenvalues `spectrum` (G, D) for G groups of D values each, of which K components are kept.
     """
 
     mean: Tensor
@@ -61,17 +61,17 @@ class Whitening(nn.Module):
         components: int | float | None = None,
         contrast: str | None = None,
     ) -> None:
-        """Choose a method; all but the first three arguments are for the decorrelating ones.
+        """Choose a method; the keyword arguments are for the decorrelating methods.
 
         Args:
             method: none, standardize, zca, pca, cholesky, zca_cor or pca_cor.
             in_channels: Channels of the images.
             image_size: Height and width of the images in pixels.
             scope: all, pixels_per_channel or channel_values.
-            eps: Added to the eigenvalues, in units of pixels in [0, 1] (those of CIFAR-10 go from 55 to 2e-6; 0.01
-                to 1 are usual), for zca_cor and pca_cor of correlations; 0 makes the training images exactly white.
-            components: pca, pca_cor: how many components are kept, or which share of the variance, in (0, 1]. The
-                others are zero, so that the output has the size of the images.
+            eps: Added to the eigenvalues, in units of pixels in [0, 1] (those of CIFAR-10 range from 55 to 2e-6; 0.01
+                to 1 are usual) or, for zca_cor and pca_cor, of correlations; 0 makes training images exactly white.
+            components: For pca and pca_cor, the number of components to keep, or the share of the variance, in (0, 1].
+                The others are zero, so that the output has the size of the images.
             contrast: pylearn2 or coates: first bring each image to mean 0 and the same contrast (needs eps: the
                 published CIFAR-10 has pylearn2 and 0.1).
 
@@ -94,7 +94,7 @@ class Whitening(nn.Module):
 
     @property
     def spec(self) -> str | Spec:
-        """What `make_whitening` makes this one from, as plain data."""
+        """The method and its options as plain data, for `make_whitening`."""
         parameters = [p for p in inspect.signature(Whitening).parameters.values() if p.kind is p.KEYWORD_ONLY]
         options = {p.name: getattr(self, p.name) for p in parameters if getattr(self, p.name) != p.default}
         return {"name": self.method, **options} if options else self.method
@@ -115,7 +115,7 @@ class Whitening(nn.Module):
                 raise ValueError(f"components are for {' and '.join(PRINCIPAL)}; {self.method} has none to leave out")
             whole = isinstance(self.components, int)
             if self.components < 1 if whole else not 0 < self.components <= 1:
-                raise ValueError(f"components is a number of at least 1 or a share in (0, 1], got {self.components}")
+                raise ValueError(f"components must be at least 1, or a share in (0, 1], got {self.components}")
         size = self.in_channels * self.image_size**2
         if self.method in DECORRELATING and self.scope == "all" and size > LARGEST:
             raise ValueError(
@@ -126,19 +126,19 @@ class Whitening(nn.Module):
     def fit(
         self, images: Tensor, samples: Tensor | None = None, *, chunk: int = CHUNK, across_processes: bool = False
     ) -> "Whitening":
-        """Measure the statistics of uint8 images (N, C, H, W), or of those that `samples` (M,) picks.
+        """Compute the statistics of uint8 images (N, C, H, W), or of those at the positions `samples` (M,).
 
         Sums are integers, so the result is the same bit for bit in any order and chunking, and on any number of
         processes (`across_processes`: each process of torch's default group reads its share). The images may be
-        memory-mapped. A constant channel or pixel is only centred; a UserWarning says where directions have no
-        variance. Raises ValueError for other types or shapes, and where the method needs eps > 0.
+        memory-mapped. A constant channel or pixel is only centred. Issues a UserWarning if directions have no
+        variance. Raises ValueError for other types or shapes, and if the method needs eps > 0.
         """
         if self.method == "none":
             return self
-        free = self._any_size()
-        right = images.shape[1:2] == self.shape[:1] if free else images.shape[1:] == self.shape
-        if images.dtype != torch.uint8 or images.ndim != 4 or not right:
-            wanted = f"(N, {self.in_channels}, H, W)" if free else f"(N, {', '.join(map(str, self.shape))})"
+        any_size = self._takes_any_size()
+        fits = images.shape[1:2] == self.shape[:1] if any_size else images.shape[1:] == self.shape
+        if images.dtype != torch.uint8 or images.ndim != 4 or not fits:
+            wanted = f"(N, {self.in_channels}, H, W)" if any_size else f"(N, {', '.join(map(str, self.shape))})"
             given = f"{images.dtype} of shape {tuple(images.shape)}"
             raise ValueError(f"whitening is fitted on uint8 images of shape {wanted}, got {given}")
         samples = torch.arange(len(images)) if samples is None else samples
@@ -158,7 +158,7 @@ class Whitening(nn.Module):
             self.mean.copy_(mean[0])
             self.std.copy_(torch.where(std > 0, std, 1.0))
             return
-        del moments.products  # 75 MB for CIFAR-10, and the decomposition needs room
+        del moments.products  # 75 MB for CIFAR-10, which the decomposition needs
         precise = self.mean.dtype == torch.float64
         found = [decorrelation(c, self.method, self.eps, self.components, precise=precise) for c in covariance]
         warn_of_rank(images, covariance, min(d.rank for d in found), self.eps)
@@ -168,13 +168,13 @@ class Whitening(nn.Module):
         self.spectrum = torch.stack([d.spectrum for d in found]).to(self.mean)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raises ValueError before the statistics are known, and for images of another size where it matters."""
+        """Whiten images. Raises ValueError if there are no statistics yet, or if the images have the wrong size."""
         self._check_ready(images)
         if not self.decorrelates:
             scale = (self.std * (255.0 if images.dtype == torch.uint8 else 1.0)).reciprocal()
             x = images.to(self.mean.dtype)
-            new = x is images or is_batchedtensor(scale)  # of several models, under vmap
-            x = x * scale[:, None, None] if new else x.mul_(scale[:, None, None])
+            shared = x is images or is_batchedtensor(scale)  # by the caller, or by the models of a vmap
+            x = x * scale[:, None, None] if shared else x.mul_(scale[:, None, None])
             return x.sub_((self.mean / self.std)[:, None, None])
         with torch.autocast(images.device.type, enabled=False):  # 16 bits lose the small eigenvalues
             pixels = images.to(self.mean.dtype)
@@ -187,10 +187,10 @@ class Whitening(nn.Module):
             return images_of(white, self.scope, images.shape)
 
     def inverse(self, x: Tensor) -> Tensor:
-        """Network inputs (N, C, H, W) back to images, float in [0, 1] up to rounding, for pictures.
+        """Turn network inputs (N, C, H, W) back into images, float in [0, 1] up to rounding, to draw them.
 
-        What was lost stays lost: directions without variance and left out components come back as the mean, and
-        `contrast` leaves images of mean 0.
+        Lost information is not restored: directions without variance and omitted components become the mean, and with
+        `contrast` images keep mean 0.
         """
         self._check_ready(x)
         if not self.decorrelates:
@@ -200,12 +200,12 @@ class Whitening(nn.Module):
         return images_of(kept @ torch.stack(back).to(x.dtype).mT + self.mean[:, None], self.scope, x.shape)
 
     def plot(self, images: Tensor) -> "Figure":
-        """Images (N, C, H, W) before and after, the eigenvalues of the covariance, and some filters."""
+        """Plot images (N, C, H, W) before and after, the eigenvalues of the covariance, and some filters."""
         from cvcc_zoo.data.pictures import plot_whitening  # matplotlib takes half a second
 
         return plot_whitening(self, images, f"whitening: {self.extra_repr().removesuffix(', fitted=True')}")
 
-    def _any_size(self) -> bool:
+    def _takes_any_size(self) -> bool:
         return not self.decorrelates or (self.scope == "channel_values" and self.contrast is None)
 
     def _check_ready(self, images: Tensor) -> None:
@@ -216,7 +216,7 @@ class Whitening(nn.Module):
                 "--ckpt_path=... on the command line), train it with an ImageDataModule, call "
                 "model.whitening.fit(images) with uint8 training images, or build it with whitening='none'"
             )
-        if not self._any_size() and images.shape[1:] != self.shape:
+        if not self._takes_any_size() and images.shape[1:] != self.shape:
             mine, given = ("x".join(map(str, s)) for s in (self.shape, images.shape[1:]))
             raise ValueError(
                 f"this whitening was fitted on images of {mine}, got {given}; resize them "
@@ -224,7 +224,7 @@ class Whitening(nn.Module):
             )
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        if self.decorrelates:  # their size is known only now
+        if self.decorrelates:  # only the saved buffers tell the sizes
             for name, buffer in self.named_buffers():
                 saved = state_dict.get(prefix + name)
                 if saved is not None and buffer.shape != saved.shape:
@@ -233,13 +233,13 @@ class Whitening(nn.Module):
         self.fitted = self.mean.numel() > 0 and bool(torch.isfinite(self.mean).all())
 
     def extra_repr(self) -> str:
-        """The method, and whether statistics are known."""
+        """Return the method, its main options, and whether it is fitted."""
         scope = f", {self.scope}, eps={self.eps:g}" if self.decorrelates else ""
         return f"{self.method}{scope}, fitted={self.fitted}"
 
 
 def make_whitening(spec: str | Mapping[str, Any], in_channels: int, image_size: int) -> Whitening:
-    """A whitening from its method's name or `{"name": ..., option: value}`. ValueError with the nearest names."""
+    """Build a whitening from a method or `{"name": ..., option: value}`. ValueError suggests the nearest names."""
     options = as_spec("whitening", spec)
     name = pick("whitening", options.pop("name"), METHODS)
     check_options(f"whitening {name}", Whitening, options, skip=("method", "in_channels", "image_size"))

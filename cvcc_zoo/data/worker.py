@@ -1,6 +1,6 @@
-"""A process that reads image files for another one, and may use no more memory and time than they need.
+"""A process that reads image files for another one, with limits on memory and time.
 
-It is started by `workers`, and takes jobs from its standard input until that ends.
+`workers` starts it; it takes jobs from its standard input until that ends.
 """
 
 import os
@@ -17,20 +17,20 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-MEMORY = 200_000_000  # bytes beyond the libraries: what a header, its metadata and the pixels of a batch may take
-OUT_OF_MEMORY = 99  # the exit code
+MEMORY = 200_000_000  # bytes beyond the libraries, for a header, its metadata and the pixels of a batch
+OUT_OF_MEMORY = 99  # exit code
 READY = b"cvcc_zoo: ready for jobs\n"
-SECONDS = 5  # of a processor, for a header and a small image
+SECONDS = 5  # of processor time, for a header and a small image
 PIXELS_PER_SECOND = 2_000_000  # a tenth of what decoders reach
 
 _own_memory: list[int] = []
-"""Bytes that this process had before its job; empty in a process that is no worker, which has no limits."""
+"""Bytes that this process used before its job; empty in a process that is not a worker, which has no limits."""
 
 
 def allow(pixels: int, memory_per_pixel: int = 0) -> None:
-    """Limit this process to what an image of so many pixels needs: MEMORY and some bytes a pixel, and `seconds`.
+    """Limit this process to the needs of an image: MEMORY plus `memory_per_pixel` bytes per pixel, and `seconds`.
 
-    It does nothing in a process that is no worker, nor on Windows; macOS does not limit memory.
+    Does nothing in a process that is not a worker, or on Windows; macOS does not limit memory.
     """
     if not _own_memory or resource is None:
         return
@@ -39,13 +39,13 @@ def allow(pixels: int, memory_per_pixel: int = 0) -> None:
 
 
 def out_of_memory() -> None:
-    """End the process, if it is a worker: what it had begun with an image lies in its memory."""
+    """Exit if this is a worker, as the partly decoded image still occupies its memory."""
     if _own_memory:
         os._exit(OUT_OF_MEMORY)
 
 
 def seconds(pixels: int) -> int:
-    """How long a processor may work on an image."""
+    """Return the processor time that an image may take."""
     return SECONDS + pixels // PIXELS_PER_SECOND
 
 
@@ -55,12 +55,12 @@ def _limit(kind: int, value: int) -> None:
 
 
 def serve() -> None:
-    """Do jobs until there are no more, and answer with a result or an error.
+    """Do jobs until standard input ends, and answer each with a result or an error.
 
-    A job is the folder that paths start from, a function and its arguments.
+    A job is the folder that relative paths start from, a function and its arguments.
     """
     with os.fdopen(os.dup(1), "wb") as answers, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-        for stream in (1, 2):  # where libraries print what they think of a file, without its name
+        for stream in (1, 2):  # libraries print remarks on files there, without their names
             os.dup2(nowhere.fileno(), stream)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal
         warnings.simplefilter("ignore")
@@ -76,8 +76,8 @@ def serve() -> None:
                 return
             answer: tuple[Any, Exception | None]
             try:
-                if folder is not None and _here() != folder:
-                    os.chdir(folder)  # which another user might not be allowed
+                if folder is not None and _working_folder() != folder:
+                    os.chdir(folder)  # may fail for another user, so only if needed
                 _own_memory[:] = [_data() for _ in _own_memory]
                 allow(0)
                 answer = job(*arguments), None
@@ -89,7 +89,7 @@ def serve() -> None:
             answers.flush()
 
 
-def _here() -> str:
+def _working_folder() -> str:
     try:
         return os.getcwd()  # noqa: PTH109
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def _here() -> str:
 
 
 def _data() -> int:
-    """Bytes of memory that this process can write to; a system without /proc has none that can be limited."""
+    """Return the bytes of memory that this process can write to; 0 on a system without /proc."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGESIZE")
     except OSError:

@@ -1,7 +1,8 @@
-"""Image files are read by processes of their own, which a hostile file can end without harm.
+"""Read image files in separate processes, so that a hostile file does no harm.
 
-A decoder is what the files of others reach first: it may take any memory and time, or crash. These processes have
-limits of both (see `worker`). Where one is ended its files are read again, each by itself, and the culprit is named.
+A decoder is the code that files of others reach first: a file may make it crash, or use any amount of memory and time.
+These processes have limits on both (see `worker`). If one dies, its files are read again one by one, and the file at
+fault is named.
 """
 
 import atexit
@@ -23,13 +24,13 @@ from cvcc_zoo.files.own import shown
 
 T = TypeVar("T")
 Broken = dict[str, ValueError]
-"""What is wrong with files, by their paths."""
+"""The errors of files that cannot be read, by path."""
 PATIENCE = 60  # seconds for a process of Python to start
 START = "import sys; sys.path[:] = sys.argv[1:]; from cvcc_zoo.data.worker import serve; serve()"
 
 
 class EndedError(EOFError):
-    """A process came to its end over a job; `by_limits` says whether because that would take too much."""
+    """A process died during a job; `by_limits` is true if it reached its limits of memory or time."""
 
     def __init__(self, message: str, *, by_limits: bool) -> None:
         super().__init__(message)
@@ -37,7 +38,7 @@ class EndedError(EOFError):
 
 
 class Worker:
-    """A process that does one job after the other; it ends when this one does."""
+    """A process that does one job at a time; it ends when this process does."""
 
     def __init__(self) -> None:
         command, pipe = [sys.executable or "", "-P", "-c", START, *sys.path], subprocess.PIPE
@@ -50,24 +51,24 @@ class Worker:
         clock = threading.Timer(PATIENCE, self._process.kill)
         clock.start()
         try:
-            if READY not in iter(self._answers.readline, b""):  # before it comes what is printed when Python starts
+            if READY not in iter(self._answers.readline, b""):  # Python may print other lines first when it starts
                 self.end()
                 raise _not_python("does not answer")
         finally:
             clock.cancel()
 
     def ask(self, job: Callable[..., T], *arguments: Any) -> T:
-        """What the job gives, or raises. Raises EndedError, which says why, where the process came to its end."""
+        """Do a job: return its result or raise its error. Raises EndedError, with the reason, if the process died."""
         folder = None
-        with suppress(FileNotFoundError):  # it was removed; paths may be absolute
-            folder = os.getcwd()  # noqa: PTH109  which may be another one than when the process was started
+        with suppress(FileNotFoundError):  # the folder was removed, but paths may be absolute
+            folder = os.getcwd()  # noqa: PTH109  (it may have changed since the process started)
         try:
             pickle.dump((folder, job, arguments), self._jobs, protocol=5)
             self._jobs.flush()
             found, error = pickle.load(self._answers)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError) as ended:
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(1)  # it has ended, or is told to
+                self._process.wait(1)  # usually it has ended already; if not, end() kills it
             self.end()
             raise self._reason(self._process.wait()) from ended
         if error is not None:
@@ -84,11 +85,11 @@ class Worker:
         return EndedError(f"its decoder crashed: {name}", by_limits=False)
 
     def lives(self) -> bool:
-        """Whether it takes another job."""
+        """Return whether the process is running."""
         return self._process.poll() is None
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process."""
         self._process.kill()
         with suppress(BrokenPipeError):
             self._jobs.close()
@@ -97,28 +98,28 @@ class Worker:
 
 
 def _not_python(why: str) -> ValueError:
-    """The error for a program that should be Python."""
+    """Return the error for a `sys.executable` that is not Python."""
     return ValueError(
-        f"images are decoded by another process of Python, and {shown(str(sys.executable))} {why}; set sys.executable "
+        f"images are decoded by another Python process, and {shown(str(sys.executable))} {why}; set sys.executable "
         "to Python"
     )
 
 
 idle: defaultdict[int, list[Worker]] = defaultdict(list)
-"""Workers that wait, by the process that started them: a fork must not take those of another process."""
+"""Idle workers by the process that started them, as a fork must not use those of its parent."""
 
 
 @atexit.register
 def _end_idle(kept: int = 0) -> None:
-    """End all that wait but for so many."""
-    waiting = idle[os.getpid()]
+    """End all idle workers but `kept`."""
+    workers = idle[os.getpid()]
     with suppress(IndexError):  # another thread may take the last one
-        while len(waiting) > kept:
-            waiting.pop().end()
+        while len(workers) > kept:
+            workers.pop().end()
 
 
-def _waiting() -> Worker | None:
-    """One that waits, if something else has not ended it meanwhile."""
+def _idle_worker() -> Worker | None:
+    """Take an idle worker that is still running, if there is one."""
     while True:
         try:
             worker = idle[os.getpid()].pop()
@@ -130,14 +131,14 @@ def _waiting() -> Worker | None:
 
 
 @contextmanager
-def _a_worker(busy: set[Worker]) -> Iterator[Worker]:
-    """One that waited, or a new one, which is busy for the time; afterwards it waits again, unless it has ended."""
-    worker = _waiting() or Worker()
+def _borrowed_worker(busy: set[Worker]) -> Iterator[Worker]:
+    """Lend an idle worker or a new one, which is in `busy` meanwhile and idle afterwards, unless it has ended."""
+    worker = _idle_worker() or Worker()
     busy.add(worker)
     try:
         yield worker
     except BaseException as error:
-        if not isinstance(error, ValueError):  # which a job raises
+        if not isinstance(error, ValueError):  # a ValueError comes from the job, not from the process
             worker.end()
         raise
     finally:
@@ -149,9 +150,10 @@ def _a_worker(busy: set[Worker]) -> Iterator[Worker]:
 def read_files(
     parts: Sequence[Sequence[str]], job: Callable[[Sequence[str]], tuple[T, Broken]]
 ) -> Generator[tuple[T | None, Broken], None, None]:
-    """What a job gives for each part of some files, in order, with what is wrong with files; None where that is all.
+    """Do a job on each part of some files; yield its results in order, with the errors of files by path.
 
-    The job is done by as many processes as there are processors. What it raises is raised.
+    A result is None if the only file of a part ended its process. As many processes work as there are processors. An
+    error that the job raises is raised.
     """
     busy, stopped = set[Worker](), threading.Event()
 
@@ -159,10 +161,10 @@ def read_files(
         if stopped.is_set():
             return []
         try:
-            with _a_worker(busy) as worker:
+            with _borrowed_worker(busy) as worker:
                 return [worker.ask(job, part)]
         except EndedError as error:
-            if len(part) == 1 and again and not error.by_limits:  # by whom it was ended is not known
+            if len(part) == 1 and again and not error.by_limits:  # something other than the file may have killed it
                 return read(part, again=False)
             if len(part) > 1:
                 return [each for path in part for each in read([path])]
@@ -174,7 +176,7 @@ def read_files(
                 yield from found
         except BaseException:
             stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)  # nobody waits for the other images
+            pool.shutdown(wait=False, cancel_futures=True)  # the other images are no longer needed
             for worker in list(busy):
                 worker.end()
             raise
@@ -183,10 +185,10 @@ def read_files(
 
 
 def ended_by(path: str, error: EndedError) -> UnreadableImageError:
-    """The error for a file that ended its process."""
+    """Return the error for a file that ended its process."""
     return UnreadableImageError(f"{shown(path)} is not an image that can be read ({error}); move it away")
 
 
 def processors() -> int:
-    """How many this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Numbers in, matplotlib figures out: curves, images beside each other, confusion matrices."""
+"""Matplotlib figures from numbers: curves, sheets of images, confusion matrices."""
 
 from cvcc_zoo.plots.confusion import plot_confusion
 from cvcc_zoo.plots.curves import Curve, plot_curves, plot_depth, plot_runs, read_metrics

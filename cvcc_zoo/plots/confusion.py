@@ -1,4 +1,4 @@
-"""The confusion matrix: counts (true class, predicted class) in order, the pairs confused most, and its picture."""
+"""The confusion matrix, counts (true class, predicted class): its figure, and the pairs that are confused most."""
 
 import math
 import textwrap
@@ -16,19 +16,19 @@ from cvcc_zoo.plots.names import short
 from cvcc_zoo.plots.superclasses import Groups, groups_of
 
 Counts = npt.NDArray[np.int64]
-FEW = 20  # classes that are drawn with numbers
-LONGEST = 24  # letters of a class
+FEW = 20  # classes for which the cells show numbers
+LONGEST = 24  # characters of a class name
 LISTED = 20  # pairs
-EXPONENT = 0.4  # of the colours of many classes: a mistake of 1 % is 16 % of the way to the darkest
+EXPONENT = 0.4  # of the colour scale for many classes: a share of 1 % is 16 % of the way to the darkest colour
 TICKS = (0, 1, 5, 10, 25, 50, 100)  # percent
 LIST_SIZE, GROUP_SIZE = 10, 8  # points
-LINE, GAP, BAR = 0.21, 0.25, 3.4  # inches: a line of the list, between its columns, the bar of colours
+LINE, GAP, BAR = 0.21, 0.25, 3.4  # inches: a line of the list, the gap between its columns, the colour bar
 GREY, HEADING = "#8a94a0", "#4a5563"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A class, and another one that it was taken for."""
+    """A class, and another class that its images were mistaken for."""
 
     true: str
     predicted: str
@@ -38,7 +38,7 @@ class Pair:
 
 
 def most_confused(counts: Counts, classes: Sequence[str]) -> list[Pair]:
-    """The 20 pairs with the largest counts, equal ones in the order of the classes; fewer where there are no more."""
+    """Return the up to 20 pairs with the largest counts; equal counts are in the order of the classes."""
     true, predicted = np.nonzero(counts)
     wrong = true != predicted
     true, predicted = true[wrong], predicted[wrong]
@@ -51,7 +51,7 @@ def most_confused(counts: Counts, classes: Sequence[str]) -> list[Pair]:
 
 
 def in_groups(counts: Counts, classes: Sequence[str], groups: Groups) -> tuple[Counts, list[str]]:
-    """Counts and classes, group by group; as they are where there are no groups."""
+    """Sort counts and classes by group; without groups return them unchanged."""
     if not groups:
         return counts, list(classes)
     names = [name for members in groups.values() for name in members]
@@ -61,10 +61,10 @@ def in_groups(counts: Counts, classes: Sequence[str], groups: Groups) -> tuple[C
 
 
 def plot_confusion(counts: Counts, classes: Sequence[str], title: str) -> Figure:
-    """Confusion matrix (true class, predicted class) of counts as shares of each true class, in percent.
+    """Plot a confusion matrix of counts (true class, predicted class) as percentages of each true class.
 
-    More than 20 classes have colours that show rare mistakes, and a list of the pairs that are confused most; those of
-    a known data set stand in their groups.
+    For more than 20 classes the colours show rare mistakes, a list names the pairs that are confused most, and the
+    classes of a known data set are sorted by group.
     """
     if len(classes) <= FEW:
         return _plot_few(counts, classes, title)
@@ -72,7 +72,7 @@ def plot_confusion(counts: Counts, classes: Sequence[str], title: str) -> Figure
 
 
 def _shares(counts: Counts) -> npt.NDArray[np.float64]:
-    """Percent of each true class."""
+    """Return the counts as percentages of each true class."""
     shares: npt.NDArray[np.float64] = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return shares
 
@@ -94,13 +94,13 @@ def _plot_few(counts: Counts, classes: Sequence[str], title: str) -> Figure:
 
 
 def plot_many(counts: Counts, classes: Sequence[str], groups: Groups, title: str) -> Figure:
-    """Confusion matrix of more classes than numbers have room for, with lines between groups of classes."""
+    """Plot a confusion matrix of too many classes for numbers in the cells, with lines between groups of classes."""
     pairs = most_confused(counts, classes)
     counts, classes = in_groups(counts, classes, groups)
     side = min(max(0.13 * len(classes), 7), 24)  # inches, as all lengths here
-    step = math.ceil(0.07 * len(classes) / side)  # beyond 342 classes there is no room for every name
+    step = math.ceil(0.07 * len(classes) / side)  # above 342 classes there is no room for every name
     places = range(0, len(classes), step)
-    size = min(54 * side * step / len(classes), 9)  # points: three quarters of the way from one name to the next
+    size = min(54 * side * step / len(classes), 9)  # points: three quarters of the distance between two names
     names = [short(classes[place], LONGEST) for place in places]
     wrapped = {textwrap.fill(name, 20): len(members) for name, members in groups.items()}
     near = 0.5 + inches(names, size)
@@ -130,7 +130,7 @@ def _label(axes: Axes, places: Sequence[int], names: Sequence[str], size: float 
 
 
 def _draw_groups(axes: Axes, groups: Mapping[str, int]) -> None:
-    """A line between one group and the next, and the name of each at the right of as many rows as it has classes."""
+    """Draw lines between groups, and the name of each group to the right of its rows."""
     start = -0.5
     for name, count in groups.items():
         if start > 0:
@@ -144,15 +144,15 @@ def _draw_groups(axes: Axes, groups: Mapping[str, int]) -> None:
 
 
 def _draw_bar(axes: Axes, image: AxesImage, top: float) -> None:
-    """The scale of colours of an image, in axes in inches."""
+    """Draw the colour bar of an image on axes in inches."""
     bar = axes.inset_axes((0, top, BAR, 0.16), transform=axes.transData)
     axes.figure.colorbar(image, cax=bar, orientation="horizontal", ticks=TICKS)
-    label = f"% of the true class; the scale is not even\n(power {EXPONENT}), so that rare mistakes can be seen"
+    label = f"% of the true class; the scale is not linear\n(power {EXPONENT}), to show rare mistakes"
     bar.set_title(label, fontsize=LIST_SIZE, loc="left")
 
 
 def _columns(pairs: Sequence[Pair]) -> list[list[str]]:
-    """The pairs as the columns of a table with a heading each; without pairs there is none."""
+    """Return the pairs as the columns of a table with headings; one empty column if there are no pairs."""
     if not pairs:
         return [[]]
     names = [f"{short(pair.true, LONGEST)} \u2192 {short(pair.predicted, LONGEST)}" for pair in pairs]
@@ -164,7 +164,7 @@ def _columns(pairs: Sequence[Pair]) -> list[list[str]]:
 
 
 def _list(axes: Axes, columns: Sequence[Sequence[str]]) -> None:
-    """A table in the upper left corner of axes in inches: the first column at the left, numbers at the right."""
+    """Draw a table in the upper left corner of axes in inches, its first column left-aligned, the others right."""
     right = -GAP
     for column in columns:
         left, right = right + GAP, right + GAP + inches(column, LIST_SIZE)

@@ -1,4 +1,4 @@
-"""Curves of runs, and what was measured layer by layer."""
+"""Figures of the curves of runs, and of quantities block by block."""
 
 import csv
 import math
@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from cvcc_zoo.plots.figure import Figure
 
 Curve = tuple[list[float], list[float]]
-SPIKE = 5  # times what nine in ten losses of a curve stay below: the rest would be a flat line beside it
-FEW = 10  # values of a curve that are drawn as points, since a line may be too short to be seen
+SPIKE = 5  # times the 90th percentile of the highest curve; a larger loss would flatten all the others
+FEW = 10  # values of a curve up to which it is drawn with points, because its line may be too short to see
 COLOURS = {"train": "tab:blue", "val": "tab:orange", "test": "tab:green"}
 
 
 def read_metrics(path: Path) -> dict[str, Curve]:
-    """Each column of a `metrics.csv` as (steps, values): its empty cells are left out."""
+    """Read each column of a `metrics.csv` as (steps, values), without its empty cells."""
     curves: dict[str, Curve] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
@@ -30,9 +30,9 @@ def read_metrics(path: Path) -> dict[str, Curve]:
 
 
 def cut_above(curves: Iterable[Sequence[float]]) -> tuple[float, float] | None:
-    """Where an axis of losses ends so that spikes do not flatten all curves, and the largest loss; None without spikes.
+    """Return the upper limit of a loss axis that cuts off spikes, and the largest loss; None if there are no spikes.
 
-    A spike is larger than five times what nine in ten values of the highest curve stay below.
+    A spike is larger than five times the 90th percentile of the highest curve.
     """
     finite = [sorted(value for value in values if math.isfinite(value)) for values in curves]
     found = [values for values in finite if values]
@@ -44,7 +44,7 @@ def cut_above(curves: Iterable[Sequence[float]]) -> tuple[float, float] | None:
 
 
 def _cut(axes: Axes, curves: Iterable[Sequence[float]]) -> None:
-    """End the axis of losses below their spikes, and say so in the panel."""
+    """Cut the loss axis below the spikes, and note this on the plot."""
     if (cut := cut_above(curves)) is None:
         return
     top, largest = cut
@@ -56,7 +56,7 @@ def _cut(axes: Axes, curves: Iterable[Sequence[float]]) -> None:
 
 
 def plot_curves(metrics: dict[str, Curve], title: str) -> Figure:
-    """Loss, accuracy and learning rate over the optimizer steps; and the lengths that OptimizerMonitor logs."""
+    """Plot loss, accuracy and learning rate over the optimizer steps, and the norms that OptimizerMonitor logs."""
     lengths = {"train/grad_norm": "gradient", "train/update_ratio": "update / parameters"}
     monitored = any(name in metrics for name in lengths)
     figure = Figure(figsize=(16 if monitored else 12, 3.6), layout="constrained")
@@ -71,10 +71,10 @@ def plot_curves(metrics: dict[str, Curve], title: str) -> Figure:
                 axes.plot(steps, [scale * v for v in values], color=COLOURS[stage], marker=".", label=stage)
         if f"test/{name}" in metrics:
             value = metrics[f"test/{name}"][1][-1]
-            shown = f"test {100 * value:.2f} %" if name == "accuracy" else f"test {value:.3f}"
+            label = f"test {100 * value:.2f} %" if name == "accuracy" else f"test {value:.3f}"
             axes.axhline(
                 100 * value if name == "accuracy" else value,
-                color=COLOURS["test"], linestyle="--", linewidth=1, label=shown,
+                color=COLOURS["test"], linestyle="--", linewidth=1, label=label,
             )  # fmt: skip
     rates = {name: curve for name, curve in metrics.items() if name.startswith("lr-")}
     distinct = [name for i, name in enumerate(rates) if rates[name] not in list(rates.values())[:i]]
@@ -103,7 +103,7 @@ def plot_curves(metrics: dict[str, Curve], title: str) -> Figure:
 
 
 def plot_runs(runs: Mapping[str, dict[str, Curve]], title: str) -> Figure:
-    """The training loss of batches, smoothed, and the validation accuracy of several runs, by name."""
+    """Plot the smoothed training loss of batches and the validation accuracy of several runs, by name."""
     figure = Figure(figsize=(12, 4), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     for index, (name, metrics) in enumerate(runs.items()):
@@ -125,7 +125,7 @@ def plot_runs(runs: Mapping[str, dict[str, Curve]], title: str) -> Figure:
 
 
 def plot_depth(panels: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
-    """A panel for each quantity by its title: its values of each model, block by block, on a logarithmic axis."""
+    """Plot a panel for each quantity, by its title: its values for each model over the blocks, logarithmically."""
     figure = Figure(figsize=(0.6 + 4.2 * len(panels), 4), layout="constrained")
     for axes, (name, models) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for label, values in models.items():

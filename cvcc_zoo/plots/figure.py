@@ -1,6 +1,6 @@
-"""matplotlib's Figure for names that users chose: in any script that a font of the system has, and without mathematics.
+"""A matplotlib Figure for names that users chose: in any script that a system font has, without math markup.
 
-matplotlib's own font has Latin, Greek, Cyrillic, Arabic and a few more; what it lacks it draws as boxes.
+matplotlib's own font has Latin, Greek, Cyrillic, Arabic and a few more; characters that it lacks are drawn as boxes.
 """
 
 import functools
@@ -18,25 +18,25 @@ from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 
 EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH")
-"""How the names of their letters begin in Unicode."""
-LEAST = ("lastresort", "serif", "mono", "bold", "black", "light", "thin", "italic", "oblique")
-"""What fonts are taken last for, by their file names."""
+"""Prefixes of the Unicode names of East Asian characters."""
+LAST = ("lastresort", "serif", "mono", "bold", "black", "light", "thin", "italic", "oblique")
+"""Words in the file names of fonts that are used only if no other font has a character."""
 
 
 class Figure(MatplotlibFigure):
-    """A figure whose texts are drawn letter for letter, whatever letters these are."""
+    """A figure whose texts are drawn literally, in any script."""
 
     def draw(self, renderer: Any) -> None:
-        """Find the fonts first. Warns, once, of letters that no font has, and says what to install."""
+        """Choose fonts, then draw. Warns once about characters that no font has, and says what to install."""
         texts = list(self._texts())
         for text in texts:
             text.set_fontfamily(families(text.get_text()))
-        _warn_of(frozenset().union(*(_fonts_for(_lacking(text.get_text()))[1] for text in texts)))
-        with _boxes_are_told():
+        _warn_about(frozenset().union(*(_fonts_for(_missing(text.get_text()))[1] for text in texts)))
+        with _without_glyph_warnings():
             super().draw(renderer)
 
     def _texts(self) -> Iterator[Text]:
-        """All texts with something written in them. Those that are no numbers of an axis lose their mathematics."""
+        """Yield all texts that are not empty, with math markup switched off except in tick labels."""
         axes = [axis for each in self.get_axes() for axis in (each.xaxis, each.yaxis)]
         every = [tick for axis in axes for tick in (*axis.majorTicks, *axis.minorTicks)]
         ticks = {label for tick in every for label in (tick.label1, tick.label2)}
@@ -49,80 +49,80 @@ class Figure(MatplotlibFigure):
 
 
 def families(text: str) -> list[str]:
-    """Matplotlib's families for a text, and after them those of the system that have the letters which these lack."""
-    return [*mpl.rcParams["font.family"], *_fonts_for(_lacking(text))[0]]
+    """Return matplotlib's font families, then system ones for the characters of the text that these lack."""
+    return [*mpl.rcParams["font.family"], *_fonts_for(_missing(text))[0]]
 
 
 def inches(texts: Iterable[str], size: float) -> float:
-    """The width in inches of the longest text at a size in points."""
+    """Return the width in inches of the widest text at a size in points."""
     measure = text_to_path.get_text_width_height_descent
-    with _boxes_are_told():
+    with _without_glyph_warnings():
         widths = [measure(text, FontProperties(family=families(text), size=size), ismath=False)[0] for text in texts]
     return max(widths, default=0.0) / 72
 
 
 @contextmanager
-def _boxes_are_told() -> Iterator[None]:
-    """Without matplotlib's own warnings of missing letters, one for each, which do not say what to do."""
+def _without_glyph_warnings() -> Iterator[None]:
+    """Silence matplotlib's warnings, one for each missing character, which do not say what to do."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         yield
 
 
-def _lacking(text: str) -> frozenset[str]:
-    """The letters of a text that matplotlib's usual font lacks; spaces and control letters are not drawn."""
-    missing = frozenset(text) - _letters(findfont(FontProperties()))
-    return frozenset(letter for letter in missing if unicodedata.category(letter)[0] not in "CZ")
+def _missing(text: str) -> frozenset[str]:
+    """Return the characters of a text that matplotlib's default font lacks, without spaces and control characters."""
+    missing = frozenset(text) - _characters(findfont(FontProperties()))
+    return frozenset(character for character in missing if unicodedata.category(character)[0] not in "CZ")
 
 
 @functools.lru_cache(maxsize=1024)
-def _fonts_for(letters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Families that together have these letters, as far as there are any, and the letters that none has."""
+def _fonts_for(characters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return font families that together have these characters, and the characters that no font has."""
     found = []
-    for path in system_fonts() if letters else ():
-        if letters & (known := _letters(path)):
+    for path in system_fonts() if characters else ():
+        if characters & (known := _characters(path)):
             found.append(_family(path))
-            letters -= known
-        if not letters:
+            characters -= known
+        if not characters:
             break
-    return tuple(found), letters
+    return tuple(found), characters
 
 
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
-def _warn_of(letters: frozenset[str]) -> None:
-    """Say once what to install for letters."""
-    new = letters - _told
-    _told.update(new)
-    packages = sorted({"fonts-noto-cjk" if _is_east_asian(letter) else "fonts-noto-core" for letter in new})
+def _warn_about(characters: frozenset[str]) -> None:
+    """Warn once about each character that no font has, and say what to install."""
+    new = characters - _warned
+    _warned.update(new)
+    packages = sorted({"fonts-noto-cjk" if _is_east_asian(each) else "fonts-noto-core" for each in new})
     if new:
         warnings.warn(
-            f"no font of this system has {' '.join(sorted(new))}, so that the picture has boxes there; install fonts "
+            f"no font of this system has {' '.join(sorted(new))}, so the figure has boxes there; install fonts "
             f"(on Debian and Ubuntu: apt-get install {' '.join(packages)}) and draw it again",
             stacklevel=3,
         )
 
 
-def _is_east_asian(letter: str) -> bool:
-    return unicodedata.name(letter, "").startswith(EAST_ASIAN)
+def _is_east_asian(character: str) -> bool:
+    return unicodedata.name(character, "").startswith(EAST_ASIAN)
 
 
 @functools.cache
 def system_fonts() -> tuple[str, ...]:
-    """Files of the fonts of this system, upright sans-serif ones of usual weight first."""
-    return tuple(sorted(findSystemFonts(), key=_unlikeliness))  # matplotlib's own list may be older than a font
+    """Return the font files of this system, upright sans-serif ones of regular weight first."""
+    return tuple(sorted(findSystemFonts(), key=_preference))  # matplotlib's cached list may be older than a font
 
 
-def _unlikeliness(path: str) -> tuple[int, bool, str]:
+def _preference(path: str) -> tuple[int, bool, str]:
     name = Path(path).stem.lower()
-    named = name.replace("sansserif", "").replace("sans-serif", "")
-    return sum(word in named for word in LEAST), "sans" not in name, name
+    words = name.replace("sansserif", "").replace("sans-serif", "")
+    return sum(word in words for word in LAST), "sans" not in name, name
 
 
 @functools.cache
-def _letters(path: str) -> frozenset[str]:
-    """The letters that a font has; none for a file that is no outline font."""
+def _characters(path: str) -> frozenset[str]:
+    """Return the characters of a font; none if the file is not an outline font."""
     try:
         font = get_font(path)
     except (OSError, RuntimeError):
@@ -131,7 +131,7 @@ def _letters(path: str) -> frozenset[str]:
 
 
 def _family(path: str) -> str:
-    """The name of a font's family, which matplotlib knows from then on."""
+    """Register a font with matplotlib, and return the name of its family."""
     if path not in (entry.fname for entry in fontManager.ttflist):
         fontManager.addfont(path)
     return str(get_font(path).family_name)

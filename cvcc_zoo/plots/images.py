@@ -1,4 +1,4 @@
-"""Images beside each other."""
+"""Sheets of images."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ Pictures = npt.NDArray[np.floating[Any]]
 
 
 def plot_images(axes: Axes, images: Pictures, title: str = "") -> None:
-    """Show rows and columns of images (R, C, H, W, 1 or 3) in [0, 1] as one picture with a pixel between them."""
+    """Show rows and columns of images (R, C, H, W, 1 or 3) in [0, 1] as one sheet with gaps between them."""
     rows, columns, height, width, channels = images.shape
     gap = max(1, height // 16)
     sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
@@ -24,6 +24,6 @@ def plot_images(axes: Axes, images: Pictures, title: str = "") -> None:
 
 
 def stretch(images: Pictures) -> Pictures:
-    """Each image (..., H, W, C) with zero at middle grey and its largest absolute value at black or white."""
+    """Scale each image (..., H, W, C) so that zero is middle grey and its largest absolute value black or white."""
     largest = np.abs(images).max(axis=(-3, -2, -1), keepdims=True)
     return 0.5 + 0.5 * images / np.where(largest > 0, largest, 1)

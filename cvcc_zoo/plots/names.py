@@ -1,8 +1,8 @@
-"""Names that users chose, as a picture has room for them. It draws them with `parse_math=False`: some have dollars."""
+"""Shorten names that users chose for figures. Draw them with `parse_math=False`, as some contain dollar signs."""
 
 
 def short(name: str, longest: int) -> str:
-    """A name on one line, with an ellipsis in it where it has more letters than `longest`; its end tells it apart."""
+    """Put a name on one line of at most `longest` characters, with an ellipsis before its end, which identifies it."""
     line = " ".join(name.split())
     if len(line) <= longest:
         return line

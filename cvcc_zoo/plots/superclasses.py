@@ -1,4 +1,4 @@
-"""Groups of the classes of known data sets, by which a picture of many classes is put in order."""
+"""Groups of the classes of known data sets, which sort a figure of many classes."""
 
 from collections.abc import Collection, Mapping
 
@@ -31,7 +31,7 @@ KNOWN = (CIFAR100,)
 
 
 def groups_of(classes: Collection[str]) -> Groups:
-    """The groups of the known data set that has exactly these classes, in any order; else none."""
+    """Return the groups of the known data set that has exactly these classes, in any order; else no groups."""
     for groups in KNOWN:
         members = [name for names in groups.values() for name in names]
         if len(classes) == len(members) and set(classes) == set(members):

@@ -1,4 +1,4 @@
-"""What came of the values that a search has tried."""
+"""The figure of a search: the score of each trial over the values that it tried."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,33 +12,33 @@ from cvcc_zoo.plots.names import short
 
 LOGARITHMIC, LINEAR = "log", "linear"
 Axis = Sequence[str] | str
-"""The values of a list in order, as texts; or LOGARITHMIC or LINEAR for a range of numbers."""
+"""The values of a list in order, as strings; or LOGARITHMIC or LINEAR for a range of numbers."""
 IN_A_ROW = 4  # panels
 PANEL = 3.4  # inches
-LETTERS = 28  # that fit below a panel beside each other
-LONGEST = 20  # letters of a value
+LETTERS = 28  # characters that fit below a panel
+LONGEST = 20  # characters of a value
 
 
 def plot_search(
     values: Mapping[str, Sequence[float]], axes: Mapping[str, Axis], scores: Sequence[float], label: str
 ) -> Figure:
-    """A panel for each searched option: what its values were, and the score of each trial, called `label`.
+    """Plot a panel for each searched option: the score of each trial, called `label`, over the value of the option.
 
-    `axes` says how each option was searched; `values` are numbers, or where in its list each one stands, from 0.
+    `axes` says how each option was searched; `values` are numbers, or positions in the option's list, from 0.
     """
     columns = min(IN_A_ROW, len(values))
     rows = -(-len(values) // columns)
     most = max((len(axis) for axis in axes.values() if not isinstance(axis, str)), default=0)
-    width = max(PANEL, 0.3 * most)  # a place is as wide as a turned line of text is high, with some air
+    width = max(PANEL, 0.3 * most)  # 0.3 inches are enough for a rotated label
     figure = Figure(figsize=(0.6 + width * columns, 3.6 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for panel, (name, found) in zip(panels.ravel(), values.items(), strict=False):
         axis = axes[name]
         panel.plot(found, scores, "o", alpha=0.7)
         if isinstance(axis, str):
-            _ticks(panel, found, logarithmic=axis == LOGARITHMIC)
+            _number_ticks(panel, found, logarithmic=axis == LOGARITHMIC)
         else:
-            _places(panel, [short(value, LONGEST) for value in axis])
+            _list_ticks(panel, [short(value, LONGEST) for value in axis])
         panel.set(xlabel=name)
         panel.grid(alpha=0.3)
     for panel in panels.ravel()[len(values) :]:
@@ -48,16 +48,16 @@ def plot_search(
     return figure
 
 
-def _places(axes: Axes, names: Sequence[str]) -> None:
-    """A place for each value of a list, as far apart from the next as any other."""
-    turned = len("  ".join(names)) > LETTERS
-    how: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if turned else {}
-    axes.set_xticks(range(len(names)), names, fontsize="small", parse_math=False, **how)
+def _list_ticks(axes: Axes, names: Sequence[str]) -> None:
+    """Label evenly spaced positions with the values of a list, rotated if they are too long."""
+    rotated = len("  ".join(names)) > LETTERS
+    options: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if rotated else {}
+    axes.set_xticks(range(len(names)), names, fontsize="small", parse_math=False, **options)
     axes.set_xlim(-0.5, len(names) - 0.5)
 
 
-def _ticks(axes: Axes, values: Sequence[float], *, logarithmic: bool) -> None:
-    """As many numbers below a panel as there is room for."""
+def _number_ticks(axes: Axes, values: Sequence[float], *, logarithmic: bool) -> None:
+    """Label as many numbers below a panel as there is room for."""
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if not logarithmic:
         whole = all(isinstance(value, int) for value in values)
@@ -68,6 +68,6 @@ def _ticks(axes: Axes, values: Sequence[float], *, logarithmic: bool) -> None:
     subs = (1.0, 2.0, 5.0) if decades < 2 else (1.0,)
     axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the scale has set its own
-    if decades == 0:  # one trial: a logarithmic axis around it has no end of numbers
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # set_xscale has replaced it
+    if decades == 0:  # one value: a logarithmic axis without a range has too many ticks
         axes.set_xlim(min(values) / 2, max(values) * 2)

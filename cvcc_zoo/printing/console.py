@@ -1,4 +1,4 @@
-"""Tables and texts by rich; apart from the rest of this folder, because rich takes a while to import."""
+"""A rich console for tables and text; in a module of its own because rich takes a while to import."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from cvcc_zoo.printing import harmless
 
 
 class PlainConsole(Console):
-    """rich's console for texts as they are: no markup, no names of emoji, no colours by guess, no escape sequences."""
+    """rich's console for literal text: no markup, emoji names, automatic highlighting or escape sequences."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A text that is to be printed, on its own or in a table."""
+        """Convert a string, alone or in a table, to text that is printed literally."""
         return super().render_str(harmless(text), **options)

@@ -245,4 +245,4 @@ def test_what_a_card_says_is_printed_as_it_is(
     assert "trained on [/red] [link=x]," in printed
     change(path, classes=["[b]", "[/]", "c"])
     assert main(["evaluate", str(path), "--data.dataset=folder", f"--data.root={colours}"]) == 2
-    assert "'[i]' is not known there and '[/]' is missing here" in capsys.readouterr().err
+    assert "'[i]' is unexpected and '[/]' is missing" in capsys.readouterr().err

@@ -86,12 +86,12 @@ def test_links_inside_the_root_and_the_root_itself_are_followed(colours: Path) -
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("nothing.png", "which is not there; mend it or remove it"),
-        ("zz", "which is not there; mend it or remove it"),
-        (".", "which it lies in; remove it"),
-        ("../..", "which it lies in; remove it"),
-        ("../blue", "which it lies in; remove it"),
-        ("../blue/back", "which it lies in; remove it"),
+        ("nothing.png", "which does not exist; fix it or remove it"),
+        ("zz", "which does not exist; fix it or remove it"),
+        (".", "which contains it; remove the link"),
+        ("../..", "which contains it; remove the link"),
+        ("../blue", "which contains it; remove the link"),
+        ("../blue/back", "which contains it; remove the link"),
     ],
 )
 @pytest.mark.parametrize("follow", [False, True])
@@ -116,7 +116,7 @@ def open_folder(colours: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 @pytest.mark.parametrize(
     ("spoilt", "message"),
     [
-        ("train/red/003.png", "003.png is not an image that can be read (no permission); give yourself the right"),
+        ("train/red/003.png", "003.png is not an image that can be read (no permission); give yourself permission"),
         ("train/red", "the folder {root}/train/red cannot be listed (Permission denied)"),
         ("train/red/more", "the folder {root}/train/red/more cannot be listed (Permission denied)"),
     ],

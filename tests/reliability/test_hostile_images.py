@@ -81,17 +81,21 @@ def cut(path: Path) -> None:
     ("name", "write", "message"),
     [
         ("z.png", Path.touch, "it is empty"),
-        ("z.png", lambda path: path.write_text("no image"), "no image format of PNG, JPEG"),
-        ("z.png", lambda path: path.write_bytes(bytes(10**6)), "no image format of PNG, JPEG"),
+        ("z.png", lambda path: path.write_text("no image"), "not one of PNG, JPEG"),
+        ("z.png", lambda path: path.write_bytes(bytes(10**6)), "not one of PNG, JPEG"),
         ("z.png", cut, "is not an image that can be read"),
         ("z.jpg", cut, "is not an image that can be read"),
         ("z.gif", lambda path: path.write_bytes(b"GIF89a" + bytes(50)), "is not an image that can be read"),
-        ("z.png", lambda path: Image.new("RGB", (8, 8)).save(path, "EPS"), "no image format of PNG, JPEG"),
-        ("z.tif", lambda path: Image.new("I", (8, 8)).save(path), "more than 16 bits a pixel"),
-        ("z.tif", lambda path: Image.new("F", (8, 8)).save(path), "more than 16 bits a pixel"),
-        ("z.png", lambda path: path.write_bytes(png(10_000, 8_000)), "10,000x8,000 pixels, more than the 64,000,000"),
+        ("z.png", lambda path: Image.new("RGB", (8, 8)).save(path, "EPS"), "not one of PNG, JPEG"),
+        ("z.tif", lambda path: Image.new("I", (8, 8)).save(path), "more than 16 bits per pixel"),
+        ("z.tif", lambda path: Image.new("F", (8, 8)).save(path), "more than 16 bits per pixel"),
+        (
+            "z.png",
+            lambda path: path.write_bytes(png(10_000, 8_000)),
+            "10,000x8,000 pixels, more than the limit of 64,000,000",
+        ),
         ("z.png", lambda path: path.write_bytes(png(60_000, 60_000, rows=b"")), "more pixels than Pillow decodes"),
-        ("z.png", lambda path: os.mkfifo(path), "is no file but a folder, pipe or device"),
+        ("z.png", lambda path: os.mkfifo(path), "is a folder, pipe or device, not a file"),
     ],
 )
 @pytest.mark.parametrize("place", ["train/red", "train/blue"])
@@ -132,7 +136,9 @@ def test_the_limit_of_pixels_can_be_chosen(make_folder: MakeFolder, capsys: pyte
     root = make_folder(size=20)
     assert pixels(root, max_pixels=400).shape == (40, 3, 20, 20)
     data = ["--data.dataset=folder", f"--data.root={root}"]
-    assert "000.png has 20x20 pixels, more than the 399 " in answer(capsys, "fit", *data, "--data.max_pixels=399")
+    assert "000.png has 20x20 pixels, more than the limit of 399; " in answer(
+        capsys, "fit", *data, "--data.max_pixels=399"
+    )
 
 
 # Names
@@ -164,7 +170,7 @@ def test_any_name_of_a_folder_has_a_cache_and_a_short_title(name: bytes, colours
 def test_a_class_needs_a_name_that_can_be_shown(name: bytes, colours: Path) -> None:
     for split in ("train", "test"):
         (colours / split / "red").rename(colours / split / os.fsdecode(name))
-    with pytest.raises(ValueError, match=r"has a name that cannot be shown; rename it") as caught:
+    with pytest.raises(ValueError, match=r"has a name with unprintable characters; rename it") as caught:
         image_folder(colours)
     assert str(caught.value).isprintable()
 

@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch with an independent draw for every sample: images in, images out.
+"""Augment a whole batch with independent random draws for every image.
 
 torchvision's random transforms draw one set of parameters for a batch; these draw one for each image, as a function
 of (seed, epoch, sample) alone: the same on any device, in any batch, on any number of processes.

@@ -1,4 +1,4 @@
-"""What an augmentation is: a batch of images in, the same batch changed out, each image by its own draws."""
+"""Base classes of augmentations, which change each image of a batch by its own random draws, and shared functions."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,22 +9,22 @@ from cvcc_zoo.data.draws import Draws
 
 
 class Augmentation(nn.Module):
-    """Images (N, C, H, W), uint8 or float in [0, 1], to images of the same shape and type.
+    """Change images (N, C, H, W), uint8 or float in [0, 1], to images of the same shape and type.
 
-    A subclass implements `change`; one with `in_float` gets floats in [0, 1], and what it gives is cut to [0, 1].
+    Subclasses implement `change`; with `in_float` it gets floats in [0, 1], and its result is clamped to [0, 1].
     """
 
     in_float = False
 
-    def __init__(self) -> None:  # nn.Module's takes any option
+    def __init__(self) -> None:  # that of nn.Module would accept any option
         super().__init__()
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
-        """The changed images, a tensor of their own."""
+        """Return the changed images as a new tensor."""
         raise NotImplementedError
 
     def forward(self, images: Tensor, draws: Draws) -> Tensor:
-        """Raises ValueError for images of another type, or too small for the augmentation."""
+        """Augment images. Raises ValueError for another type, or images too small for the augmentation."""
         if images.ndim != 4 or not (images.dtype == torch.uint8 or images.is_floating_point()):
             raise ValueError(
                 f"augmentations take images (N, C, H, W), uint8 or float in [0, 1], got {images.dtype} of shape "
@@ -36,7 +36,7 @@ class Augmentation(nn.Module):
 
 
 class Mixing(nn.Module):
-    """Images (N, C, H, W) and soft labels (N, num_classes) to images and soft labels of the same shapes.
+    """Mix images (N, C, H, W) and soft labels (N, num_classes); the shapes stay the same.
 
     The partner of an image is the one before it in the batch; the order of a training batch is random.
     """
@@ -47,28 +47,28 @@ class Mixing(nn.Module):
 
 
 def as_float(images: Tensor) -> Tensor:
-    """Uint8 0..255 to float in [0, 1]; floats stay as they are."""
+    """Convert uint8 0..255 to float in [0, 1]; return floats unchanged."""
     return images if images.is_floating_point() else images.to(torch.get_default_dtype()).div_(255)
 
 
 def as_uint8(images: Tensor) -> Tensor:
-    """Floats in [0, 1] to the nearest uint8 in 0..255."""
+    """Round floats in [0, 1] to uint8 0..255."""
     return (255 * images).add_(0.5).to(torch.uint8)
 
 
 def in_floats(images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply a function of floats in [0, 1] to images of either type; the result has their type and stays in range."""
+    """Apply a function of floats in [0, 1] to images of either type; clamp the result and convert it to their type."""
     changed = change(as_float(images)).clamp_(0, 1)
     return changed if images.is_floating_point() else as_uint8(changed)
 
 
 def each(values: Tensor) -> Tensor:
-    """One value for each sample (N,) as (N, 1, 1, 1), to be combined with images."""
+    """Reshape one value for each sample, (N,), to (N, 1, 1, 1), to broadcast over images."""
     return values[:, None, None, None]
 
 
 def choose(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """The images of `yes` where `chosen` (N,) holds, else those of `no`; for bytes four times faster than where."""
+    """Take images from `yes` where `chosen` (N,) is true, else from `no`; for uint8 4 times faster than torch.where."""
     if yes.is_floating_point():
         return torch.where(each(chosen), yes, no)
     n = len(chosen)
@@ -76,7 +76,7 @@ def choose(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
 
 
 def check_probability(kind: str, probability: float) -> None:
-    """Raise ValueError for a number outside of [0, 1]."""
+    """Raise ValueError for a number outside [0, 1]."""
     if not 0 <= probability <= 1:
         raise ValueError(f"{kind}: probability must be in [0, 1], got {probability}")
 
@@ -86,4 +86,4 @@ def check_range(kind: str, name: str, values: Sequence[float], low: float, high:
     pair = isinstance(values, list | tuple) and len(values) == 2
     if not pair or not low <= values[0] <= values[1] <= high:
         limits = f"in [{low:g}, {high:g}]" if high < float("inf") else f"of at least {low:g}"
-        raise ValueError(f"{kind}: {name} is a smallest and a largest value {limits}, got {values}")
+        raise ValueError(f"{kind}: {name} must be a smallest and a largest value {limits}, got {values}")

@@ -1,4 +1,4 @@
-"""From names and options to augmentations: presets, lists, and augmentations inside others."""
+"""Build augmentations from names and options: presets, lists, and augmentations inside others."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,11 +37,11 @@ MIRRORING = ("HorizontalFlip", "AlternatingFlip")
 
 
 def make_augmentations(chosen: Any, *, mirror: bool = True) -> list[nn.Module]:
-    """A preset, an augmentation, or a list of both, as modules.
+    """Build the modules of a preset, an augmentation, or a list of both.
 
-    Each is a name or an import path, `{"name": ..., option: value}` or a module; the options `augmentation` of
-    Probability and `augmentations` of Compose hold others. With `mirror=False` (digits) the presets leave flips out.
-    Raises ValueError with the nearest names.
+    An augmentation is a name or an import path, `{"name": ..., option: value}` or a module; the options `augmentation`
+    of Probability and `augmentations` of Compose hold others. With `mirror=False` (digits) presets omit flips. Raises
+    ValueError, which suggests the nearest names.
     """
     if isinstance(chosen, str | Mapping | nn.Module):
         chosen = [chosen]
@@ -59,11 +59,11 @@ def _find(name: str) -> Callable[..., nn.Module]:
     if "." not in name:
         known = pick("augmentation", name, [*AUGMENTATIONS, *PRESETS])
         if known in PRESETS:
-            raise ValueError(f"{known} is a list of augmentations and has no options; write its name alone")
+            raise ValueError(f"{known} is a list of augmentations and takes no options; give only its name")
         return AUGMENTATIONS[known]
     found: type[nn.Module] = import_class("augmentation", name, nn.Module)
     if not issubclass(found, Augmentation | Mixing):
-        raise ValueError(f"{name} is no augmentation: it must be a subclass of cvcc_zoo.data.augment.Augmentation")
+        raise ValueError(f"{name} is not an augmentation: make it a subclass of cvcc_zoo.data.augment.Augmentation")
     return found
 
 

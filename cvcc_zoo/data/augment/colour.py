@@ -1,7 +1,7 @@
-"""Colour jitter, and the four colour operations with a factor for each image.
+"""Colour jitter, and its four colour operations with a factor for each image.
 
 They agree with `torchvision.transforms.v2.functional` on floats to 1e-5, and on uint8 to 2 of 255 levels, because
-torchvision cuts decimals off after each operation where these round once.
+torchvision truncates after each operation, while these round once.
 """
 
 import torch
@@ -14,7 +14,7 @@ GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601 luma, as in torchvision
 
 
 def grey(x: Tensor) -> Tensor:
-    """(N, C, H, W) to the luma (N, 1, H, W) of colour images, or to the image itself."""
+    """Return the luma (N, 1, H, W) of images (N, C, H, W), which for one channel are the images themselves."""
     if x.shape[1] == 1:
         return x
     luma: Tensor = GREY[0] * x[:, :1]
@@ -22,12 +22,12 @@ def grey(x: Tensor) -> Tensor:
 
 
 def blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    """Factor * x + (1 - factor) * other, cut to [0, 1]; 1 keeps the image, above 1 moves away from `other`."""
+    """Return factor * x + (1 - factor) * other, clamped to [0, 1]; a factor above 1 moves away from `other`."""
     return (x * each(factor)).add_(other * each(1 - factor)).clamp_(0, 1)
 
 
 def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
-    """Floats in [0, 1] (N, C, H, W) times a factor (N,)."""
+    """Multiply images (N, C, H, W), floats in [0, 1], by a factor (N,)."""
     return (x * each(factor)).clamp_(0, 1)
 
 
@@ -37,18 +37,18 @@ def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the grey image; grey images stay."""
+    """Blend with the grey image; return grey images unchanged."""
     return x if x.shape[1] == 1 else blend(x, grey(x), factor)
 
 
 def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue by `shift` (N,) of the colour circle, in [-0.5, 0.5], through HSV; grey images stay."""
+    """Rotate the hue in HSV by `shift` (N,), in [-0.5, 0.5] of the colour circle; return grey images unchanged."""
     if x.shape[1] == 1:
         return x
     r, g, b = x.unbind(1)
     value = torch.maximum(torch.maximum(r, g), b)
     chroma = value - torch.minimum(torch.minimum(r, g), b)
-    inverse = chroma.clamp(min=1e-8).reciprocal_()  # of grey pixels anything will do
+    inverse = chroma.clamp(min=1e-8).reciprocal_()  # for grey pixels any value will do
     sextant = (r - g).mul_(inverse).add_(4)  # the hue in 0 .. 6: red 0, green 2, blue 4
     sextant.lerp_((b - r).mul_(inverse).add_(2), (value == g).to(x.dtype))
     sextant.lerp_((g - b).mul_(inverse), (value == r).to(x.dtype))
@@ -56,7 +56,7 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
     sextant.sub_((sextant / 6).floor_(), alpha=6)
     changed = torch.empty_like(x)
     missing = ((sextant - 3).abs_().neg_().add_(2), (sextant - 2).abs_().sub_(1), (sextant - 4).abs_().sub_(1))
-    for channel, share in enumerate(missing):  # which share of the chroma a channel lacks to the largest
+    for channel, share in enumerate(missing):  # share of the chroma by which a channel is below the largest
         torch.addcmul(value, chroma, share.clamp_(0, 1), value=-1, out=changed[:, channel])
     return changed
 
@@ -73,18 +73,20 @@ class ColorJitter(Augmentation):
     def __init__(
         self, brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2, hue: float = 0.05
     ) -> None:
-        """Each of the four is the largest change: 0 leaves it out; `hue` is at most 0.5."""
+        """Set the largest change of each: 0 leaves it out; `hue` is at most 0.5."""
         super().__init__()
         for name, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
             if not value >= 0:
-                raise ValueError(f"ColorJitter: {name} is the largest change of a factor, at least 0, got {value}")
+                raise ValueError(
+                    f"ColorJitter: {name}, the largest change of a factor, must be at least 0, got {value}"
+                )
         if not 0 <= hue <= 0.5:
-            raise ValueError(f"ColorJitter: hue is a share of the colour circle in [0, 0.5], got {hue}")
+            raise ValueError(f"ColorJitter: hue must be a share of the colour circle in [0, 0.5], got {hue}")
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
         if images.shape[1] not in (1, 3):
-            raise ValueError(f"ColorJitter takes grey or colour images, got {images.shape[1]} channels")
+            raise ValueError(f"ColorJitter takes images with 1 or 3 channels, got {images.shape[1]}")
         x = images
         if self.brightness:
             x = adjust_brightness(x, draws.between(max(0.0, 1 - self.brightness), 1 + self.brightness))

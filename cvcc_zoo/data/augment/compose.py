@@ -1,4 +1,4 @@
-"""Augmentations made of augmentations: one after the other, or each only for a share of the images."""
+"""Augmentations made of augmentations: one after the other, or only for a share of the images."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from cvcc_zoo.data.draws import Draws
 def _of_images_only(kind: str, augmentation: nn.Module) -> Augmentation:
     if isinstance(augmentation, Mixing):
         raise ValueError(
-            f"{type(augmentation).__name__} changes labels too and cannot be inside {kind}; put it into the list of "
+            f"{type(augmentation).__name__} also changes labels and cannot be inside {kind}; put it into the list of "
             "augmentations itself (it has a probability of its own)"
         )
     if not isinstance(augmentation, Augmentation):
@@ -26,7 +26,7 @@ class Compose(Augmentation):
     def __init__(self, augmentations: Sequence[nn.Module]) -> None:
         super().__init__()
         self.augmentations = [_of_images_only("Compose", a) for a in augmentations]
-        self.in_float = any(a.in_float for a in self.augmentations)  # rounded once, not after each
+        self.in_float = any(a.in_float for a in self.augmentations)  # to round once, not after each
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
         for augmentation in self.augmentations:
@@ -52,10 +52,10 @@ class Probability(Augmentation):
 def augment(
     augmentations: Sequence[nn.Module], images: Tensor, labels: Tensor, draws: Draws, num_classes: int
 ) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) and labels (N,) through a list of augmentations and mixings.
+    """Apply a list of augmentations and mixings to images (N, C, H, W) and labels (N,).
 
-    From the first augmentation that computes in floats on, the images are floats in [0, 1]. Labels become soft
-    labels (N, num_classes) if one of the list mixes.
+    From the first augmentation that computes in floats, the images are floats in [0, 1]. Labels become soft labels
+    (N, num_classes) if the list has a mixing.
     """
     if any(isinstance(a, Mixing) for a in augmentations):
         labels = nn.functional.one_hot(labels, num_classes).to(torch.float32)

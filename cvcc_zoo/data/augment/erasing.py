@@ -1,4 +1,4 @@
-"""Augmentations that hide a part of the image: Cutout and random erasing."""
+"""Augmentations that hide a part of the image: Cutout and RandomErasing."""
 
 import math
 
@@ -23,22 +23,22 @@ def erase(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tens
 
 
 def check_fill(kind: str, fill: float) -> None:
-    """Raise ValueError for a grey level outside of [0, 1]."""
+    """Raise ValueError for a grey level outside [0, 1]."""
     if not 0 <= fill <= 1:
-        raise ValueError(f"{kind}: fill is a grey level in [0, 1], got {fill}")
+        raise ValueError(f"{kind}: fill must be a grey level in [0, 1], got {fill}")
 
 
 class Cutout(Augmentation):
-    """Hide a square of `size` pixels whose centre is anywhere in the image, so that it may reach over the edge.
+    """Hide a square of `size` pixels whose centre is anywhere in the image, so that it may extend over the edge.
 
     DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552: 16 pixels for CIFAR-10, 8 for CIFAR-100. `fill` is a grey
-    level in [0, 1]; the paper fills with the mean colour, which 0.5 is near to.
+    level in [0, 1]; the paper fills with the mean colour, which is close to 0.5.
     """
 
     def __init__(self, size: int = 16, fill: float = 0.5) -> None:
         super().__init__()
         if size < 1:
-            raise ValueError(f"Cutout: size is at least 1 pixel, got {size}")
+            raise ValueError(f"Cutout: size must be at least 1 pixel, got {size}")
         check_fill("Cutout", fill)
         self.size, self.fill = size, fill
 
@@ -55,8 +55,8 @@ class RandomErasing(Augmentation):
     """Hide a box of random area and shape inside the image, with a `probability` in [0, 1].
 
     Zhong et al. 2017, https://arxiv.org/abs/1708.04896. `scale`: smallest and largest share of the area; `ratio`:
-    smallest and largest height over width, uniform in the logarithm; `fill`: a grey level in [0, 1]. A box that does
-    not fit is drawn again, ten times as in torchvision; then the image stays.
+    smallest and largest height / width, uniform in the logarithm; `fill`: a grey level in [0, 1]. A box that does not
+    fit is drawn again, up to ten times as in torchvision; after that the image is not changed.
     """
 
     def __init__(

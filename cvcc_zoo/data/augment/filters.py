@@ -1,4 +1,4 @@
-"""Augmentations that lose detail: Gaussian blur and pixelation."""
+"""Augmentations that remove detail: GaussianBlur and Pixelate."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from cvcc_zoo.data.draws import Draws
 
 
 class GaussianBlur(Augmentation):
-    """Blur each image by a Gaussian with its own standard deviation; the border is reflected."""
+    """Blur each image with a Gaussian of its own standard deviation; the border is reflected."""
 
     in_float = True
 
@@ -19,7 +19,7 @@ class GaussianBlur(Augmentation):
         """`kernel_size` in pixels, odd; `sigma`: smallest and largest standard deviation in pixels, uniform."""
         super().__init__()
         if kernel_size < 3 or kernel_size % 2 == 0:
-            raise ValueError(f"GaussianBlur: kernel_size is an odd number of at least 3 pixels, got {kernel_size}")
+            raise ValueError(f"GaussianBlur: kernel_size must be odd and at least 3 pixels, got {kernel_size}")
         check_range("GaussianBlur", "sigma", sigma, 1e-3)
         self.kernel_size, self.sigma = kernel_size, (sigma[0], sigma[1])
 
@@ -28,12 +28,12 @@ class GaussianBlur(Augmentation):
 
 
 def gaussian_blur(x: Tensor, kernel_size: int, sigma: Tensor) -> Tensor:
-    """Floats (N, C, H, W) convolved with a Gaussian of standard deviation `sigma` (N,), in pixels."""
+    """Convolve floats (N, C, H, W) with a Gaussian of standard deviation `sigma` (N,), in pixels."""
     radius = kernel_size // 2
     if radius >= min(x.shape[2:]):
         raise ValueError(
-            f"GaussianBlur: a kernel of {kernel_size} pixels reflects more than the images have "
-            f"({x.shape[2]}x{x.shape[3]}); choose a kernel_size below {2 * min(x.shape[2:])}"
+            f"GaussianBlur: a kernel of {kernel_size} pixels is too large to reflect images of "
+            f"{x.shape[2]}x{x.shape[3]}; choose a kernel_size below {2 * min(x.shape[2:])}"
         )
     distance = torch.arange(radius + 1, device=x.device, dtype=x.dtype)
     weights = torch.exp(-0.5 * (distance / sigma.to(x.dtype)[:, None]).square())  # (N, radius + 1)
@@ -49,10 +49,10 @@ def gaussian_blur(x: Tensor, kernel_size: int, sigma: Tensor) -> Tensor:
 
 
 class Pixelate(Augmentation):
-    """Replace squares of pixels by their mean colour, as in a censored picture, with a `probability` in [0, 1].
+    """Replace squares of pixels by their mean colour, as in a censored photo, with a `probability` in [0, 1].
 
-    The course calls this a mosaic; elsewhere "mosaic" means four images stitched into one. `block_sizes` in pixels are
-    equally likely. Blocks start at the upper left corner, and those at the other edges may be smaller.
+    The course calls this a mosaic; elsewhere "mosaic" means four images stitched into one. All `block_sizes`, in
+    pixels, are equally likely. Blocks start in the upper left corner; those at the other edges may be smaller.
     """
 
     in_float = True
@@ -60,7 +60,7 @@ class Pixelate(Augmentation):
     def __init__(self, block_sizes: Sequence[int] = (2, 4), probability: float = 0.5) -> None:
         super().__init__()
         if not block_sizes or min(block_sizes) < 2:
-            raise ValueError(f"Pixelate: block_sizes are at least 2 pixels, got {list(block_sizes)}")
+            raise ValueError(f"Pixelate: block_sizes must be at least 2 pixels, got {list(block_sizes)}")
         check_probability("Pixelate", probability)
         self.block_sizes, self.probability = tuple(block_sizes), probability
 
@@ -74,7 +74,7 @@ class Pixelate(Augmentation):
 
 
 def pixelate(x: Tensor, size: int) -> Tensor:
-    """Floats (N, C, H, W) with each square of `size` pixels replaced by its mean."""
+    """Replace each square of `size` pixels in floats (N, C, H, W) by its mean."""
     height, width = x.shape[2:]
     if size > min(height, width):
         raise ValueError(f"Pixelate: blocks of {size} pixels are larger than the images ({height}x{width})")

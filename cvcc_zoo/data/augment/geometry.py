@@ -1,4 +1,4 @@
-"""Augmentations that move pixels: random crop, horizontal flip, alternating flip."""
+"""Augmentations that move pixels: RandomCrop, HorizontalFlip, AlternatingFlip."""
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,13 @@ PADDINGS = ("zero", "reflect")
 
 
 class RandomCrop(Augmentation):
-    """Pad each side with `padding` pixels and cut a window of the old size at a random place.
+    """Pad each side with `padding` pixels and crop to the original size at a random position.
 
-    All (2 padding + 1)^2 places are equally likely: 81 for the usual padding of 4 (He et al. 2015, section 4.2).
+    All (2 padding + 1)^2 positions are equally likely: 81 for the usual padding of 4 (He et al. 2015, section 4.2).
     """
 
     def __init__(self, padding: int = 4, mode: str = "zero") -> None:
-        """`mode` says what the padding holds: zero (black), or reflect (the image mirrored at its edge)."""
+        """Set the `padding` in pixels, and what fills it: `mode` zero (black) or reflect (mirrored at the edge)."""
         super().__init__()
         if padding < 1:
             raise ValueError(f"RandomCrop needs a padding of at least 1 pixel, got {padding}")
@@ -42,16 +42,16 @@ class RandomCrop(Augmentation):
         return windows(padded, top, left, height, width)
 
     def _reflected(self, size: int, device: torch.device) -> Tensor:
-        """Rows of the padded image as rows of the image: p .. 1, 0 .. size - 1, size - 2 .. size - 1 - p."""
+        """Map rows of the padded image to rows of the image: p .. 1, 0 .. size - 1, size - 2 .. size - 1 - p."""
         rows = torch.arange(-self.padding, size + self.padding, device=device).abs()
         return torch.where(rows < size, rows, 2 * (size - 1) - rows)
 
 
 def windows(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
-    """Cut a window (N, C, height, width) out of each image (N, C, H, W), its corner at `top`, `left` (N,).
+    """Crop a window (N, C, height, width) from images (N, C, H, W), each with its corner at `top`, `left` (N,).
 
-    Each row of a window is one row of the overlapping view of all `width` pixels in a line, which `index_select`
-    copies whole: ten times faster than an index for every pixel.
+    A row of a window is a row in the view of all runs of `width` successive pixels, which `index_select` copies as a
+    whole: ten times faster than an index for every pixel.
     """
     n, channels, rows, columns = images.shape
     image = torch.arange(n * channels, device=images.device).view(n, channels, 1)
@@ -76,8 +76,8 @@ class HorizontalFlip(Augmentation):
 class AlternatingFlip(Augmentation):
     """Mirror a random half of the images in the first epoch, the other half in the second, and so on.
 
-    In two epochs the network sees every image both ways, where independent flips show half of the images twice the
-    same way: https://arxiv.org/abs/2404.00498, section 3.6 (airbench).
+    In two epochs the network sees every image both ways, whereas independent flips show half of the images the same
+    way twice: https://arxiv.org/abs/2404.00498, section 3.6 (airbench).
     """
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:

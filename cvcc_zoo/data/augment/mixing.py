@@ -1,6 +1,6 @@
-"""MixUp and CutMix: two images and their labels become one, each pair with a share of its own.
+"""MixUp and CutMix: combine two images and their labels.
 
-torchvision draws one share for a batch; these draw one for each image.
+torchvision draws one mixing share for a batch; these draw one for each image.
 """
 
 import torch
@@ -14,7 +14,7 @@ QUANTILES = 4096
 
 
 class _Mix(Mixing):
-    """Draws the share of the image itself from Beta(alpha, alpha), exact to a quantile of 1 in 4096."""
+    """Draw the share of the image itself from Beta(alpha, alpha), to the nearest of 4096 quantiles."""
 
     def __init__(self, alpha: float, probability: float) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class _Mix(Mixing):
         if not alpha > 0:
             raise ValueError(f"{kind}: alpha of the Beta distribution must be above 0, got {alpha}")
         check_probability(kind, probability)
-        from scipy.special import betaincinv  # takes a fifth of a second, and few need it
+        from scipy.special import betaincinv  # the import takes a fifth of a second, and few need it
 
         self.probability = probability
         middles = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
@@ -31,7 +31,7 @@ class _Mix(Mixing):
         self.shares: Tensor
 
     def share(self, draws: Draws) -> Tensor:
-        """(N,) in [0, 1]: how much of the image itself stays; 1 for images that are not mixed."""
+        """Draw the share of the image itself, (N,) in [0, 1]; 1 for images that are not mixed."""
         share = self.shares.to(draws.device)[draws.integers(QUANTILES)]
         return torch.where(draws.uniform() < self.probability, share, 1.0)
 
@@ -41,10 +41,10 @@ def _mix_labels(labels: Tensor, share: Tensor) -> Tensor:
 
 
 class MixUp(_Mix):
-    """The image times a share plus its partner times the rest. Zhang et al. 2017, https://arxiv.org/abs/1710.09412."""
+    """Take a weighted mean of each image and its partner. Zhang et al. 2017, https://arxiv.org/abs/1710.09412."""
 
     def __init__(self, alpha: float = 1.0, probability: float = 1.0) -> None:
-        """`alpha` of Beta(alpha, alpha): 1 makes all shares equally likely (the paper's CIFAR-10), 0.2 mixes less."""
+        """Set `alpha` of Beta(alpha, alpha): 1 makes all shares equally likely, as for the paper's CIFAR-10."""
         super().__init__(alpha, probability)
 
     def forward(self, images: Tensor, labels: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -55,20 +55,20 @@ class MixUp(_Mix):
 
 
 class CutMix(_Mix):
-    """A box of the image comes from its partner. Yun et al. 2019, https://arxiv.org/abs/1905.04899.
+    """Replace a box of the image with that of its partner. Yun et al. 2019, https://arxiv.org/abs/1905.04899.
 
-    Its centre is anywhere in the image; the labels are mixed by the area that is left inside.
+    Its centre is anywhere in the image; the labels are mixed by the area of the box that is inside the image.
     """
 
     def __init__(self, alpha: float = 1.0, probability: float = 1.0) -> None:
-        """`alpha` of Beta(alpha, alpha), from which the share of the area comes."""
+        """Set `alpha` of Beta(alpha, alpha), from which the share of the area is drawn."""
         super().__init__(alpha, probability)
 
     def forward(self, images: Tensor, labels: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         height, width = images.shape[2:]
-        side = (1 - self.share(draws)).sqrt() / 2  # half of it, as a share of the image's
+        half = (1 - self.share(draws)).sqrt() / 2  # half a side of the box, as a share of the image's
         row, column = draws.integers(height), draws.integers(width)
-        half_height, half_width = (side * height).to(torch.int64), (side * width).to(torch.int64)
+        half_height, half_width = (half * height).to(torch.int64), (half * width).to(torch.int64)
         top, bottom = (row - half_height).clamp(min=0), (row + half_height).clamp(max=height)
         left, right = (column - half_width).clamp(min=0), (column + half_width).clamp(max=width)
         box = torch.zeros_like(images[:, :1], dtype=torch.float32)

@@ -1,7 +1,7 @@
 """The operations of TrivialAugment and RandAugment, each with a magnitude for every image.
 
-They agree with `torchvision.transforms.v2` for the same magnitudes: colours to 2 of 255 levels, moved pixels but for
-some that lie exactly between two (none of images with an even number of pixels a side, else under 1 %).
+They agree with `torchvision.transforms.v2` for the same magnitudes: colours to 2 of 255 levels, moved pixels except for
+those exactly between two (none in images with an even number of pixels per side, else below 1 %).
 """
 
 import math
@@ -18,14 +18,14 @@ Operation = Callable[[Tensor, Tensor], Tensor]
 
 
 def move(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
-    """The nearest pixel at `matrix` (N, 2, 2) @ (x, y) + `shift` (N, 2) for each pixel (x, y), black outside.
+    """Set each pixel (x, y) to the one nearest to `matrix` (N, 2, 2) @ (x, y) + `shift` (N, 2), black if outside.
 
     Coordinates are in pixels from the upper left corner of the image; the middle of the first pixel is (0.5, 0.5).
     """
     n, channels, height, width = images.shape
     size = torch.tensor([width, height], dtype=matrix.dtype, device=images.device)
-    shift = shift + matrix @ (size / 2) - size / 2  # of coordinates from the middle
-    # From here on every product is rounded as in torchvision's `affine`, so that ties fall to the same pixel.
+    shift = shift + matrix @ (size / 2) - size / 2  # for coordinates relative to the middle
+    # From here every product is rounded as in torchvision's `affine`, so that ties go to the same pixel.
     theta = torch.cat([matrix, shift[:, :, None]], 2).float() / (size / 2).float()[:, None]  # (N, 2, 3)
     x, y = (torch.linspace((1 - side) / 2, (side - 1) / 2, side, device=images.device) for side in (width, height))
     places = torch.stack(
@@ -40,9 +40,9 @@ def move(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
 
 
 def _linear(images: Tensor, **entries: Tensor) -> Tensor:
-    """`move` by the identity with some entries xx, xy, yx, yy of the matrix or x, y of the shift replaced."""
+    """Call `move` with the identity, in which some entries xx, xy, yx, yy of the matrix or x, y of the shift differ."""
     n = len(images)
-    precise = torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs have no other
+    precise = torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs lack float64
     matrix = torch.eye(2, dtype=precise, device=images.device).repeat(n, 1, 1)
     shift = torch.zeros(n, 2, dtype=precise, device=images.device)
     for name, values in entries.items():
@@ -55,27 +55,27 @@ def _linear(images: Tensor, **entries: Tensor) -> Tensor:
 
 
 def shear_x(images: Tensor, slope: Tensor) -> Tensor:
-    """Move rows by `slope` pixels a row; the upper left corner stays."""
+    """Shift each row by `slope` pixels more than the one above; the upper left corner stays in place."""
     return _linear(images, xy=slope)
 
 
 def shear_y(images: Tensor, slope: Tensor) -> Tensor:
-    """Move columns by `slope` pixels a column; the upper left corner stays."""
+    """Shift each column by `slope` pixels more than the one before; the upper left corner stays in place."""
     return _linear(images, yx=slope)
 
 
 def translate_x(images: Tensor, pixels: Tensor) -> Tensor:
-    """Move right by whole pixels (decimals are cut off)."""
+    """Move right by `pixels`, truncated to integers."""
     return _linear(images, x=-pixels.trunc())
 
 
 def translate_y(images: Tensor, pixels: Tensor) -> Tensor:
-    """Move down by whole pixels (decimals are cut off)."""
+    """Move down by `pixels`, truncated to integers."""
     return _linear(images, y=-pixels.trunc())
 
 
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
-    """Turn counter-clockwise around the middle."""
+    """Rotate counter-clockwise around the middle."""
     height, width = images.shape[2:]
     degrees = degrees if images.device.type == "mps" else degrees.double()
     cos, sin = torch.cos(degrees * math.pi / 180), torch.sin(degrees * math.pi / 180)
@@ -91,17 +91,17 @@ def sharpness(images: Tensor, change: Tensor) -> Tensor:
 
 
 def brightness(images: Tensor, change: Tensor) -> Tensor:
-    """Times 1 + change."""
+    """Multiply by 1 + change."""
     return in_floats(images, lambda x: adjust_brightness(x, 1 + change))
 
 
 def contrast(images: Tensor, change: Tensor) -> Tensor:
-    """Away from the mean luma by 1 + change."""
+    """Scale the difference from the mean luma by 1 + change."""
     return in_floats(images, lambda x: adjust_contrast(x, 1 + change))
 
 
 def color(images: Tensor, change: Tensor) -> Tensor:
-    """Away from the grey image by 1 + change."""
+    """Scale the difference from the grey image by 1 + change."""
     return in_floats(images, lambda x: adjust_saturation(x, 1 + change).clone())
 
 
@@ -115,30 +115,30 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
-    """Invert the values that are at least `threshold` in [0, 1]."""
+    """Invert the values of at least `threshold`, in [0, 1]."""
     top = 1.0 if images.is_floating_point() else 255
     return torch.where(images >= each(top * threshold), top - images, images)
 
 
 def autocontrast(images: Tensor, _: Tensor) -> Tensor:
-    """Stretch each channel to the whole range."""
+    """Stretch each channel to the full range."""
     changed: Tensor = tv.autocontrast(images)
     return changed
 
 
 def equalize(images: Tensor, _: Tensor) -> Tensor:
-    """Make the histogram of each channel flat."""
+    """Equalize the histogram of each channel."""
     changed: Tensor = tv.equalize(images)
     return changed
 
 
 def identity(images: Tensor, _: Tensor) -> Tensor:
-    """Nothing."""
+    """Return the images unchanged."""
     return images
 
 
 def apply_each(images: Tensor, operations: list[Operation], chosen: Tensor, magnitudes: Tensor) -> Tensor:
-    """Apply to every image the operation that `chosen` (N,) counts, with its magnitude (N,)."""
+    """Apply to each image the operation with index `chosen` (N,), with its magnitude (N,)."""
     order = chosen.argsort()
     counts = chosen.bincount(minlength=len(operations)).tolist()
     changed = torch.empty_like(images)

@@ -1,4 +1,4 @@
-"""TrivialAugment and RandAugment: an operation and its magnitude drawn for every image."""
+"""TrivialAugment and RandAugment: apply random operations, drawn for each image."""
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ Table = dict[op.Operation, tuple[float, float, bool]]
 """Operation -> its smallest and largest magnitude, and whether its sign is random."""
 BINS = 31  # magnitudes 0 .. 30, as in both papers
 
-FARTHEST = 32  # pixels of a translation, in the wide space
-REACH = 150 / 331  # of the image, at most: AutoAugment's, https://arxiv.org/abs/1805.09501
+FARTHEST = 32  # pixels, the largest translation in the wide space
+REACH = 150 / 331  # the largest translation as a share of the image, from AutoAugment, https://arxiv.org/abs/1805.09501
 
 WIDE: Table = {
     op.identity: (0, 0, False),
@@ -33,7 +33,7 @@ WIDE: Table = {
 
 
 def within(table: Table, height: int, width: int) -> Table:
-    """A table whose translations leave more than half of an image of that size in the picture."""
+    """Limit the translations of a table, so that more than half of an image of that size stays visible."""
     sides: Table = {}
     for operation, side in ((op.translate_x, width), (op.translate_y, height)):
         low, high, signed = table[operation]
@@ -42,7 +42,7 @@ def within(table: Table, height: int, width: int) -> Table:
 
 
 def apply_one(table: Table, images: Tensor, draws: Draws, step: Tensor) -> Tensor:
-    """One operation of the table for each image, all equally likely, at `step` (N,) of 0 .. 30."""
+    """Apply to each image one operation of the table, all equally likely, at `step` (N,) in 0 .. 30."""
     chosen = draws.integers(len(table))
     low, high, signed = torch.tensor(list(table.values()), device=images.device).T[:, chosen]
     magnitude = low + (high - low) * step / (BINS - 1)
@@ -51,10 +51,10 @@ def apply_one(table: Table, images: Tensor, draws: Draws, step: Tensor) -> Tenso
 
 
 class TrivialAugment(Augmentation):
-    """One of 14 operations with a magnitude, all equally likely. Müller & Hutter 2021, arXiv 2103.10158.
+    """Apply one of 14 operations with a random magnitude, all equally likely. Müller & Hutter 2021, arXiv 2103.10158.
 
-    The wide space of the paper; it has nothing to tune. Its translations are of up to 32 pixels, but of at most
-    150 / 331 of the image: 32 pixels would leave nothing of an image of 28 or of 32.
+    It uses the wide space of the paper, and has nothing to tune. Translations of up to 32 pixels are limited to
+    150 / 331 of the image, because 32 pixels would leave nothing of an image of 28 or 32.
     """
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
@@ -63,17 +63,17 @@ class TrivialAugment(Augmentation):
 
 
 class RandAugment(Augmentation):
-    """`operations` random operations one after the other, all of `magnitude`. Cubuk et al. 2019, arXiv 1909.13719.
+    """Apply `operations` random operations, all with the same `magnitude`. Cubuk et al. 2019, arXiv 1909.13719.
 
-    `magnitude` is a step of 0 .. 30; translations are of up to 150 / 331 of the image, as in torchvision.
+    `magnitude` is a step in 0 .. 30; translations are up to 150 / 331 of the image, as in torchvision.
     """
 
     def __init__(self, operations: int = 2, magnitude: int = 9) -> None:
         super().__init__()
         if operations < 1:
-            raise ValueError(f"RandAugment: give at least one operation, not {operations}")
+            raise ValueError(f"RandAugment: operations must be at least 1, got {operations}")
         if not 0 <= magnitude < BINS:
-            raise ValueError(f"RandAugment: magnitude is a step of 0 .. {BINS - 1}, got {magnitude}")
+            raise ValueError(f"RandAugment: magnitude must be a step in 0 .. {BINS - 1}, got {magnitude}")
         self.operations, self.magnitude = operations, magnitude
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:

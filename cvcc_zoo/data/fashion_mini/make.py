@@ -1,9 +1,9 @@
-"""Makes `fashion_mini.npz` from the full Fashion-MNIST: the first 600 + 100 images of each class, lossless.
+"""Make `fashion_mini.npz` from the full Fashion-MNIST: the first 600 + 100 images of each class, lossless.
 
     python make.py /usr/share/datasets/fashion-mnist
 
-The four `*-ubyte.gz` files are those of https://github.com/zalandoresearch/fashion-mnist (MIT licence, beside this
-file); Debian's package `dataset-fashion-mnist` has them too.
+The four `*-ubyte.gz` files are those of https://github.com/zalandoresearch/fashion-mnist (MIT licence, in this
+folder); Debian's package `dataset-fashion-mnist` has them too.
 """
 
 import gzip
@@ -16,19 +16,19 @@ import numpy.typing as npt
 
 
 def read(path: Path) -> npt.NDArray[np.uint8]:
-    """An IDX file of unsigned bytes: the number of dimensions is its fourth byte, their sizes follow."""
+    """Read an IDX file of unsigned bytes: its fourth byte is the number of dimensions, and their sizes follow."""
     data = gzip.decompress(path.read_bytes())
     shape = np.frombuffer(data, dtype=">i4", count=data[3], offset=4)
     return np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * data[3]).reshape(shape)
 
 
 def first_of_each(labels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.intp]:
-    """Positions of the first `count` images of each class, in the order of the data set."""
+    """Return the positions of the first `count` images of each class, in the order of the data set."""
     return np.sort(np.concatenate([np.flatnonzero(labels == label)[:count] for label in range(10)]))
 
 
 def main(source: Path) -> None:
-    """Write the file beside this script."""
+    """Write the file next to this script."""
     arrays: dict[str, Any] = {}
     for split, prefix, count in (("train", "train", 600), ("test", "t10k", 100)):
         labels = read(source / f"{prefix}-labels-idx1-ubyte.gz")

@@ -1,4 +1,4 @@
-"""Data sets that the package knows by their images: `make.py` printed this list from the originals."""
+"""Data sets that the package recognises by their images. `make.py` computed this list from the originals."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Known:
-    """A data set, by the identities of its two splits (`identity.py`)."""
+    """A data set, with the identities of its two splits (`identity.py`)."""
 
     title: str
     tag: str
-    """In the names of published weights, recipes and `--data.dataset`."""
+    """Its name in published weights, recipes and `--data.dataset`."""
     train: str
     test: str
 
@@ -43,7 +43,7 @@ KNOWN: tuple[Known, ...] = (
 
 @cache
 def known_test_images(sha256: str) -> npt.NDArray[np.uint32] | None:
-    """The first four bytes of the sha256 of each test image, sorted, for the test split with this identity."""
+    """Return the sorted first four bytes of the sha256 of each test image; None for an unknown test split."""
     for known in KNOWN:
         if known.test == sha256:
             with np.load(Path(__file__).with_name("test_images.npz"), allow_pickle=False) as file:

@@ -1,8 +1,8 @@
-"""Makes `test_images.npz`, and prints the identities that `known/__init__.py` holds, from whole data sets.
+"""Make `test_images.npz` from complete data sets, and print their identities for `known/__init__.py`.
 
     python -m cvcc_zoo.data.known.make cifar10=ROOT cifar100=ROOT fashion_mnist=ROOT
 
-ROOT is where torchvision's files of the data set are, or an image folder whose classes are in torchvision's order.
+ROOT has torchvision's files of the data set, or is an image folder whose classes are in torchvision's order.
 """
 
 import sys
@@ -16,7 +16,7 @@ from cvcc_zoo.data.identity import identity_of
 
 
 def main(words: list[str]) -> None:
-    """Write the file beside this script."""
+    """Write the file next to this script."""
     hashes: dict[str, Any] = {}
     for word in words:
         tag, _, root = word.partition("=")
