@@ -131,15 +131,6 @@ def test_the_default_is_torchs_fused_kernel(optimizer: Any, device: str, options
         assert found == 0
 
 
-@pytest.mark.parametrize(("optimizer", "device", "options"), cases(RMSprop))
-def test_the_default_of_rmsprop_is_the_rule_up_to_rounding(
-    optimizer: Any, device: str, options: dict[str, Any]
-) -> None:
-    """By torch's fused Adam, where the options allow it."""
-    found = difference(lambda p: RMSprop(p, **options), lambda p: torch.optim.RMSprop(p, **options), FILTERS, device)
-    assert found < 1e-13
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("optimizer", [SGD, Adagrad, RMSprop, Adam, AdamW])
 def test_the_loop_equals_torchs_in_every_precision(optimizer: Any, dtype: torch.dtype) -> None:

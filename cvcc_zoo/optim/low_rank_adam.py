@@ -13,6 +13,7 @@ is a matrix (out, in kh kw), and one that is higher than wide is transposed. Vec
 Units: `lr` is parameters a step along a direction, before `scale`.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -37,8 +38,10 @@ def leading_directions(g: Tensor, rank: int) -> Tensor:
     """The left singular vectors (m, rank) of a matrix (m, n) with the largest singular values.
 
     They are the eigenvectors of G G^T, which is small; at least in float32. Their largest components are positive: a
-    direction has no sign, but the averages do, and outlive it.
+    direction has no sign, but the averages do, and outlive it. A gradient that is not finite has none: all are NaN.
     """
+    if not g.isfinite().all():  # LAPACK would raise an error, with half of the parameters updated
+        return g.new_full((g.size(0), rank), math.nan)
     g = g.to(torch.promote_types(g.dtype, torch.float32))
     directions: Tensor = torch.linalg.eigh(g @ g.mT).eigenvectors[:, -rank:]
     return directions * directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
