@@ -70,7 +70,8 @@ def test_it_poisons_one_parameter(name: str, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_it_poisons_what_it_poisons_in_torchs_muon(value: float) -> None:
+def test_it_poisons_what_it_poisons_in_torchs_muon(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvcc_zoo.optim.muon.precision", lambda p: torch.bfloat16)
     shapes = ((5, 7), (7, 5), (5, 7), (16, 16))
     params, theirs = parameters(shapes), parameters(shapes)
     found = stepped(Muon(params, **matched({}), foreach=False), params, value)
