@@ -76,8 +76,8 @@ class LowRankAdam(AdamW):
         maximize: bool = False,
         foreach: bool | None = None,
     ) -> None:
-        options = {"lr": lr, "weight_decay": weight_decay, "rank": rank, "update_every": update_every, "scale": scale}
-        options |= {"betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False}  # AdamW's defaults
+        options: Group = {"lr": lr, "weight_decay": weight_decay, "rank": rank, "update_every": update_every}
+        options |= {"scale": scale, "betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False}
         RuleOptimizer.__init__(self, params, options, maximize=maximize, foreach=foreach)
 
     def check(self, options: Group) -> None:
