@@ -1,4 +1,4 @@
-"""Seconds a step of every optimizer against all that torch has for its rule: `python -m benchmarks.optim`.
+"""Time of a step of every optimizer on each of its paths and against torch's: `python -m benchmarks.optim`.
 
 The parameters are those of ResNet-18 (few large tensors) and ResNet-110 (335 small ones); sides take turns in one run.
 torch and timm run Muon's Newton-Schulz steps in bfloat16, which a CPU without such a unit emulates;
@@ -6,6 +6,7 @@ torch and timm run Muon's Newton-Schulz steps in bfloat16, which a CPU without s
 """
 
 import argparse
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.optim import Optimizer
 
 from benchmarks.measure import copy_gbytes, gemm_gflops, machine, markdown
 from cvcc_zoo.optim import Muon, newton_schulz
-from cvcc_zoo.optim.build import find_optimizer
+from cvcc_zoo.optim.build import find_optimizer, make_optimizer
 from cvcc_zoo.optim.cost import EXAMPLES, seconds_a_step, sides, with_gradients
 from cvcc_zoo.optim.param_groups import param_groups
 from cvcc_zoo.timing import alternate
@@ -59,6 +60,21 @@ def compare(model: str, repeats: int) -> tuple[list[list[str]], dict[str, Any]]:
         )
         rows.append([f"{title}, {model}", *shown, *ratios])
         found[title] = took
+    return rows, found
+
+
+def compare_paths(model: str, repeats: int) -> tuple[list[list[str]], dict[str, Any]]:
+    """Return a row for each of our optimizers: its paths as multiples of the loop's time."""
+    network, rows, found = create(model).network, [], {}
+    for name, options in EXAMPLES.items():
+        ways = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "default": {}}
+        if "fused" in inspect.signature(find_optimizer(name)).parameters:
+            ways["fused"] = {"fused": True}
+        specs = {way: {"name": name, **options, **more} for way, more in ways.items()}
+        took = times({way: make_optimizer(spec, with_gradients(network)) for way, spec in specs.items()}, repeats)
+        shown = [f"{took['loop'] / took[way]:.2f}" if way in took else "" for way in ("foreach", "fused", "default")]
+        rows.append([f"{name}, {model}", f"{1e3 * took['loop']:.1f}", *shown])
+        found[name] = took
     return rows, found
 
 
@@ -105,7 +121,7 @@ def compare_muon(model: str, repeats: int) -> tuple[list[list[str]], dict[str, A
 def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("rules", "muon"))
+    parser.add_argument("--only", choices=("rules", "paths", "muon"))
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -118,14 +134,20 @@ def main() -> None:
     )
     print(f"bfloat16 products {'by a unit of their own' if unit else 'emulated'}\n")
     rows: list[list[str]] = []
-    for model in options.models if options.only != "muon" else ():
+    for model in options.models if options.only in (None, "rules") else ():
         more, found[model] = compare(model, options.repeats)
         rows += more
     if rows:
         header = ["ms a step", "cvcc_zoo", *TORCH, "of the fastest (at most 1.1)", "against torch's default"]
         print(markdown(header, rows), "\n")
     rows = []
-    for model in options.models if options.only != "rules" else ():
+    for model in options.models if options.only in (None, "paths") else ():
+        more, found[f"paths {model}"] = compare_paths(model, options.repeats)
+        rows += more
+    if rows:
+        print(markdown(["", "loop, ms a step", "foreach, times as fast", "fused", "default"], rows), "\n")
+    rows = []
+    for model in options.models if options.only in (None, "muon") else ():
         more, found[f"muon {model}"] = compare_muon(model, max(1, options.repeats // 2))
         rows += more
         print(f"{model}: largest difference from step by step {found[f'muon {model}'].popitem()[1]:.0e}")

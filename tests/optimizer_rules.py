@@ -13,14 +13,13 @@ Rule = Callable[..., Array]
 
 def sgd(
     w: Array, g: Array, t: int, kept: Memory, *, lr: float, momentum: float = 0, dampening: float = 0,
-    weight_decay: float = 0, nesterov: bool = False, lr_inside: bool = False,
+    weight_decay: float = 0, nesterov: bool = False,
 ) -> Array:  # fmt: skip
-    g = (g + weight_decay * w) * (lr if lr_inside else 1)
-    rate = 1 if lr_inside else lr
+    g = g + weight_decay * w
     if momentum:
         kept["b"] = g if t == 1 else momentum * kept["b"] + (1 - dampening) * g
         g = g + momentum * kept["b"] if nesterov else kept["b"]
-    return w - rate * g
+    return w - lr * g
 
 
 def adagrad(
@@ -34,13 +33,13 @@ def adagrad(
 
 def rmsprop(
     w: Array, g: Array, t: int, kept: Memory, *, lr: float, alpha: float = 0.99, eps: float = 1e-8,
-    weight_decay: float = 0, momentum: float = 0, centered: bool = False, eps_inside: bool = False,
+    weight_decay: float = 0, momentum: float = 0, centered: bool = False,
 ) -> Array:  # fmt: skip
     g = g + weight_decay * w
     kept["v"] = alpha * kept.get("v", 0) + (1 - alpha) * g**2
     kept["m"] = alpha * kept.get("m", 0) + (1 - alpha) * g
     variance = kept["v"] - kept["m"] ** 2 if centered else kept["v"]
-    step = g / (np.sqrt(variance + eps) if eps_inside else np.sqrt(variance) + eps)
+    step = g / (np.sqrt(variance) + eps)
     kept["b"] = momentum * kept.get("b", 0) + step
     return w - lr * (kept["b"] if momentum else step)
 
@@ -82,7 +81,7 @@ POLAR_EXPRESS = [  # https://github.com/NoahAmsel/PolarExpress
 def muon(
     w: Array, g: Array, t: int, kept: Memory, *, lr: float, adamw_lr: float = 0.003, weight_decay: float = 0,
     momentum: float = 0.95, nesterov: bool = True, ns_coefficients: Any = (3.4445, -4.7750, 2.0315), ns_steps: int = 5,
-    adjust_lr_fn: str = "original", betas: tuple[float, float] = (0.9, 0.95), unit_norm: bool = False,
+    adjust_lr_fn: str = "original", unit_norm: bool = False,
     bias_lr: float | None = None, sgd_lr: float | None = None, sgd_momentum: float = 0.9,
 ) -> Array:  # fmt: skip
     if w.ndim < 2 and sgd_lr is not None:
@@ -90,7 +89,7 @@ def muon(
         return sgd(w, g, t, kept, lr=rate, momentum=sgd_momentum, weight_decay=weight_decay, nesterov=nesterov)
     if w.ndim < 2:
         rate = adamw_lr if bias_lr is None else bias_lr
-        return adamw(w, g, t, kept, lr=rate, weight_decay=weight_decay, betas=betas)
+        return adamw(w, g, t, kept, lr=rate, weight_decay=weight_decay, betas=(0.9, 0.95))
     kept["b"] = momentum * kept.get("b", 0) + g
     u = g + momentum * kept["b"] if nesterov else kept["b"]
     matrix = u.reshape(len(u), -1)

@@ -173,7 +173,10 @@ def test_a_model_without_hidden_layers_has_nothing_for_muon(capsys: pytest.Captu
         (["fit", "--optimizer=Moun"], "no optimizer named 'Moun'; did you mean Muon"),
         (["fit", "--optimizer=Muon", "--optimizer.rank=3"], "no option of optimizer Muon named 'rank'"),
         (["fit", "--optimizer=Muon", "--optimizer.ns_coefficients=quintic"], "ns_coefficients are three numbers or"),
-        (["fit", "--optimizer=Muon", "--optimizer.ns_dtype=float8"], "no ns_dtype named 'float8'; did you mean float"),
+        (
+            ["fit", "--optimizer=Muon", "--optimizer.adjust_lr_fn=match"],
+            "no adjust_lr_fn named 'match'; did you mean match_rms_adamw",
+        ),
         (["fit", "--optimizer=AdamW", "--optimizer.betas=[0.9, 1.5]"], "betas must be in [0, 1), got [0.9, 1.5]"),
         (["fit", "--optimizer=LowRankAdam", "--optimizer.rank=0"], "rank must be a whole number from 1 on, got 0"),
         (["fit", "--optimizer=SGD", "--optimizer.nesterov=true"], "nesterov needs a momentum above 0"),

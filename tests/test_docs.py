@@ -114,7 +114,7 @@ def test_the_page_about_optimizers_names_them_with_their_defaults() -> None:
     assert set(rows) == set(OWN)
     for name, optimizer in OWN.items():
         parameters = list(inspect.signature(optimizer).parameters.items())[1:]
-        how = ("maximize", "foreach", "fused", "capturable", "differentiable")
+        how = ("maximize", "foreach", "fused", "capturable")
         assert re.findall(r"`(\w+): ", rows[name]) == [option for option, _ in parameters if option not in how]
         for option, parameter in parameters:
             assert option in how or f"`{option}: {parameter.default}`" in rows[name]

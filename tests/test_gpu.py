@@ -46,7 +46,7 @@ def test_a_training_with_everything_that_is_set_from_images(
     assert main(["evaluate", f"{model}.pets", *data]) == 0
 
 
-@pytest.mark.parametrize("options", [{}, {"unit_norm": True}, {"ns_dtype": "float32", "weight_decay": 0.1}])
+@pytest.mark.parametrize("options", [{}, {"unit_norm": True}, {"weight_decay": 0.1}])
 def test_muon_does_the_same_from_a_graph(options: dict[str, Any]) -> None:
     """Several matrices of one shape, one alone, high ones; the graph is there from the third step on."""
     shapes = [(16, 8, 3, 3), (16, 8, 3, 3), (64, 16), (12, 40, 1, 1)]

@@ -88,7 +88,7 @@ def test_sgd_may_take_what_muon_leaves() -> None:
 
 @pytest.mark.parametrize("name", OWN)
 def test_a_switch_is_true_or_false(name: str) -> None:
-    """A text or a number would count as true."""
+    """A text or a number would otherwise count as true."""
     parameters = inspect.signature(OWN[name]).parameters.values()
     switches = [each.name for each in parameters if isinstance(each.default, bool) or "bool" in str(each.annotation)]
     assert {"maximize", "foreach"} <= set(switches)

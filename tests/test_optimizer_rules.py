@@ -76,15 +76,6 @@ def test_momentum_is_the_courses_sum_also_when_the_rate_falls() -> None:
     assert torch.allclose(found, -torch.stack([torch.as_tensor(s) for s in sums]).cumsum(0), atol=1e-12, rtol=0)
 
 
-def test_the_rate_inside_is_the_same_until_it_changes() -> None:
-    p, q = (nn.Parameter(torch.zeros(5, dtype=torch.float64)) for _ in range(2))
-    outside = positions(SGD([p], 1.0, momentum=0.9), p, 60, falling, noise)
-    inside = positions(SGD([q], 1.0, momentum=0.9, lr_inside=True), q, 60, falling, noise)
-    assert torch.allclose(outside[:20], inside[:20], atol=1e-12, rtol=0)
-    last = inside[20] - inside[19]  # the old, larger steps go on
-    assert last.norm() > 3 * (outside[20] - outside[19]).norm()
-
-
 def test_nesterov_visits_sutskevers_points_of_look_ahead() -> None:
     p = nn.Parameter(torch.ones(5, dtype=torch.float64))
     found = positions(SGD([p], 0.1, momentum=0.9, nesterov=True), p, 40)

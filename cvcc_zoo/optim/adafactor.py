@@ -1,15 +1,15 @@
-"""Adafactor: few numbers approximate the state. https://arxiv.org/abs/1804.04235 (Shazeer & Stern 2018).
+"""Adafactor: Adam with a state of few numbers. https://arxiv.org/abs/1804.04235 (Shazeer & Stern 2018).
 
     r = beta2 r + (1 - beta2) mean over columns of G^2       a number for each row of the gradient G (out, in kh kw)
     c = beta2 c + (1 - beta2) mean over rows of G^2          a number for each column
     U = G / sqrt(r c^T / mean(r))                            exactly Adam's without momentum if G^2 has rank one
     W = W - rate U / max(1, RMS(U) / d)                      with rate = max(eps2, RMS(W)) min(lr, 1 / sqrt(t))
 
-with beta2 = 1 - t^beta2_decay. Vectors keep a moving average of their squares. The filters of convolutions are
-flattened to matrices first; torch's Adafactor factors the last two dimensions, the 3x3 pixels of a filter, and so keeps
-69 % as many numbers as a ResNet-18 has parameters, where this one keeps less than 1 %.
+with beta2 = 1 - t^beta2_decay. Vectors have a moving average of their squares. The filters of convolutions are first
+flattened to matrices. torch's Adafactor factors the last two dimensions, the 3x3 pixels of a filter: for a ResNet-18
+its state has 69 % as many numbers as there are parameters, this one's less than 1 %.
 
-Units: `lr` is a share of the parameters' size a step. The state is m + n numbers for m n parameters.
+Units: `lr` is a share of the parameters' size per step. The state is m + n numbers for m n parameters.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ from cvcc_zoo.optim.tensors import T, as_matrix, each, subtract
 
 
 def factored(g: T, row: T, column: T, share: float, eps: float) -> T:
-    """The estimate (m, n) of the mean squares, after `share` of those of `g` went into `row` and `column`, in place."""
+    """Move `row` and `column`, in place, by `share` towards the mean squares of `g`; return their estimate (m, n)."""
 
     def mean_square(g: Tensor, dim: int) -> Tensor:
         mean: Tensor = torch.linalg.vector_norm(g, dim=dim, keepdim=True).square_().div_(g.size(dim))
@@ -39,36 +39,34 @@ def factored(g: T, row: T, column: T, share: float, eps: float) -> T:
 
 
 def averaged(g: T, variance: T, share: float) -> T:
-    """The moving average of squares, after `share` of those of `g` went into it, in place; a copy."""
+    """Move `variance`, in place, by `share` towards the squares of `g`; return a copy."""
     variance.lerp_(g * g, share)
     return variance.clone()
 
 
 def root_mean_square(t: Tensor) -> Tensor:
-    """Over all elements, without dimensions."""
+    """Return the root mean square of all elements, without dimensions."""
     length: Tensor = torch.linalg.vector_norm(t)
     size: float = t.numel() ** 0.5
     return length / size
 
 
 class Adafactor(RuleOptimizer):
-    """Adam's second moment as a row and a column for each matrix, no first one.
+    """Adafactor: Adam's second moment as a row and a column for each matrix, without the first moment.
 
     Args:
         params: Parameters, named parameters, or groups of them.
         lr: Largest relative step, at least 0; a number, or a tensor with one element.
-        beta2_decay: The average forgets with beta2 = 1 - t^beta2_decay; at most 0.
-        eps: The smallest divisor (None: the rounding of the parameter's type), and the smallest size of a parameter.
-        d: Updates with a larger root mean square are shortened to it; at least 1.
-        weight_decay: Share by which the parameters shrink in a step, per learning rate.
-        maximize: Go up instead of down.
-        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.paths` for what is chosen by default.
+        beta2_decay: The weight of the old average is 1 - t^beta2_decay; at most 0.
+        eps: The smallest divisor (None: the rounding error of the type), and the smallest size of a parameter.
+        d: Largest root mean square of an update, at least 1; longer updates are shortened.
+        weight_decay: The parameters shrink by the share lr * weight_decay in a step.
+        maximize: Maximize the loss instead of minimizing it.
+        foreach: Run the rule on lists of tensors; `cvcc_zoo.optim.paths` says what is chosen by default.
 
     Raises ValueError for options out of range.
 
     """
-
-    complex_as_pairs = False
 
     def __init__(
         self,
@@ -92,45 +90,45 @@ class Adafactor(RuleOptimizer):
         if not options["d"] >= 1:
             raise ValueError(f"d must be at least 1, got {options['d']}")
         if len(options["eps"]) != 2:
-            raise ValueError(f"eps are two numbers, got {options['eps']}")
+            raise ValueError(f"eps must be two numbers, got {options['eps']}")
         for eps in options["eps"]:
             at_least_zero({"eps": eps or 0}, "eps")
 
     def check_params(self, group: Group) -> None:
-        """Raise ValueError for parameters of which a process has a part alone."""
+        """Raise ValueError for parameters that are split over processes."""
         super().check_params(group)
         self.refuse_distributed(group["params"])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Read a state. Raises ValueError for one of other shapes, like that of torch's Adafactor with filters."""
+        """Load a state. Raises ValueError for one of other shapes, such as that of torch's Adafactor for filters."""
         super().__setstate__(state)
         for p, kept in self.state.items():
             if "row_var" in kept and kept["row_var"].shape != (as_matrix(p).size(0), 1):
                 raise ValueError(
                     "this state is for parameters of other shapes, or of torch's Adafactor, which factors the last two "
-                    "dimensions of filters where ours flattens them: go on with torch.optim.Adafactor then"
+                    "dimensions of filters where ours flattens them: continue with torch.optim.Adafactor then"
                 )
 
     def update_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
-        """One step; matrices and filters are factored, vectors are not."""
+        """Make one step: the state of matrices and filters is factored, that of vectors is not."""
         for matrices in (True, False):
             if chosen := [i for i, p in enumerate(params) if (p.ndim > 1) == matrices]:
                 options = {**group, "factored": matrices}
                 super().update_group(options, [params[i] for i in chosen], [grads[i] for i in chosen])
 
     def state_names(self, group: Group) -> tuple[str, ...]:
-        """Row and column of a matrix, the average of a vector."""
+        """Return the names of row and column for matrices, of the average for vectors."""
         return ("row_var", "col_var") if group["factored"] else ("variance",)
 
     def initial(self, name: str, group: Group, p: Tensor) -> Tensor:
-        """Zeros: a number for each row, for each column, or for each element."""
+        """Return zeros: a number for each row, for each column, or for each element."""
         if name == "variance":
             return super().initial(name, group, p)
         rows, columns = as_matrix(p).shape
         return p.new_zeros((rows, 1) if name == "row_var" else (1, columns))
 
     def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
-        """The rule on top of this file."""
+        """Apply the rule at the top of this file."""
         smallest, size = group["eps"]
         eps = float(torch.finfo(w.dtype).eps) if smallest is None else smallest
         share, rate = step ** group["beta2_decay"], min(group["lr"], 1 / step**0.5)

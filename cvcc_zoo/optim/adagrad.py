@@ -3,11 +3,11 @@
     s = s + g^2                            all squared gradients of each coordinate so far
     w = w - lr g / (sqrt(s) + eps)
 
-A coordinate that has seen large gradients gets smaller steps, one that is seldom seen keeps large ones: under a
-constant gradient, however large, step t is lr / sqrt(t). The sum only grows, so the rate only falls. It works along the
-axes: where the landscape is rotated against them, it does not help.
+A coordinate with large gradients so far gets smaller steps; one that rarely has a gradient keeps large ones. Under a
+constant gradient of any size, step t is lr / sqrt(t). The sum only grows, so the rate only falls. The rates are those
+of the axes: if the landscape is rotated against them, they do not help.
 
-Units: `lr` is parameters a step. The state is one number a parameter.
+Units: `lr` is parameters per step. The state is one number per parameter.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from torch.optim.optimizer import ParamsT
 from cvcc_zoo.optim.optimizer import RuleOptimizer
 from cvcc_zoo.optim.options import at_least_zero
 from cvcc_zoo.optim.paths import Group, Kernel, Lists
-from cvcc_zoo.optim.tensors import T, root, subtract
+from cvcc_zoo.optim.tensors import T
 
 
 def adagrad(
@@ -30,24 +30,22 @@ def adagrad(
     if weight_decay:
         g = g.add(w, alpha=weight_decay)
     s.addcmul_(g, g)
-    readable = isinstance(step, float)
-    subtract(w, lr / (1 + (step - 1) * lr_decay), g, root(s, eps, readable=readable), readable=readable)
+    w.addcdiv_(g, s.sqrt().add_(eps), value=-lr / (1 + (step - 1) * lr_decay))
 
 
 class Adagrad(RuleOptimizer):
-    """Each coordinate's rate falls with the squared gradients that it has seen.
+    """AdaGrad: the rate of each coordinate falls with the squared gradients so far.
 
     Args:
         params: Parameters, named parameters, or groups of them.
         lr: Learning rate, at least 0; a number, or a tensor with one element.
-        lr_decay: The rate of step t is lr / (1 + (t - 1) lr_decay), beside what AdaGrad does.
-        weight_decay: Added to the gradient, times the parameter.
-        initial_accumulator_value: What the sum starts from, at least 0.
+        lr_decay: The rate of step t is lr / (1 + (t - 1) lr_decay), in addition to what AdaGrad does.
+        weight_decay: Factor on the parameters, which are then added to the gradient.
+        initial_accumulator_value: Initial value of the sum, at least 0.
         eps: Added to the root of the sum.
-        maximize: Go up instead of down.
-        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.paths` for what is chosen by default.
-        fused: Run torch's kernel.
-        differentiable: Let the step itself be differentiated.
+        maximize: Maximize the loss instead of minimizing it.
+        foreach: Run the rule on lists of tensors; `cvcc_zoo.optim.paths` says what is chosen by default.
+        fused: Run torch's fused kernel, on a CPU.
 
     Raises ValueError for options out of range.
 
@@ -68,34 +66,30 @@ class Adagrad(RuleOptimizer):
         maximize: bool = False,
         foreach: bool | None = None,
         fused: bool | None = None,
-        differentiable: bool = False,
     ) -> None:
         options = {"lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay, "eps": eps}
         options |= {"initial_accumulator_value": initial_accumulator_value}
-        super().__init__(
-            params, options, maximize=maximize, foreach=foreach, fused=fused, differentiable=differentiable
-        )
+        super().__init__(params, options, maximize=maximize, foreach=foreach, fused=fused)
 
     def check(self, options: Group) -> None:
         """Raise ValueError for options out of range."""
         at_least_zero(options, "lr_decay", "initial_accumulator_value", "eps")
 
     def state_names(self, group: Group) -> tuple[str, ...]:
-        """The sum of squared gradients."""
+        """Return the sum of squared gradients."""
         return ("sum",)
 
     def initial(self, name: str, group: Group, p: Tensor) -> Tensor:
-        """The sum before the first step."""
-        start = group["initial_accumulator_value"]
-        return torch.full_like(p, complex(start, start) if p.is_complex() else start, requires_grad=False)
+        """Return the sum before the first step."""
+        return torch.full_like(p, group["initial_accumulator_value"], requires_grad=False)
 
     def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
-        """`adagrad` with the options of the group."""
+        """Apply `adagrad` with the options of the group."""
         options = {name: group[name] for name in ("lr", "lr_decay", "weight_decay", "eps")}
         adagrad(w, g, kept["sum"], step, **options)
 
     def kernel(self, group: Group) -> Kernel | None:
-        """The fused AdaGrad of torch."""
+        """Return torch's fused AdaGrad."""
         return _kernel
 
 

@@ -4,11 +4,11 @@
     v = beta2 v + (1 - beta2) g^2          moving average of their squares, as in RMSprop
     w = w - lr m' / (sqrt(v') + eps)       with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
 
-The averages start at zero; divided by the sum of their weights they are unbiased from the first step t = 1 on: under
-a constant gradient every step is lr. `amsgrad` takes the largest v so far (https://arxiv.org/abs/1904.09237): then the
+The averages start at zero; divided by the sum of their weights, they are unbiased from the first step t = 1: under a
+constant gradient every step is lr. `amsgrad` takes the largest v so far (https://arxiv.org/abs/1904.09237): then the
 rate of a coordinate never grows, and a rare, large gradient is not forgotten.
 
-Units: `lr` is parameters a step. The state is two numbers a parameter, three with `amsgrad`.
+Units: `lr` is parameters per step. The state is two numbers per parameter, three with `amsgrad`.
 """
 
 from typing import Any
@@ -34,33 +34,32 @@ def adam(
     m.lerp_(g, 1 - beta1)
     v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
     if largest is not None:
-        v = largest.copy_(largest.clone().maximum(v))  # of a clone: what a derivative needs must not be overwritten
+        v = largest.copy_(largest.maximum(v))
     root = (v.sqrt() / (1 - beta2**step) ** 0.5).add_(eps)
     subtract(w, lr / (1 - beta1**step), m, root, readable=isinstance(step, float))
 
 
 class Adam(RuleOptimizer):
-    """Momentum, divided by the root mean square of recent gradients.
+    """Adam: momentum, divided by the root mean square of recent gradients.
 
     Args:
         params: Parameters, named parameters, or groups of them.
         lr: Learning rate, at least 0; a number, or a tensor with one element.
         betas: Weights of the old averages of gradients and of squares, in [0, 1).
         eps: Added to the root.
-        weight_decay: Added to the gradient, times the parameter; AdamW takes it out of the averages.
-        amsgrad: Divide by the largest average so far.
-        maximize: Go up instead of down.
-        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.paths` for what is chosen by default.
-        fused: Run torch's kernel.
+        weight_decay: Factor on the parameters, which are then added to the gradient, unlike in AdamW.
+        amsgrad: Divide by the root of the largest average so far.
+        maximize: Maximize the loss instead of minimizing it.
+        foreach: Run the rule on lists of tensors; `cvcc_zoo.optim.paths` says what is chosen by default.
+        fused: Run torch's fused kernel.
         capturable: Keep all numbers on the device, for CUDA graphs.
-        differentiable: Let the step itself be differentiated.
 
     Raises ValueError for options out of range.
 
     """
 
     decoupled = False
-    """Whether weight decay shrinks the parameters themselves."""
+    """True if weight decay shrinks the parameters themselves."""
 
     def __init__(
         self,
@@ -75,18 +74,15 @@ class Adam(RuleOptimizer):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
-        differentiable: bool = False,
     ) -> None:
         options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
-        how: dict[str, Any] = {"maximize": maximize, "foreach": foreach, "fused": fused}
-        how |= {"capturable": capturable, "differentiable": differentiable}
-        super().__init__(params, options, **how)
+        super().__init__(params, options, maximize=maximize, foreach=foreach, fused=fused, capturable=capturable)
 
     def check(self, options: Group) -> None:
         """Raise ValueError for options out of range."""
         at_least_zero(options, "eps")
         if len(options["betas"]) != 2:
-            raise ValueError(f"betas are two numbers, got {options['betas']}")
+            raise ValueError(f"betas must be two numbers, got {options['betas']}")
         in_unit_interval(options, "betas")
         tensors = [isinstance(beta, Tensor) for beta in options["betas"]]
         if tensors[0] != tensors[1]:
@@ -95,11 +91,11 @@ class Adam(RuleOptimizer):
             raise ValueError("betas[0] as a Tensor is not supported for capturable=False and foreach=True; take floats")
 
     def state_names(self, group: Group) -> tuple[str, ...]:
-        """The averages of gradients and of squares, and the largest of the latter."""
+        """Return the averages of gradients and of squares and, with amsgrad, the largest of the latter."""
         return ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else []))
 
     def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
-        """`adam` with the options of the group, after the weight decay."""
+        """Apply the weight decay, then `adam` with the options of the group."""
         if group["weight_decay"]:
             if self.decoupled:
                 w.mul_(1 - group["lr"] * group["weight_decay"])
@@ -109,7 +105,7 @@ class Adam(RuleOptimizer):
         adam(w, g, kept["exp_avg"], kept["exp_avg_sq"], step, **options, largest=kept.get("max_exp_avg_sq"))
 
     def kernel(self, group: Group) -> Kernel | None:
-        """The fused Adam of torch."""
+        """Return torch's fused Adam."""
         return self._run_adam
 
     def _run_adam(self, group: Group, params: list[Tensor], grads: list[Tensor], kept: Lists, first: bool) -> None:

@@ -1,17 +1,15 @@
 """AdamW: Adam with decoupled weight decay. https://arxiv.org/abs/1711.05101 (Loshchilov & Hutter 2017).
 
-    w = w - lr weight_decay w              the parameters themselves shrink, by one share whatever the gradients are
+    w = w - lr weight_decay w              the parameters themselves shrink, by the same share for all gradients
     then Adam
 
-In Adam the decay goes through the averages and is divided by sqrt(v) like every gradient, so that parameters with
-large gradients are hardly decayed. Decoupled decay is no longer the gradient of a penalty lambda ||w||^2: since a
-step of Adam is at most about lr, it holds the parameters within |w| <= 1 / weight_decay. As in torch, the rate of the
-moment multiplies the decay; the paper's lambda is lr_0 weight_decay. A schedule therefore changes the regularisation.
+In Adam the decay goes through the averages and is divided by sqrt(v) like every gradient, so parameters with large
+gradients are hardly decayed. Decoupled decay is no longer the gradient of a penalty lambda ||w||^2: since a step of
+Adam is at most about lr, it keeps the parameters within |w| <= 1 / weight_decay. As in torch, the current rate
+multiplies the decay; the paper's lambda is lr_0 weight_decay. A schedule therefore changes the regularisation.
 
-Units: `lr` is parameters a step, `weight_decay` a share a step and rate. The state is that of Adam.
+Units: `lr` is parameters per step, `weight_decay` a share per step and rate. The state is that of Adam.
 """
-
-from typing import Any
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -20,20 +18,19 @@ from cvcc_zoo.optim.adam import Adam
 
 
 class AdamW(Adam):
-    """Adam whose weight decay shrinks the parameters themselves.
+    """AdamW: Adam whose weight decay shrinks the parameters themselves.
 
     Args:
         params: Parameters, named parameters, or groups of them.
         lr: Learning rate, at least 0; a number, or a tensor with one element.
         betas: Weights of the old averages of gradients and of squares, in [0, 1).
         eps: Added to the root.
-        weight_decay: Share by which the parameters shrink in a step, per learning rate.
-        amsgrad: Divide by the largest average so far.
-        maximize: Go up instead of down.
-        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.paths` for what is chosen by default.
-        fused: Run torch's kernel.
+        weight_decay: The parameters shrink by the share lr * weight_decay in a step.
+        amsgrad: Divide by the root of the largest average so far.
+        maximize: Maximize the loss instead of minimizing it.
+        foreach: Run the rule on lists of tensors; `cvcc_zoo.optim.paths` says what is chosen by default.
+        fused: Run torch's fused kernel.
         capturable: Keep all numbers on the device, for CUDA graphs.
-        differentiable: Let the step itself be differentiated.
 
     Raises ValueError for options out of range.
 
@@ -54,8 +51,8 @@ class AdamW(Adam):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
-        differentiable: bool = False,
     ) -> None:
-        how: dict[str, Any] = {"maximize": maximize, "foreach": foreach, "fused": fused}
-        how |= {"capturable": capturable, "differentiable": differentiable}
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, **how)
+        super().__init__(
+            params, lr, betas, eps, weight_decay, amsgrad,
+            maximize=maximize, foreach=foreach, fused=fused, capturable=capturable,
+        )  # fmt: skip

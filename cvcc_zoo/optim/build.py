@@ -1,4 +1,4 @@
-"""From a name and options to a torch optimizer: `{"name": "SGD", "lr": 0.1, "momentum": 0.9}`."""
+"""Optimizers from a name and options: `{"name": "SGD", "lr": 0.1, "momentum": 0.9}`."""
 
 import functools
 import inspect
@@ -31,16 +31,16 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     for name, value in vars(torch.optim).items()
     if inspect.isclass(value) and issubclass(value, Optimizer) and value is not Optimizer
 } | OWN
-"""Those and torch's, by class name; torch's of the same name are `torch.optim.NAME`."""
+"""These and torch's, by class name; torch's optimizers of the same name are `torch.optim.NAME`."""
 
 TIMM = re.compile(r"timm\.\w+")
 OWN_OPTIONS = ("decay_norms_and_biases", "layer_decay")
 
 
 def plain_spec(kind: str, value: Any, known: Iterable[str] = ()) -> Spec:
-    """A name, a dict, a class or a `functools.partial` of one as plain data that a checkpoint can hold.
+    """Return a name, a dict, a class or a `functools.partial` of one as plain data that a checkpoint can hold.
 
-    The `known` names are taken as people type them; any other name stays as it is.
+    The `known` names are recognised in any spelling (case, `-`, `_`); other names are left unchanged.
     """
     options: dict[str, Any] = {}
     if isinstance(value, functools.partial):
@@ -56,7 +56,7 @@ def plain_spec(kind: str, value: Any, known: Iterable[str] = ()) -> Spec:
 
 
 def _name_of(found: type) -> str:
-    """The shortest name under which the class is found again."""
+    """Return the shortest name that `find_optimizer` resolves to the class."""
     plain_torch = found.__module__.startswith("torch.optim.")
     if OWN.get(found.__name__) is found or (plain_torch and found.__name__ not in OWN):
         return found.__name__
@@ -64,12 +64,12 @@ def _name_of(found: type) -> str:
 
 
 def find_optimizer(name: str) -> Callable[..., Optimizer]:
-    """One of ours or of torch by its class name, timm's as "timm.lamb", or any imported one by its import path.
+    """Return an optimizer of this package or of torch by class name, of timm as "timm.lamb", or by import path.
 
     No module is imported, because a name may come from a checkpoint. Raises ValueError with the nearest names.
     """
     if name == "SparseAdam":
-        raise ValueError("SparseAdam takes sparse gradients, which no layer here gives; choose Adam")
+        raise ValueError("SparseAdam needs sparse gradients, which no layer here produces; choose Adam")
     if (meant := as_typed(name, OPTIMIZERS)) is not None:
         return OPTIMIZERS[meant]
     if TIMM.fullmatch(name):
@@ -89,7 +89,7 @@ def _timm_optimizer(name: str) -> Callable[..., Optimizer]:
 
 
 def check_optimizer(spec: Spec) -> None:
-    """Raise ValueError now for what `make_optimizer` would not take later; an import path is not followed yet."""
+    """Raise ValueError if `make_optimizer` would refuse this; an import path is not followed yet."""
     if "." not in spec["name"] or TIMM.fullmatch(spec["name"]):
         options = {k: v for k, v in spec.items() if k not in ("name", *OWN_OPTIONS)}
         check_options(f"optimizer {spec['name']}", find_optimizer(spec["name"]), options, skip=("params", "self"))
@@ -98,10 +98,10 @@ def check_optimizer(spec: Spec) -> None:
 def make_optimizer(spec: Spec, model: nn.Module) -> Optimizer:
     """Build the optimizer over the trainable parameters of a model.
 
-    Options are those of the class, and `decay_norms_and_biases` (default false): whether `weight_decay` also
-    holds for norms and biases, as in the papers of 2015 to 2017; and `layer_decay` (default 1): the factor on the
-    learning rate from each part of the network to the one before it, for fine-tuning. Raises ValueError for unknown
-    options or values.
+    The options are those of the class and two more. `decay_norms_and_biases` (default false) applies `weight_decay` to
+    norms and biases too, as in the papers of 2015 to 2017. `layer_decay` (default 1) is the factor on the learning
+    rate from each part of the network to the one before it, for fine-tuning. Raises ValueError for unknown options or
+    values, and for a model without trainable parameters.
     """
     options = dict(spec)
     name = options.pop("name")
@@ -117,7 +117,7 @@ def make_optimizer(spec: Spec, model: nn.Module) -> Optimizer:
         raise ValueError("the model has no trainable parameter; unfreeze one (requires_grad_(True)) before training")
     groups: Any = trainable
     if not isinstance(layer_decay, int | float) or not 0 < layer_decay <= 1:
-        raise ValueError(f"{kind}: layer_decay is a factor in (0, 1], got {layer_decay!r}")
+        raise ValueError(f"{kind}: layer_decay must be a factor in (0, 1], got {layer_decay!r}")
     muon = inspect.isclass(optimizer_class) and issubclass(optimizer_class, Muon)
     if muon or (weight_decay and not decay_all):
         groups = param_groups(model, weight_decay, muon=muon, decay_norms_and_biases=decay_all)

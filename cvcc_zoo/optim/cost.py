@@ -1,4 +1,4 @@
-"""What an optimizer costs: memory of its state, and seconds a step, beside what torch has for the same rule."""
+"""The cost of an optimizer: memory of its state and time of a step, compared with torch's for the same rule."""
 
 import copy
 from collections.abc import Callable
@@ -25,11 +25,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 """Options with which each optimizer is measured."""
 
 LEAST = 0.1
-"""Seconds that are timed at least, over as many steps as it takes."""
+"""Minimum time in seconds over which steps are timed."""
 
 
 def with_gradients(model: nn.Module) -> nn.Module:
-    """A copy of a model whose parameters have small random gradients."""
+    """Return a copy of a model whose parameters have small random gradients."""
     model = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)
     for p in model.parameters():
@@ -38,9 +38,9 @@ def with_gradients(model: nn.Module) -> nn.Module:
 
 
 def sides(name: str, options: dict[str, Any], model: nn.Module) -> dict[str, Callable[[], Optimizer]]:
-    """Our optimizer, and torch's with the same options in all ways that it has: each on a copy of the model.
+    """Return functions that build our optimizer, and torch's with the same options on each of its paths.
 
-    Raises ValueError for Muon if the model has no hidden weights.
+    Each has a copy of the model. Raises ValueError for Muon if the model has no hidden weights.
     """
     found: dict[str, Callable[[], Optimizer]] = {"cvcc_zoo": lambda: make_optimizer({"name": name, **options}, fresh())}
 
@@ -61,7 +61,7 @@ def sides(name: str, options: dict[str, Any], model: nn.Module) -> dict[str, Cal
 
 
 def torch_muon(weights: list[nn.Parameter]) -> Optimizer:
-    """The Muon of torch on the weights that ours steps, flattened since it takes matrices only."""
+    """Return torch's Muon for the weights that ours steps, flattened because it only takes matrices."""
     matrices = [nn.Parameter(p.detach().flatten(1)) for p in weights]
     for matrix, p in zip(matrices, weights, strict=True):
         assert p.grad is not None
@@ -70,12 +70,12 @@ def torch_muon(weights: list[nn.Parameter]) -> Optimizer:
 
 
 def seconds_a_step(optimizer: Optimizer) -> float:
-    """The time of a step, as the mean over at least a tenth of a second."""
+    """Return the mean time of a step, measured over at least a tenth of a second."""
     return seconds_each(optimizer.step, LEAST)
 
 
 def state_share(optimizer: Optimizer) -> float:
-    """Memory of the state after a step, as a multiple of that of the parameters."""
+    """Return the memory of the state after a step, as a multiple of that of the parameters."""
     state = [value.untyped_storage() for kept in optimizer.state.values() for value in kept.values()]
     memory: dict[int, int] = {storage.data_ptr(): storage.nbytes() for storage in state}
     params: list[int] = [p.untyped_storage().nbytes() for group in optimizer.param_groups for p in group["params"]]

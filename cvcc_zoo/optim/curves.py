@@ -1,12 +1,12 @@
 """Learning-rate schedules in closed form: the factor on the optimizer's rate at `t` of `total` steps (or epochs).
 
-`t` counts from 0 to total - 1. A rate depends on `t` alone, never on the rate before it: a resumed training goes on
-exactly, and nothing drifts.
+`t` counts from 0 to total - 1. A rate depends on `t` alone, not on the rate before it: a resumed training run has
+exactly the same rates, and rounding errors do not add up.
 
 `Step`           alpha^floor(t / every): the course's step decay
-`QuarterCosine`  cos(pi t / 2 total): the course's cosine decay, which starts flat and ends at its steepest
+`QuarterCosine`  cos(pi t / 2 total): the course's cosine decay, which starts flat and ends steepest
 `Cosine`         (1 + cos(pi t / total)) / 2, its square: flat at both ends (Loshchilov & Hutter 2016, arXiv 1608.03983)
-`Linear`         a triangle: up to 1 at the share `peak` of the training, then down to 0
+`Linear`         a triangle: up to 1 at the share `peak` of training, then down to 0
 `OneCycle`       torch's OneCycleLR: from 1/25 up by half a cosine, then down to 4e-6 (Smith & Topin, arXiv 1708.07120)
 `WSD`            constant, then linear to 0 in the last share `decay` (warm-up, stable, decay; arXiv 2404.06395)
 """
@@ -27,25 +27,26 @@ def step(t: float, total: float, *, every: float, alpha: float = 0.1) -> float:
 
 
 def quarter_cosine(t: float, total: float) -> float:
-    """The first quarter of a cosine, so that the last of `total` is small but not zero: sin(pi / 2 total)."""
+    """Return the first quarter of a cosine; the last of `total` values, sin(pi / 2 total), is small but not zero."""
     return math.cos(math.pi / 2 * t / total)
 
 
-def cosine(t: float, total: float, *, end: float = 0.0) -> float:
-    """Half a cosine from 1 to `end`."""
-    return end + (1 - end) * (1 + math.cos(math.pi * t / total)) / 2
+def cosine(t: float, total: float) -> float:
+    """Return half a cosine from 1 to 0."""
+    return (1 + math.cos(math.pi * t / total)) / 2
 
 
-def linear(t: float, total: float, *, peak: float = 0.0, end: float = 0.0) -> float:
-    """Up to 1 at the share `peak` of the training, then down to `end`, both in straight lines."""
+def linear(t: float, total: float, *, peak: float = 0.0) -> float:
+    """Return a straight line up to 1 at the share `peak` of training, then one down to 0."""
     done = t / total
     if done < peak:
         return done / peak
-    return end + (1 - end) * (1 - done) / (1 - peak)
+    return (1 - done) / (1 - peak)
 
 
-def one_cycle(t: float, total: float, *, peak: float = 0.3, start: float = 0.04, end: float = 4e-6) -> float:
-    """Half a cosine from `start` up to 1 at the share `peak`, and another down to `end` at the last step."""
+def one_cycle(t: float, total: float, *, peak: float = 0.3) -> float:
+    """Return half a cosine from 1/25 up to 1 at the share `peak`, then another down to 4e-6 at the last step."""
+    start, end = 0.04, 4e-6  # torch's defaults: 1 / div_factor, and that divided by final_div_factor
     top = peak * total - 1
     if 0 < top >= t:
         return 1 + (start - 1) * (1 + math.cos(math.pi * t / top)) / 2
@@ -53,7 +54,7 @@ def one_cycle(t: float, total: float, *, peak: float = 0.3, start: float = 0.04,
 
 
 def wsd(t: float, total: float, *, decay: float = 0.2) -> float:
-    """1 until the last share `decay` of the training, then straight down to 0."""
+    """Return 1 until the last share `decay` of training, then a straight line down to 0."""
     return min(1.0, (1 - t / total) / decay)
 
 
@@ -66,25 +67,25 @@ CURVES: dict[str, Curve] = {
     "WSD": wsd,
 }
 SHARES = ("peak", "decay")
-"""Options that are a share of the training, in [0, 1)."""
+"""Options that are a share of training, in [0, 1)."""
 
 
 def make_factor(name: str, total: int, warmup: float = 0.0, **options: Any) -> Callable[[int], float]:
-    """The factor at step `t`: a warm-up in a straight line, then the curve over what is left of the training.
+    """Return a function of the step `t`: a linear warm-up, then the curve over the rest of training.
 
-    `warmup` is a share of the training if it is below 1, else a number of steps (or epochs). At its step t of W the
-    factor is (t + 1) / (W + 1), so that no step is lost at a rate of zero. After the end the rate stays that of the
-    last step. Raises ValueError for options out of range.
+    `warmup` is a share of training if it is below 1, otherwise a number of steps (or epochs). At step t of W warm-up
+    steps the factor is (t + 1) / (W + 1), so that no step is wasted at a rate of zero. After the end the factor stays
+    that of the last step. Raises ValueError for options out of range.
     """
     if warmup < 0 or warmup >= total > 0:
         raise ValueError(f"a warm-up of {warmup} does not fit into a training of {total}; give a share below 1")
     for option in SHARES:
         if option in options and not 0 <= options[option] < 1:
-            raise ValueError(f"{option} is a share of the training in [0, 1), got {options[option]}")
+            raise ValueError(f"{option} must be a share of training in [0, 1), got {options[option]}")
     if name == "WSD" and options.get("decay") == 0:
-        raise ValueError("WSD needs a decay above 0")
+        raise ValueError("the decay of WSD must be above 0")
     if name == "Step" and not options["every"] > 0:
-        raise ValueError(f"Step lowers the rate every so many epochs, not {options['every']}")
+        raise ValueError(f"Step needs every above 0 (epochs or steps), got {options['every']}")
     before = round(warmup * total) if warmup < 1 else int(warmup)
     rest = total - before
 
@@ -97,8 +98,8 @@ def make_factor(name: str, total: int, warmup: float = 0.0, **options: Any) -> C
 
 
 def plot_schedules(schedules: Mapping[str, Mapping[str, Any]], total: int = 1000) -> "Figure":
-    """Draw the factors of schedules, by title `{"name": ..., option: value}`, over a training of `total` steps."""
-    from matplotlib.figure import Figure  # takes half a second
+    """Draw the factors of schedules, given as `{title: {"name": ..., option: value}}`, over `total` training steps."""
+    from matplotlib.figure import Figure  # takes half a second to import
 
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
@@ -106,7 +107,7 @@ def plot_schedules(schedules: Mapping[str, Mapping[str, Any]], total: int = 1000
         options = {key: value for key, value in spec.items() if key != "name"}
         factor = make_factor(spec["name"], total, **options)
         axes.plot([t / total for t in range(total)], [factor(t) for t in range(total)], label=title)
-    axes.set(xlabel="share of the training", ylabel="factor on the learning rate", xlim=(0, 1), ylim=(0, 1.05))
+    axes.set(xlabel="share of training", ylabel="factor on the learning rate", xlim=(0, 1), ylim=(0, 1.05))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper")
     return figure

@@ -1,10 +1,10 @@
-"""The lecture's three landscapes, on which optimizers can be watched: a bowl, a saddle, and a coordinate seldom seen.
+"""The lecture's three landscapes to watch optimizers on: a bowl, a saddle, and a rarely seen coordinate.
 
 `BOWL`     (x^2 + 50 y^2) / 2: 50 times steeper in y. Gradient descent gives y_t = (1 - 50 lr)^t y_0, so it zigzags for
            1/50 < lr < 2/50 and diverges above
-`SADDLE`   (x^2 - y^2) / 2 from y = 1e-6: the way out is nearly flat at first. Gradient descent is out after
+`SADDLE`   (x^2 - y^2) / 2 from y = 1e-6: the way out is nearly flat at first. Gradient descent leaves after
            ln(1e6) / ln(1 + lr) steps
-`SELDOM`   -x in every step and -y in every 25th: how far is each moved? Adaptive methods make up for the rarity
+`SELDOM`   -x in every step and -y in every 25th: adaptive methods make up for part of the rarity
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ SELDOM_EVERY = 25
 
 @dataclass(frozen=True)
 class Landscape:
-    """`value` of a point (..., 2) at a step, where it starts; which part of the plane and how many steps are drawn."""
+    """The `value` of a point (..., 2) at a step, the starting point, and the part of the plane and steps to draw."""
 
     title: str
     value: Callable[[Tensor, int], Tensor]
@@ -57,7 +57,7 @@ SELDOM = Landscape(f"x in every step, y in every {SELDOM_EVERY}th", _seldom, (0.
 
 
 def trajectory(make: MakeOptimizer, landscape: Landscape, steps: int) -> Tensor:
-    """The points (steps + 1, 2), float64, that an optimizer visits: `make` builds it from a list of parameters."""
+    """Return the points (steps + 1, 2), float64, that an optimizer visits; `make` builds it from parameters."""
     w = torch.tensor(landscape.start, dtype=torch.float64, requires_grad=True)
     optimizer = make([w])
     points = [w.detach().clone()]
@@ -72,7 +72,7 @@ def trajectory(make: MakeOptimizer, landscape: Landscape, steps: int) -> Tensor:
 def plot_trajectories(
     optimizers: Mapping[str, MakeOptimizer], landscapes: Sequence[Landscape] = (BOWL, SADDLE, SELDOM)
 ) -> Figure:
-    """The paths of optimizers, by name, over the contours of landscapes, a panel each."""
+    """Draw the paths of optimizers, given by name, over the contours of landscapes, one panel each."""
     figure = Figure(figsize=(5 * len(landscapes) + 1.5, 4.2), layout="constrained")
     for axes, landscape in zip(figure.subplots(1, len(landscapes), squeeze=False)[0], landscapes, strict=True):
         x, y = np.meshgrid(np.linspace(*landscape.x, 200), np.linspace(*landscape.y, 200))

@@ -1,18 +1,19 @@
 """LowRankAdam: Adam in the few directions that matter. https://arxiv.org/abs/2403.03507 (GaLore, Zhao et al. 2024).
 
-    P = the first r left singular vectors of the gradient G (m, n), m <= n, found anew every `update_every` steps
+    P = the first r left singular vectors of the gradient G (m, n), m <= n, computed again every `update_every` steps
     R = P^T G                              (r, n): the gradient in these directions
-    D = the step that AdamW makes for R    whose state is as small as R
+    D = the step of AdamW for R            with a state as small as R
     W = W + scale P D
 
-so that the update has rank r, and the state m r + 2 r n numbers instead of 2 m n. At full rank it is Adam in a
-rotated basis. When the directions change, the averages stay as they are, as in the paper. A filter (out, in, kh, kw)
-is a matrix (out, in kh kw), and one that is higher than wide is transposed. Vectors, and matrices with no more than
-`rank` rows or columns, get AdamW itself.
+The update has rank r, and the state m r + 2 r n numbers instead of 2 m n. At full rank this is Adam in a rotated basis.
+When the directions change, the averages do not, as in the paper. A filter (out, in, kh, kw) is a matrix (out, in kh
+kw), and one that is higher than wide is transposed. Vectors, and matrices with at most `rank` rows or columns, are
+updated by AdamW itself.
 
-Units: `lr` is parameters a step along a direction, before `scale`.
+Units: `lr` is parameters per step along a direction, before `scale`.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -28,49 +29,45 @@ from cvcc_zoo.optim.tensors import T, as_matrix, each
 
 
 def wide(t: Tensor) -> Tensor:
-    """A parameter or gradient as a matrix (m, n) with m <= n."""
+    """Return a parameter or gradient as a matrix (m, n) with m <= n."""
     matrix = as_matrix(t)
     return matrix.mT if matrix.size(0) > matrix.size(1) else matrix
 
 
 def leading_directions(g: Tensor, rank: int) -> Tensor:
-    """The left singular vectors (m, rank) of a matrix (m, n) with the largest singular values.
+    """Return the left singular vectors (m, rank) of a matrix (m, n) with the largest singular values.
 
-    They are the eigenvectors of G G^T, which is small; at least in float32. Their largest components are positive: a
-    direction has no sign, but the averages do, and outlive it.
+    They are the eigenvectors of G G^T, which is small, computed at least in float32. Their largest components are
+    positive: a direction has no sign, but the averages, which outlive it, do. They are NaN if `g` is not finite.
     """
+    if not g.isfinite().all():  # LAPACK would raise an error in the middle of the step
+        return g.new_full((g.size(0), rank), math.nan)
     g = g.to(torch.promote_types(g.dtype, torch.float32))
     directions: Tensor = torch.linalg.eigh(g @ g.mT).eigenvectors[:, -rank:]
     return directions * directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
 
 
 class LowRankAdam(AdamW):
-    """AdamW in the leading directions of each matrix's gradient.
+    """AdamW in the leading directions of each matrix's gradient (GaLore).
 
     Args:
         params: Parameters, named parameters, or groups of them.
         lr: Learning rate, at least 0; a number, or a tensor with one element.
-        betas: Weights of the old averages of gradients and of squares, in [0, 1).
-        eps: Added to the root.
-        weight_decay: Share by which the parameters shrink in a step, per learning rate.
-        rank: How many directions are kept of a matrix.
-        update_every: After how many steps the directions are found anew.
+        weight_decay: The parameters shrink by the share lr * weight_decay in a step.
+        rank: Number of directions of a matrix.
+        update_every: Number of steps between computations of the directions.
         scale: Factor on the updates of matrices.
-        maximize: Go up instead of down.
-        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.paths` for what is chosen by default.
+        maximize: Maximize the loss instead of minimizing it.
+        foreach: Run the rule on lists of tensors; `cvcc_zoo.optim.paths` says what is chosen by default.
 
     Raises ValueError for options out of range.
 
     """
 
-    complex_as_pairs = False
-
     def __init__(
         self,
         params: ParamsT,
         lr: float | Tensor = 1e-2,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
         weight_decay: float = 1e-2,
         rank: int = 32,
         update_every: int = 200,
@@ -79,8 +76,8 @@ class LowRankAdam(AdamW):
         maximize: bool = False,
         foreach: bool | None = None,
     ) -> None:
-        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": False}
-        options |= {"rank": rank, "update_every": update_every, "scale": scale}
+        options: Group = {"lr": lr, "weight_decay": weight_decay, "rank": rank, "update_every": update_every}
+        options |= {"scale": scale, "betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False}
         RuleOptimizer.__init__(self, params, options, maximize=maximize, foreach=foreach)
 
     def check(self, options: Group) -> None:
@@ -92,12 +89,12 @@ class LowRankAdam(AdamW):
                 raise ValueError(f"{name} must be a whole number from 1 on, got {options[name]}")
 
     def check_params(self, group: Group) -> None:
-        """Raise ValueError for matrices of which a process has a part alone."""
+        """Raise ValueError for large matrices that are split over processes."""
         super().check_params(group)
         self.refuse_distributed([p for p in group["params"] if _large(p, group)])
 
     def update_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
-        """One step; large matrices in few directions, everything else by AdamW."""
+        """Make one step: large matrices in few directions, everything else by AdamW."""
         large = [_large(p, group) for p in params]
         for low_rank in {*large}:
             chosen = [i for i, value in enumerate(large) if value == low_rank]
@@ -105,22 +102,22 @@ class LowRankAdam(AdamW):
             super().update_group(options, [params[i] for i in chosen], [grads[i] for i in chosen])
 
     def state_names(self, group: Group) -> tuple[str, ...]:
-        """AdamW's, and the directions."""
+        """Return AdamW's names and, for large matrices, that of the directions."""
         return (*super().state_names(group), *(["projection"] if group["low_rank"] else []))
 
     def initial(self, name: str, group: Group, p: Tensor) -> Tensor:
-        """Zeros: the averages (rank, n) and the directions (m, rank) of a matrix."""
+        """Return zeros: the averages (rank, n) and the directions (m, rank) of a matrix."""
         if not group["low_rank"]:
             return super().initial(name, group, p)
         rows, columns = wide(p).shape
         return p.new_zeros((rows, group["rank"]) if name == "projection" else (group["rank"], columns))
 
     def kernel(self, group: Group) -> Kernel | None:
-        """For AdamW's part, its own."""
+        """Return AdamW's kernel for the parameters that AdamW updates."""
         return None if group.get("low_rank") else super().kernel(group)
 
     def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
-        """The rule on top of this file, or AdamW's."""
+        """Apply the rule at the top of this file, or AdamW's."""
         if not group["low_rank"]:
             super().rule(group, w, g, kept, step, first=first)
             return

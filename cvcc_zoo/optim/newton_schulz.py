@@ -1,17 +1,17 @@
-"""The nearest orthogonal matrix by products alone: U V^T of X = U S V^T. https://kellerjordan.github.io/posts/muon/
+"""The nearest orthogonal matrix by matrix products: U V^T of X = U S V^T. https://kellerjordan.github.io/posts/muon/
 
     X = a X + b (X X^T) X + c (X X^T)^2 X
 
-changes only the singular values, each by a s + b s^3 + c s^5; after a few steps all that were not tiny are near one.
-The `MUON` coefficients are as steep as possible at zero, and end not at one but between about 0.7 and 1.2, whatever
-the number of steps. Those of `POLAR_EXPRESS` are the best for each step in turn, and converge
+changes only the singular values, each to a s + b s^3 + c s^5; after a few steps, all that were not tiny are near one.
+The `MUON` coefficients are as steep as possible at zero; the values end not at one but between about 0.7 and 1.2 for
+any number of steps. Those of `POLAR_EXPRESS` are the best for each step in turn, and converge
 (https://arxiv.org/abs/2505.16932).
 
 For a matrix that is wider than high, most of the work is in X X^T and its product with X. But all the products are
-polynomials in the Gram matrix A = X X^T, which is small: `by_gram` iterates on A alone, gathers the product Q of all
-factors, and multiplies X once, by Q. For a 3x3 convolution that keeps its channels (n = 9 m) it needs 35 m^3
-multiplications instead of 95. Since A has the squares of the singular values, it needs at least float32: a singular
-value s is lost if s^2 is below the rounding of 1.
+polynomials in the Gram matrix A = X X^T, which is small: `by_gram` iterates on A alone, collects the product Q of all
+factors, and multiplies X once, by Q. For a 3x3 convolution that keeps its channels (n = 9 m) this takes 35 m^3
+multiplications instead of 95. Because A has the squares of the singular values, it needs at least float32: a singular
+value s is lost if s^2 is below the rounding error of 1.
 """
 
 from collections.abc import Sequence
@@ -30,12 +30,12 @@ POLAR_EXPRESS: Coefficients = (  # https://github.com/NoahAmsel/PolarExpress, fo
     (2.2970369434552573, -1.63662558125903, 0.4002628455953627),
     (1.8763805351440397, -1.2347896577722228, 0.35891887501668385),
     (1.8564423485617974, -1.2132449880935525, 0.3568003487825883),
-    (1.875, -1.25, 0.375),  # from here on the series of 1 / sqrt(x), which goes on converging
+    (1.875, -1.25, 0.375),  # from here on the series of 1 / sqrt(x), which converges
 )
 
 
 def coefficients_of(name: str | Sequence[float], steps: int) -> Coefficients:
-    """The coefficients of each step: three numbers for all of them, or "polar_express"."""
+    """Return the coefficients of each step, from three numbers for all of them or from "polar_express"."""
     if isinstance(name, str):
         return [POLAR_EXPRESS[min(step, len(POLAR_EXPRESS) - 1)] for step in range(steps)]
     a, b, c = name
@@ -43,9 +43,9 @@ def coefficients_of(name: str | Sequence[float], steps: int) -> Coefficients:
 
 
 def orthogonalise(x: Tensor, coefficients: Coefficients, *, dtype: torch.dtype, eps: float) -> Tensor:
-    """Nearly U V^T of each matrix in (..., m, n), in the precision `dtype`.
+    """Return nearly U V^T of each matrix in (..., m, n), in the precision `dtype`.
 
-    A matrix is divided by its Frobenius norm first, or by `eps` if that is larger: then no singular value is above 1.
+    A matrix is first divided by its Frobenius norm, or by `eps` if that is larger, so that no singular value exceeds 1.
     """
     y = x.to(dtype)
     y = y / y.norm(dim=(-2, -1), keepdim=True).clamp(min=eps)
@@ -57,7 +57,7 @@ def orthogonalise(x: Tensor, coefficients: Coefficients, *, dtype: torch.dtype, 
 
 
 def step_by_step(x: Tensor, coefficients: Coefficients) -> Tensor:
-    """The iteration as it is written: X = a X + (b A + c A^2) X with A = X X^T."""
+    """Iterate literally: X = a X + (b A + c A^2) X with A = X X^T."""
     for a, b, c in coefficients:
         gram = x @ x.mT
         x = _product(_product(gram, gram, add=gram, times=b, alpha=c), x, add=x, times=a)
@@ -65,7 +65,7 @@ def step_by_step(x: Tensor, coefficients: Coefficients) -> Tensor:
 
 
 def by_gram(x: Tensor, coefficients: Coefficients) -> Tensor:
-    """The same, on the Gram matrix alone: Q = P Q and A = P A P with P = a + b A + c A^2; all of them commute."""
+    """Iterate on the Gram matrix: Q = P Q and A = P A P with P = a + b A + c A^2, which all commute; return Q X."""
     gram = x @ x.mT
     product = None
     for step, (a, b, c) in enumerate(coefficients, start=1):

@@ -1,15 +1,15 @@
-"""What the optimizers share: options, state, and a step that runs a rule on all parameters with a gradient."""
+"""The base class of the optimizers: options, state, and a step that runs a rule on all parameters with a gradient."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, Self, overload
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from cvcc_zoo.optim.options import check_options
+from cvcc_zoo.optim.options import check_options, refuse_absent
 from cvcc_zoo.optim.paths import Group, Kernel, Lists, Members, State, choose_path, foreach, fused, loop
 from cvcc_zoo.optim.tensors import T, are_contiguous, distributed, laid_out_as, local
 
@@ -17,17 +17,22 @@ from cvcc_zoo.optim.tensors import T, are_contiguous, distributed, laid_out_as, 
 class RuleOptimizer(Optimizer, ABC):
     """An optimizer with one rule for all tensors of a group.
 
-    A subclass has `check` (its options), `state_names` (the tensors that it keeps for each parameter), the `rule`, and
-    torch's fused `kernel` where there is one. All options stand in `param_groups`, all state is tensors, both under
-    torch's names, so that state dicts can be exchanged with torch and load with `weights_only=True`.
+    A subclass defines `check` (of its options), `state_names` (the tensors that it keeps for each parameter), the
+    `rule`, and torch's fused `kernel` if there is one. All options are in `param_groups`, all state is tensors, both
+    under torch's names, so that state dicts can be exchanged with torch and load with `weights_only=True`.
     """
 
     counts_steps = True
+    """True if the state has the number of steps of each parameter."""
     kernel_devices: tuple[str, ...] = ("cpu", "cuda")
-    complex_as_pairs = True
-    """Whether a complex parameter is taken as twice as many real ones; else it is refused."""
+    """Types of devices on which torch has the fused kernel."""
     takes_sparse = False
-    """Whether a sparse gradient, as of nn.Embedding(sparse=True), is taken for the dense one that it stands for."""
+    """True if a sparse gradient, such as that of nn.Embedding(sparse=True), counts as the dense one it stands for."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Raise ValueError, with advice, for options of torch that do not exist here."""
+        refuse_absent(cls.__name__, options)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -38,23 +43,20 @@ class RuleOptimizer(Optimizer, ABC):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
-        differentiable: bool = False,
     ) -> None:
-        how = {"maximize": maximize, "foreach": foreach, "fused": fused}
-        options = {**options, **how, "capturable": capturable, "differentiable": differentiable}
+        shared = {"maximize": maximize, "foreach": foreach, "fused": fused, "capturable": capturable}
+        options = options | shared
         self._check(options)
         super().__init__(params, options)
 
     def _check(self, options: Group) -> None:
-        check_options(options)
-        if options["fused"] and not self.kernel(options):
-            raise ValueError(f"torch has no fused kernel for {type(self).__name__} with these options; leave fused out")
+        check_options(type(self).__name__, options)
         self.check(options)
 
     def add_param_group(self, param_group: Group) -> None:
-        """Take one more group. Raises ValueError for options out of range, RuntimeError for complex parameters.
+        """Add a group of parameters.
 
-        Before anything changes.
+        Raises ValueError for options out of range and RuntimeError for complex parameters, before anything changes.
         """
         if isinstance(param_group, dict):
             param_group = dict(param_group)
@@ -69,14 +71,19 @@ class RuleOptimizer(Optimizer, ABC):
                 raise
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Read what torch or an older version saved: options that were unknown then get their defaults."""
+        """Load a state saved by this class, an older version of it, or torch; missing options get their defaults.
+
+        Raises ValueError for options that changed the rule and no longer exist.
+        """
+        for group in state["param_groups"]:
+            refuse_absent(type(self).__name__, group)
         super().__setstate__(state)
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
             for p in group["params"]:
                 if p in self.state:
-                    self.state[p] = {k: _as_now(k, v, p) for k, v in self.state[p].items() if v is not None}
+                    self.state[p] = {k: _converted(k, v, p) for k, v in self.state[p].items() if v is not None}
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -87,14 +94,14 @@ class RuleOptimizer(Optimizer, ABC):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Update all parameters that have a gradient; `closure` computes the loss again and returns it.
 
-        Raises ValueError, before any parameter is changed, for sparse gradients of an optimizer that takes none.
+        Raises ValueError for sparse gradients if the optimizer takes none, before any parameter changes.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         members = [self._gradients(group) for group in self.param_groups]
-        with torch.set_grad_enabled(self.defaults["differentiable"]):
+        with torch.no_grad():
             for group, (params, grads, rows) in zip(self.param_groups, members, strict=True):
                 if params:
                     self.update_group(group, params, grads)
@@ -103,23 +110,23 @@ class RuleOptimizer(Optimizer, ABC):
         return loss
 
     def check_params(self, group: Group) -> None:
-        """Raise ValueError, for complex parameters RuntimeError as torch, for what this optimizer cannot take."""
+        """Raise ValueError, or RuntimeError as torch for complex parameters, if the optimizer cannot take a group."""
         name, params = type(self).__name__, group["params"]
-        if not self.complex_as_pairs and any(p.is_complex() for p in params):
-            raise RuntimeError(f"{name} takes no complex parameters; view them as real ones (torch.view_as_real)")
-        params = [p for p in local(params) if not p.is_meta]  # which get memory, and are checked, by the first step
-        if params:
+        if any(p.is_complex() for p in params):
+            raise RuntimeError(f"{name} takes no complex parameters; give it their real views (torch.view_as_real)")
+        params = [p for p in local(params) if not p.is_meta]  # those on "meta" are checked by their first step
+        if params:  # raises ValueError if the user chose a path that cannot take them
             choose_path(group, params, self.kernel_devices, contiguous=are_contiguous(params))
 
     def refuse_distributed(self, params: list[Tensor]) -> None:
-        """Raise ValueError for matrices of which a process has a part alone."""
+        """Raise ValueError for matrices that are split over processes."""
         if any(map(distributed, params)):
             raise ValueError(
                 f"{type(self).__name__} needs whole matrices, and these are distributed over processes (fully_shard, "
                 "tensor parallelism); train with DDP, which keeps them whole, or choose AdamW, Adam or SGD"
             )
 
-    # What a subclass says
+    # A subclass defines these
 
     @abstractmethod
     def check(self, options: Group) -> None:
@@ -127,41 +134,41 @@ class RuleOptimizer(Optimizer, ABC):
 
     @abstractmethod
     def state_names(self, group: Group) -> tuple[str, ...]:
-        """The tensors, as large as the parameter, that are kept for each parameter."""
+        """Return the names of the tensors that are kept for each parameter."""
 
     @abstractmethod
     def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
-        """Update the parameters `w` and what is kept from the gradients `g`, in place.
+        """Update the parameters `w` and the state `kept` from the gradients `g`, in place.
 
-        `step` counts from 1: a float, or tensors without dimensions if it must stay one (capturable, differentiable).
-        `first`: what is kept was made just now.
+        `step` counts from 1: a float or, if it must stay on the device (capturable), tensors without dimensions.
+        `first` is true if the state was created in this step.
         """
 
     def initial(self, name: str, group: Group, p: Tensor) -> Tensor:
-        """What a kept tensor is before the first step: zeros in the parameter's layout."""
+        """Return a tensor of the state before the first step: zeros in the parameter's layout."""
         return torch.zeros_like(p, memory_format=torch.preserve_format)
 
     def kernel(self, group: Group) -> Kernel | None:
-        """The fused kernel of torch for these options, if it has one: a function that also counts the steps."""
+        """Return torch's fused kernel for the options, which also counts the steps, or None if there is none."""
         return None
 
     def moves_rows_alone(self, group: Group) -> bool:
-        """Whether a row with a gradient of zeros stays as it is, so that a sparse gradient needs its own rows alone."""
-        return not (group["weight_decay"] or group["differentiable"])
+        """Return True if rows with zero gradients do not move; a sparse gradient then needs its own rows only."""
+        return not group["weight_decay"]
 
-    # How it is run
+    # The step
 
     def update_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
-        """One step of those parameters of a group that have a gradient."""
+        """Make one step of the parameters of a group that have a gradient."""
         names = self.state_names(group)
         states = [self._state(p, names) for p in params]
         new: set[int] = set()
         try:
             kept, steps = self._kept(states, names)
-        except KeyError:  # in the first step, and for parameters that had no gradient yet
+        except KeyError:  # the first step, or a parameter that had no gradient before
             new = {i for i, p in enumerate(params) if self._complete(states[i], group, names, p)}
             kept, steps = self._kept(states, names)
-        if any(map(distributed, params)):  # each number moves by itself, so a process can step its part alone
+        if any(map(distributed, params)):  # each number moves independently, so a process can step its part alone
             params, grads = local(params), local(grads)
             kept = {name: local(values) for name, values in kept.items()}
         contiguous = are_contiguous(params)
@@ -177,7 +184,7 @@ class RuleOptimizer(Optimizer, ABC):
             loop(self.rule, group, members)
 
     def update_rows(self, group: Group, p: Tensor, g: Tensor) -> None:
-        """One step of the rows of `p` that the sparse gradient `g` has; all others would not move."""
+        """Make one step of the rows of `p` that the sparse gradient `g` holds; all others would not move."""
         g = g.coalesce()
         where = tuple(g.indices())
         names = self.state_names(group)
@@ -192,7 +199,7 @@ class RuleOptimizer(Optimizer, ABC):
             state[name][where] = value
 
     def _gradients(self, group: Group) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
-        """The parameters with dense gradients, these gradients, and the pairs of which rows alone move.
+        """Return the parameters with dense gradients, these gradients, and the pairs of which only some rows move.
 
         Raises ValueError for sparse gradients that this optimizer does not take.
         """
@@ -216,17 +223,17 @@ class RuleOptimizer(Optimizer, ABC):
         return params, grads, rows
 
     def _state(self, p: Tensor, names: tuple[str, ...]) -> State:
-        """What is kept for a parameter, and nothing for one of which nothing is kept."""
+        """Return the state of a parameter, without creating an entry if the optimizer keeps none."""
         state: State = self.state[p] if names or self.counts_steps else {}
         return state
 
     def _kept(self, states: list[State], names: tuple[str, ...]) -> tuple[Lists, list[Tensor]]:
-        """What is kept, and the steps, as lists. Raises KeyError for what is not kept yet."""
+        """Return the state and the steps as lists. Raises KeyError if the state has not been created."""
         lists = {name: [state[name] for state in states] for name in names}
         return lists, [state["step"] for state in states] if self.counts_steps else []
 
     def _complete(self, state: State, group: Group, names: tuple[str, ...], p: Tensor) -> bool:
-        """Make what is not kept yet; whether there was anything to make."""
+        """Create the missing tensors of a state; return True if there were any."""
         if self.counts_steps and "step" not in state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=p.device if group["capturable"] else "cpu")
         missing = [name for name in names if name not in state]
@@ -235,8 +242,8 @@ class RuleOptimizer(Optimizer, ABC):
         return bool(missing)
 
 
-def _as_now(name: str, value: Any, p: Tensor) -> Any:
-    """A kept value as this version keeps it: steps as tensors, tensors of the parameter's shape in its layout."""
+def _converted(name: str, value: Any, p: Tensor) -> Any:
+    """Return a loaded value as a step expects it: steps as tensors, tensors of the parameter's shape in its layout."""
     if name == "step":
         return torch.as_tensor(value, dtype=torch.float32)
     return laid_out_as(value, p) if isinstance(value, Tensor) and value.shape == p.shape else value

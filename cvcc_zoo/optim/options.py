@@ -1,14 +1,24 @@
-"""Whether the options of an optimizer are in range."""
+"""Checks of the options that an optimizer is given."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from cvcc_zoo.optim.paths import Group
 
+UNDECIDED = ("foreach", "fused")  # None leaves the choice to the optimizer
+SWITCHES = ("nesterov", "unit_norm", "amsgrad", "centered", "maximize", "capturable", *UNDECIDED)
+ABSENT = {
+    "differentiable": "torch.optim has optimizers whose step can be differentiated",
+    "lr_inside": "the learning rate multiplies the whole momentum, as in torch",
+    "eps_inside": "eps is added to the root, as in torch",
+}
+"""Options of torch, or of states that were saved before they were removed, and what to know instead."""
+
 
 def at_least_zero(options: Group, *names: str) -> None:
-    """Raise ValueError unless these options are numbers from 0 on."""
+    """Raise ValueError unless these options are numbers and at least 0."""
     for name in names:
         if not isinstance(options[name], int | float | Tensor):
             raise ValueError(f"{name} must be a number, got {options[name]!r}")
@@ -25,13 +35,16 @@ def in_unit_interval(options: Group, *names: str) -> None:
                 raise ValueError(f"{name} must be in [0, 1), got {value}")
 
 
-UNDECIDED = ("foreach", "fused")  # None leaves the choice to the optimizer
-SWITCHES = ("nesterov", "lr_inside", "unit_norm", "amsgrad", "centered", "eps_inside", "maximize", "capturable",
-            "differentiable", *UNDECIDED)  # fmt: skip
+def refuse_absent(optimizer: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for an option that would change the rule but does not exist here."""
+    for name, instead in ABSENT.items():
+        if options.get(name):
+            raise ValueError(f"{optimizer} has no option {name}: {instead}; leave it out")
 
 
-def check_options(options: Group) -> None:
-    """Raise ValueError for a rate, a decay or a switch, which all optimizers share, that is out of range."""
+def check_options(optimizer: str, options: Group) -> None:
+    """Raise ValueError for an invalid learning rate, weight decay or switch; all optimizers share these options."""
+    refuse_absent(optimizer, options)
     lr = options["lr"]
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError(f"Tensor lr must be 1-element, and this one has {lr.numel()}")
@@ -40,6 +53,5 @@ def check_options(options: Group) -> None:
         undecided = name in UNDECIDED and options[name] is None
         if not (undecided or isinstance(options.get(name, False), bool)):
             raise ValueError(f"{name} is true or false, got {options[name]!r}")
-    chosen = [name for name in ("foreach", "fused", "differentiable") if options[name]]
-    if len(chosen) > 1:
-        raise ValueError(f"{' and '.join(chosen)} exclude each other; choose one")
+    if options["foreach"] and options["fused"]:
+        raise ValueError("foreach and fused exclude each other; choose one")

@@ -1,4 +1,4 @@
-"""Which parameters are decayed, and which go to Muon: groups that an optimizer takes, by names that can be printed."""
+"""Parameter groups of an optimizer: which parameters are decayed, which Muon updates, and how to print them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,20 +11,20 @@ def param_groups(
 ) -> list[dict[str, Any]]:
     """Split the trainable parameters of a model into groups `muon`, `decay` and `no_decay`, without empty ones.
 
-    A parameter with one dimension (the scale and shift of a norm, a bias) is not decayed: pulling it to zero does not
-    make the function simpler. Without it large batches train better (BN at batch 4096: error 10.8 % -> 8.8 %,
-    https://github.com/hysts/pytorch_image_classification); the papers of 2015 to 2017 decayed everything, as
+    A parameter with one dimension (the scale and shift of a norm, a bias) is not decayed, because pulling it to zero
+    does not make the function simpler. Large batches train better this way (BN at batch 4096: error 10.8 % -> 8.8 %,
+    https://github.com/hysts/pytorch_image_classification). The papers of 2015 to 2017 decayed everything, as
     `decay_norms_and_biases` does.
 
     With `muon` the weights of all layers between the first and the last, in the order of their definition, are in the
-    group `muon`: https://kellerjordan.github.io/posts/muon/ leaves the first and the last layer to AdamW, too. Raises
-    ValueError if there is none.
+    group `muon`: https://kellerjordan.github.io/posts/muon/ also leaves the first and the last layer to AdamW. Raises
+    ValueError if there are none.
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     weights = [name for name, p in model.named_parameters() if p.ndim > 1]
     hidden = trainable.keys() & set(weights[1:-1]) if muon else set()
     if muon and not hidden:
-        raise ValueError("Muon needs a trainable weight between the first and the last layer; take AdamW here")
+        raise ValueError("Muon needs a trainable weight between the first and the last layer; choose AdamW here")
     groups: list[dict[str, Any]] = [
         {"name": "muon", "params": [p for name, p in trainable.items() if name in hidden]},
         {"name": "decay", "params": [p for name, p in trainable.items() if p.ndim > 1 and name not in hidden]},
@@ -42,13 +42,11 @@ def by_depth(groups: Sequence[Mapping[str, Any]], model: nn.Module, layer_decay:
 
     The classifier keeps the rate of its group, each part before it has `layer_decay` times that of the next:
     discriminative fine-tuning, https://arxiv.org/abs/1801.06146 (section 3.2). Raises ValueError for a network that
-    does not say which parts it has.
+    does not define its parts.
     """
     network = getattr(model, "parted", None)
     if network is None:
-        raise ValueError(
-            "layer_decay needs a model whose network says which parts it has: cvcc_zoo.classifier.stages.Network"
-        )
+        raise ValueError("layer_decay needs a model whose network defines its parts: cvcc_zoo.classifier.Network")
     depths = {p: network.depth(name) for name, p in network.named_parameters()}
     deepest, split = len(network.parts), []
     for group in groups:
@@ -63,7 +61,7 @@ def by_depth(groups: Sequence[Mapping[str, Any]], model: nn.Module, layer_decay:
 
 
 def describe_groups(model: nn.Module, groups: Sequence[Mapping[str, Any]]) -> str:
-    """The groups of an optimizer with the names of their parameters: a line each, and one for their options."""
+    """Return the groups of an optimizer as text: a line with its options, then one for each parameter."""
     names = {p: name for name, p in model.named_parameters()}
     lines = []
     for index, group in enumerate(groups):

@@ -1,15 +1,15 @@
-"""A rule is written once, and runs in a loop, on lists of tensors, or as torch's kernel.
+"""Three ways to run a rule that is written once: in a loop, on lists of tensors, or by torch's kernel.
 
-`loop`     the rule on one parameter after the other. It may be differentiated.
-`foreach`  the rule on lists of parameters: one call, on an accelerator one kernel, for each operation instead of one
-           for each operation and parameter. All intermediate results live at once, so on a CPU it is faster than the
-           loop only while they stay in the cache.
-`fused`    torch's kernel for the whole rule, where it has one: every number is read and written once. Optimizers are
-           bound by memory, so this is 3 to 6 times faster than the loop on a CPU, and the fastest on a GPU.
+`loop`     the rule on one parameter after the other.
+`foreach`  the rule on lists of parameters: one call, and one kernel on an accelerator, for each operation instead of
+           one for each operation and parameter. All intermediate results are alive at once, so on a CPU it is faster
+           than the loop (up to 1.65 times) only while they stay in the cache.
+`fused`    torch's kernel for the whole rule, if there is one: every number is read and written once. Optimizers are
+           bound by memory, so this is 2.5 to 5 times as fast as the loop on a CPU.
 
-Unless the user chooses, the fastest that fits is taken: `fused` for dense floating-point parameters on a CPU or a CUDA
-device, if torch has a kernel for the rule; else `foreach` on an accelerator, and on a CPU for up to 2^22 numbers; else
-`loop`.
+docs/optimizers.md has the measurements. Unless the user chooses, the fastest way that fits is taken: `fused` for dense
+floating-point parameters on a CPU or a CUDA device, if torch has a kernel for the rule; otherwise `foreach` on an
+accelerator, and on a CPU for up to 2^22 numbers; otherwise `loop`.
 """
 
 from collections.abc import Callable
@@ -24,45 +24,44 @@ from cvcc_zoo.optim.tensors import TensorList, are_contiguous, fit_kernel, laid_
 Group = dict[str, Any]
 """The options of a group of parameters, as in `Optimizer.param_groups`."""
 State = dict[str, Tensor]
-"""What is kept for a parameter, by name."""
+"""The state of a parameter, by name."""
 Lists = dict[str, list[Tensor]]
-"""What is kept for several parameters, by name."""
+"""The state of several parameters, by name."""
 Rule = Callable[..., None]
-"""Of a group, parameters, gradients, what is kept, the step, and whether what is kept is new."""
+"""Takes a group, parameters, gradients, their state, the step, and whether the state is new."""
 Kernel = Callable[[Group, list[Tensor], list[Tensor], Lists, bool], None]
-"""Of a group, parameters, gradients, what is kept, and whether that is new. It also counts the steps."""
+"""Takes a group, parameters, gradients, their state, and whether that is new. Also counts the steps."""
 
 CACHED = 2**22
 """Numbers of parameters up to which lists of intermediate results stay in the cache: 16 MB each in float32."""
 
 
 class NoKernelError(ValueError, RuntimeError):
-    """`fused=True` for parameters without a kernel, where torch raises RuntimeError with the same first words."""
+    """Error of `fused=True` for parameters without a kernel; torch raises RuntimeError with the same first words."""
 
 
 @dataclass(frozen=True)
 class Members:
-    """The parameters of a group that have a gradient, with their states, and what is in these as lists."""
+    """The parameters of a group that have a gradient, with their states, also as lists by name."""
 
     params: list[Tensor]
     grads: list[Tensor]
     states: list[State]
     kept: Lists
     steps: list[Tensor]
-    """Empty if steps are not counted."""
+    """The number of steps of each parameter; empty if steps are not counted."""
     new: set[int]
-    """Indices of the parameters for which what is kept was made just now."""
+    """Indices of the parameters whose state was created in this step."""
     contiguous: bool
-    """Whether all parameters are."""
+    """True if all parameters are contiguous."""
 
 
 def choose_path(group: Group, params: list[Tensor], kernel_devices: tuple[str, ...], *, contiguous: bool) -> str:
-    """The fastest way that fits, or the one that the user chose; without a kernel `kernel_devices` is empty.
+    """Return the name of the way that the user chose, or of the fastest that fits.
 
-    Raises ValueError if the user chose a kernel that cannot take the parameters.
+    `kernel_devices` is empty if there is no kernel. Raises ValueError if the user chose a kernel that cannot take the
+    parameters.
     """
-    if group["differentiable"]:
-        return "loop"
     if group["fused"]:
         if not fit_kernel(params, kernel_devices, contiguous=contiguous):
             where = " or ".join(kernel_devices) or "no device with these options"
@@ -81,23 +80,17 @@ def choose_path(group: Group, params: list[Tensor], kernel_devices: tuple[str, .
 
 
 def loop(rule: Rule, group: Group, members: Members) -> None:
-    """Run the rule on one parameter after the other; complex ones are seen as pairs of real ones."""
+    """Run the rule on one parameter after the other."""
     for i, (p, g) in enumerate(zip(members.params, members.grads, strict=True)):
         kept = {name: values[i] for name, values in members.kept.items()}
-        if group["differentiable"]:  # what a step has saved for its derivative must not be changed by the next
-            kept = {name: value.clone() for name, value in kept.items()}
-            members.states[i].update(kept)
         step: Any = members.steps[i].add_(1) if members.steps else 0.0
-        if members.steps and not (group["capturable"] or group["differentiable"]):
+        if members.steps and not group["capturable"]:
             step = step.item()
-        if p.is_complex():
-            p, g = torch.view_as_real(p), torch.view_as_real(g)
-            kept = {name: torch.view_as_real(value) for name, value in kept.items()}
         rule(group, p, -g if group["maximize"] else g, kept, step, first=i in members.new)
 
 
 def foreach(rule: Rule, group: Group, members: Members) -> None:
-    """Run the rule on lists of parameters of one kind: the same device, type, and number of steps."""
+    """Run the rule on lists of parameters with the same device, type and number of steps."""
     steps = members.steps
     if steps:
         torch._foreach_add_(steps, 1)
@@ -105,10 +98,10 @@ def foreach(rule: Rule, group: Group, members: Members) -> None:
     for i, p in enumerate(members.params):
         step = steps[i].item() if steps and not group["capturable"] else 0.0
         kinds.setdefault((p.device, p.dtype, i in members.new, step), []).append(i)
-    for (_, dtype, first, step), chosen in kinds.items():
+    for (_, _, first, step), chosen in kinds.items():
 
-        def gather(tensors: list[Tensor], chosen: list[int] = chosen, pairs: bool = dtype.is_complex) -> TensorList:
-            return TensorList([torch.view_as_real(tensors[i]) if pairs else tensors[i] for i in chosen])
+        def gather(tensors: list[Tensor], chosen: list[int] = chosen) -> TensorList:
+            return TensorList([tensors[i] for i in chosen])
 
         kept = {name: gather(values) for name, values in members.kept.items()}
         count = TensorList([steps[i] for i in chosen]) if steps and group["capturable"] else step
@@ -117,7 +110,7 @@ def foreach(rule: Rule, group: Group, members: Members) -> None:
 
 
 def fused(kernel: Kernel, group: Group, members: Members) -> None:
-    """Run torch's kernel. It takes memory as it lies, unchecked, so all tensors must lie as the parameter does.
+    """Run torch's kernel, after bringing all tensors into the layout of their parameters: it does not check them.
 
     Raises ValueError for a state of other shapes, before anything changes.
     """
@@ -125,7 +118,7 @@ def fused(kernel: Kernel, group: Group, members: Members) -> None:
     sizes = [*map(Tensor.numel, params)]
 
     def laid_out(values: list[Tensor]) -> list[Tensor]:
-        if members.contiguous and are_contiguous(values):  # the usual case, fast
+        if members.contiguous and are_contiguous(values):  # the usual case, quick to see
             return values
         return [laid_out_as(value, p) for value, p in zip(values, params, strict=True)]
 

@@ -1,8 +1,8 @@
-"""Functions of many small tensors as CUDA graphs: one start for all of their kernels.
+"""Functions of many small tensors as CUDA graphs, which launch all of their kernels at once.
 
-A small network's step on a GPU waits for the starts of its kernels, some microseconds each, and Newton-Schulz has a
-dozen for each matrix. A graph starts all of them at once. It computes the same, but needs memory of its own for the
-function's arguments, results, and what lies in between.
+The step of a small network on a GPU waits for kernel launches, some microseconds each, and Newton-Schulz has a dozen
+for each matrix. A graph launches all of them at once. It computes the same, but needs memory of its own for the
+arguments, the results and everything in between.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -12,26 +12,26 @@ from torch import Tensor
 
 Function = Callable[[list[Tensor]], list[Tensor]]
 LARGEST = 2**23
-"""Numbers in the arguments up to which a graph is made, so that its memory stays small: 32 MiB of them in float32."""
+"""Largest number of elements of the arguments for which a graph is made, so that its memory is small (32 MiB)."""
 
 
 class Replay:
-    """Calls a function of tensors, from its second call with tensors of the same kind on as a CUDA graph."""
+    """A caller of functions of tensors: from the second call with the same kinds of tensors, as a CUDA graph."""
 
     def __init__(self) -> None:
         self._seen: set[Hashable] = set()
         self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, list[Tensor], list[Tensor]]] = {}
 
     def __call__(self, function: Function, tensors: Sequence[Tensor], key: Hashable) -> list[Tensor]:
-        """`function(tensors)`; what it returns holds until the next call. `key` names all that it depends on beside.
+        """Return `function(tensors)`; the next call overwrites it. `key` holds whatever else the function depends on.
 
-        It must read nothing but its arguments, and must not wait for the GPU.
+        The function must read only its arguments, and must not wait for the GPU.
         """
         arguments = list(tensors)
         if not can_replay(arguments):
             return function(arguments)
         kind = (key, *((each.shape, each.stride(), each.dtype, each.device) for each in arguments))
-        if kind not in self._seen:  # what libraries set up in a first call cannot be in a graph
+        if kind not in self._seen:  # libraries set themselves up in a first call, which a graph cannot record
             self._seen.add(kind)
             return function(arguments)
         if kind not in self._graphs:
@@ -39,7 +39,7 @@ class Replay:
             graph = torch.cuda.CUDAGraph()
             with (
                 torch.cuda.device(arguments[0].device),
-                torch.cuda.graph(graph, capture_error_mode="thread_local"),  # other threads may go on
+                torch.cuda.graph(graph, capture_error_mode="thread_local"),  # lets other threads use CUDA
             ):
                 results = function(places)
             self._graphs[kind] = graph, places, results
@@ -50,7 +50,7 @@ class Replay:
 
 
 def can_replay(tensors: Sequence[Tensor]) -> bool:
-    """Whether a graph pays, and can be made now: not within another one, and not while torch compiles."""
+    """Return True if a graph is worthwhile and possible: not within another graph, nor while torch compiles."""
     return (
         all(each.is_cuda and each.device == tensors[0].device for each in tensors)
         and sum(each.numel() for each in tensors) <= LARGEST

@@ -1,8 +1,8 @@
-"""From a name and options to a schedule: `{"name": "QuarterCosine", "warmup": 0.1}`, its length filled in.
+"""Schedules from a name and options, `{"name": "QuarterCosine", "warmup": 0.1}`; their length is filled in.
 
-Ours are closed forms (`curves.py`), and any torch schedule can be named too. A schedule over the whole training is
-stepped after every optimizer step; every other one after each epoch, as torch documents it. `interval` ("step" or
-"epoch") says otherwise, `monitor` names what ReduceLROnPlateau watches.
+The schedules of this package are closed forms (`curves.py`); every schedule of torch has a name too. A schedule that
+spans the whole training run is stepped after every optimizer step, others after each epoch, as torch documents it.
+`interval` ("step" or "epoch") overrides this; `monitor` names the metric that ReduceLROnPlateau watches.
 """
 
 import inspect
@@ -23,7 +23,7 @@ LR_SCHEDULERS: dict[str, type[lr_scheduler.LRScheduler]] = {
 }
 
 SCHEDULES = (*CURVES, *LR_SCHEDULERS)
-"""The names of all schedules: ours and torch's."""
+"""The names of all schedules: those of this package and of torch."""
 
 LENGTH = {
     "CosineAnnealingLR": "T_max",
@@ -35,7 +35,7 @@ LENGTH = {
 
 
 def find_lr_scheduler(name: str) -> type[lr_scheduler.LRScheduler]:
-    """A torch schedule by its class name, or any imported one by its import path; no module is imported.
+    """Return a torch schedule by its class name, or an imported one by its import path; import no module.
 
     Raises ValueError with the nearest names.
     """
@@ -48,7 +48,7 @@ def find_lr_scheduler(name: str) -> type[lr_scheduler.LRScheduler]:
 
 
 def check_lr_scheduler(spec: Spec) -> None:
-    """Raise ValueError now for what `make_lr_scheduler` would not take later; an import path is not followed yet."""
+    """Raise ValueError if `make_lr_scheduler` would refuse this; an import path is not followed yet."""
     name = spec["name"]
     if name in CURVES:
         _check_curve(spec)
@@ -61,9 +61,9 @@ def check_lr_scheduler(spec: Spec) -> None:
 def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_epochs: int) -> dict[str, Any]:
     """Build the schedule, as the dict that Lightning's `configure_optimizers` returns.
 
-    `total_steps` counts optimizer steps, `total_epochs` epochs, both of the whole training. Filled in where left out:
-    the length of a whole-training schedule, and of OneCycleLR `max_lr` from the optimizer's `lr`. `cycle_momentum` of
-    OneCycleLR and CyclicLR is false unless it is asked for.
+    `total_steps` counts optimizer steps, `total_epochs` epochs, both of the whole training run. Filled in if missing:
+    the length of a schedule that spans the run, and `max_lr` of OneCycleLR from the optimizer's `lr`. `cycle_momentum`
+    of OneCycleLR and CyclicLR is false by default. Raises ValueError for unknown or invalid options.
     """
     if spec["name"] in CURVES:
         return _make_curve(spec, optimizer, total_steps, total_epochs)
@@ -84,7 +84,7 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
     if name == "OneCycleLR":
         options.setdefault("max_lr", [float(group["lr"]) for group in optimizer.param_groups])
     if name in ("OneCycleLR", "CyclicLR"):
-        options.setdefault("cycle_momentum", False)  # torch would change the momentum that was given
+        options.setdefault("cycle_momentum", False)  # torch's default would change the momentum that the user chose
     check_options(kind, scheduler_class, options, skip=("optimizer", "self"))
     try:
         return {"scheduler": scheduler_class(optimizer, **options), **placing}
@@ -103,11 +103,11 @@ def _check_curve(spec: Spec) -> None:
     check_options(kind, CURVES[spec["name"]], options, skip=("t", "total"))
     for option in ("warmup", *options):
         if not isinstance(spec.get(option, 0), int | float):
-            raise ValueError(f"{kind}: {option} is a number, not {spec[option]!r}")
+            raise ValueError(f"{kind}: {option} must be a number, not {spec[option]!r}")
 
 
 def _make_curve(spec: Spec, optimizer: Optimizer, total_steps: int, total_epochs: int) -> dict[str, Any]:
-    """One of our closed forms; `Step` counts epochs, the others optimizer steps, unless `interval` says otherwise."""
+    """Build a closed form; `Step` counts epochs, the others optimizer steps, unless `interval` is given."""
     _check_curve(spec)
     options = dict(spec)
     name = options.pop("name")

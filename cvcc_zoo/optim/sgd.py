@@ -5,12 +5,12 @@
     w = w - lr b                               or, with Nesterov, w - lr (g + momentum b)
 
 The sum is not normalised: under a constant gradient the step grows to lr / (1 - momentum), ten times lr at 0.9. The
-rate stands outside of it, as in the course and in torch, so that a change of the rate holds for old gradients too.
-With `lr_inside` it is b = momentum b + lr g, w = w - b, as Sutskever's paper and Caffe have it: the same for a
-constant rate, but after a drop of the rate, the old, larger steps go on for about 1 / (1 - momentum) steps.
+rate is outside of it, as in the course and in torch, so a change of the rate also applies to old gradients. Sutskever's
+paper and Caffe have it inside, b = momentum b + lr g, w = w - b: the same for a constant rate, but after the rate
+drops, the old, larger steps continue for about 1 / (1 - momentum) steps.
 
-Units: `lr` is parameters per gradient: it scales with the loss. The state is one number a parameter, none without
-momentum.
+Units: `lr` is parameters per gradient: the best one scales inversely with the loss. The state is one number per
+parameter, none without momentum.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from torch.optim.sgd import sgd as torch_sgd
 from cvcc_zoo.optim.optimizer import RuleOptimizer
 from cvcc_zoo.optim.options import at_least_zero
 from cvcc_zoo.optim.paths import Group, Kernel, Lists
-from cvcc_zoo.optim.tensors import Number, T, subtract
+from cvcc_zoo.optim.tensors import T
 
 
 def sgd(
@@ -36,22 +36,18 @@ def sgd(
     dampening: float = 0.0,
     weight_decay: float = 0.0,
     nesterov: bool = False,
-    lr_inside: bool = False,
     first: bool = False,
 ) -> None:
     """Update the parameters `w` and the buffer `b` (zeros before the `first` step) from the gradients `g`, in place.
 
-    The first gradient is taken whole: dampening starts with the second.
+    The first gradient enters the buffer undamped; dampening starts with the second.
     """
     if weight_decay:
         g = g.add(w, alpha=weight_decay)
-    rate: Number = lr
-    if lr_inside:
-        g, rate = g * lr, 1.0
     if b is not None:
         b.mul_(0.0 if first else momentum).add_(g, alpha=1.0 if first else 1 - dampening)
         g = g.add(b, alpha=momentum) if nesterov else b
-    subtract(w, rate, g, readable=not (isinstance(rate, Tensor) and rate.requires_grad))
+    w.add_(g, alpha=-lr)
 
 
 class SGD(RuleOptimizer):
@@ -62,13 +58,11 @@ class SGD(RuleOptimizer):
         lr: Learning rate, at least 0; a number, or a tensor with one element.
         momentum: Weight of the last step's buffer in the next, at least 0, below 1 for the sum to converge.
         dampening: Share of each gradient that does not go into the buffer.
-        weight_decay: Added to the gradient, times the parameter. Twice the course's lambda.
-        nesterov: Take the gradient as if the next step of the momentum were already made.
-        lr_inside: Put the rate into the buffer (Sutskever, Caffe).
-        maximize: Go up instead of down.
-        foreach: Run the rule on lists of tensors; see `cvcc_zoo.optim.paths` for what is chosen by default.
-        fused: Run torch's kernel.
-        differentiable: Let the step itself be differentiated.
+        weight_decay: Factor on the parameters, which are then added to the gradient; twice the course's lambda.
+        nesterov: Use the gradient as if the next step of the momentum had already been made.
+        maximize: Maximize the loss instead of minimizing it.
+        foreach: Run the rule on lists of tensors; `cvcc_zoo.optim.paths` says what is chosen by default.
+        fused: Run torch's fused kernel.
 
     Raises ValueError for options out of range.
 
@@ -86,17 +80,13 @@ class SGD(RuleOptimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
         *,
-        lr_inside: bool = False,
         maximize: bool = False,
         foreach: bool | None = None,
         fused: bool | None = None,
-        differentiable: bool = False,
     ) -> None:
         options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
-        options |= {"nesterov": nesterov, "lr_inside": lr_inside}
-        super().__init__(
-            params, options, maximize=maximize, foreach=foreach, fused=fused, differentiable=differentiable
-        )
+        options |= {"nesterov": nesterov}
+        super().__init__(params, options, maximize=maximize, foreach=foreach, fused=fused)
 
     def check(self, options: Group) -> None:
         """Raise ValueError for options out of range."""
@@ -105,21 +95,21 @@ class SGD(RuleOptimizer):
             raise ValueError("nesterov needs a momentum above 0 and no dampening")
 
     def state_names(self, group: Group) -> tuple[str, ...]:
-        """The buffer, if there is momentum."""
+        """Return the buffer if there is momentum."""
         return ("momentum_buffer",) if group["momentum"] else ()
 
     def moves_rows_alone(self, group: Group) -> bool:
-        """Without momentum alone: a buffer goes on moving rows that have a gradient no more."""
+        """Return True only without momentum: a buffer keeps moving rows that no longer have a gradient."""
         return super().moves_rows_alone(group) and not group["momentum"]
 
     def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
-        """`sgd` with the options of the group."""
-        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "lr_inside")
+        """Apply `sgd` with the options of the group."""
+        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
         sgd(w, g, kept.get("momentum_buffer"), **{name: group[name] for name in names}, first=first)
 
     def kernel(self, group: Group) -> Kernel | None:
-        """There is one for torch's form, the rate outside."""
-        return None if group["lr_inside"] else _kernel
+        """Return torch's fused SGD."""
+        return _kernel
 
 
 def _kernel(group: Group, params: list[Tensor], grads: list[Tensor], kept: Lists, first: bool) -> None:
@@ -127,5 +117,5 @@ def _kernel(group: Group, params: list[Tensor], grads: list[Tensor], kept: Lists
     buffers: list[Tensor | None] = [*zeros] if zeros and not first else [None] * len(params)
     names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
     torch_sgd(params, grads, buffers, fused=True, **{name: group[name] for name in names})
-    if first:  # None tells the kernel to take the first gradient whole; it made buffers of its own
+    if first:  # for None the kernel makes buffers of its own, with the first gradient undamped
         torch._foreach_copy_(zeros, [buffer for buffer in buffers if buffer is not None])

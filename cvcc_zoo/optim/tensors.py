@@ -1,7 +1,7 @@
-"""A rule written once for a tensor also runs on a list of them: `TensorList` has the methods that the rules use.
+"""Lists of tensors with the methods of one tensor, so that a rule is written once for both.
 
-`w.add_(g, alpha=-lr)` adds to one tensor if `w` is a Tensor, and to each tensor of a list, by `torch._foreach_add_`, if
-it is a TensorList: an accelerator then launches one kernel instead of one for each tensor.
+`w.add_(g, alpha=-lr)` adds to one tensor if `w` is a Tensor. If it is a `TensorList`, it adds to each tensor of the
+list by `torch._foreach_add_`: an accelerator then launches one kernel instead of one for each tensor.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,9 +12,9 @@ from torch import Tensor
 
 
 class TensorList:
-    """Tensors that are treated as one: each method does for all of them what the method of a Tensor does for one.
+    """Tensors treated as one: each method does for all of them what the method of a Tensor does for one.
 
-    Other operands are numbers, or a TensorList with as many tensors, of which those without dimensions are broadcast.
+    The other operand is a number or a TensorList of the same length; tensors without dimensions are broadcast.
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
@@ -27,7 +27,7 @@ class TensorList:
     def __iter__(self) -> Iterator[Tensor]:
         return iter(self.tensors)
 
-    # In place, as the methods of a Tensor whose names end with an underscore
+    # In place, as for a Tensor: names end with an underscore
 
     def add_(self, other: "float | TensorList", alpha: "float | Tensor" = 1) -> "TensorList":
         if isinstance(other, TensorList):
@@ -64,7 +64,7 @@ class TensorList:
         torch._foreach_copy_(self.tensors, source.tensors)
         return self
 
-    # With a new list as the result
+    # These return a new list
 
     def add(self, other: "float | TensorList", alpha: float = 1) -> "TensorList":
         if isinstance(other, TensorList):
@@ -116,19 +116,14 @@ def _plain(other: "float | Tensor | TensorList") -> "float | Tensor | list[Tenso
 
 
 T = TypeVar("T", Tensor, TensorList)
-"""What a rule takes: a tensor, or a list of tensors."""
+"""A tensor or a list of tensors: the type of the arguments of a rule."""
 
 Number = float | Tensor | TensorList
-"""A number of a rule: a float or, where nothing may be read back from the device, tensors without dimensions."""
-
-
-def root(v: T, eps: float, *, readable: bool) -> T:
-    """Return sqrt(v) + eps; in place only where nothing is differentiated, as the derivative needs sqrt(v)."""
-    return v.sqrt().add_(eps) if readable else v.sqrt() + eps
+"""A number in a rule: a float, or tensors without dimensions if nothing may be read back from the device."""
 
 
 def subtract(w: T, rate: Number, top: T, bottom: T | None = None, *, readable: bool) -> None:
-    """Take rate * top / bottom from `w`; a rate that may not be read from its device stays a tensor."""
+    """Subtract rate * top / bottom from `w`; a rate that is not `readable` from its device stays a tensor."""
     if readable:
         number: Any = -rate
         if bottom is None:
@@ -141,7 +136,7 @@ def subtract(w: T, rate: Number, top: T, bottom: T | None = None, *, readable: b
 
 
 def each(function: Callable[..., Tensor], *arguments: T) -> T:
-    """Apply a function of tensors, to each of a list if that is what it is given."""
+    """Return the function of tensors, or the list of its values if the arguments are lists."""
     first = arguments[0]
     if isinstance(first, TensorList):
         return TensorList([function(*tensors) for tensors in zip(*arguments, strict=True)])
@@ -149,38 +144,38 @@ def each(function: Callable[..., Tensor], *arguments: T) -> T:
 
 
 def as_matrix(t: Tensor) -> Tensor:
-    """A filter (out, in, kh, kw) as a matrix (out, in kh kw), whatever its layout in memory."""
+    """Return a filter (out, in, kh, kw) as a matrix (out, in kh kw), whatever its memory layout."""
     return t.flatten(1)
 
 
 def distributed(t: Tensor) -> bool:
-    """Whether a tensor is a DTensor: a process may have a part of it, as with FSDP2; fast for others."""
+    """Return True for a DTensor, of which a process may have only a part, as with FSDP2; fast for other tensors."""
     if type(t) in (Tensor, torch.nn.Parameter):
         return False
-    from torch.distributed.tensor import DTensor  # takes half a second
+    from torch.distributed.tensor import DTensor  # takes half a second to import
 
     return isinstance(t, DTensor)
 
 
 def local(tensors: list[Tensor]) -> list[Tensor]:
-    """What this process has of each of them, to be changed in place."""
+    """Return the part of each tensor that this process has, sharing its memory."""
     return [t.to_local() if distributed(t) else t for t in tensors]  # type: ignore[attr-defined]
 
 
 def are_contiguous(tensors: list[Tensor]) -> bool:
-    """Whether all of them are; fast, since it is asked in every step."""
+    """Return True if all tensors are contiguous; fast, because every step asks."""
     return all(map(Tensor.is_contiguous, tensors))
 
 
 def fit_kernel(params: list[Tensor], devices: tuple[str, ...], *, contiguous: bool) -> bool:
-    """Whether a fused kernel for these devices can take the parameters: it reads memory as it lies, without gaps."""
+    """Return True if a fused kernel for these devices can take the parameters: it reads memory without gaps."""
     if not all(p.is_floating_point() and (p.is_cpu or p.device.type in devices) for p in params):
         return False
     return contiguous or all(torch.empty_like(p, device="meta").stride() == p.stride() for p in params)
 
 
 def laid_out_as(value: Tensor, p: Tensor) -> Tensor:
-    """The tensor, or a copy of it, with the strides and the type of a parameter."""
+    """Return the tensor, or a copy of it, with the strides and the type of a parameter."""
     if value.stride() == p.stride() and value.dtype == p.dtype:
         return value
     return torch.empty_like(p, requires_grad=False).copy_(value)
