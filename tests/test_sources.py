@@ -1,0 +1,124 @@
+"""A name stands for the same thing wherever a model is asked for."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from cvcc_zoo import create, load
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.cli.expansion import expand_model
+from cvcc_zoo.inspection.subjects import find_subject
+from cvcc_zoo.registry import ENTRIES
+from cvcc_zoo.weights.card import PUBLISHED
+from cvcc_zoo.zoo.catalogue import architecture, describe
+from cvcc_zoo.zoo.names import resolve, resolve_trained
+from cvcc_zoo.zoo.trained import find_trained
+from tests.conftest import Fit, message
+
+IMAGES = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "found"),
+    [
+        ("resnet20", "model", "resnet20"),
+        ("ResNet-20", "model", "resnet20"),
+        ("resnext29", "model", "resnext29_32x4d"),
+        ("ResNet", "family", "ResNet"),
+        ("wideresnet", "family", "WideResNet"),
+        ("resnet20.cifar10", "card", "resnet20.cifar10"),
+        ("ResNet-20.CIFAR-10", "card", "resnet20.cifar10"),
+        ("resnext29.cifar10", "card", "resnext29_32x4d.cifar10"),
+        ("pets.json", "card", "pets"),
+        ("a/pets.safetensors", "card", "pets"),
+        ("runs/linear", "checkpoint", "runs/linear"),
+        ("./resnet20", "checkpoint", "resnet20"),
+        ("best.ckpt", "checkpoint", "best.ckpt"),
+        (Path("mine"), "checkpoint", "mine"),
+        ("my_package.MyNet", "import path", "my_package.MyNet"),
+    ],
+)
+def test_a_name_stands_for_one_thing(name: str | Path, kind: str, found: str, tmp_path: Path) -> None:
+    source = resolve(name)
+    assert (source.kind, source.name) == (kind, found) and source.trained == (kind in ("card", "checkpoint"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet21", "no model named 'resnet21'; did you mean .*resnet20"),
+        ("resnet20.cifar", "no published weight named 'resnet20.cifar'; did you mean resnet20.cifar10"),
+        (20, "a model has a name, not 20"),
+    ],
+)
+def test_what_stands_for_nothing_is_answered_with_the_nearest_names(name: str, message: str) -> None:
+    for take in (resolve, resolve_trained, create, load, find_trained):
+        with pytest.raises(ValueError, match=message):
+            take(name)
+
+
+def test_a_model_without_weights_is_told_from_one_with_weights(tmp_path: Path) -> None:
+    Path("cnn_small").mkdir()
+    for take in (load, find_trained, resolve_trained):
+        with pytest.raises(ValueError, match=r"resnet20 is a model without weights; did you mean resnet20\.cifar10"):
+            take("resnet20")
+        with pytest.raises(ValueError, match=r"cnn_small is a model without weights; .*folder of this name is \./cnn"):
+            take("cnn_small")
+
+
+def test_published_weights_come_before_a_folder_of_their_name(fit: Fit) -> None:
+    Path("linear.cifar10").mkdir()
+    assert create("linear.cifar10").image_size == load("linear.cifar10").image_size == 32
+    assert find_trained("linear.cifar10").dataset == "CIFAR-10"
+    assert find_subject("linear.cifar10", {}).trained
+    assert expand_model("linear.cifar10")[1] == "linear.cifar10"
+
+
+def test_every_way_to_name_a_run_gives_its_model(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit("--model=linear", "--trainer.max_epochs=1", "--run=mine") == 0
+    expected = load("mine")(IMAGES)
+    for name in ("mine", "./mine", "mine/best.ckpt", Path("mine")):
+        for take in (create, load, lambda name: find_trained(name).model):
+            assert torch.equal(take(name)(IMAGES), expected)
+    assert create("mine", num_classes=5)(IMAGES).shape == (2, 5)
+    assert fit("--model=mine", "--run=further", "--trainer.max_epochs=1") == 0
+    assert "Starts from the weights mine, with their classifier" in capsys.readouterr().err
+    assert main(["describe", "mine"]) == 0 and main(["evaluate", "mine"]) == 0
+
+
+def test_weights_are_found_by_their_card_and_by_their_file(tmp_path: Path) -> None:
+    for ending in (".json", ".safetensors"):
+        shutil.copy(PUBLISHED / f"linear.cifar10{ending}", tmp_path)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    expected = create("linear.cifar10")(images)
+    for name in (tmp_path / "linear.cifar10.json", str(tmp_path / "linear.cifar10.safetensors")):
+        assert torch.equal(create(name)(images), expected) and torch.equal(load(name)(images), expected)
+        assert find_trained(name).name == "linear.cifar10"
+
+
+def test_weights_that_belong_to_a_name_are_not_asked_for_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="says which weights it has; leave pretrained='cifar100' out"):
+        create("linear.cifar10", pretrained="cifar100")
+    said = message(capsys, ["fit", "--model=resnet20.cifar"])
+    assert "no published weight named 'resnet20.cifar'" in said
+
+
+def test_the_table_of_models_says_what_is_built() -> None:
+    for name, entry in ENTRIES.items():
+        with torch.device("meta"):
+            model = create(name)
+        assert describe(name) == (type(model).__name__, architecture(model.hparams)), name
+        assert entry.family is type(model)
+
+
+@pytest.mark.parametrize("act", [create, load])
+def test_one_network_is_built(act: Callable[[str], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    from cvcc_zoo.models.wide_resnet import WideResNetNetwork
+
+    built, init = [], WideResNetNetwork.__init__
+    monkeypatch.setattr(WideResNetNetwork, "__init__", lambda self, *args: (built.append(1), init(self, *args))[1])
+    act("wrn16_4.cifar10")
+    assert len(built) == 1
