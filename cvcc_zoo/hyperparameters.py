@@ -14,6 +14,7 @@ from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cvcc_zoo.data.datamodule import ImageDataModule
+from cvcc_zoo.internals.lightning import callbacks_of
 
 Plain = bool | int | float | str
 ELSEWHERE = ("callbacks", "logger", "plugins", "profiler", "default_root_dir", "enable_autolog_hparams")
@@ -45,7 +46,7 @@ def _options_of(trainer: Trainer) -> dict[str, Any]:
         "accelerator": type(trainer.accelerator).__name__,
         "strategy": type(trainer.strategy).__name__,
         "devices": trainer.num_devices,
-        "callbacks": [type(callback).__name__ for callback in vars(trainer)["callbacks"]],
+        "callbacks": [type(callback).__name__ for callback in callbacks_of(trainer)],
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
 

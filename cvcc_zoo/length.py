@@ -5,6 +5,8 @@ import math
 from lightning import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
+from cvcc_zoo.internals.lightning import callbacks_of, load_training_batches, log_every_n_steps
+
 
 def training_length(trainer: Trainer) -> tuple[int, int]:
     """Optimizer steps and epochs (the last may be cut off) of a training that is set up.
@@ -19,7 +21,7 @@ def training_length(trainer: Trainer) -> tuple[int, int]:
             "(beside max_time too: whichever comes first ends it), or train without a schedule: --lr_scheduler=null"
         )
     if trainer.train_dataloader is None:
-        trainer.fit_loop.setup_data()
+        load_training_batches(trainer)
     steps, epochs, factors = 0, 0, accumulation(trainer)
     for factor, end in zip(factors.values(), [*list(factors)[1:], math.inf], strict=True):
         each = max(1, math.ceil(trainer.num_training_batches / factor))
@@ -32,7 +34,7 @@ def training_length(trainer: Trainer) -> tuple[int, int]:
 
 def accumulation(trainer: Trainer) -> dict[int, int]:
     """How many batches are summed up to a step, by the epoch from which on it is so; the first is 0."""
-    for callback in vars(trainer)["callbacks"]:
+    for callback in callbacks_of(trainer):
         if isinstance(callback, GradientAccumulationScheduler):
             return dict(sorted(callback.scheduling.items()))
     return {0: trainer.accumulate_grad_batches}
@@ -51,8 +53,7 @@ def steps_between_rows(trainer: Trainer, batches: int, rows: int) -> int:
 
     `batches` are those of the loader; the trainer says how many of them an epoch has, and how many steps in all.
     """
-    own = vars(trainer)
-    steps = limited(batches, own["limit_train_batches"]) // max(accumulation(trainer).values())
+    steps = limited(batches, trainer.limit_train_batches) // max(accumulation(trainer).values())
     if trainer.max_steps > 0:
         steps = min(steps, trainer.max_steps)
-    return int(max(1, min(own["log_every_n_steps"], steps // rows)))
+    return int(max(1, min(log_every_n_steps(trainer), steps // rows)))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from cvcc_zoo.internals.lightning import callbacks_of
 from cvcc_zoo.length import training_length
 from cvcc_zoo.optim import make_lr_scheduler, make_optimizer
 from cvcc_zoo.optim.build import find_optimizer
@@ -95,7 +96,7 @@ class Optimized(LightningModule):
         Lightning (2.6) tells its GradientAccumulationScheduler of the starts of epochs alone.
         """
         super().on_train_start()
-        for callback in vars(self.trainer)["callbacks"]:
+        for callback in callbacks_of(self.trainer):
             if isinstance(callback, GradientAccumulationScheduler):
                 callback.on_train_epoch_start(self.trainer, self)
 
@@ -143,7 +144,7 @@ def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str,
 
     Callbacks and modules that users write may log names of their own, so with them any name may be watched.
     """
-    every = vars(trainer)["callbacks"]
+    every = callbacks_of(trainer)
     if not all(_is_known(each) for each in (*every, module)):
         return
     schedule = module.hparams["lr_scheduler"] or {}

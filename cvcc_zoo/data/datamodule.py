@@ -18,6 +18,7 @@ from cvcc_zoo.data.shaping import check_batch_size, check_shape, check_shaping
 from cvcc_zoo.data.sources import announce, check_test, find_dataset
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.whitening import Whitening, make_whitening
+from cvcc_zoo.internals.lightning import batches_done
 from cvcc_zoo.length import training_length
 
 if TYPE_CHECKING:
@@ -241,8 +242,7 @@ class ImageDataModule(LightningDataModule):
         """How many batches of its epoch the training has done, 0 after the last; Lightning puts it into checkpoints."""
         if self.trainer is None:
             return {}
-        done = vars(self.trainer.fit_loop.epoch_loop.batch_progress.current)["processed"]
-        batches = self.trainer.num_training_batches  # infinite before a training
+        done, batches = batches_done(self.trainer), self.trainer.num_training_batches  # infinite before a training
         return {"epoch": self.trainer.current_epoch, "batches": done % int(batches) if done else 0}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

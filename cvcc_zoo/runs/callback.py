@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files import give_back, remove_unfinished, write_picture, write_whole
+from cvcc_zoo.internals.lightning import set_log_every_n_steps
 from cvcc_zoo.length import steps_between_rows
 from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
 from cvcc_zoo.printing import say
@@ -90,7 +91,7 @@ class RunFolder(Callback):
         """Choose how often to log."""
         data = getattr(trainer, "datamodule", None)
         if stage == "fit" and self.choose_logging and isinstance(data, ImageDataModule):
-            vars(trainer)["log_every_n_steps"] = steps_between_rows(trainer, len(data.train_dataloader()), ROWS)
+            set_log_every_n_steps(trainer, steps_between_rows(trainer, len(data.train_dataloader()), ROWS))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A training that has ended, by whatever callback, does not go on; what is left to do is to test it."""

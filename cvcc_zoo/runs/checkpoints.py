@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cvcc_zoo.checkpoint import Checkpoint
 from cvcc_zoo.files import write_whole
+from cvcc_zoo.internals.lightning import batches_begun, end_restart, forget_unstarted_batch, start_epoch_anew
 from cvcc_zoo.plain import load_plain
 from cvcc_zoo.runs.folder import LAST, PREVIOUS
 
@@ -83,8 +84,8 @@ def between_steps(trainer: Trainer, batch_idx: int) -> bool:
         return False
     if batch_idx % trainer.accumulate_grad_batches:
         return False
-    every, loop = trainer.val_check_batch, trainer.fit_loop
-    number = loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch_idx
+    every = trainer.val_check_batch
+    number = batches_begun(trainer) - 1 if trainer.check_val_every_n_epoch is None else batch_idx
     return every is None or number % every != 0
 
 
@@ -112,9 +113,7 @@ class LastCheckpoint(CheckpointCallback):
         Lightning (2.6) takes any epoch for begun where there is a `max_steps`, and counts a step that was not made.
         """
         self._since = time.monotonic()
-        epoch = trainer.fit_loop.epoch_loop
-        if epoch.restarting and epoch.batch_progress.current.ready == 0:
-            epoch.restarting = False
+        start_epoch_anew(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Write at the start of an epoch, and if it is time."""
@@ -126,7 +125,7 @@ class LastCheckpoint(CheckpointCallback):
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Lightning (2.6) leaves out the step of a plateau schedule at the end of an epoch that was gone on with."""
-        trainer.fit_loop._restarting = False
+        end_restart(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what the training gives."""
@@ -134,16 +133,7 @@ class LastCheckpoint(CheckpointCallback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """At the start of a batch, count it as not begun; at the start of an epoch, that too."""
-        loops = checkpoint["loops"]["fit_loop"]
-        batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
-        if batches["total"]["ready"] != batches["total"]["started"] + 1:
-            return
-        batches["is_last_batch"] = False
-        for count in (batches["total"], batches["current"]):
-            count["ready"] -= 1
-        if batches["current"]["ready"] == 0:
-            for count in (epochs["total"], epochs["current"]):
-                count["ready"] = count["started"] = count["processed"]
+        forget_unstarted_batch(checkpoint)
 
 
 class BestCheckpoint(ModelCheckpoint):

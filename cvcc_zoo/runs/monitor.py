@@ -7,6 +7,8 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from cvcc_zoo.internals.lightning import log_every_n_steps
+
 
 class OptimizerMonitor(Callback):
     """Log `train/grad_norm` and `train/update_ratio` in every row of metrics of the training.
@@ -21,7 +23,7 @@ class OptimizerMonitor(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Take the length of the gradient, and keep the parameters as they are."""
-        every = vars(trainer)["log_every_n_steps"]
+        every = log_every_n_steps(trainer)
         if every == 0 or (trainer.global_step + 1) % every:
             return
         self._params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

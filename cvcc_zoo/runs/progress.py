@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.internals.lightning import batches_begun, callbacks_of
 from cvcc_zoo.length import accumulation, training_length
 from cvcc_zoo.models.catalogue import complexity, name_of
 from cvcc_zoo.progress import Display, duration
@@ -109,7 +110,7 @@ class ProgressBar(LightningProgressBar):
 
     def _done(self, trainer: Trainer) -> int:
         """Batches that were trained on, also in earlier starts of a run."""
-        return trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        return batches_begun(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the last epoch, and start the clock of this one."""
@@ -213,7 +214,7 @@ class ProgressBar(LightningProgressBar):
 
 def _end(trainer: Trainer) -> float:
     """When a training has to stop, whatever is done: a time of `time.monotonic()`."""
-    every = vars(trainer)["callbacks"]
+    every = callbacks_of(trainer)
     timers = [each.time_remaining() for each in every if isinstance(each, Timer)]
     ends = [time.monotonic() + seconds for seconds in timers if seconds is not None]
     return min([*ends, *(each.at for each in every if isinstance(each, Deadline))], default=math.inf)
