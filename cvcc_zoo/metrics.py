@@ -92,12 +92,12 @@ class StageMetrics(nn.ModuleDict):
             for name, metric in self.of(stage).items()
         }
 
-    def go_on(self, stage: str, counted: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Count on from there."""
+    def resume(self, stage: str, counted: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Continue from what `counted` returned."""
         for name, metric in self.of(stage).items():
+            metric.update(torch.zeros(0, device=metric.device))  # torchmetrics warns of a metric without updates
             for key, value in counted[name].items():
                 setattr(metric, key, value.to(metric.device))
-            metric._update_count = 1  # or it would warn that nothing was counted
 
     def _metric(self, name: str) -> Metric:
         return cast(Metric, self[name])

@@ -10,6 +10,7 @@ import cvcc_zoo
 ROOT = Path(cvcc_zoo.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LEVELS = {
+    "internals": -1,
     "manual": 0,
     "registry": 0,
     "refusals": 1,
@@ -38,7 +39,10 @@ LEVELS = {
     "hyperparameters": 2,
     "checkpoint": 3,
     "compatibility": 2,
-    "stages": 2,
+    "network": 1,
+    "whitened": 2,
+    "freezing": 2.5,
+    "preparation": 2.5,
     "trainers": 2,
     "classifier": 3,
     "templates": 4,

@@ -17,7 +17,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.models.catalogue import complexity
 from cvcc_zoo.models.initialisation import INITS, ResidualBlock, check_init, dirac, initialise, lsuv
 from cvcc_zoo.models.layers import NORMS, Scale, Shift, ShiftedConv2d
-from cvcc_zoo.stages import Network
+from cvcc_zoo.network import Network
 
 SMALL: dict[str, Callable[..., ImageClassifier]] = {
     "FCNN": lambda **options: FCNN(hidden=[16, 16], **options),

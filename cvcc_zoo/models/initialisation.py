@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from cvcc_zoo.network import Network
 from cvcc_zoo.registry import unknown
-from cvcc_zoo.stages import Network
 
 Layer = nn.Conv2d | nn.Linear
 GAIN = math.sqrt(2)  # ReLU sets half of the second moment to zero: https://arxiv.org/abs/1502.01852, section 2.2

@@ -15,10 +15,11 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.closed_form import make_ridge
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.features import Features
+from cvcc_zoo.internals.lightning import set_max_epochs, trainer_of
 from cvcc_zoo.models.layers import flatten
 from cvcc_zoo.models.solving import NewtonStep, RidgeFit
+from cvcc_zoo.network import Network
 from cvcc_zoo.registry import as_spec, register
-from cvcc_zoo.stages import Network
 
 BATCH = 500  # images at a time, when features are fitted
 
@@ -90,7 +91,7 @@ class Linear(ImageClassifier):
         super().setup(stage)
         if stage == "fit" and self.solver is not None:
             self.solver.check(self.trainer)
-            self.trainer.fit_loop.max_epochs = 1
+            set_max_epochs(self.trainer, 1)
 
     def prepare(self, data: ImageDataModule | None) -> None:
         """Fit the features, unless a checkpoint brought fitted ones. Raises ValueError where there are no images."""
@@ -100,7 +101,7 @@ class Linear(ImageClassifier):
             return
         if data is None:
             raise ValueError("features learn from training images: train with an ImageDataModule")
-        device = self.trainer.strategy.root_device if self._trainer else torch.device("cpu")
+        device = self.trainer.strategy.root_device if trainer_of(self) else torch.device("cpu")
         images, _, samples = data.training_images()
         whitening = self.whitening.to(device)
 

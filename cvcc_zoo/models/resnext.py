@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.models.initialisation import ResidualBlock, initialise
 from cvcc_zoo.models.layers import Layers, make_norm
+from cvcc_zoo.network import Network
 from cvcc_zoo.registry import register
-from cvcc_zoo.stages import Network
 
 
 class BottleneckBlock(ResidualBlock):

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.models.initialisation import ResidualBlock, initialise
 from cvcc_zoo.models.layers import Layers
+from cvcc_zoo.network import Network
 from cvcc_zoo.registry import register
-from cvcc_zoo.stages import Network
 
 
 class PreActivationBlock(ResidualBlock):
