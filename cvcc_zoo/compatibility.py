@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
@@ -15,6 +14,7 @@ from cvcc_zoo.registry import family_defaults
 
 TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze", "ridge")
 """Hyper-parameters that the weights do not depend on."""
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 OWN_TENSORS = ("fixup", "skipinit")
 """Values of the hyper-parameter `init` that come with tensors of their own; weights do not depend on the others."""
 
@@ -99,7 +99,7 @@ def check_training(network: nn.Module, loss: str | Mapping[str, Any], data: Imag
         )
     processes = data.trainer.world_size if data.trainer else 1
     images = min(data.batch_size, len(data.training_images()[2])) // processes
-    if images == 1 and any(isinstance(module, _BatchNorm) for module in network.modules()):
+    if images == 1 and any(isinstance(module, BATCH_NORMS) for module in network.modules()):
         raise ValueError(
             "batch norm takes its statistics from several images, and here a process has one; choose at least "
             f"--data.batch_size={2 * processes}, or a model without batch norm"

@@ -1,11 +1,13 @@
 """Loss and accuracies of each stage, counted on the device and summed over processes by torchmetrics."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
+
+from cvcc_zoo.internals.torch import KeepsDtype
 
 STAGES = ("train", "val", "test")
 NAMES = ("loss", "accuracy")
@@ -16,12 +18,12 @@ UNIT = 2.0**-24  # numbers are summed up in whole units
 EXACT = torch.float32 if torch.backends.mps.is_available() else torch.float64  # Apple's GPUs have no float64
 
 
-class ImageMean(Metric):
+class ImageMean(KeepsDtype, Metric):
     """The mean of a number over all images, the same to the last digit in any order and on any number of processes.
 
-    Each is rounded to a multiple of 2^-24, of which float64 holds the sum exactly up to 2^29, also where the model is
-    cast to another type. NaN stays NaN without a check, which would wait for a GPU; and a process may have no image,
-    which torchmetrics' accuracy does not take.
+    Each number is rounded to a multiple of 2^-24, of which float64 holds the sum exactly up to 2^29; the sum stays
+    float64 when the model is cast to another dtype. NaN stays NaN without a check, which would wait for a GPU. A
+    process may have no image, which torchmetrics' accuracy does not allow.
     """
 
     total: Tensor  # in units
@@ -40,15 +42,6 @@ class ImageMean(Metric):
     def compute(self) -> Tensor:
         """The mean."""
         return self.total * UNIT / self.images
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
-        """Go with the model to a device, but not to another type, in which the sums would not fit."""
-
-        def move(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-
-        return super()._apply(move, exclude_state)
 
 
 def among_top(logits: Tensor, labels: Tensor, count: int) -> Tensor:

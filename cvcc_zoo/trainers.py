@@ -1,6 +1,7 @@
 """What Lightning's Trainer is told about a training before its first step, and what of that does not go together."""
 
 import inspect
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -54,9 +55,10 @@ def take_options(trainer: Trainer, module: LightningModule) -> None:
         schedule = made["lr_scheduler"]["scheduler"]
         if isinstance(schedule, ReduceLROnPlateau):
             continue
-        optimizer._opt_called = True  # or torch warns of a schedule without steps
-        for _ in range(trainer.global_step if config.interval == "step" else trainer.current_epoch):
-            schedule.step()
+        with warnings.catch_warnings():  # torch warns of a schedule that steps before its optimizer
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            for _ in range(trainer.global_step if config.interval == "step" else trainer.current_epoch):
+                schedule.step()
         config.scheduler.load_state_dict(schedule.state_dict())
     for group, new in zip(trainer.optimizers[0].param_groups, optimizer.param_groups, strict=True):
         group.update({name: value for name, value in new.items() if name != "params"})

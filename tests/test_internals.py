@@ -11,7 +11,8 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 
-import cvcc_zoo.internals.lightning as internals
+import cvcc_zoo.internals.lightning as lightning_parts
+import cvcc_zoo.internals.torch as torch_parts
 
 BATCHES = 3  # in an epoch
 Event = tuple[str, int]
@@ -100,7 +101,7 @@ class Saves(Callback):
         self.events, self.path, self.stop = events, path, stop
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        internals.start_epoch_anew(trainer)
+        lightning_parts.start_epoch_anew(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.events.append(("epoch", trainer.current_epoch))
@@ -112,15 +113,15 @@ class Saves(Callback):
             trainer.save_checkpoint(self.path)
             raise StoppedError
         self.events.append(("batch", batch_idx))
-        done = internals.batches_done(trainer), internals.batches_begun(trainer)
+        done = lightning_parts.batches_done(trainer), lightning_parts.batches_begun(trainer)
         assert done == (batch_idx, trainer.current_epoch * BATCHES + batch_idx + 1), "Lightning counts otherwise"
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
-        internals.end_restart(trainer)
-        assert internals.batches_done(trainer) == rest[-1] + 1, "Lightning counts batches otherwise"
+        lightning_parts.end_restart(trainer)
+        assert lightning_parts.batches_done(trainer) == rest[-1] + 1, "Lightning counts batches otherwise"
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        internals.forget_unstarted_batch(checkpoint)
+        lightning_parts.forget_unstarted_batch(checkpoint)
 
 
 def train(path: Path, stop: tuple[int, int] | None, resume: tuple[int, int] | None, **options: Any) -> list[Event]:
@@ -150,8 +151,8 @@ def test_a_training_that_is_saved_between_two_batches_resumes_there(
 ) -> None:
     path = tmp_path / "last.ckpt"
     whole = train(path, None, None, **LENGTHS[length])
-    parts = train(path, stop, None, **LENGTHS[length]) + train(path, None, stop, **LENGTHS[length])
-    assert parts == whole, "Lightning counts batches, epochs or steps otherwise: see internals/lightning.py"
+    pieces = train(path, stop, None, **LENGTHS[length]) + train(path, None, stop, **LENGTHS[length])
+    assert pieces == whole, "Lightning counts batches, epochs or steps otherwise: see internals/lightning.py"
 
 
 NEEDED = [
@@ -168,12 +169,12 @@ def test_without_the_private_parts_it_would_not(
 ) -> None:
     path = tmp_path / "last.ckpt"
     whole = train(path, None, None, **LENGTHS[length])
-    monkeypatch.setattr(internals, function, lambda *_: None)
+    monkeypatch.setattr(lightning_parts, function, lambda *_: None)
     try:
-        parts = train(path, stop, None, **LENGTHS[length]) + train(path, None, stop, **LENGTHS[length])
+        pieces = train(path, stop, None, **LENGTHS[length]) + train(path, None, stop, **LENGTHS[length])
     except AssertionError:  # of Saves
         return
-    assert parts != whole, f"Lightning no longer needs {function}: remove it from internals/lightning.py"
+    assert pieces != whole, f"Lightning no longer needs {function}: remove it from internals/lightning.py"
 
 
 QUIET: dict[str, Any] = {
@@ -190,7 +191,7 @@ class Looks(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.found.append(trainer.num_training_batches)
-        internals.load_training_batches(trainer)
+        lightning_parts.load_training_batches(trainer)
         self.found.append(trainer.num_training_batches)
 
 
@@ -202,22 +203,22 @@ def test_the_training_batches_can_be_counted_before_the_training_starts() -> Non
 
 def test_a_module_knows_its_trainer() -> None:
     module, trainer = Line([]), Trainer(**QUIET)
-    assert internals.trainer_of(module) is None
+    assert lightning_parts.trainer_of(module) is None
     module.trainer = trainer
-    assert internals.trainer_of(module) is trainer
+    assert lightning_parts.trainer_of(module) is trainer
     module = Line([])
     Fabric(accelerator="cpu").setup_module(module)
-    assert internals.trainer_of(module) is None, "under Fabric a module has a Trainer now"
+    assert lightning_parts.trainer_of(module) is None, "under Fabric a module has a Trainer now"
 
 
 def test_a_trainer_knows_its_callbacks_and_how_often_it_logs() -> None:
     looks = Looks()
     trainer = Trainer(callbacks=[looks], log_every_n_steps=7, **QUIET)
-    assert looks in internals.callbacks_of(trainer), "Trainer.callbacks is gone"
-    assert internals.log_every_n_steps(trainer) == 7, "Trainer.log_every_n_steps is gone"
+    assert looks in lightning_parts.callbacks_of(trainer), "Trainer.callbacks is gone"
+    assert lightning_parts.log_every_n_steps(trainer) == 7, "Trainer.log_every_n_steps is gone"
     events: list[Event] = []
     trainer = Trainer(max_epochs=2, log_every_n_steps=1, **{**QUIET, "logger": Rows(events)})
-    internals.set_log_every_n_steps(trainer, 2)
+    lightning_parts.set_log_every_n_steps(trainer, 2)
     trainer.fit(Line(events), *cast(Any, (Batches(), Batches())))
     rows = [step for name, step in events if name == "row"]
     assert rows == [1, 3, 5], "Trainer.log_every_n_steps no longer says when rows are written"
@@ -225,7 +226,7 @@ def test_a_trainer_knows_its_callbacks_and_how_often_it_logs() -> None:
 
 def test_the_number_of_epochs_can_be_changed() -> None:
     trainer = Trainer(max_epochs=5, log_every_n_steps=1, **QUIET)
-    internals.set_max_epochs(trainer, 1)
+    lightning_parts.set_max_epochs(trainer, 1)
     trainer.fit(Line([]), *cast(Any, (Batches(), Batches())))
     assert (trainer.max_epochs, trainer.current_epoch) == (1, 1), "FitLoop.max_epochs no longer ends the training"
 
@@ -234,6 +235,74 @@ def test_lightning_can_be_told_which_process_this_is(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(rank_zero_only, "rank", 0)
     calls: list[int] = []
     for rank in (1, 0):
-        internals.set_rank(rank)
+        lightning_parts.set_rank(rank)
         rank_zero_only(calls.append)(rank)
     assert calls == [0], "Lightning no longer looks at rank_zero_only.rank"
+
+
+# torch
+
+
+class Sees(torch_parts.TorchDispatchMode):
+    """Notes the operations of a pass, and the names of their arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[Any, dict[str, Any]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen[func.overloadpacket] = torch_parts.default_arguments(func)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.filterwarnings("ignore:.*TorchDispatchMode:DeprecationWarning")
+def test_torch_shows_the_operations_of_a_pass() -> None:
+    with Sees() as mode, torch.no_grad():
+        nn.Conv2d(1, 2, 3, stride=2)(torch.ones(1, 1, 4, 4)).to(torch.float64)
+    aten = torch.ops.aten
+    assert {aten.convolution, torch_parts.CAST} <= mode.seen.keys(), "TorchDispatchMode no longer sees operations"
+    arguments = mode.seen[aten.convolution]
+    assert list(arguments)[:4] == ["input", "weight", "bias", "stride"], "operations no longer name their arguments"
+    assert mode.seen[torch_parts.CAST]["dtype"] is None, "operations no longer have the defaults of their arguments"
+
+
+def test_torch_tells_a_tensor_that_stands_for_several() -> None:
+    found: list[bool] = []
+
+    def look(one: Tensor) -> Tensor:
+        found.append(torch_parts.is_batched(one))
+        return one
+
+    torch.func.vmap(look)(torch.ones(2))
+    look(torch.ones(2))
+    assert found == [True, False], "is_batchedtensor means something else now"
+
+
+def test_torch_knows_the_instructions_of_this_cpu() -> None:
+    flags = Path("/proc/cpuinfo")
+    text = flags.read_text() if flags.is_file() else ""
+    if "avx2" not in text:
+        pytest.skip("needs an x86 CPU under Linux")
+    assert torch_parts.has_int8() == ("avx512_vnni" in text), "torch names the instructions of bytes otherwise"
+    assert torch_parts.has_bfloat16() == ("avx512_bf16" in text or "amx_tile" in text), "the same for bfloat16"
+
+
+def test_the_product_of_bytes_does_not_overflow() -> None:
+    a, b = torch.full((32, 64), 127, dtype=torch.int8), torch.full((64, 32), -128, dtype=torch.int8)
+    expected = torch.full((32, 32), -127 * 128 * 64, dtype=torch.int32)
+    assert torch.equal(torch_parts.int8_product(a, b), expected), "torch._int_mm no longer gives int32"
+
+
+class Sum(torch_parts.KeepsDtype):
+    """A sum that is float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros((), dtype=torch.float64))
+
+
+def test_a_module_within_a_model_keeps_its_dtype_and_moves_with_it() -> None:
+    model = nn.Sequential(nn.Linear(1, 1), Sum())
+    assert model.to(torch.bfloat16)[1].total.dtype is torch.float64, "Module._apply no longer casts"
+    assert model[0].weight.dtype is torch.bfloat16
+    assert model.to("meta")[1].total.is_meta, "Module._apply no longer moves"

@@ -6,6 +6,8 @@ Such a CPU (VNNI) adds up four products of bytes at once in int32, which is exac
 import torch
 from torch import Tensor
 
+from cvcc_zoo.internals.torch import has_int8, int8_product
+
 LEAF = 128  # rows: below, the two halves are no longer worth two products
 
 
@@ -22,14 +24,14 @@ def add_gram(x: Tensor, sums: Tensor) -> None:
 
 def minus_128(pixels: Tensor, rows: int) -> Tensor:
     """Pixels uint8 minus 128, for `add_gram` of so many rows: int8 where that is exact and fast, else float32."""
-    fast = rows >= LEAF and pixels.device.type == "cpu" and torch.cpu._is_vnni_supported()
+    fast = rows >= LEAF and pixels.device.type == "cpu" and has_int8()
     # A byte minus 128 has the first bit of the other sign.
     return (pixels ^ 128).view(torch.int8) if fast else pixels.to(torch.float32).sub_(128)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """A B; of int8 in int32, which is right for at least two rows and columns, and up to 2^17 - 1 values in a sum."""
-    return torch._int_mm(a, b) if a.dtype == torch.int8 else a @ b
+    return int8_product(a, b) if a.dtype == torch.int8 else a @ b
 
 
 def mirror(sums: Tensor) -> None:
