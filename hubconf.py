@@ -6,16 +6,16 @@ underscore in front, so only modules are imported.
 
 import typing
 
-import cvcc_zoo.models.catalogue
 import cvcc_zoo.registry
-import cvcc_zoo.zoo
+import cvcc_zoo.zoo.catalogue
+import cvcc_zoo.zoo.creation
 
 dependencies = ["torch", "torchvision", "lightning", "torchmetrics", "safetensors", "rich"]  # torch.hub reads this
 
 
 def create(name: str, pretrained: str | bool | None = None, **options: typing.Any) -> typing.Any:
     """A model by its name, as `cvcc_zoo.create` makes it: raw images, uint8 0..255 or float 0..1, to logits."""
-    return cvcc_zoo.zoo.create(name, pretrained=pretrained, **options)
+    return cvcc_zoo.zoo.creation.create(name, pretrained=pretrained, **options)
 
 
 def _entrypoint(name: str) -> typing.Any:
@@ -23,7 +23,7 @@ def _entrypoint(name: str) -> typing.Any:
         return create(name, pretrained, **options)
 
     entry = cvcc_zoo.registry.find(name)
-    family, _ = cvcc_zoo.models.catalogue.describe(name)
+    family, _ = cvcc_zoo.zoo.catalogue.describe(name)
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"""{family}: {entry.summary}
 

@@ -52,9 +52,9 @@ from benchmarks.turns import Turns
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
-from cvcc_zoo.scores import scores
+from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.timing import fast_precision
-from cvcc_zoo.zoo import load
+from cvcc_zoo.zoo.creation import load
 
 RECIPES = Path(__file__).parents[1] / "configs"
 SHORT, LONG = (RECIPES / folder / "cnn_fast.yaml" for folder in ("fast", "cifar10"))

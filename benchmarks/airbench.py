@@ -21,14 +21,14 @@ from torch import Tensor, nn
 
 from benchmarks.turns import Turns
 from benchmarks.usual import MEAN, STD
-from cvcc_zoo.allocation import keep_freed_memory
+from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.augment import augment, make_augmentations
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.patches import whiten_patches
 from cvcc_zoo.optim.newton_schulz import MUON, coefficients_of, orthogonalise
 from cvcc_zoo.optim.replay import Replay
-from cvcc_zoo.zoo import create
+from cvcc_zoo.zoo.creation import create
 
 EPOCHS, BIAS_EPOCHS, BATCH = 8, 3, 2000
 MUON_RATE, BIAS_RATE, HEAD_RATE, DECAY = 0.24, 0.053, 0.67, 2e-6 * BATCH

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings
-from cvcc_zoo.allocation import keep_freed_memory
+from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.data.augment import augment, make_augmentations
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.loader import TensorLoader
-from cvcc_zoo.models.catalogue import complexity
 from cvcc_zoo.optim import make_optimizer
 from cvcc_zoo.timing import alternate, seconds
-from cvcc_zoo.zoo import create
+from cvcc_zoo.zoo.catalogue import complexity
+from cvcc_zoo.zoo.creation import create
 
 COUNTS = (1_000, 10_000, 100_000, 1_000_000)
 CLASSES = (10, 100, 1_000)

@@ -23,15 +23,15 @@ from torch import Tensor
 from benchmarks.report import Found, Row, number
 from benchmarks.sides import Settings
 from benchmarks.usual import test_batches
-from cvcc_zoo.allocation import keep_freed_memory
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.exporting import export
-from cvcc_zoo.scores import scores
+from cvcc_zoo.export.program import export
+from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.timing import alternate, seconds, seconds_each
-from cvcc_zoo.trained import Trained
-from cvcc_zoo.weights import find_card, read_card
-from cvcc_zoo.zoo import create
+from cvcc_zoo.weights.card import find_card, read_card
+from cvcc_zoo.zoo.creation import create
+from cvcc_zoo.zoo.trained import Trained
 
 MODELS = ("resnet20", "resnet18", "resnext29_32x4d")
 LEAST_ONNX = {"resnet20": 4.0, "resnet18": 1.7, "resnext29_32x4d": 1.7}  # times eager at one image

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.data.known import KNOWN
-from cvcc_zoo.metrics import TOP5
-from cvcc_zoo.weights import PUBLISHED, Card, read_card
+from cvcc_zoo.weights.card import PUBLISHED, Card, read_card
 
 ROOT = Path(__file__).parents[1]
 

@@ -18,7 +18,7 @@ from cvcc_zoo.data.augment import augment
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.optim import make_optimizer
 from cvcc_zoo.timing import alternate
-from cvcc_zoo.zoo import create
+from cvcc_zoo.zoo.creation import create
 
 EPOCHS = 4
 AUGMENTATIONS = ("none", "standard")

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings, fit, fit_here
-from cvcc_zoo.allocation import keep_freed_memory
+from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.timing import alternate, seconds_each
-from cvcc_zoo.zoo import create
+from cvcc_zoo.zoo.creation import create
 
 BATCH = 512
 SHARE = 85.0  # percent

@@ -22,7 +22,7 @@ from cvcc_zoo.optim.build import find_optimizer
 from cvcc_zoo.optim.cost import EXAMPLES, seconds_a_step, sides, with_gradients
 from cvcc_zoo.optim.param_groups import param_groups
 from cvcc_zoo.timing import alternate
-from cvcc_zoo.zoo import create
+from cvcc_zoo.zoo.creation import create
 
 MODELS = ("resnet18", "resnet110")
 CASES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -20,7 +20,7 @@ from benchmarks.measure import gemm_gflops, machine, markdown
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.models.linear import Linear
 from cvcc_zoo.timing import alternate, seconds
-from cvcc_zoo.zoo import create
+from cvcc_zoo.zoo.creation import create
 
 OURS, TARGET = "cvcc_zoo", 0.7
 OTHERS = ("RidgeClassifier float32", "RidgeClassifier float64")

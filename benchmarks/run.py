@@ -35,7 +35,7 @@ What makes the difference, without being asked for:
   process that trains: no worker decodes, no worker copies.
 - Convolutional networks are given their images in channels_last.
 - The program keeps the memory that it frees. By default glibc gives blocks of megabytes back and asks for them again in
-  every step, and the system fills them with zeros. In Python: `cvcc_zoo.allocation.keep_freed_memory()`; the user's
+  every step, and the system fills them with zeros. In Python: `cvcc_zoo.cli.allocation.keep_freed_memory()`; the user's
   `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`, `GLIBC_TUNABLES` or `LD_PRELOAD` are left alone.
 - Without an accelerator the program does not import triton, the compiler for one, which torch looks for: half a second
   and 77 MB.

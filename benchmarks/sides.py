@@ -18,7 +18,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.cli import build
+from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.runs import Compile
 
 BARE = [f"--trainer.{name}=false" for name in ("logger", "enable_checkpointing", "enable_progress_bar")]

@@ -20,7 +20,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
 
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.zoo import create
+from cvcc_zoo.zoo.creation import create
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 AUGMENTED = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]

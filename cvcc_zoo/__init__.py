@@ -7,8 +7,7 @@ if TYPE_CHECKING:
     from cvcc_zoo.classifier import ImageClassifier
     from cvcc_zoo.data import ImageDataModule
     from cvcc_zoo.models import CNN, FCNN, Linear, ResNet, ResNeXt, WideResNet
-    from cvcc_zoo.models.catalogue import list_models
-    from cvcc_zoo.zoo import create, load
+    from cvcc_zoo.zoo import create, list_models, load
 
 __version__ = "0.1.0"
 
@@ -22,7 +21,7 @@ _HOMES = {
     "ResNet": "models",
     "WideResNet": "models",
     "create": "zoo",
-    "list_models": "models.catalogue",
+    "list_models": "zoo",
     "load": "zoo",
 }
 

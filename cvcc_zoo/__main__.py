@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from cvcc_zoo.allocation import keep_freed_memory
+from cvcc_zoo.cli.allocation import keep_freed_memory
+from cvcc_zoo.cli.manual import COMMANDS, overview
 from cvcc_zoo.commands import call
-from cvcc_zoo.files import FORBIDDEN, FULL
-from cvcc_zoo.manual import COMMANDS, overview
+from cvcc_zoo.files.own import FORBIDDEN, FULL
 from cvcc_zoo.printing import say
 from cvcc_zoo.registry import pick
 

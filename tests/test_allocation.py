@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from cvcc_zoo.allocation import CHOSEN
+from cvcc_zoo.cli.allocation import CHOSEN
 
 FAULTS = """
 import ctypes, resource, sys
-from cvcc_zoo.allocation import keep_freed_memory
+from cvcc_zoo.cli.allocation import keep_freed_memory
 kept = keep_freed_memory() if sys.argv[1] == "keep" else None
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]

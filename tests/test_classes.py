@@ -14,7 +14,7 @@ from PIL import Image
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.classes import differences, matching, plain_name
-from cvcc_zoo.trained import find_trained
+from cvcc_zoo.zoo.trained import find_trained
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
 SILENT: dict[str, Any] = {

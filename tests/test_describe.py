@@ -13,7 +13,7 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.inspection.subjects import find_subject, parse_name
 from cvcc_zoo.plots import plot_depth
 from cvcc_zoo.registry import find
-from cvcc_zoo.weights import PUBLISHED, read_card
+from cvcc_zoo.weights.card import PUBLISHED, read_card
 from tests.conftest import Fit, message
 
 

@@ -16,21 +16,21 @@ import torch
 import cvcc_zoo.models
 from cvcc_zoo import FCNN, ResNet, create
 from cvcc_zoo.__main__ import main as command
-from cvcc_zoo.commands.search import config_of, search
 from cvcc_zoo.data.augment import AUGMENTATIONS, PRESETS
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.whitening import METHODS
-from cvcc_zoo.features.build import GIVEN, OF_IMAGES, OF_VECTORS
 from cvcc_zoo.inspection.layers import inventory, pixels
 from cvcc_zoo.inspection.memory import activation_bytes
 from cvcc_zoo.inspection.subjects import find_subject
+from cvcc_zoo.linear.features import GIVEN, OF_IMAGES, OF_VECTORS
 from cvcc_zoo.losses import LOSSES
 from cvcc_zoo.models.initialisation import INITS, SILENT
 from cvcc_zoo.models.layers import NORMS
 from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.curves import CURVES
 from cvcc_zoo.registry import ENTRIES
-from cvcc_zoo.searching import Choice, Range, parse_space, unusual
+from cvcc_zoo.search import Choice, Range, parse_space, unusual
+from cvcc_zoo.search.command import config_of, search
 from tests.optimizer_checks import CHECKS, Subject
 
 ROOT = Path(__file__).parents[1]

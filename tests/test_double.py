@@ -9,10 +9,10 @@ from lightning import Trainer
 
 from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.exporting import export
+from cvcc_zoo.export.program import export
 from cvcc_zoo.plots import read_metrics
 from cvcc_zoo.runs import RunFolder
-from cvcc_zoo.trained import find_trained
+from cvcc_zoo.zoo.trained import find_trained
 from tests.conftest import Fit
 
 MORE = ["--model=fcnn", "--model.hidden=[4]", "--trainer.precision=64-true", "--data.batch_size=16"]

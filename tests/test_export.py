@@ -14,15 +14,17 @@ import pytest
 import torch
 from PIL import Image
 
-from cvcc_zoo import create, exporting
+import cvcc_zoo
+from cvcc_zoo import create
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.commands.export import main as export
 from cvcc_zoo.data.datasets import FashionMini
 from cvcc_zoo.data.images import reshape
+from cvcc_zoo.export import program
+from cvcc_zoo.export.command import main as export
 from cvcc_zoo.registry import FAMILIES
-from cvcc_zoo.trained import find_trained
-from cvcc_zoo.weights import write
-from cvcc_zoo.zoo import make_card
+from cvcc_zoo.weights.card import write
+from cvcc_zoo.zoo.creation import make_card
+from cvcc_zoo.zoo.trained import find_trained
 from tests.conftest import Fit
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
@@ -145,7 +147,7 @@ def test_the_file_knows_its_labels_but_not_the_machine(home: Path) -> None:
     found = dict.fromkeys(about, "")
     torch.export.load("linear.pets.pt2", extra_files=found)
     assert {key: bytes(value).decode() if isinstance(value, bytes) else value for key, value in found.items()} == about
-    package = str(Path(exporting.__file__).parent).encode()
+    package = str(Path(cvcc_zoo.__file__).parent).encode()
     for ending in FORMATS.values():
         assert package not in Path(f"linear.pets{ending}").read_bytes()
     assert sorted(path.name for path in Path().glob("*pets*")) == ["linear.pets.onnx", "linear.pets.pt2"]
@@ -312,8 +314,8 @@ def test_a_program_that_does_not_agree_is_not_kept(
 ) -> None:
     published(home, "linear")
     Path("linear.pets.pt2").write_bytes(b"what was there")
-    read = exporting._from_torch
-    monkeypatch.setattr(exporting, "_from_torch", lambda data: lambda batch: wrong(read(data)(batch)))
+    read = program._from_torch
+    monkeypatch.setattr(program, "_from_torch", lambda data: lambda batch: wrong(read(data)(batch)))
     with pytest.raises(ValueError, match=advice):
         export(["linear.pets", "--format=torch_export"])
     assert Path("linear.pets.pt2").read_bytes() == b"what was there"

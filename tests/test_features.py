@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cvcc_zoo import Linear, load
-from cvcc_zoo.features import Features, Patches
+from cvcc_zoo.linear import Features, Patches
 from tests.conftest import Fit
 
 NONE = ("--data.whitening=none", "--data.augmentations=none", "--trainer.log_every_n_steps=1")

@@ -18,7 +18,7 @@ import torch
 from cvcc_zoo import create
 from cvcc_zoo.__main__ import meant_for_users
 from cvcc_zoo.data.datasets import cifar10
-from cvcc_zoo.fetch import address, fetch
+from cvcc_zoo.files.download import address, fetch
 from tests.test_weights import IMAGES, change, home, published  # noqa: F401  home is a fixture
 
 Served = dict[str, bytes]
@@ -184,7 +184,7 @@ def test_a_bad_answer_is_told_in_one_line_and_nothing_stays(tmp_path: Path, kind
 
 @pytest.mark.parametrize("start", [b"", GOOD + b"Content-Length: 70\r\n\r\n", b"HTTP/1.1 100 Continue\r\nx: "])
 def test_a_server_that_drips_is_not_waited_for(tmp_path: Path, start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvcc_zoo.web.WINDOW", 0.3)
+    monkeypatch.setattr("cvcc_zoo.files.web.WINDOW", 0.3)
     ended = threading.Event()
 
     def drip(connection: socket.socket) -> None:
@@ -202,7 +202,7 @@ def test_a_server_that_drips_is_not_waited_for(tmp_path: Path, start: bytes, mon
 
 
 def test_a_server_that_is_silent_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvcc_zoo.web.TIMEOUT", 0.2)
+    monkeypatch.setattr("cvcc_zoo.files.web.TIMEOUT", 0.2)
     ended = threading.Event()
 
     def wait(connection: socket.socket) -> None:
@@ -215,7 +215,7 @@ def test_a_server_that_is_silent_is_not_waited_for(tmp_path: Path, monkeypatch: 
 
 
 def test_a_pause_in_a_download_that_comes_on_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvcc_zoo.web.WINDOW", 0.1)
+    monkeypatch.setattr("cvcc_zoo.files.web.WINDOW", 0.1)
     data = bytes(range(256)) * 100
 
     def stumble(connection: socket.socket) -> None:
@@ -257,7 +257,7 @@ def test_what_a_killed_download_left_goes_with_the_next_one(tmp_path: Path, serv
 
 def test_data_sets_are_downloaded_from_servers_that_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision has no limits of its own."""
-    monkeypatch.setattr("cvcc_zoo.web.WINDOW", 0.3)
+    monkeypatch.setattr("cvcc_zoo.files.web.WINDOW", 0.3)
     before = vars(urllib.request)["_opener"]
     for kind in ("another protocol", "a way to a long name", "chunks of no size", "drip"):
         ended = threading.Event()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from cvcc_zoo.files import STALE, give_back, remove_unfinished, whole_file, write_whole
+from cvcc_zoo.files.own import STALE, give_back, remove_unfinished, whole_file, write_whole
 
 
 def test_a_write_does_not_go_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

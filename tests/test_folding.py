@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 import cvcc_zoo
-from cvcc_zoo.folding import fold_norms
+from cvcc_zoo.classifier.folding import fold_norms
 from cvcc_zoo.runs.measure import measure
-from cvcc_zoo.scores import scores
+from cvcc_zoo.runs.scores import scores
 
 CONVOLUTIONAL = ["cnn_small", "resnet20", "resnet18", "plain20", "resnext20_16x4d", "wrn16_4"]
 NORMS = (nn.BatchNorm2d,)

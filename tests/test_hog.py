@@ -10,8 +10,8 @@ from matplotlib.collections import LineCollection
 from skimage.feature import hog
 
 import cvcc_zoo
-from cvcc_zoo.features import HOG
-from cvcc_zoo.features.pictures import plot_hog
+from cvcc_zoo.linear import HOG
+from cvcc_zoo.linear.pictures import plot_hog
 
 
 def real_images(count: int, channels: int = 1) -> torch.Tensor:

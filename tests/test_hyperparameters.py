@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from cvcc_zoo import ImageDataModule, create
-from cvcc_zoo.hyperparameters import flat
+from cvcc_zoo.classifier.hyperparameters import flat
 from tests.conftest import Fit
 
 QUIET: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}

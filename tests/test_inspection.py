@@ -12,8 +12,8 @@ from cvcc_zoo.inspection.layers import OUTSIDE, inventory
 from cvcc_zoo.inspection.memory import activation_bytes, saved_bytes
 from cvcc_zoo.inspection.speed import rates
 from cvcc_zoo.inspection.subjects import find_subjects
-from cvcc_zoo.models.catalogue import complexity
 from cvcc_zoo.registry import find
+from cvcc_zoo.zoo.catalogue import complexity
 from tests.test_initialisation import SMALL, build
 
 

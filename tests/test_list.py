@@ -10,7 +10,7 @@ from tests.test_weights import change, home, published, trained  # noqa: F401  h
 
 @pytest.fixture(autouse=True)
 def three(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    monkeypatch.setattr("cvcc_zoo.weights.PUBLISHED", home)
+    monkeypatch.setattr("cvcc_zoo.weights.card.PUBLISHED", home)
     for name, accuracy in (("resnet20", 0.8), ("resnet32", 0.9), ("linear", 0.4)):
         change(published(home, trained(name)), measured={"test_accuracy": accuracy})
 

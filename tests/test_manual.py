@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from cvcc_zoo.cli.manual import COMMANDS, overview, with_examples
 from cvcc_zoo.commands import call
 from cvcc_zoo.commands.completion import main as completion
 from cvcc_zoo.commands.completion import parser_of
-from cvcc_zoo.manual import COMMANDS, overview, with_examples
-from cvcc_zoo.models.catalogue import family_options
 from cvcc_zoo.registry import FAMILIES
+from cvcc_zoo.zoo.catalogue import family_options
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 import cvcc_zoo
 from cvcc_zoo import CNN, FCNN, ResNet, ResNeXt, WideResNet
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.models.catalogue import architecture, complexity, describe, name_of
 from cvcc_zoo.registry import ENTRIES, FAMILIES
-from cvcc_zoo.zoo import create, load
+from cvcc_zoo.zoo.catalogue import architecture, complexity, describe, name_of
+from cvcc_zoo.zoo.creation import create, load
 
 NAMES = sorted(ENTRIES)
 SMALL = [name for name in NAMES if ENTRIES[name].parameters < 12e6]

@@ -9,8 +9,8 @@ import torch
 import cvcc_zoo
 from cvcc_zoo import ImageDataModule, create, list_models, load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.models.catalogue import name_of
 from cvcc_zoo.registry import as_typed, pick, unknown
+from cvcc_zoo.zoo.catalogue import name_of
 from tests.conftest import QUICK, Fit, message
 
 

@@ -10,11 +10,11 @@ import torch
 from cvcc_zoo import ResNet, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.compatibility import check_same, complete
-from cvcc_zoo.models.catalogue import describe, name_of
+from cvcc_zoo.classifier.compatibility import check_same, complete
 from cvcc_zoo.runs.changes import changed_options
-from cvcc_zoo.weights import PUBLISHED
-from cvcc_zoo.zoo import read_published
+from cvcc_zoo.weights.card import PUBLISHED
+from cvcc_zoo.zoo.catalogue import describe, name_of
+from cvcc_zoo.zoo.creation import read_published
 from tests.conftest import Fit
 from tests.test_weights import IMAGES, change, home, published, trained  # noqa: F401  home is a fixture
 

@@ -10,7 +10,7 @@ import cvcc_zoo.optim
 from cvcc_zoo.optim import describe_groups, make_lr_scheduler, make_optimizer, param_groups, plain_spec
 from cvcc_zoo.optim.build import OWN, find_optimizer
 from cvcc_zoo.registry import ENTRIES, Spec
-from cvcc_zoo.zoo import create
+from cvcc_zoo.zoo.creation import create
 
 
 def names(model: nn.Module, group: dict[str, list[nn.Parameter]]) -> set[str]:

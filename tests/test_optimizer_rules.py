@@ -12,7 +12,7 @@ from cvcc_zoo.optim import SGD, Adafactor, Adagrad, Adam, AdamW, LowRankAdam, Mu
 from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.low_rank_adam import leading_directions
 from cvcc_zoo.optim.newton_schulz import MUON, by_gram, coefficients_of, orthogonalise, step_by_step
-from cvcc_zoo.zoo import create
+from cvcc_zoo.zoo.creation import create
 from tests.optimizer_checks import STEPS, VARIANTS, Subject, gradients, parameters, train
 from tests.optimizer_rules import RULES
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cvcc_zoo.features import PCA
+from cvcc_zoo.linear import PCA
 
 
 def vectors(count: int = 500, size: int = 20) -> torch.Tensor:

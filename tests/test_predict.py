@@ -21,9 +21,9 @@ from cvcc_zoo.commands.predict import main as predict
 from cvcc_zoo.data.finding import find_images
 from cvcc_zoo.inspection.records import write_rows
 from cvcc_zoo.runs.summary import write_predictions
-from cvcc_zoo.trained import find_trained
-from cvcc_zoo.weights import write
-from cvcc_zoo.zoo import make_card
+from cvcc_zoo.weights.card import write
+from cvcc_zoo.zoo.creation import make_card
+from cvcc_zoo.zoo.trained import find_trained
 from tests.conftest import QUICK, Fit, MakeFolder
 
 CLASSES = ["T-shirt/top", "[red]", "$x^$"]

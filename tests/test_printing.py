@@ -40,7 +40,7 @@ def test_lines_and_tables_show_it(capsys: pytest.CaptureFixture[str]) -> None:
 def test_one_card_does_not_spoil_the_list_of_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cvcc_zoo.weights import PUBLISHED
+    from cvcc_zoo.weights.card import PUBLISHED
 
     monkeypatch.setenv("CVCC_ZOO_HOME", str(tmp_path))
     card = json.loads((PUBLISHED / "linear.cifar10.json").read_text()) | {"name": "linear.evil", "dataset": EVIL}

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 from lightning.pytorch.callbacks import ModelSummary, RichModelSummary, TQDMProgressBar
 
-from cvcc_zoo import progress, runs
+from cvcc_zoo import runs
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.cli import build
-from cvcc_zoo.cli import main as lightning
+from cvcc_zoo.cli.lightning import build
+from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.fetch import digest, fetch
-from cvcc_zoo.progress import Display, duration, tracked
+from cvcc_zoo.files.download import digest, fetch
+from cvcc_zoo.printing import progress
+from cvcc_zoo.printing.progress import Display, duration, tracked
 from cvcc_zoo.runs.progress import ProgressBar, Summary
 from cvcc_zoo.runs.stopping import StoppedError
 from tests.conftest import Fit, MakeFolder
@@ -174,7 +175,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("cvcc_zoo.progress.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("cvcc_zoo.printing.progress.time.monotonic", lambda: self.now)
 
 
 @pytest.mark.parametrize(

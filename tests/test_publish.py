@@ -13,8 +13,8 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.data.known import Known
 from cvcc_zoo.runs.measure import measure
-from cvcc_zoo.scores import fit_temperature, scores
-from cvcc_zoo.weights import read_card
+from cvcc_zoo.runs.scores import fit_temperature, scores
+from cvcc_zoo.weights.card import read_card
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
 

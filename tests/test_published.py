@@ -9,9 +9,9 @@ import torch
 from benchmarks.leaderboard import AIMS, ELSEWHERE, ENGLISH, PAGES, row, with_tables
 from cvcc_zoo import load
 from cvcc_zoo.data.known import KNOWN
-from cvcc_zoo.models.catalogue import complexity
 from cvcc_zoo.registry import find
-from cvcc_zoo.weights import PUBLISHED, read, read_card
+from cvcc_zoo.weights.card import PUBLISHED, read, read_card
+from cvcc_zoo.zoo.catalogue import complexity
 
 ROOT = Path(__file__).parents[1]
 CARDS = sorted(PUBLISHED.glob("*.json"))

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.zoo import load
+from cvcc_zoo.zoo.creation import load
 from tests.conftest import MakeFolder
 
 ROOT = Path(__file__).parents[1]

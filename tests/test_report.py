@@ -14,9 +14,9 @@ import pytest
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
 from cvcc_zoo.plots.superclasses import CIFAR100
-from cvcc_zoo.reporting import figures, read_run
-from cvcc_zoo.reporting.page import page
-from cvcc_zoo.reporting.reports import Judged, RunReport, differences, flatten
+from cvcc_zoo.report import figures, read_run
+from cvcc_zoo.report.page import page
+from cvcc_zoo.report.reports import Judged, RunReport, differences, flatten
 from tests.conftest import QUICK, Fit, MakeFolder
 
 pytest.importorskip("plotly")

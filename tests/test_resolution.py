@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning import Callback, Trainer
 
-from cvcc_zoo.cli import build
+from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.data.augment import augment, make_augmentations
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.resolution import Resolutions

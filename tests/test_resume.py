@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 import cvcc_zoo
 from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.files import write_whole
+from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.runs import RunFolder, WholeCheckpoints
 from cvcc_zoo.runs.metrics_file import MetricsFile
 

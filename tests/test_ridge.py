@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from cvcc_zoo import load
-from cvcc_zoo.closed_form import Frame, RidgePath, Sums, make_ridge, solve
 from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror
+from cvcc_zoo.linear import Frame, RidgePath, Sums, make_ridge, solve
 from tests.conftest import Fit, message
 
 COUNT, SIZE, CLASSES = 300, 20, 4

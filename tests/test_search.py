@@ -15,10 +15,9 @@ from lightning import Trainer
 
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.commands import search as command
 from cvcc_zoo.runs import RunFolder
-from cvcc_zoo.searching import Choice, Goal, Range, Trial, parse_space, read_trials
-from cvcc_zoo.searching.methods import GridSearch, RandomSearch
+from cvcc_zoo.search import Choice, Goal, Range, Trial, command, parse_space, read_trials
+from cvcc_zoo.search.methods import GridSearch, RandomSearch
 from tests.test_train_zoo import AfterAStep
 
 RATES = "{optimizer.lr: {from: 1e-4, to: 1e-1, log: true}, data.batch_size: [64, 128, 256]}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from cvcc_zoo.searching import Range, Trial
+from cvcc_zoo.search import Range, Trial
 from tests.test_search import RATES, KilledError, interrupt_trial, results, run
 
 
@@ -32,7 +32,7 @@ def test_a_search_by_optuna_goes_on_from_its_storage(monkeypatch: pytest.MonkeyP
 
 
 def test_optuna_learns_where_values_are_good(tmp_path: Path) -> None:
-    from cvcc_zoo.searching.tpe import TPESearch
+    from cvcc_zoo.search.tpe import TPESearch
 
     method = TPESearch({"x": Range(-10.0, 10.0)}, 0, "minimize", tmp_path)
     found = []

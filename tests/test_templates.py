@@ -13,11 +13,11 @@ from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data.decorrelation import METHODS
+from cvcc_zoo.linear.templates import templates
 from cvcc_zoo.losses import crammer_singer
+from cvcc_zoo.plots.scores import RIGHT, WRONG, Scored, plot_scores, plot_templates
 from cvcc_zoo.runs.measure import measure
-from cvcc_zoo.score_plots import RIGHT, WRONG, Scored, plot_scores, plot_templates
-from cvcc_zoo.scores import margins, scores
-from cvcc_zoo.templates import templates
+from cvcc_zoo.runs.scores import margins, scores
 from tests.conftest import Fit, MakeFolder, message
 
 IMAGES = torch.randint(0, 256, (400, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

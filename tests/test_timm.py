@@ -18,8 +18,8 @@ from torch import Tensor, nn
 import cvcc_zoo.integrations.timm as bridge
 from cvcc_zoo import create, list_models
 from cvcc_zoo.integrations.residual import check_whole
-from cvcc_zoo.models.catalogue import describe
-from cvcc_zoo.weights import write
+from cvcc_zoo.weights.card import write
+from cvcc_zoo.zoo.catalogue import describe
 from tests.test_weights import IMAGES, card_of, change, published, trained
 
 DATA: Any = timm.data  # it has no types
@@ -28,7 +28,7 @@ DATA: Any = timm.data  # it has no types
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The weights resnet20.pets, known to timm; afterwards it knows none of them."""
-    monkeypatch.setattr("cvcc_zoo.weights.PUBLISHED", tmp_path / "package")
+    monkeypatch.setattr("cvcc_zoo.weights.card.PUBLISHED", tmp_path / "package")
     monkeypatch.setenv("CVCC_ZOO_HOME", str(tmp_path / "home"))
     published(tmp_path / "home")
     bridge.register()

@@ -9,7 +9,7 @@ from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.commands import train_zoo
 from cvcc_zoo.runs import Deadline
-from cvcc_zoo.weights import read_card
+from cvcc_zoo.weights.card import read_card
 from tests.conftest import QUICK
 from tests.test_weights import home  # noqa: F401  a fixture
 

@@ -10,7 +10,7 @@ from torch import Tensor
 import cvcc_zoo
 from cvcc_zoo import create, load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.transfer import adapt_channels
+from cvcc_zoo.zoo.transfer import adapt_channels
 from tests.conftest import QUICK, Fit, message
 from tests.test_weights import IMAGES, card_of, home, published, trained  # noqa: F401  home is a fixture
 

@@ -12,14 +12,14 @@ import torch
 
 from cvcc_zoo import create, load
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.weights import Card, find_card, list_cards, read, read_card, write
-from cvcc_zoo.zoo import make_card
+from cvcc_zoo.weights.card import Card, find_card, list_cards, read, read_card, write
+from cvcc_zoo.zoo.creation import make_card
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder for published weights; those of the package are not seen."""
-    monkeypatch.setattr("cvcc_zoo.weights.PUBLISHED", tmp_path / "package")
+    monkeypatch.setattr("cvcc_zoo.weights.card.PUBLISHED", tmp_path / "package")
     monkeypatch.setenv("CVCC_ZOO_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
@@ -94,7 +94,7 @@ def test_half_precision_halves_the_file_and_keeps_statistics(home: Path) -> None
 def test_the_packages_own_weights_come_first(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published(home)
     own = published(tmp_path / "package")
-    monkeypatch.setattr("cvcc_zoo.weights.PUBLISHED", tmp_path / "package")
+    monkeypatch.setattr("cvcc_zoo.weights.card.PUBLISHED", tmp_path / "package")
     assert find_card("resnet20.pets") == own
 
 

@@ -11,6 +11,15 @@ from types import ModuleType
 from cvcc_zoo.printing import say
 
 PICTURES = ("augmentations", "whitening")
+ROOMS = {
+    "compare": "inspection.compare",
+    "demo": "demo.command",
+    "describe": "inspection.describe",
+    "export": "export.command",
+    "report": "report.command",
+    "search": "search.command",
+}
+"""Modules of commands that live beside what only they use; the others are in this folder."""
 LIGHTNING = ("fit", "validate", "test")
 OF_RUNS = ("--run", "--ckpt_path", "--config")  # of `predict`: test images of a data set, not files
 
@@ -21,7 +30,8 @@ def call(name: str, args: Sequence[str]) -> int:
         return lightning(name, args)
     if name in PICTURES:
         return int(imported("cvcc_zoo.commands.look").main(name, args))
-    return int(imported(f"cvcc_zoo.commands.{name.replace('-', '_')}").main(args))
+    own = f"commands.{name.replace('-', '_')}"
+    return int(imported(f"cvcc_zoo.{ROOMS.get(name, own)}").main(args))
 
 
 def imported(name: str) -> ModuleType:
@@ -71,7 +81,7 @@ def lightning(name: str, args: Sequence[str]) -> int:
                 f"{word}: with {', '.join(OF_RUNS)} the test images of a data set are predicted; files come after "
                 "the name of a model or a run folder, without these options: cvcc-zoo predict runs/x my_pictures"
             )
-    cli, runs = imported("cvcc_zoo.cli"), imported("cvcc_zoo.runs")
+    cli, runs = imported("cvcc_zoo.cli.lightning"), imported("cvcc_zoo.runs")
     try:
         return int(cli.main([name, *args]))
     except runs.StoppedError as stop:

@@ -8,15 +8,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from cvcc_zoo.cli.manual import COMMANDS, ParserFoundError, only_parsers
+from cvcc_zoo.cli.parsing import CommandParser
 from cvcc_zoo.commands import call
 from cvcc_zoo.data.sources import DATASETS
-from cvcc_zoo.manual import COMMANDS, ParserFoundError, only_parsers
-from cvcc_zoo.models.catalogue import family_options
 from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.curves import CURVES
-from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES
-from cvcc_zoo.weights import list_cards
+from cvcc_zoo.weights.card import list_cards
+from cvcc_zoo.zoo.catalogue import family_options
 
 SHELLS = ("bash", "zsh", "tcsh")
 BASH = """

@@ -5,15 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cvcc_zoo.classifier.metrics import TOP5
+from cvcc_zoo.cli.expansion import install_yaml
+from cvcc_zoo.cli.images import with_its_images
+from cvcc_zoo.cli.parsing import ZooParser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
-from cvcc_zoo.expansion import install_yaml
-from cvcc_zoo.metrics import TOP5
-from cvcc_zoo.parsing import ZooParser
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.measure import measure
-from cvcc_zoo.trained import Trained, where, with_its_images
-from cvcc_zoo.weights import Card, read_card, write_card
+from cvcc_zoo.weights.card import Card, read_card, write_card
+from cvcc_zoo.zoo.trained import Trained, where
 
 NAMES = "Published weights, the path of their card, a run folder or a checkpoint."
 

@@ -8,12 +8,12 @@ from jsonargparse import auto_cli
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cvcc_zoo.models.catalogue import complexity, list_models
-from cvcc_zoo.parsing import CommandParser
+from cvcc_zoo.cli.parsing import CommandParser
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.registry import ALIASES, find, unknown
-from cvcc_zoo.weights import Card, list_cards, read_card
-from cvcc_zoo.zoo import create
+from cvcc_zoo.weights.card import Card, list_cards, read_card
+from cvcc_zoo.zoo.catalogue import complexity, list_models
+from cvcc_zoo.zoo.creation import create
 
 ORDERS: dict[str, Callable[[Card], Any]] = {
     "name": lambda card: card.name,

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from cvcc_zoo.choices import parse
+from cvcc_zoo.cli.choices import parse
+from cvcc_zoo.cli.expansion import expand_args, install_yaml
+from cvcc_zoo.cli.parsing import ZooParser
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.expansion import expand_args, install_yaml
-from cvcc_zoo.files import file_to_write, write_picture
-from cvcc_zoo.parsing import ZooParser
+from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.printing import say
 
 SUMMARIES = {

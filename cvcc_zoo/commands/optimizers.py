@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from jsonargparse import auto_cli
 from rich.table import Table
 
+from cvcc_zoo.cli.parsing import CommandParser
 from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.cost import EXAMPLES, seconds_a_step, sides, state_share
-from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.summary import hardware
 from cvcc_zoo.timing import alternate
-from cvcc_zoo.zoo import create
+from cvcc_zoo.zoo.creation import create
 
 WAYS = {"loop": "torch loop", "foreach": "torch foreach", "fused": "torch fused"}
 

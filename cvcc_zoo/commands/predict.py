@@ -17,17 +17,17 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from cvcc_zoo.cli.expansion import install_yaml
+from cvcc_zoo.cli.parsing import ZooParser
 from cvcc_zoo.data.decode import Decoding, Tally, decode_some
 from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.finding import Found, find_images
 from cvcc_zoo.data.workers import processors, read_files
-from cvcc_zoo.expansion import install_yaml
-from cvcc_zoo.files import csv_text, file_to_write, json_text, shown, write_whole
-from cvcc_zoo.parsing import ZooParser
+from cvcc_zoo.files.own import csv_text, file_to_write, json_text, shown, write_whole
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
-from cvcc_zoo.progress import tracked
-from cvcc_zoo.trained import Trained, find_trained
+from cvcc_zoo.printing.progress import tracked
+from cvcc_zoo.zoo.trained import Trained, find_trained
 
 BATCH = 256
 ON_SHEET = 64

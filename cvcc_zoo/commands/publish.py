@@ -9,17 +9,17 @@ from typing import Any, Literal
 import torch
 from jsonargparse import auto_cli
 
-from cvcc_zoo.compatibility import check_classes
+from cvcc_zoo.classifier.compatibility import check_classes
+from cvcc_zoo.cli.parsing import CommandParser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
-from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.measure import correct, measure
+from cvcc_zoo.runs.scores import fit_temperature, scores
 from cvcc_zoo.runs.written import read_config, read_summary
-from cvcc_zoo.scores import fit_temperature, scores
-from cvcc_zoo.weights import folders, read, write
-from cvcc_zoo.zoo import load, make_card
+from cvcc_zoo.weights.card import folders, read, write
+from cvcc_zoo.zoo.creation import load, make_card
 
 TRAINING = ("epochs", "steps", "train_seconds", "images_per_second", "hardware", "precision", "seed", "split_seed",
             "val_accuracy", "last_epoch", "tested", "commit", "versions", "finished")  # fmt: skip

@@ -5,18 +5,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cvcc_zoo.cli.expansion import install_yaml
+from cvcc_zoo.cli.images import with_its_images
+from cvcc_zoo.cli.parsing import ZooParser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import title_of_test
 from cvcc_zoo.data.pictures import pixels
-from cvcc_zoo.expansion import install_yaml
-from cvcc_zoo.files import file_to_write, write_picture
+from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.losses import Loss, crammer_singer, cross_entropy, hinge
-from cvcc_zoo.parsing import ZooParser
 from cvcc_zoo.plots import Pictures
+from cvcc_zoo.plots.scores import Scored, plot_scores
 from cvcc_zoo.printing import say
-from cvcc_zoo.score_plots import Scored, plot_scores
-from cvcc_zoo.scores import margins, scores
-from cvcc_zoo.trained import with_its_images
+from cvcc_zoo.runs.scores import margins, scores
 
 
 def main(args: Sequence[str]) -> int:

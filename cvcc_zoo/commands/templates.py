@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from cvcc_zoo.cli.expansion import install_yaml
+from cvcc_zoo.cli.parsing import ZooParser
 from cvcc_zoo.data.pictures import pixels
-from cvcc_zoo.expansion import install_yaml
-from cvcc_zoo.files import file_to_write, write_picture
-from cvcc_zoo.parsing import ZooParser
+from cvcc_zoo.files.own import file_to_write, write_picture
+from cvcc_zoo.linear.templates import templates
+from cvcc_zoo.plots.scores import plot_templates
 from cvcc_zoo.printing import say
-from cvcc_zoo.score_plots import plot_templates
-from cvcc_zoo.templates import templates
-from cvcc_zoo.trained import Trained, find_trained
+from cvcc_zoo.zoo.trained import Trained, find_trained
 
 
 def main(args: Sequence[str]) -> int:

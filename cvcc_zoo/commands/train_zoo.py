@@ -11,19 +11,19 @@ import yaml
 from jsonargparse import auto_cli
 from rich.table import Table
 
-from cvcc_zoo.cli import main as lightning
+from cvcc_zoo.cli.lightning import main as lightning
+from cvcc_zoo.cli.parsing import CommandParser
 from cvcc_zoo.commands.publish import publish
-from cvcc_zoo.models.catalogue import complexity
-from cvcc_zoo.parsing import CommandParser
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
-from cvcc_zoo.progress import duration
+from cvcc_zoo.printing.progress import duration
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Compile, Deadline, StoppedError
 from cvcc_zoo.runs.written import read_summary
 from cvcc_zoo.timing import fast_precision
-from cvcc_zoo.weights import Card, folders, read_card
-from cvcc_zoo.zoo import create
+from cvcc_zoo.weights.card import Card, folders, read_card
+from cvcc_zoo.zoo.catalogue import complexity
+from cvcc_zoo.zoo.creation import create
 
 PASSED = ("--data.", "--trainer.")
 

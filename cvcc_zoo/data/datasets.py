@@ -13,8 +13,8 @@ from torchvision import datasets as tv_datasets
 from torchvision.datasets.utils import check_integrity
 
 from cvcc_zoo.data.images import Images, Split, share
-from cvcc_zoo.files import shown
-from cvcc_zoo.web import ending
+from cvcc_zoo.files.own import shown
+from cvcc_zoo.files.web import ending
 
 LARGEST = 1 << 30  # bytes; SVHN's training images take 0.2 GB
 

@@ -12,7 +12,7 @@ from PIL import Image
 from cvcc_zoo.data.bands import Picture
 from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageError, open_image
 from cvcc_zoo.data.shaping import eight_bits, has_colour, is_deep, is_grey, is_stretched, opaque, square
-from cvcc_zoo.files import shown
+from cvcc_zoo.files.own import shown
 
 Pixels = npt.NDArray[np.uint8]
 

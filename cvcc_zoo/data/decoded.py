@@ -10,8 +10,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from cvcc_zoo.data.decode import Decoding, Pixels, Tally, decode_some
 from cvcc_zoo.data.opening import UnreadableImageError
 from cvcc_zoo.data.workers import Broken, read_files
-from cvcc_zoo.files import whole_file
-from cvcc_zoo.progress import tracked
+from cvcc_zoo.files.own import whole_file
+from cvcc_zoo.printing.progress import tracked
 
 CHUNK = 256  # images that a process decodes at once
 CHUNK_BYTES = 32_000_000  # of their pixels, at most

@@ -9,7 +9,7 @@ from cvcc_zoo.data.decode import look_at
 from cvcc_zoo.data.links import is_junk
 from cvcc_zoo.data.opening import UnknownFormatError
 from cvcc_zoo.data.workers import read_files
-from cvcc_zoo.files import shown
+from cvcc_zoo.files.own import shown
 
 CHUNK = 256  # headers that a process reads at once
 

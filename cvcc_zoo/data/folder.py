@@ -19,7 +19,7 @@ from cvcc_zoo.data.links import Links
 from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageError
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.workers import read_files
-from cvcc_zoo.files import STALE, shown
+from cvcc_zoo.files.own import STALE, shown
 
 LONGEST_TITLE = 60  # characters
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from cvcc_zoo.files import home, whole_file
+from cvcc_zoo.files.own import home, whole_file
 
 Split = Literal["train", "val", "test"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.links import Links
-from cvcc_zoo.files import shown
+from cvcc_zoo.files.own import shown
 
 NAMES: dict[str, Split] = {
     "train": "train", "training": "train",

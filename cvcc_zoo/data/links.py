@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cvcc_zoo.files import shown
+from cvcc_zoo.files.own import shown
 
 JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "$recycle.bin", "system volume information",
         "@eadir", "lost+found"}  # fmt: skip

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cvcc_zoo.data.contrast import fixed_point
 from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror
-from cvcc_zoo.progress import tracked
+from cvcc_zoo.printing.progress import tracked
 
 SCOPES = ("all", "pixels_per_channel", "channel_values")
 CHUNK = 2048

@@ -24,7 +24,7 @@ from PIL import (
 from cvcc_zoo.data.jpeg import whole_jpeg
 from cvcc_zoo.data.webp import HEADER, webp_size
 from cvcc_zoo.data.worker import allow, out_of_memory
-from cvcc_zoo.files import shown
+from cvcc_zoo.files.own import shown
 
 MAX_PIXELS = 64_000_000
 MEMORY_PER_PIXEL = {"JPEG": 8, "TIFF": 12, "AVIF": 12, "WEBP": 20}

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.folder import ImageFolder, image_folder
 from cvcc_zoo.data.images import ImageDataset, data_home
-from cvcc_zoo.files import shown
+from cvcc_zoo.files.own import shown
 from cvcc_zoo.registry import pick
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from cvcc_zoo.data.opening import UnreadableImageError
 from cvcc_zoo.data.worker import OUT_OF_MEMORY, READY
-from cvcc_zoo.files import shown
+from cvcc_zoo.files.own import shown
 
 T = TypeVar("T")
 Broken = dict[str, ValueError]

@@ -15,7 +15,7 @@ from cvcc_zoo.demo.examples import write_examples
 from cvcc_zoo.demo.explain import captum, heatmap
 from cvcc_zoo.demo.pictures import Picture, overlay, stages, whitened
 from cvcc_zoo.demo.uploads import REMOVED, as_files, decoded, is_blank
-from cvcc_zoo.trained import Trained, find_trained
+from cvcc_zoo.zoo.trained import Trained, find_trained
 
 TOP = 5
 INTRODUCTION = """# cvcc_zoo

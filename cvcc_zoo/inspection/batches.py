@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from cvcc_zoo.compatibility import check_data
+from cvcc_zoo.classifier.compatibility import check_data
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.inspection.subjects import Subject
 

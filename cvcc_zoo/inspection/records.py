@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvcc_zoo.files import csv_text, json_text, write_whole
+from cvcc_zoo.files.own import csv_text, json_text, write_whole
 
 Row = Mapping[str, Any]
 """A line of a table by its columns; None where nothing is known."""

@@ -18,12 +18,12 @@ import yaml
 from torch import nn
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.expansion import expand_args, install_yaml
-from cvcc_zoo.models.catalogue import name_of
-from cvcc_zoo.parsing import ZooParser
+from cvcc_zoo.cli.expansion import expand_args, install_yaml
+from cvcc_zoo.cli.parsing import ZooParser
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, unknown
-from cvcc_zoo.trained import find_trained
-from cvcc_zoo.weights import Card, list_cards, read_card
+from cvcc_zoo.weights.card import Card, list_cards, read_card
+from cvcc_zoo.zoo.catalogue import name_of
+from cvcc_zoo.zoo.trained import find_trained
 
 TIMM = "timm/"
 NAMES = (

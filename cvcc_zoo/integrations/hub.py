@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from cvcc_zoo.files import write_whole
-from cvcc_zoo.weights import Card, find_card, folders, read
+from cvcc_zoo.files.own import write_whole
+from cvcc_zoo.weights.card import Card, find_card, folders, read
 
 ENDINGS = (".json", ".safetensors")
 
@@ -22,7 +22,7 @@ def push(name: str | Path, repo_id: str, *, private: bool = False) -> str:
     """Upload published weights to the repository "owner/name", made if it is not there; returns the commit's address.
 
     `name` is that of the weights ("resnet20.cifar10") or the path of their card. Raises ValueError where the
-    repository already has other weights, ConnectionError without network, and as `cvcc_zoo.weights.read` does.
+    repository already has other weights, ConnectionError without network, and as `cvcc_zoo.weights.card.read` does.
     """
     from huggingface_hub import HfApi  # half a second
 
@@ -51,7 +51,7 @@ def pull(source: str | Path, *, revision: str | None = None) -> Path:
     """The card of the weights in a repository "owner/name", downloaded once, or in a local folder.
 
     `revision` is a branch, tag or commit of the repository. Raises ConnectionError, and says what to do, if the
-    download fails; ValueError if there is not one card; and as `cvcc_zoo.weights.read` does.
+    download fails; ValueError if there is not one card; and as `cvcc_zoo.weights.card.read` does.
     """
     local = Path(source).expanduser()
     if local.is_dir():
@@ -78,7 +78,7 @@ def write_folder(card_path: Path, folder: Path, repo_id: str = "<owner>/<name>")
     """Write what a repository holds into an empty folder, made if it is not there, and return the folder.
 
     The README.md names `repo_id` as the place to pull from. An earlier writing of the same weights is replaced.
-    Raises ValueError if other files lie in it, and as `cvcc_zoo.weights.read` does.
+    Raises ValueError if other files lie in it, and as `cvcc_zoo.weights.card.read` does.
     """
     card, _ = read(card_path)
     files = {path.name: path.read_bytes() for path in (card_path, card_path.with_suffix(".safetensors"))}

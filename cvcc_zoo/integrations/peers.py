@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.fitting import check_bounds
-from cvcc_zoo.models.catalogue import describe
-from cvcc_zoo.plain import load_plain
+from cvcc_zoo.files.plain import load_plain
 from cvcc_zoo.registry import FAMILIES, as_typed, unknown
-from cvcc_zoo.transfer import transfer
-from cvcc_zoo.zoo import create
+from cvcc_zoo.weights.fits import check_bounds
+from cvcc_zoo.zoo.catalogue import describe
+from cvcc_zoo.zoo.creation import create
+from cvcc_zoo.zoo.transfer import transfer
 
 WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put in front of every name
 RENAMES = {

@@ -37,7 +37,7 @@ def fit(args: Sequence[str], run: str | Path, workers: int = 2, *, gpu: bool = F
 
         set_rank(get_context().get_world_rank())
         os.chdir(place)
-        from cvcc_zoo.cli import main as lightning
+        from cvcc_zoo.cli.lightning import main as lightning
 
         lightning(
             ["fit", *args, f"--run={folder}", "--ckpt_path=last"],

@@ -22,10 +22,10 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, get_pretrai
 from torch import nn
 
 from cvcc_zoo.integrations.residual import FIRST, HEAD, SIZE, ResidualNetwork, check_whole, parts
-from cvcc_zoo.models.catalogue import describe
 from cvcc_zoo.registry import ENTRIES, as_spec, find
-from cvcc_zoo.weights import find_card, list_cards
-from cvcc_zoo.zoo import read_published
+from cvcc_zoo.weights.card import find_card, list_cards
+from cvcc_zoo.zoo.catalogue import describe
+from cvcc_zoo.zoo.creation import read_published
 
 PREFIX = "cvcc_"
 FAMILIES = ("ResNet", "ResNeXt", "WideResNet")

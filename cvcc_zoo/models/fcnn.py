@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.models.initialisation import check_init, initialise
 from cvcc_zoo.models.layers import ACTIVATIONS, flatten
-from cvcc_zoo.network import Network
 from cvcc_zoo.registry import register, unknown
 
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": None}

@@ -12,13 +12,12 @@ from lightning import Callback
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.closed_form import make_ridge
+from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.features import Features
 from cvcc_zoo.internals.lightning import set_max_epochs, trainer_of
+from cvcc_zoo.linear import Features, make_ridge
 from cvcc_zoo.models.layers import flatten
 from cvcc_zoo.models.solving import NewtonStep, RidgeFit
-from cvcc_zoo.network import Network
 from cvcc_zoo.registry import as_spec, register
 
 BATCH = 500  # images at a time, when features are fitted

@@ -11,10 +11,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
 
-from cvcc_zoo.closed_form import Frame, NormalEquations, Ridge, RidgePath, Sums, solve
+from cvcc_zoo.classifier.metrics import UNIT
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.moments import sum_over_processes
-from cvcc_zoo.metrics import UNIT
+from cvcc_zoo.linear import Frame, NormalEquations, Ridge, RidgePath, Sums, solve
 
 if TYPE_CHECKING:
     from cvcc_zoo.models.linear import Linear

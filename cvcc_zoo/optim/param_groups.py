@@ -46,7 +46,9 @@ def by_depth(groups: Sequence[Mapping[str, Any]], model: nn.Module, layer_decay:
     """
     network = getattr(model, "parted", None)
     if network is None:
-        raise ValueError("layer_decay needs a model whose network says which parts it has: cvcc_zoo.network.Network")
+        raise ValueError(
+            "layer_decay needs a model whose network says which parts it has: cvcc_zoo.classifier.network.Network"
+        )
     depths = {p: network.depth(name) for name, p in network.named_parameters()}
     deepest, split = len(network.parts), []
     for group in groups:

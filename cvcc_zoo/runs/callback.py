@@ -12,9 +12,9 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.files import give_back, remove_unfinished, write_picture, write_whole
+from cvcc_zoo.data.length import steps_between_rows
+from cvcc_zoo.files.own import give_back, remove_unfinished, write_picture, write_whole
 from cvcc_zoo.internals.lightning import set_log_every_n_steps
-from cvcc_zoo.length import steps_between_rows
 from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
 from cvcc_zoo.printing import say
 from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints

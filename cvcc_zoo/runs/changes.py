@@ -5,10 +5,10 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from cvcc_zoo.compatibility import complete
+from cvcc_zoo.classifier.compatibility import complete
+from cvcc_zoo.classifier.trainer import take_options
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.plain import read_yaml
-from cvcc_zoo.trainers import take_options
+from cvcc_zoo.files.plain import read_yaml
 
 HARMLESS = (
     "run",

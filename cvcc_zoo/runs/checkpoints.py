@@ -13,11 +13,11 @@ from lightning.fabric.plugins.io import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from cvcc_zoo.checkpoint import Checkpoint
-from cvcc_zoo.files import write_whole
+from cvcc_zoo.files.own import write_whole
+from cvcc_zoo.files.plain import load_plain
 from cvcc_zoo.internals.lightning import batches_begun, end_restart, forget_unstarted_batch, start_epoch_anew
-from cvcc_zoo.plain import load_plain
 from cvcc_zoo.runs.folder import LAST, PREVIOUS
+from cvcc_zoo.weights.checkpoint import Checkpoint
 
 MINUTES = 10.0
 BEST = "best.ckpt"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from cvcc_zoo.checkpoint import Checkpoint
-from cvcc_zoo.files import shown, write_whole
+from cvcc_zoo.files.own import shown, write_whole
+from cvcc_zoo.weights.checkpoint import Checkpoint
 
 CONFIG = "config.yaml"
 LAST = "last.ckpt"

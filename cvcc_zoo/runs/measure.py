@@ -10,11 +10,11 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.metrics import TOP5, TOP5_FROM, among_top
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, with_hashes
-from cvcc_zoo.metrics import TOP5, TOP5_FROM, among_top
+from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.summary import hardware
-from cvcc_zoo.scores import scores
 
 
 def measure(

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers.csv_logs import CSVLogger, ExperimentWriter
 
-from cvcc_zoo.files import write_whole
+from cvcc_zoo.files.own import write_whole
 
 NAME = ExperimentWriter.NAME_METRICS_FILE
 

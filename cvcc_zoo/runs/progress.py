@@ -14,12 +14,12 @@ from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.trainer import check_recorded
+from cvcc_zoo.data.length import accumulation, training_length
 from cvcc_zoo.internals.lightning import batches_begun, callbacks_of
-from cvcc_zoo.length import accumulation, training_length
-from cvcc_zoo.models.catalogue import complexity, name_of
-from cvcc_zoo.progress import Display, duration
+from cvcc_zoo.printing.progress import Display, duration
 from cvcc_zoo.runs.stopping import Deadline
-from cvcc_zoo.trainers import check_recorded
+from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 COLUMNS = {"train/loss": "loss", "train/accuracy": "accuracy", "val/loss": "val loss", "val/accuracy": "val acc.",
            "val/top5_accuracy": "top 5"}  # fmt: skip

@@ -15,15 +15,15 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from rich.table import Table
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
-from cvcc_zoo.files import csv_text, json_text
-from cvcc_zoo.metrics import TOP5
-from cvcc_zoo.models.catalogue import complexity, name_of
+from cvcc_zoo.files.own import csv_text, json_text
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
 from cvcc_zoo.runs.folder import write_text
+from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.files import shown
-from cvcc_zoo.plain import read_yaml
+from cvcc_zoo.files.own import shown
+from cvcc_zoo.files.plain import read_yaml
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs.folder import CONFIG
 

@@ -10,7 +10,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["cvcc_zoo.cli", "cvcc_zoo.plots", "torchvision.transforms.v2.functional"])
+CONTEXT.set_forkserver_preload(["cvcc_zoo.cli.lightning", "cvcc_zoo.plots", "torchvision.transforms.v2.functional"])
 
 
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link")

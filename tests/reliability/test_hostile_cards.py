@@ -12,9 +12,9 @@ import torch
 
 from cvcc_zoo import create, load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.fetch import fetch
-from cvcc_zoo.weights import read, write
-from cvcc_zoo.zoo import read_published
+from cvcc_zoo.files.download import fetch
+from cvcc_zoo.weights.card import read, write
+from cvcc_zoo.zoo.creation import read_published
 from tests.reliability.hostile_helpers import CALL, answer, nothing_acts, safetensors  # noqa: F401  acts by itself
 from tests.test_weights import card_of, change, home, published, trained  # noqa: F401  home is a fixture
 

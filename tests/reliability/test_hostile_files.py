@@ -19,12 +19,12 @@ from PIL import Image
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.expansion import dump_yaml
-from cvcc_zoo.exporting import export
-from cvcc_zoo.plain import load_plain
+from cvcc_zoo.cli.expansion import dump_yaml
+from cvcc_zoo.export.program import export
+from cvcc_zoo.files.plain import load_plain
 from cvcc_zoo.runs import WholeCheckpoints
-from cvcc_zoo.trained import find_trained
-from cvcc_zoo.zoo import use_weights
+from cvcc_zoo.zoo.creation import use_weights
+from cvcc_zoo.zoo.trained import find_trained
 from tests.conftest import QUICK, Fit
 from tests.reliability.hostile_helpers import (  # noqa: F401  nothing_acts acts by itself
     BOMBS,
@@ -93,7 +93,7 @@ import resource, sys, time
 from pathlib import Path
 from cvcc_zoo import load
 from cvcc_zoo.data.decode import Decoding
-from cvcc_zoo.weights import read_card
+from cvcc_zoo.weights.card import read_card
 def megabytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 load(sys.argv[1])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cvcc_zoo.files import UNFINISHED
+from cvcc_zoo.files.own import UNFINISHED
 from tests.conftest import write_images
 from tests.reliability.processes import Started
 

@@ -1,0 +1,189 @@
+"""What Lightning's Trainer is told about a training before its first step, and what of that does not go together."""
+
+import inspect
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from cvcc_zoo.data.length import training_length
+from cvcc_zoo.internals.lightning import callbacks_of
+from cvcc_zoo.optim import make_lr_scheduler, make_optimizer
+from cvcc_zoo.optim.build import find_optimizer
+from cvcc_zoo.registry import unknown
+
+AVERAGES = ("StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging")
+"""Callbacks of Lightning (2.6) that test other weights than they save."""
+OURS = ("cvcc_zoo", "lightning")
+
+
+def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Trainer) -> dict[str, Any]:
+    """A schedule with the length of the whole training filled in, as Lightning's `configure_optimizers` returns it.
+
+    Raises ValueError where the training has no end, and where what a plateau schedule watches is not there in time.
+    """
+    schedule = make_lr_scheduler(dict(spec), optimizer, *training_length(trainer))
+    watched = schedule.get("monitor", "")
+    if watched and schedule["interval"] == "step":
+        raise ValueError("ReduceLROnPlateau watches a number of an epoch: leave --lr_scheduler.interval=step out")
+    if watched.startswith("val/"):
+        if not trainer.enable_validation:
+            raise ValueError(
+                f"the schedule watches {watched}, but there are no validation images; "
+                "set --data.validation=0.1 or --lr_scheduler.monitor=train/loss"
+            )
+        if trainer.check_val_every_n_epoch is None:
+            raise ValueError(
+                f"the schedule watches {watched} after every epoch, and with check_val_every_n_epoch=null not every "
+                "epoch is validated; set --lr_scheduler.monitor=train/loss, or leave that option out"
+            )
+        schedule["frequency"] = trainer.check_val_every_n_epoch  # epochs without validation have nothing to watch
+    return schedule
+
+
+def take_options(trainer: Trainer, module: LightningModule) -> None:
+    """Let the options of optimizer and schedule hold that the module has now, wherever the training has come to."""
+    made: Any = module.configure_optimizers()
+    optimizer = made["optimizer"] if isinstance(made, dict) else made
+    for config in trainer.lr_scheduler_configs:
+        schedule = made["lr_scheduler"]["scheduler"]
+        if isinstance(schedule, ReduceLROnPlateau):
+            continue
+        with warnings.catch_warnings():  # torch warns of a schedule that steps before its optimizer
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            for _ in range(trainer.global_step if config.interval == "step" else trainer.current_epoch):
+                schedule.step()
+        config.scheduler.load_state_dict(schedule.state_dict())
+    for group, new in zip(trainer.optimizers[0].param_groups, optimizer.param_groups, strict=True):
+        group.update({name: value for name, value in new.items() if name != "params"})
+
+
+class Optimized(LightningModule):
+    """A module whose hyper-parameters `optimizer` and `lr_scheduler` say how it is trained."""
+
+    hparams: Any
+    _made_for: tuple[float, tuple[int, int]] | None = None  # the rate and the length that the schedule was made for
+
+    @property
+    def lr(self) -> float:
+        """The learning rate among the options of the optimizer, where Lightning's Tuner looks for it."""
+        return learning_rate(self.hparams["optimizer"])
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self.hparams["optimizer"] = {**self.hparams["optimizer"], "lr": float(lr)}
+
+    def on_fit_start(self) -> None:
+        """Where a callback has found another learning rate or length, the schedule is made for that."""
+        super().on_fit_start()
+        if self._made_for is not None and self._made_for != (self.lr, training_length(self.trainer)):
+            take_options(self.trainer, self)
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], *args: Any, **options: Any) -> Any:
+        """Take weights; those of a training with precision=64-true keep their digits: then all of this is float64."""
+        floats = [tensor.dtype for tensor in state_dict.values() if tensor.is_floating_point()]
+        if floats and set(floats) == {torch.float64}:
+            self.double()  # Lightning (2.6) does so only after it has put the weights of a checkpoint in
+        return super().load_state_dict(state_dict, *args, **options)
+
+    def on_train_start(self) -> None:
+        """In an epoch that goes on in its middle, as many batches are summed up to a step as when it began.
+
+        Lightning (2.6) tells its GradientAccumulationScheduler of the starts of epochs alone.
+        """
+        super().on_train_start()
+        for callback in callbacks_of(self.trainer):
+            if isinstance(callback, GradientAccumulationScheduler):
+                callback.on_train_epoch_start(self.trainer, self)
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """After the last step of `max_steps` the training stops as any other, with a validation.
+
+        Lightning (2.6) leaves it out in the middle of an epoch, and with it the numbers and the best weights.
+        """
+        super().on_train_batch_end(*args)
+        if self.trainer.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer over all parameters, and the schedule with the length of the whole training filled in."""
+        optimizer = make_optimizer(self.hparams["optimizer"], self)
+        if self.hparams["lr_scheduler"] is None:
+            return optimizer
+        self._made_for = self.lr, training_length(self.trainer)
+        schedule = place_schedule(self.hparams["lr_scheduler"], optimizer, self.trainer)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def check_recorded(callbacks: Iterable[Callback]) -> None:
+    """Raise ValueError for a callback that would make of a run something else than its config says.
+
+    Those are averages that test other weights than they save, and searches that change options later.
+    """
+    for callback in callbacks:
+        if type(callback).__name__ in AVERAGES and _is_known(callback):
+            raise ValueError(
+                f"{type(callback).__name__} tests other weights than it saves; "
+                "--trainer.callbacks+=EMA averages, validates, tests and saves the same ones"
+            )
+        if isinstance(callback, LearningRateFinder | BatchSizeFinder):
+            rate = isinstance(callback, LearningRateFinder)
+            method, option = ("lr_find", "optimizer.lr") if rate else ("scale_batch_size", "data.batch_size")
+            raise ValueError(
+                f"{type(callback).__name__} changes an option after it was recorded; in Python Tuner(trainer)."
+                f"{method}(model, datamodule=data) finds its value, which --{option}=... then takes"
+            )
+
+
+def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str, ...]) -> None:
+    """Raise ValueError for a callback or a schedule that watches a number that nobody logs.
+
+    Callbacks and modules that users write may log names of their own, so with them any name may be watched.
+    """
+    every = callbacks_of(trainer)
+    if not all(_is_known(each) for each in (*every, module)):
+        return
+    schedule = module.hparams["lr_scheduler"] or {}
+    pairs = [(type(callback).__name__, getattr(callback, "monitor", None)) for callback in every]
+    for name, watched in [*pairs, (schedule.get("name"), schedule.get("monitor"))]:
+        if watched is None:
+            continue
+        if watched not in logged:
+            raise unknown(f"number to be watched by {name}", watched, logged)
+        if watched.startswith("val/") and not trainer.enable_validation and name != "BestCheckpoint":
+            raise ValueError(
+                f"{name} watches {watched}, but nothing is validated; set --data.validation=0.1 (and no "
+                "--trainer.limit_val_batches=0), or let it watch train/loss"
+            )
+
+
+def learning_rate(spec: Mapping[str, Any]) -> float:
+    """The `lr` of an optimizer by its options, else by default."""
+    default = inspect.signature(find_optimizer(spec["name"])).parameters.get("lr")
+    return float(spec.get("lr", default.default if default else 0.0))
+
+
+def _is_known(thing: object) -> bool:
+    return type(thing).__module__.partition(".")[0] in OURS
+
+
+def diverged(module: LightningModule, what: str) -> FloatingPointError:
+    """The error that ends a training which came to `what`."""
+    optimizers = getattr(module.trainer, "optimizers", [])  # under Fabric they are the loop's
+    rate = "".join(f", lr {optimizer.param_groups[0]['lr']:g}" for optimizer in optimizers[:1])
+    return FloatingPointError(
+        f"{what} at step {module.global_step} (epoch {module.current_epoch}{rate}); training stops here. Lower the "
+        "learning rate (--optimizer.lr=...), warm it up, or clip the gradients (--trainer.gradient_clip_val=1)"
+    )
+
+
+def all_finite(module: nn.Module) -> bool:
+    """Whether no weight and no statistic of a module is infinite or NaN; on a GPU this waits for it."""
+    states = [tensor for tensor in module.state_dict().values() if tensor.is_floating_point()]
+    return not states or bool(torch.stack([torch.isfinite(tensor).all() for tensor in states]).all())

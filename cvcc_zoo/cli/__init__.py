@@ -1,0 +1,1 @@
+"""Command lines and YAML files become objects here, and only here."""

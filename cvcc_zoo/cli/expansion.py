@@ -1,0 +1,137 @@
+"""Names on the command line and in YAML become what jsonargparse reads."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import get_loader, set_dumper, set_loader
+
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.cli.choices import check_not_of_model
+from cvcc_zoo.cli.refusals import check_keys
+from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_spec, as_typed, find, import_class, pick
+from cvcc_zoo.zoo.catalogue import architecture, describe
+
+MODE = "cvcc_zoo"
+EVALUATIONS = ("validate", "test", "predict")
+SPEC_FLAGS = ("--optimizer", "--lr_scheduler", "--model.loss", "--data.whitening")
+
+
+def expand_model(name: str) -> dict[str, Any]:
+    """A registered name, a family's, or an import path, as `class_path` and all `init_args` that shape it."""
+    if name not in FAMILIES and (model := as_typed(name, [*ENTRIES, *ALIASES])):
+        family, options = describe(model)
+    else:
+        family = import_class("model", name, ImageClassifier).__name__ if "." in name else name
+        family = pick("model", family, [*FAMILIES, *ENTRIES, *ALIASES], "`cvcc-zoo list` shows all models")
+        options = architecture(FAMILIES[family]().hparams)
+    return {"class_path": path_of(family), "init_args": options}
+
+
+def split_weights(name: str) -> tuple[str, str | None]:
+    """The model of `resnet20.cifar10`, and that name as the weights; without a known model in front, the name alone."""
+    model = as_typed(name.partition(".")[0], [*ENTRIES, *ALIASES])
+    if "." in name and model:
+        return model, f"{find(model).name}.{name.partition('.')[2]}"
+    return name, None
+
+
+def expand_args(args: Sequence[str]) -> list[str]:
+    """Rewrite `--model=resnet20`, `--optimizer=SGD` and the like, and `--run=FOLDER` of an evaluation."""
+    expanded = []
+    for flag, value in _pairs(args):
+        if flag == "--model" and value is not None and not value.lstrip().startswith("{"):
+            value, weights = split_weights(value)
+            if weights:
+                expanded.append(f"--weights={weights}")
+            model = expand_model(value)
+            expanded.append(f"--model={model['class_path']}")
+            for option, setting in model["init_args"].items():
+                text = setting if isinstance(setting, str) else json.dumps(setting)
+                expanded.append(f"--model.{option}={text}")
+        elif flag == "--model.help" and value:
+            expanded.append(f"{flag}={expand_model(value)['class_path']}")
+        elif flag in SPEC_FLAGS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
+            expanded.append(f"{flag}={json.dumps({'name': value})}")
+        elif flag == "--run" and value and args and args[0] in EVALUATIONS:
+            expanded += _evaluate_run(Path(value).expanduser())
+        else:
+            expanded.append(flag if value is None else f"{flag}={value}")
+    return expanded
+
+
+def _pairs(args: Sequence[str]) -> Iterable[tuple[str, str | None]]:
+    """Each `--flag=value`, and each `--flag value` of the flags that are rewritten, as (flag, value)."""
+    rest = list(args)
+    while rest:
+        flag, equals, value = rest.pop(0).partition("=")
+        if equals:
+            yield flag, value
+        elif flag in ("--model", "--model.help", "--run", *SPEC_FLAGS) and rest:
+            yield flag, rest.pop(0)
+        else:
+            yield flag, None
+
+
+def _evaluate_run(folder: Path) -> list[str]:
+    config = folder / "config.yaml"
+    if not config.is_file():
+        raise FileNotFoundError(f"{folder} is not a run folder: it has no config.yaml")
+    return [f"--config={config}", f"--ckpt_path={folder}"]
+
+
+def path_of(family: str) -> str:
+    """The import path of a registered family."""
+    return f"{FAMILIES[family].__module__}.{family}"
+
+
+def load_yaml(text: str) -> Any:
+    """YAML as jsonargparse reads it, with names of models, optimizers and schedules expanded at its top level."""
+    try:
+        check_keys(text)
+        value = get_loader("yaml")(text)
+    except RecursionError as error:
+        raise yaml.YAMLError("it is too deep") from error
+    return expand_config(value) if isinstance(value, dict) else value
+
+
+def expand_config(config: dict[str, Any]) -> dict[str, Any]:
+    """`model: resnet20`, `model: {class_path: resnet20, init_args: ...}` and `optimizer: SGD` in full."""
+    model = config.get("model")
+    if isinstance(model, str):
+        model, weights = split_weights(model)
+        config["model"] = expand_model(model)
+        if weights:
+            config["weights"] = weights
+    elif isinstance(model, dict) and isinstance(model.get("class_path"), str):
+        expanded = expand_model(model["class_path"])
+        given = model.get("init_args") or {}
+        for option in given:
+            check_not_of_model(option)
+        config["model"] = {"class_path": expanded["class_path"], "init_args": {**expanded["init_args"], **given}}
+    for key in ("optimizer", "lr_scheduler"):
+        if isinstance(config.get(key), str | dict):
+            config[key] = as_spec(key, config[key])
+    return config
+
+
+def install_yaml() -> None:
+    """Make jsonargparse read and write YAML with names in it."""
+    set_loader(MODE, load_yaml, (yaml.YAMLError,))
+    set_dumper(MODE, dump_yaml)
+
+
+def dump_yaml(config: Any) -> str:
+    """Plain YAML, in the order of the options."""
+    text: str = yaml.dump(config, Dumper=_WithoutAliases, sort_keys=False, width=120)
+    return text
+
+
+class _WithoutAliases(yaml.SafeDumper):
+    """Writes what stands in two places twice; a config that refers to its own parts is not read again."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

@@ -1,0 +1,70 @@
+"""`cvcc-zoo demo`: published models in a browser, two beside each other on an image of your own."""
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from cvcc_zoo.cli.expansion import install_yaml
+from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.demo import Limits, build, own_files
+from cvcc_zoo.weights.card import list_cards, read_card
+from cvcc_zoo.zoo.trained import find_trained
+
+PORTS = range(1, 65536)
+WAITING = 50  # requests to classify an image
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command; it serves until Ctrl-C."""
+    install_yaml()
+    parser = ZooParser(
+        prog="cvcc-zoo demo",
+        usage="cvcc-zoo demo [NAME...] [options]",
+        description="Show what published models make of your own images, in a browser.",
+    )
+    parser.add_argument(
+        "names",
+        type=str,
+        nargs="*",
+        help="Published weights (by default all, the best first), cards, run folders or checkpoints.",
+    )
+    parser.add_argument("--port", type=int, default=7860, help="Where the page is served.")
+    parser.add_argument("--open", type=bool, default=True, help="Whether the page is opened in the browser.")
+    config = parser.parse_args(list(args))
+    if config.port not in PORTS:
+        raise ValueError(f"a port is a number from 1 to 65535, not {config.port}")
+    for name in config.names:
+        find_trained(name)
+    with own_files() as files, ended_by_sigterm():
+        app = build(config.names or best_first(), files)
+        try:
+            app.queue(max_size=WAITING).launch(
+                server_name="127.0.0.1",
+                server_port=config.port,
+                inbrowser=config.open,
+                show_error=True,
+                app_kwargs={"middleware": [(Limits, (), {"folder": files})]},
+            )
+        except OSError as error:
+            raise OSError(f"port {config.port} is taken ({error}); choose another --port=...") from error
+    return 0
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the process as Ctrl-C does, with its files removed."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def best_first() -> list[str]:
+    """All published weights of images in grey or colour, those with the highest test accuracy first."""
+    cards = [read_card(path) for path in list_cards().values()]
+    usable = [card for card in cards if card.hparams.get("in_channels", 3) in (1, 3)]
+    ranked = sorted(usable, key=lambda card: -float(card.measured.get("test_accuracy", 0)))
+    colour = [card.name for card in ranked if card.hparams.get("in_channels", 3) == 3]
+    return colour + [card.name for card in ranked if card.name not in colour]

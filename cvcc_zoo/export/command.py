@@ -1,0 +1,80 @@
+"""`cvcc-zoo export NAME`: a trained model as one file that runs without this package, checked on real images.
+
+session = onnxruntime.InferenceSession("resnet20.cifar10.onnx")
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+logits = session.run(["logits"], {"images": images})[0]  # uint8 (N, 3, 32, 32), of any N
+
+With `--dynamic_size=true`, for networks with global pooling, it takes images of any height and width, and squashes
+nothing.
+
+about = {"classes": ""}  # or name, model, dataset, sha256, input, output
+model = torch.export.load("resnet20.cifar10.pt2", extra_files=about).module()  # takes up to --max_batch images
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cvcc_zoo.cli.expansion import install_yaml
+from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.images import reshape
+from cvcc_zoo.export.program import BATCHES, ENDINGS, MAX_BATCH, export
+from cvcc_zoo.printing.console import PlainConsole
+from cvcc_zoo.zoo.trained import find_trained
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    install_yaml()
+    parser = ZooParser(
+        prog="cvcc-zoo export",
+        usage="cvcc-zoo export NAME [options]",
+        description="Write a trained model as one file that runs without this package: raw uint8 images to logits.",
+    )
+    parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
+    parser.add_argument(
+        "--format", type=Literal["onnx", "torch_export"], default="onnx", help="What is written: .onnx or .pt2."
+    )
+    parser.add_argument(
+        "--max_batch", type=int, default=None, help=f"torch_export: the most images at once; by default {MAX_BATCH}."
+    )
+    parser.add_argument("--dynamic_size", type=bool, default=False, help="onnx: take images of any height and width.")
+    parser.add_argument("--output", type=str, default="", help="The file; by default NAME with its ending, here.")
+    parser.add_argument("--data.dataset", type=str | None, default=None, help="The test images that it is checked on.")
+    parser.add_argument("--data.root", type=str, default=None, help="Their folder.")
+    config = parser.parse_args(list(args))
+    ending, target = ENDINGS[config.format], Path(config.output).expanduser() if config.output else None
+    if target and target.suffix != ending:
+        raise ValueError(f"a file of --format={config.format} ends in {ending}; choose another --output than {target}")
+    if target and not target.parent.is_dir():
+        raise ValueError(f"the folder {target.parent} does not exist; make it, or choose another --output=...")
+    if config.dynamic_size and config.format != "onnx":
+        raise ValueError("--dynamic_size=true is for --format=onnx; leave it out, or choose that format")
+    if config.max_batch is not None and (config.format == "onnx" or config.max_batch < 2):
+        raise ValueError("--max_batch is for --format=torch_export, and at least 2; ONNX takes any number of images")
+    trained = find_trained(config.name)
+    target = target or Path(trained.name + ending)
+    size, channels = trained.model.image_size, trained.model.in_channels
+    data = ImageDataModule(config.data.dataset, config.data.root, image_size=size, in_channels=channels)
+    how = {"max_batch": config.max_batch or MAX_BATCH, "dynamic_size": config.dynamic_size}
+    agreement = export(trained, target, config.format, _some(data), **how)
+    PlainConsole(soft_wrap=True).print(
+        f"{trained.name}: {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]} test images of {data.dataset.title} "
+        f"as {channels}x{size}x{size}: the same classes, and logits that differ by at most "
+        f"{agreement.difference:.1e} (the largest is {agreement.largest:.3g})\n"
+        f"written to {target} ({target.stat().st_size / 1e6:.2f} MB)"
+    )
+    return 0
+
+
+def _some(data: ImageDataModule) -> Tensor:
+    """Test images (64, C, H, W) of evenly spread positions, some more than once where there are fewer."""
+    data.prepare_data()
+    test = data.dataset.load("test")
+    assert test is not None
+    count = sum(BATCHES)
+    return reshape(test.images[torch.arange(count) * len(test.labels) // count], data.image_size, data.in_channels)

@@ -1,0 +1,155 @@
+"""A trained model as one file that runs without this package: ONNX, or torch.export's program.
+
+The program takes raw images, uint8 (N, in_channels, image_size, image_size), and gives logits, float32
+(N, num_classes): the whitening is inside. N is any number in ONNX, and at most `max_batch` in torch.export's program:
+ExecuTorch plans its memory for that. With `dynamic_size` an ONNX program takes images of any height and width.
+
+The example that is traced is made of zeros and lies in memory without gaps: torch.export's file holds the example with
+all of its storage, and compilers take the strides of the example for those of every input. Every file is read back and
+run before it gets its name.
+"""
+
+import copy
+import importlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.files.own import whole_file
+from cvcc_zoo.zoo.trained import Trained
+
+ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2"}
+MAX_BATCH = 1024  # ExecuTorch plans memory for as many images: 70 MB for each map of 16 channels of 32x32 pixels
+BATCHES = (1, 7, 56)  # a program that only takes the batch size of its example fails on one of them
+TOLERANCE = 1e-3  # of the largest logit; the families differ by 3e-6 of it at most
+TRACE = "pkg.torch.onnx.stack_trace"  # lines and folders of the machine that exported
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far logits of the program are from those of the model, and how large the model's are at most."""
+
+    difference: float
+    largest: float
+    same_classes: bool
+
+
+def export(
+    trained: Trained,
+    path: Path,
+    format: str,
+    images: Tensor,
+    *,
+    max_batch: int = MAX_BATCH,
+    dynamic_size: bool = False,
+) -> Agreement:
+    """Write the program to `path` and run it on images, uint8 (64, C, H, W), in batches of 1, 7 and 56.
+
+    With `dynamic_size` it runs on them with black borders, too. Raises ValueError where a package is missing, the model
+    takes images of one size alone, or the program does not agree with the model; then nothing is written.
+    """
+    assert len(images) == sum(BATCHES)
+    model = copy.copy(trained.model.cpu().float().eval())
+    model.channels_last = False  # a layout for the training; ExecuTorch's kernels refuse it
+    channels, size = model.in_channels, model.image_size
+    example = torch.zeros(2, channels, size, size, dtype=torch.uint8)
+    batches = [*torch.split(images, list(BATCHES))]
+    labels = trained.labels()
+    with torch.no_grad():
+        if format == "onnx":
+            if dynamic_size:
+                batches += [pad(batches[-1], (0, 1, 2, 0)), pad(batches[0], (8, 0, 3, 0))]
+                _check_any_size(trained, batches)
+                labels["input"] = f"uint8 (N, {channels}, H, W), 0..255"
+            data = _to_onnx(model, example, labels, dynamic_size=dynamic_size)
+        else:
+            labels["input"] += f", N up to {max_batch}"
+            data = _to_torch(model, example, labels, max_batch)
+        with whole_file(path) as file:
+            file.write(data)
+            file.flush()
+            program = {"onnx": _from_onnx, "torch_export": _from_torch}[format](Path(file.name).read_bytes())
+            parts = [batch for given in batches for batch in torch.split(given, max_batch)]
+            expected = torch.cat([model(batch) for batch in parts])
+            found = torch.cat([program(batch) for batch in parts])
+            agreement = Agreement(
+                difference=float((found - expected).abs().max()),
+                largest=float(expected.abs().max()),
+                same_classes=torch.equal(found.argmax(1), expected.argmax(1)),
+            )
+            if not (agreement.difference <= TOLERANCE * agreement.largest and agreement.same_classes):
+                raise ValueError(
+                    f"the exported program does not agree with {trained.name}: its logits differ by up to "
+                    f"{agreement.difference:.2g} of {agreement.largest:.2g}, "
+                    f"the classes {'do not' if agreement.same_classes else 'do, too'}; nothing was written. "
+                    "Try another --format, or another version of torch"
+                )
+    return agreement
+
+
+def _check_any_size(trained: Trained, batches: list[Tensor]) -> None:
+    try:
+        for batch in batches:
+            trained.model(batch[:1])
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            "images of any height and width need global pooling and a whitening of channels alone, and "
+            f"{trained.name} takes those of one size ({str(error).splitlines()[0]}); leave --dynamic_size out"
+        ) from error
+
+
+def _to_onnx(model: ImageClassifier, example: Tensor, labels: dict[str, str], *, dynamic_size: bool) -> bytes:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        _needed(package)
+    shape = {0: "batch"}
+    if dynamic_size:
+        shape |= {2: "height", 3: "width"}
+    program = torch.onnx.export(
+        model,
+        (example,),
+        dynamo=True,
+        dynamic_shapes=(shape,),
+        input_names=["images"],
+        output_names=["logits"],
+        verbose=False,
+    )
+    assert program is not None
+    for node in program.model.graph:
+        node.metadata_props.pop(TRACE, None)
+    program.model.metadata_props.update(labels)
+    data: bytes = program.model_proto.SerializeToString()
+    return data
+
+
+def _from_onnx(data: bytes) -> Callable[[Tensor], Tensor]:
+    session = _needed("onnxruntime").InferenceSession(data, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+
+def _needed(package: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ValueError("export to ONNX needs `pip install 'cvcc_zoo[onnx]'`") from error
+
+
+def _to_torch(model: ImageClassifier, example: Tensor, labels: dict[str, str], max_batch: int) -> bytes:
+    program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch", max=max_batch)},))
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)
+    file = io.BytesIO()
+    torch.export.save(program, file, extra_files=labels)
+    return file.getvalue()
+
+
+def _from_torch(data: bytes) -> Callable[[Tensor], Tensor]:
+    program: Callable[[Tensor], Tensor] = torch.export.load(io.BytesIO(data)).module()
+    return program

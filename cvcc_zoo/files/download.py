@@ -1,0 +1,109 @@
+"""Downloads that can be trusted: one at a time, checked, and only then under their name."""
+
+import hashlib
+import os
+import re
+import reprlib
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from filelock import FileLock
+
+from cvcc_zoo.files.own import give_back, remove_unfinished, whole_file
+from cvcc_zoo.files.web import UnavailableError, parts
+from cvcc_zoo.printing.progress import Display
+
+CHUNK = 1 << 20  # bytes
+HUB = "https://huggingface.co/{repo}/resolve/main/{file}"  # https://huggingface.co/docs/hub/models-downloading
+LARGEST = 4 << 30  # bytes; the largest model of the zoo takes 0.3 GB
+SCHEMES = ("https", "http", "file")
+
+
+def address(url: str, file: str) -> str:
+    """Where a file is: a URL, or `hf://owner/name` for a file of that name in a Hugging Face repository.
+
+    Raises ValueError for what is neither.
+    """
+    if url.startswith("hf://"):
+        repo = url.removeprefix("hf://").strip("/")
+        if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo, flags=re.ASCII):
+            raise ValueError(f"{reprlib.repr(url)} is no address of a file; the Hub has hf://owner/name")
+        return HUB.format(repo=repo, file=quote(file))
+    if not _is_address(url):
+        schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise ValueError(f"{reprlib.repr(url)} is no address of a file; cards have {schemes} or hf://owner/name")
+    return url
+
+
+def _is_address(url: str) -> bool:
+    try:
+        place = urlsplit(url)
+        whole = place.scheme == "file" or bool(place.hostname and place.port != 0)
+    except ValueError:  # half an IPv6 address, or a port that is no number
+        return False
+    return whole and place.scheme in SCHEMES and url.isprintable() and " " not in url
+
+
+def fetch(url: str, target: Path, sha256: str, size: int) -> Path:
+    """Download a file of `size` bytes to `target`, unless it is there already, and check its sha256.
+
+    Several processes may ask for the same file: one downloads it, the others wait. A token in $HF_TOKEN is sent to the
+    Hugging Face Hub alone, and by https. Raises ValueError, and leaves nothing behind, if the file cannot be had or is
+    another one.
+    """
+    source = address(url, target.name)
+    if size > LARGEST:
+        raise ValueError(f"{source} would be {size:,} bytes long; more than {LARGEST:,} are not downloaded")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    lock.acquire()
+    try:
+        if target.is_file() and digest(target) == sha256:
+            return target
+        remove_unfinished(target.parent, target.name)  # of a download that was killed; there is no other one now
+        found = _download(source, target, sha256, size)
+    except UnavailableError as error:
+        raise ValueError(
+            f"{source} cannot be downloaded ({error}); on a machine without a network, put the file {target.name} "
+            f"({size:,} bytes, sha256 {sha256}) into {target.parent}"
+        ) from error
+    finally:
+        give_back(lock)
+    if found:
+        raise ValueError(f"{source} is not the file that was asked for: it has {found}; nothing was kept of it")
+    return target
+
+
+def _download(source: str, target: Path, sha256: str, size: int) -> str:
+    """Write the file if it is the right one; else say what it is."""
+    place = urlsplit(source)
+    hub = place.scheme == "https" and place.hostname == "huggingface.co"
+    token = os.environ.get("HF_TOKEN") if hub else None
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    sums, got, display = hashlib.sha256(), 0, Display(f"{target.name}: bytes", size)
+    try:
+        with whole_file(target) as file:
+            for part in parts(source, size, CHUNK, headers):
+                got += len(part)
+                if got > size:
+                    raise WrongFileError
+                sums.update(part)
+                file.write(part)
+                display.update(got, text=f"{got / 1e6:,.1f} of {size / 1e6:,.1f} MB")
+            if got != size or sums.hexdigest() != sha256:
+                raise WrongFileError
+    except WrongFileError:
+        return f"more than {size:,} bytes" if got > size else f"{got:,} bytes and the sha256 {sums.hexdigest()}"
+    finally:
+        display.close()
+    return ""
+
+
+class WrongFileError(Exception):
+    """What was downloaded is not what was asked for."""
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,66 @@
+"""What a trained network makes of images, as features for another classifier."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from cvcc_zoo.classifier.network import Network
+from cvcc_zoo.classifier.whitened import WhitenedNetwork
+from cvcc_zoo.data.whitening import Whitening
+from cvcc_zoo.registry import FAMILIES
+from cvcc_zoo.weights.card import find_card, read
+from cvcc_zoo.weights.fits import check_bounds, check_fits
+
+
+class Pretrained(nn.Module):
+    """Images (N, C, H, W), float in [0, 1], to what a part of a published network gives: (N, D), maps averaged.
+
+    It whitens them itself. Nothing of it is trained, and its norms keep their statistics.
+    """
+
+    whitening: Whitening
+    network: Network
+
+    def __init__(self, family: str, hparams: Mapping[str, Any], part: int = -1) -> None:
+        """An untrained one, for weights to be put in; `part` is counted from 0, or from the end."""
+        super().__init__()
+        check_bounds(hparams, "Pretrained")  # they may come from a file
+        model = FAMILIES[family](**hparams)
+        assert isinstance(model, WhitenedNetwork)
+        self.whitening, self.network, self.part = model.whitening, model.parted, part
+        parts = len(self.network.parts)
+        if isinstance(part, bool) or not isinstance(part, int) or not -parts <= part < parts:
+            raise ValueError(f"Pretrained: part is a whole number from {-parts} to {parts - 1}, not {part!r}")
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Pretrained":
+        """Stays in evaluation mode."""
+        super().train(False)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the part gives."""
+        found = self.network.features(self.whitening(x))[self.part]
+        return found.mean((2, 3)) if found.ndim == 4 else found
+
+
+def read_pretrained(name: str, shape: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Family and hyper-parameters of published weights, and their tensors, for images of a shape (C, H, W).
+
+    Raises ValueError, with the nearest names, if there are none, or if they are for other images.
+    """
+    path = find_card(name)
+    card, tensors = read(path)
+    check_fits(path, card.family, card.hparams, tensors)
+    theirs = (card.hparams["in_channels"], *2 * (card.hparams["image_size"],))
+    if theirs != shape:
+        sizes = ["x".join(map(str, size)) for size in (theirs, shape)]
+        raise ValueError(
+            f"Pretrained: {name} takes images of {sizes[0]}, not {sizes[1]}; give "
+            f"--data.image_size={theirs[1]} --data.in_channels={theirs[0]}"
+        )
+    if len(tensors["whitening.mean"].shape) > 1:
+        raise ValueError(f"Pretrained: {name} whitens whole images; choose weights with standardize or none")
+    kept = {key: value for key, value in tensors.items() if key.startswith(("whitening.", "network."))}
+    return {"family": card.family, "hparams": card.hparams}, kept

@@ -1,0 +1,6 @@
+"""Runs side by side as one page of HTML."""
+
+from cvcc_zoo.report.page import write_report
+from cvcc_zoo.report.reports import RunReport, read_run, unfinished
+
+__all__ = ["RunReport", "read_run", "unfinished", "write_report"]

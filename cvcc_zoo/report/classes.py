@@ -1,0 +1,118 @@
+"""What a run makes of each class, as Plotly draws it: who is taken for whom, and who is recognised."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvcc_zoo.plots.confusion import EXPONENT, FEW, LONGEST, in_groups
+from cvcc_zoo.plots.names import short
+from cvcc_zoo.plots.superclasses import Groups, groups_of
+from cvcc_zoo.report.figures import COLOURS, as_json
+from cvcc_zoo.report.reports import Judged
+
+SIDE = 900  # pixels of a confusion matrix with many classes
+DARKEST = 0.65  # of a colour, so that a number can be read on it, on a light page and on a dark one
+RIGHT, MISTAKES = ("31,111,139", "217,130,43")  # blue and orange: red, green, blue of 0 .. 255
+
+
+def confusion(judged: Judged) -> str:
+    """Counts of true and predicted classes: blue for what is right, of each class; orange for mistakes, of the largest.
+
+    More than 20 classes have a larger figure of its own size, and those of a known data set stand in their groups.
+    """
+    many = len(judged.classes) > FEW
+    groups = groups_of(judged.classes) if many else {}
+    counts, classes = in_groups(judged.confusion, judged.classes, groups)
+    right = np.where(np.eye(len(counts), dtype=bool), counts / np.maximum(1, counts.sum(1, keepdims=True)), np.nan)
+    mistakes = counts.astype(float) ** (EXPONENT if many else 1)
+    np.fill_diagonal(mistakes, np.nan)
+    largest = max(1.0, np.nanmax(mistakes, initial=0.0))
+    traces = [
+        _heatmap(counts, classes, mistakes, largest, MISTAKES, "%{y} taken for %{x}: %{customdata}"),
+        _heatmap(counts, classes, right, 1.0, RIGHT, "%{y}: %{customdata} are right"),
+    ]
+    note = "blue: right; orange: mistakes" + (f", to the power {EXPONENT}" if many else "")
+    axis, layout = _class_axis(classes) | {"showgrid": False}, dict[str, Any]()
+    if many:
+        size = max(7, min(12, (SIDE / len(classes)) // 1.3))
+        axis |= {"automargin": True, "tickfont": {"size": size}}
+        layout = {"width": SIDE + 150 + (150 if groups else 0), "height": SIDE + 150, **_group_marks(groups)}
+    return as_json(
+        traces,
+        "Confusion: rows are true, columns predicted",
+        note=note,
+        xaxis={"tickangle": -90 if many else -45, **axis},
+        yaxis={"autorange": "reversed", **axis},
+        margin={"l": 90, "r": 150 if groups else 10, "t": 64, "b": 90},
+        **layout,
+    )
+
+
+def _heatmap(
+    counts: npt.NDArray[Any], classes: Sequence[str], shades: npt.NDArray[Any], most: float, colour: str, told: str
+) -> dict[str, Any]:
+    """Cells whose shade is no NaN, from 0 to `most`; few ones have their counts written in them."""
+    shown = np.isfinite(shades)
+    few = len(classes) <= FEW
+    return {
+        "type": "heatmap",
+        "x": classes,
+        "y": classes,
+        "z": [[value if np.isfinite(value) else None for value in row] for row in shades.round(3).tolist()],
+        "text": np.where(shown & (counts > 0), counts.astype(str), "").tolist(),
+        "texttemplate": "%{text}" if few else "",
+        "customdata": counts.tolist(),
+        "hovertemplate": f"{told}<extra></extra>",
+        "hoverongaps": False,
+        "colorscale": [[0, f"rgba({colour},0.05)"], [1, f"rgba({colour},{DARKEST if few else 1})"]],
+        "showscale": False,
+        "zmin": 0,
+        "zmax": most,
+    }
+
+
+def _class_axis(classes: Sequence[str]) -> dict[str, Any]:
+    """An axis of classes, whose long names are cut."""
+    cut = {name: short(name, LONGEST) for name in classes if name != short(name, LONGEST)}
+    return {"type": "category", "labelalias": cut, "automargin": bool(cut)}
+
+
+def _group_marks(groups: Groups) -> dict[str, Any]:
+    """Lines between groups of classes, and the name of each at the right of its rows."""
+    lines: list[dict[str, Any]] = []
+    names: list[dict[str, Any]] = []
+    start = -0.5
+    for name, members in groups.items():
+        if start > 0:
+            for one, other in ("xy", "yx"):
+                ends = {f"{one}0": start, f"{one}1": start, f"{other}0": 0, f"{other}1": 1, f"{other}ref": "paper"}
+                lines.append({"type": "line", **ends, "line": {"color": "rgba(128,128,128,0.6)", "width": 1}})
+        place = {"x": 1, "xref": "paper", "xanchor": "left", "y": start + len(members) / 2}
+        label = "<br>".join(textwrap.wrap(name, 22))
+        names.append({**place, "text": label, "align": "left", "showarrow": False, "font": {"size": 11}})
+        start += len(members)
+    return {"shapes": lines, "annotations": names}
+
+
+def class_accuracies(judged: Judged) -> str:
+    """Share of each class that was recognised."""
+    share = 100 * judged.confusion.diagonal() / np.maximum(1, judged.confusion.sum(1))
+    order = share.argsort()
+    trace = {
+        "type": "bar",
+        "orientation": "h",
+        "x": share[order].round(2).tolist(),
+        "y": [judged.classes[index] for index in order],
+        "marker": {"color": COLOURS[0]},
+        "hovertemplate": "%{y}: %{x:.2f} %<extra></extra>",
+    }
+    return as_json(
+        [trace],
+        "Accuracy of each class (%)",
+        xaxis={"range": [0, 100]},
+        yaxis=_class_axis(judged.classes),
+        margin={"l": 90, "r": 16, "t": 40, "b": 40},
+    )

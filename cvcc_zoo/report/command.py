@@ -1,0 +1,47 @@
+"""`cvcc-zoo report RUN...`: runs side by side on one page, which opens in any browser without a network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from cvcc_zoo.cli.expansion import install_yaml
+from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.files.own import file_to_write
+from cvcc_zoo.printing import say
+from cvcc_zoo.report import read_run, unfinished, write_report
+from cvcc_zoo.report.figures import plotly
+from cvcc_zoo.report.reports import PUBLIC
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    install_yaml()
+    parser = ZooParser(
+        prog="cvcc-zoo report",
+        usage="cvcc-zoo report RUN... [options]",
+        description="Write a page of runs: leaderboard, curves, confusion, calibration, worst mistakes, recipes.",
+    )
+    parser.add_argument("runs", type=str, nargs="+", help="Run folders, like runs/*.")
+    parser.add_argument("--output", type=str, default="report.html", help="The HTML file that is written.")
+    parser.add_argument("--title", type=str, default="Runs", help="Its heading.")
+    parser.add_argument(
+        "--images",
+        type=Literal["public", "all", "none"],
+        default=PUBLIC,
+        help="Whose test images are shown as mistakes: public (of data sets that anybody can download), all, or none.",
+    )
+    config = parser.parse_args(list(args))
+    output = file_to_write(config.output, ".html")
+    plotly()  # or it would be missed after all the work
+    folders = [Path(run).expanduser() for run in config.runs]
+    waiting = [folder for folder in folders if unfinished(folder)]
+    finished = [folder for folder in folders if folder not in waiting]
+    if not finished:
+        raise ValueError("none of these runs has ended; a report needs the summary.json of one at least")
+    names = ", ".join(folder.name for folder in waiting)
+    remarks = [f"Not finished, and left out: {names}."] if waiting else []
+    write_report(output, [read_run(folder, config.images) for folder in finished], config.title, remarks)
+    for remark in remarks:
+        say(remark)
+    say(f"written to {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    return 0

@@ -1,0 +1,183 @@
+"""The figures of a report, as Plotly draws them in a browser."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cvcc_zoo.plots.curves import FEW, cut_above
+from cvcc_zoo.report.reports import Judged, RunReport
+
+COLOURS = ("#1f6f8b", "#d9822b", "#2a7f62", "#a23b72", "#6b5b95", "#8a6d3b", "#c0504d", "#3c5a99")
+SYMBOLS = ("circle", "square", "diamond", "cross", "star")
+BINS = 15
+HEIGHT, LINE = 340, 20  # pixels of a figure, and of each run in its legend
+MOST_TICKS = 6
+UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+LAYOUT: dict[str, Any] = {
+    "margin": {"l": 56, "r": 16, "t": 40, "b": 44},
+    "font": {"family": "system-ui, sans-serif", "size": 13},
+    "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "rgba(128,128,128,0.5)", "activecolor": "rgb(128,128,128)"},
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "hovermode": "closest",
+}
+GRID = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False}
+
+
+def plotly() -> Any:
+    """The package. Raises ValueError, which says what to install."""
+    try:
+        import plotly.graph_objects
+        import plotly.offline
+    except ImportError as error:
+        raise ValueError("a report needs `pip install 'cvcc_zoo[report]'`") from error
+    return plotly
+
+
+def as_json(
+    traces: Sequence[dict[str, Any]], title: str, x: str = "", y: str = "", *, note: str = "", **layout: Any
+) -> str:
+    """A figure as JSON, checked by Plotly, with a smaller note below its title."""
+    below = {"subtitle": {"text": note, "font": {"size": 12}}} if note else {}
+    figure = plotly().graph_objects.Figure(
+        data=list(traces),
+        layout={
+            **LAYOUT,
+            "title": {"text": title, "font": {"size": 15}, **below},
+            "xaxis": {"title": {"text": x}, **GRID, **layout.pop("xaxis", {})},
+            "yaxis": {"title": {"text": y}, **GRID, **layout.pop("yaxis", {})},
+            **layout,
+        },
+    )
+    text: str = figure.to_json()
+    return text
+
+
+def _with_legend(runs: Sequence[RunReport]) -> dict[str, Any]:
+    """A legend with a line for each run below a figure, which is as much higher."""
+    legend = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "entrywidthmode": "fraction"}
+    return {
+        "height": HEIGHT + LINE * len(runs),
+        "legend": {**legend, "entrywidth": 1},
+        "margin": {**LAYOUT["margin"], "t": 64, "b": 52 + LINE * len(runs)},
+        "showlegend": True,
+    }
+
+
+def _look(number: int) -> tuple[str, str]:
+    """The colour of a run, and the symbol of its points."""
+    return COLOURS[number % len(COLOURS)], SYMBOLS[number // len(COLOURS) % len(SYMBOLS)]
+
+
+def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:
+    """`loss`, `accuracy` or `lr` of all runs over the epochs, training dotted; None if no run has it."""
+    traces: list[dict[str, Any]] = []
+    for number, run in enumerate(runs):
+        steps_an_epoch = run.summary["steps"] / max(1, run.summary["epochs"])
+        names = [f"train/{quantity}", f"val/{quantity}"]
+        if quantity == "lr":
+            names = [name for name in run.curves if name.startswith("lr-")][:1]
+        present = [name for name in names if name in run.curves]
+        colour, _ = _look(number)
+        for name in present:
+            steps, values = run.curves[name]
+            scale = 100 if quantity == "accuracy" else 1
+            stage = name.partition("/")[0] if quantity != "lr" else ""
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers" if len(values) <= FEW else "lines",
+                    "name": run.name,
+                    "legendgroup": run.name,
+                    "showlegend": name == present[-1],
+                    "hovertemplate": f"%{{x:.2f}}: %{{y:.4g}} {stage}",
+                    "x": [round((step + 1) / steps_an_epoch, 3) for step in steps],
+                    "y": [scale * value for value in values],
+                    "line": {"color": colour, "dash": "dot" if stage == "train" else "solid", "width": 2},
+                    "marker": {"size": 5},
+                }
+            )
+    if not traces:
+        return None
+    notes = ["dotted: training"] if any(trace["line"]["dash"] == "dot" for trace in traces) else []
+    axis: dict[str, Any] = {"rangemode": "tozero"}
+    if quantity == "loss" and (cut := cut_above(trace["y"] for trace in traces)):
+        axis = {"range": [0, cut[0]]}
+        notes.append(f"cut at {cut[0]:.3g}: the largest is {cut[1]:.3g}")
+    titles = {"loss": "Loss", "accuracy": "Accuracy (%)", "lr": "Learning rate"}
+    return as_json(traces, titles[quantity], "epoch", note="; ".join(notes), yaxis=axis, **_with_legend(runs))
+
+
+def sizes(runs: Sequence[RunReport], cost: str, title: str) -> str | None:
+    """Test accuracy over parameters or MACs, on a logarithmic axis; None if no run was tested."""
+    tested = [(number, run) for number, run in enumerate(runs) if run.summary["test_accuracy"] is not None]
+    traces = []
+    for number, run in tested:
+        colour, symbol = _look(number)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": run.name,
+                "hovertemplate": "%{x:,}: %{y:.2f} %",
+                "x": [run.summary[cost]],
+                "y": [100 * run.summary["test_accuracy"]],
+                "marker": {"size": 12, "color": colour, "symbol": symbol},
+            }
+        )
+    if not traces:
+        return None
+    axis = logarithmic([max(1, run.summary[cost]) for _, run in tested])
+    return as_json(traces, f"Test accuracy (%) over {title}", title, xaxis=axis, **_with_legend(runs))
+
+
+def logarithmic(values: Sequence[float]) -> dict[str, Any]:
+    """An axis around values above 0 with a few round numbers: 1, 2 and 5 or only the powers of ten."""
+    low, high = min(values) / 1.6, max(values) * 1.6
+    powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    places = [each for each in (factor * power for power in powers for factor in (1, 2, 5)) if low <= each <= high]
+    if len(places) > MOST_TICKS:
+        places = [power for power in powers if low <= power <= high]
+    texts = [next(f"{each / unit:g}{name}" for unit, name in UNITS if each >= unit) for each in places]
+    return {"type": "log", "range": [math.log10(low), math.log10(high)], "tickvals": places, "ticktext": texts}
+
+
+def calibration(judged: Judged) -> str:
+    """How often the model is right, over how sure it is, in 15 bins; and how many images each bin has."""
+    place = np.minimum((judged.confidences * BINS).astype(int), BINS - 1)
+    counts = np.bincount(place, minlength=BINS)
+    there = counts > 0
+    right = np.bincount(place, weights=judged.right, minlength=BINS)[there] / counts[there]
+    sure = np.bincount(place, weights=judged.confidences, minlength=BINS)[there] / counts[there]
+    error = (np.abs(right - sure) * counts[there]).sum() / counts.sum()
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [0, 1],
+            "y": [0, 1],
+            "line": {"dash": "dash", "color": "gray"},
+            "name": "as sure as right",
+        },
+        {
+            "type": "scatter",
+            "mode": "markers+lines",
+            "name": "measured",
+            "x": sure.round(4).tolist(),
+            "y": right.round(4).tolist(),
+            "text": [f"{count:,} images" for count in counts[there]],
+            "hovertemplate": "sure %{x:.3f}, right %{y:.3f}, %{text}<extra></extra>",
+            "marker": {"size": (6 + 18 * np.sqrt(counts[there] / counts.max())).round(1).tolist(), "color": COLOURS[0]},
+        },
+    ]
+    return as_json(
+        traces,
+        f"Calibration: {100 * error:.1f} points off in the mean",
+        "probability of the predicted class",
+        "share that is right",
+        xaxis={"range": [0, 1.02]},
+        yaxis={"range": [0, 1.02]},
+        showlegend=False,
+    )

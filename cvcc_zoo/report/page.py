@@ -1,0 +1,204 @@
+"""One self-contained page: tables, figures and images of several runs; it opens without a network."""
+
+import html
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cvcc_zoo.data.pictures import as_png
+from cvcc_zoo.files.own import write_whole
+from cvcc_zoo.plots.confusion import FEW, LONGEST, most_confused
+from cvcc_zoo.plots.names import short
+from cvcc_zoo.report import classes, figures
+from cvcc_zoo.report.reports import Judged, Mistake, RunReport, differences
+
+SHOWN = 96  # pixels of a mistake's picture on the page
+STYLE, SCRIPT = (Path(__file__).parent / name for name in ("page.css", "page.js"))
+
+
+def write_report(path: Path, runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> None:
+    """Write the page, whole or not at all. Raises ValueError where Plotly is missing."""
+    write_whole(path, page(runs, title, remarks).encode())
+
+
+def page(runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> str:
+    """The page as HTML."""
+    plots = Plots()
+    made = f"{len(runs)} run{'s' * (len(runs) > 1)}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    body = [
+        f"<header><h1>{text(title)}</h1><p>{made}. Click a heading to sort; "
+        "click a name in a legend to hide its curve.</p></header>",
+        *(f'<p class="remark">{text(remark)}</p>' for remark in remarks),
+        section("Leaderboard", leaderboard(runs)),
+        section("Learning curves", plots.grid(figures.learning_curves(runs, name) for name in QUANTITIES)),
+        section("Size against accuracy", plots.grid(figures.sizes(runs, *cost) for cost in COSTS)),
+        section("What differs in the recipes", recipe_table(runs)),
+        *(section(run.name, run_part(run, plots)) for run in runs),
+    ]
+    library = figures.plotly().offline.get_plotlyjs()
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><title>{text(title)}</title><style>{STYLE.read_text()}</style></head><body>'
+        f"{''.join(body)}<script>{library}</script><script>const figures = {{{plots.script()}}};\n"
+        f"{SCRIPT.read_text()}</script></body></html>\n"
+    )
+
+
+QUANTITIES = ("loss", "accuracy", "lr")
+LEFT_OUT = "The images themselves are not in this page; <code>cvcc-zoo report --images=all</code> shows them."
+COSTS = (("parameters", "parameters"), ("macs", "multiply-accumulate operations"))
+Cell = tuple[str, float | str | None]
+"""What is shown, and what it is sorted by."""
+
+
+class Plots:
+    """Figures with a place on the page each."""
+
+    def __init__(self) -> None:
+        self.figures: list[str] = []
+
+    def grid(self, found: Iterable[str | None]) -> str:
+        """Places beside each other, for the figures that there are."""
+        places = []
+        for figure in found:
+            if figure is not None:
+                places.append(f'<div class="plot" id="figure{len(self.figures)}"></div>')
+                self.figures.append(figure)
+        return f'<div class="grid">{"".join(places)}</div>' if places else "<p>Nothing was recorded.</p>"
+
+    def large(self, figure: str) -> str:
+        """A place of a figure with a size of its own, which scrolls sideways where the page is narrow."""
+        self.figures.append(figure)
+        return f'<div class="wide"><div id="figure{len(self.figures) - 1}"></div></div>'
+
+    def script(self) -> str:
+        """All of them by the names of their places; a `<` in a name must not end the script."""
+        return ",".join(f"figure{number}: {each}" for number, each in enumerate(self.figures)).replace("<", "\\u003c")
+
+
+def text(value: object) -> str:
+    """For HTML."""
+    return html.escape(str(value))
+
+
+def section(title: str, content: str) -> str:
+    """A part with a heading."""
+    return f"<section><h2>{text(title)}</h2>{content}</section>"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], *, sortable: bool) -> str:
+    """A table that scrolls sideways where the page is narrow."""
+    if sortable:
+        heads = "".join(f'<th scope="col" aria-sort="none"><button>{text(name)}</button></th>' for name in header)
+    else:
+        heads = "".join(f'<th scope="col">{text(name)}</th>' for name in header)
+    lines = []
+    for row in rows:
+        cells = (f'<td data-key="{text("" if key is None else key)}">{text(shown)}</td>' for shown, key in row)
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    kind = ' class="sortable"' if sortable else ""
+    return (
+        f'<div class="wide"><table{kind}><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    )
+
+
+def leaderboard(runs: Sequence[RunReport]) -> str:
+    """One row a run, the best test accuracy first."""
+    columns: dict[str, Callable[[dict[str, Any]], Cell]] = {
+        "model": lambda s: (s["model"], s["model"]),
+        "data": lambda s: (s.get("known_as") or s["dataset"],) * 2,
+        "test accuracy": lambda s: number(s["test_accuracy"], "{:.2f} %", 100),
+        "top 5": lambda s: number(s.get("test_top5_accuracy"), "{:.2f} %", 100),
+        "validation": lambda s: number(s["val_accuracy"], "{:.2f} %", 100),
+        "test loss": lambda s: number(s["test_loss"], "{:.4f}"),
+        "parameters": lambda s: number(s["parameters"], "{:,}"),
+        "MACs": lambda s: number(s["macs"], "{:,.1f} M", 1e-6),
+        "epochs": lambda s: number(s["epochs"], "{:,}"),
+        "minutes": lambda s: number(s["train_seconds"], "{:.1f}", 1 / 60),
+        "images/s": lambda s: number(s["images_per_second"], "{:,.0f}"),
+        "seed": lambda s: number(s["seed"], "{}"),
+    }
+    if not any("test_top5_accuracy" in run.summary for run in runs):  # of few classes
+        del columns["top 5"]
+    best = sorted(runs, key=lambda run: -(run.summary["test_accuracy"] or 0))
+    rows = [[(run.name, run.name), *(column(run.summary) for column in columns.values())] for run in best]
+    return table(["run", *columns], rows, sortable=True)
+
+
+def number(value: float | None, form: str, factor: float | None = None) -> Cell:
+    """A number, or nothing where it was not measured."""
+    if value is None:
+        return "-", None
+    return form.format(value if factor is None else factor * value), value
+
+
+def recipe_table(runs: Sequence[RunReport]) -> str:
+    """Options in which the runs differ, a column for each run."""
+    found = differences(list(runs))
+    if not found:
+        return "<p>Nothing: all options are the same.</p>"
+    rows: list[list[Cell]] = [[(name, name), *((value, value) for value in values)] for name, values in found.items()]
+    return table(["option", *(run.name for run in runs)], rows, sortable=False)
+
+
+def run_part(run: RunReport, plots: Plots) -> str:
+    """What a run makes of its test images."""
+    judged = run.judged
+    if judged is None:
+        return f"<p>Nothing is shown of its test images: {text(run.why_not)}.</p>"
+    confusion, others = classes.confusion(judged), (classes.class_accuracies(judged), figures.calibration(judged))
+    many = len(judged.classes) > FEW
+    return (
+        plots.large(confusion) + confused(judged) + plots.grid(others) if many else plots.grid((confusion, *others))
+    ) + mistakes(judged)
+
+
+def mistakes(judged: Judged) -> str:
+    """The mistakes that the model was surest of: as pictures, or as a list where their images are not to be shown."""
+    wrong = int((~judged.right).sum())
+    heading = f"<h3>The surest of {wrong:,} mistakes</h3>"
+    if not wrong:
+        return f"{heading}<p>There are none.</p>"
+    if any(mistake.image is not None for mistake in judged.worst):
+        return f'{heading}<div class="mistakes">{"".join(map(picture, judged.worst))}</div>'
+    rows: list[list[Cell]] = [
+        [
+            (short(mistake.label, LONGEST), mistake.label),
+            (short(mistake.predicted, LONGEST), mistake.predicted),
+            number(mistake.probability, "{:.1f} %", 100),
+            (mistake.where, mistake.where),
+        ]
+        for mistake in judged.worst
+    ]
+    listed = table(("true", "predicted", "how sure", "image"), rows, sortable=False)
+    return f'{heading}<p class="remark">{LEFT_OUT}</p><div class="pairs">{listed}</div>'
+
+
+def confused(judged: Judged) -> str:
+    """The classes that were taken for one another most often; nothing where none was."""
+    pairs = most_confused(judged.confusion, judged.classes)
+    rows: list[list[Cell]] = [
+        [
+            (short(pair.true, LONGEST), pair.true),
+            (short(pair.predicted, LONGEST), pair.predicted),
+            number(pair.count, "{:,}"),
+            number(pair.share, "{:.0f} %", 100),
+        ]
+        for pair in pairs
+    ]
+    header = ("true", "predicted", "images", "of the true class")
+    return f'<h3>Most confused</h3><div class="pairs">{table(header, rows, sortable=False)}</div>' if pairs else ""
+
+
+def picture(mistake: Mistake) -> str:
+    """A test image with what it is and what it was taken for."""
+    what = f"{mistake.label}, taken for {mistake.predicted}"
+    size = f'width="{SHOWN}" height="{SHOWN}"'
+    assert mistake.image is not None
+    return (
+        f'<figure><img src="{as_png(mistake.image)}" {size} alt="{text(what)}" title="{text(mistake.where)}">'
+        f"<figcaption><b>{text(mistake.label)}</b><br>{text(mistake.predicted)} {100 * mistake.probability:.0f} %"
+        "</figcaption></figure>"
+    )

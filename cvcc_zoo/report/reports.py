@@ -1,0 +1,147 @@
+"""What a report says of a run: its summary, curves and options, and what it makes of its test images."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.datasets import FashionMini, TorchvisionDataset
+from cvcc_zoo.data.folder import ImageFolder
+from cvcc_zoo.data.pictures import pixels
+from cvcc_zoo.plots import Curve, read_metrics
+from cvcc_zoo.runs.folder import CONFIG, is_run
+from cvcc_zoo.runs.metrics_file import NAME as METRICS
+from cvcc_zoo.runs.scores import scores
+from cvcc_zoo.runs.written import SUMMARY, read_config, read_summary
+from cvcc_zoo.zoo.creation import load
+
+WORST = 24
+PUBLIC, ALL = "public", "all"
+"""Whose test images a report holds: those of data sets that anybody can download, or all; with any other word none."""
+UNINTERESTING = ("trainer.enable_progress_bar", "trainer.logger", "trainer.default_root_dir", "checkpoint_minutes")
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test image that was taken for another class."""
+
+    image: npt.NDArray[Any] | None
+    """(H, W, C) or (H, W), in [0, 1]; None where it is not to be shown."""
+    where: str
+    """Its file below the folder of images, else its place among the test images."""
+    label: str
+    predicted: str
+    probability: float
+    """Of the class that was predicted."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a model makes of all test images."""
+
+    classes: list[str]
+    confusion: npt.NDArray[Any]
+    """Counts (true class, predicted class)."""
+    confidences: npt.NDArray[Any]
+    """(N,) probability of the predicted class."""
+    right: npt.NDArray[Any]
+    """(N,) whether it is the true one."""
+    worst: list[Mistake]
+    """The mistakes that the model was surest of, the surest first."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """A finished run."""
+
+    name: str
+    summary: dict[str, Any]
+    curves: dict[str, Curve]
+    options: dict[str, str]
+    """All options by their dotted names, as text."""
+    judged: Judged | None
+    why_not: str
+    """Why nothing is known of test images, where nothing is."""
+
+
+def unfinished(folder: Path) -> bool:
+    """Whether a run folder has no summary yet. Raises ValueError for what is no run folder."""
+    if not folder.is_dir() or not is_run(folder):
+        raise ValueError(f"{folder} is no run folder: it has no {CONFIG} that `cvcc-zoo fit` wrote; give run folders")
+    return not (folder / SUMMARY).is_file()
+
+
+def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
+    """Everything about a finished run, with the `images` of its worst mistakes that the report may hold.
+
+    A run that was never tested is not tested here either.
+    """
+    summary, config, metrics = read_summary(folder), read_config(folder), folder / METRICS
+    try:
+        curves = read_metrics(metrics) if metrics.is_file() else {}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ValueError(f"{metrics} cannot be read ({error}); give it back, or leave {folder} out") from error
+    judged, why_not = None, "it was trained with --test=false, and is not tested here either"
+    if summary.get("test_accuracy") is not None:
+        try:
+            judged, why_not = judge(folder, config["data"], images), ""
+        except (OSError, ValueError) as error:
+            why_not = str(error).splitlines()[0]
+    return RunReport(folder.resolve().name, summary, curves, flatten(config), judged, why_not)
+
+
+def judge(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC) -> Judged:
+    """Test the model that a run chose on the images of its config. Raises ValueError or OSError if they are gone."""
+    data = ImageDataModule(**{**data_options, "augmentations": "none"})
+    logits, labels = scores(load(folder), data)
+    probabilities = logits.double().softmax(1)
+    confidences, predicted = probabilities.max(1)
+    classes = list(data.classes)
+    confusion = torch.bincount(labels * len(classes) + predicted, minlength=len(classes) ** 2)
+    wrong = (predicted != labels).nonzero()[:, 0]
+    chosen = wrong[confidences[wrong].argsort(descending=True, stable=True)[:WORST]]
+    may_be_shown = images == ALL or (images == PUBLIC and isinstance(data.dataset, FashionMini | TorchvisionDataset))
+    pictures = pixels(data.test_dataloader().images[chosen]) if may_be_shown else [None] * len(chosen)
+    worst = [
+        Mistake(
+            picture, _where(data, index), classes[labels[index]], classes[predicted[index]], float(confidences[index])
+        )
+        for picture, index in zip(pictures, chosen.tolist(), strict=True)
+    ]
+    return Judged(
+        classes,
+        confusion.view(len(classes), len(classes)).numpy(),
+        confidences.numpy(),
+        (predicted == labels).numpy(),
+        worst,
+    )
+
+
+def _where(data: ImageDataModule, index: int) -> str:
+    """Where a user finds a test image."""
+    if isinstance(data.dataset, ImageFolder):
+        return str(Path(data.dataset.files["test"][index][0]).relative_to(data.dataset.root))
+    return f"test image {index:,}"
+
+
+def flatten(options: Any, name: str = "") -> dict[str, str]:
+    """Nested options by dotted names; lists as JSON."""
+    if isinstance(options, dict) and options:
+        found: dict[str, str] = {}
+        for key, value in options.items():
+            found |= flatten(value, f"{name}.{key}" if name else str(key))
+        return found
+    return {} if name in UNINTERESTING else {name: json.dumps(options).strip('"')}
+
+
+def differences(runs: list[RunReport]) -> dict[str, list[str]]:
+    """Options in which runs differ, by name; an option that a run does not have is empty."""
+    names = dict.fromkeys(name for run in runs for name in run.options)
+    values = {name: [run.options.get(name, "") for run in runs] for name in names}
+    return {name: found for name, found in values.items() if len(set(found)) > 1}

@@ -1,6 +1,0 @@
-"""Runs side by side as one page of HTML."""
-
-from cvcc_zoo.reporting.page import write_report
-from cvcc_zoo.reporting.reports import RunReport, read_run, unfinished
-
-__all__ = ["RunReport", "read_run", "unfinished", "write_report"]

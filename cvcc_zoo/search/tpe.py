@@ -1,0 +1,82 @@
+"""Values where earlier trials were good, by Optuna's TPE; needs the extra cvcc_zoo[search].
+
+The tree-structured Parzen estimator: https://papers.nips.cc/paper/4443-algorithms-for-hyper-parameter-optimization.
+"""
+
+import functools
+from pathlib import Path
+from typing import Any, Literal
+
+from cvcc_zoo.data.draws import mix_seed
+from cvcc_zoo.search.methods import DEFAULT_TRIALS
+from cvcc_zoo.search.record import Trial
+from cvcc_zoo.search.space import Choice, Range, Space, Values, text_of
+
+STORAGE, STUDY = "optuna.sqlite", "search"
+
+
+class TPESearch:
+    """Trials of an Optuna study that lies in the search's folder, where `optuna-dashboard` can read it.
+
+    The first ten are random. Each is a function of the seed, its number and what came of the earlier ones. Raises
+    ValueError if Optuna is not installed.
+    """
+
+    trials = DEFAULT_TRIALS
+
+    def __init__(self, space: Space, seed: int, direction: Literal["maximize", "minimize"], folder: Path) -> None:
+        try:
+            import optuna
+        except ImportError:
+            raise ValueError("--method=optuna needs Optuna: pip install 'cvcc_zoo[search]', or use random") from None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space, self.seed, self.path = space, seed, folder.resolve() / STORAGE
+        self.direction = direction
+
+    @functools.cached_property
+    def study(self) -> Any:
+        """The study in the folder, made when it is first needed."""
+        import optuna
+
+        storage = f"sqlite:///{self.path}"
+        return optuna.create_study(storage=storage, study_name=STUDY, direction=self.direction, load_if_exists=True)
+
+    def values(self, number: int) -> Values:
+        """What Optuna suggests; for a trial that was interrupted what it suggested then."""
+        import optuna
+
+        self.study.sampler = optuna.samplers.TPESampler(seed=mix_seed(self.seed, number))
+        known = self._known()
+        if number == len(known):
+            trial = self.study.ask()
+        elif number < len(known):
+            trial = optuna.trial.Trial(self.study, known[number]._trial_id)
+        else:
+            raise self._lacks(number)
+        return {name: _suggest(trial, name, found) for name, found in self.space.items()}
+
+    def tell(self, trial: Trial) -> None:
+        """Take in what came of a trial, unless that is known already."""
+        import optuna
+
+        if trial.number >= len(self._known()):
+            raise self._lacks(trial.number)
+        failed = optuna.trial.TrialState.FAIL if trial.measure is None else None
+        self.study.tell(trial.number, trial.measure, state=failed, skip_if_finished=True)
+
+    def _known(self) -> list[Any]:
+        """All trials that were begun."""
+        return list(self.study.get_trials(deepcopy=False))
+
+    def _lacks(self, number: int) -> ValueError:
+        return ValueError(f"{self.path} lacks trial {number}, which was ended or skipped; choose another --folder")
+
+
+def _suggest(trial: Any, name: str, found: Choice | Range) -> Any:
+    """One value; Optuna knows those of a list by their texts."""
+    if isinstance(found, Choice):
+        by_text = {text_of(value): value for value in found.values}
+        return by_text[trial.suggest_categorical(name, list(by_text))]
+    if found.whole:
+        return trial.suggest_int(name, found.low, found.high, log=found.log)
+    return trial.suggest_float(name, found.low, found.high, log=found.log)

@@ -1,0 +1,1 @@
+"""Files of trained weights: published ones with their cards, and checkpoints."""

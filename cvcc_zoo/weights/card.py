@@ -1,0 +1,190 @@
+"""Published weights: a file of tensors and its card, which are checked against each other at every reading.
+
+    resnet20.cifar10.safetensors   tensors alone: nothing in it can run
+    resnet20.cifar10.json          what they are, how they were made, what was measured, and the sha256 of the file
+
+They lie in the package (`published/`), or in `$CVCC_ZOO_HOME`, else in the user's cache folder. A file of tensors that
+is not beside its card is downloaded into the latter folder from the card's `url`. This file knows no model.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as tensors_of
+from safetensors.torch import save as bytes_of
+from torch import Tensor
+
+from cvcc_zoo.files.download import fetch
+from cvcc_zoo.files.own import home, json_text, write_whole
+from cvcc_zoo.registry import pick
+
+LARGEST_CARD = 32 << 20  # bytes; the confusion matrix of 1,000 classes takes 5 MB
+PUBLISHED = Path(__file__).parents[1] / "published"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known about published weights; all of it is plain data."""
+
+    name: str
+    """<model>.<dataset>, like resnet20.cifar10: the name of the files without their endings."""
+    dataset: str
+    """What they were trained on, in words; CIFAR-10 only for the original images."""
+    family: str
+    """Class name of the model's family, like ResNet."""
+    hparams: dict[str, Any]
+    """Options that the model is built with."""
+    classes: list[str]
+    """Names of the classes, in the order of the logits."""
+    parameters: int
+    macs: int
+    measured: dict[str, Any]
+    """What was measured from the published file, like test_accuracy, a fraction in [0, 1]."""
+    training: dict[str, Any]
+    """How the weights were made: recipe, data, seeds, time, hardware, versions."""
+    license: str
+    sha256: str = ""
+    size: int = 0
+    """Bytes of the file of tensors."""
+    url: str = ""
+    """Where the file of tensors can be had if it is not beside the card: https://... or hf://owner/name."""
+
+    @property
+    def tested_on(self) -> str:
+        """The data set of the test images, in words: its name where the package knows them."""
+        return self.measured.get("test_set", {}).get("name") or self.dataset
+
+
+def folders() -> list[Path]:
+    """Where published weights are looked for, in this order."""
+    return [PUBLISHED, home("CVCC_ZOO_HOME")]
+
+
+def list_cards() -> dict[str, Path]:
+    """The cards that are there, by name; the package's own come first."""
+    found: dict[str, Path] = {}
+    for folder in folders():
+        for path in sorted(folder.glob("*.json")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def find_card(name: str) -> Path:
+    """The card of published weights. Raises ValueError, with the nearest names, if there is none."""
+    cards = list_cards()
+    return cards[pick("published weight", name, cards, f"put {name}.json and {name}.safetensors into {folders()[1]}")]
+
+
+def read_card(path: Path) -> Card:
+    """Read a card. Raises FileNotFoundError, or ValueError for what is no whole card."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no card {path}; the card of weights lies beside them, with the ending .json")
+    if path.stat().st_size > LARGEST_CARD:
+        raise ValueError(f"{path} is not a card: it has more than {LARGEST_CARD:,} bytes")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a card: {error}; get it again") from error
+    fields = {field.name: field for field in dataclasses.fields(Card)}
+    if not isinstance(content, dict) or content.keys() != fields.keys():
+        there = reprlib.repr(sorted(content)) if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{path} is not a whole card: it has {there}, not {sorted(fields)}")
+    kinds = {"parameters": int, "macs": int, "size": int, "hparams": dict, "measured": dict, "training": dict}
+    for name, value in content.items():
+        kind = kinds.get(name, list if name == "classes" else str)
+        if type(value) is not kind:
+            raise ValueError(f"{path} is not a card: {name} is {reprlib.repr(value)}, not of type {kind.__name__}")
+        if isinstance(value, int) and not 0 <= value < 2**53:  # what a number of JSON holds exactly
+            raise ValueError(f"{path} is not a card: {name} is {reprlib.repr(value)}, which counts nothing")
+    card = Card(**content)
+    if card.name != path.stem:
+        raise ValueError(f"{path} is the card of {reprlib.repr(card.name)[1:-1]}; give it back its name")
+    wrong = [name for name in card.classes if not isinstance(name, str)]
+    if wrong:
+        raise ValueError(f"{path} is not a card: a class is {reprlib.repr(wrong[0])}, and classes are names")
+    _check_measured(path, card.measured)
+    return card
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _check_measured(path: Path, measured: Mapping[str, Any]) -> None:
+    """Raise ValueError for counts and shares that are none; the commands calculate with them."""
+    for name, most in (("test_accuracy", 1), ("correct", 2**53), ("test_images", 2**53)):
+        value = measured.get(name, 0)
+        if type(value) not in (int, float) or not 0 <= value <= most:
+            raise ValueError(f"{path} is not a card: measured.{name} is {reprlib.repr(value)}, not in 0 .. {most}")
+    calibration = measured.get("calibration", {"temperature": 1})
+    hot = calibration.get("temperature") if isinstance(calibration, Mapping) else None
+    if not isinstance(hot, int | float) or not 0 < hot < 2**53:
+        raise ValueError(f"{path} is not a card: measured.calibration is {reprlib.repr(calibration)}, no temperature")
+    images = measured.get("test_set", {"sha256": "", "name": None, "images": 0})
+    kinds = {"sha256": str, "name": str | None, "images": int, "hashes": str}
+    wrong = not isinstance(images, Mapping) or kinds.keys() - images.keys() - {"hashes"}
+    if wrong or not all(isinstance(images[key], kinds[key]) for key in images if key in kinds):
+        raise ValueError(f"{path} is not a card: measured.test_set is {reprlib.repr(images)}, which names no images")
+
+
+def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
+    """A card and its tensors, which lie beside it; checked by size and sha256 before they are read.
+
+    Raises FileNotFoundError or ValueError, and says what to do, if a file is missing, damaged, or another one.
+    """
+    card = read_card(path)
+    file = path.with_suffix(".safetensors")
+    if not file.is_file():
+        if not card.url:
+            raise FileNotFoundError(f"there are no weights {file}, only their card; put the file beside it")
+        file = fetch(card.url, home("CVCC_ZOO_HOME") / file.name, card.sha256, card.size)
+    other = f"{file} is not the file that its card describes: it has"
+    if (size := file.stat().st_size) != card.size:  # found before it is read: it may be larger than the memory
+        raise ValueError(f"{other} {size:,} bytes, not {card.size:,}; get it again, with its card")
+    data = file.read_bytes()
+    if (found := hashlib.sha256(data).hexdigest()) != card.sha256:
+        raise ValueError(f"{other} the sha256 {found}, not {card.sha256[:64]}; get it again, with its card")
+    try:
+        return card, tensors_of(data)
+    except Exception as error:  # an error of safetensors, or a type of numbers that is unknown to torch
+        raise ValueError(f"{file} holds no tensors that can be read ({error}); get it again, with its card") from error
+
+
+def write_card(path: Path, card: Card) -> None:
+    """Write a card alone, in place of the one that is there, beside its file of tensors."""
+    write_whole(path, _text(card).encode())
+
+
+def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float32) -> Path:
+    """Write tensors and card into a folder, and return the card's path; `sha256` and `size` are filled in.
+
+    Floating-point tensors of more than one dimension are stored as `dtype`; statistics and biases stay as they are.
+    Each file is written under another name first, so that a write that fails leaves what was there.
+    """
+    stored = {
+        name: tensor.to(dtype if tensor.is_floating_point() and tensor.ndim > 1 else tensor.dtype).contiguous()
+        for name, tensor in tensors.items()
+    }
+    if card.name != Path(card.name).name or not card.name:
+        raise ValueError(f"{card.name!r} is no name of a file; choose a tag without folders")
+    data = bytes_of(stored)
+    card = dataclasses.replace(card, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    target = folder / f"{card.name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(target.with_suffix(".safetensors"), data)
+    write_card(target, card)
+    return target
+
+
+def _text(card: Card) -> str:
+    """The card as JSON; rows of numbers, like those of a confusion matrix, stand on a line."""
+    text = json_text(dataclasses.asdict(card))
+    return re.sub(r"\[\s+([-\d.e+,\s]+?)\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)

@@ -1,0 +1,87 @@
+"""What is known of the models without building them for use: names, options, parameters, operations."""
+
+import copy
+import fnmatch
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import cvcc_zoo.models  # noqa: F401  registers every model
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.compatibility import complete, shapes
+from cvcc_zoo.registry import ALIASES, ENTRIES, find
+from cvcc_zoo.weights.card import list_cards
+
+DATA_OPTIONS = ("num_classes", "in_channels", "image_size", "whitening", "patch_whitening")
+
+
+def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
+    """Names of the models that match a shell pattern ("resnext29*"), sorted by family and size.
+
+    With `pretrained` the names of the published weights, like resnet20.cifar10, that match it whole or by their model.
+    """
+    if pretrained:
+        found = list_cards()
+        return sorted(name for name in found if _matches(name, pattern) or _matches(name.partition(".")[0], pattern))
+    names = [name for name in (*ENTRIES, *ALIASES) if fnmatch.fnmatchcase(name, pattern)]
+    return sorted(names, key=lambda name: (describe(name)[0], find(name).parameters, name))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(name, pattern)
+
+
+def family_options(family: type) -> set[str]:
+    """The names of all constructor options of a family, those of ImageClassifier included."""
+    names: set[str] = set()
+    for base in inspect.getmro(family):
+        if issubclass(base, ImageClassifier):
+            parameters = inspect.signature(base.__init__).parameters.values()
+            names |= {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"}
+    return names
+
+
+@cache
+def describe(name: str) -> tuple[str, dict[str, Any]]:
+    """The family of a named model and the options that shape it: ("ResNet", {"depth": 20, "shortcut": "B"})."""
+    with torch.device("meta"):
+        model = find(name).build()
+    return type(model).__name__, architecture(model.hparams)
+
+
+def architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyper-parameters that shape a network whatever the data and the training; tuples become lists."""
+    return {
+        option: list(value) if isinstance(value, tuple) else value
+        for option, value in hparams.items()
+        if option == "ridge" or (option not in DATA_OPTIONS and shapes(option, value))
+    }
+
+
+def name_of(family: str, hparams: Mapping[str, Any]) -> str:
+    """The registered name of a model with this family and shape, else the family's name in lower case."""
+    wanted = (family, architecture(complete(family, hparams)))
+    return next((name for name in ENTRIES if describe(name) == wanted), family.lower())
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """`parameters` are exact; `macs` are multiply-accumulate operations of one image through the network."""
+
+    parameters: int
+    macs: int
+
+
+def complexity(model: ImageClassifier) -> Complexity:
+    """Count parameters and multiply-accumulate operations of convolutions and linear layers; computes nothing."""
+    network = copy.deepcopy(model.network).to("meta")
+    image = torch.empty(1, model.in_channels, model.image_size, model.image_size, device="meta")
+    network.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(image)
+    return Complexity(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
