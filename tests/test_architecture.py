@@ -10,9 +10,9 @@ import cvcc_zoo
 ROOT = Path(cvcc_zoo.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LEVELS = {
-    "internals": 0,
+    "internals": -1,
     "registry": 0,
-    "timing": 1,
+    "timing": 0,
     "printing": 0,
     "files": 1,
     "losses": 1,
