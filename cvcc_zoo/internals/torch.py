@@ -69,5 +69,5 @@ class KeepsDtype(nn.Module):
             moved = fn(tensor)
             return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
-        super()._apply(move, *args, **options)
+        super()._apply(move, *args, **options)  # type: ignore[no-untyped-call]
         return self
