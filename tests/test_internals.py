@@ -243,11 +243,11 @@ def test_lightning_can_be_told_which_process_this_is(monkeypatch: pytest.MonkeyP
 # torch
 
 
-class Sees(torch_parts.TorchDispatchMode):
+class Sees(torch_parts.TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the operations of a pass, and the names of their arguments."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: dict[Any, dict[str, Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
