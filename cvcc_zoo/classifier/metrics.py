@@ -1,4 +1,4 @@
-"""Loss and accuracies of each stage, counted on the device and summed over processes by torchmetrics."""
+"""Loss and accuracies of each stage, counted on the device; torchmetrics sums them over processes."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -19,7 +19,7 @@ EXACT = torch.float32 if torch.backends.mps.is_available() else torch.float64  #
 
 
 class ImageMean(KeepsDtype, Metric):
-    """The mean of a number over all images, the same to the last digit in any order and on any number of processes.
+    """The mean of a number over all images: the same bits in any order and on any number of processes.
 
     Each number is rounded to a multiple of 2^-24, of which float64 holds the sum exactly up to 2^29; the sum stays
     float64 when the model is cast to another dtype. NaN stays NaN without a check, which would wait for a GPU. A
@@ -35,17 +35,17 @@ class ImageMean(KeepsDtype, Metric):
         self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, values: Tensor) -> None:
-        """Add those (N,) of a batch."""
+        """Add the numbers (N,) of a batch."""
         self.total += (values.to(EXACT) / UNIT).round().sum()
         self.images += len(values)
 
     def compute(self) -> Tensor:
-        """The mean."""
+        """Return the mean."""
         return self.total * UNIT / self.images
 
 
 def among_top(logits: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Whether the class (N,) of each image is among the `count` with the highest logits (N, num_classes); bool (N,)."""
+    """Return, as bool (N,), whether each label (N,) is among the `count` highest logits (N, num_classes)."""
     return (logits.topk(count, dim=1).indices == labels[:, None]).any(1)
 
 
@@ -75,11 +75,11 @@ class StageMetrics(nn.ModuleDict):
             self._metric(f"{stage}/{TOP5}").update(among_top(logits.detach(), single, 5))
 
     def of(self, stage: str) -> dict[str, Metric]:
-        """The metrics of a stage under the names that they are logged by."""
+        """Return the metrics of a stage by the names that they are logged under."""
         return {name: self._metric(name) for name in self if name.startswith(f"{stage}/")}
 
     def counted(self, stage: str) -> dict[str, dict[str, Tensor]]:
-        """What a stage has counted so far on this process, by metric and by its state's name."""
+        """Return what a stage has counted so far on this process, by metric and name of its state."""
         return {
             name: {key: cast(Tensor, value).clone() for key, value in metric.metric_state.items()}
             for name, metric in self.of(stage).items()

@@ -1,4 +1,4 @@
-"""How long a training is, in steps and in epochs: whichever ends first."""
+"""The length of a training run in steps and in epochs: whichever ends first."""
 
 import math
 
@@ -9,9 +9,9 @@ from cvcc_zoo.internals.lightning import callbacks_of, load_training_batches, lo
 
 
 def training_length(trainer: Trainer) -> tuple[int, int]:
-    """Optimizer steps and epochs (the last may be cut off) of a training that is set up.
+    """Return the optimizer steps and epochs (the last may be cut off) of a training run that is set up.
 
-    Raises ValueError for one without an end: neither max_epochs nor max_steps.
+    Raises ValueError if it has no end: neither max_epochs nor max_steps.
     """
     most = trainer.max_steps if trainer.max_steps != -1 else math.inf
     last = trainer.max_epochs if trainer.max_epochs != -1 else math.inf
@@ -33,7 +33,7 @@ def training_length(trainer: Trainer) -> tuple[int, int]:
 
 
 def accumulation(trainer: Trainer) -> dict[int, int]:
-    """How many batches are summed up to a step, by the epoch from which on it is so; the first is 0."""
+    """Return how many batches are accumulated per step, by the epoch from which this holds; the first is 0."""
     for callback in callbacks_of(trainer):
         if isinstance(callback, GradientAccumulationScheduler):
             return dict(sorted(callback.scheduling.items()))
@@ -41,17 +41,17 @@ def accumulation(trainer: Trainer) -> dict[int, int]:
 
 
 def limited(batches: int, limit: float) -> int:
-    """How many of the `batches` of an epoch are trained on: `limit` is a number of batches, or a share if it is no int.
+    """Return how many of the `batches` of an epoch are used: `limit` is a number if it is an int, or else a share.
 
-    As Lightning's `limit_train_batches`, into which `overfit_batches` goes too.
+    This is the rule of Lightning's `limit_train_batches`, which `overfit_batches` sets too.
     """
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
 def steps_between_rows(trainer: Trainer, batches: int, rows: int) -> int:
-    """After how many optimizer steps metrics are written, so that an epoch has at least that many `rows`, if it can.
+    """Return the optimizer steps between two rows of metrics, for at least that many `rows` an epoch if possible.
 
-    `batches` are those of the loader; the trainer says how many of them an epoch has, and how many steps in all.
+    `batches` is the length of the loader; the trainer limits how many an epoch has, and how many steps there are.
     """
     steps = limited(batches, trainer.limit_train_batches) // max(accumulation(trainer).values())
     if trainer.max_steps > 0:

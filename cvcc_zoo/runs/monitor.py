@@ -1,4 +1,4 @@
-"""How large gradients and updates are, as curves: a callback for `--trainer.callbacks+=OptimizerMonitor`."""
+"""Curves of the size of gradients and updates: a callback for `--trainer.callbacks+=OptimizerMonitor`."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class OptimizerMonitor(Callback):
         self._before: list[Tensor] = []
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Take the length of the gradient, and keep the parameters as they are."""
+        """Log the norm of the gradient, and copy the parameters."""
         every = log_every_n_steps(trainer)
         if every == 0 or (trainer.global_step + 1) % every:
             return
@@ -31,7 +31,7 @@ class OptimizerMonitor(Callback):
         pl_module.log("train/grad_norm", _length([p.grad for p in self._params if p.grad is not None]))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Compare them with what they have become."""
+        """Log how far the step has moved them."""
         if self._before:
             now = [p.detach() for p in self._params]
             change = _length([p - before for p, before in zip(now, self._before, strict=True)])
