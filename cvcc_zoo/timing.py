@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from cvcc_zoo.internals.torch import has_bfloat16
+
 
 def alternate(sides: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, float]:
     """The median of what each side returns, over runs that take turns."""
@@ -47,7 +49,7 @@ def fast_precision() -> str:
     """
     if torch.cuda.is_available():
         return "bf16-mixed"
-    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+    if not has_bfloat16():
         return "32-true"
     short, long = (_convolution(dtype) for dtype in (torch.bfloat16, torch.float32))
     times = [(seconds(short), seconds(long)) for _ in range(6)][1:]  # the first of each prepares

@@ -11,6 +11,7 @@ from benchmarks.imports import circles, file_imports, parse
 ROOT = Path(cvcc_zoo.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LEVELS = {
+    "internals": -1,
     "registry": 0,
     "timing": 0,
     "printing": 0,

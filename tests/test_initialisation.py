@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cvcc_zoo import CNN, FCNN, ImageDataModule, ResNet, ResNeXt, WideResNet, create, load
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.classifier.stages import Network
+from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.models.initialisation import INITS, ResidualBlock, check_init, dirac, initialise, lsuv
 from cvcc_zoo.models.layers import NORMS, Scale, Shift, ShiftedConv2d
 from cvcc_zoo.zoo.catalogue import complexity

@@ -54,7 +54,7 @@ FAULTS = [  # optimizer, file, what stands there, what is planted instead
     ("LowRankAdam", "low_rank_adam", ".sign()", ".abs().ceil()"),
     ("LowRankAdam", "low_rank_adam", "None if group.get(\"low_rank\") else", ""),
     ("SGD", "paths", "-g if group[\"maximize\"] else g, kept, step,", "g, kept, step,"),
-    ("Adam", "paths", "torch._foreach_add_(steps, 1)", "torch._foreach_add_(steps[:1], 1)"),
+    ("Adam", "paths", "internals.foreach_add_(steps, 1)", "internals.foreach_add_(steps[:1], 1)"),
     ("Adam", "paths", "(p.device, p.dtype, i in members.new, step)", "(p.device, p.dtype, i in members.new, 1.0)"),
     ("SGD", "paths", "(p.device, p.dtype, i in members.new, step)", "(p.device, p.dtype, False, step)"),
     ("SGD", "paths", "grads = laid_out(members.grads)", "grads = members.grads"),

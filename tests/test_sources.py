@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -119,6 +120,11 @@ def test_one_network_is_built(act: Callable[[str], object], monkeypatch: pytest.
     from cvcc_zoo.models.wide_resnet import WideResNetNetwork
 
     built, init = [], WideResNetNetwork.__init__
-    monkeypatch.setattr(WideResNetNetwork, "__init__", lambda self, *args: (built.append(1), init(self, *args))[1])
+
+    def counted(self: WideResNetNetwork, *args: Any) -> None:
+        built.append(1)
+        init(self, *args)
+
+    monkeypatch.setattr(WideResNetNetwork, "__init__", counted)
     act("wrn16_4.cifar10")
     assert len(built) == 1

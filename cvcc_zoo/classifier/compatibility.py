@@ -1,11 +1,10 @@
-"""Whether model and data, or model and checkpoint, fit together; if not, what to do."""
+"""Checks that model and data, or model and checkpoint, fit together; their errors say what to do."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
@@ -14,13 +13,14 @@ from cvcc_zoo.losses import takes_soft_labels
 from cvcc_zoo.registry import family_defaults
 
 TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze", "ridge")
-"""Hyper-parameters that the weights do not depend on."""
+"""Hyperparameters that do not change the shapes of the weights."""
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 OWN_TENSORS = ("fixup", "skipinit")
-"""Values of the hyper-parameter `init` that come with tensors of their own; weights do not depend on the others."""
+"""Values of the hyperparameter `init` that add tensors; the others do not change the shapes of the weights."""
 
 
 def check_data(hparams: Mapping[str, Any], data: ImageDataModule) -> None:
-    """Raise ValueError if a model with these hyper-parameters cannot take the images of the data set."""
+    """Raise ValueError if a model with these hyperparameters cannot take the images of the data set."""
     for name in ("num_classes", "in_channels", "image_size"):
         mine, theirs = hparams[name], getattr(data, name)
         if mine != theirs:
@@ -31,14 +31,14 @@ def check_data(hparams: Mapping[str, Any], data: ImageDataModule) -> None:
 
 
 class KnowsImages(Protocol):
-    """A model that knows what it was trained on, or has still to be told."""
+    """A model that may know the classes that it was trained on."""
 
     classes: tuple[str, ...] | None
     allow_other_images: bool
 
 
 def training_data(model: KnowsImages, data: ImageDataModule | None) -> dict[str, Any]:
-    """What a checkpoint says of the images that its model is trained on: plain data."""
+    """Return, as plain data, what a checkpoint saves about the images that its model is trained on."""
     about: dict[str, Any] = {"classes": model.classes and list(model.classes)}
     if data is not None:
         about["data"] = {"title": data.dataset.title, "train": identity_of(data, "train").plain()}
@@ -48,7 +48,7 @@ def training_data(model: KnowsImages, data: ImageDataModule | None) -> dict[str,
 def check_training_data(model: KnowsImages, about: Mapping[str, Any], data: ImageDataModule, *, goes_on: bool) -> None:
     """Raise ValueError if a checkpoint's model knows other classes than the images have.
 
-    A training that `goes_on` needs the same training images, too, unless the model allows others.
+    If training is resumed (`goes_on`), the training images must be the same too, unless the model allows others.
     """
     check_classes(model, data)
     if not goes_on or model.allow_other_images or "data" not in about:
@@ -99,7 +99,7 @@ def check_training(network: nn.Module, loss: str | Mapping[str, Any], data: Imag
         )
     processes = data.trainer.world_size if data.trainer else 1
     images = min(data.batch_size, len(data.training_images()[2])) // processes
-    if images == 1 and any(isinstance(module, _BatchNorm) for module in network.modules()):
+    if images == 1 and any(isinstance(module, BATCH_NORMS) for module in network.modules()):
         raise ValueError(
             "batch norm takes its statistics from several images, and here a process has one; choose at least "
             f"--data.batch_size={2 * processes}, or a model without batch norm"
@@ -107,12 +107,12 @@ def check_training(network: nn.Module, loss: str | Mapping[str, Any], data: Imag
 
 
 def shapes(option: str, value: Any) -> bool:
-    """Whether it depends on a hyper-parameter with this value which weights fit."""
+    """Return whether a hyperparameter with this value changes the shapes of the weights."""
     return option not in TRAINING_OPTIONS and (option != "init" or value in OWN_TENSORS)
 
 
 def complete(family: str | None, hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyper-parameters with the defaults of those that came after they were written; tuples become lists."""
+    """Add the defaults of hyperparameters that are newer than the given ones; tuples become lists."""
     whole = {**(family_defaults(family) if family else {}), **hparams}
     return {option: list(value) if isinstance(value, tuple) else value for option, value in whole.items()}
 
@@ -140,13 +140,13 @@ def check_same(
 def check_model(model: Any, family: str | None, hparams: Mapping[str, Any], but: Collection[str] = ()) -> None:
     """Raise ValueError, and say how they differ, if weights of that family and shape do not fit an ImageClassifier.
 
-    Hyper-parameters named in `but` may differ.
+    Hyperparameters named in `but` may differ.
     """
     check_same(type(model).__name__, model.hparams, family, hparams, but)
 
 
 def _asked(hparams: dict[str, Any]) -> dict[str, Any]:
-    """Without how many components a PCA kept, which is known only after it has seen the training images."""
+    """Leave out how many components a PCA kept, which is known only after it has seen the training images."""
     if not hparams.get("features"):
         return hparams
     return {**hparams, "features": [{k: v for k, v in each.items() if k != "kept"} for each in hparams["features"]]}

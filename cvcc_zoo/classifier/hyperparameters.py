@@ -1,6 +1,6 @@
-"""What loggers are told of a training: all its options as one flat table of plain values, under their names as flags.
+"""The options of a training run for loggers: one flat table of plain values, under their names as flags.
 
-Lightning hands the table to every logger, of a script as of `cvcc-zoo fit`, unless `enable_autolog_hparams` is false.
+Lightning passes the table to every logger, in a script as in `cvcc-zoo fit`, unless `enable_autolog_hparams` is false.
 """
 
 import inspect
@@ -14,14 +14,15 @@ from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cvcc_zoo.data.datamodule import ImageDataModule
+from cvcc_zoo.internals.lightning import callbacks_of
 
 Plain = bool | int | float | str
 ELSEWHERE = ("callbacks", "logger", "plugins", "profiler", "default_root_dir", "enable_autolog_hparams")
-"""Options of the Trainer that shape no training, or are no plain values."""
+"""Options of the Trainer that do not affect training, or are not plain values."""
 
 
 def table_of(model: str, hparams: Mapping[str, Any], trainer: Trainer | None) -> dict[str, Plain]:
-    """The options of a model of the family `model`, its optimizer and schedule, and of the trainer with its data."""
+    """Return the options of a model of the family `model`, its optimizer and schedule, the trainer and its data."""
     own = dict(hparams)
     trained = {name: own.pop(name) for name in ("optimizer", "lr_scheduler")}
     found: dict[str, Plain] = {"model": model, **flat("model", own)}
@@ -38,20 +39,20 @@ def table_of(model: str, hparams: Mapping[str, Any], trainer: Trainer | None) ->
 
 
 def _options_of(trainer: Trainer) -> dict[str, Any]:
-    """Those of the Trainer that it remembers, and what became of the others."""
+    """Return the options that the Trainer stores, and what it chose for the others."""
     names = [name for name in inspect.signature(Trainer.__init__).parameters if name not in ELSEWHERE]
     kept = {name: getattr(trainer, name) for name in names if hasattr(trainer, name)}
     return kept | {
         "accelerator": type(trainer.accelerator).__name__,
         "strategy": type(trainer.strategy).__name__,
         "devices": trainer.num_devices,
-        "callbacks": [type(callback).__name__ for callback in vars(trainer)["callbacks"]],
+        "callbacks": [type(callback).__name__ for callback in callbacks_of(trainer)],
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
 
 
 def flat(name: str, value: Any) -> dict[str, Plain]:
-    """A value under its name; a thing chosen by name with its options, a dict, or a list of these, as several.
+    """Return a value under its name; spread a dict, a list of dicts, or a choice with options over several names.
 
     `{"name": "SGD", "lr": 0.1}` under `optimizer` becomes `optimizer: SGD` and `optimizer.lr: 0.1`. None and lists of
     plain values are written as in YAML: null, [1, 2].
@@ -69,9 +70,9 @@ def flat(name: str, value: Any) -> dict[str, Plain]:
 
 
 def declare_metrics(trainer: Trainer, table: Mapping[str, Plain], metrics: Iterable[str]) -> None:
-    """Let TensorBoard's table of runs have columns for these metrics, which then come by the names they are logged by.
+    """Add columns for these metrics to TensorBoard's table of runs.
 
-    It takes the first table of a run, and in Lightning's there are no metrics but `hp_metric`.
+    TensorBoard takes the first table of a run, and the only metric in Lightning's is `hp_metric`.
     """
     for logger in trainer.loggers if trainer.enable_autolog_hparams else ():
         if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:

@@ -1,11 +1,13 @@
-"""Loss and accuracies of each stage, counted on the device and summed over processes by torchmetrics."""
+"""Loss and accuracies of each stage, counted on the device; torchmetrics sums them over processes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
+
+from cvcc_zoo.internals.torch import KeepsDtype
 
 STAGES = ("train", "val", "test")
 NAMES = ("loss", "accuracy")
@@ -16,12 +18,12 @@ UNIT = 2.0**-24  # numbers are summed up in whole units
 EXACT = torch.float32 if torch.backends.mps.is_available() else torch.float64  # Apple's GPUs have no float64
 
 
-class ImageMean(Metric):
-    """The mean of a number over all images, the same to the last digit in any order and on any number of processes.
+class ImageMean(KeepsDtype, Metric):
+    """The mean of a number over all images: the same bits in any order and on any number of processes.
 
-    Each is rounded to a multiple of 2^-24, of which float64 holds the sum exactly up to 2^29, also where the model is
-    cast to another type. NaN stays NaN without a check, which would wait for a GPU; and a process may have no image,
-    which torchmetrics' accuracy does not take.
+    Each number is rounded to a multiple of 2^-24, of which float64 holds the sum exactly up to 2^29; the sum stays
+    float64 when the model is cast to another dtype. NaN stays NaN without a check, which would wait for a GPU. A
+    process may have no image, which torchmetrics' accuracy does not allow.
     """
 
     total: Tensor  # in units
@@ -33,26 +35,17 @@ class ImageMean(Metric):
         self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, values: Tensor) -> None:
-        """Add those (N,) of a batch."""
+        """Add the numbers (N,) of a batch."""
         self.total += (values.to(EXACT) / UNIT).round().sum()
         self.images += len(values)
 
     def compute(self) -> Tensor:
-        """The mean."""
+        """Return the mean."""
         return self.total * UNIT / self.images
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
-        """Go with the model to a device, but not to another type, in which the sums would not fit."""
-
-        def move(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-
-        return super()._apply(move, exclude_state)
 
 
 def among_top(logits: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Whether the class (N,) of each image is among the `count` with the highest logits (N, num_classes); bool (N,)."""
+    """Return, as bool (N,), whether each label (N,) is among the `count` highest logits (N, num_classes)."""
     return (logits.topk(count, dim=1).indices == labels[:, None]).any(1)
 
 
@@ -82,22 +75,22 @@ class StageMetrics(nn.ModuleDict):
             self._metric(f"{stage}/{TOP5}").update(among_top(logits.detach(), single, 5))
 
     def of(self, stage: str) -> dict[str, Metric]:
-        """The metrics of a stage under the names that they are logged by."""
+        """Return the metrics of a stage by the names that they are logged under."""
         return {name: self._metric(name) for name in self if name.startswith(f"{stage}/")}
 
     def counted(self, stage: str) -> dict[str, dict[str, Tensor]]:
-        """What a stage has counted so far on this process, by metric and by its state's name."""
+        """Return what a stage has counted so far on this process, by metric and name of its state."""
         return {
             name: {key: cast(Tensor, value).clone() for key, value in metric.metric_state.items()}
             for name, metric in self.of(stage).items()
         }
 
-    def go_on(self, stage: str, counted: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Count on from there."""
+    def resume(self, stage: str, counted: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Continue from what `counted` returned."""
         for name, metric in self.of(stage).items():
+            metric.update(torch.zeros(0, device=metric.device))  # torchmetrics warns of a metric without updates
             for key, value in counted[name].items():
                 setattr(metric, key, value.to(metric.device))
-            metric._update_count = 1  # or it would warn that nothing was counted
 
     def _metric(self, name: str) -> Metric:
         return cast(Metric, self[name])

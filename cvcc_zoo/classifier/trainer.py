@@ -1,6 +1,7 @@
-"""What Lightning's Trainer is told about a training before its first step, and what of that does not go together."""
+"""Optimizer and schedule as Lightning's Trainer takes them, and checks of what it is given before the first step."""
 
 import inspect
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cvcc_zoo.data.length import training_length
+from cvcc_zoo.internals.lightning import callbacks_of
 from cvcc_zoo.optim import make_lr_scheduler, make_optimizer
 from cvcc_zoo.optim.build import find_optimizer
 from cvcc_zoo.registry import unknown
@@ -22,9 +24,9 @@ OURS = ("cvcc_zoo", "lightning")
 
 
 def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Trainer) -> dict[str, Any]:
-    """A schedule with the length of the whole training filled in, as Lightning's `configure_optimizers` returns it.
+    """Build a schedule for the whole length of the training, as Lightning's `configure_optimizers` returns it.
 
-    Raises ValueError where the training has no end, and where what a plateau schedule watches is not there in time.
+    Raises ValueError if the training has no end, or if the number that a plateau schedule watches comes too late.
     """
     schedule = make_lr_scheduler(dict(spec), optimizer, *training_length(trainer))
     watched = schedule.get("monitor", "")
@@ -46,23 +48,24 @@ def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Train
 
 
 def take_options(trainer: Trainer, module: LightningModule) -> None:
-    """Let the options of optimizer and schedule hold that the module has now, wherever the training has come to."""
+    """Apply the options of optimizer and schedule that the module has now, at the current step of the training."""
     made: Any = module.configure_optimizers()
     optimizer = made["optimizer"] if isinstance(made, dict) else made
     for config in trainer.lr_scheduler_configs:
         schedule = made["lr_scheduler"]["scheduler"]
         if isinstance(schedule, ReduceLROnPlateau):
             continue
-        optimizer._opt_called = True  # or torch warns of a schedule without steps
-        for _ in range(trainer.global_step if config.interval == "step" else trainer.current_epoch):
-            schedule.step()
+        with warnings.catch_warnings():  # torch warns of a schedule that steps before its optimizer
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            for _ in range(trainer.global_step if config.interval == "step" else trainer.current_epoch):
+                schedule.step()
         config.scheduler.load_state_dict(schedule.state_dict())
     for group, new in zip(trainer.optimizers[0].param_groups, optimizer.param_groups, strict=True):
         group.update({name: value for name, value in new.items() if name != "params"})
 
 
 class Optimized(LightningModule):
-    """A module whose hyper-parameters `optimizer` and `lr_scheduler` say how it is trained."""
+    """A module that is trained as its hyperparameters `optimizer` and `lr_scheduler` say."""
 
     hparams: Any
     _made_for: tuple[float, tuple[int, int]] | None = None  # the rate and the length that the schedule was made for
@@ -77,30 +80,30 @@ class Optimized(LightningModule):
         self.hparams["optimizer"] = {**self.hparams["optimizer"], "lr": float(lr)}
 
     def on_fit_start(self) -> None:
-        """Where a callback has found another learning rate or length, the schedule is made for that."""
+        """Rebuild the schedule if a callback has changed the learning rate or the length of the training."""
         super().on_fit_start()
         if self._made_for is not None and self._made_for != (self.lr, training_length(self.trainer)):
             take_options(self.trainer, self)
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], *args: Any, **options: Any) -> Any:
-        """Take weights; those of a training with precision=64-true keep their digits: then all of this is float64."""
+        """Load weights; if all of them are float64, as with precision=64-true, the module becomes float64 first."""
         floats = [tensor.dtype for tensor in state_dict.values() if tensor.is_floating_point()]
         if floats and set(floats) == {torch.float64}:
             self.double()  # Lightning (2.6) does so only after it has put the weights of a checkpoint in
         return super().load_state_dict(state_dict, *args, **options)
 
     def on_train_start(self) -> None:
-        """In an epoch that goes on in its middle, as many batches are summed up to a step as when it began.
+        """Accumulate as many batches per step in an epoch that is resumed in its middle as when it began.
 
         Lightning (2.6) tells its GradientAccumulationScheduler of the starts of epochs alone.
         """
         super().on_train_start()
-        for callback in vars(self.trainer)["callbacks"]:
+        for callback in callbacks_of(self.trainer):
             if isinstance(callback, GradientAccumulationScheduler):
                 callback.on_train_epoch_start(self.trainer, self)
 
     def on_train_batch_end(self, *args: Any) -> None:
-        """After the last step of `max_steps` the training stops as any other, with a validation.
+        """Stop after the last step of `max_steps` as after any other last step: with a validation.
 
         Lightning (2.6) leaves it out in the middle of an epoch, and with it the numbers and the best weights.
         """
@@ -109,7 +112,7 @@ class Optimized(LightningModule):
             self.trainer.should_stop = True
 
     def configure_optimizers(self) -> Any:
-        """One optimizer over all parameters, and the schedule with the length of the whole training filled in."""
+        """Return one optimizer over all parameters, and the schedule for the whole length of the training."""
         optimizer = make_optimizer(self.hparams["optimizer"], self)
         if self.hparams["lr_scheduler"] is None:
             return optimizer
@@ -119,7 +122,7 @@ class Optimized(LightningModule):
 
 
 def check_recorded(callbacks: Iterable[Callback]) -> None:
-    """Raise ValueError for a callback that would make of a run something else than its config says.
+    """Raise ValueError for a callback with which a run would not be what its config says.
 
     Those are averages that test other weights than they save, and searches that change options later.
     """
@@ -143,7 +146,7 @@ def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str,
 
     Callbacks and modules that users write may log names of their own, so with them any name may be watched.
     """
-    every = vars(trainer)["callbacks"]
+    every = callbacks_of(trainer)
     if not all(_is_known(each) for each in (*every, module)):
         return
     schedule = module.hparams["lr_scheduler"] or {}
@@ -161,7 +164,7 @@ def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str,
 
 
 def learning_rate(spec: Mapping[str, Any]) -> float:
-    """The `lr` of an optimizer by its options, else by default."""
+    """Return the `lr` among the options of an optimizer, or its default."""
     default = inspect.signature(find_optimizer(spec["name"])).parameters.get("lr")
     return float(spec.get("lr", default.default if default else 0.0))
 
@@ -171,7 +174,7 @@ def _is_known(thing: object) -> bool:
 
 
 def diverged(module: LightningModule, what: str) -> FloatingPointError:
-    """The error that ends a training which came to `what`."""
+    """Return the error that ends a training run because of `what`."""
     optimizers = getattr(module.trainer, "optimizers", [])  # under Fabric they are the loop's
     rate = "".join(f", lr {optimizer.param_groups[0]['lr']:g}" for optimizer in optimizers[:1])
     return FloatingPointError(
@@ -181,6 +184,6 @@ def diverged(module: LightningModule, what: str) -> FloatingPointError:
 
 
 def all_finite(module: nn.Module) -> bool:
-    """Whether no weight and no statistic of a module is infinite or NaN; on a GPU this waits for it."""
+    """Return whether all weights and statistics of a module are finite; this waits for a GPU."""
     states = [tensor for tensor in module.state_dict().values() if tensor.is_floating_point()]
     return not states or bool(torch.stack([torch.isfinite(tensor).all() for tensor in states]).all())

@@ -33,52 +33,56 @@ class ZooCLI(LightningCLI):
     more_callbacks: Sequence[Callback] = ()
     strategy: Strategy | None = None
     plugins: Sequence[Any] = ()
-    starts = True  # or only builds what the command would run
+    starts = True  # False: build what the command would run, and run nothing
+    command_parser: Any  # of the options of one command, without its name
+
+    @property
+    def chosen(self) -> Any:
+        """The options of the command that runs."""
+        return self.config[self.config.subcommand]
 
     def add_arguments_to_parser(self, parser: Any) -> None:
-        """What belongs to neither model, data nor trainer."""
+        """Add the options that belong to neither model, data nor trainer."""
+        self.command_parser = parser
         family, options = describe(DEFAULT_MODEL)
         parser.set_defaults({"model": {"class_path": path_of(family), "init_args": options}})
         add_own_options(parser, runs.MINUTES)
         choices.link_options(parser)
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
-        """Expand names before jsonargparse sees them."""
+        """Expand names before jsonargparse sees them, read the checkpoint, and settle what was left open."""
         choices.check_owned(args)
         self.config = choices.parse(parser, expand_args(choices.owners_first(choices.name_as_option(args))))
-
-    def _parse_ckpt_path(self) -> None:
-        """Evaluation builds the model that the checkpoint holds, unless another one was asked for.
-
-        Lightning would let the checkpoint override the command line silently, for `fit` too.
-        """
         command = self.config.subcommand
-        config = self.config[command]
-        if config.ckpt_path is None:
+        if self.chosen.ckpt_path is not None:
+            self._read_checkpoint(command)
+        before = runs.saved_config(self.resumed, self.checkpoint) if command == "fit" else None
+        choices.settle(self.chosen, command, before, fresh=command != "fit" and self.checkpoint is None)
+
+    def _read_checkpoint(self, command: str) -> None:
+        """Read the checkpoint, and hide its path from Lightning, which would let it override the command line silently.
+
+        Evaluation builds the model that the checkpoint holds, unless another one was asked for.
+        """
+        path, self.chosen.ckpt_path = self.chosen.ckpt_path, None
+        if command == "fit" and path == "last":
+            files = [Path(str(file)) for file in self.chosen.config or []]
+            self.resumed = runs.folder_to_resume(self.chosen.run, files)
+            path = runs.last_of(self.resumed)
+        if path is None:
             return
-        if command == "fit":
-            if config.ckpt_path == "last":
-                self.resumed = runs.folder_to_resume(config.run, [Path(str(file)) for file in config.config or []])
-                config.ckpt_path = runs.last_of(self.resumed)
-            if config.ckpt_path is not None:
-                self.checkpoint = read_checkpoint(config.ckpt_path)
-                config.ckpt_path = str(self.checkpoint.path)
-            return
-        self.checkpoint = checkpoint = read_checkpoint(config.ckpt_path)
-        parser = self._parser(command)
-        if asked_model(config.model) == asked_model(parser.parse_args([]).model):
+        self.checkpoint = checkpoint = read_checkpoint(path)
+        defaults = self.command_parser.parse_args([])
+        if command != "fit" and asked_model(self.chosen.model) == asked_model(defaults.model):
             kept = {name: checkpoint.hparams.get(name) for name in ("loss", "patch_whitening")}
             options = {**architecture(checkpoint.hparams), **kept}
             model = {"class_path": path_of(checkpoint.family), "init_args": options}
             self.config = self.parser.parse_object({command: {"model": model}}, self.config)
-        self.config[command].ckpt_path = None  # we load it, so that no callback of the training is asked for
 
-    def _set_seed(self) -> None:
-        """Settle what was chosen before anything is built."""
-        before = runs.saved_config(self.resumed, self.checkpoint) if self.subcommand == "fit" else None
-        fresh = self.subcommand != "fit" and self.checkpoint is None
-        choices.settle(self.config[self.subcommand], str(self.subcommand), before, fresh=fresh)
-        super()._set_seed()
+    def before_instantiate_classes(self) -> None:
+        """Let Lightning resume from the checkpoint. In evaluation we load it: no callback of the training is needed."""
+        if self.checkpoint is not None and self.subcommand == "fit":
+            self.chosen.ckpt_path = str(self.checkpoint.path)
 
     def after_instantiate_classes(self) -> None:
         """Put weights into the model: those that a training starts from, or of the checkpoint that is evaluated."""
@@ -88,7 +92,7 @@ class ZooCLI(LightningCLI):
                 "precision=16-true trains weights of half precision, in which Adam's eps of 1e-8 is 0 and small steps "
                 "are lost; 16-mixed and bf16-mixed keep whole ones"
             )
-        if (weights := self._get(self.config, "weights")) is not None:
+        if (weights := self.chosen.weights) is not None:
             if self.trainer.precision == "64-true":
                 self.model.double()  # as Lightning will do, when digits would be lost already
             new = use_weights(self.model, weights, self.datamodule.classes)
@@ -96,7 +100,7 @@ class ZooCLI(LightningCLI):
                 other = f"{weights} were trained on other classes than those of {self.datamodule.dataset.title}"
                 raise ValueError(f"the weights {other}; `cvcc-zoo fit` with them trains a new classifier")
             rank_zero_info(f"Starts from the weights {weights}, with {'a new' if new else 'their'} classifier")
-        self.model.allow_other_images = bool(self._get(self.config, "allow_changes", False))
+        self.model.allow_other_images = bool(self.chosen.allow_changes)
         if self.checkpoint is None:
             return
         self.model.classes = self.checkpoint.classes
@@ -107,17 +111,17 @@ class ZooCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """`fit` gets a run folder, unless it is a `fast_dev_run`; without a logger it has no metrics.csv."""
-        options = self._get(self.config_init, "trainer")
+        options = self.config_init[self.subcommand].trainer
         if self.subcommand != "fit" or not self.starts:
             return super().instantiate_trainer(logger=False, callbacks=self._callbacks(), **kwargs)
         if options.fast_dev_run:
             kwargs["enable_checkpointing"] = bool(options.enable_checkpointing)
             return super().instantiate_trainer(callbacks=self._callbacks(), **kwargs)
-        if self._get(self.config, "test"):
+        if self.chosen.test:
             check_test(self.datamodule.dataset)
         if self.checkpoint is not None:
             check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)
-        text, allowed = self.config_text(), self._get(self.config, "allow_changes")
+        text, allowed = self.config_text(), self.chosen.allow_changes
         changed = runs.check_unchanged(runs.saved_config(self.resumed, self.checkpoint), text, allowed=allowed)
         if changed:
             rank_zero_info(f"Goes on with other options: {changed}")
@@ -137,7 +141,7 @@ class ZooCLI(LightningCLI):
         mine = self.run_folder.callbacks(
             validation=validates,
             checkpoints=options.enable_checkpointing is not False,
-            minutes=self._get(self.config, "checkpoint_minutes"),
+            minutes=self.chosen.checkpoint_minutes,
             logs=(logs := options.logger is not False),
         )
         more = list_of(None if options.logger is True else options.logger)
@@ -150,14 +154,14 @@ class ZooCLI(LightningCLI):
         )
 
     def _callbacks(self) -> list[Callback]:
-        options = self._get(self.config_init, "trainer")
+        options = self.config_init[self.subcommand].trainer
         return runs.users_callbacks([*list_of(options.callbacks), *self.more_callbacks], options)
 
     def _new_folder(self) -> Path:
         model = name_of(type(self.model).__name__, self.model.hparams)
-        parent = self._get(self.config, "trainer").default_root_dir or "runs"
+        parent = self.chosen.trainer.default_root_dir or "runs"
         name = f"{model}-{self.datamodule.dataset.title}"
-        return runs.new_folder(self._get(self.config, "run"), Path(parent).expanduser(), name)
+        return runs.new_folder(self.chosen.run, Path(parent).expanduser(), name)
 
     def config_text(self) -> str:
         """The whole config, so that `fit --config` of it repeats the run in a new folder; else raises ValueError."""
@@ -165,20 +169,22 @@ class ZooCLI(LightningCLI):
         config.run = None
         config.ckpt_path = None
         config.allow_changes = False
-        return choices.repeatable(f"{runs.HEADER}{self._parser('fit').dump(config, skip_unset=False)}")
+        return choices.repeatable(f"{runs.HEADER}{self.command_parser.dump(config, skip_unset=False)}")
 
-    def _run_subcommand(self, subcommand: str) -> None:
-        if self.run_folder is not None and self.run_folder.complete(test=self._get(self.config, "test")):
+    def fit(self, model: ImageClassifier, **kwargs: Any) -> None:
+        """Train, unless nothing is left to do."""
+        if self.run_folder is not None and self.run_folder.complete(test=self.chosen.test):
             self.run_folder.say_that_it_is_complete()
-        elif self.starts:
-            super()._run_subcommand(subcommand)
+            self.starts = False
+        if self.starts:
+            self.trainer.fit(model, **kwargs)
 
     def after_fit(self) -> None:
         """Test the chosen checkpoint, unless it is not wanted, and print one table."""
-        if self.trainer.interrupted or self._get(self.config, "trainer").fast_dev_run:
+        if not self.starts or self.trainer.interrupted or self.chosen.trainer.fast_dev_run:
             return
         if self.run_folder is not None:
-            test = self._get(self.config, "test")
+            test = self.chosen.test
             summary = self.run_folder.finish(self.trainer, self.model, self.datamodule, test=test)
             if self.trainer.is_global_zero:
                 runs.print_summary(summary, self.run_folder.folder)

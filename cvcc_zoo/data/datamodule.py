@@ -19,6 +19,7 @@ from cvcc_zoo.data.shaping import Shaping, check_batch_size
 from cvcc_zoo.data.sources import announce, check_test, find_dataset
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.whitening import Whitening, make_whitening
+from cvcc_zoo.internals.lightning import batches_done
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -240,8 +241,7 @@ class ImageDataModule(LightningDataModule):
         """Return the epoch and its finished batches (0 after the last one); Lightning saves it in checkpoints."""
         if self.trainer is None:
             return {}
-        done = vars(self.trainer.fit_loop.epoch_loop.batch_progress.current)["processed"]
-        batches = self.trainer.num_training_batches  # infinite before training starts
+        done, batches = batches_done(self.trainer), self.trainer.num_training_batches  # infinite before training starts
         return {"epoch": self.trainer.current_epoch, "batches": done % int(batches) if done else 0}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,15 +1,17 @@
-"""How long a training is, in steps and in epochs: whichever ends first."""
+"""The length of a training run in steps and in epochs: whichever ends first."""
 
 import math
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
+from cvcc_zoo.internals.lightning import callbacks_of, load_training_batches, log_every_n_steps
+
 
 def training_length(trainer: Trainer) -> tuple[int, int]:
-    """Optimizer steps and epochs (the last may be cut off) of a training that is set up.
+    """Return the optimizer steps and epochs (the last may be cut off) of a training run that is set up.
 
-    Raises ValueError for one without an end: neither max_epochs nor max_steps.
+    Raises ValueError if it has no end: neither max_epochs nor max_steps.
     """
     most = trainer.max_steps if trainer.max_steps != -1 else math.inf
     last = trainer.max_epochs if trainer.max_epochs != -1 else math.inf
@@ -19,7 +21,7 @@ def training_length(trainer: Trainer) -> tuple[int, int]:
             "(beside max_time too: whichever comes first ends it), or train without a schedule: --lr_scheduler=null"
         )
     if trainer.train_dataloader is None:
-        trainer.fit_loop.setup_data()
+        load_training_batches(trainer)
     steps, epochs, factors = 0, 0, accumulation(trainer)
     for factor, end in zip(factors.values(), [*list(factors)[1:], math.inf], strict=True):
         each = max(1, math.ceil(trainer.num_training_batches / factor))
@@ -31,28 +33,27 @@ def training_length(trainer: Trainer) -> tuple[int, int]:
 
 
 def accumulation(trainer: Trainer) -> dict[int, int]:
-    """How many batches are summed up to a step, by the epoch from which on it is so; the first is 0."""
-    for callback in vars(trainer)["callbacks"]:
+    """Return how many batches are accumulated per step, by the epoch from which this holds; the first is 0."""
+    for callback in callbacks_of(trainer):
         if isinstance(callback, GradientAccumulationScheduler):
             return dict(sorted(callback.scheduling.items()))
     return {0: trainer.accumulate_grad_batches}
 
 
 def limited(batches: int, limit: float) -> int:
-    """How many of the `batches` of an epoch are trained on: `limit` is a number of batches, or a share if it is no int.
+    """Return how many of the `batches` of an epoch are used: `limit` is a number if it is an int, or else a share.
 
-    As Lightning's `limit_train_batches`, into which `overfit_batches` goes too.
+    This is the rule of Lightning's `limit_train_batches`, which `overfit_batches` sets too.
     """
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
 def steps_between_rows(trainer: Trainer, batches: int, rows: int) -> int:
-    """After how many optimizer steps metrics are written, so that an epoch has at least that many `rows`, if it can.
+    """Return the optimizer steps between two rows of metrics, for at least that many `rows` an epoch if possible.
 
-    `batches` are those of the loader; the trainer says how many of them an epoch has, and how many steps in all.
+    `batches` is the length of the loader; the trainer limits how many an epoch has, and how many steps there are.
     """
-    own = vars(trainer)
-    steps = limited(batches, own["limit_train_batches"]) // max(accumulation(trainer).values())
+    steps = limited(batches, trainer.limit_train_batches) // max(accumulation(trainer).values())
     if trainer.max_steps > 0:
         steps = min(steps, trainer.max_steps)
-    return int(max(1, min(own["log_every_n_steps"], steps // rows)))
+    return int(max(1, min(log_every_n_steps(trainer), steps // rows)))

@@ -6,6 +6,8 @@ Such a CPU (VNNI) sums four products of bytes at a time in int32, which is exact
 import torch
 from torch import Tensor
 
+from cvcc_zoo.internals.torch import has_int8, int8_product
+
 LEAF = 128  # rows; fewer are multiplied at once, as splitting no longer pays
 
 
@@ -22,14 +24,14 @@ def add_gram(x: Tensor, sums: Tensor) -> None:
 
 def minus_128(pixels: Tensor, rows: int) -> Tensor:
     """Subtract 128 from uint8 pixels, for `add_gram` of `rows` rows: int8 if that is exact and fast, else float32."""
-    fast = rows >= LEAF and pixels.device.type == "cpu" and torch.cpu._is_vnni_supported()
+    fast = rows >= LEAF and pixels.device.type == "cpu" and has_int8()
     # Flipping the first bit of a byte and reading it as signed subtracts 128.
     return (pixels ^ 128).view(torch.int8) if fast else pixels.to(torch.float32).sub_(128)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """Return A B, of int8 in int32: correct for at least two rows and columns, and sums of up to 2^17 - 1 values."""
-    return torch._int_mm(a, b) if a.dtype == torch.int8 else a @ b
+    return int8_product(a, b) if a.dtype == torch.int8 else a @ b
 
 
 def mirror(sums: Tensor) -> None:

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._C._functorch import is_batchedtensor  # it has no public name
 
 from cvcc_zoo.data.contrast import CONTRASTS, normalise_contrast
 from cvcc_zoo.data.decorrelation import METHODS as DECORRELATING
 from cvcc_zoo.data.decorrelation import PRINCIPAL, decorrelation, pseudo_inverse, warn_of_rank
 from cvcc_zoo.data.moments import CHUNK, SCOPES, Moments, images_of, measure, vectors
 from cvcc_zoo.data.pixels import check_dtype
+from cvcc_zoo.internals.torch import is_batched
 from cvcc_zoo.registry import Spec, as_spec, check_options, pick, unknown
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class Whitening(nn.Module):
             for name, value in (("mean", 0.0), ("std", 1.0)):
                 self.register_buffer(name, torch.full((in_channels,), value if method == "none" else torch.nan))
         self.fitted = method == "none"
+        self.register_load_state_dict_pre_hook(_expect)  # type: ignore[no-untyped-call]
 
     @property
     def spec(self) -> str | Spec:
@@ -173,7 +174,7 @@ class Whitening(nn.Module):
         if not self.decorrelates:
             scale = (self.std * (255.0 if images.dtype == torch.uint8 else 1.0)).reciprocal()
             x = images.to(self.mean.dtype)
-            shared = x is images or is_batchedtensor(scale)  # by the caller, or by the models of a vmap
+            shared = x is images or is_batched(scale)  # by the caller, or by the models of a vmap
             x = x * scale[:, None, None] if shared else x.mul_(scale[:, None, None])
             return x.sub_((self.mean / self.std)[:, None, None])
         with torch.autocast(images.device.type, enabled=False):  # 16 bits lose the small eigenvalues
@@ -223,19 +224,19 @@ class Whitening(nn.Module):
                 f"(--data.image_size={self.image_size}), or whiten with scope=channel_values, which takes any size"
             )
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        if self.decorrelates:  # only the saved buffers tell the sizes
-            for name, buffer in self.named_buffers():
-                saved = state_dict.get(prefix + name)
-                if saved is not None and buffer.shape != saved.shape:
-                    setattr(self, name, torch.full_like(saved, torch.nan, device=buffer.device, dtype=buffer.dtype))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self.fitted = self.mean.numel() > 0 and bool(torch.isfinite(self.mean).all())
-
     def extra_repr(self) -> str:
         """Return the method, its main options, and whether it is fitted."""
         scope = f", {self.scope}, eps={self.eps:g}" if self.decorrelates else ""
         return f"{self.method}{scope}, fitted={self.fitted}"
+
+
+def _expect(whitening: Whitening, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Before a state is loaded: give the statistics its shapes, and see whether it has any."""
+    for name, buffer in whitening.named_buffers():
+        if (saved := state.get(prefix + name, buffer)).shape != buffer.shape and whitening.decorrelates:
+            setattr(whitening, name, torch.full_like(saved, torch.nan, device=buffer.device, dtype=buffer.dtype))
+    mean = state.get(f"{prefix}mean", whitening.mean)
+    whitening.fitted = mean.numel() > 0 and bool(torch.isfinite(mean).all())
 
 
 def make_whitening(spec: str | Mapping[str, Any], in_channels: int, image_size: int) -> Whitening:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.classifier.stages import Network
+from cvcc_zoo.classifier.network import Network
 
 WINDOW, STRIDE = 6, 2  # pixels of a square that is hidden, and how far it moves
 

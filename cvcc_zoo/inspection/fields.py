@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from cvcc_zoo.internals.torch import BATCH_NORMS, CAST, VIEWS, TorchDispatchMode, default_arguments
 
 aten = torch.ops.aten
 
@@ -45,17 +46,16 @@ PIXEL: Field = (Span(), Span())
 
 KEEPING = {
     aten.native_batch_norm,
-    aten._native_batch_norm_legit,
-    aten._native_batch_norm_legit_no_training,
+    *BATCH_NORMS,
     aten.clone,
     aten.detach,
     aten.alias,
-    aten._to_copy,
+    CAST,
     aten.native_dropout,
 }
 """Operations that see one pixel of each map, beside those that torch calls pointwise."""
 REDUCTIONS = {aten.mean, aten.amax, aten.sum}
-RESHAPES = {aten.view, aten._unsafe_view, aten._reshape_alias}
+RESHAPES = {aten.view, *VIEWS}
 PRODUCTS = {aten.mm, aten.addmm}
 
 
@@ -96,8 +96,8 @@ def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
 
 def _named(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of an operation by their names, with the defaults of those that are not given."""
-    named = {argument.name: argument.default_value for argument in func._schema.arguments}
-    return {**named, **dict(zip(named, args, strict=False)), **kwargs}
+    defaults = default_arguments(func)
+    return {**defaults, **dict(zip(defaults, args, strict=False)), **kwargs}
 
 
 def _after(func: Any, given: Mapping[str, Any], inputs: list[Field], out: Tensor) -> Field:

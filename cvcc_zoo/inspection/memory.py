@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 
 def saved_bytes(network: nn.Module, shape: tuple[int, int, int], images: int, device: str = "meta") -> int:
@@ -12,18 +13,19 @@ def saved_bytes(network: nn.Module, shape: tuple[int, int, int], images: int, de
     `images` are of shape (C, H, W). On the device "meta" nothing is computed.
     """
     network = copy.deepcopy(network).to(device).train()
-    parameters = {p.untyped_storage()._cdata for p in network.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}  # they are held, so that no other storage gets their address
+    parameters = {StorageWeakRef(p.untyped_storage()) for p in network.parameters()}  # type: ignore[no-untyped-call]
+    kept: dict[StorageWeakRef, int] = {}  # a weak reference keeps the address from being used again
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in parameters:
-            kept[storage._cdata] = storage
+        reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+        if reference not in parameters:
+            kept[reference] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(torch.zeros(images, *shape, device=device))
-    return sum(storage.nbytes() for storage in kept.values())
+    return sum(kept.values())
 
 
 def activation_bytes(network: nn.Module, shape: tuple[int, int, int]) -> int:

@@ -33,9 +33,9 @@ def fit(args: Sequence[str], run: str | Path, workers: int = 2, *, gpu: bool = F
     def train() -> None:
         import os
 
-        from lightning.fabric.utilities.rank_zero import rank_zero_only
+        from cvcc_zoo.internals.lightning import set_rank
 
-        vars(rank_zero_only)["rank"] = get_context().get_world_rank()
+        set_rank(get_context().get_world_rank())
         os.chdir(place)
         from cvcc_zoo.cli.lightning import main as lightning
 

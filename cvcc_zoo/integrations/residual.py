@@ -10,7 +10,7 @@ from timm.models import checkpoint_seq
 from timm.models._features import feature_take_indices  # timm's own models import it from there too
 from torch import Tensor, nn
 
-from cvcc_zoo.classifier.stages import Network
+from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.zoo.creation import create
 
 SIZE = 32  # pixels of the images that a network without weights is meant for

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cvcc_zoo.classifier.stages import Network, Staged
+from cvcc_zoo.classifier.network import Network
+from cvcc_zoo.classifier.whitened import WhitenedNetwork
 from cvcc_zoo.data.whitening import Whitening
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.weights.card import find_card, read
@@ -26,7 +27,7 @@ class Pretrained(nn.Module):
         super().__init__()
         check_bounds(hparams, "Pretrained")  # they may come from a file
         model = FAMILIES[family](**hparams)
-        assert isinstance(model, Staged)
+        assert isinstance(model, WhitenedNetwork)
         self.whitening, self.network, self.part = model.whitening, model.parted, part
         parts = len(self.network.parts)
         if isinstance(part, bool) or not isinstance(part, int) or not -parts <= part < parts:

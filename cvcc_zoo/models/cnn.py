@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.classifier.stages import Network
+from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.models.initialisation import initialise
 from cvcc_zoo.models.layers import GLOBAL_POOLS, Layers, flatten
 from cvcc_zoo.registry import register, unknown

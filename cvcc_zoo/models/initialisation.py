@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from cvcc_zoo.classifier.stages import Network
+from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.registry import unknown
 
 Layer = nn.Conv2d | nn.Linear

@@ -12,8 +12,9 @@ from lightning import Callback
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.classifier.stages import Network
+from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.internals.lightning import set_max_epochs, trainer_of
 from cvcc_zoo.linear import Features, make_ridge
 from cvcc_zoo.models.layers import flatten
 from cvcc_zoo.models.solving import NewtonStep, RidgeFit
@@ -89,7 +90,7 @@ class Linear(ImageClassifier):
         super().setup(stage)
         if stage == "fit" and self.solver is not None:
             self.solver.check(self.trainer)
-            self.trainer.fit_loop.max_epochs = 1
+            set_max_epochs(self.trainer, 1)
 
     def prepare(self, data: ImageDataModule | None) -> None:
         """Fit the features, unless a checkpoint brought fitted ones. Raises ValueError where there are no images."""
@@ -99,7 +100,7 @@ class Linear(ImageClassifier):
             return
         if data is None:
             raise ValueError("features learn from training images: train with an ImageDataModule")
-        device = self.trainer.strategy.root_device if self._trainer else torch.device("cpu")
+        device = self.trainer.strategy.root_device if trainer_of(self) else torch.device("cpu")
         images, _, samples = data.training_images()
         whitening = self.whitening.to(device)
 

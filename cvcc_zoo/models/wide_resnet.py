@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.classifier.stages import Network
+from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.models.initialisation import ResidualBlock, initialise
 from cvcc_zoo.models.layers import Layers
 from cvcc_zoo.registry import register

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
+import cvcc_zoo.internals.torch as internals
 from cvcc_zoo.optim.tensors import TensorList, are_contiguous, fit_kernel, laid_out_as
 
 Group = dict[str, Any]
@@ -93,7 +93,7 @@ def foreach(rule: Rule, group: Group, members: Members) -> None:
     """Run the rule on lists of parameters with the same device, type and number of steps."""
     steps = members.steps
     if steps:
-        torch._foreach_add_(steps, 1)
+        internals.foreach_add_(steps, 1)
     kinds: dict[Any, list[int]] = {}
     for i, p in enumerate(members.params):
         step = steps[i].item() if steps and not group["capturable"] else 0.0

@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
+import cvcc_zoo.internals.torch as internals
+
 Function = Callable[[list[Tensor]], list[Tensor]]
 LARGEST = 2**23
 """Largest number of elements of the arguments for which a graph is made, so that its memory is small (32 MiB)."""
@@ -44,7 +46,7 @@ class Replay:
                 results = function(places)
             self._graphs[kind] = graph, places, results
         graph, places, results = self._graphs[kind]
-        torch._foreach_copy_(places, arguments)
+        internals.foreach_copy_(places, arguments)
         graph.replay()
         return results
 

@@ -15,11 +15,11 @@ parameter, none without momentum.
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd as torch_sgd
 
+import cvcc_zoo.internals.torch as internals
 from cvcc_zoo.optim.optimizer import RuleOptimizer
 from cvcc_zoo.optim.options import at_least_zero
 from cvcc_zoo.optim.paths import Group, Kernel, Lists
@@ -118,4 +118,4 @@ def _kernel(group: Group, params: list[Tensor], grads: list[Tensor], kept: Lists
     names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
     torch_sgd(params, grads, buffers, fused=True, **{name: group[name] for name in names})
     if first:  # for None the kernel makes buffers of its own, with the first gradient undamped
-        torch._foreach_copy_(zeros, [buffer for buffer in buffers if buffer is not None])
+        internals.foreach_copy_(zeros, [buffer for buffer in buffers if buffer is not None])

@@ -1,7 +1,7 @@
 """Lists of tensors with the methods of one tensor, so that a rule is written once for both.
 
 `w.add_(g, alpha=-lr)` adds to one tensor if `w` is a Tensor. If it is a `TensorList`, it adds to each tensor of the
-list by `torch._foreach_add_`: an accelerator then launches one kernel instead of one for each tensor.
+list by `internals.foreach_add_`: an accelerator then launches one kernel instead of one for each tensor.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+import cvcc_zoo.internals.torch as internals
 
 
 class TensorList:
@@ -31,84 +33,84 @@ class TensorList:
 
     def add_(self, other: "float | TensorList", alpha: "float | Tensor" = 1) -> "TensorList":
         if isinstance(other, TensorList):
-            torch._foreach_add_(self.tensors, other.tensors, alpha=alpha)  # type: ignore[arg-type]  # takes 0-d tensors
+            internals.foreach_add_(self.tensors, other.tensors, alpha=alpha)  # type: ignore[arg-type]  # takes 0-d tensors
         else:
-            torch._foreach_add_(self.tensors, other)
+            internals.foreach_add_(self.tensors, other)
         return self
 
     def sub_(self, other: "TensorList") -> "TensorList":
-        torch._foreach_sub_(self.tensors, other.tensors)
+        internals.foreach_sub_(self.tensors, other.tensors)
         return self
 
     def mul_(self, other: "float | Tensor | TensorList") -> "TensorList":
-        torch._foreach_mul_(self.tensors, _plain(other))
+        internals.foreach_mul_(self.tensors, _plain(other))
         return self
 
     def div_(self, other: "float | Tensor | TensorList") -> "TensorList":
-        torch._foreach_div_(self.tensors, _plain(other))
+        internals.foreach_div_(self.tensors, _plain(other))
         return self
 
     def lerp_(self, end: "TensorList", weight: float) -> "TensorList":
-        torch._foreach_lerp_(self.tensors, end.tensors, weight)
+        internals.foreach_lerp_(self.tensors, end.tensors, weight)
         return self
 
     def addcmul_(self, first: "TensorList", second: "TensorList", value: float = 1) -> "TensorList":
-        torch._foreach_addcmul_(self.tensors, first.tensors, second.tensors, value)
+        internals.foreach_addcmul_(self.tensors, first.tensors, second.tensors, value)
         return self
 
     def addcdiv_(self, top: "TensorList", bottom: "TensorList", value: "float | Tensor" = 1) -> "TensorList":
-        torch._foreach_addcdiv_(self.tensors, top.tensors, bottom.tensors, float(value))
+        internals.foreach_addcdiv_(self.tensors, top.tensors, bottom.tensors, float(value))
         return self
 
     def copy_(self, source: "TensorList") -> "TensorList":
-        torch._foreach_copy_(self.tensors, source.tensors)
+        internals.foreach_copy_(self.tensors, source.tensors)
         return self
 
     # These return a new list
 
     def add(self, other: "float | TensorList", alpha: float = 1) -> "TensorList":
         if isinstance(other, TensorList):
-            return TensorList(torch._foreach_add(self.tensors, other.tensors, alpha=alpha))
-        return TensorList(torch._foreach_add(self.tensors, other))
+            return TensorList(internals.foreach_add(self.tensors, other.tensors, alpha=alpha))
+        return TensorList(internals.foreach_add(self.tensors, other))
 
     def lerp(self, end: "TensorList", weight: float) -> "TensorList":
-        return TensorList(torch._foreach_lerp(self.tensors, end.tensors, weight))
+        return TensorList(internals.foreach_lerp(self.tensors, end.tensors, weight))
 
     def addcmul(self, first: "TensorList", second: "TensorList", value: float = 1) -> "TensorList":
-        return TensorList(torch._foreach_addcmul(self.tensors, first.tensors, second.tensors, value))
+        return TensorList(internals.foreach_addcmul(self.tensors, first.tensors, second.tensors, value))
 
     def maximum(self, other: "TensorList") -> "TensorList":
-        return TensorList(torch._foreach_maximum(self.tensors, other.tensors))
+        return TensorList(internals.foreach_maximum(self.tensors, other.tensors))
 
     def sqrt(self) -> "TensorList":
-        return TensorList(torch._foreach_sqrt(self.tensors))
+        return TensorList(internals.foreach_sqrt(self.tensors))
 
     def clone(self) -> "TensorList":
         return TensorList([tensor.clone() for tensor in self.tensors])
 
     def __neg__(self) -> "TensorList":
-        return TensorList(torch._foreach_neg(self.tensors))
+        return TensorList(internals.foreach_neg(self.tensors))
 
     def __add__(self, other: "float | TensorList") -> "TensorList":
         return self.add(other)
 
     def __mul__(self, other: "float | Tensor | TensorList") -> "TensorList":
-        return TensorList(torch._foreach_mul(self.tensors, _plain(other)))
+        return TensorList(internals.foreach_mul(self.tensors, _plain(other)))
 
     def __truediv__(self, other: "float | Tensor | TensorList") -> "TensorList":
-        return TensorList(torch._foreach_div(self.tensors, _plain(other)))
+        return TensorList(internals.foreach_div(self.tensors, _plain(other)))
 
     def __pow__(self, exponent: float) -> "TensorList":
-        return TensorList(torch._foreach_pow(self.tensors, exponent))
+        return TensorList(internals.foreach_pow(self.tensors, exponent))
 
     def __rpow__(self, base: float) -> "TensorList":
-        return TensorList(torch._foreach_pow(base, self.tensors))
+        return TensorList(internals.foreach_pow(base, self.tensors))
 
     def __rsub__(self, number: float) -> "TensorList":
         return (-self).add_(number)
 
     def __rtruediv__(self, number: "float | Tensor") -> "TensorList":
-        return TensorList(torch._foreach_reciprocal(self.tensors)).mul_(number)
+        return TensorList(internals.foreach_reciprocal(self.tensors)).mul_(number)
 
 
 def _plain(other: "float | Tensor | TensorList") -> "float | Tensor | list[Tensor]":

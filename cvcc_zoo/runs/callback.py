@@ -14,6 +14,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.length import steps_between_rows
 from cvcc_zoo.files.own import give_back, remove_unfinished, write_picture, write_whole
+from cvcc_zoo.internals.lightning import set_log_every_n_steps
 from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
 from cvcc_zoo.printing import say
 from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints
@@ -27,11 +28,11 @@ ROWS = 10  # of metrics in an epoch, at least
 
 
 class RunFolder(Callback):
-    """Fills a run's folder: at once `config.yaml`, then metrics and checkpoints, at the end pictures and a summary.
+    """Fills a run's folder: `config.yaml` first, then metrics and checkpoints, at the end figures and a summary.
 
     With `choose_logging` a row of metrics is written ten times an epoch or more, so that short runs have curves too.
-    A `resumed` run goes on in a folder that is there; one that has `ended` does not train. Only one process at a time
-    may fill it.
+    A `resumed` run continues in a folder that is there; one that has `ended` does not train. Only one process at a
+    time may fill a folder.
     """
 
     def __init__(
@@ -90,14 +91,14 @@ class RunFolder(Callback):
         """Choose how often to log."""
         data = getattr(trainer, "datamodule", None)
         if stage == "fit" and self.choose_logging and isinstance(data, ImageDataModule):
-            vars(trainer)["log_every_n_steps"] = steps_between_rows(trainer, len(data.train_dataloader()), ROWS)
+            set_log_every_n_steps(trainer, steps_between_rows(trainer, len(data.train_dataloader()), ROWS))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A training that has ended, by whatever callback, does not go on; what is left to do is to test it."""
+        """Stop at once if training has ended before, by whatever callback; it may still have to be tested."""
         trainer.should_stop = trainer.should_stop or self.ended
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the config as it is now. Raises ValueError if the processes do not start from the same step."""
+        """Write the config. Raises ValueError if the processes do not start from the same step."""
         first = trainer.strategy.broadcast(trainer.global_step)
         if trainer.strategy.reduce_boolean_decision(first != trainer.global_step, all=False):
             raise ValueError(
@@ -112,7 +113,7 @@ class RunFolder(Callback):
             write_text(self.folder / CONFIG, self.config)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The clock of the training runs only between batches of training."""
+        """Start the clock, which measures training batches only."""
         self._since = time.perf_counter()
 
     def on_train_batch_end(
@@ -122,7 +123,7 @@ class RunFolder(Callback):
         self.images += len(batch[0]) * trainer.world_size
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """What was logged before the checkpoint is in the file when the checkpoint is, which knows it."""
+        """Write what was logged before the checkpoint first, and save a fingerprint of it in the checkpoint."""
         for logger in trainer.loggers:
             logger.save()
         if self._own_loggers(trainer) and "callbacks" in checkpoint:
@@ -130,7 +131,7 @@ class RunFolder(Callback):
             checkpoint["callbacks"][self.state_key]["metrics"] = known
 
     def state_dict(self) -> dict[str, Any]:
-        """The config, the clock and the count of images, so that a resumed run goes on with them."""
+        """Return the config, the clock and the count of images, with which a resumed run continues."""
         running = 0.0 if self._since is None else time.perf_counter() - self._since
         return {
             "config": self.config,
@@ -141,7 +142,7 @@ class RunFolder(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on."""
+        """Continue with the clock and the count of images."""
         self.seconds, self.images = state_dict["seconds"], state_dict["images"]
         self.last_epoch = state_dict.get("last_epoch", {})
 
@@ -151,33 +152,33 @@ class RunFolder(Callback):
             self._since = None
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validation is not training time."""
+        """Stop the clock: validation is not training time."""
         self._stop_clock()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on."""
+        """Start the clock again."""
         if trainer.training:
             self._since = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop."""
+        """Stop the clock."""
         self._stop_clock()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep what the last epoch ended with, and draw the curves."""
+        """Keep the metrics of the last epoch, and draw the curves."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.last_epoch = {k: v for k, v in metrics.items() if k.startswith(("train/", "val/")) and "batch" not in k}
         self._draw_curves(trainer)
         self._drawn = self.ended = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Draw the curves up to here; the exception is what matters, so that nothing else is raised."""
+        """Draw the curves up to here; errors in that are dropped, because the exception matters more."""
         if self.started and not self._drawn:
             with suppress(Exception):
                 self._draw_curves(trainer)
 
     def complete(self, *, test: bool) -> bool:
-        """Whether a training that has ended has its summary, and in it the test if that is asked for."""
+        """Return whether training has ended and its summary is there, with the test if that is asked for."""
         if not self.ended:
             return False
         try:
@@ -186,7 +187,7 @@ class RunFolder(Callback):
             return False
 
     def say_that_it_is_complete(self) -> None:
-        """Print its summary again, and what trains it further."""
+        """Print the summary again, and how to train further."""
         if getattr(rank_zero_only, "rank", 0):
             return
         print_summary(read_summary(self.folder), self.folder)
@@ -196,7 +197,7 @@ class RunFolder(Callback):
         )
 
     def how_to_go_on(self) -> str:
-        """For the user of a run that was stopped."""
+        """Return, for the user, how to resume a run that was stopped."""
         if not (self.folder / LAST).is_file():
             return "nothing of it was kept"
         folder, here = self.folder.resolve(), Path.cwd()
@@ -204,7 +205,7 @@ class RunFolder(Callback):
         return f"`cvcc-zoo fit --config={shown}/{CONFIG} --ckpt_path=last` goes on"
 
     def end(self) -> None:
-        """Give the folder back, and remove it if the training never started."""
+        """Unlock the folder, and remove it if training never started."""
         if self._lock.is_locked:
             unused = not self.started and not self.resumed
             for name in (CONFIG, NAME, BEST) if unused else ():
@@ -227,7 +228,7 @@ class RunFolder(Callback):
         return [logger for logger in trainer.loggers if isinstance(logger, MetricsFile) and trainer.is_global_zero]
 
     def finish(self, trainer: Trainer, model: ImageClassifier, data: ImageDataModule, *, test: bool) -> dict[str, Any]:
-        """Test the chosen checkpoint if asked to, write pictures and summary, and return what the summary holds."""
+        """Test the chosen checkpoint if asked to, write figures and summary, and return the summary."""
         self.started = True  # also where no epoch was left to train
         writer = trainer.strategy.checkpoint_io
         if trainer.is_global_zero and isinstance(writer, WholeCheckpoints):

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the best by validation, and the last, from which a training goes on exactly."""
+"""Checkpoints of a run: the best by validation, and the last, from which training resumes exactly."""
 
 import io
 import os
@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.files.plain import load_plain
+from cvcc_zoo.internals.lightning import batches_begun, end_restart, forget_unstarted_batch, start_epoch_anew
 from cvcc_zoo.runs.folder import LAST, PREVIOUS
 from cvcc_zoo.weights.checkpoint import Checkpoint
 
@@ -31,12 +32,12 @@ class WholeCheckpoints(TorchCheckpointIO):
     """
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
-        """What is in it, on the CPU; raises ValueError, as `cvcc_zoo.load` does, for what is no plain data."""
+        """Return its content, on the CPU; raises ValueError, as `cvcc_zoo.load` does, if it is not plain data."""
         content: dict[str, Any] = load_plain(Path(path))
         return content
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write it whole; raises OSError, and leaves what was there, if it cannot be written."""
+        """Write it whole; raises OSError and keeps the file before it if that fails."""
         target, content = Path(path), io.BytesIO()
         torch.save(checkpoint, content)
         try:
@@ -65,17 +66,17 @@ def keep(file: Path, name: Path) -> None:
 
 
 def with_whole_checkpoints(plugins: Sequence[Any]) -> list[Any]:
-    """The user's plugins, and WholeCheckpoints unless one of them writes checkpoints."""
+    """Return the user's plugins, with WholeCheckpoints added unless one of them writes checkpoints."""
     writes = any(isinstance(plugin, CheckpointIO) for plugin in plugins)
     return [*plugins] if writes else [*plugins, WholeCheckpoints()]
 
 
 def between_steps(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether a checkpoint at the start of this batch goes on exactly.
+    """Return whether a checkpoint at the start of this batch resumes exactly.
 
-    It does at the start of an epoch, and within one of gradient steps where none are summed up and no validation
-    came just before: there Lightning (2.6) would count the steps wrongly when it is resumed. At the end of a batch
-    its metrics are not logged yet.
+    It does at the start of an epoch. Within one it does if weights are trained by gradients, no batches are being
+    accumulated, and there was no validation just before: Lightning (2.6) would count steps wrongly after that. At the
+    end of a batch its metrics are not logged yet.
     """
     if batch_idx == 0:
         return True
@@ -83,15 +84,15 @@ def between_steps(trainer: Trainer, batch_idx: int) -> bool:
         return False
     if batch_idx % trainer.accumulate_grad_batches:
         return False
-    every, loop = trainer.val_check_batch, trainer.fit_loop
-    number = loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch_idx
+    every = trainer.val_check_batch
+    number = batches_begun(trainer) - 1 if trainer.check_val_every_n_epoch is None else batch_idx
     return every is None or number % every != 0
 
 
 class LastCheckpoint(CheckpointCallback):
     """Writes `last.ckpt` at the start of every epoch, every `minutes` within one, and at the end.
 
-    The start of an epoch, rather than the end of the one before: only there everything of it is done and logged.
+    The start of an epoch, and not the end of the one before: only then is that one done and logged.
     """
 
     def __init__(self, folder: Path, minutes: float = MINUTES) -> None:
@@ -107,17 +108,12 @@ class LastCheckpoint(CheckpointCallback):
         self._since = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock. An epoch that begins is not gone on with.
-
-        Lightning (2.6) takes any epoch for begun where there is a `max_steps`, and counts a step that was not made.
-        """
+        """Start the clock, and an epoch that is resumed at its start like any other."""
         self._since = time.monotonic()
-        epoch = trainer.fit_loop.epoch_loop
-        if epoch.restarting and epoch.batch_progress.current.ready == 0:
-            epoch.restarting = False
+        start_epoch_anew(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Write at the start of an epoch, and if it is time."""
+        """Write at the start of an epoch, and within one when it is time."""
         if not between_steps(trainer, batch_idx):
             return
         over = time.monotonic() - self._since >= 60 * self.minutes
@@ -125,25 +121,16 @@ class LastCheckpoint(CheckpointCallback):
             self.save(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Lightning (2.6) leaves out the step of a plateau schedule at the end of an epoch that was gone on with."""
-        trainer.fit_loop._restarting = False
+        """Let a resumed epoch end like any other, with the step of a plateau schedule."""
+        end_restart(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what the training gives."""
+        """Write the trained weights."""
         self.save(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """At the start of a batch, count it as not begun; at the start of an epoch, that too."""
-        loops = checkpoint["loops"]["fit_loop"]
-        batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
-        if batches["total"]["ready"] != batches["total"]["started"] + 1:
-            return
-        batches["is_last_batch"] = False
-        for count in (batches["total"], batches["current"]):
-            count["ready"] -= 1
-        if batches["current"]["ready"] == 0:
-            for count in (epochs["total"], epochs["current"]):
-                count["ready"] = count["started"] = count["processed"]
+        """Count the batch that is about to start as not begun, and at the start of an epoch the epoch too."""
+        forget_unstarted_batch(checkpoint)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -153,10 +140,7 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(folder, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on in the folder where the run is now, whose best.ckpt counts if it is there.
-
-        Lightning would forget what was best.
-        """
+        """Continue in the folder where the run is now, if its best.ckpt is there; Lightning would forget the best."""
         if not (Path(str(self.dirpath)) / BEST).is_file():
             return
         moved = {"dirpath": self.dirpath}

@@ -1,4 +1,4 @@
-"""EMA: an exponential moving average of the weights, which is what is validated, tested and kept.
+"""EMA: an exponential moving average of the weights, which is validated, tested and saved instead of them.
 
     d = min(decay, (1 + t) / (10 + t));  average = d average + (1 - d) weights, after each step t = 0, 1, ...
 
@@ -17,7 +17,7 @@ CURRENT = "cvcc_zoo_current"  # in a checkpoint: the weights that are trained; i
 
 
 class EMA(Callback):
-    """Averages the weights of a training with a `decay` in (0, 1); checkpoints and the end of the training have it."""
+    """Average the weights during training with a `decay` in (0, 1); it is saved, and kept at the end."""
 
     def __init__(self, decay: float = 0.999) -> None:
         if not 0 < decay < 1:
@@ -51,29 +51,29 @@ class EMA(Callback):
         pl_module.load_state_dict(self._average)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The average is validated."""
+        """Put the average into the model."""
         if self._average:
             self._show(pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The weights go on being trained."""
+        """Put the trained weights back."""
         if self._current is not None:
             pl_module.load_state_dict(self._current)
             self._current = None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The average is what the training gives; before, its last checkpoint was written with both."""
+        """Put the average into the model for good; the last checkpoint, with both, is written by now."""
         pl_module.load_state_dict(self._average)
         self._average = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """The average as the model's weights, and the trained ones beside it."""
+        """Save the average as the model's weights, and the trained ones beside it."""
         if self._average:
             checkpoint[CURRENT] = self._current or checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: tensor.clone() for name, tensor in self._average.items()}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on with both. Raises ValueError for the checkpoint of a training without an average."""
+        """Resume with both. Raises ValueError for the checkpoint of a run without an average."""
         if trainer.state.fn != "fit" or trainer.ckpt_path is None:  # Lightning's Tuner goes back to the start
             return
         if CURRENT not in checkpoint:

@@ -1,4 +1,4 @@
-"""How large gradients and updates are, as curves: a callback for `--trainer.callbacks+=OptimizerMonitor`."""
+"""Curves of the size of gradients and updates: a callback for `--trainer.callbacks+=OptimizerMonitor`."""
 
 from typing import Any
 
@@ -6,6 +6,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
+
+from cvcc_zoo.internals.lightning import log_every_n_steps
 
 
 class OptimizerMonitor(Callback):
@@ -20,8 +22,8 @@ class OptimizerMonitor(Callback):
         self._before: list[Tensor] = []
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Take the length of the gradient, and keep the parameters as they are."""
-        every = vars(trainer)["log_every_n_steps"]
+        """Log the norm of the gradient, and copy the parameters."""
+        every = log_every_n_steps(trainer)
         if every == 0 or (trainer.global_step + 1) % every:
             return
         self._params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -29,7 +31,7 @@ class OptimizerMonitor(Callback):
         pl_module.log("train/grad_norm", _length([p.grad for p in self._params if p.grad is not None]))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Compare them with what they have become."""
+        """Log how far the step has moved them."""
         if self._before:
             now = [p.detach() for p in self._params]
             change = _length([p - before for p, before in zip(now, self._before, strict=True)])

@@ -1,4 +1,4 @@
-"""What a training shows: its model in a line, a line for each epoch that stays, and below them one bar.
+"""What training shows: a line about the model, a line for each epoch, and below them one bar.
 
 The lines go to stdout at once, also into a file; the bar is there on a terminal only.
 """
@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.trainer import check_recorded
 from cvcc_zoo.data.length import accumulation, training_length
+from cvcc_zoo.internals.lightning import batches_begun, callbacks_of
 from cvcc_zoo.printing.progress import Display, duration
 from cvcc_zoo.runs.stopping import Deadline
 from cvcc_zoo.zoo.catalogue import complexity, name_of
@@ -42,7 +43,7 @@ class Summary(ModelSummary):
     """The model in a line, with the MACs that `cvcc-zoo list` has; `cvcc-zoo describe` shows its layers."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say it."""
+        """Print the line."""
         if not isinstance(pl_module, ImageClassifier):
             super().on_fit_start(trainer, pl_module)
             return
@@ -68,12 +69,12 @@ class ProgressBar(LightningProgressBar):
         self._epochs, self._batches = 0, math.inf  # of the whole training
 
     def disable(self) -> None:
-        """Show nothing."""
+        """Stop showing progress."""
         self._on = False
         self._close()
 
     def enable(self) -> None:
-        """Show it again."""
+        """Show progress again."""
         self._on = True
 
     def print(self, *args: Any, **options: Any) -> None:
@@ -108,11 +109,11 @@ class ProgressBar(LightningProgressBar):
         print(_row(["epoch", *self._columns.values(), "images/s", "time", "left"], self._columns), flush=True)
 
     def _done(self, trainer: Trainer) -> int:
-        """Batches that were trained on, also in earlier starts of a run."""
-        return trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        """Return the batches trained on, those before the run was resumed included."""
+        return batches_begun(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the last epoch, and start the clock of this one."""
+        """Print the line of the epoch before, and start the clock of this one."""
         self._tell(trainer)
         self._restart_clock()
 
@@ -136,11 +137,11 @@ class ProgressBar(LightningProgressBar):
         return f"{trainer.current_epoch + 1}/{self._epochs}" if self._epochs else str(trainer.current_epoch + 1)
 
     def _rate(self) -> float:
-        """Images a second in this epoch, while it trains."""
+        """Return the training images per second in this epoch."""
         return self._images / max(1e-9, time.monotonic() - self._since - self._away)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep what is to be told, once the numbers of the epoch are there."""
+        """Keep the cells of this epoch's line until its metrics are logged."""
         left = self._display.left(self._done(trainer)) if self._display else ""
         took = duration(time.monotonic() - self._began)
         self._waiting = [self._epoch(trainer), f"{self._rate():,.0f}", took, left or "-"]
@@ -157,18 +158,18 @@ class ProgressBar(LightningProgressBar):
         print(_row([epoch, *cells, *rest], self._columns), flush=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the last epoch."""
+        """Print the line of the last epoch."""
         self._close()
         self._tell(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Take the bar away, so that the message is seen."""
+        """Remove the bar, so that the message is seen."""
         self._close()
 
     # Evaluation
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validation is not training time."""
+        """Stop the clock: validation is not training time."""
         self._paused = time.monotonic()
         if trainer.state.fn == "fit" and self._display is not None:
             self._display.update(self._done(trainer), f"epoch {self._epoch(trainer)}, validation")
@@ -176,18 +177,18 @@ class ProgressBar(LightningProgressBar):
             self._begin("validation: batches", trainer.num_val_batches)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on."""
+        """Start the clock again."""
         self._away += time.monotonic() - self._paused
         self._validated = True
         if trainer.state.fn == "validate":
             self._close()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A bar of its own."""
+        """Show a bar."""
         self._begin("test: batches", trainer.num_test_batches)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A bar of its own."""
+        """Show a bar."""
         self._begin("prediction: batches", trainer.num_predict_batches)
 
     def _begin(self, title: str, batches: Sequence[float]) -> None:
@@ -195,7 +196,7 @@ class ProgressBar(LightningProgressBar):
             self._display = Display(title, sum(batches))
 
     def _evaluated(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
-        """Move the bar; of a validation within a training it stands still."""
+        """Move the bar, but not in a validation during training."""
         batch_idx = rest[2]
         if self._display is not None and trainer.state.fn != "fit":
             self._display.update(batch_idx + 1)
@@ -203,23 +204,23 @@ class ProgressBar(LightningProgressBar):
     on_validation_batch_end = on_test_batch_end = on_predict_batch_end = _evaluated  # type: ignore[assignment]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._close()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._close()
 
 
 def _end(trainer: Trainer) -> float:
-    """When a training has to stop, whatever is done: a time of `time.monotonic()`."""
-    every = vars(trainer)["callbacks"]
+    """Return the time of `time.monotonic()` at which training must stop."""
+    every = callbacks_of(trainer)
     timers = [each.time_remaining() for each in every if isinstance(each, Timer)]
     ends = [time.monotonic() + seconds for seconds in timers if seconds is not None]
     return min([*ends, *(each.at for each in every if isinstance(each, Deadline))], default=math.inf)
 
 
 def _row(cells: Sequence[str], columns: dict[str, str]) -> str:
-    """A line of less than 80 characters."""
+    """Return a line of fewer than 80 characters."""
     widths = [8, *(8 if name == "train/loss" else 9 for name in columns), 9, 9, 9]
     return " ".join(cell.rjust(width - 1) for cell, width in zip(cells, widths, strict=True))

@@ -32,7 +32,7 @@ class Stop(Callback):
     """Writes `last.ckpt` and raises StoppedError at the start of the first step at which `reason` says why."""
 
     def reason(self) -> str:
-        """Why the training stops now, or nothing; asked in every process."""
+        """Return why the training stops now, or an empty text; every process calls this."""
         raise NotImplementedError
 
     code = 0
@@ -57,7 +57,7 @@ class Deadline(Stop):
         self.at = at
 
     def reason(self) -> str:
-        """Whether it is time."""
+        """Return the reason once it is time."""
         return "the time is over" if time.monotonic() >= self.at else ""
 
 
@@ -70,15 +70,15 @@ class StopAtSignal(Stop):
 
     @property
     def code(self) -> int:  # type: ignore[override]
-        """As a shell has it for a process that a signal ended."""
+        """The exit code that a shell reports for a process ended by a signal."""
         return 128 + self._got
 
     def reason(self) -> str:
-        """The name of the signal that came."""
+        """Return the name of the signal that came."""
         return signal.Signals(self._got).name if self._got else ""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over, where that is possible: in the main thread."""
+        """Handle the signals ourselves, if this is the main thread: no other one can."""
         self._got = 0
         if threading.current_thread() is not threading.main_thread():
             return
@@ -97,19 +97,19 @@ class StopAtSignal(Stop):
         self._before = {}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back. Raises StoppedError if one came after the last step began; all is saved by now."""
+        """Restore the handlers. Raises StoppedError if a signal came after the last step began; all is saved by now."""
         self._give_back()
         if trainer.strategy.reduce_boolean_decision(bool(self._got), all=False):
             reason = self.reason() or "another process stopped"
             raise StoppedError(f"{reason}: stopped after {steps(trainer)}, the last one", self.code)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the signals back."""
+        """Restore the handlers of the signals."""
         self._give_back()
 
 
 def steps(trainer: Trainer) -> str:
-    """How many there were, in words."""
+    """Return how many steps were made, in words."""
     return f"{trainer.global_step:,} step{'s' * (trainer.global_step != 1)}"
 
 

@@ -1,0 +1,51 @@
+"""The first parts of a network can be frozen: neither their weights nor the statistics of their norms change."""
+
+from typing import Any, Self
+
+from torch import nn
+
+from cvcc_zoo.classifier.whitened import WhitenedNetwork
+
+
+class PartlyFrozen(WhitenedNetwork):
+    """A model whose hyperparameter `freeze` says how many parts, counted from the images, are not trained."""
+
+    _ready = True  # False between on_fit_start and on_train_start
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Freeze a network as soon as it is set, so that this holds in any training loop."""
+        super().__setattr__(name, value)
+        if name == "network":
+            for module in self._frozen():
+                module.requires_grad_(False)
+
+    def _frozen(self) -> list[nn.Module]:
+        """Return the modules that are not trained. Raises ValueError if the network does not have that many parts."""
+        if not (count := self.hparams["freeze"]):
+            return []
+        parts = self.parted.parts
+        if not 0 < count <= len(parts):
+            names = ", ".join(f"{number + 1} ({' '.join(part)})" for number, part in enumerate(parts)) or "none"
+            raise ValueError(f"freeze={count}: the parts of this network are {names}; freeze 0 to {len(parts)} of them")
+        return [self.network.get_submodule(name) for names in parts[:count] for name in names]
+
+    def on_fit_start(self) -> None:
+        """Set train mode, also for a model that was loaded for evaluation.
+
+        Frozen parts are in train mode until the training starts: Lightning warns of modules in evaluation mode then.
+        """
+        self._ready = False
+        self.train()
+
+    def on_train_start(self) -> None:
+        """Set the frozen parts to evaluation mode again."""
+        self._ready = True
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, but leave frozen parts in evaluation mode: without dropout, and their norms do not change."""
+        super().train(mode)
+        if mode and self._ready:
+            for module in self._frozen():
+                module.eval()
+        return self

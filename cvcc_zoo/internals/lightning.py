@@ -1,0 +1,107 @@
+"""Parts of Lightning (2.6) that are private, or public but missing from its types.
+
+A loader with `state_dict` and `load_state_dict` does not replace the counters of batches: it knows which batches it
+handed out, but a batch that was handed out has been trained on when a ModelCheckpoint is written, at the end of a step,
+and has not been when our `last.ckpt` is written, before a step. (Only then is the step before it logged.)
+"""
+
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+
+def trainer_of(module: LightningModule) -> Trainer | None:
+    """Return the Trainer of a module, or None where there is none, as under Fabric.
+
+    `LightningModule.trainer` raises RuntimeError without a Trainer, and under Fabric it is an imitation.
+    """
+    try:
+        trainer = module.trainer
+    except RuntimeError:
+        return None
+    return trainer if isinstance(trainer, Trainer) else None
+
+
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """Return all callbacks, Lightning's own too. The attribute is public, but Lightning's types do not have it."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return callbacks
+
+
+def log_every_n_steps(trainer: Trainer) -> int:
+    """Return the steps between two rows of metrics, 0 for none. Public, but missing from Lightning's types."""
+    steps: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return steps
+
+
+def set_log_every_n_steps(trainer: Trainer, steps: int) -> None:
+    """Set the steps between two rows of metrics: a good number is known only after the images were counted."""
+    trainer.log_every_n_steps = steps  # type: ignore[attr-defined]
+
+
+def set_rank(rank: int) -> None:
+    """Tell Lightning which process this is, where it cannot know when it is imported. Public, but not typed."""
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]
+
+
+def set_max_epochs(trainer: Trainer, epochs: int) -> None:
+    """Change how many epochs a training run has; `Trainer.max_epochs` cannot be set."""
+    trainer.fit_loop.max_epochs = epochs
+
+
+def load_training_batches(trainer: Trainer) -> None:
+    """Ask the DataModule for its training loader, so that `trainer.num_training_batches` is known before training.
+
+    `Trainer.estimated_stepping_batches` does so too, but not with a GradientAccumulationScheduler.
+    """
+    trainer.fit_loop.setup_data()
+
+
+def batches_done(trainer: Trainer) -> int:
+    """Return how many batches of this epoch were trained on; after the last one, all of them.
+
+    A ModelCheckpoint asks for it between two batches as well as in one, where no hook tells the number.
+    """
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+    return int(progress.current.processed)
+
+
+def batches_begun(trainer: Trainer) -> int:
+    """Return how many batches were begun in all epochs, those before the training was resumed included."""
+    return trainer.fit_loop.total_batch_idx + 1
+
+
+def forget_unstarted_batch(checkpoint: dict[str, Any]) -> None:
+    """Let a checkpoint that is saved at the start of a batch be one from before it, so that the batch is repeated.
+
+    At the start of an epoch this also uncounts the epoch. In other checkpoints nothing changes.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
+    if batches["total"]["ready"] != batches["total"]["started"] + 1:
+        return
+    batches["is_last_batch"] = False
+    for count in (batches["total"], batches["current"]):
+        count["ready"] -= 1
+    if batches["current"]["ready"] == 0:
+        for count in (epochs["total"], epochs["current"]):
+            count["ready"] = count["started"] = count["processed"]
+
+
+def start_epoch_anew(trainer: Trainer) -> None:
+    """Let an epoch whose first batch was not begun start like any other.
+
+    With `max_steps` Lightning takes every epoch for one that was interrupted, and counts a step that was not made.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    if loop.restarting and loop.batch_progress.current.ready == 0:
+        loop.restarting = False
+
+
+def end_restart(trainer: Trainer) -> None:
+    """Let a resumed epoch end like any other: else Lightning leaves out the step of a plateau schedule at its end.
+
+    The setter of `restarting` does not take False in a training run with `max_steps`.
+    """
+    trainer.fit_loop._restarting = False

@@ -1,0 +1,93 @@
+"""Parts of torch (2.10 and newer) that are private, because no public name has them."""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = [
+    "BATCH_NORMS",
+    "CAST",
+    "VIEWS",
+    "KeepsDtype",
+    "TorchDispatchMode",
+    "default_arguments",
+    "has_bfloat16",
+    "has_int8",
+    "int8_product",
+    "is_batched",
+]
+
+# TorchDispatchMode sees every operation of a pass. torch's documentation names it by this private path:
+# https://docs.pytorch.org/docs/stable/notes/extending.html#extending-all-torch-api-with-modes
+
+aten = torch.ops.aten
+BATCH_NORMS = {aten._native_batch_norm_legit, aten._native_batch_norm_legit_no_training}
+"""The operations that batch norm becomes, beside `native_batch_norm`; like the next two, it is seen by dispatch."""
+CAST = aten._to_copy
+"""The operation that `Tensor.to` becomes."""
+VIEWS = {aten._unsafe_view, aten._reshape_alias}
+"""Operations that `reshape` may become, beside `view`."""
+
+# Operations on lists of tensors, as torch's own optimizers use them: on a GPU they launch few kernels.
+foreach_add = torch._foreach_add
+foreach_add_ = torch._foreach_add_
+foreach_addcdiv_ = torch._foreach_addcdiv_
+foreach_addcmul = torch._foreach_addcmul
+foreach_addcmul_ = torch._foreach_addcmul_
+foreach_copy_ = torch._foreach_copy_
+foreach_div = torch._foreach_div
+foreach_div_ = torch._foreach_div_
+foreach_lerp = torch._foreach_lerp
+foreach_lerp_ = torch._foreach_lerp_
+foreach_maximum = torch._foreach_maximum
+foreach_mul = torch._foreach_mul
+foreach_mul_ = torch._foreach_mul_
+foreach_neg = torch._foreach_neg
+foreach_pow = torch._foreach_pow
+foreach_reciprocal = torch._foreach_reciprocal
+foreach_sqrt = torch._foreach_sqrt
+foreach_sub_ = torch._foreach_sub_
+
+
+def default_arguments(operation: Any) -> dict[str, Any]:
+    """Return the names of an operation's arguments and their default values; inspect.signature takes no operation."""
+    return {argument.name: argument.default_value for argument in operation._schema.arguments}
+
+
+def is_batched(tensor: Tensor) -> bool:
+    """Return whether a tensor stands for several under torch.func.vmap: it cannot be written into one that does not."""
+    return is_batchedtensor(tensor)
+
+
+def has_int8() -> bool:
+    """Return whether this CPU adds up products of bytes (VNNI). torch 2.10 has no public way to ask."""
+    return torch.cpu._is_vnni_supported()
+
+
+def has_bfloat16() -> bool:
+    """Return whether this CPU has instructions for bfloat16. torch 2.10 has no public way to ask."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def int8_product(a: Tensor, b: Tensor) -> Tensor:
+    """Return the product of int8 matrices (N, K) and (K, M) in int32; `torch.mm` returns int8, which overflows."""
+    return torch._int_mm(a, b)
+
+
+class KeepsDtype(nn.Module):
+    """A module that moves to a device with its model, but not to another dtype.
+
+    `Module.to` is the method of the outermost module; what reaches the modules in it is `_apply` alone.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **options: Any) -> Self:
+        def move(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        super()._apply(move, *args, **options)  # type: ignore[no-untyped-call]
+        return self
