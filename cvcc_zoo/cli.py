@@ -18,13 +18,13 @@ from cvcc_zoo.data import ImageDataModule, check_test, in_order
 from cvcc_zoo.expansion import expand_args, install_yaml, path_of
 from cvcc_zoo.models.catalogue import architecture, describe, name_of
 from cvcc_zoo.notices import quiet
-from cvcc_zoo.parsing import ZooParser, add_own_options, asked_model, list_of
+from cvcc_zoo.parsing import OneCommand, ZooParser, add_own_options, asked_model, list_of
 from cvcc_zoo.zoo import use_weights
 
 DEFAULT_MODEL = "cnn_small"
 
 
-class ZooCLI(LightningCLI):
+class ZooCLI(OneCommand):
     """LightningCLI with models, optimizers and schedules by name, and a run folder for every training."""
 
     run_folder: runs.RunFolder | None = None
@@ -227,7 +227,6 @@ def build(args: Sequence[str]) -> ZooCLI:
 def _start(cli: ZooCLI, args: Sequence[str]) -> None:
     install_yaml()
     quiet()
-    # Only the parser of this command is built: each takes half a second.
     cli.subcommands = lambda: {args[0]: LightningCLI.subcommands()[args[0]]}  # type: ignore[method-assign]
     cli.__init__(  # type: ignore[misc]
         ImageClassifier,
