@@ -13,6 +13,8 @@ from tests.optimizer_checks import CHECKS, VARIANTS, Subject
 from tests.test_optimizer_parity import DATABASE, FILTERS, MATRICES, difference, inputs
 from tests.test_optimizer_rules import follows_its_definition
 
+pytestmark = pytest.mark.slow
+
 FAULTS = [  # optimizer, file, what stands there, what is planted instead
     ("SGD", "sgd", "alpha=1.0 if first else 1 - dampening", "alpha=1 - dampening"),
     ("SGD", "sgd", "g.add(b, alpha=momentum) if nesterov else b", "b"),
