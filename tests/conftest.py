@@ -5,13 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.files import write_whole
+from tests.figures import WRITER, blank
 
-BLANK = b"\x89PNG"
 COLOURS = {"blue": (20, 40, 220), "red": (220, 30, 30)}
 
 
@@ -24,13 +22,9 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The figures of runs in this process are made, but drawn only in tests marked `draws`: it takes most of a fit."""
-
-    def blank(path: Path, figure: Figure) -> None:
-        write_whole(path, BLANK)
-
+    """The figures of runs are drawn only in tests marked `draws`."""
     if request.node.get_closest_marker("draws") is None:
-        monkeypatch.setattr("cvcc_zoo.runs.callback.write_picture", blank)
+        monkeypatch.setattr(WRITER, blank)
 
 
 def write_images(folder: Path, count: int, seed: int, size: int = 8, mode: str = "RGB", suffix: str = "png") -> None:
