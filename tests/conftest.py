@@ -1,14 +1,20 @@
 """Small real files for the tests, made anew in temporary folders."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cvcc_zoo.__main__ import main
 from tests.figures import WRITER, blank
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker, and for the processes that it starts
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 COLOURS = {"blue": (20, 40, 220), "red": (220, 30, 30)}
 
