@@ -241,7 +241,7 @@ def test_executorch_runs_a_torch_program_with_any_batch_up_to_the_largest(home: 
         torch.testing.assert_close(found, model(batch[:count]), rtol=1e-4, atol=1e-4)
 
 
-GLOBAL = [
+GLOBAL: list[tuple[str, dict[str, Any]]] = [
     ("CNN", {"channels": [8, 8], "global_pool": "max"}),
     ("ResNet", {"depth": 8, "shortcut": "A", "whitening": {"name": "zca", "scope": "channel_values", "eps": 0.01}}),
     ("ResNeXt", {"depth": 11, "cardinality": 2, "pool": "max"}),

@@ -47,7 +47,8 @@ def test_the_parser_of_a_training_is_built_once_and_keeps_no_option(fit: Fit) ->
     parser: Any = parser_of("fit")
     before = parser.get_defaults()
     assert fit("--model=linear", "--optimizer=SGD", "--optimizer.lr=0.1", "--data.whitening=none", "--test=false") == 0
-    assert parser_of("fit") is parser and parser.get_defaults() == before
+    again: Any = parser_of("fit")
+    assert again is parser and again.get_defaults() == before
     assert parser_of("test") is not parser
 
 
