@@ -1,13 +1,20 @@
 """Small real files for the tests, made anew in temporary folders."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cvcc_zoo.__main__ import main
+from tests.figures import WRITER, blank
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker, and for the processes that it starts
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 COLOURS = {"blue": (20, 40, 220), "red": (220, 30, 30)}
 
@@ -17,6 +24,13 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs, caches and data go into the test's own folder, never into the user's."""
     monkeypatch.setenv("CVCC_ZOO_DATA", str(tmp_path / "data-home"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures of runs are drawn only in tests marked `draws`."""
+    if request.node.get_closest_marker("draws") is None:
+        monkeypatch.setattr(WRITER, blank)
 
 
 def write_images(folder: Path, count: int, seed: int, size: int = 8, mode: str = "RGB", suffix: str = "png") -> None:

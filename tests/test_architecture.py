@@ -1,9 +1,8 @@
 """The map of the code holds: imports point down, files fit a sitting."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 import cvcc_zoo
 from benchmarks.imports import circles, file_imports, parse
@@ -43,22 +42,30 @@ def pillar(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_imports_only_from_lower_levels_or_its_own_folder(path: Path) -> None:
-    own = path.relative_to(ROOT).parts[0].removesuffix(".py")
+def imported(path: Path) -> Iterator[str]:
+    """The modules of the package that a file imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        for name in names:
-            if name.startswith("cvcc_zoo"):
-                other = pillar(name)
-                assert other == own or LEVELS[other] < LEVELS[own], f"{path} must not import {name}"
+        yield from (name for name in names if name.startswith("cvcc_zoo"))
+
+
+def test_files_import_only_from_lower_levels_or_their_own_folder() -> None:
+    wrong = []
+    for path in FILES:
+        own = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        for name in imported(path):
+            other = pillar(name)
+            if other != own and LEVELS[other] >= LEVELS[own]:
+                wrong.append(f"{path.relative_to(ROOT)} must not import {name}")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
     assert circles(file_imports(parse(ROOT), "cvcc_zoo")) == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_fits_a_sitting(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 250
+def test_files_fit_a_sitting() -> None:
+    lines = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in FILES}
+    long = [f"{path} has {count} lines" for path, count in lines.items() if count > 250]
+    assert not long, "\n".join(long)

@@ -11,18 +11,23 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from cvcc_zoo import ImageDataModule, load
 from cvcc_zoo.__main__ import main
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
 
+@pytest.mark.draws
 def test_a_run_leaves_a_whole_folder(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit("--model=cnn_small", "--trainer.max_epochs=3", "--optimizer.lr=0.01") == 0
     folder = Path("runs/cnn_small-colours")
     names = {path.name for path in folder.iterdir()}
     files = ["config.yaml", "metrics.csv", "best.ckpt", "last.ckpt", "curves.png", "confusion.png", "summary.json"]
     assert names == set(files)
+    for name in ("curves.png", "confusion.png"):
+        with Image.open(folder / name) as figure:
+            assert len(figure.convert("L").getcolors() or ()) > 10
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["test_accuracy"] == 1.0  # blue and red are easy
     assert summary["images"] == {"train": 36, "test": 12}
@@ -313,6 +318,7 @@ def test_a_checkpoint_for_other_images_is_refused(fit: Fit, capsys: pytest.Captu
     assert "num_classes=2" in capsys.readouterr().err
 
 
+@pytest.mark.draws
 def test_a_loss_of_nan_stops_and_the_folder_keeps_what_was_measured(
     fit: Fit, capsys: pytest.CaptureFixture[str]
 ) -> None:

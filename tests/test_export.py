@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,17 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("ResNet", {"depth": 8, "norm": "group", "shortcut": "none"}),
     ("ResNeXt", {"depth": 11, "cardinality": 2, "image_size": 12}),
 ]
+FEW = ("linear", "fcnn", "CNN", "ResNeXt")  # the others are slow
 NAMED = ("linear", "fcnn", "cnn_small", "resnet20", "wrn16_4", "resnext20_16x4d")
 
 
-@pytest.mark.parametrize(("name", "options"), MODELS, ids=[name for name, _ in MODELS])
+def some(models: list[tuple[str, dict[str, Any]]], few: Sequence[str]) -> list[Any]:
+    """All of these, of which those that are not among a few are slow."""
+    marks = [() if name in few else pytest.mark.slow for name, _ in models]
+    return [pytest.param(*model, id=model[0], marks=mark) for model, mark in zip(models, marks, strict=True)]
+
+
+@pytest.mark.parametrize(("name", "options"), some(MODELS, FEW))
 def test_every_family_is_exported_to_onnx_with_its_whitening(
     name: str, options: dict[str, Any], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,7 +243,7 @@ def test_executorch_runs_a_torch_program_with_any_batch_up_to_the_largest(home: 
         torch.testing.assert_close(found, model(batch[:count]), rtol=1e-4, atol=1e-4)
 
 
-GLOBAL = [
+GLOBAL: list[tuple[str, dict[str, Any]]] = [
     ("CNN", {"channels": [8, 8], "global_pool": "max"}),
     ("ResNet", {"depth": 8, "shortcut": "A", "whitening": {"name": "zca", "scope": "channel_values", "eps": 0.01}}),
     ("ResNeXt", {"depth": 11, "cardinality": 2, "pool": "max"}),
@@ -243,7 +251,7 @@ GLOBAL = [
 ]
 
 
-@pytest.mark.parametrize(("name", "options"), GLOBAL, ids=[name for name, _ in GLOBAL])
+@pytest.mark.parametrize(("name", "options"), some(GLOBAL, ["CNN"]))
 def test_a_network_with_global_pooling_takes_any_height_and_width_in_onnx(
     name: str, options: dict[str, Any], home: Path
 ) -> None:

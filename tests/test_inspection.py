@@ -15,9 +15,12 @@ from cvcc_zoo.inspection.subjects import find_subjects
 from cvcc_zoo.registry import find
 from cvcc_zoo.zoo.catalogue import complexity
 from tests.test_initialisation import SMALL, build
+from tests.test_models import UNLIKE
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize(
+    "name", [name if name in UNLIKE else pytest.param(name, marks=pytest.mark.slow) for name in list_models()]
+)
 def test_the_layers_add_up_to_what_the_registry_says(name: str) -> None:
     with torch.device("meta"):
         model = create(name)

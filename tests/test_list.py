@@ -1,5 +1,6 @@
 """Published weights can be searched."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,18 @@ from cvcc_zoo.__main__ import main
 from tests.test_weights import change, home, published, trained  # noqa: F401  home is a fixture
 
 
-@pytest.fixture(autouse=True)
-def three(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    monkeypatch.setattr("cvcc_zoo.weights.card.PUBLISHED", home)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("three")
     for name, accuracy in (("resnet20", 0.8), ("resnet32", 0.9), ("linear", 0.4)):
-        change(published(home, trained(name)), measured={"test_accuracy": accuracy})
+        change(published(folder, trained(name)), measured={"test_accuracy": accuracy})
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def three(written: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    shutil.copytree(written, home)
+    monkeypatch.setattr("cvcc_zoo.weights.card.PUBLISHED", home)
 
 
 def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:

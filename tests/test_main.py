@@ -31,7 +31,7 @@ def test_what_is_imported_is_not_searched_for_garbage(tmp_path: Path, monkeypatc
 @pytest.mark.skipif(torch.accelerator.is_available() or not find_spec("triton"), reason="imported as ever, or absent")
 def test_triton_is_not_imported_for_a_cpu(tmp_path: Path) -> None:
     """The program is silent about it, a network is compiled without it, and who imports it later gets it."""
-    words = ["fit", "--model=linear", "--data.dataset=fashion-mini", "--trainer.max_epochs=1", "--test=false"]
+    words = ["fit", "--model=linear", "--data.dataset=fashion-mini", "--trainer.fast_dev_run=true", "--test=false"]
     code = f"""
 import sys
 from cvcc_zoo.__main__ import main
@@ -63,7 +63,7 @@ def test_only_the_program_freezes_its_objects(
 
 def test_what_is_printed_and_run_at_the_end_is_there() -> None:
     code = (
-        "import atexit, sys; atexit.register(print, 'at exit'); sys.argv = ['cvcc-zoo', 'list']; "
+        "import atexit, sys; atexit.register(print, 'at exit'); sys.argv = ['cvcc-zoo', 'list', 'resnet20']; "
         "from cvcc_zoo.__main__ import main; sys.exit(main())"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

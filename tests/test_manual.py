@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from cvcc_zoo.commands.completion import main as completion
 from cvcc_zoo.commands.completion import parser_of
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.zoo.catalogue import family_options
+from tests.conftest import Fit
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -39,6 +41,15 @@ def test_examples_name_options_that_exist(name: str) -> None:
             group = flag.rpartition(".")[0]  # --optimizer.lr is an option of what --optimizer names
             own = known | of_families | (passed_on if name in ("search", "train-zoo", "predict") else set())
             assert flag in own or group in own & {"--optimizer", "--lr_scheduler", "--data.whitening"}, example
+
+
+def test_the_parser_of_a_training_is_built_once_and_keeps_no_option(fit: Fit) -> None:
+    parser: Any = parser_of("fit")
+    before = parser.get_defaults()
+    assert fit("--model=linear", "--optimizer=SGD", "--optimizer.lr=0.1", "--data.whitening=none", "--test=false") == 0
+    again: Any = parser_of("fit")
+    assert again is parser and again.get_defaults() == before
+    assert parser_of("test") is not parser
 
 
 def test_the_overview_names_every_command_with_what_it_does() -> None:

@@ -18,6 +18,9 @@ from cvcc_zoo.zoo.creation import create, load
 NAMES = sorted(ENTRIES)
 SMALL = [name for name in NAMES if ENTRIES[name].parameters < 12e6]
 LARGE = [name for name in NAMES if name not in SMALL]
+UNLIKE = [  # one of each family, and what only some of its models have
+    "cnn_fast", "cnn_small", "fcnn", "linear", "plain20", "resnet18", "resnet20", "resnext20_16x4d", "ridge", "wrn16_4",
+]  # fmt: skip
 MACS = {  # millions, of convolutions and linear layers, as published by other zoos or counted by hand
     "resnet20": 40.81,
     "resnet32": 69.12,
@@ -68,7 +71,9 @@ def test_a_hundred_classes_add_one_row_of_the_classifier_each() -> None:
 
 @pytest.mark.parametrize(("name", "millions"), MACS.items())
 def test_multiply_accumulates_agree_with_published_ones(name: str, millions: float) -> None:
-    assert complexity(create(name)).macs / 1e6 == pytest.approx(millions, rel=1e-3)
+    with torch.device("meta"):
+        model = create(name)
+    assert complexity(model).macs / 1e6 == pytest.approx(millions, rel=1e-3)
 
 
 # What others get wrong
@@ -211,8 +216,9 @@ def test_any_number_of_classes_and_channels_and_8_pixels(
 ) -> None:
     image_size = max(image_size, least_size(name))
     options: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
-    model = create(name, whitening="none", **options)
-    assert model(batch_of(model)[0]).shape == (4, num_classes)
+    with torch.device("meta"):
+        model = create(name, whitening="none", **options)
+    assert model(batch_of(model)[0].to("meta")).shape == (4, num_classes)
 
 
 def least_size(name: str) -> int:
@@ -285,7 +291,7 @@ def check_learning(name: str, image_size: int, steps: int = 250) -> None:  # res
     raise AssertionError(f"{name}: loss {loss.item():.4f} after {steps} steps")
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", UNLIKE)
 def test_one_batch_is_learned_by_heart(name: str) -> None:
     check_learning(name, image_size=8)
 

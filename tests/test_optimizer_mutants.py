@@ -14,6 +14,8 @@ from tests.test_optimizer_nonfinite import poisons_one_parameter
 from tests.test_optimizer_parity import DATABASE, FILTERS, MATRICES, difference, inputs
 from tests.test_optimizer_rules import follows_its_definition
 
+pytestmark = pytest.mark.slow
+
 FAULTS = [  # optimizer, file, what stands there, what is planted instead
     ("SGD", "sgd", "alpha=1.0 if first else 1 - dampening", "alpha=1 - dampening"),
     ("SGD", "sgd", "g.add(b, alpha=momentum) if nesterov else b", "b"),

@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.cli.lightning import build
+from cvcc_zoo.zoo.catalogue import name_of
 from cvcc_zoo.zoo.creation import load
 from tests.conftest import MakeFolder
 
@@ -28,11 +30,20 @@ def is_that_of_cifar10(path: Path) -> bool:
     return path.parent.name == "cifar100" and settings(path) == settings(other)
 
 
+def label(path: Path) -> str:
+    """The name of a recipe: cifar10/resnet20."""
+    return f"{path.parent.name}/{path.stem}"
+
+
 OWN = [path for path in RECIPES if not is_that_of_cifar10(path)]
+TRAINED = {  # one of each family, and every way to fit a linear classifier; the others are slow
+    "cifar10/fcnn", "cifar10/resnet20", "cifar10/resnext20_16x4d", "cifar10/wrn16_4", "fast/cnn_fast",
+    "linear/hinge", "linear/hog", "linear/patches", "linear/ridge",
+}  # fmt: skip
 
 
 def test_there_is_a_recipe_for_every_family() -> None:
-    names = {f"{path.parent.name}/{path.stem}" for path in RECIPES}
+    names = {label(path) for path in RECIPES}
     families = ("linear", "fcnn", "cnn", "resnet20", "wrn16_4", "resnext29_32x4d", "resnext20_16x4d")
     assert names >= {f"cifar10/{name}" for name in families}
     assert names >= {f"fashion_mnist/{name}" for name in ("linear", "fcnn", "cnn")}
@@ -41,22 +52,29 @@ def test_there_is_a_recipe_for_every_family() -> None:
     assert names >= {f"{dataset}/{name}" for dataset in ("cifar10", "cifar100") for name in both}
 
 
-@pytest.mark.parametrize("path", [path for path in RECIPES if path.parent.name == "cifar100"], ids=lambda p: p.stem)
-def test_a_recipe_of_cifar100_says_if_its_settings_are_those_of_cifar10(path: Path) -> None:
-    assert yaml.safe_load(path.read_text())["data"]["dataset"] == "cifar100"
-    assert (f"are those of cifar10/{path.name}" in path.read_text()) == is_that_of_cifar10(path)
+def test_recipes_of_cifar100_say_if_their_settings_are_those_of_cifar10() -> None:
+    wrong = []
+    for path in (path for path in RECIPES if path.parent.name == "cifar100"):
+        if yaml.safe_load(path.read_text())["data"]["dataset"] != "cifar100":
+            wrong.append(f"{path.name} trains on another data set")
+        if (f"are those of cifar10/{path.name}" in path.read_text()) != is_that_of_cifar10(path):
+            wrong.append(f"{path.name} says wrongly whether its settings are those of cifar10/{path.name}")
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_recipe_opens_with_its_command_accuracy_time_and_hardware(path: Path) -> None:
-    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    assert head[0] == f"# cvcc-zoo fit --config configs/{path.parent.name}/{path.name}"
-    words = " ".join(head[1:])
-    assert "test accuracy" in words and "images/s" in words and "two cores" in words
+def test_recipes_open_with_their_command_accuracy_time_and_hardware() -> None:
+    wrong = []
+    for path in RECIPES:
+        command, *more = [line for line in path.read_text().splitlines() if line.startswith("#")]
+        words = ("test accuracy", "images/s", "two cores")
+        if command != f"# cvcc-zoo fit --config configs/{path.parent.name}/{path.name}":
+            wrong.append(f"{label(path)} opens with another command")
+        wrong += [f"{label(path)} has no {word}" for word in words if word not in " ".join(more)]
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", OWN, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_recipe_trains_unchanged_on_an_image_folder(path: Path, make_folder: MakeFolder) -> None:
+def checked(path: Path) -> tuple[Any, str]:
+    """A recipe and the name of its model, which is that of its file unless its folder is about something else."""
     recipe = yaml.safe_load(path.read_text())
     model = recipe["model"] if isinstance(recipe["model"], str) else recipe["model"]["class_path"]
     if path.parent.name == "linear":  # ways to fit one model to one data set
@@ -64,6 +82,27 @@ def test_a_recipe_trains_unchanged_on_an_image_folder(path: Path, make_folder: M
     else:
         dataset = "cifar10" if path.parent.name == "fast" else path.parent.name
         assert model == path.stem and recipe["data"]["dataset"] == dataset
+    return recipe, model
+
+
+@pytest.mark.parametrize("path", OWN, ids=label)
+def test_a_recipe_builds_its_model_and_optimizer_for_an_image_folder(path: Path, make_folder: MakeFolder) -> None:
+    recipe, model = checked(path)
+    smaller = {"progressive_resizing", "progressive_cropping"} & recipe["data"].keys()
+    root = make_folder(size=32 if smaller else 16)
+    built = build(["--config", str(path), "--data.dataset=folder", f"--data.root={root}"]).model
+    assert built.hparams["optimizer"] == recipe.get("optimizer") or model == "ridge"
+    if path.parent.name not in ("linear", "fast"):  # its weights are published under this name
+        assert name_of(type(built).__name__, built.hparams) == model
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path if label(path) in TRAINED else pytest.param(path, marks=pytest.mark.slow) for path in OWN],
+    ids=label,
+)
+def test_a_recipe_trains_unchanged_on_an_image_folder(path: Path, make_folder: MakeFolder) -> None:
+    recipe, model = checked(path)
     smaller = {"progressive_resizing", "progressive_cropping"} & recipe["data"].keys()
     root = make_folder(size=32 if smaller else 16)
     folder = ["--data.dataset=folder", f"--data.root={root}"]
@@ -73,5 +112,5 @@ def test_a_recipe_trains_unchanged_on_an_image_folder(path: Path, make_folder: M
     assert main(["fit", "--config", str(path), *folder, *quick, "--run=run"]) == 0
     trained = load("run").hparams
     assert trained["optimizer"] == recipe.get("optimizer") or model == "ridge"
-    if path.parent.name not in ("linear", "fast"):  # its weights are published under this name
+    if path.parent.name not in ("linear", "fast"):
         assert json.loads(Path("run/summary.json").read_text())["model"] == model

@@ -17,17 +17,37 @@ from cvcc_zoo.plots.superclasses import CIFAR100
 from cvcc_zoo.report import figures, read_run
 from cvcc_zoo.report.page import page
 from cvcc_zoo.report.reports import Judged, RunReport, differences, flatten
-from tests.conftest import QUICK, Fit, MakeFolder
+from tests.conftest import COLOURS, QUICK, Fit, MakeFolder, write_images
 
 pytest.importorskip("plotly")
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images, and two finished runs: a linear classifier, and a small network with another rate."""
+    folder = tmp_path_factory.mktemp("finished")
+    for split, count in {"train": 20, "test": 6}.items():
+        for seed, colour in enumerate(COLOURS):
+            write_images(folder / "colours" / split / colour, count, seed=seed + 10 * len(split))
+    data = ["--data.dataset=folder", f"--data.root={folder / 'colours'}", "--data.batch_size=16", *QUICK]
+    for more in (["--model=linear", "--run=runs/first"], ["--model=fcnn", "--optimizer.lr=0.01", "--run=runs/second"]):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            assert main(["fit", *data, *more]) == 0
+    return folder
+
+
 @pytest.fixture
-def runs(fit: Fit) -> list[Path]:
-    """Two finished runs: a linear classifier, and a small network with another rate."""
-    assert fit("--model=linear", "--run=runs/first") == 0
-    assert fit("--model=fcnn", "--optimizer.lr=0.01", "--run=runs/second") == 0
-    return [Path("runs/first"), Path("runs/second")]
+def runs(finished: Path, tmp_path: Path) -> list[Path]:
+    """Copies of the two runs and of their images in the folder of a test."""
+    for name in ("runs", "colours"):
+        shutil.copytree(finished / name, name)
+    found = [Path("runs/first"), Path("runs/second")]
+    for run in found:
+        config = (run / "config.yaml").read_text()
+        assert str(finished) in config
+        (run / "config.yaml").write_text(config.replace(str(finished), str(tmp_path)))
+    return found
 
 
 def figures_of(content: str) -> dict[str, Any]:
@@ -219,8 +239,8 @@ def test_a_run_that_was_not_tested_is_not_tested_here(fit: Fit) -> None:
     assert "is not tested here either" in page([run], "Runs")
 
 
-def test_a_run_whose_images_are_gone_is_shown_without_them(runs: list[Path], colours: Path) -> None:
-    shutil.rmtree(colours)
+def test_a_run_whose_images_are_gone_is_shown_without_them(runs: list[Path]) -> None:
+    shutil.rmtree("colours")
     run = read_run(runs[0])
     assert run.judged is None and "does not exist" in run.why_not
     assert "does not exist" in page([run], "Runs")

@@ -205,8 +205,6 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages):
         for name, metric in self.metrics.of(stage).items():
             self.log(name, metric, prog_bar=stage == "val")  # Lightning sums over processes and resets
 
-    # Setup and checkpoints
-
     def setup(self, stage: str) -> None:
         """Check that data and model fit together; before training, also learn what is learned from the images."""
         if (images := self._images()) is not None:

@@ -14,7 +14,7 @@ import cvcc_zoo.runs as runs
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import check_model
 from cvcc_zoo.cli.expansion import expand_args, install_yaml, path_of
-from cvcc_zoo.cli.parsing import ZooParser, add_own_options, asked_model, list_of
+from cvcc_zoo.cli.parsing import OneCommand, ZooParser, add_own_options, asked_model, list_of
 from cvcc_zoo.data import ImageDataModule, check_test, in_order
 from cvcc_zoo.printing.notices import quiet
 from cvcc_zoo.weights.checkpoint import Checkpoint, read_checkpoint
@@ -24,7 +24,7 @@ from cvcc_zoo.zoo.creation import use_weights
 DEFAULT_MODEL = "cnn_small"
 
 
-class ZooCLI(LightningCLI):
+class ZooCLI(OneCommand):
     """LightningCLI with models, optimizers and schedules by name, and a run folder for every training."""
 
     run_folder: runs.RunFolder | None = None
@@ -233,7 +233,6 @@ def build(args: Sequence[str]) -> ZooCLI:
 def _start(cli: ZooCLI, args: Sequence[str]) -> None:
     install_yaml()
     quiet()
-    # Only the parser of this command is built: each takes half a second.
     cli.subcommands = lambda: {args[0]: LightningCLI.subcommands()[args[0]]}  # type: ignore[method-assign]
     cli.__init__(  # type: ignore[misc]
         ImageClassifier,
