@@ -258,8 +258,8 @@ def test_runs_that_have_not_ended_are_left_out(runs: list[Path], capsys: pytest.
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["report", "nothing"], "nothing is no run folder"),
-        (["report", "."], "is no run folder"),
+        (["report", "nothing"], "nothing is not a run folder"),
+        (["report", "."], "is not a run folder"),
         (["report", "runs/first", "--output=page.pdf"], ".html"),
     ],
 )

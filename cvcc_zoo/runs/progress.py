@@ -1,6 +1,6 @@
-"""What training shows: a line about the model, a line for each epoch, and below them one bar.
+"""Progress of training: a line about the model, a line for each epoch, and below them one bar.
 
-The lines go to stdout at once, also into a file; the bar is there on a terminal only.
+The lines are flushed to stdout, even if that is a file; the bar appears on a terminal only.
 """
 
 import math
@@ -23,15 +23,15 @@ from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 COLUMNS = {"train/loss": "loss", "train/accuracy": "accuracy", "val/loss": "val loss", "val/accuracy": "val acc.",
            "val/top5_accuracy": "top 5"}  # fmt: skip
-"""Numbers of an epoch and their headings, where they are logged."""
+"""Metrics of an epoch, and their headings in the table; those that are not logged have no column."""
 SELDOM = 600.0  # seconds between two lines within an epoch
 
 
 def users_callbacks(chosen: Sequence[Callback], trainer: Any) -> list[Callback]:
-    """The user's callbacks, and ours for progress and summary unless such ones are among them.
+    """Return the user's callbacks, with ours for progress and summary unless they include such callbacks.
 
-    Neither is there where the options of the `trainer` say so: enable_progress_bar, enable_model_summary.
-    Raises ValueError for those with which a run would be something else than its config says.
+    The options enable_progress_bar and enable_model_summary of the `trainer` turn ours off. Raises ValueError for
+    callbacks that would make the run differ from its config.
     """
     check_recorded(chosen)
     bar = trainer.enable_progress_bar is not False and not any(isinstance(c, LightningProgressBar) for c in chosen)
@@ -40,7 +40,7 @@ def users_callbacks(chosen: Sequence[Callback], trainer: Any) -> list[Callback]:
 
 
 class Summary(ModelSummary):
-    """The model in a line, with the MACs that `cvcc-zoo list` has; `cvcc-zoo describe` shows its layers."""
+    """Print the model in a line, with the same MACs as `cvcc-zoo list`; `cvcc-zoo describe` shows its layers."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line."""
@@ -54,16 +54,16 @@ class Summary(ModelSummary):
 
 
 class ProgressBar(LightningProgressBar):
-    """A line for each epoch, and one bar with the time left in all."""
+    """Print a line for each epoch, and show one bar with the total time left."""
 
     def __init__(self) -> None:
         super().__init__()
         self._on = True
         self._display: Display | None = None
         self._columns: dict[str, str] = {}
-        self._waiting: list[str] = []  # the cells of an epoch that has ended, but for what is logged after it
+        self._waiting: list[str] = []  # cells of a finished epoch, until its metrics are logged
         self._began = self._since = self._paused = 0.0
-        self._away = 0.0  # seconds of this epoch outside of training batches
+        self._away = 0.0  # seconds of this epoch outside training batches
         self._images = 0
         self._validated = False
         self._epochs, self._batches = 0, math.inf  # of the whole training
@@ -89,14 +89,14 @@ class ProgressBar(LightningProgressBar):
     # Training
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the headings, and find out how long the training is."""
+        """Print the headings, and compute the length of the training."""
         self._began, self._waiting = time.monotonic(), []
-        self._restart_clock()  # an epoch that goes on in its middle does not start
+        self._restart_clock()  # for an epoch that is resumed in the middle, on_train_epoch_start is not called
         try:
             steps, self._epochs = training_length(trainer)
             summed = max(accumulation(trainer).values())
             self._batches = min(steps * summed, self._epochs * trainer.num_training_batches)
-        except ValueError:  # without an end
+        except ValueError:  # training has no end
             self._epochs, self._batches = 0, math.inf
         if not self._on:
             return
@@ -109,12 +109,12 @@ class ProgressBar(LightningProgressBar):
         print(_row(["epoch", *self._columns.values(), "images/s", "time", "left"], self._columns), flush=True)
 
     def _done(self, trainer: Trainer) -> int:
-        """Return the batches trained on, those before the run was resumed included."""
+        """Return the number of batches trained on, including those before the run was resumed."""
         return batches_begun(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the line of the epoch before, and start the clock of this one."""
-        self._tell(trainer)
+        """Print the line of the previous epoch, and start the clock of this one."""
+        self._print_epoch(trainer)
         self._restart_clock()
 
     def _restart_clock(self) -> None:
@@ -126,7 +126,7 @@ class ProgressBar(LightningProgressBar):
         """Move the bar."""
         self._images += len(batch[0]) * trainer.world_size
         if self._display is None or not self._display.due():
-            return  # to look at the metrics would wait for a GPU
+            return  # reading the metrics would wait for the GPU
         values = {name.removeprefix("train/batch_"): value for name, value in trainer.progress_bar_metrics.items()}
         shown = [f"{name} {value:.4g}" for name, value in values.items() if not name.startswith("val/")]
         text = ", ".join([*shown, f"{self._rate():,.0f} images/s"])
@@ -146,7 +146,7 @@ class ProgressBar(LightningProgressBar):
         took = duration(time.monotonic() - self._began)
         self._waiting = [self._epoch(trainer), f"{self._rate():,.0f}", took, left or "-"]
 
-    def _tell(self, trainer: Trainer) -> None:
+    def _print_epoch(self, trainer: Trainer) -> None:
         if not (self._on and self._waiting):
             return
         (epoch, *rest), found, self._waiting = self._waiting, trainer.callback_metrics, []
@@ -160,10 +160,10 @@ class ProgressBar(LightningProgressBar):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line of the last epoch."""
         self._close()
-        self._tell(trainer)
+        self._print_epoch(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Remove the bar, so that the message is seen."""
+        """Remove the bar, so that the message is visible."""
         self._close()
 
     # Evaluation
@@ -196,7 +196,7 @@ class ProgressBar(LightningProgressBar):
             self._display = Display(title, sum(batches))
 
     def _evaluated(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
-        """Move the bar, but not in a validation during training."""
+        """Move the bar, except in a validation during training."""
         batch_idx = rest[2]
         if self._display is not None and trainer.state.fn != "fit":
             self._display.update(batch_idx + 1)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cvcc_zoo.plots import read_metrics
 from cvcc_zoo.registry import unknown
+from cvcc_zoo.runs.metrics_file import read_metrics
 from cvcc_zoo.search.record import Trial
 
 MEASURES = ("val/accuracy", "val/loss")
