@@ -146,7 +146,7 @@ def test_your_own_family_is_named_by_its_import_path(tmp_path: Path, monkeypatch
         (["describe", "resnet20", "--model.init"], "--model.init has no value; write --model.init=VALUE"),
         (["describe", "resnet20", "--model.init={"], "is not valid YAML"),
         (["describe", "cnn{image_size: 8, channels: [8, 8, 8, 8]}"], "4 stages halve 8 pixels to nothing"),
-        (["describe", "linear.cifar10", "--model.num_classes=3"], "leave num_classes out, or name the model alone"),
+        (["describe", "linear.cifar10", "--model.num_classes=3"], "leave num_classes out, or name a fresh model"),
         (["describe", "linear", "--output=a.png"], "add --statistics, or leave it out"),
         (["describe", "linear", "--statistics", "--output=a.pdf"], "a.pdf must end in .png"),
         (["describe", "linear", "--json=nowhere/a.json"], "the folder nowhere does not exist"),
