@@ -75,14 +75,14 @@ def knowledge(name: str) -> str:
     return f"<p>Knows {len(each.classes):,} classes of {html.escape(each.dataset or 'unknown data')}: {names}.</p>"
 
 
-def as_html(pictures: Sequence[tuple[Picture, str]], words: str) -> str:
+def as_html(pictures: Sequence[tuple[Picture, str]], text: str) -> str:
     """Return pictures side by side with captions, and a text below them, as HTML."""
     figures = [
         f'<figure><img src="{as_png(picture / 255)}" alt="{html.escape(caption)}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         for picture, caption in pictures
     ]
-    return f'{STYLE}<div class="zoo">{"".join(figures)}</div><p>{html.escape(words)}</p>'
+    return f'{STYLE}<div class="zoo">{"".join(figures)}</div><p>{html.escape(text)}</p>'
 
 
 def show(drawn: dict[str, str | None] | None, *chosen: str) -> list[Any]:
@@ -91,13 +91,13 @@ def show(drawn: dict[str, str | None] | None, *chosen: str) -> list[Any]:
     If there is no image, or it cannot be read, a message replaces the pictures.
     """
     path = drawn.get("composite") or drawn.get("background") if drawn else None  # an example has only the latter
-    words, parts = EMPTY, list[Any]()
+    message, parts = EMPTY, list[Any]()
     try:
         seen = path is not None and not is_blank(path)
     except ValueError as error:
-        seen, words = False, str(error)
+        seen, message = False, str(error)
     for name in chosen:
-        classes, pictures = None, f"<p>{html.escape(words)}</p>"
+        classes, pictures = None, f"<p>{html.escape(message)}</p>"
         if path is not None and seen:
             try:
                 classes, found, method = analyse(name, path)

@@ -60,16 +60,16 @@ class Subject:
 
 def split_options(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Split `--model.init=lsuv` and the like, by name, from other arguments. Raises ValueError for one without "="."""
-    options, words = {}, []
+    options, others = {}, []
     for word in args:
         name, equals, value = word.removeprefix(PREFIX).partition("=")
         if not word.startswith(PREFIX):
-            words.append(word)
+            others.append(word)
         elif not equals:
             raise ValueError(f"{word} has no value; write {word}=VALUE")
         else:
             options[name] = _value(value)
-    return options, words
+    return options, others
 
 
 def _value(text: str) -> Any:
@@ -130,10 +130,8 @@ def build(name: str, options: Mapping[str, Any]) -> ImageClassifier:
     install_yaml()
     parser = ZooParser()
     parser.add_subclass_arguments(ImageClassifier, "model")
-    words = [
-        f"--model.{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()
-    ]
-    config = parser.parse_args(expand_args([f"--model={name}", *words]))
+    args = [f"--model.{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
+    config = parser.parse_args(expand_args([f"--model={name}", *args]))
     model: ImageClassifier = parser.instantiate(config).model
     return model
 

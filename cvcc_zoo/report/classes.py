@@ -11,22 +11,22 @@ from cvcc_zoo.plots.confusion import EXPONENT, FEW, LONGEST, in_groups
 from cvcc_zoo.plots.names import short
 from cvcc_zoo.plots.superclasses import Groups, groups_of
 from cvcc_zoo.report.figures import COLOURS, as_json
-from cvcc_zoo.report.reports import Judged
+from cvcc_zoo.report.reports import Results
 
 SIDE = 900  # pixels of a confusion matrix with many classes
 DARKEST = 0.65  # opacity of a colour on which a number must be legible, on a light page and on a dark one
 RIGHT, MISTAKES = ("31,111,139", "217,130,43")  # blue and orange, as red, green, blue in 0 .. 255
 
 
-def confusion(judged: Judged) -> str:
+def confusion(results: Results) -> str:
     """Return the confusion matrix as JSON, with counts of true and predicted classes.
 
     Blue is the share of each class that is right, orange the mistakes relative to the largest. More than 20 classes
     get a larger figure, in which the classes of a known data set are sorted by their superclasses.
     """
-    many = len(judged.classes) > FEW
-    groups = groups_of(judged.classes) if many else {}
-    counts, classes = in_groups(judged.confusion, judged.classes, groups)
+    many = len(results.classes) > FEW
+    groups = groups_of(results.classes) if many else {}
+    counts, classes = in_groups(results.confusion, results.classes, groups)
     right = np.where(np.eye(len(counts), dtype=bool), counts / np.maximum(1, counts.sum(1, keepdims=True)), np.nan)
     mistakes = counts.astype(float) ** (EXPONENT if many else 1)
     np.fill_diagonal(mistakes, np.nan)
@@ -98,15 +98,15 @@ def _group_marks(groups: Groups) -> dict[str, Any]:
     return {"shapes": lines, "annotations": names}
 
 
-def class_accuracies(judged: Judged) -> str:
+def class_accuracies(results: Results) -> str:
     """Return a bar chart of the accuracy of each class, as JSON."""
-    share = 100 * judged.confusion.diagonal() / np.maximum(1, judged.confusion.sum(1))
+    share = 100 * results.confusion.diagonal() / np.maximum(1, results.confusion.sum(1))
     order = share.argsort()
     trace = {
         "type": "bar",
         "orientation": "h",
         "x": share[order].round(2).tolist(),
-        "y": [judged.classes[index] for index in order],
+        "y": [results.classes[index] for index in order],
         "marker": {"color": COLOURS[0]},
         "hovertemplate": "%{y}: %{x:.2f} %<extra></extra>",
     }
@@ -114,6 +114,6 @@ def class_accuracies(judged: Judged) -> str:
         [trace],
         "Accuracy of each class (%)",
         xaxis={"range": [0, 100]},
-        yaxis=_class_axis(judged.classes),
+        yaxis=_class_axis(results.classes),
         margin={"l": 90, "r": 16, "t": 40, "b": 40},
     )

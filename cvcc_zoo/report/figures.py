@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cvcc_zoo.plots.curves import FEW, cut_above
-from cvcc_zoo.report.reports import Judged, RunReport
+from cvcc_zoo.report.reports import Results, RunReport
 
 COLOURS = ("#1f6f8b", "#d9822b", "#2a7f62", "#a23b72", "#6b5b95", "#8a6d3b", "#c0504d", "#3c5a99")
 SYMBOLS = ("circle", "square", "diamond", "cross", "star")
@@ -144,13 +144,13 @@ def logarithmic(values: Sequence[float]) -> dict[str, Any]:
     return {"type": "log", "range": [math.log10(low), math.log10(high)], "tickvals": places, "ticktext": texts}
 
 
-def calibration(judged: Judged) -> str:
+def calibration(results: Results) -> str:
     """Plot the accuracy over the confidence in 15 bins, with the number of images in each."""
-    place = np.minimum((judged.confidences * BINS).astype(int), BINS - 1)
+    place = np.minimum((results.confidences * BINS).astype(int), BINS - 1)
     counts = np.bincount(place, minlength=BINS)
     filled = counts > 0
-    accuracy = np.bincount(place, weights=judged.right, minlength=BINS)[filled] / counts[filled]
-    confidence = np.bincount(place, weights=judged.confidences, minlength=BINS)[filled] / counts[filled]
+    accuracy = np.bincount(place, weights=results.right, minlength=BINS)[filled] / counts[filled]
+    confidence = np.bincount(place, weights=results.confidences, minlength=BINS)[filled] / counts[filled]
     error = (np.abs(accuracy - confidence) * counts[filled]).sum() / counts.sum()
     traces = [
         {

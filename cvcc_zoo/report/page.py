@@ -11,7 +11,7 @@ from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.plots.confusion import FEW, LONGEST, most_confused
 from cvcc_zoo.plots.names import short
 from cvcc_zoo.report import classes, figures
-from cvcc_zoo.report.reports import Judged, Mistake, RunReport, differences
+from cvcc_zoo.report.reports import Mistake, Results, RunReport, differences
 
 SHOWN = 96  # width and height in pixels of a misclassified image on the page
 STYLE, SCRIPT = (Path(__file__).parent / name for name in ("page.css", "page.js"))
@@ -145,24 +145,24 @@ def recipe_table(runs: Sequence[RunReport]) -> str:
 
 def run_part(run: RunReport, plots: Plots) -> str:
     """Return the section of a run: its results on the test images."""
-    judged = run.judged
-    if judged is None:
-        return f"<p>There are no results on its test images: {text(run.why_not)}.</p>"
-    confusion, others = classes.confusion(judged), (classes.class_accuracies(judged), figures.calibration(judged))
-    many = len(judged.classes) > FEW
+    results = run.results
+    if results is None:
+        return f"<p>There are no results on its test images: {text(run.reason)}.</p>"
+    confusion, others = classes.confusion(results), (classes.class_accuracies(results), figures.calibration(results))
+    many = len(results.classes) > FEW
     return (
-        plots.large(confusion) + confused(judged) + plots.grid(others) if many else plots.grid((confusion, *others))
-    ) + mistakes(judged)
+        plots.large(confusion) + confused(results) + plots.grid(others) if many else plots.grid((confusion, *others))
+    ) + mistakes(results)
 
 
-def mistakes(judged: Judged) -> str:
+def mistakes(results: Results) -> str:
     """Return the most confident mistakes as images, or as a table if the images must not be shown."""
-    wrong = int((~judged.right).sum())
+    wrong = int((~results.right).sum())
     heading = f"<h3>The most confident of {wrong:,} mistakes</h3>"
     if not wrong:
         return f"{heading}<p>There are none.</p>"
-    if any(mistake.image is not None for mistake in judged.worst):
-        return f'{heading}<div class="mistakes">{"".join(map(picture, judged.worst))}</div>'
+    if any(mistake.image is not None for mistake in results.worst):
+        return f'{heading}<div class="mistakes">{"".join(map(picture, results.worst))}</div>'
     rows: list[list[Cell]] = [
         [
             (short(mistake.label, LONGEST), mistake.label),
@@ -170,15 +170,15 @@ def mistakes(judged: Judged) -> str:
             number(mistake.probability, "{:.1f} %", 100),
             (mistake.where, mistake.where),
         ]
-        for mistake in judged.worst
+        for mistake in results.worst
     ]
     listed = table(("true", "predicted", "probability", "image"), rows, sortable=False)
     return f'{heading}<p class="remark">{LEFT_OUT}</p><div class="pairs">{listed}</div>'
 
 
-def confused(judged: Judged) -> str:
+def confused(results: Results) -> str:
     """Return a table of the pairs of classes that were confused most often; empty if there are none."""
-    pairs = most_confused(judged.confusion, judged.classes)
+    pairs = most_confused(results.confusion, results.classes)
     rows: list[list[Cell]] = [
         [
             (short(pair.true, LONGEST), pair.true),

@@ -42,7 +42,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Results:
     """Predictions of a model for all test images."""
 
     classes: list[str]
@@ -65,9 +65,9 @@ class RunReport:
     curves: dict[str, Curve]
     options: dict[str, str]
     """All options by dotted name, as text."""
-    judged: Judged | None
-    why_not: str
-    """The reason why `judged` is None, otherwise empty."""
+    results: Results | None
+    reason: str
+    """The reason why `results` is None, otherwise empty."""
 
 
 def unfinished(folder: Path) -> bool:
@@ -88,16 +88,16 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
         curves = read_metrics(metrics) if metrics.is_file() else {}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(f"{metrics} cannot be read ({error}); restore it, or leave {folder} out") from error
-    judged, why_not = None, "it was trained with --test=false, and is not tested here either"
+    results, reason = None, "it was trained with --test=false, and is not tested here either"
     if summary.get("test_accuracy") is not None:
         try:
-            judged, why_not = judge(folder, config["data"], images), ""
+            results, reason = evaluate(folder, config["data"], images), ""
         except (OSError, ValueError) as error:
-            why_not = str(error).splitlines()[0]
-    return RunReport(folder.resolve().name, summary, curves, flatten(config), judged, why_not)
+            reason = str(error).splitlines()[0]
+    return RunReport(folder.resolve().name, summary, curves, flatten(config), results, reason)
 
 
-def judge(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC) -> Judged:
+def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC) -> Results:
     """Test the chosen model of a run on the images of its config. Raises ValueError or OSError if they are gone."""
     data = ImageDataModule(**{**data_options, "augmentations": "none"})
     logits, labels = scores(load(folder), data)
@@ -115,7 +115,7 @@ def judge(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC) -
         )
         for picture, index in zip(pictures, chosen.tolist(), strict=True)
     ]
-    return Judged(
+    return Results(
         classes,
         confusion.view(len(classes), len(classes)).numpy(),
         confidences.numpy(),

@@ -133,7 +133,7 @@ def same_bits(trainer: Trainer) -> str:
     """Return, in words, under which conditions the same seed and config give the same bits."""
     if isinstance(trainer.accelerator, CPUAccelerator) or torch.are_deterministic_algorithms_enabled():
         return "with the same commit, versions, hardware, threads and number of processes"
-    return "not promised: for that --trainer.deterministic=true"
+    return "not guaranteed; use --trainer.deterministic=true"
 
 
 def commit() -> str | None:
@@ -141,9 +141,9 @@ def commit() -> str | None:
     folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
         return None
-    words = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     try:
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):  # no git, or a folder of another user
         return None
 

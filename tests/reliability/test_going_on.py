@@ -149,7 +149,7 @@ def test_the_config_in_a_hostile_checkpoint_is_refused(text: Any) -> None:
 def test_the_summary_says_where_the_same_bits_come_out() -> None:
     cpu, gpu = SimpleNamespace(accelerator=CPUAccelerator()), SimpleNamespace(accelerator=CUDAAccelerator())
     assert same_bits(cpu) == "with the same commit, versions, hardware, threads and number of processes"  # type: ignore[arg-type]
-    assert same_bits(gpu) == "not promised: for that --trainer.deterministic=true"  # type: ignore[arg-type]
+    assert same_bits(gpu) == "not guaranteed; use --trainer.deterministic=true"  # type: ignore[arg-type]
     torch.use_deterministic_algorithms(True)
     try:
         assert same_bits(gpu) == same_bits(cpu)  # type: ignore[arg-type]
