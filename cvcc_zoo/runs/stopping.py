@@ -65,41 +65,41 @@ class StopAtSignal(Stop):
     """Stop at Ctrl-C or SIGTERM after the current step; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
-        self._before: dict[int, Any] = {}
-        self._got = 0
+        self._handlers: dict[int, Any] = {}
+        self._received = 0
 
     @property
     def code(self) -> int:  # type: ignore[override]
         """The exit code that a shell reports for a process ended by a signal."""
-        return 128 + self._got
+        return 128 + self._received
 
     def reason(self) -> str:
         """Return the name of the signal that was received."""
-        return signal.Signals(self._got).name if self._got else ""
+        return signal.Signals(self._received).name if self._received else ""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the signal handlers; Python allows that in the main thread only."""
-        self._got = 0
+        self._received = 0
         if threading.current_thread() is not threading.main_thread():
             return
-        self._before = {number: signal.signal(number, self._take) for number in SIGNALS}
+        self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        if self._got and number == signal.SIGINT:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._received and number == signal.SIGINT:
             raise StoppedError("SIGINT twice: stopped in a step", 128 + number)
-        self._got = number
+        self._received = number
         with suppress(OSError):  # print() is not safe here: the signal may have interrupted one
             os.write(2, f"{signal.Signals(number).name}: ending this step and writing last.ckpt\n".encode())
 
     def _restore(self) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._handlers = {}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the handlers. Raises StoppedError if a signal came in the last step; everything is saved by now."""
         self._restore()
-        if trainer.strategy.reduce_boolean_decision(bool(self._got), all=False):
+        if trainer.strategy.reduce_boolean_decision(bool(self._received), all=False):
             reason = self.reason() or "another process stopped"
             raise StoppedError(f"{reason}: stopped after {steps(trainer)}, the last one", self.code)
 
@@ -119,30 +119,30 @@ def stopped_by_signals() -> Iterator[None]:
 
     If other code swallows or replaces the exception, it is raised again at the end of the context.
     """
-    got = 0
+    received = 0
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal got
-        got = number
+        nonlocal received
+        received = number
         raise stopped()
 
     def stopped() -> StoppedError:
-        return StoppedError(signal.Signals(got).name, 128 + got)
+        return StoppedError(signal.Signals(received).name, 128 + received)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    handlers = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
     except StoppedError:
         raise
     except BaseException as error:
-        if got:
+        if received:
             raise stopped() from error
         raise
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-    if got:
+    if received:
         raise stopped()
