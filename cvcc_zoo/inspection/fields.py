@@ -80,7 +80,11 @@ class Fields(TorchDispatchMode):  # type: ignore[no-untyped-call]
         inputs = [self.of(each) for each in _tensors(args) if id(each) in self._found]
         if inputs:
             outputs = list(_tensors(out if isinstance(out, tuple | list) else [out]))
-            field = _after(func, _named(func, args, kwargs or {}), inputs, outputs[0]) if outputs else Seen.UNKNOWN
+            field = (
+                _output_field(func, _named_arguments(func, args, kwargs or {}), inputs, outputs[0])
+                if outputs
+                else Seen.UNKNOWN
+            )
             for each in outputs:
                 self._set(each, field)
         return out
@@ -94,13 +98,13 @@ def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
             yield from _tensors(value)
 
 
-def _named(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _named_arguments(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of an operation by name, including defaults."""
     defaults = default_arguments(func)
     return {**defaults, **dict(zip(defaults, args, strict=False)), **kwargs}
 
 
-def _after(func: Any, given: Mapping[str, Any], inputs: list[Field], out: Tensor) -> Field:
+def _output_field(func: Any, given: Mapping[str, Any], inputs: list[Field], out: Tensor) -> Field:
     """Return the field of an operation's output, given those of its inputs."""
     kind, joined, image = func.overloadpacket, union(inputs), next(iter(given.values()))
     if joined is Seen.EVERYTHING:
@@ -116,11 +120,11 @@ def _after(func: Any, given: Mapping[str, Any], inputs: list[Field], out: Tensor
         return Seen.EVERYTHING
     if kind in RESHAPES and out.ndim == 2 and len(out) == len(image):
         return Seen.FLATTENED
-    rows, columns = (_along(axis, span, kind, given) for axis, span in enumerate(joined))
+    rows, columns = (_output_span(axis, span, kind, given) for axis, span in enumerate(joined))
     return Seen.UNKNOWN if rows is None or columns is None else (rows, columns)
 
 
-def _along(axis: int, span: Span, kind: Any, given: Mapping[str, Any]) -> Span | None:
+def _output_span(axis: int, span: Span, kind: Any, given: Mapping[str, Any]) -> Span | None:
     """Return the span after a convolution, pooling, slice or padding; None for operations that are not tracked."""
     if kind is aten.slice:
         sliced = given["dim"] % 4 == 2 + axis

@@ -111,7 +111,11 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
     pictures = pixels(data.test_dataloader().images[chosen]) if may_be_shown else [None] * len(chosen)
     worst = [
         Mistake(
-            picture, _where(data, index), classes[labels[index]], classes[predicted[index]], float(confidences[index])
+            picture,
+            _location(data, index),
+            classes[labels[index]],
+            classes[predicted[index]],
+            float(confidences[index]),
         )
         for picture, index in zip(pictures, chosen.tolist(), strict=True)
     ]
@@ -124,7 +128,7 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
     )
 
 
-def _where(data: ImageDataModule, index: int) -> str:
+def _location(data: ImageDataModule, index: int) -> str:
     """Return the path of a test image in its folder, or its index among the test images."""
     if isinstance(data.dataset, ImageFolder):
         return str(Path(data.dataset.files["test"][index][0]).relative_to(data.dataset.root))

@@ -54,7 +54,7 @@ class RunFolder(Callback):
         self.images = 0
         self.last_epoch: dict[str, float] = {}  # metrics of the last epoch
         self._since: float | None = None
-        self._drawn = False
+        self._curves_drawn = False
         self._lock = FileLock(folder / ".lock")
 
     def begin(self, best: Path | None = None) -> None:
@@ -169,11 +169,11 @@ class RunFolder(Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.last_epoch = {k: v for k, v in metrics.items() if k.startswith(("train/", "val/")) and "batch" not in k}
         self._draw_curves(trainer)
-        self._drawn = self.ended = True
+        self._curves_drawn = self.ended = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Draw the curves up to here, ignoring errors in that, because the exception matters more."""
-        if self.started and not self._drawn:
+        if self.started and not self._curves_drawn:
             with suppress(Exception):
                 self._draw_curves(trainer)
 
@@ -238,7 +238,7 @@ class RunFolder(Callback):
         training = Training(self.seconds, self.images, self.last_epoch)
         summary = summarise(trainer, model, data, training, test=test)
         if trainer.is_global_zero:
-            if test or not self._drawn:  # a resumed run that had already ended did not train
+            if test or not self._curves_drawn:  # a resumed run that had already ended did not train
                 self._draw_curves(trainer)
             if test:
                 title = f"{self.folder.name}: test accuracy {100 * summary['test_accuracy']:.2f} %"

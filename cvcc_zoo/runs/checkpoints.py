@@ -37,13 +37,13 @@ class WholeCheckpoints(TorchCheckpointIO):
         return content
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write the file at once; if that fails, raise OSError and leave the existing file unchanged."""
+        """Write the whole file; if that fails, raise OSError and leave the existing file unchanged."""
         target, content = Path(path), io.BytesIO()
         torch.save(checkpoint, content)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.name == LAST and target.is_file():
-                keep(target, target.with_name(PREVIOUS))
+                link_or_copy(target, target.with_name(PREVIOUS))
             write_whole(target, content.getbuffer())
         except OSError as error:
             kept = "; the previous one is unchanged" if target.is_file() else ""
@@ -56,7 +56,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             previous.unlink()
 
 
-def keep(file: Path, name: Path) -> None:
+def link_or_copy(file: Path, name: Path) -> None:
     """Link a file under a second name, or copy it if the file system has no links."""
     name.unlink(missing_ok=True)
     try:

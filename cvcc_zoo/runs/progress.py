@@ -58,24 +58,24 @@ class ProgressBar(LightningProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self._on = True
+        self._enabled = True
         self._display: Display | None = None
         self._columns: dict[str, str] = {}
-        self._waiting: list[str] = []  # cells of a finished epoch, until its metrics are logged
+        self._pending: list[str] = []  # cells of a finished epoch, until its metrics are logged
         self._began = self._since = self._paused = 0.0
-        self._away = 0.0  # seconds of this epoch outside training batches
+        self._outside = 0.0  # seconds of this epoch outside training batches
         self._images = 0
         self._validated = False
         self._epochs, self._batches = 0, math.inf  # of the whole training
 
     def disable(self) -> None:
         """Stop showing progress."""
-        self._on = False
+        self._enabled = False
         self._close()
 
     def enable(self) -> None:
         """Show progress again."""
-        self._on = True
+        self._enabled = True
 
     def print(self, *args: Any, **options: Any) -> None:
         """Print above the bar."""
@@ -90,7 +90,7 @@ class ProgressBar(LightningProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the headings, and compute the length of the training."""
-        self._began, self._waiting = time.monotonic(), []
+        self._began, self._pending = time.monotonic(), []
         self._restart_clock()  # for an epoch that is resumed in the middle, on_train_epoch_start is not called
         try:
             steps, self._epochs = training_length(trainer)
@@ -98,7 +98,7 @@ class ProgressBar(LightningProgressBar):
             self._batches = min(steps * summed, self._epochs * trainer.num_training_batches)
         except ValueError:  # training has no end
             self._epochs, self._batches = 0, math.inf
-        if not self._on:
+        if not self._enabled:
             return
         logged = pl_module.metrics if isinstance(pl_module, ImageClassifier) else COLUMNS
         validates = trainer.enable_validation and bool(sum(trainer.num_val_batches))
@@ -118,7 +118,7 @@ class ProgressBar(LightningProgressBar):
         self._restart_clock()
 
     def _restart_clock(self) -> None:
-        self._since, self._away, self._images, self._validated = time.monotonic(), 0.0, 0, False
+        self._since, self._outside, self._images, self._validated = time.monotonic(), 0.0, 0, False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -138,18 +138,18 @@ class ProgressBar(LightningProgressBar):
 
     def _rate(self) -> float:
         """Return the training images per second in this epoch."""
-        return self._images / max(1e-9, time.monotonic() - self._since - self._away)
+        return self._images / max(1e-9, time.monotonic() - self._since - self._outside)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the cells of this epoch's line until its metrics are logged."""
         left = self._display.left(self._done(trainer)) if self._display else ""
         took = duration(time.monotonic() - self._began)
-        self._waiting = [self._epoch(trainer), f"{self._rate():,.0f}", took, left or "-"]
+        self._pending = [self._epoch(trainer), f"{self._rate():,.0f}", took, left or "-"]
 
     def _print_epoch(self, trainer: Trainer) -> None:
-        if not (self._on and self._waiting):
+        if not (self._enabled and self._pending):
             return
-        (epoch, *rest), found, self._waiting = self._waiting, trainer.callback_metrics, []
+        (epoch, *rest), found, self._pending = self._pending, trainer.callback_metrics, []
         cells = []
         for name in self._columns:
             known = name in found and (self._validated or not name.startswith("val/"))
@@ -178,7 +178,7 @@ class ProgressBar(LightningProgressBar):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock again."""
-        self._away += time.monotonic() - self._paused
+        self._outside += time.monotonic() - self._paused
         self._validated = True
         if trainer.state.fn == "validate":
             self._close()
@@ -192,7 +192,7 @@ class ProgressBar(LightningProgressBar):
         self._begin("prediction: batches", trainer.num_predict_batches)
 
     def _begin(self, title: str, batches: Sequence[float]) -> None:
-        if self._on:
+        if self._enabled:
             self._display = Display(title, sum(batches))
 
     def _evaluated(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
