@@ -357,7 +357,7 @@ def test_wrong_names_and_options_are_answered() -> None:
         make("cvcc_resnet20", global_pool="max")
     with pytest.raises(ValueError, match="takes global_pool='avg'"):
         make("cvcc_resnet20", global_pool="")
-    with pytest.raises(ValueError, match="by feature_cls='getter' only; leave feature_cls out"):
+    with pytest.raises(ValueError, match="supports feature_cls='getter' only; leave feature_cls out"):
         make("cvcc_resnet20", features_only=True, feature_cls="hook")
     with pytest.raises(AssertionError, match="feature index 4 is out of range"):
         make("cvcc_resnet20", features_only=True, out_indices=(4,))
