@@ -171,7 +171,7 @@ def test_a_run_that_is_finished_says_so_and_nothing_of_it_changes(fit: Fit, caps
     capsys.readouterr()
     for _ in range(2):
         assert fit(*again) == 0
-        assert "The run run is finished, and nothing of it was changed" in capsys.readouterr().out
+        assert "The run run is already finished, and nothing in it was changed" in capsys.readouterr().out
         assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
     Path("run/summary.json").unlink()  # as if it was killed while it tested
     assert fit(*again) == 0

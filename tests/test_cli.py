@@ -266,7 +266,7 @@ def test_predict_writes_a_line_for_each_test_image(fit: Fit) -> None:
         (["fit", "--trainer.callbacks+=EarlyStopping"], "what was chosen needs monitor too: --trainer.callbacks.mon"),
         (["test"], "no trained weights are given"),
         (["test", "--ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
-        (["fit", "--ckpt_path=last"], "--ckpt_path=last goes on with the run whose config is given"),
+        (["fit", "--ckpt_path=last"], "--ckpt_path=last resumes the run whose config is given"),
         (["test", "--run=nowhere"], "nowhere is not a run folder"),
         (["predict"], "required: name, images"),
         (["predict", "--run", "runs/x", "cat.png"], "cat.png: with --run, --ckpt_path, --config the test images"),
@@ -293,7 +293,7 @@ def test_a_run_folder_that_exists_is_not_touched(fit: Fit, tmp_path: Path, capsy
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious.txt").write_text("keep me")
     assert fit("--run=mine") == 2
-    assert "the run folder mine exists, and nothing of it will be overwritten" in capsys.readouterr().err
+    assert "the run folder mine exists, and none of it will be overwritten" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["precious.txt"]
 
 

@@ -10,8 +10,8 @@ from lightning import Trainer
 from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.export.program import export
-from cvcc_zoo.plots import read_metrics
 from cvcc_zoo.runs import RunFolder
+from cvcc_zoo.runs.metrics_file import read_metrics
 from cvcc_zoo.zoo.trained import find_trained
 from tests.conftest import Fit
 

@@ -83,8 +83,8 @@ def test_a_run_with_an_average_goes_on_with_the_same_bits(fit: Fit, monkeypatch:
 
 
 def test_wrong_use_is_told(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="a factor in"):
+    with pytest.raises(ValueError, match="must be in"):
         EMA(1.0)
     assert fit("--model=fcnn", "--run=run") == 0
     assert fit(*MORE, "--ckpt_path=run/last.ckpt", "--trainer.max_epochs=2", "--allow_changes=true") == 2
-    assert "this checkpoint has no average of the weights" in capsys.readouterr().err
+    assert "this checkpoint has no EMA of the weights" in capsys.readouterr().err

@@ -347,7 +347,7 @@ def test_onnx_says_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) 
         (["linear.pets", "--output=model.pt2"], "--format=onnx ends in .onnx; choose another --output than model.pt2"),
         (["linear.pets", "--output=away/model.onnx"], "the folder away does not exist"),
         (["nothing.at.all", "--output=model.pt2"], "ends in .onnx; choose another --output than model.pt2"),
-        (["linear.pets", "--dynamic_size=true"], "linear.pets takes those of one size (the model was built for"),
+        (["linear.pets", "--dynamic_size=true"], "linear.pets takes images of one size (the model was built for"),
         (["linear.pets", "--dynamic_size=true", "--format=torch_export"], "--dynamic_size=true is for --format=onnx"),
         (["linear.pets", "--max_batch=8"], "--max_batch is for --format=torch_export, and at least 2"),
         (["linear.pets", "--max_batch=1", "--format=torch_export"], "and at least 2"),

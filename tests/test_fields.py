@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cvcc_zoo import CNN, FCNN, Linear, ResNet, ResNeXt, WideResNet
-from cvcc_zoo.inspection.fields import Field, Seen, Span, together
+from cvcc_zoo.inspection.fields import Field, Seen, Span, union
 from cvcc_zoo.inspection.layers import SILENT, inventory, pixels, stride
 
 SIZE = 64
@@ -141,7 +141,7 @@ def test_what_is_not_followed_is_not_known_and_everything_stays_everything() -> 
     fields = [layer.field for layer in inventory(network, (3, 8, 8)).layers]
     assert [pixels(field) for field in fields] == [3, None, None] and stride(fields[1]) is None
     one, two = (Span(-1, 1, 2), Span(-1, 1, 2)), (Span(0, 3, 2), Span(-2, 0, 2))
-    assert together([one, two]) == (Span(-1, 3, 2), Span(-2, 1, 2))
-    assert together([one, (Span(), Span())]) is Seen.UNKNOWN  # values of different distance cannot be joined
-    assert together([one, Seen.UNKNOWN, Seen.EVERYTHING]) is Seen.EVERYTHING
+    assert union([one, two]) == (Span(-1, 3, 2), Span(-2, 1, 2))
+    assert union([one, (Span(), Span())]) is Seen.UNKNOWN  # values of different distance cannot be joined
+    assert union([one, Seen.UNKNOWN, Seen.EVERYTHING]) is Seen.EVERYTHING
     assert pixels((Span(0, 6), Span())) == "7x1"

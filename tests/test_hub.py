@@ -165,7 +165,7 @@ def test_without_network_the_message_says_what_to_do(
     first = str(error).splitlines()[0]
     with pytest.raises(ConnectionError, match=f"cannot download me/pets: {first}; .* put the files into {home}"):
         pull("me/pets")
-    with pytest.raises(ConnectionError, match=f"cannot upload resnet20.pets to me/pets: {first}; log in by `hf auth"):
+    with pytest.raises(ConnectionError, match=f"cannot upload resnet20.pets to me/pets: {first}; log in with `hf auth"):
         push("resnet20.pets", "me/pets")
 
 

@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.plots import read_metrics
 from cvcc_zoo.runs import RunFolder
+from cvcc_zoo.runs.metrics_file import read_metrics
 from tests.conftest import Fit
 from tests.test_choices import folder, linear, quick
 

@@ -258,13 +258,13 @@ def test_they_can_be_taken_to_other_classes_and_channels(tmp_path: Path) -> None
 
 
 REFUSED = [
-    ({"mean": (125.3, 123.0, 113.9)}, "mean is of images in [0, 1], got [125.3"),
-    ({"std": (0.2, 0.0, 0.2)}, "std is of images in [0, 1]"),
-    ({"std": (0.2,)}, "std is a number for each of 3 channels"),
+    ({"mean": (125.3, 123.0, 113.9)}, "mean must be that of images in [0, 1], got [125.3"),
+    ({"std": (0.2, 0.0, 0.2)}, "std must be that of images in [0, 1]"),
+    ({"std": (0.2,)}, "std needs one number for each of 3 channels"),
     ({"depth": 14}, "do not fit: 'network.layer1.1.conv1.weight' is missing"),
     ({"shortcut": "B"}, "'network.layer2.0.downsample.0.weight' is missing"),
     ({"model": "resnext29", "depth": 29}, "the name resnext29_32x4d fixes the option depth"),
-    ({"model": "cnn_small"}, "no family with weights of others named 'CNN'"),
+    ({"model": "cnn_small"}, "no family with weights in other collections named 'CNN'"),
     ({"model": "resnet21"}, "no model named 'resnet21'; did you mean resnet32"),
     ({"num_blocks": 3}, "no option of ResNet named 'num_blocks'"),
 ]

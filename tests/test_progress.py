@@ -147,9 +147,9 @@ def test_with_100_classes_a_line_has_the_top_5_accuracy_and_fits_80_columns(caps
     bar = build(["--model=linear", "--trainer.accelerator=cpu"]).trainer.progress_bar_callback
     assert isinstance(bar, ProgressBar)
     bar._columns = runs.progress.COLUMNS
-    bar._waiting = ["100/200", "123,456", "10:00:00", "10:00:00"]
+    bar._pending = ["100/200", "123,456", "10:00:00", "10:00:00"]
     metrics = {name: 2.3026 if name.endswith("loss") else 1.0 for name in bar._columns}
-    bar._tell(type("Trainer", (), {"callback_metrics": metrics})())
+    bar._print_epoch(type("Trainer", (), {"callback_metrics": metrics})())
     assert len(capsys.readouterr().out.rstrip("\n")) < COLUMNS
 
 

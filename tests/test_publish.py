@@ -243,7 +243,7 @@ def test_from_twenty_classes_on_the_top_five_are_counted(
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
-        (["publish", "nowhere"], "nowhere is not the folder of a run that has ended: it has no config.yaml"),
+        (["publish", "nowhere"], "nowhere is not the folder of a finished run: it has no config.yaml"),
         (["evaluate", "resnet20.cifar11"], "no published weight named 'resnet20.cifar11'"),
         (["evaluate"], "name"),
     ],

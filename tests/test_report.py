@@ -16,7 +16,7 @@ from cvcc_zoo.data.datasets import CIFAR100_CLASSES
 from cvcc_zoo.plots.superclasses import CIFAR100
 from cvcc_zoo.report import figures, read_run
 from cvcc_zoo.report.page import page
-from cvcc_zoo.report.reports import Judged, RunReport, differences, flatten
+from cvcc_zoo.report.reports import Results, RunReport, differences, flatten
 from tests.conftest import COLOURS, QUICK, Fit, MakeFolder, write_images
 
 pytest.importorskip("plotly")
@@ -80,10 +80,10 @@ def test_the_page_loads_nothing(runs: list[Path]) -> None:
 
 def test_a_run_is_judged_by_the_images_that_it_was_tested_on(runs: list[Path]) -> None:
     run = read_run(runs[0])
-    assert run.judged is not None and run.judged.classes == ["blue", "red"]
-    assert run.judged.confusion.sum() == 12
-    assert run.judged.right.mean() == pytest.approx(run.summary["test_accuracy"])
-    assert len(run.judged.worst) == min(24, int((~run.judged.right).sum()))
+    assert run.results is not None and run.results.classes == ["blue", "red"]
+    assert run.results.confusion.sum() == 12
+    assert run.results.right.mean() == pytest.approx(run.summary["test_accuracy"])
+    assert len(run.results.worst) == min(24, int((~run.results.right).sum()))
 
 
 def judged_page(counts: npt.NDArray[np.int64], classes: list[str]) -> tuple[str, dict[str, Any]]:
@@ -100,8 +100,8 @@ def judged_page(counts: npt.NDArray[np.int64], classes: list[str]) -> tuple[str,
         "images_per_second": 1,
         "steps": 1,
     }
-    judged = Judged(classes, counts, np.full(count, 0.5), right, [])
-    content = page([RunReport("run", summary, {}, {}, judged, "")], "Run")
+    results = Results(classes, counts, np.full(count, 0.5), right, [])
+    content = page([RunReport("run", summary, {}, {}, results, "")], "Run")
     (matrix,) = [figure for figure in figures_of(content).values() if figure["data"][0]["type"] == "heatmap"]
     return re.sub(r"<script>.*?</script>", "", content, flags=re.DOTALL), matrix
 
@@ -165,11 +165,11 @@ def test_an_axis_of_sizes_has_a_few_round_numbers(values: list[float], ticks: li
     assert all(low < np.log10(value) < high for value in values)
 
 
-def judged_of(run: Path, images: str = "public") -> Judged:
+def results_of(run: Path, images: str = "public") -> Results:
     """What a run makes of its test images."""
-    judged = read_run(run, images).judged
-    assert judged is not None
-    return judged
+    results = read_run(run, images).results
+    assert results is not None
+    return results
 
 
 @pytest.fixture
@@ -177,12 +177,12 @@ def mistaken(make_folder: MakeFolder) -> Path:
     """A run on images of two classes that cannot be told apart."""
     data = ["--data.dataset=folder", f"--data.root={make_folder('noise', classes=('left', 'right'))}"]
     assert main(["fit", "--model=linear", *data, *QUICK, "--run=runs/mistaken"]) == 0
-    assert len(judged_of(Path("runs/mistaken")).worst) > 1
+    assert len(results_of(Path("runs/mistaken")).worst) > 1
     return Path("runs/mistaken")
 
 
 def test_the_page_has_no_image_of_the_users_own_unless_they_ask_for_it(mistaken: Path) -> None:
-    worst = judged_of(mistaken).worst
+    worst = results_of(mistaken).worst
     sure = [mistake.probability for mistake in worst]
     assert sure == sorted(sure, reverse=True)
     for images, count in ((["--images=all"], len(worst)), (["--images=none"], 0), ([], 0)):
@@ -196,9 +196,9 @@ def test_the_page_has_no_image_of_the_users_own_unless_they_ask_for_it(mistaken:
 def test_images_that_anybody_can_download_are_shown() -> None:
     more = ["--data.batch_size=256", "--trainer.limit_train_batches=2", "--run=runs/clothes"]
     assert main(["fit", "--model=linear", *QUICK, *more]) == 0
-    worst = judged_of(Path("runs/clothes")).worst
+    worst = results_of(Path("runs/clothes")).worst
     assert len(worst) == 24 and all(mistake.image is not None for mistake in worst)
-    assert all(mistake.image is None for mistake in judged_of(Path("runs/clothes"), "none").worst)
+    assert all(mistake.image is None for mistake in results_of(Path("runs/clothes"), "none").worst)
     assert worst[0].where.startswith("test image ")
     sure = [mistake.probability for mistake in worst]
     assert sure == sorted(sure, reverse=True)
@@ -235,14 +235,14 @@ def test_only_options_that_differ_are_shown(runs: list[Path]) -> None:
 def test_a_run_that_was_not_tested_is_not_tested_here(fit: Fit) -> None:
     assert fit("--model=linear", "--test=false", "--run=runs/quiet") == 0
     run = read_run(Path("runs/quiet"))
-    assert run.judged is None and "--test=false" in run.why_not
+    assert run.results is None and "--test=false" in run.reason
     assert "is not tested here either" in page([run], "Runs")
 
 
 def test_a_run_whose_images_are_gone_is_shown_without_them(runs: list[Path]) -> None:
     shutil.rmtree("colours")
     run = read_run(runs[0])
-    assert run.judged is None and "does not exist" in run.why_not
+    assert run.results is None and "does not exist" in run.reason
     assert "does not exist" in page([run], "Runs")
 
 
@@ -258,8 +258,8 @@ def test_runs_that_have_not_ended_are_left_out(runs: list[Path], capsys: pytest.
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["report", "nothing"], "nothing is no run folder"),
-        (["report", "."], "is no run folder"),
+        (["report", "nothing"], "nothing is not a run folder"),
+        (["report", "."], "is not a run folder"),
         (["report", "runs/first", "--output=page.pdf"], ".html"),
     ],
 )

@@ -96,7 +96,7 @@ def test_a_run_that_was_killed_before_it_wrote_its_config_starts(fit: Any) -> No
 
 def test_last_without_the_config_of_a_run_is_told(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit("--ckpt_path=last") == 2
-    assert "goes on with the run whose config is given" in capsys.readouterr().err
+    assert "resumes the run whose config is given" in capsys.readouterr().err
 
 
 def test_last_is_the_last_epoch_also_if_it_is_not_the_best(fit: Any) -> None:
@@ -116,7 +116,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match=r"last.ckpt cannot be written \(No space left on device\); the one before"):
+        with pytest.raises(OSError, match=r"last.ckpt cannot be written \(No space left on device\); the previous one"):
             WholeCheckpoints().save_checkpoint({"weights": torch.zeros(3)}, "run/last.ckpt")
     assert Path("run/last.ckpt").read_bytes() == before
     assert not [path for path in Path("run").iterdir() if path.name.startswith(".")]
@@ -128,7 +128,7 @@ def test_a_real_limit_of_the_disk_leaves_the_checkpoint_before_it(tmp_path: Path
     before = path.read_bytes()
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"cannot be written \(File too large\); the one before it is kept"):
+        with pytest.raises(OSError, match=r"cannot be written \(File too large\); the previous one is unchanged"):
             WholeCheckpoints().save_checkpoint({"weights": torch.zeros(30_000)}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -176,7 +176,7 @@ def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(
     assert signal.getsignal(number) is before
     printed = capsys.readouterr().err
     assert f"{number.name}: stopped after 3 steps" in printed
-    assert "`cvcc-zoo fit --config=runs/stopped/config.yaml --ckpt_path=last` goes on" in printed
+    assert "`cvcc-zoo fit --config=runs/stopped/config.yaml --ckpt_path=last` resumes it" in printed
     assert main(["fit", "--config=runs/stopped/config.yaml", "--ckpt_path=last"]) == 0
     assert Path("runs/whole/metrics.csv").read_bytes() == Path("runs/stopped/metrics.csv").read_bytes()
     whole, stopped = (load(f"runs/{name}/last.ckpt").state_dict() for name in ("whole", "stopped"))
@@ -216,7 +216,7 @@ def test_a_training_that_goes_on_elsewhere_takes_its_best_checkpoint_along(
     assert new["epochs"] == 3 and new["tested"] == "best.ckpt" and new["val_accuracy"] == old["val_accuracy"]
     capsys.readouterr()
     assert fit(*more, "--run=none", "--ckpt_path=old/last.ckpt") == 2
-    assert "the training in old/last.ckpt has come to its end; train it further" in capsys.readouterr().err
+    assert "the run of old/last.ckpt has finished training; train it further" in capsys.readouterr().err
     assert not Path("none").exists()
 
 
@@ -233,7 +233,8 @@ def test_a_lost_best_checkpoint_is_told_before_the_training_goes_on(
         assert fit("--model=linear", f"--run={run}", f"--ckpt_path={checkpoint}") == 2
         printed = capsys.readouterr().err
         assert (
-            "whose best weights so far were in best.ckpt, and there is none" in printed or "come to its end" in printed
+            "whose best weights so far were in best.ckpt, and there is none" in printed
+            or "has finished training" in printed
         )
         assert sorted(Path("old").iterdir()) == before and not Path("new").exists()
     assert fit(*longer, "--run=new", "--ckpt_path=old/last.ckpt", "--allow_changes=true") == 0

@@ -237,5 +237,5 @@ def test_another_search_in_the_folder_is_refused(capsys: pytest.CaptureFixture[s
     assert "mine is not the folder of a search" in capsys.readouterr().err
     with FileLock("taken/.lock"):
         assert run("taken", RATES) == 2
-    assert "another process searches in taken" in capsys.readouterr().err
+    assert "another process is searching in taken" in capsys.readouterr().err
     assert Path("taken/trials.jsonl").read_bytes() == before

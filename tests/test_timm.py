@@ -218,7 +218,7 @@ def test_intermediates_of_the_whole_model() -> None:
     assert len(maps) == 2 and torch.equal(last, maps[1]) and torch.equal(last, model.forward_features(images))
     early, (second,) = model.forward_intermediates(images, indices=[1], stop_early=True)
     assert torch.equal(early, second) and second.shape == (2, 64, 8, 8)
-    with pytest.raises(ValueError, match="give output_fmt='NCHW', not 'NLC'"):
+    with pytest.raises(ValueError, match="give output_fmt='NCHW', got 'NLC'"):
         model.forward_intermediates(images, output_fmt="NLC")
 
 
@@ -320,8 +320,8 @@ def test_the_card_of_another_model_is_refused(home: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"whitening": {"name": "zca", "eps": 0.1}}, "whitens its images by zca, and timm can only subtract a mean"),
-        ({"patch_whitening": 0.1}, "whitens patches and must stay as it is"),
+        ({"whitening": {"name": "zca", "eps": 0.1}}, "whitens its images with zca, but timm can only subtract a mean"),
+        ({"patch_whitening": 0.1}, "whitens patches and must not be trained"),
     ],
 )
 def test_whitening_that_timm_cannot_do_is_left_out_with_the_reason(
@@ -357,7 +357,7 @@ def test_wrong_names_and_options_are_answered() -> None:
         make("cvcc_resnet20", global_pool="max")
     with pytest.raises(ValueError, match="takes global_pool='avg'"):
         make("cvcc_resnet20", global_pool="")
-    with pytest.raises(ValueError, match="by feature_cls='getter' only; leave feature_cls out"):
+    with pytest.raises(ValueError, match="supports feature_cls='getter' only; leave feature_cls out"):
         make("cvcc_resnet20", features_only=True, feature_cls="hook")
     with pytest.raises(AssertionError, match="feature index 4 is out of range"):
         make("cvcc_resnet20", features_only=True, out_indices=(4,))

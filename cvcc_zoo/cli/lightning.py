@@ -174,7 +174,7 @@ class ZooCLI(OneCommand):
     def fit(self, model: ImageClassifier, **kwargs: Any) -> None:
         """Train, unless nothing is left to do."""
         if self.run_folder is not None and self.run_folder.complete(test=self.chosen.test):
-            self.run_folder.say_that_it_is_complete()
+            self.run_folder.report_complete()
             self.starts = False
         if self.starts:
             self.trainer.fit(model, **kwargs)
@@ -215,7 +215,7 @@ def main(
     except runs.StoppedError as stop:
         if cli.run_folder is None:
             raise
-        raise runs.StoppedError(f"{stop}; {cli.run_folder.how_to_go_on()}", stop.code) from stop
+        raise runs.StoppedError(f"{stop}; {cli.run_folder.how_to_resume()}", stop.code) from stop
     finally:
         if cli.run_folder is not None:
             cli.run_folder.end()

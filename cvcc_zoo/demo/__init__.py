@@ -1,4 +1,4 @@
-"""Published models in a browser: what they see in an image, side by side."""
+"""A demo in the browser that compares two published models on an image."""
 
 from cvcc_zoo.demo.app import build
 from cvcc_zoo.demo.uploads import Limits, own_files

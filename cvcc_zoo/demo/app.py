@@ -1,4 +1,4 @@
-"""The page of the demo: an image goes in, and two models show what they make of it."""
+"""The demo's page: a Gradio app that shows the predictions and the inner workings of two models for an image."""
 
 import functools
 import html
@@ -20,8 +20,8 @@ from cvcc_zoo.zoo.trained import Trained, find_trained
 TOP = 5
 INTRODUCTION = """# cvcc_zoo
 
-Drop an image, draw one, or take an example, and choose two models. Each shows its five most probable classes, what its
-whitening hands to the network, where it looks for the class that it chose, and the first maps of each of its stages.
+Drop an image, draw one, or click an example, and choose two models. Each shows its five most probable classes, the
+whitened image, a heat map of the pixels that speak for the predicted class, and the first maps of each of its stages.
 The field stays empty for a file that your browser cannot show, such as a TIFF: use `cvcc-zoo predict` for those."""
 EMPTY = "Drop an image, draw one, or click an example."
 STYLE = """<style>.zoo { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: 0.8rem; }
@@ -32,7 +32,7 @@ Shown = tuple[dict[str, float], list[tuple[Picture, str]], str]
 
 
 def gradio() -> Any:
-    """The package. Raises ValueError, which says what to install."""
+    """Import Gradio. Raises ValueError, which says what to install, if it is missing."""
     try:
         import gradio
     except ImportError as error:
@@ -42,17 +42,17 @@ def gradio() -> Any:
 
 @functools.lru_cache(maxsize=8)
 def trained(name: str) -> Trained:
-    """A published model, read once."""
+    """Return a published model, read once."""
     return find_trained(name)
 
 
 def to_image(path: str, decoding: Decoding) -> Tensor:
-    """uint8 (1, C, H, W): what training made of such an image file. Raises ValueError where it cannot be read."""
+    """Decode an image file as in training, to uint8 (1, C, H, W). Raises ValueError if it cannot be read."""
     return torch.from_numpy(decoded(path, decoding))[None]
 
 
 def analyse(name: str, path: str) -> Shown:
-    """Probabilities of the best classes; whitened input, heat map and stages as pictures; what they are, in words."""
+    """Return the probabilities of the top classes, pictures (whitened input, heat map, stages), and a description."""
     each = trained(name)
     model = each.model
     image = to_image(path, each.decoding())
@@ -69,35 +69,35 @@ def analyse(name: str, path: str) -> Shown:
 
 
 def knowledge(name: str) -> str:
-    """What a model knows, as HTML: its data set, and its classes."""
+    """Return the data set and the classes of a model, as HTML."""
     each = trained(name)
     names = html.escape(", ".join(each.classes))
-    return f"<p>Knows {len(each.classes):,} classes of {html.escape(each.dataset or 'unknown images')}: {names}.</p>"
+    return f"<p>Knows {len(each.classes):,} classes of {html.escape(each.dataset or 'unknown data')}: {names}.</p>"
 
 
-def as_html(pictures: Sequence[tuple[Picture, str]], words: str) -> str:
-    """Pictures beside each other with their captions below, and words."""
+def as_html(pictures: Sequence[tuple[Picture, str]], text: str) -> str:
+    """Return pictures side by side with captions, and a text below them, as HTML."""
     figures = [
         f'<figure><img src="{as_png(picture / 255)}" alt="{html.escape(caption)}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         for picture, caption in pictures
     ]
-    return f'{STYLE}<div class="zoo">{"".join(figures)}</div><p>{html.escape(words)}</p>'
+    return f'{STYLE}<div class="zoo">{"".join(figures)}</div><p>{html.escape(text)}</p>'
 
 
 def show(drawn: dict[str, str | None] | None, *chosen: str) -> list[Any]:
-    """What each model makes of the image in the editor, a file: classes, pictures, what it knows.
+    """Return the classes, the pictures and the knowledge of each chosen model for the image file in the editor.
 
-    Where there is none, or it cannot be read, there are words in place of pictures.
+    If there is no image, or it cannot be read, a message replaces the pictures.
     """
     path = drawn.get("composite") or drawn.get("background") if drawn else None  # an example has only the latter
-    words, parts = EMPTY, list[Any]()
+    message, parts = EMPTY, list[Any]()
     try:
         seen = path is not None and not is_blank(path)
     except ValueError as error:
-        seen, words = False, str(error)
+        seen, message = False, str(error)
     for name in chosen:
-        classes, pictures = None, f"<p>{html.escape(words)}</p>"
+        classes, pictures = None, f"<p>{html.escape(message)}</p>"
         if path is not None and seen:
             try:
                 classes, found, method = analyse(name, path)
@@ -109,14 +109,14 @@ def show(drawn: dict[str, str | None] | None, *chosen: str) -> list[Any]:
 
 
 def build(names: Sequence[str], files: Path) -> Any:
-    """The page for models by name, as a Gradio app with its example images in the folder `files`.
+    """Return the page for models by name, as a Gradio app; its example images are written to the folder `files`.
 
-    Raises ValueError where there is no model, or a package is missing.
+    Raises ValueError if there is no model, or a package is missing.
     """
     if not names:
         raise ValueError("the demo needs at least one published model; see `cvcc-zoo list --pretrained`")
     gr = gradio()
-    captum()  # or it would be missed at the first image
+    captum()  # fail now, not at the first image
     with gr.Blocks(title="cvcc_zoo", analytics_enabled=False, delete_cache=REMOVED) as app:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
@@ -148,7 +148,7 @@ def build(names: Sequence[str], files: Path) -> Any:
             api_name=False,
             show_progress="minimal",
         )
-        # Gradio 6 sends the editor empty at some of these, and full at the last of those that an act of a user causes
+        # an act of a user causes several of these events; Gradio 6 sends the editor empty at some, with the image last
         edited = (editor.input, editor.change, editor.upload, editor.clear)
         gr.on(
             [app.load, *edited, *(model.change for model in models)],
@@ -156,7 +156,7 @@ def build(names: Sequence[str], files: Path) -> Any:
             [editor, *models],
             outputs,
             api_name="classify",
-            show_progress="hidden",  # several events of one act would let the page flicker
+            show_progress="hidden",  # the page would flicker, because one act of a user causes several events
             trigger_mode="always_last",
         )
     return app

@@ -1,4 +1,4 @@
-"""Images to begin with: some of the carried Fashion-MNIST, and simple drawings of what models of CIFAR-10 know."""
+"""Example images: some of the bundled Fashion-MNIST, and simple drawings of classes of CIFAR-10."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ Shape = dict[str, list[tuple[int, int]]]
 
 
 def write_examples(folder: Path) -> list[Path]:
-    """The examples as PNG files in a folder."""
+    """Write the examples as PNG files into a folder, and return their paths."""
     drawn = {"ship": draw(SHIP), "airplane": draw(AIRPLANE), "truck": draw(TRUCK, WHEELS)}
     found = FashionMini().load("test")
     assert found is not None
@@ -48,7 +48,7 @@ def write_examples(folder: Path) -> list[Path]:
 
 
 def draw(shapes: Shape, wheels: tuple[tuple[int, int], ...] = ()) -> Image.Image:
-    """Polygons by their colours, one over the other, and black wheels around some points."""
+    """Draw polygons by colour, in order, and black wheels around some points."""
     image = Image.new("RGB", (SIDE, SIDE))
     pen = ImageDraw.Draw(image)
     for colour, corners in shapes.items():

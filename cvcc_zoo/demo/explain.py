@@ -1,4 +1,4 @@
-"""Where a model looks: Grad-CAM for networks of maps, occlusion for all others; both are captum's."""
+"""Heat maps of what a prediction depends on: Grad-CAM for networks with feature maps, otherwise occlusion (captum)."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from torch import Tensor
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.network import Network
 
-WINDOW, STRIDE = 6, 2  # pixels of a square that is hidden, and how far it moves
+WINDOW, STRIDE = 6, 2  # pixels: the side of the hidden square, and the distance that it moves
 
 
 def captum() -> Any:
-    """The package's methods. Raises ValueError, which says what to install."""
+    """Import captum's methods. Raises ValueError, which says what to install, if it is missing."""
     try:
         import captum.attr
     except ImportError as error:
@@ -21,10 +21,10 @@ def captum() -> Any:
 
 
 def heatmap(model: ImageClassifier, image: Tensor, label: int) -> tuple[str, Tensor]:
-    """The method by name, and how much each pixel speaks for a class: float (H, W) in [0, 1].
+    """Return the name of the method, and how much each pixel speaks for a class: float (H, W) in [0, 1].
 
     `image` is uint8 (1, C, H, W). Grad-CAM (https://arxiv.org/abs/1610.02391) weights the maps of the last part by the
-    gradient of the class's score; occlusion hides a square and looks how much the score falls.
+    gradient of the class's score; occlusion hides a square and measures how much the score falls.
     """
     network = model.network
     x = image.float() / 255
@@ -36,12 +36,12 @@ def heatmap(model: ImageClassifier, image: Tensor, label: int) -> tuple[str, Ten
         found = captum().LayerAttribution.interpolate(found, tuple(image.shape[-2:]), "bilinear")
     else:
         size = (image.shape[1], WINDOW, WINDOW)
-        hidden = x.mean((2, 3), keepdim=True).expand_as(x)
+        mean = x.mean((2, 3), keepdim=True).expand_as(x)
         found = (
             captum()
             .Occlusion(model)
             .attribute(
-                x, target=label, sliding_window_shapes=size, strides=(image.shape[1], STRIDE, STRIDE), baselines=hidden
+                x, target=label, sliding_window_shapes=size, strides=(image.shape[1], STRIDE, STRIDE), baselines=mean
             )
         )
         found = found.clamp(min=0)

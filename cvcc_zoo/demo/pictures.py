@@ -1,4 +1,4 @@
-"""Pictures of what happens to one image inside of a model, as uint8 arrays (H, W, 3)."""
+"""Pictures of an image inside a model (whitened, heat map, feature maps), as uint8 arrays (H, W, 3)."""
 
 from typing import Any
 
@@ -14,26 +14,26 @@ from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.plots import stretch
 
 Picture = npt.NDArray[np.uint8]
-SIDE = 256  # pixels of a picture, at least
-MAPS = 16  # of each stage
+SIDE = 256  # minimum side of a picture in pixels
+MAPS = 16  # maximum number of maps shown for each stage
 
 
 def picture(image: Any) -> Picture:
-    """An array (H, W, 1 or 3) in [0, 1], enlarged by whole pixels."""
+    """Return an array (H, W, 1 or 3) in [0, 1] as a picture, enlarged by an integer factor."""
     factor = max(1, SIDE // image.shape[0])
     large = np.repeat(np.repeat(np.clip(image, 0, 1), factor, 0), factor, 1)
     return (np.broadcast_to(large, (*large.shape[:2], 3)) * 255).round().astype(np.uint8)
 
 
 def whitened(model: ImageClassifier, image: Tensor) -> Picture | None:
-    """What the network is given of an image uint8 (1, C, H, W), stretched; None where it is no image any more."""
+    """Return the whitened image uint8 (1, C, H, W), stretched to [0, 1]; None if whitening changes its shape."""
     with torch.no_grad():
         x = model.whitening(image)
     return picture(stretch(pixels(x))[0]) if x.shape == image.shape else None
 
 
 def overlay(image: Tensor, heat: Tensor) -> Picture:
-    """An image uint8 (1, C, H, W) in grey under a heat map (H, W) in [0, 1]."""
+    """Return an image uint8 (1, C, H, W) in grey under a heat map (H, W) in [0, 1]."""
     grey = np.broadcast_to(pixels(image)[0].mean(-1, keepdims=True), (*heat.shape, 3))
     colours = colormaps["inferno"](heat.numpy())[..., :3]
     share = 0.25 + 0.5 * heat.numpy()[..., None]
@@ -41,7 +41,7 @@ def overlay(image: Tensor, heat: Tensor) -> Picture:
 
 
 def stages(model: ImageClassifier, image: Tensor) -> list[tuple[Picture, str]]:
-    """The first maps of each part of the network, each stretched for itself, with their number and size."""
+    """Return the first maps of each part of the network, each stretched separately, with number and size."""
     with torch.no_grad():
         found = model.features(image)
     return [
@@ -52,7 +52,7 @@ def stages(model: ImageClassifier, image: Tensor) -> list[tuple[Picture, str]]:
 
 
 def maps(x: Tensor) -> Picture:
-    """Up to 16 maps (C, H, W) in a square."""
+    """Return the first 16 maps (C, H, W) as one picture, in rows of four."""
     x = x[:MAPS].float()
     low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
     x = (x - low) / (high - low).clamp(min=1e-12)

@@ -1,4 +1,4 @@
-"""What is uploaded to the page: where it lies, how much and how long, and that the page's own process decodes none."""
+"""Uploads to the demo: a private folder, limits of size and time, and decoding outside the server's process."""
 
 import os
 import tempfile
@@ -13,11 +13,11 @@ from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError
 from cvcc_zoo.data.workers import read_files
 
-FILES = "GRADIO_TEMP_DIR"  # where Gradio keeps what was uploaded; read when it is imported
-LARGEST = 50_000_000  # bytes of an upload
-HELD = 500_000_000  # bytes of all that is uploaded at a time
-REMOVED = (60, 600)  # every minute what is older than ten, in seconds
-LAYERS = 100  # of a drawing
+FILES = "GRADIO_TEMP_DIR"  # Gradio's folder of uploads; the variable is read when Gradio is imported
+LARGEST = 50_000_000  # maximum bytes of an upload
+HELD = 500_000_000  # maximum bytes of all uploads at a time
+REMOVED = (60, 600)  # seconds: every minute, remove files older than ten minutes
+LAYERS = 100  # maximum number of layers of a drawing
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Scope]]
 Send = Callable[[Scope], Awaitable[None]]
@@ -25,9 +25,9 @@ Send = Callable[[Scope], Awaitable[None]]
 
 @contextmanager
 def own_files() -> Iterator[Path]:
-    """A folder that only this user reads, for what is uploaded to the page; it is removed at the end.
+    """Let Gradio store uploads in a folder that only this user can read, and that is removed at the end.
 
-    Gradio would keep every image in a folder that all users of the machine read, for ever.
+    By default Gradio stores every image forever in a folder that all users of the machine can read.
     """
     before = os.environ.get(FILES)
     with tempfile.TemporaryDirectory(prefix="cvcc_zoo-demo-") as folder:
@@ -41,13 +41,13 @@ def own_files() -> Iterator[Path]:
 
 
 class Limits:
-    """A layer around the server (ASGI) that refuses what is too large, and uploads while too much is held."""
+    """ASGI middleware that refuses requests that are too large, and uploads while too many bytes are stored."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], folder: Path) -> None:
         self._app, self._folder, self._arriving = app, folder, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand a request on, or answer why not; the server reads no more than the length that it names."""
+        """Pass a request on, or refuse it with a reason; the server reads no more than its content-length."""
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self._app(scope, receive, send)
             return
@@ -55,11 +55,11 @@ class Limits:
         size = int(length) if length.isdigit() else -1
         held = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
         if size < 0:
-            await _refuse(receive, send, 411, "A request must say how long it is.")
+            await _refuse(receive, send, 411, "A request needs a content-length.")
         elif size > LARGEST:
-            await _refuse(receive, send, 413, f"An image has at most {LARGEST / 1e6:.0f} MB; make it smaller.")
+            await _refuse(receive, send, 413, f"The limit for an image is {LARGEST / 1e6:.0f} MB; make it smaller.")
         elif scope["path"].rstrip("/").endswith("/upload") and held + self._arriving + size > HELD:
-            await _refuse(receive, send, 429, f"There are {HELD / 1e6:.0f} MB of images here; wait ten minutes.")
+            await _refuse(receive, send, 429, f"{HELD / 1e6:.0f} MB of images are stored already; wait ten minutes.")
         else:
             self._arriving += size
             try:
@@ -69,7 +69,7 @@ class Limits:
 
 
 async def _refuse(receive: Receive, send: Send, status: int, text: str) -> None:
-    """Let a request go by, since a browser reads no answer before it has sent all, and say why it is refused."""
+    """Answer with the reason, after reading the whole request, because a browser sends all before it reads."""
     while (await receive()).get("more_body"):
         pass
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
@@ -78,10 +78,10 @@ async def _refuse(receive: Receive, send: Send, status: int, text: str) -> None:
 
 
 class Drawings(dict[str, Any]):
-    """What browsers have sent of drawings, by their numbers; the oldest makes room for a new one."""
+    """Drawings sent by browsers, by id; the oldest are removed when they take too much memory."""
 
     def __setitem__(self, name: str, drawing: Any) -> None:
-        """Keep a drawing with its `background`, `layers` and `composite`, which are bytes or None."""
+        """Store a drawing with its `background`, `layers` and `composite`, which are bytes or None."""
         super().__setitem__(name, drawing)
         while len(self) > 1 and sum(map(_size, self.values())) > HELD:
             del self[next(iter(self))]
@@ -92,7 +92,7 @@ def _size(drawing: Any) -> int:
 
 
 def as_files(editor: Any) -> None:
-    """Let an ImageEditor of Gradio hand on the files of what is drawn; it would decode them, with any reader."""
+    """Make an ImageEditor of Gradio pass on files; it would decode them itself, with any reader of PIL."""
     keep = editor.accept_blobs
 
     def accept_blobs(data: Any) -> None:
@@ -119,12 +119,12 @@ def as_files(editor: Any) -> None:
 
 
 def decoded(path: str, decoding: Decoding) -> Pixels:
-    """uint8 (C, H, W): what training makes of an image file. Raises ValueError, which does not name the file."""
+    """Decode an image file as in training, to uint8 (C, H, W). Raises ValueError, which does not name the file."""
     return _read(path, partial(decode_some, decoding=decoding))[0][0]  # type: ignore[no-any-return]
 
 
 def is_blank(path: str) -> bool:
-    """Whether an image is transparent everywhere. Raises ValueError, which does not name the file."""
+    """Return whether an image is transparent everywhere. Raises ValueError, which does not name the file."""
     return not _read(path, look_at_alpha)
 
 
@@ -137,4 +137,4 @@ def _read(path: str, job: Callable[..., Any]) -> Any:
         except ValueError as error:
             raise ValueError(str(error).replace(path, "the image")) from error
         return found
-    raise AssertionError("a file gives a part")
+    raise AssertionError("read_files returned nothing for the file")

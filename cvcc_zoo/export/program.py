@@ -1,12 +1,11 @@
-"""A trained model as one file that runs without this package: ONNX, or torch.export's program.
+"""Export of a trained model to one file that runs without this package: ONNX, or a program of torch.export.
 
-The program takes raw images, uint8 (N, in_channels, image_size, image_size), and gives logits, float32
-(N, num_classes): the whitening is inside. N is any number in ONNX, and at most `max_batch` in torch.export's program:
-ExecuTorch plans its memory for that. With `dynamic_size` an ONNX program takes images of any height and width.
+The program maps raw images, uint8 (N, in_channels, image_size, image_size), to logits, float32 (N, num_classes); the
+whitening is inside. N is unlimited in ONNX, and at most `max_batch` in a program of torch.export, because ExecuTorch
+plans its memory for that. With `dynamic_size` an ONNX program takes images of any height and width.
 
-The example that is traced is made of zeros and lies in memory without gaps: torch.export's file holds the example with
-all of its storage, and compilers take the strides of the example for those of every input. Every file is read back and
-run before it gets its name.
+The traced example consists of zeros and is contiguous: torch.export saves the example with its whole storage, and
+compilers assume that every input has its strides. Each file is read back and run before it gets its final name.
 """
 
 import copy
@@ -26,15 +25,15 @@ from cvcc_zoo.files.own import whole_file
 from cvcc_zoo.zoo.trained import Trained
 
 ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2"}
-MAX_BATCH = 1024  # ExecuTorch plans memory for as many images: 70 MB for each map of 16 channels of 32x32 pixels
+MAX_BATCH = 1024  # ExecuTorch plans memory for this many images: 70 MB for each map of 16 channels of 32x32 pixels
 BATCHES = (1, 7, 56)  # a program that only takes the batch size of its example fails on one of them
-TOLERANCE = 1e-3  # of the largest logit; the families differ by 3e-6 of it at most
-TRACE = "pkg.torch.onnx.stack_trace"  # lines and folders of the machine that exported
+TOLERANCE = 1e-3  # relative to the largest logit; the families differ by at most 3e-6 of it
+TRACE = "pkg.torch.onnx.stack_trace"  # source lines and paths of the machine that exported
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far logits of the program are from those of the model, and how large the model's are at most."""
+    """The largest difference between the logits of program and model, and the model's largest logit."""
 
     difference: float
     largest: float
@@ -50,14 +49,15 @@ def export(
     max_batch: int = MAX_BATCH,
     dynamic_size: bool = False,
 ) -> Agreement:
-    """Write the program to `path` and run it on images, uint8 (64, C, H, W), in batches of 1, 7 and 56.
+    """Write the program to `path`, and compare it with the model on images, uint8 (64, C, H, W).
 
-    With `dynamic_size` it runs on them with black borders, too. Raises ValueError where a package is missing, the model
-    takes images of one size alone, or the program does not agree with the model; then nothing is written.
+    They come in batches of 1, 7 and 56, and with `dynamic_size` also with black borders. Raises ValueError, and writes
+    nothing, if a package is missing, `dynamic_size` is given for a model of one image size, or the program does not
+    agree with the model.
     """
     assert len(images) == sum(BATCHES)
     model = copy.copy(trained.model.cpu().float().eval())
-    model.channels_last = False  # a layout for the training; ExecuTorch's kernels refuse it
+    model.channels_last = False  # a memory format for training that ExecuTorch's kernels refuse
     channels, size = model.in_channels, model.image_size
     example = torch.zeros(2, channels, size, size, dtype=torch.uint8)
     batches = [*torch.split(images, list(BATCHES))]
@@ -100,14 +100,14 @@ def _check_any_size(trained: Trained, batches: list[Tensor]) -> None:
             trained.model(batch[:1])
     except (ValueError, RuntimeError) as error:
         raise ValueError(
-            "images of any height and width need global pooling and a whitening of channels alone, and "
-            f"{trained.name} takes those of one size ({str(error).splitlines()[0]}); leave --dynamic_size out"
+            "images of any height and width need global pooling and a whitening that depends on the channel only, but "
+            f"{trained.name} takes images of one size ({str(error).splitlines()[0]}); leave --dynamic_size out"
         ) from error
 
 
 def _to_onnx(model: ImageClassifier, example: Tensor, labels: dict[str, str], *, dynamic_size: bool) -> bytes:
     for package in ("onnx", "onnxscript", "onnxruntime"):
-        _needed(package)
+        _require(package)
     shape = {0: "batch"}
     if dynamic_size:
         shape |= {2: "height", 3: "width"}
@@ -129,11 +129,11 @@ def _to_onnx(model: ImageClassifier, example: Tensor, labels: dict[str, str], *,
 
 
 def _from_onnx(data: bytes) -> Callable[[Tensor], Tensor]:
-    session = _needed("onnxruntime").InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = _require("onnxruntime").InferenceSession(data, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 
-def _needed(package: str) -> Any:
+def _require(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:

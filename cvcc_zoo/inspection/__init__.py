@@ -1,1 +1,1 @@
-"""What a network is made of and what it costs: layers, fields, memory, speed, the signal at its start."""
+"""Analysis of networks: layers, receptive fields, memory, speed, and the signal at initialisation."""

@@ -1,4 +1,4 @@
-"""Training images and labels as a network sees them."""
+"""Batches of training images and labels, whitened as a network receives them."""
 
 from torch import Tensor
 
@@ -8,19 +8,19 @@ from cvcc_zoo.inspection.subjects import Subject
 
 
 def whitened_batch(subject: Subject, dataset: str | None, root: str | None, count: int) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) after the model's whitening, and labels (N,): training images of evenly spread positions.
+    """Return whitened images (N, C, H, W) and labels (N,): training images at evenly spread positions.
 
-    They get the size and the channels of the model. A fresh model takes the statistics of these training images
-    before, and what else is learned from images, like LSUV. Raises ValueError for a network of timm, for a data set
-    with other classes than the model has, and for less than two images.
+    They are brought to the size and channels of the model. A freshly initialised model first computes its whitening,
+    and whatever else it takes from images, such as LSUV, from the training images. Raises ValueError for a network of
+    timm, for a data set with other classes than the model's, and for fewer than two images.
     """
     model = subject.model
     if model is None:
         raise ValueError(
-            f"statistics need the loss and the whitening of a model of this package, and {subject.name} has none"
+            f"statistics need the loss and the whitening of a model of this package, and {subject.name} has neither"
         )
     if count < 2:
-        raise ValueError(f"norms need more than one image; choose --images=2 or more, not {count}")
+        raise ValueError(f"norms need more than one image; choose --images=2 or more, got {count}")
     spec = "none" if subject.trained else model.whitening.spec
     data = ImageDataModule(
         dataset, root, image_size=model.image_size, in_channels=model.in_channels, whitening=spec, augmentations="none"

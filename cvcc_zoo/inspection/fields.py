@@ -1,9 +1,9 @@
-"""Receptive fields: which pixels each value of a network depends on, followed through every operation of a pass.
+"""Receptive fields: the pixels that each value of a network depends on, tracked through every operation.
 
 A window of k values that are `jump` pixels apart adds (k - 1) jump pixels to the field, and a stride multiplies jump:
-https://distill.pub/2019/computing-receptive-fields/. Sums and other joins see what any of their inputs sees. Means over
-all pixels, layer and group norms, and linear layers of flattened maps see everything; batch norm, in evaluation mode,
-sees one value.
+https://distill.pub/2019/computing-receptive-fields/. The field of a sum or another combination is the union of its
+inputs' fields. Means over all pixels, layer and group norms, and linear layers of flattened maps see the whole image;
+batch norm, in evaluation mode, sees one value.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Span:
-    """Along one axis, the value at position i depends on pixels first + i jump to last + i jump, both included."""
+    """A window along one axis: value i depends on pixels first + i jump to last + i jump, both included."""
 
     first: int = 0
     last: int = 0
@@ -29,22 +29,22 @@ class Span:
 
     @property
     def size(self) -> int:
-        """Pixels, those beyond the border of the image included."""
+        """The number of pixels, including those beyond the border of the image."""
         return self.last - self.first + 1
 
 
 class Seen(Enum):
-    """What is no window of pixels."""
+    """A receptive field that is not a window of pixels."""
 
     EVERYTHING = "the whole image"
-    EACH_ITS_OWN = "a flattened map, whose values have windows of their own"
-    UNKNOWN = "not followed"
+    FLATTENED = "a flattened map, each of whose values has its own window"
+    UNKNOWN = "not tracked"
 
 
 Field = tuple[Span, Span] | Seen
 PIXEL: Field = (Span(), Span())
 
-KEEPING = {
+ELEMENTWISE = {
     aten.native_batch_norm,
     *BATCH_NORMS,
     aten.clone,
@@ -53,34 +53,38 @@ KEEPING = {
     CAST,
     aten.native_dropout,
 }
-"""Operations that see one pixel of each map, beside those that torch calls pointwise."""
+"""Operations that see one pixel of each map, in addition to those that torch tags as pointwise."""
 REDUCTIONS = {aten.mean, aten.amax, aten.sum}
 RESHAPES = {aten.view, *VIEWS}
 PRODUCTS = {aten.mm, aten.addmm}
 
 
 class Fields(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows the fields of all that is computed from an image (N, C, H, W) while it is active."""
+    """Track the field of everything computed from an image (N, C, H, W) while this mode is active."""
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._found: dict[int, tuple[Tensor, Field]] = {}  # the tensor is kept, so that no other one gets its id
+        self._found: dict[int, tuple[Tensor, Field]] = {}  # holds the tensor, so that its id is not used again
         self._set(image, PIXEL)
 
     def of(self, tensor: Tensor) -> Field:
-        """The field of a value that was computed from the image."""
+        """Return the field of a tensor that was computed from the image."""
         return self._found[id(tensor)][1] if id(tensor) in self._found else Seen.UNKNOWN
 
     def _set(self, tensor: Tensor, field: Field) -> None:
         self._found[id(tensor)] = (tensor, field)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation, and say what its outputs see."""
+        """Run an operation, and record the fields of its outputs."""
         out = func(*args, **(kwargs or {}))
         inputs = [self.of(each) for each in _tensors(args) if id(each) in self._found]
         if inputs:
             outputs = list(_tensors(out if isinstance(out, tuple | list) else [out]))
-            field = _after(func, _named(func, args, kwargs or {}), inputs, outputs[0]) if outputs else Seen.UNKNOWN
+            field = (
+                _output_field(func, _named_arguments(func, args, kwargs or {}), inputs, outputs[0])
+                if outputs
+                else Seen.UNKNOWN
+            )
             for each in outputs:
                 self._set(each, field)
         return out
@@ -94,20 +98,20 @@ def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
             yield from _tensors(value)
 
 
-def _named(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of an operation by their names, with the defaults of those that are not given."""
+def _named_arguments(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an operation by name, including defaults."""
     defaults = default_arguments(func)
     return {**defaults, **dict(zip(defaults, args, strict=False)), **kwargs}
 
 
-def _after(func: Any, given: Mapping[str, Any], inputs: list[Field], out: Tensor) -> Field:
-    """The field of an operation's output, from those of its inputs."""
-    kind, joined, image = func.overloadpacket, together(inputs), next(iter(given.values()))
+def _output_field(func: Any, given: Mapping[str, Any], inputs: list[Field], out: Tensor) -> Field:
+    """Return the field of an operation's output, given those of its inputs."""
+    kind, joined, image = func.overloadpacket, union(inputs), next(iter(given.values()))
     if joined is Seen.EVERYTHING:
         return joined
     if kind in PRODUCTS:
-        return Seen.EVERYTHING if joined is Seen.EACH_ITS_OWN else Seen.UNKNOWN
-    if torch.Tag.pointwise in func.tags or kind in KEEPING or (kind is aten.cat and given["dim"] == 1):
+        return Seen.EVERYTHING if joined is Seen.FLATTENED else Seen.UNKNOWN
+    if torch.Tag.pointwise in func.tags or kind in ELEMENTWISE or (kind is aten.cat and given["dim"] == 1):
         return joined
     if isinstance(joined, Seen) or not isinstance(image, Tensor) or image.ndim != 4:
         return Seen.UNKNOWN
@@ -115,18 +119,18 @@ def _after(func: Any, given: Mapping[str, Any], inputs: list[Field], out: Tensor
     if over_pixels or kind is aten.native_group_norm:
         return Seen.EVERYTHING
     if kind in RESHAPES and out.ndim == 2 and len(out) == len(image):
-        return Seen.EACH_ITS_OWN
-    rows, columns = (_along(axis, span, kind, given) for axis, span in enumerate(joined))
+        return Seen.FLATTENED
+    rows, columns = (_output_span(axis, span, kind, given) for axis, span in enumerate(joined))
     return Seen.UNKNOWN if rows is None or columns is None else (rows, columns)
 
 
-def _along(axis: int, span: Span, kind: Any, given: Mapping[str, Any]) -> Span | None:
-    """What convolutions, pooling, slices and padding make of a span; None for what is not followed."""
+def _output_span(axis: int, span: Span, kind: Any, given: Mapping[str, Any]) -> Span | None:
+    """Return the span after a convolution, pooling, slice or padding; None for operations that are not tracked."""
     if kind is aten.slice:
-        apart = given["dim"] % 4 == 2 + axis
-        return window(span, 1, given["step"], -(given["start"] or 0)) if apart else span
+        sliced = given["dim"] % 4 == 2 + axis
+        return window(span, 1, given["step"], -(given["start"] or 0)) if sliced else span
     if kind is aten.constant_pad_nd:
-        before = [*given["pad"], 0, 0, 0, 0][2 - 2 * axis]  # those of the columns come first
+        before = [*given["pad"], 0, 0, 0, 0][2 - 2 * axis]  # torch lists the padding of the last axis first
         return window(span, 1, 1, before)
     if kind is aten.convolution and not given["transposed"]:
         size = given["weight"].shape[2 + axis]
@@ -134,7 +138,7 @@ def _along(axis: int, span: Span, kind: Any, given: Mapping[str, Any]) -> Span |
         size = _at(given["kernel_size"], axis)
     else:
         return None
-    steps = _at(given["stride"] or size, axis)  # pooling without a stride moves by its size
+    steps = _at(given["stride"] or size, axis)  # the default stride of pooling is its window
     return window(span, size, steps, _at(given["padding"], axis), _at(given.get("dilation", 1), axis))
 
 
@@ -143,25 +147,25 @@ def _at(values: int | Sequence[int], axis: int) -> int:
 
 
 def window(span: Span, size: int, stride: int, padding: int, dilation: int = 1) -> Span:
-    """What a window of `size` values sees that moves by `stride`, over values that see spans."""
+    """Return the span of a window of `size` values that moves by `stride` over values with this span."""
     first = span.first - padding * span.jump
     return Span(first, first + span.last - span.first + (size - 1) * dilation * span.jump, span.jump * stride)
 
 
-def together(fields: Sequence[Field]) -> Field:
-    """What all of these see, where they are joined value by value."""
+def union(fields: Sequence[Field]) -> Field:
+    """Return the union of the fields of tensors that are combined value by value."""
     if Seen.EVERYTHING in fields:
         return Seen.EVERYTHING
-    if all(field is Seen.EACH_ITS_OWN for field in fields):
-        return Seen.EACH_ITS_OWN
+    if all(field is Seen.FLATTENED for field in fields):
+        return Seen.FLATTENED
     windows = [field for field in fields if not isinstance(field, Seen)]
     if len(windows) < len(fields):
         return Seen.UNKNOWN
-    rows, columns = (_union(spans) for spans in zip(*windows, strict=True))
+    rows, columns = (_span_union(spans) for spans in zip(*windows, strict=True))
     return Seen.UNKNOWN if rows is None or columns is None else (rows, columns)
 
 
-def _union(spans: Sequence[Span]) -> Span | None:
+def _span_union(spans: Sequence[Span]) -> Span | None:
     jumps = {span.jump for span in spans}
     ends = min(span.first for span in spans), max(span.last for span in spans)
     return Span(*ends, spans[0].jump) if len(jumps) == 1 else None

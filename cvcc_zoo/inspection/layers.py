@@ -1,4 +1,4 @@
-"""The layers of a network in the order in which they are called, with what they give, cost and see."""
+"""The layers of a network in the order of their calls, with output shape, cost and receptive field."""
 
 import copy
 from dataclasses import dataclass
@@ -10,30 +10,30 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cvcc_zoo.inspection.fields import Field, Fields, Seen
 
-SILENT = (nn.Identity, nn.Sequential)  # they do nothing where they hold nothing
+SILENT = (nn.Identity, nn.Sequential)  # an empty Sequential does nothing either
 OUTSIDE = "(outside of layers)"
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A call of a module that holds no other one."""
+    """A call of a module without children."""
 
     name: str
     kind: str
-    """Its class; of convolutions and pooling with the window and what is unusual."""
+    """Its class; for convolutions and pooling also the window, stride and groups."""
     output: tuple[int, ...]
-    """Shape of what it gives for one image: (C, H, W) or (features,)."""
+    """Shape of its output for one image: (C, H, W) or (features,)."""
     parameters: int
-    """Those that no layer before it has counted."""
+    """The number of parameters, without those already counted in an earlier layer."""
     macs: int
     """Multiply-accumulate operations of convolutions and matrix products for one image."""
     field: Field
-    """The pixels that a value of it depends on."""
+    """The pixels that a value of the output depends on."""
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """All layers; parameters and MACs of the network, which are the sums over them."""
+    """All layers, and the parameters and MACs of the network, which are the sums over them."""
 
     layers: list[Layer]
     parameters: int
@@ -41,9 +41,9 @@ class Inventory:
 
 
 def inventory(network: nn.Module, shape: tuple[int, int, int]) -> Inventory:
-    """Follow one image (C, H, W) through a network in evaluation mode; nothing is computed, and it stays as it is.
+    """Trace one image (C, H, W) through a copy of a network in evaluation mode, without computing values.
 
-    Parameters and products that belong to no layer become a row of their own, so that rows add up to the totals.
+    Parameters and products that belong to no layer get a row of their own, so that the rows add up to the totals.
     Raises ValueError if the network does not take images of this shape.
     """
     network = copy.deepcopy(network).to("meta").eval()
@@ -86,7 +86,7 @@ def inventory(network: nn.Module, shape: tuple[int, int, int]) -> Inventory:
 
 
 def kind(module: nn.Module) -> str:
-    """The class of a layer, with the window of a convolution or pooling: "Conv2d 3x3 /2, 32 groups"."""
+    """Return the class of a layer, with the window of a convolution or pooling: "Conv2d 3x3 /2, 32 groups"."""
     text = type(module).__name__
     if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         size, stride = _square(module.kernel_size), _square(module.stride)
@@ -101,7 +101,7 @@ def _square(value: int | tuple[int, ...]) -> str:
 
 
 def pixels(field: Field) -> int | str | None:
-    """The size of a field: pixels of a square, "7x1" (rows x columns), "all", or None where it is not known."""
+    """Return the size of a field: the side of a square in pixels, "7x1" (rows x columns), "all", or None if unknown."""
     if isinstance(field, Seen):
         return "all" if field is Seen.EVERYTHING else None
     rows, columns = (span.size for span in field)
@@ -109,7 +109,7 @@ def pixels(field: Field) -> int | str | None:
 
 
 def stride(field: Field) -> int | str | None:
-    """How many pixels the fields of neighbouring values are apart, in the same form; None where it has no meaning."""
+    """Return the distance in pixels between the fields of neighbouring values, in the same form; None if undefined."""
     if isinstance(field, Seen):
         return None
     rows, columns = (span.jump for span in field)

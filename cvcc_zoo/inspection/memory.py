@@ -1,4 +1,4 @@
-"""Memory of a training step that grows with the images: what is kept of the forward pass for the backward pass."""
+"""Memory that each image of a batch needs in a training step: what autograd saves for the backward pass."""
 
 import copy
 
@@ -8,13 +8,13 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 
 def saved_bytes(network: nn.Module, shape: tuple[int, int, int], images: int, device: str = "meta") -> int:
-    """Bytes that autograd keeps of a forward pass in training mode; a storage counts once, and parameters do not.
+    """Return the bytes that autograd saves in a forward pass in training mode; each storage once, without parameters.
 
-    `images` are of shape (C, H, W). On the device "meta" nothing is computed.
+    `images` is the number of images of this `shape` (C, H, W). On the device "meta" nothing is computed.
     """
     network = copy.deepcopy(network).to(device).train()
     parameters = {StorageWeakRef(p.untyped_storage()) for p in network.parameters()}  # type: ignore[no-untyped-call]
-    kept: dict[StorageWeakRef, int] = {}  # a weak reference keeps the address from being used again
+    kept: dict[StorageWeakRef, int] = {}  # a weak reference prevents the address from being used again
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -29,8 +29,8 @@ def saved_bytes(network: nn.Module, shape: tuple[int, int, int], images: int, de
 
 
 def activation_bytes(network: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Bytes that one more image (C, H, W) of a batch adds to what is kept, the image itself included.
+    """Return the bytes that one more image (C, H, W) in a batch adds, including the image itself.
 
-    As the difference of three images and two it holds nothing that a batch has once, like the statistics of norms.
+    As a difference of three images and two, it leaves out what a batch has only once, such as the statistics of norms.
     """
     return saved_bytes(network, shape, 3) - saved_bytes(network, shape, 2)

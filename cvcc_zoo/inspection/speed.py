@@ -1,4 +1,4 @@
-"""Speed of networks side by side: images in a second, in evaluation and in training."""
+"""Speed of networks: images per second in evaluation and in training."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -10,16 +10,16 @@ from torch import Tensor
 from cvcc_zoo.inspection.subjects import Subject
 from cvcc_zoo.timing import alternate, seconds_each
 
-LEAST = 0.1
-"""Seconds that are timed at least at each turn, over as many batches as it takes."""
+MIN_SECONDS = 0.1
+"""The shortest time that is measured in each turn, over as many batches as it takes."""
 
 
 def rates(subjects: Sequence[Subject], batch_size: int, repeats: int, *, train: bool) -> dict[str, float]:
-    """Images a second of each network by its name: medians over `repeats` turns, on a GPU if there is one.
+    """Return the images per second of each network: medians over `repeats` turns, on a GPU if there is one.
 
-    Random images go through a copy of the network, in the memory format that its family uses. With `train` forward and
-    backward pass and a step of SGD with momentum are timed, without it the forward pass in evaluation mode. Raises
-    ValueError for less than one image or turn.
+    Random images go through a copy of the network, in the memory format of its family. With `train`, the forward pass,
+    the backward pass and a step of SGD with momentum are timed; without it the forward pass in evaluation mode. Raises
+    ValueError for fewer than one image or turn.
     """
     if batch_size < 1 or repeats < 1:
         raise ValueError(f"batch_size and repeats must be at least 1, got {batch_size} and {repeats}")
@@ -27,18 +27,18 @@ def rates(subjects: Sequence[Subject], batch_size: int, repeats: int, *, train: 
         raise ValueError("norms need more than one image in a training step; give --batch_size=2 or more")
     works = {each.name: (training if train else inference)(each, batch_size) for each in subjects}
     for work in works.values():
-        work()  # the first one is slower
-    took = alternate({name: lambda work=work: seconds_each(work, LEAST) for name, work in works.items()}, repeats)  # type: ignore[misc]
+        work()  # the first call is slower
+    took = alternate({name: lambda work=work: seconds_each(work, MIN_SECONDS) for name, work in works.items()}, repeats)  # type: ignore[misc]
     return {name: batch_size / each for name, each in took.items()}
 
 
 def device() -> str:
-    """Where speed is measured."""
+    """Return the device on which speed is measured."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def inference(subject: Subject, batch_size: int) -> Callable[[], None]:
-    """The forward pass of a batch."""
+    """Return a function that runs the forward pass of a batch."""
     network, images = copy.deepcopy(subject.network).to(device()).eval(), _images(subject, batch_size)
 
     def work() -> None:
@@ -50,7 +50,7 @@ def inference(subject: Subject, batch_size: int) -> Callable[[], None]:
 
 
 def training(subject: Subject, batch_size: int) -> Callable[[], None]:
-    """A training step; its learning rate is 0, so that all steps are alike."""
+    """Return a function that runs a training step; the learning rate is 0, so that all steps are alike."""
     network, images = copy.deepcopy(subject.network).to(device()).train(), _images(subject, batch_size)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9)
     labels = torch.zeros(batch_size, dtype=torch.int64, device=device())
@@ -71,6 +71,6 @@ def _images(subject: Subject, batch_size: int) -> Tensor:
 
 
 def _wait() -> None:
-    """A GPU works on while Python goes on."""
+    """Wait until the GPU, which works asynchronously, is done."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -1,7 +1,7 @@
-"""The signal through a network at a training step: what each block gives, and the gradients that come back.
+"""The signal through a network in a training step: the outputs of its blocks, and the gradients that come back.
 
-Blocks are residual and plain ones; outside of them a block is what leads to an activation, or to the first block, and
-the classifier. Everything is measured in training mode: norms use the statistics of the batch, dropout drops.
+Blocks are residual and plain blocks; outside them, the layers up to each activation or up to the first block are a
+block, and so is the classifier. Everything is measured in training mode: norms use batch statistics, dropout is on.
 """
 
 import copy
@@ -21,47 +21,47 @@ BLOCKS = (ResidualBlock, PlainBlock)
 
 @dataclass(frozen=True)
 class Signal:
-    """A block at a training step; lengths are square roots of sums of squares."""
+    """Statistics of a block in a training step; lengths are 2-norms."""
 
     block: str
     """The name of the block, or of the first layer with weights in it."""
     mean: float
     deviation: float
-    """Mean and standard deviation of all values that it gives."""
+    """Mean and standard deviation of all values of the output."""
     zeros: float
     """Share of these values that are exactly 0, in [0, 1]."""
     gradient: float
-    """Length of the gradient of the loss by what it gives, for the whole batch."""
+    """Length of the gradient of the loss with respect to the output, for the whole batch."""
     weight_gradient: float
-    """Length of the gradient of the loss by its parameters; 0 where it has none."""
+    """Length of the gradient of the loss with respect to the block's parameters; 0 if it has none."""
 
     @property
     def second_moment(self) -> float:
-        """The mean square of what it gives."""
+        """The mean square of the output."""
         return self.mean**2 + self.deviation**2
 
 
 def signals(network: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> list[Signal]:
-    """The signal after each block for whitened images (N, C, H, W); `loss` makes a number of the logits.
+    """Return the signal after each block for whitened images (N, C, H, W); `loss` turns logits into a scalar.
 
-    The network stays as it is; what is frozen in it is measured like the rest.
+    The network is not changed; frozen parameters are measured like the others.
     """
     network = copy.deepcopy(network).requires_grad_(True).train()
     outputs: list[tuple[str, Tensor, list[nn.Parameter]]] = []
-    pending: list[str] = []  # layers with weights that no block has taken yet
+    pending: list[str] = []  # layers with weights that are in no block yet
     names = {module: name for name, module in network.named_modules()}
     blocks = [module for module in names if isinstance(module, BLOCKS)]
     inner = {module for block in blocks for module in block.modules()} - set(blocks)
     activations = tuple(type(make()) for make in ACTIVATIONS.values())
 
-    def give(name: str, output: Tensor, parts: list[str]) -> None:
+    def record(name: str, output: Tensor, parts: list[str]) -> None:
         output.retain_grad()
         outputs.append((name, output, [p for part in parts for p in network.get_submodule(part).parameters()]))
         pending.clear()
 
     def before_block(module: nn.Module, inputs: tuple[Tensor]) -> None:
         if pending:
-            give(pending[0], inputs[0], list(pending))
+            record(pending[0], inputs[0], list(pending))
 
     def after_layer(module: nn.Module, _: Any, output: Tensor) -> None:
         if list(module.parameters()):
@@ -69,26 +69,26 @@ def signals(network: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> 
 
     def after_activation(module: nn.Module, _: Any, output: Tensor) -> None:
         if pending:
-            give(pending[0], output, list(pending))
+            record(pending[0], output, list(pending))
 
     for module in names:
         if module in inner:
             continue
         if isinstance(module, BLOCKS):
             module.register_forward_pre_hook(before_block)
-            module.register_forward_hook(lambda module, _, output: give(names[module], output, [names[module]]))
+            module.register_forward_hook(lambda module, _, output: record(names[module], output, [names[module]]))
         elif isinstance(module, activations):
             module.register_forward_hook(after_activation)
         elif not list(module.children()):
             module.register_forward_hook(after_layer)
     logits = network(x)
-    give("fc", logits, list(pending))
+    record("fc", logits, list(pending))
     torch.autograd.backward(loss(logits))
     return [_signal(*each) for each in outputs]
 
 
 def _signal(name: str, output: Tensor, parameters: list[nn.Parameter]) -> Signal:
-    values = output.detach().double()  # squares of a signal that vanishes are no float32
+    values = output.detach().double()  # the square of a vanishing signal underflows in float32
     zeros = (values == 0).double().mean()
     weights = [p.grad.double().square().sum() for p in parameters if p.grad is not None]
     weight_gradient = torch.stack(weights).sum().sqrt() if weights else values.new_zeros(())

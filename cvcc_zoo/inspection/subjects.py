@@ -1,4 +1,4 @@
-"""Networks by any of their names, with options: what `describe` and `compare` look at.
+"""Networks for `describe` and `compare`, found by any kind of name, with options.
 
 resnet20                                      a model of this package, freshly initialised
 'ResNeXt{cardinality: 2, base_width: 40}'     a family or a model with options, as YAML
@@ -35,18 +35,18 @@ PREFIX = "--model."
 
 @dataclass(frozen=True)
 class Subject:
-    """A network, and what is known about it."""
+    """A network, with its name, image shape and model."""
 
     name: str
     network: nn.Module
     shape: tuple[int, int, int]
-    """Of an image: (C, H, W)."""
+    """Shape of an image, (C, H, W)."""
     model: ImageClassifier | None
-    """What the network belongs to; None for one of timm."""
+    """The model that the network belongs to; None for a network of timm."""
     trained: bool
 
     def cards(self) -> list[Card]:
-        """Those of these weights, or of all published weights of this model."""
+        """Return the card of these published weights, or those of all published weights of a fresh model."""
         if self.model is None:
             return []
         there = list_cards()
@@ -59,34 +59,34 @@ class Subject:
 
 
 def split_options(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The options `--model.init=lsuv` by their names, and the other words. Raises ValueError for one without "="."""
-    options, words = {}, []
+    """Split `--model.init=lsuv` and the like, by name, from other arguments. Raises ValueError for one without "="."""
+    options, others = {}, []
     for word in args:
         name, equals, value = word.removeprefix(PREFIX).partition("=")
         if not word.startswith(PREFIX):
-            words.append(word)
+            others.append(word)
         elif not equals:
-            raise ValueError(f"write {word}=VALUE in one word")
+            raise ValueError(f"{word} has no value; write {word}=VALUE")
         else:
             options[name] = _value(value)
-    return options, words
+    return options, others
 
 
 def _value(text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"{text!r} is no value that YAML knows; quote it") from error
+        raise ValueError(f"{text!r} is not valid YAML; quote it") from error
 
 
 def find_subjects(names: Sequence[str], options: Mapping[str, Any], seed: int = 0) -> list[Subject]:
-    """The networks of these names; `options` are given to all of them, and each is initialised from the seed.
+    """Return the networks of these names; `options` apply to all of them, and each is initialised from the seed.
 
-    Raises ValueError for names and options that do not exist, for options of trained weights, which have theirs, and
-    for a name that is there twice.
+    Raises ValueError for unknown names and options, for options of trained weights, which are fixed, and for a name
+    that is given twice.
     """
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{twice[0]} is there twice; name it once")
+        raise ValueError(f"{twice[0]} is given twice; name it once")
     subjects = []
     for name in names:
         torch.manual_seed(seed)
@@ -95,7 +95,7 @@ def find_subjects(names: Sequence[str], options: Mapping[str, Any], seed: int = 
 
 
 def find_subject(given: str, options: Mapping[str, Any]) -> Subject:
-    """A network by its name; see above."""
+    """Return the network of a name, with these options and those in its braces."""
     name, more = parse_name(given)
     options = {**options, **more}
     if name.startswith(TIMM):
@@ -105,14 +105,14 @@ def find_subject(given: str, options: Mapping[str, Any]) -> Subject:
         return Subject(given, model.network, shape_of(model), model, trained=False)
     if options:
         raise ValueError(
-            f"{name} has the options that it was trained with; leave {', '.join(options)} out, or name the model alone"
+            f"the options of {name} are fixed by its training; leave {', '.join(options)} out, or name a fresh model"
         )
     found = find_trained(name)
     return Subject(found.name, found.model.network, shape_of(found.model), found.model, trained=True)
 
 
 def parse_name(given: str) -> tuple[str, dict[str, Any]]:
-    """`ResNeXt{cardinality: 2}` as ("ResNeXt", {"cardinality": 2}). Raises ValueError for what is not like that."""
+    """Return `ResNeXt{cardinality: 2}` as ("ResNeXt", {"cardinality": 2}). Raises ValueError for any other form."""
     found = re.fullmatch(r"([^{}]+)(\{.*\})?", given)
     try:
         options = yaml.safe_load(found[2] or "{}") if found else None
@@ -120,37 +120,35 @@ def parse_name(given: str) -> tuple[str, dict[str, Any]]:
         options = None
     if found is None or not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
         raise ValueError(
-            f"{given!r} is no name with options; write it like 'ResNeXt{{cardinality: 2, base_width: 40}}'"
+            f"{given!r} is not a name with options; write it like 'ResNeXt{{cardinality: 2, base_width: 40}}'"
         )
     return found[1].strip(), options
 
 
 def build(name: str, options: Mapping[str, Any]) -> ImageClassifier:
-    """A freshly initialised model, with options checked as those of `cvcc-zoo fit` are."""
+    """Return a freshly initialised model, whose options are checked like those of `cvcc-zoo fit`."""
     install_yaml()
     parser = ZooParser()
     parser.add_subclass_arguments(ImageClassifier, "model")
-    words = [
-        f"--model.{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()
-    ]
-    config = parser.parse_args(expand_args([f"--model={name}", *words]))
+    args = [f"--model.{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
+    config = parser.parse_args(expand_args([f"--model={name}", *args]))
     model: ImageClassifier = parser.instantiate(config).model
     return model
 
 
 def shape_of(model: ImageClassifier) -> tuple[int, int, int]:
-    """Of the images that a model was built for: (C, H, W)."""
+    """Return the shape (C, H, W) of the images that a model was built for."""
     return model.in_channels, model.image_size, model.image_size
 
 
 def _of_timm(given: str, name: str, options: Mapping[str, Any]) -> Subject:
-    import timm  # takes a second
+    import timm  # imported here because it takes a second
 
     if not timm.is_model(name):
         raise unknown("model of timm", name, timm.list_models())
     try:
         network: nn.Module = timm.create_model(name, **options)
     except (TypeError, AssertionError) as error:
-        raise ValueError(f"timm does not build {name} with {dict(options)}: {error}") from error
+        raise ValueError(f"timm cannot build {name} with {dict(options)}: {error}; change the options") from error
     shape: tuple[int, int, int] = tuple(vars(network)["default_cfg"]["input_size"])
     return Subject(given, network, shape, None, trained=False)

@@ -1,1 +1,1 @@
-"""Bridges to other libraries; each is imported by its own name, and only when it is wanted."""
+"""Integrations with other libraries; each is a module that is imported only when it is needed."""

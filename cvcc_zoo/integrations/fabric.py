@@ -1,9 +1,9 @@
-"""The images of an ImageDataModule in a training loop of one's own under Lightning Fabric.
+"""Images of an ImageDataModule for your own training loop under Lightning Fabric.
 
     train, val = dataloader(fabric, data, "train"), dataloader(fabric, data, "val")
 
-`fabric.setup_dataloaders` takes torch's DataLoader alone, and ours is none: it needs no workers. So this wraps one, for
-the processes of Fabric.
+`fabric.setup_dataloaders` only takes a DataLoader of torch. Our loader, which needs no workers, is not one, so this
+module wraps it, and distributes the batches over the processes of Fabric.
 """
 
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ Pair = tuple[Tensor, Tensor]
 
 
 class Batches(IterableDataset[Pair]):
-    """Images and labels on the device of Fabric, an epoch for each time that they are gone through.
+    """Images and labels on the device of Fabric; each iteration is an epoch.
 
-    Those of the training are shuffled and augmented, as by the Trainer: both are functions of (seed, epoch, image).
+    Training images are shuffled and augmented as by the Trainer: both depend only on (seed, epoch, image).
     """
 
     def __init__(self, fabric: Fabric, data: ImageDataModule, loader: TensorLoader) -> None:
@@ -49,11 +49,11 @@ class Batches(IterableDataset[Pair]):
 
 
 def dataloader(fabric: Fabric, data: ImageDataModule, stage: str) -> DataLoader[Pair]:
-    """What `fabric.setup_dataloaders` makes of the images of a stage: train, val or test.
+    """Return a DataLoader, set up by Fabric, for the images of a stage: train, val or test.
 
-    `data.batch_size` images are a step of all processes together, each of which takes its share; of what is not trained
-    on, each takes whole batches in turn, and in the end empty ones. Raises ValueError for another stage, and for
-    smaller images first, which need to know how long the training is.
+    In training the processes share each step of `data.batch_size` images; otherwise they take whole batches in turn,
+    and empty ones at the end. Raises ValueError for another stage, and for progressive resizing or cropping, which
+    depend on the length of the training.
     """
     if stage not in STAGES:
         raise unknown("stage", stage, STAGES)

@@ -1,9 +1,9 @@
-"""Published weights on the Hugging Face Hub: one repository holds one file of tensors, its card, and a README.md.
+"""Published weights on the Hugging Face Hub: a repository with one file of tensors, its card, and a README.md.
 
     push("resnet20.cifar10", "me/resnet20-cifar10")                    # you must be logged in: `hf auth login`
     model = cvcc_zoo.load(pull("me/resnet20-cifar10", revision="..."))  # a commit, so that nobody can change it
 
-What was pulled is checked against its card as all published weights are, and nothing in it can run.
+Pulled weights are checked against their card, like all published weights, and no code in them can run.
 """
 
 import tempfile
@@ -21,16 +21,16 @@ __all__ = ["pull", "push", "readme", "write_folder"]
 
 
 def push(name: str | Path, repo_id: str, *, private: bool = False) -> str:
-    """Upload published weights to the repository "owner/name", made if it is not there; returns the commit's address.
+    """Upload published weights to the repository "owner/name", created if needed, and return the URL of the commit.
 
-    `name` is that of the weights ("resnet20.cifar10") or the path of their card. Raises ValueError where the
-    repository already has other weights, ConnectionError without network, and as `cvcc_zoo.weights.card.read` does.
+    `name` is that of the weights ("resnet20.cifar10") or the path of their card. Raises ValueError if the repository
+    already has other weights, ConnectionError without network, and the errors of `cvcc_zoo.weights.card.read`.
     """
-    from huggingface_hub import HfApi  # half a second
+    from huggingface_hub import HfApi  # imported here because it takes half a second
 
     card = resolve_trained(name).path
     if card is None or card.suffix != ".json":
-        raise ValueError(f"{name} has no card; `cvcc-zoo publish` makes one of a run")
+        raise ValueError(f"{name} has no card; `cvcc-zoo publish` makes one from a run")
     with tempfile.TemporaryDirectory() as temporary:
         folder = write_folder(card, Path(temporary), repo_id)
         wanted = {file.name for file in folder.iterdir()}
@@ -45,17 +45,17 @@ def push(name: str | Path, repo_id: str, *, private: bool = False) -> str:
             done = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Upload {card.stem}")
         except failures() as error:
             raise ConnectionError(
-                f"cannot upload {card.stem} to {repo_id}: {first_line(error)}; log in by `hf auth login`, or write a "
-                f"folder by cvcc_zoo.integrations.hub.write_folder({str(card)!r}, ...) and put its files there yourself"
+                f"cannot upload {card.stem} to {repo_id}: {first_line(error)}; log in with `hf auth login`, or call "
+                f"cvcc_zoo.integrations.hub.write_folder({str(card)!r}, ...) and upload the files yourself"
             ) from error
     return str(done.commit_url)
 
 
 def write_folder(card_path: Path, folder: Path, repo_id: str = "<owner>/<name>") -> Path:
-    """Write what a repository holds into an empty folder, made if it is not there, and return the folder.
+    """Write the files of a repository into an empty folder, created if needed, and return the folder.
 
-    The README.md names `repo_id` as the place to pull from. An earlier writing of the same weights is replaced.
-    Raises ValueError if other files lie in it, and as `cvcc_zoo.weights.card.read` does.
+    The README.md names `repo_id` as the repository to pull from. Files of the same weights are replaced. Raises
+    ValueError if the folder has other files, and the errors of `cvcc_zoo.weights.card.read`.
     """
     card, _ = read(card_path)
     files = {path.name: path.read_bytes() for path in (card_path, card_path.with_suffix(".safetensors"))}
@@ -70,10 +70,10 @@ def write_folder(card_path: Path, folder: Path, repo_id: str = "<owner>/<name>")
 
 
 def readme(card: Card, repo_id: str) -> str:
-    """The README.md of a repository: what the Hub reads, between lines of dashes, and what people read."""
+    """Return the README.md of a repository: the metadata for the Hub, between lines of dashes, and the text."""
     tag = card.name.partition(".")[2]
     header: dict[str, Any] = {
-        "license": card.license.lower(),  # the Hub's names of licences are in lower case
+        "license": card.license.lower(),  # the Hub writes licences in lower case
         "library_name": "cvcc_zoo",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "pytorch", "lightning", card.family.lower()],
@@ -94,8 +94,8 @@ def readme(card: Card, repo_id: str) -> str:
 
 # {card.name}
 
-A {card.family} for {size}x{size} images of {channels} channels, trained on {card.dataset}:
-{card.parameters:,} parameters, {card.macs:,} multiply-accumulate operations for an image.
+A {card.family} for {size}x{size} images with {channels} channels, trained on {card.dataset}:
+{card.parameters:,} parameters, {card.macs:,} multiply-accumulate operations per image.
 
 ```python
 import cvcc_zoo
@@ -105,7 +105,7 @@ model = cvcc_zoo.load(pull("{repo_id}"))
 probabilities = model(images).softmax(1)  # images (N, {channels}, {size}, {size}), uint8 0..255 or float 0..1
 ```
 
-The whitening is inside the model: it takes raw images. The classes, in the order of the logits:
+The model contains its whitening, so it takes raw images. The classes, in the order of the logits:
 {", ".join(card.classes)}.
 
 ## Measured

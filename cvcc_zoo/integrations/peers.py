@@ -1,10 +1,10 @@
-"""Weights of other collections in our networks: theirs are the same networks, with other names for the layers.
+"""Weights of other collections, loaded into our networks: the same networks with other names for the layers.
 
     model = load("resnet20-12fca82f.th", model="resnet20", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
-Known are those that the repositories chenyaofo/pytorch-cifar-models, akamaster/pytorch_resnet_cifar10,
-kuangliu/pytorch-cifar (ResNet-18, ResNeXt-29 2x64d and 32x4d), xternalz/WideResNet-pytorch and prlz77/ResNeXt.pytorch
-train. Their weights do not say how the images were normalised, so `mean` and `std` have to be known.
+Supported are the weights of chenyaofo/pytorch-cifar-models, akamaster/pytorch_resnet_cifar10, kuangliu/pytorch-cifar
+(ResNet-18, ResNeXt-29 2x64d and 32x4d), xternalz/WideResNet-pytorch and prlz77/ResNeXt.pytorch. The files do not say
+how the images were normalised, so you have to give `mean` and `std`.
 """
 
 import re
@@ -23,7 +23,7 @@ from cvcc_zoo.zoo.catalogue import describe
 from cvcc_zoo.zoo.creation import create
 from cvcc_zoo.zoo.transfer import transfer
 
-WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put in front of every name
+WRAPPERS = ("module.", "_orig_mod.")  # prefixes that DataParallel and torch.compile add to every name
 RENAMES = {
     "ResNet": {r"\.shortcut\.": ".downsample.", r"^linear\.": "fc."},
     "WideResNet": {r"^bn1\.": "bn.", r"^block(\d)\.layer\.": r"layer\1.", r"\.convShortcut\.": ".downsample."},
@@ -43,39 +43,41 @@ RENAMES = {
         r"^(?:classifier|linear)\.": "fc.",
     },
 }
-"""For each family: how the others name a layer, as a pattern, and what it is called here. Where none fits, alike."""
+"""For each family, patterns of the other collections' layer names and their replacements; other names are equal."""
 
 
 def load(
     path: str | Path, *, model: str, mean: Sequence[float], std: Sequence[float], **options: Any
 ) -> ImageClassifier:
-    """The model of these weights, in evaluation mode; it takes raw images, as all of ours do.
+    """Return the model of these weights in evaluation mode; like all our models, it takes raw images.
 
     Args:
-        path: What torch.save wrote: a state_dict, or a dict with one in it.
-        model: The name of a residual network here ("resnet20", "wrn28_10"), or a family ("WideResNet").
-        mean: What their training subtracted from each channel of images in [0, 1].
-        std: What it divided by.
-        options: Those of the family ("WideResNet" takes depth and width). Classes and channels are those of the
-            weights, and so is the shortcut of a ResNet; with another num_classes the classifier is new, with other
-            in_channels the first convolution is adapted.
+        path: A file of torch.save: a state_dict, or a dict that contains one.
+        model: The name of one of our residual networks ("resnet20", "wrn28_10"), or a family ("WideResNet").
+        mean: The mean that was subtracted from each channel of images in [0, 1] when the weights were trained.
+        std: The standard deviation by which each channel was divided.
+        options: Options of the family ("WideResNet" takes depth and width). The numbers of classes and channels and
+            the shortcut of a ResNet are found in the weights; with another num_classes the classifier is new, with
+            other in_channels the first convolution is adapted.
 
-    The weights do not name their classes: `model.classes = [...]` does. Nothing in the file can run. Raises
-    FileNotFoundError or ValueError for a file that is missing, or holds other weights than those of the network.
+    The weights do not name their classes; set them with `model.classes = [...]`. No code in the file can run. Raises
+    FileNotFoundError for a missing file, and ValueError for weights that do not fit the network.
 
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; give the weights that torch.save wrote")
+        raise FileNotFoundError(f"there is no file {path}; give a file of weights from torch.save")
     tensors = _tensors(load_plain(path, old=True), path)
     family = as_typed(model, FAMILIES) or describe(model)[0]
     if family not in RENAMES:
-        raise unknown("family with weights of others", family, RENAMES)
+        raise unknown("family with weights in other collections", family, RENAMES)
     for pattern, name in RENAMES[family].items():
         tensors = {re.sub(pattern, name, key): tensor for key, tensor in tensors.items()}
     for name in ("conv1.weight", "fc.weight"):
         if name not in tensors or tensors[name].ndim not in (2, 4):
-            raise ValueError(f"{path} has no {name} of a {family}, but {', '.join(list(tensors)[:4])}, ...")
+            raise ValueError(
+                f"{path} has no {name} of a {family}, but {', '.join(list(tensors)[:4])}, ...; choose another model"
+            )
     shape: dict[str, Any] = {"num_classes": len(tensors["fc.weight"]), "in_channels": tensors["conv1.weight"].shape[1]}
     check_bounds(shape, str(path))
     if family == "ResNet" and not any(".downsample." in name for name in tensors):
@@ -84,14 +86,15 @@ def load(
     tensors["conv1.weight"] = _as_3x3(tensors["conv1.weight"])
     given = {f"network.{name}": tensor for name, tensor in tensors.items()}
     given |= {f"whitening.{name}": each for name, each in _statistics(mean, std, shape["in_channels"]).items()}
+    # norms of torch before 0.4.1 have no counters
     counters = {name: each for name, each in made.state_dict().items() if name.endswith(".num_batches_tracked")}
-    hparams = {**made.hparams, **shape}  # before torch 0.4.1 norms did not count
+    hparams = {**made.hparams, **shape}
     transfer(made, Weights(path, family, hparams, counters | given, None, made))
     return made.eval()
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state_dict in what was saved, without what wraps all of its names. Raises ValueError if there is not one."""
+    """Return the only state_dict in a file, without common prefixes. Raises ValueError for none or several."""
     inside = list(content.values()) if isinstance(content, Mapping) else []
     found = [each for each in (content, *inside) if _is_state(each)]
     if len(found) != 1:
@@ -109,18 +112,18 @@ def _is_state(content: Any) -> bool:
 
 
 def _as_3x3(weight: Tensor) -> Tensor:
-    """A first convolution (out, in, 3, 3); a 1x1 one, as in kuangliu's ResNeXt, is its middle among zeros."""
+    """Return a first convolution as (out, in, 3, 3); a 1x1 one, as in kuangliu's ResNeXt, is padded with zeros."""
     return F.pad(weight, (1, 1, 1, 1)) if weight.shape[2:] == (1, 1) else weight
 
 
 def _statistics(mean: Sequence[float], std: Sequence[float], channels: int) -> dict[str, Tensor]:
-    """They as tensors (channels,). Raises ValueError for what are no statistics of images in [0, 1]."""
+    """Return mean and std as tensors (channels,). Raises ValueError unless they are statistics of images in [0, 1]."""
     values = {"mean": Tensor(list(mean)), "std": Tensor(list(std))}
     for name, each in values.items():
         if each.shape != (channels,):
-            raise ValueError(f"{name} is a number for each of {channels} channels, got {list(each.tolist())}")
+            raise ValueError(f"{name} needs one number for each of {channels} channels, got {list(each.tolist())}")
         if not (each.min() >= 0 and each.max() <= 1) or (name == "std" and each.min() == 0):
             raise ValueError(
-                f"{name} is of images in [0, 1], got {each.tolist()}; divide by 255 where it is of images in 0..255"
+                f"{name} must be that of images in [0, 1], got {each.tolist()}; divide it by 255 if it is of 0..255"
             )
     return values

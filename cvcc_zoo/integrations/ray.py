@@ -1,9 +1,9 @@
-"""Train on a Ray cluster what `cvcc-zoo fit` trains, with the same options and the same YAML; needs cvcc_zoo[ray].
+"""Training on a Ray cluster, with the options and YAML files of `cvcc-zoo fit`; needs cvcc_zoo[ray].
 
     python -m cvcc_zoo.integrations.ray --workers=4 --config=configs/cifar10/resnet20.yaml --run=/shared/runs/resnet20
 
-The run folder and the data lie where every worker sees them. When a worker is lost, Ray starts all of them again, and
-they go on from `last.ckpt`. https://docs.ray.io/en/latest/train/getting-started-pytorch-lightning.html
+All workers must see the run folder and the data. When a worker is lost, Ray restarts all of them, and they resume from
+`last.ckpt`. https://docs.ray.io/en/latest/train/getting-started-pytorch-lightning.html
 """
 
 import argparse
@@ -20,13 +20,13 @@ except ImportError as error:
 
 
 def fit(args: Sequence[str], run: str | Path, workers: int = 2, *, gpu: bool = False, failures: int = 3) -> None:
-    """Train in the folder `run` with the options `args` of `cvcc-zoo fit`, or go on there.
+    """Train in the folder `run` with the options `args` of `cvcc-zoo fit`, or resume there.
 
-    Each of the `workers` has a CPU, or with `gpu` a GPU. Ray's error is raised when more than `failures` times a worker
-    was lost, ValueError for numbers below 1 and 0.
+    Each of the `workers` has a CPU, or with `gpu` a GPU. Raises Ray's error when workers are lost more than `failures`
+    times, and ValueError for fewer than one worker or 0 failures.
     """
     if workers < 1 or failures < 0:
-        raise ValueError(f"give at least one worker and no fewer than 0 failures, not {workers} and {failures}")
+        raise ValueError(f"give at least 1 worker and at least 0 failures, got {workers} and {failures}")
     folder = Path(run).expanduser().resolve()
     place = Path.cwd()
 
@@ -55,14 +55,14 @@ def fit(args: Sequence[str], run: str | Path, workers: int = 2, *, gpu: bool = F
 
 
 def main(args: Sequence[str]) -> None:
-    """The command above; what it does not know is passed to `cvcc-zoo fit`."""
+    """Run the command above; unknown options are passed to `cvcc-zoo fit`."""
     parser = argparse.ArgumentParser(prog="python -m cvcc_zoo.integrations.ray", allow_abbrev=False)
     parser.add_argument(
-        "--run", required=True, help="the run folder, which all workers see; a run that is there goes on"
+        "--run", required=True, help="the run folder, visible to all workers; an existing run is resumed"
     )
-    parser.add_argument("--workers", type=int, default=2, help="how many processes train together")
-    parser.add_argument("--gpu", action="store_true", help="each worker has a GPU")
-    parser.add_argument("--failures", type=int, default=3, help="how often lost workers are started again")
+    parser.add_argument("--workers", type=int, default=2, help="number of processes that train together")
+    parser.add_argument("--gpu", action="store_true", help="give each worker a GPU")
+    parser.add_argument("--failures", type=int, default=3, help="how often lost workers are restarted")
     options, more = parser.parse_known_args(args)
     fit(more, options.run, options.workers, gpu=options.gpu, failures=options.failures)
 

@@ -1,4 +1,4 @@
-"""A residual network of the zoo with the methods that timm calls."""
+"""Wrapper of the zoo's residual networks with the methods that timm calls."""
 
 from contextlib import nullcontext
 from functools import cache
@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.zoo.creation import create
 
-SIZE = 32  # pixels of the images that a network without weights is meant for
+SIZE = 32  # image size in pixels of a network without weights
 HEAD = "network.fc"
 FIRST = "network.conv1"
 
 
 class Blocks(nn.Sequential):
-    """The blocks of a stage; with `checkpointing`, what is inside of them is computed again on the way back."""
+    """The blocks of a stage; with `checkpointing`, their activations are computed again in the backward pass."""
 
     checkpointing = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the maps of the stage."""
+        """Map (N, C, H, W) to the maps of the stage."""
         if self.checkpointing:
             x = checkpoint_seq(self, x)
         else:
@@ -34,9 +34,9 @@ class Blocks(nn.Sequential):
 
 
 class ResidualNetwork(nn.Module):
-    """A residual network of the zoo as timm wants it: normalised images (N, in_chans, H, W) to (N, num_classes).
+    """A residual network with timm's interface: normalised images (N, in_chans, H, W) to logits (N, num_classes).
 
-    With num_classes 0 it gives pooled features (N, num_features), with global_pool "" too the maps (N, C, H, W).
+    With num_classes 0 it returns pooled features (N, num_features); with global_pool "" as well, maps (N, C, H, W).
     """
 
     def __init__(
@@ -49,9 +49,10 @@ class ResidualNetwork(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """`drop_rate` is the share of the classifier's inputs that is set to zero while training, in [0, 1).
+        """Create the network `name`; the parameters are those of timm's `create_model`.
 
-        `device` and `dtype` are those of all tensors, torch's defaults without them.
+        `drop_rate` is the share of the classifier's inputs that is set to zero in training, in [0, 1). `device` and
+        `dtype` apply to all tensors; the defaults are torch's.
         """
         super().__init__()
         with nullcontext() if device is None else torch.device(device):
@@ -65,17 +66,17 @@ class ResidualNetwork(nn.Module):
         self.name, self.network, self.in_chans, self.drop_rate = name, network, in_chans, drop_rate
         self.num_features = self.head_hidden_size = network.fc.in_features
         self.feature_info = [dict(info) for info in parts(name)]
-        self.last = len(network.parts) - 1  # the part whose maps are the features; an earlier one after pruning
+        self.last = len(network.parts) - 1  # index of the part whose maps are the features; pruning lowers it
         self.num_classes, self.global_pool = max(num_classes, 2), "avg"
         if (num_classes, global_pool) != (self.num_classes, self.global_pool):
             self.reset_classifier(num_classes, global_pool)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The maps (N, num_features, H', W') of the last stage that is there."""
+        """Return the maps (N, num_features, H', W') of the last stage that was not pruned."""
         return self.network.features(x)[self.last]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits of these maps; with `pre_logits` what the classifier is given, (N, num_features)."""
+        """Return the logits of these maps; with `pre_logits` the inputs of the classifier, (N, num_features)."""
         if self.global_pool:
             x = self.network.get_submodule("pool")(x)
         if self.drop_rate:
@@ -84,7 +85,7 @@ class ResidualNetwork(nn.Module):
         return result
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits."""
+        """Return the logits."""
         return self.forward_head(self.forward_features(x))
 
     def forward_intermediates(
@@ -96,13 +97,13 @@ class ResidualNetwork(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The last maps and those of the parts that `indices` name: a list, how many from the end, or None for all.
+        """Return the last maps, and those of the parts in `indices`: a list, a number from the end, or None for all.
 
-        `norm` changes nothing: the last norm of a WideResNet belongs to its last part. With `stop_early` the last
-        maps are those of the last part that is asked for.
+        `norm` has no effect, because the last norm of a WideResNet belongs to its last part. With `stop_early` the
+        last maps are those of the last part in `indices`. Raises ValueError unless output_fmt is NCHW.
         """
         if output_fmt != "NCHW":
-            raise ValueError(f"these features are maps (N, C, H, W); give output_fmt='NCHW', not {output_fmt!r}")
+            raise ValueError(f"these features are maps (N, C, H, W); give output_fmt='NCHW', got {output_fmt!r}")
         found = self.network.features(x)
         taken, last = feature_take_indices(len(found), indices)
         chosen = [found[index] for index in taken]
@@ -111,9 +112,9 @@ class ResidualNetwork(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | list[int] | None = None, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Remove the parts after the last of these, and the classifier; returns the indices counted from the start.
+        """Remove the parts after the last of `indices`, and the classifier; return the indices counted from the start.
 
-        A classifier of what is removed goes with it, also without `prune_head`.
+        If parts are removed, so is their classifier, even without `prune_head`.
         """
         taken, last = feature_take_indices(len(self.network.parts), indices)
         for part in self.network.parts[last + 1 :]:
@@ -127,21 +128,22 @@ class ResidualNetwork(nn.Module):
         return list(taken)
 
     def get_classifier(self) -> nn.Module:
-        """The linear layer, or an identity."""
+        """Return the linear layer, or an identity if there is no classifier."""
         classifier: nn.Module = self.network.fc
         return classifier
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A fresh classifier; 0 classes for none. `global_pool` is avg, or "" for maps, which no classifier takes.
+        """Replace the classifier by a fresh one; 0 classes remove it.
 
-        Without it the pooling stays as it is, but comes back for a classifier.
+        `global_pool` is avg, or "" for maps, which excludes a classifier. By default the pooling does not change, but
+        a classifier turns it on. Raises ValueError for other values.
         """
         kept = "avg" if num_classes else self.global_pool
         pool = kept if global_pool is None else global_pool
         if pool not in ("avg", "") or num_classes < 0 or (num_classes and not pool):
             raise ValueError(
                 f"{self.name} takes global_pool='avg', or global_pool='' with num_classes=0 for its maps; "
-                f"not global_pool={pool!r} with num_classes={num_classes}"
+                f"got global_pool={pool!r} with num_classes={num_classes}"
             )
         self.num_classes, self.global_pool = num_classes, pool
         fc: nn.Module = nn.Identity()
@@ -152,25 +154,25 @@ class ResidualNetwork(nn.Module):
         self.network.add_module("fc", fc.train(self.training))
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """Which parameters lie equally deep, as patterns of their names: stages, or their blocks."""
+        """Return patterns that group parameter names by depth: by stage if `coarse`, otherwise by block."""
         block = r"^network\.layer(\d+)\." if coarse else r"^network\.layer(\d+)\.(\d+)\."
         return {"stem": r"^network\.(?:conv1|bn1)\.", "blocks": block}
 
     def no_weight_decay(self) -> set[str]:
-        """No names: timm leaves out norms and biases by itself."""
+        """Return an empty set; timm excludes norms and biases by itself."""
         return set()
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep only what goes from block to block for the way back: less memory for one more forward pass."""
+        """Save only the inputs of blocks for the backward pass: less memory for one more forward pass."""
         for module in self.modules():
             if isinstance(module, Blocks):
                 module.checkpointing = enable
 
     def load_pretrained(self, card: str) -> None:
-        """Take the published weights of a card, as `cvcc_zoo.create` does; timm calls this for `custom_load`.
+        """Load the published weights of a card, as `cvcc_zoo.create` does; timm calls this for `custom_load`.
 
-        A classifier for another number of classes is fresh, and the first convolution is adapted to other channels.
-        Raises FileNotFoundError or ValueError for files that are missing or damaged, and for all else that differs.
+        With another number of classes the classifier is fresh, and the first convolution is adapted to other channels.
+        Raises FileNotFoundError or ValueError for missing or damaged files, and for any other difference.
         """
         classes: dict[str, Any] = {"num_classes": self.num_classes} if self.num_classes > 1 else {}
         given = create(self.name, pretrained=card, in_channels=self.in_chans, **classes).network.state_dict()
@@ -182,7 +184,7 @@ class ResidualNetwork(nn.Module):
 
 @cache
 def parts(name: str) -> list[dict[str, Any]]:
-    """What timm calls feature_info: channels of each part, how many times smaller its maps are, and a module in it."""
+    """Return timm's feature_info: the channels of each part, the reduction of its maps, and its last module."""
     with torch.device("meta"):
         network: Network = create(name).parted
         maps = network.features(torch.empty(2, 3, SIZE, SIZE))
@@ -194,9 +196,9 @@ def parts(name: str) -> list[dict[str, Any]]:
 
 
 def check_whole(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a file that timm reads itself. Raises ValueError where more than classes and channels differ.
+    """Return the tensors of a file that timm itself read. Raises ValueError if more than classes and channels differ.
 
-    For another number of classes timm loads what fits and is silent about the rest.
+    If the number of classes differs, timm silently ignores tensors that do not fit.
     """
     own = model.state_dict()
     shapes = {
@@ -205,5 +207,7 @@ def check_whole(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tenso
     wrong = own.keys() ^ tensors.keys() | {name for name, same in shapes.items() if not same}
     wrong = {name for name in wrong if not name.startswith(f"{HEAD}.")}
     if wrong:
-        raise ValueError(f"these are not the weights of this model: {', '.join(sorted(wrong)[:4])} differ; get others")
+        raise ValueError(
+            f"these are not the weights of this model: {', '.join(sorted(wrong)[:4])} differ; give other weights"
+        )
     return tensors

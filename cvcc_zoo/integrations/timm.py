@@ -1,15 +1,14 @@
-"""The residual networks in timm: `import cvcc_zoo.integrations.timm` makes them known there as cvcc_<name>.
+"""The zoo's residual networks in timm: `import cvcc_zoo.integrations.timm` registers them as cvcc_<name>.
 
     model = timm.create_model("cvcc_resnet20.cifar10", pretrained=True)  # also num_classes, in_chans, features_only
 
-Models of timm take images that the caller has normalised. So these are the bare networks, and `mean` and `std` of
-their config are those of the whitening in the published file. Left out, with a warning, are cards whose whitening is
-more than a mean and a std (zca, ...), and cards with patch_whitening, because timm would train the convolution that
-has to stay as it is; `cvcc_zoo.create` takes them all. A name without a tag
-means the first card of the model. Call `register` after cards have come or gone. Files are checked against their
-cards at every loading.
+Models of timm take images that the caller has normalised, so these are the bare networks, and `mean` and `std` of their
+config are those of the whitening in the published file. Cards whose whitening is more than a mean and a std (zca, ...)
+are skipped with a warning, and so are cards with patch_whitening, because timm would train the convolution that must
+stay fixed; `cvcc_zoo.create` takes them all. A name without a tag means the first card of the model. Call `register`
+again after cards were added or removed. Files are checked against their cards each time they are loaded.
 
-linear, fcnn and cnn are not here: they take images of one size only, and the first two have no maps as features.
+linear, fcnn and cnn are not registered: they take images of one size only, and the first two have no feature maps.
 """
 
 import warnings
@@ -29,22 +28,22 @@ from cvcc_zoo.zoo.published import read_published
 
 PREFIX = "cvcc_"
 FAMILIES = ("ResNet", "ResNeXt", "WideResNet")
-default_cfgs: dict[str, Any] = {}  # timm looks for it under this name
+default_cfgs: dict[str, Any] = {}  # timm looks for this name
 
 
 def config(path: Path) -> dict[str, Any]:
-    """The config of a card in timm. Raises ValueError for what timm cannot have, and as `weights.read` does."""
+    """Return timm's config of a card. Raises ValueError for one that timm cannot use, and the errors of reading it."""
     published = read_published(path, path.stem.partition(".")[0])
     card, tensors = published.card, published.state
     whitening = as_spec("whitening", card.hparams["whitening"])["name"]
     if whitening not in ("none", "standardize"):
         raise ValueError(
-            f"{card.name} whitens its images by {whitening}, and timm can only subtract a mean and divide by a std; "
+            f"{card.name} whitens its images with {whitening}, but timm can only subtract a mean and divide by a std; "
             f"use cvcc_zoo.create({card.name!r})"
         )
     if card.hparams.get("patch_whitening") is not None:
         raise ValueError(
-            f"the first convolution of {card.name} whitens patches and must stay as it is, which timm cannot know; "
+            f"the first convolution of {card.name} whitens patches and must not be trained, which timm cannot ensure; "
             f"use cvcc_zoo.create({card.name!r})"
         )
     name, size = card.name.partition(".")[0], card.hparams["image_size"]
@@ -67,7 +66,7 @@ def _input(name: str, channels: int = 3, size: int = SIZE) -> dict[str, Any]:
 
 
 def register() -> list[str]:
-    """Make the models and all weights that are there now known to timm; returns the names of the models in timm."""
+    """Register the models and all weights that exist now in timm, and return the names of the models there."""
     names = [name for name in ENTRIES if describe(name)[0] in FAMILIES]
     configs: dict[str, Any] = {}
     for full, path in list_cards().items():
@@ -88,16 +87,16 @@ def register() -> list[str]:
 
 
 def _entrypoint(name: str) -> Callable[..., nn.Module]:
-    """The function that timm calls to build a model."""
+    """Return the function that timm calls to build a model."""
 
     def build(pretrained: bool = False, pretrained_cfg: Any = None, **options: Any) -> nn.Module:
         tag = pretrained_cfg if isinstance(pretrained_cfg, str) else None
         if pretrained and not pretrained_cfg and (default := get_pretrained_cfg(PREFIX + name)):
             tag = default.tag
-        if tag:  # read again: the file may be another one than at the last `register`
+        if tag:  # read the card again, because the file may have changed since the last `register`
             pretrained_cfg = config(find_card(f"{name}.{tag}")) | {"architecture": PREFIX + name, "tag": tag}
         if options.get("feature_cls", "getter") != "getter":
-            raise ValueError(f"{PREFIX}{name} gives its features by feature_cls='getter' only; leave feature_cls out")
+            raise ValueError(f"{PREFIX}{name} supports feature_cls='getter' only; leave feature_cls out")
         model: nn.Module = build_model_with_cfg(
             partial(ResidualNetwork, name),
             PREFIX + name,

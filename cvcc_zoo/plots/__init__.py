@@ -1,7 +1,7 @@
 """Matplotlib figures from numbers: curves, sheets of images, confusion matrices."""
 
 from cvcc_zoo.plots.confusion import plot_confusion
-from cvcc_zoo.plots.curves import Curve, plot_curves, plot_depth, plot_runs, read_metrics
+from cvcc_zoo.plots.curves import Curve, plot_curves, plot_depth, plot_runs
 from cvcc_zoo.plots.figure import Figure
 from cvcc_zoo.plots.images import Pictures, plot_images, stretch
 from cvcc_zoo.plots.trials import plot_search
@@ -16,6 +16,5 @@ __all__ = [
     "plot_images",
     "plot_runs",
     "plot_search",
-    "read_metrics",
     "stretch",
 ]

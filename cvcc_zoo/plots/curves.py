@@ -1,32 +1,17 @@
 """Figures of the curves of runs, and of quantities block by block."""
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from cvcc_zoo.plots.figure import Figure
 
-Curve = tuple[list[float], list[float]]
+Curve = tuple[Sequence[float], Sequence[float]]  # optimizer steps, and a value at each
 SPIKE = 5  # times the 90th percentile of the highest curve; a larger loss would flatten all the others
 FEW = 10  # values of a curve up to which it is drawn with points, because its line may be too short to see
 COLOURS = {"train": "tab:blue", "val": "tab:orange", "test": "tab:green"}
-
-
-def read_metrics(path: Path) -> dict[str, Curve]:
-    """Read each column of a `metrics.csv` as (steps, values), without its empty cells."""
-    curves: dict[str, Curve] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if name not in ("step", "epoch") and value:
-                    steps, values = curves.setdefault(name, ([], []))
-                    steps.append(float(row["step"]))
-                    values.append(float(value))
-    return curves
 
 
 def cut_above(curves: Iterable[Sequence[float]]) -> tuple[float, float] | None:
@@ -55,7 +40,7 @@ def _cut(axes: Axes, curves: Iterable[Sequence[float]]) -> None:
     )  # fmt: skip
 
 
-def plot_curves(metrics: dict[str, Curve], title: str) -> Figure:
+def plot_curves(metrics: Mapping[str, Curve], title: str) -> Figure:
     """Plot loss, accuracy and learning rate over the optimizer steps, and the norms that OptimizerMonitor logs."""
     lengths = {"train/grad_norm": "gradient", "train/update_ratio": "update / parameters"}
     monitored = any(name in metrics for name in lengths)
@@ -102,7 +87,7 @@ def plot_curves(metrics: dict[str, Curve], title: str) -> Figure:
     return figure
 
 
-def plot_runs(runs: Mapping[str, dict[str, Curve]], title: str) -> Figure:
+def plot_runs(runs: Mapping[str, Mapping[str, Curve]], title: str) -> Figure:
     """Plot the smoothed training loss of batches and the validation accuracy of several runs, by name."""
     figure = Figure(figsize=(12, 4), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)

@@ -1,4 +1,4 @@
-"""Runs side by side as one page of HTML."""
+"""A report that compares runs on one HTML page."""
 
 from cvcc_zoo.report.page import write_report
 from cvcc_zoo.report.reports import RunReport, read_run, unfinished

@@ -1,4 +1,4 @@
-"""What a run makes of each class, as Plotly draws it: who is taken for whom, and who is recognised."""
+"""Plotly figures of the results per class: the confusion matrix and the accuracy of each class."""
 
 import textwrap
 from collections.abc import Sequence
@@ -11,21 +11,22 @@ from cvcc_zoo.plots.confusion import EXPONENT, FEW, LONGEST, in_groups
 from cvcc_zoo.plots.names import short
 from cvcc_zoo.plots.superclasses import Groups, groups_of
 from cvcc_zoo.report.figures import COLOURS, as_json
-from cvcc_zoo.report.reports import Judged
+from cvcc_zoo.report.reports import Results
 
 SIDE = 900  # pixels of a confusion matrix with many classes
-DARKEST = 0.65  # of a colour, so that a number can be read on it, on a light page and on a dark one
-RIGHT, MISTAKES = ("31,111,139", "217,130,43")  # blue and orange: red, green, blue of 0 .. 255
+DARKEST = 0.65  # opacity of a colour on which a number must be legible, on a light page and on a dark one
+RIGHT, MISTAKES = ("31,111,139", "217,130,43")  # blue and orange, as red, green, blue in 0 .. 255
 
 
-def confusion(judged: Judged) -> str:
-    """Counts of true and predicted classes: blue for what is right, of each class; orange for mistakes, of the largest.
+def confusion(results: Results) -> str:
+    """Return the confusion matrix as JSON, with counts of true and predicted classes.
 
-    More than 20 classes have a larger figure of its own size, and those of a known data set stand in their groups.
+    Blue is the share of each class that is right, orange the mistakes relative to the largest. More than 20 classes
+    get a larger figure, in which the classes of a known data set are sorted by their superclasses.
     """
-    many = len(judged.classes) > FEW
-    groups = groups_of(judged.classes) if many else {}
-    counts, classes = in_groups(judged.confusion, judged.classes, groups)
+    many = len(results.classes) > FEW
+    groups = groups_of(results.classes) if many else {}
+    counts, classes = in_groups(results.confusion, results.classes, groups)
     right = np.where(np.eye(len(counts), dtype=bool), counts / np.maximum(1, counts.sum(1, keepdims=True)), np.nan)
     mistakes = counts.astype(float) ** (EXPONENT if many else 1)
     np.fill_diagonal(mistakes, np.nan)
@@ -52,9 +53,9 @@ def confusion(judged: Judged) -> str:
 
 
 def _heatmap(
-    counts: npt.NDArray[Any], classes: Sequence[str], shades: npt.NDArray[Any], most: float, colour: str, told: str
+    counts: npt.NDArray[Any], classes: Sequence[str], shades: npt.NDArray[Any], most: float, colour: str, hover: str
 ) -> dict[str, Any]:
-    """Cells whose shade is no NaN, from 0 to `most`; few ones have their counts written in them."""
+    """Return a heat map of the shades that are not NaN, from 0 to `most`; with few classes it shows the counts too."""
     shown = np.isfinite(shades)
     few = len(classes) <= FEW
     return {
@@ -65,7 +66,7 @@ def _heatmap(
         "text": np.where(shown & (counts > 0), counts.astype(str), "").tolist(),
         "texttemplate": "%{text}" if few else "",
         "customdata": counts.tolist(),
-        "hovertemplate": f"{told}<extra></extra>",
+        "hovertemplate": f"{hover}<extra></extra>",
         "hoverongaps": False,
         "colorscale": [[0, f"rgba({colour},0.05)"], [1, f"rgba({colour},{DARKEST if few else 1})"]],
         "showscale": False,
@@ -75,13 +76,13 @@ def _heatmap(
 
 
 def _class_axis(classes: Sequence[str]) -> dict[str, Any]:
-    """An axis of classes, whose long names are cut."""
+    """Return an axis of classes, with long names cut off."""
     cut = {name: short(name, LONGEST) for name in classes if name != short(name, LONGEST)}
     return {"type": "category", "labelalias": cut, "automargin": bool(cut)}
 
 
 def _group_marks(groups: Groups) -> dict[str, Any]:
-    """Lines between groups of classes, and the name of each at the right of its rows."""
+    """Return lines between groups of classes, and their names to the right of the rows."""
     lines: list[dict[str, Any]] = []
     names: list[dict[str, Any]] = []
     start = -0.5
@@ -97,15 +98,15 @@ def _group_marks(groups: Groups) -> dict[str, Any]:
     return {"shapes": lines, "annotations": names}
 
 
-def class_accuracies(judged: Judged) -> str:
-    """Share of each class that was recognised."""
-    share = 100 * judged.confusion.diagonal() / np.maximum(1, judged.confusion.sum(1))
+def class_accuracies(results: Results) -> str:
+    """Return a bar chart of the accuracy of each class, as JSON."""
+    share = 100 * results.confusion.diagonal() / np.maximum(1, results.confusion.sum(1))
     order = share.argsort()
     trace = {
         "type": "bar",
         "orientation": "h",
         "x": share[order].round(2).tolist(),
-        "y": [judged.classes[index] for index in order],
+        "y": [results.classes[index] for index in order],
         "marker": {"color": COLOURS[0]},
         "hovertemplate": "%{y}: %{x:.2f} %<extra></extra>",
     }
@@ -113,6 +114,6 @@ def class_accuracies(judged: Judged) -> str:
         [trace],
         "Accuracy of each class (%)",
         xaxis={"range": [0, 100]},
-        yaxis=_class_axis(judged.classes),
+        yaxis=_class_axis(results.classes),
         margin={"l": 90, "r": 16, "t": 40, "b": 40},
     )

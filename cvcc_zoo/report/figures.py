@@ -1,4 +1,4 @@
-"""The figures of a report, as Plotly draws them in a browser."""
+"""The figures of a report, in Plotly's JSON."""
 
 import math
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from cvcc_zoo.plots.curves import FEW, cut_above
-from cvcc_zoo.report.reports import Judged, RunReport
+from cvcc_zoo.report.reports import Results, RunReport
 
 COLOURS = ("#1f6f8b", "#d9822b", "#2a7f62", "#a23b72", "#6b5b95", "#8a6d3b", "#c0504d", "#3c5a99")
 SYMBOLS = ("circle", "square", "diamond", "cross", "star")
 BINS = 15
-HEIGHT, LINE = 340, 20  # pixels of a figure, and of each run in its legend
+HEIGHT, LINE = 340, 20  # pixels: the height of a figure, and of each line of its legend
 MOST_TICKS = 6
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 LAYOUT: dict[str, Any] = {
@@ -27,7 +27,7 @@ GRID = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False}
 
 
 def plotly() -> Any:
-    """The package. Raises ValueError, which says what to install."""
+    """Import Plotly. Raises ValueError, which says what to install, if it is missing."""
     try:
         import plotly.graph_objects
         import plotly.offline
@@ -39,7 +39,7 @@ def plotly() -> Any:
 def as_json(
     traces: Sequence[dict[str, Any]], title: str, x: str = "", y: str = "", *, note: str = "", **layout: Any
 ) -> str:
-    """A figure as JSON, checked by Plotly, with a smaller note below its title."""
+    """Return a figure as JSON, validated by Plotly, with a `note` in small print below its title."""
     below = {"subtitle": {"text": note, "font": {"size": 12}}} if note else {}
     figure = plotly().graph_objects.Figure(
         data=list(traces),
@@ -56,7 +56,7 @@ def as_json(
 
 
 def _with_legend(runs: Sequence[RunReport]) -> dict[str, Any]:
-    """A legend with a line for each run below a figure, which is as much higher."""
+    """Return the layout of a legend below the figure with a line for each run; the figure grows by its height."""
     legend = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "entrywidthmode": "fraction"}
     return {
         "height": HEIGHT + LINE * len(runs),
@@ -66,13 +66,13 @@ def _with_legend(runs: Sequence[RunReport]) -> dict[str, Any]:
     }
 
 
-def _look(number: int) -> tuple[str, str]:
-    """The colour of a run, and the symbol of its points."""
+def _style(number: int) -> tuple[str, str]:
+    """Return the colour of a run, and the symbol of its points."""
     return COLOURS[number % len(COLOURS)], SYMBOLS[number // len(COLOURS) % len(SYMBOLS)]
 
 
 def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:
-    """`loss`, `accuracy` or `lr` of all runs over the epochs, training dotted; None if no run has it."""
+    """Plot the `loss`, `accuracy` or `lr` of all runs over the epochs, training dotted; None if no run has it."""
     traces: list[dict[str, Any]] = []
     for number, run in enumerate(runs):
         steps_an_epoch = run.summary["steps"] / max(1, run.summary["epochs"])
@@ -80,7 +80,7 @@ def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:
         if quantity == "lr":
             names = [name for name in run.curves if name.startswith("lr-")][:1]
         present = [name for name in names if name in run.curves]
-        colour, _ = _look(number)
+        colour, _ = _style(number)
         for name in present:
             steps, values = run.curves[name]
             scale = 100 if quantity == "accuracy" else 1
@@ -111,11 +111,11 @@ def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:
 
 
 def sizes(runs: Sequence[RunReport], cost: str, title: str) -> str | None:
-    """Test accuracy over parameters or MACs, on a logarithmic axis; None if no run was tested."""
+    """Plot the test accuracy over parameters or MACs, on a logarithmic axis; None if no run was tested."""
     tested = [(number, run) for number, run in enumerate(runs) if run.summary["test_accuracy"] is not None]
     traces = []
     for number, run in tested:
-        colour, symbol = _look(number)
+        colour, symbol = _style(number)
         traces.append(
             {
                 "type": "scatter",
@@ -134,7 +134,7 @@ def sizes(runs: Sequence[RunReport], cost: str, title: str) -> str | None:
 
 
 def logarithmic(values: Sequence[float]) -> dict[str, Any]:
-    """An axis around values above 0 with a few round numbers: 1, 2 and 5 or only the powers of ten."""
+    """Return a logarithmic axis for values above 0, with ticks at 1, 2 and 5 or only at powers of ten."""
     low, high = min(values) / 1.6, max(values) * 1.6
     powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
     places = [each for each in (factor * power for power in powers for factor in (1, 2, 5)) if low <= each <= high]
@@ -144,14 +144,14 @@ def logarithmic(values: Sequence[float]) -> dict[str, Any]:
     return {"type": "log", "range": [math.log10(low), math.log10(high)], "tickvals": places, "ticktext": texts}
 
 
-def calibration(judged: Judged) -> str:
-    """How often the model is right, over how sure it is, in 15 bins; and how many images each bin has."""
-    place = np.minimum((judged.confidences * BINS).astype(int), BINS - 1)
+def calibration(results: Results) -> str:
+    """Plot the accuracy over the confidence in 15 bins, with the number of images in each."""
+    place = np.minimum((results.confidences * BINS).astype(int), BINS - 1)
     counts = np.bincount(place, minlength=BINS)
-    there = counts > 0
-    right = np.bincount(place, weights=judged.right, minlength=BINS)[there] / counts[there]
-    sure = np.bincount(place, weights=judged.confidences, minlength=BINS)[there] / counts[there]
-    error = (np.abs(right - sure) * counts[there]).sum() / counts.sum()
+    filled = counts > 0
+    accuracy = np.bincount(place, weights=results.right, minlength=BINS)[filled] / counts[filled]
+    confidence = np.bincount(place, weights=results.confidences, minlength=BINS)[filled] / counts[filled]
+    error = (np.abs(accuracy - confidence) * counts[filled]).sum() / counts.sum()
     traces = [
         {
             "type": "scatter",
@@ -159,24 +159,27 @@ def calibration(judged: Judged) -> str:
             "x": [0, 1],
             "y": [0, 1],
             "line": {"dash": "dash", "color": "gray"},
-            "name": "as sure as right",
+            "name": "perfect calibration",
         },
         {
             "type": "scatter",
             "mode": "markers+lines",
             "name": "measured",
-            "x": sure.round(4).tolist(),
-            "y": right.round(4).tolist(),
-            "text": [f"{count:,} images" for count in counts[there]],
-            "hovertemplate": "sure %{x:.3f}, right %{y:.3f}, %{text}<extra></extra>",
-            "marker": {"size": (6 + 18 * np.sqrt(counts[there] / counts.max())).round(1).tolist(), "color": COLOURS[0]},
+            "x": confidence.round(4).tolist(),
+            "y": accuracy.round(4).tolist(),
+            "text": [f"{count:,} images" for count in counts[filled]],
+            "hovertemplate": "probability %{x:.3f}, accuracy %{y:.3f}, %{text}<extra></extra>",
+            "marker": {
+                "size": (6 + 18 * np.sqrt(counts[filled] / counts.max())).round(1).tolist(),
+                "color": COLOURS[0],
+            },
         },
     ]
     return as_json(
         traces,
-        f"Calibration: {100 * error:.1f} points off in the mean",
+        f"Calibration: {100 * error:.1f} points off on average",
         "probability of the predicted class",
-        "share that is right",
+        "accuracy",
         xaxis={"range": [0, 1.02]},
         yaxis={"range": [0, 1.02]},
         showlegend=False,

@@ -1,4 +1,4 @@
-"""One self-contained page: tables, figures and images of several runs; it opens without a network."""
+"""The self-contained HTML page of a report: tables, figures and images of several runs, readable offline."""
 
 import html
 from collections.abc import Callable, Iterable, Sequence
@@ -11,19 +11,19 @@ from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.plots.confusion import FEW, LONGEST, most_confused
 from cvcc_zoo.plots.names import short
 from cvcc_zoo.report import classes, figures
-from cvcc_zoo.report.reports import Judged, Mistake, RunReport, differences
+from cvcc_zoo.report.reports import Mistake, Results, RunReport, differences
 
-SHOWN = 96  # pixels of a mistake's picture on the page
+SHOWN = 96  # width and height in pixels of a misclassified image on the page
 STYLE, SCRIPT = (Path(__file__).parent / name for name in ("page.css", "page.js"))
 
 
 def write_report(path: Path, runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> None:
-    """Write the page, whole or not at all. Raises ValueError where Plotly is missing."""
+    """Write the page, all of it or nothing. Raises ValueError if Plotly is missing."""
     write_whole(path, page(runs, title, remarks).encode())
 
 
 def page(runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     plots = Plots()
     made = f"{len(runs)} run{'s' * (len(runs) > 1)}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     body = [
@@ -50,17 +50,17 @@ QUANTITIES = ("loss", "accuracy", "lr")
 LEFT_OUT = "The images themselves are not in this page; <code>cvcc-zoo report --images=all</code> shows them."
 COSTS = (("parameters", "parameters"), ("macs", "multiply-accumulate operations"))
 Cell = tuple[str, float | str | None]
-"""What is shown, and what it is sorted by."""
+"""The text of a cell, and its sort key."""
 
 
 class Plots:
-    """Figures with a place on the page each."""
+    """The figures of the page, each with the HTML element that holds it."""
 
     def __init__(self) -> None:
         self.figures: list[str] = []
 
     def grid(self, found: Iterable[str | None]) -> str:
-        """Places beside each other, for the figures that there are."""
+        """Return elements side by side for those figures that are not None."""
         places = []
         for figure in found:
             if figure is not None:
@@ -69,27 +69,27 @@ class Plots:
         return f'<div class="grid">{"".join(places)}</div>' if places else "<p>Nothing was recorded.</p>"
 
     def large(self, figure: str) -> str:
-        """A place of a figure with a size of its own, which scrolls sideways where the page is narrow."""
+        """Return the element of a figure with a fixed size, which scrolls sideways on a narrow page."""
         self.figures.append(figure)
         return f'<div class="wide"><div id="figure{len(self.figures) - 1}"></div></div>'
 
     def script(self) -> str:
-        """All of them by the names of their places; a `<` in a name must not end the script."""
+        """Return all figures by the ids of their elements; `<` is escaped, because a name could end the script."""
         return ",".join(f"figure{number}: {each}" for number, each in enumerate(self.figures)).replace("<", "\\u003c")
 
 
 def text(value: object) -> str:
-    """For HTML."""
+    """Return a value as text, escaped for HTML."""
     return html.escape(str(value))
 
 
 def section(title: str, content: str) -> str:
-    """A part with a heading."""
+    """Return a section with a heading."""
     return f"<section><h2>{text(title)}</h2>{content}</section>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], *, sortable: bool) -> str:
-    """A table that scrolls sideways where the page is narrow."""
+    """Return a table that scrolls sideways on a narrow page."""
     if sortable:
         heads = "".join(f'<th scope="col" aria-sort="none"><button>{text(name)}</button></th>' for name in header)
     else:
@@ -105,7 +105,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], *, sortable: bo
 
 
 def leaderboard(runs: Sequence[RunReport]) -> str:
-    """One row a run, the best test accuracy first."""
+    """Return a table with one row per run, the best test accuracy first."""
     columns: dict[str, Callable[[dict[str, Any]], Cell]] = {
         "model": lambda s: (s["model"], s["model"]),
         "data": lambda s: (s.get("known_as") or s["dataset"],) * 2,
@@ -120,7 +120,7 @@ def leaderboard(runs: Sequence[RunReport]) -> str:
         "images/s": lambda s: number(s["images_per_second"], "{:,.0f}"),
         "seed": lambda s: number(s["seed"], "{}"),
     }
-    if not any("test_top5_accuracy" in run.summary for run in runs):  # of few classes
+    if not any("test_top5_accuracy" in run.summary for run in runs):  # only for many classes
         del columns["top 5"]
     best = sorted(runs, key=lambda run: -(run.summary["test_accuracy"] or 0))
     rows = [[(run.name, run.name), *(column(run.summary) for column in columns.values())] for run in best]
@@ -128,41 +128,41 @@ def leaderboard(runs: Sequence[RunReport]) -> str:
 
 
 def number(value: float | None, form: str, factor: float | None = None) -> Cell:
-    """A number, or nothing where it was not measured."""
+    """Return a cell with a number, or "-" if it was not measured."""
     if value is None:
         return "-", None
     return form.format(value if factor is None else factor * value), value
 
 
 def recipe_table(runs: Sequence[RunReport]) -> str:
-    """Options in which the runs differ, a column for each run."""
+    """Return a table of the options in which the runs differ, with a column for each run."""
     found = differences(list(runs))
     if not found:
-        return "<p>Nothing: all options are the same.</p>"
+        return "<p>All options are the same.</p>"
     rows: list[list[Cell]] = [[(name, name), *((value, value) for value in values)] for name, values in found.items()]
     return table(["option", *(run.name for run in runs)], rows, sortable=False)
 
 
 def run_part(run: RunReport, plots: Plots) -> str:
-    """What a run makes of its test images."""
-    judged = run.judged
-    if judged is None:
-        return f"<p>Nothing is shown of its test images: {text(run.why_not)}.</p>"
-    confusion, others = classes.confusion(judged), (classes.class_accuracies(judged), figures.calibration(judged))
-    many = len(judged.classes) > FEW
+    """Return the section of a run: its results on the test images."""
+    results = run.results
+    if results is None:
+        return f"<p>There are no results on its test images: {text(run.reason)}.</p>"
+    confusion, others = classes.confusion(results), (classes.class_accuracies(results), figures.calibration(results))
+    many = len(results.classes) > FEW
     return (
-        plots.large(confusion) + confused(judged) + plots.grid(others) if many else plots.grid((confusion, *others))
-    ) + mistakes(judged)
+        plots.large(confusion) + confused(results) + plots.grid(others) if many else plots.grid((confusion, *others))
+    ) + mistakes(results)
 
 
-def mistakes(judged: Judged) -> str:
-    """The mistakes that the model was surest of: as pictures, or as a list where their images are not to be shown."""
-    wrong = int((~judged.right).sum())
-    heading = f"<h3>The surest of {wrong:,} mistakes</h3>"
+def mistakes(results: Results) -> str:
+    """Return the most confident mistakes as images, or as a table if the images must not be shown."""
+    wrong = int((~results.right).sum())
+    heading = f"<h3>The most confident of {wrong:,} mistakes</h3>"
     if not wrong:
         return f"{heading}<p>There are none.</p>"
-    if any(mistake.image is not None for mistake in judged.worst):
-        return f'{heading}<div class="mistakes">{"".join(map(picture, judged.worst))}</div>'
+    if any(mistake.image is not None for mistake in results.worst):
+        return f'{heading}<div class="mistakes">{"".join(map(picture, results.worst))}</div>'
     rows: list[list[Cell]] = [
         [
             (short(mistake.label, LONGEST), mistake.label),
@@ -170,15 +170,15 @@ def mistakes(judged: Judged) -> str:
             number(mistake.probability, "{:.1f} %", 100),
             (mistake.where, mistake.where),
         ]
-        for mistake in judged.worst
+        for mistake in results.worst
     ]
-    listed = table(("true", "predicted", "how sure", "image"), rows, sortable=False)
+    listed = table(("true", "predicted", "probability", "image"), rows, sortable=False)
     return f'{heading}<p class="remark">{LEFT_OUT}</p><div class="pairs">{listed}</div>'
 
 
-def confused(judged: Judged) -> str:
-    """The classes that were taken for one another most often; nothing where none was."""
-    pairs = most_confused(judged.confusion, judged.classes)
+def confused(results: Results) -> str:
+    """Return a table of the pairs of classes that were confused most often; empty if there are none."""
+    pairs = most_confused(results.confusion, results.classes)
     rows: list[list[Cell]] = [
         [
             (short(pair.true, LONGEST), pair.true),
@@ -193,7 +193,7 @@ def confused(judged: Judged) -> str:
 
 
 def picture(mistake: Mistake) -> str:
-    """A test image with what it is and what it was taken for."""
+    """Return a misclassified test image with its true and its predicted class."""
     what = f"{mistake.label}, taken for {mistake.predicted}"
     size = f'width="{SHOWN}" height="{SHOWN}"'
     assert mistake.image is not None

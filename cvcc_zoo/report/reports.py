@@ -1,4 +1,4 @@
-"""What a report says of a run: its summary, curves and options, and what it makes of its test images."""
+"""The content of a report on a run: its summary, curves and options, and its results on the test images."""
 
 import csv
 import json
@@ -14,36 +14,36 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.datasets import FashionMini, TorchvisionDataset
 from cvcc_zoo.data.folder import ImageFolder
 from cvcc_zoo.data.pictures import pixels
-from cvcc_zoo.plots import Curve, read_metrics
 from cvcc_zoo.runs.folder import CONFIG, is_run
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
+from cvcc_zoo.runs.metrics_file import Curve, read_metrics
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import SUMMARY, read_config, read_summary
 from cvcc_zoo.zoo.creation import load
 
 WORST = 24
 PUBLIC, ALL = "public", "all"
-"""Whose test images a report holds: those of data sets that anybody can download, or all; with any other word none."""
+"""Which test images a report shows: those of data sets that anybody can download, or all; otherwise none."""
 UNINTERESTING = ("trainer.enable_progress_bar", "trainer.logger", "trainer.default_root_dir", "checkpoint_minutes")
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test image that was taken for another class."""
+    """A misclassified test image."""
 
     image: npt.NDArray[Any] | None
-    """(H, W, C) or (H, W), in [0, 1]; None where it is not to be shown."""
+    """(H, W, C) or (H, W), in [0, 1]; None if it must not be shown."""
     where: str
-    """Its file below the folder of images, else its place among the test images."""
+    """Its path relative to the image folder, or its index among the test images."""
     label: str
     predicted: str
     probability: float
-    """Of the class that was predicted."""
+    """Probability of the predicted class."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a model makes of all test images."""
+class Results:
+    """Predictions of a model for all test images."""
 
     classes: list[str]
     confusion: npt.NDArray[Any]
@@ -51,9 +51,9 @@ class Judged:
     confidences: npt.NDArray[Any]
     """(N,) probability of the predicted class."""
     right: npt.NDArray[Any]
-    """(N,) whether it is the true one."""
+    """(N,) True where the predicted class is the true one."""
     worst: list[Mistake]
-    """The mistakes that the model was surest of, the surest first."""
+    """The mistakes with the highest probabilities, in descending order."""
 
 
 @dataclass(frozen=True)
@@ -64,40 +64,41 @@ class RunReport:
     summary: dict[str, Any]
     curves: dict[str, Curve]
     options: dict[str, str]
-    """All options by their dotted names, as text."""
-    judged: Judged | None
-    why_not: str
-    """Why nothing is known of test images, where nothing is."""
+    """All options by dotted name, as text."""
+    results: Results | None
+    reason: str
+    """The reason why `results` is None, otherwise empty."""
 
 
 def unfinished(folder: Path) -> bool:
-    """Whether a run folder has no summary yet. Raises ValueError for what is no run folder."""
+    """Return whether a run folder has no summary yet. Raises ValueError if it is not a run folder."""
     if not folder.is_dir() or not is_run(folder):
-        raise ValueError(f"{folder} is no run folder: it has no {CONFIG} that `cvcc-zoo fit` wrote; give run folders")
+        raise ValueError(f"{folder} is not a run folder: it has no {CONFIG} of `cvcc-zoo fit`; give run folders")
     return not (folder / SUMMARY).is_file()
 
 
 def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
-    """Everything about a finished run, with the `images` of its worst mistakes that the report may hold.
+    """Read a finished run; `images` says which images of its worst mistakes the report may show: `public` or `all`.
 
-    A run that was never tested is not tested here either.
+    A run that was never tested is not tested here either. Raises FileNotFoundError or ValueError for missing or broken
+    files.
     """
     summary, config, metrics = read_summary(folder), read_config(folder), folder / METRICS
     try:
         curves = read_metrics(metrics) if metrics.is_file() else {}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise ValueError(f"{metrics} cannot be read ({error}); give it back, or leave {folder} out") from error
-    judged, why_not = None, "it was trained with --test=false, and is not tested here either"
+        raise ValueError(f"{metrics} cannot be read ({error}); restore it, or leave {folder} out") from error
+    results, reason = None, "it was trained with --test=false, and is not tested here either"
     if summary.get("test_accuracy") is not None:
         try:
-            judged, why_not = judge(folder, config["data"], images), ""
+            results, reason = evaluate(folder, config["data"], images), ""
         except (OSError, ValueError) as error:
-            why_not = str(error).splitlines()[0]
-    return RunReport(folder.resolve().name, summary, curves, flatten(config), judged, why_not)
+            reason = str(error).splitlines()[0]
+    return RunReport(folder.resolve().name, summary, curves, flatten(config), results, reason)
 
 
-def judge(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC) -> Judged:
-    """Test the model that a run chose on the images of its config. Raises ValueError or OSError if they are gone."""
+def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC) -> Results:
+    """Test the chosen model of a run on the images of its config. Raises ValueError or OSError if they are gone."""
     data = ImageDataModule(**{**data_options, "augmentations": "none"})
     logits, labels = scores(load(folder), data)
     probabilities = logits.double().softmax(1)
@@ -110,11 +111,15 @@ def judge(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC) -
     pictures = pixels(data.test_dataloader().images[chosen]) if may_be_shown else [None] * len(chosen)
     worst = [
         Mistake(
-            picture, _where(data, index), classes[labels[index]], classes[predicted[index]], float(confidences[index])
+            picture,
+            _location(data, index),
+            classes[labels[index]],
+            classes[predicted[index]],
+            float(confidences[index]),
         )
         for picture, index in zip(pictures, chosen.tolist(), strict=True)
     ]
-    return Judged(
+    return Results(
         classes,
         confusion.view(len(classes), len(classes)).numpy(),
         confidences.numpy(),
@@ -123,15 +128,15 @@ def judge(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC) -
     )
 
 
-def _where(data: ImageDataModule, index: int) -> str:
-    """Where a user finds a test image."""
+def _location(data: ImageDataModule, index: int) -> str:
+    """Return the path of a test image in its folder, or its index among the test images."""
     if isinstance(data.dataset, ImageFolder):
         return str(Path(data.dataset.files["test"][index][0]).relative_to(data.dataset.root))
     return f"test image {index:,}"
 
 
 def flatten(options: Any, name: str = "") -> dict[str, str]:
-    """Nested options by dotted names; lists as JSON."""
+    """Return nested options by dotted name, with values as JSON."""
     if isinstance(options, dict) and options:
         found: dict[str, str] = {}
         for key, value in options.items():
@@ -141,7 +146,7 @@ def flatten(options: Any, name: str = "") -> dict[str, str]:
 
 
 def differences(runs: list[RunReport]) -> dict[str, list[str]]:
-    """Options in which runs differ, by name; an option that a run does not have is empty."""
+    """Return the options in which runs differ, by name; a missing option is an empty text."""
     names = dict.fromkeys(name for run in runs for name in run.options)
     values = {name: [run.options.get(name, "") for run in runs] for name in names}
     return {name: found for name, found in values.items() if len(set(found)) > 1}

@@ -1,4 +1,4 @@
-"""What a training leaves behind: one folder with its config, metrics, checkpoints, pictures and summary."""
+"""Training runs: each writes one folder with its config, metrics, checkpoints, figures and summary."""
 
 from cvcc_zoo.runs.callback import RunFolder
 from cvcc_zoo.runs.changes import UseChanges, changed_options, check_unchanged

@@ -15,24 +15,24 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.length import steps_between_rows
 from cvcc_zoo.files.own import give_back, remove_unfinished, write_picture, write_whole
 from cvcc_zoo.internals.lightning import set_log_every_n_steps
-from cvcc_zoo.plots import plot_confusion, plot_curves, read_metrics
+from cvcc_zoo.plots import plot_confusion, plot_curves
 from cvcc_zoo.printing import say
 from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.folder import CONFIG, LAST, write_text
-from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint
-from cvcc_zoo.runs.summary import print_summary, summarise, write_summary
+from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint, read_metrics
+from cvcc_zoo.runs.summary import Training, print_summary, summarise, write_summary
 from cvcc_zoo.runs.written import SUMMARY, read_summary
 
-ROWS = 10  # of metrics in an epoch, at least
+ROWS = 10  # minimum number of metrics rows per epoch
 
 
 class RunFolder(Callback):
-    """Fills a run's folder: `config.yaml` first, then metrics and checkpoints, at the end figures and a summary.
+    """Fill a run's folder: `config.yaml` first, then metrics and checkpoints, at the end figures and a summary.
 
-    With `choose_logging` a row of metrics is written ten times an epoch or more, so that short runs have curves too.
-    A `resumed` run continues in a folder that is there; one that has `ended` does not train. Only one process at a
-    time may fill a folder.
+    With `choose_logging` a row of metrics is written at least ten times per epoch, so that short runs have curves too.
+    A `resumed` run continues in an existing folder; one that has `ended` does not train. Only one process at a time
+    may fill a folder.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class RunFolder(Callback):
         self.started = False
         self.seconds = 0.0
         self.images = 0
-        self.last_epoch: dict[str, float] = {}  # what the last epoch ended with
+        self.last_epoch: dict[str, float] = {}  # metrics of the last epoch
         self._since: float | None = None
-        self._drawn = False
+        self._curves_drawn = False
         self._lock = FileLock(folder / ".lock")
 
     def begin(self, best: Path | None = None) -> None:
-        """Take the folder, and write the config if it is new, and the best checkpoint that is taken along.
+        """Lock the folder, and write the config if it is new, and a copy of the `best` checkpoint of an earlier folder.
 
-        Raises FileExistsError if another process fills it.
+        Raises FileExistsError if another process is training in it.
         """
         if getattr(rank_zero_only, "rank", 0):
             return
@@ -71,7 +71,7 @@ class RunFolder(Callback):
                 f"another process is training in {self.folder}; wait until it ends, or choose another --run=..."
             ) from None
         except OSError as error:
-            raise OSError(error.errno, "nothing can be written into this run folder", str(self.folder)) from error
+            raise OSError(error.errno, "cannot write into this run folder", str(self.folder)) from error
         remove_unfinished(self.folder)
         if not self.resumed:
             write_text(self.folder / CONFIG, self.config)
@@ -79,12 +79,12 @@ class RunFolder(Callback):
             write_whole(self.folder / BEST, best.read_bytes())
 
     def callbacks(self, *, validation: bool, checkpoints: bool, minutes: float, logs: bool = True) -> list[Callback]:
-        """The callbacks of a run: this one, the learning rate, and checkpoints `best` (by val/accuracy) and `last`."""
+        """Return the callbacks of a run: this one, the learning rate monitor, and checkpoints `best` and `last`."""
         saved = checkpoints_of(self.folder, minutes, validation=validation) if checkpoints else []
         return [self, *([LearningRateMonitor("step")] if logs else []), *saved]
 
     def logger(self) -> MetricsFile:
-        """Writes `metrics.csv` into the folder."""
+        """Return the logger that writes `metrics.csv` into the folder."""
         return MetricsFile(self.folder)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -94,7 +94,7 @@ class RunFolder(Callback):
             set_log_every_n_steps(trainer, steps_between_rows(trainer, len(data.train_dataloader()), ROWS))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop at once if training has ended before, by whatever callback; it may still have to be tested."""
+        """Stop at once if training ended before the run was resumed; only the test may be left to do."""
         trainer.should_stop = trainer.should_stop or self.ended
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -108,7 +108,7 @@ class RunFolder(Callback):
         self.started = True
         self._since = time.perf_counter()
         for logger in self._own_loggers(trainer):
-            logger.go_back(trainer.global_step)
+            logger.truncate(trainer.global_step)
         if trainer.is_global_zero:
             write_text(self.folder / CONFIG, self.config)
 
@@ -123,7 +123,7 @@ class RunFolder(Callback):
         self.images += len(batch[0]) * trainer.world_size
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Write what was logged before the checkpoint first, and save a fingerprint of it in the checkpoint."""
+        """Write the logged rows first, and save their fingerprint in the checkpoint."""
         for logger in trainer.loggers:
             logger.save()
         if self._own_loggers(trainer) and "callbacks" in checkpoint:
@@ -165,15 +165,15 @@ class RunFolder(Callback):
         self._stop_clock()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the metrics of the last epoch, and draw the curves."""
+        """Store the metrics of the last epoch, and draw the curves."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.last_epoch = {k: v for k, v in metrics.items() if k.startswith(("train/", "val/")) and "batch" not in k}
         self._draw_curves(trainer)
-        self._drawn = self.ended = True
+        self._curves_drawn = self.ended = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Draw the curves up to here; errors in that are dropped, because the exception matters more."""
-        if self.started and not self._drawn:
+        """Draw the curves up to here, ignoring errors in that, because the exception matters more."""
+        if self.started and not self._curves_drawn:
             with suppress(Exception):
                 self._draw_curves(trainer)
 
@@ -183,26 +183,26 @@ class RunFolder(Callback):
             return False
         try:
             return read_summary(self.folder)["test_accuracy"] is not None or not test
-        except (OSError, ValueError):  # it is written anew
+        except (OSError, ValueError):  # the summary is missing or broken, and will be written again
             return False
 
-    def say_that_it_is_complete(self) -> None:
+    def report_complete(self) -> None:
         """Print the summary again, and how to train further."""
         if getattr(rank_zero_only, "rank", 0):
             return
         print_summary(read_summary(self.folder), self.folder)
         say(
-            f"The run {self.folder} is finished, and nothing of it was changed; to train it further: "
+            f"The run {self.folder} is already finished, and nothing in it was changed; to train it further: "
             "--trainer.max_epochs=... --allow_changes=true"
         )
 
-    def how_to_go_on(self) -> str:
-        """Return, for the user, how to resume a run that was stopped."""
+    def how_to_resume(self) -> str:
+        """Return a message that says how to resume this stopped run."""
         if not (self.folder / LAST).is_file():
-            return "nothing of it was kept"
+            return "nothing of it was saved"
         folder, here = self.folder.resolve(), Path.cwd()
         shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-        return f"`cvcc-zoo fit --config={shown}/{CONFIG} --ckpt_path=last` goes on"
+        return f"`cvcc-zoo fit --config={shown}/{CONFIG} --ckpt_path=last` resumes it"
 
     def end(self) -> None:
         """Unlock the folder, and remove it if training never started."""
@@ -212,7 +212,7 @@ class RunFolder(Callback):
                 (self.folder / name).unlink(missing_ok=True)
             give_back(self._lock)
             if unused:
-                with suppress(OSError):  # where something else is in it, it stays
+                with suppress(OSError):  # a folder with other files stays
                     self.folder.rmdir()
 
     def _draw_curves(self, trainer: Trainer) -> None:
@@ -229,15 +229,16 @@ class RunFolder(Callback):
 
     def finish(self, trainer: Trainer, model: ImageClassifier, data: ImageDataModule, *, test: bool) -> dict[str, Any]:
         """Test the chosen checkpoint if asked to, write figures and summary, and return the summary."""
-        self.started = True  # also where no epoch was left to train
+        self.started = True  # even if no epoch was left to train
         writer = trainer.strategy.checkpoint_io
         if trainer.is_global_zero and isinstance(writer, WholeCheckpoints):
             writer.settle(self.folder)
-        for logger in self._own_loggers(trainer):  # a run that is finished again has the test's row once
-            logger.go_back(trainer.global_step)
-        summary = summarise(trainer, model, data, self.seconds, self.images, self.last_epoch, test=test)
+        for logger in self._own_loggers(trainer):  # remove the row of an earlier test
+            logger.truncate(trainer.global_step)
+        training = Training(self.seconds, self.images, self.last_epoch)
+        summary = summarise(trainer, model, data, training, test=test)
         if trainer.is_global_zero:
-            if test or not self._drawn:  # a finished run that is finished again has not trained
+            if test or not self._curves_drawn:  # a resumed run that had already ended did not train
                 self._draw_curves(trainer)
             if test:
                 title = f"{self.folder.name}: test accuracy {100 * summary['test_accuracy']:.2f} %"

@@ -1,4 +1,4 @@
-"""Whether a training goes on with the options that it was started with; where others are wanted, they hold."""
+"""Options that change when a run is resumed: found, refused unless allowed, and put into effect."""
 
 import inspect
 from typing import Any
@@ -20,16 +20,16 @@ HARMLESS = (
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
 )
-"""Options that change nothing of what is trained."""
+"""Options that do not affect what is trained."""
 MOST = 10_000
 Options = dict[str, Any]
 
 
 def changed_options(before: str, now: str) -> dict[str, tuple[Any, Any]]:
-    """What differs between two configs in YAML: the option's name -> its values; "not given" where it has none.
+    """Return the options that differ between two YAML configs: name -> (value before, value now).
 
-    The first comes from a file, and may be any text. Raises ValueError if it is no config. Options of model and
-    data that came after it was written have their defaults in it.
+    A value that is missing is "not given". `before` comes from a file and may be any text. Options of model and data
+    that were added to this package after it was written have their defaults. Raises ValueError if it is not a config.
     """
     old, new = (_options(text) for text in (before, now))
     names = [name for name in {**old, **new} if name not in HARMLESS]
@@ -41,29 +41,29 @@ def changed_options(before: str, now: str) -> dict[str, tuple[Any, Any]]:
 
 
 def check_unchanged(before: str | None, now: str, *, allowed: bool) -> str:
-    """Return what differs in words, or nothing; raises ValueError if something does and is not `allowed`."""
-    if not before:  # a new training
+    """Return the differences in words, or an empty text. Raises ValueError for any, unless they are `allowed`."""
+    if not before:  # a new run
         return ""
     changed = changed_options(before, now)
     words = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in changed.items())
     if changed and not allowed:
         raise ValueError(
-            f"the checkpoint was made with other options: {words}; leave them as they were to end with the same "
-            "result, or go on with the new ones: --allow_changes=true"
+            f"the checkpoint was written with other options: {words}; restore them to get the same result, or resume "
+            "with the new ones: --allow_changes=true"
         )
     if "optimizer.name" in changed:
         raise ValueError(
-            f"{words}: the state of one optimizer is of no use to another; start a new run from these weights: "
+            f"{words}: an optimizer cannot use the state of another one; start a new run from these weights: "
             "--weights=CHECKPOINT instead of --ckpt_path"
         )
     return words
 
 
 def _options(text: Any) -> Options:
-    """The options of a config by their whole names."""
+    """Return the options of a config by their full dotted names."""
     config = read_yaml(text, "the checkpoint's config")
     if not isinstance(config, dict):
-        raise ValueError("the checkpoint's config is not that of a run; go on from the checkpoint of a run")
+        raise ValueError("the checkpoint's config is not that of a run; resume from the checkpoint of a run")
     flat: Options = {}
     waiting = [(str(key), value) for key, value in reversed(config.items())]
     while waiting:
@@ -72,14 +72,14 @@ def _options(text: Any) -> Options:
             waiting += [(f"{name}.{key}", inner) for key, inner in reversed(value.items())]
         else:
             flat[name] = value
-        if len(flat) + len(waiting) > MOST:  # also of a small text, whose parts refer to each other
-            raise ValueError(f"the checkpoint's config has more than {MOST:,} options; go on from another checkpoint")
+        if len(flat) + len(waiting) > MOST:  # with YAML aliases, even a small text can expand to this many
+            raise ValueError(f"the checkpoint's config has more than {MOST:,} options; resume from another checkpoint")
     return flat
 
 
 class UseChanges(Callback):
-    """Lets the new options of optimizer and schedule hold, whose state brings those of the checkpoint."""
+    """Put the new options of optimizer and schedule into effect, because their state restores the old ones."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the options from a new optimizer, and the place in the schedule from a new one that is as far."""
+        """Take the options of a new optimizer, and of a new schedule that was advanced to the same step."""
         take_options(trainer, pl_module)

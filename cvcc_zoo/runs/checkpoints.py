@@ -24,40 +24,40 @@ BEST = "best.ckpt"
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint under another name in its folder, brings it to the disk, and renames it; reads plain data.
+    """Write a checkpoint under a temporary name in its folder, flush it to disk, and rename it; read plain data only.
 
-    Lightning's own goes through $TMPDIR, from where another disk gets a copy that a kill can cut off; and it lets a
-    file run code where $TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set. The `last.ckpt` before a new one stays until the new
-    one was read again.
+    Lightning's own goes through $TMPDIR, which may be on another disk, so that a kill can cut off the copy; and it
+    lets a file run code if $TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set. The previous `last.ckpt` stays until the new one
+    has been read back.
     """
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
-        """Return its content, on the CPU; raises ValueError, as `cvcc_zoo.load` does, if it is not plain data."""
+        """Return the content on the CPU. Raises ValueError, as `cvcc_zoo.load` does, if it is not plain data."""
         content: dict[str, Any] = load_plain(Path(path))
         return content
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write it whole; raises OSError and keeps the file before it if that fails."""
+        """Write the whole file; if that fails, raise OSError and leave the existing file unchanged."""
         target, content = Path(path), io.BytesIO()
         torch.save(checkpoint, content)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.name == LAST and target.is_file():
-                keep(target, target.with_name(PREVIOUS))
+                link_or_copy(target, target.with_name(PREVIOUS))
             write_whole(target, content.getbuffer())
         except OSError as error:
-            kept = "; the one before it is kept" if target.is_file() else ""
+            kept = "; the previous one is unchanged" if target.is_file() else ""
             raise OSError(f"the checkpoint {target} cannot be written ({error.strerror or error}){kept}") from error
 
     def settle(self, folder: Path) -> None:
-        """Read the `last.ckpt` of a run again, and remove the one before it. Raises ValueError if it is damaged."""
+        """Read `last.ckpt` back, and remove the previous one. Raises ValueError if `last.ckpt` is damaged."""
         if (previous := folder / PREVIOUS).is_file():
             self.load_checkpoint(folder / LAST)
             previous.unlink()
 
 
-def keep(file: Path, name: Path) -> None:
-    """Give a file a second name, or copy it where the file system cannot."""
+def link_or_copy(file: Path, name: Path) -> None:
+    """Link a file under a second name, or copy it if the file system has no links."""
     name.unlink(missing_ok=True)
     try:
         os.link(file, name)
@@ -74,13 +74,13 @@ def with_whole_checkpoints(plugins: Sequence[Any]) -> list[Any]:
 def between_steps(trainer: Trainer, batch_idx: int) -> bool:
     """Return whether a checkpoint at the start of this batch resumes exactly.
 
-    It does at the start of an epoch. Within one it does if weights are trained by gradients, no batches are being
-    accumulated, and there was no validation just before: Lightning (2.6) would count steps wrongly after that. At the
-    end of a batch its metrics are not logged yet.
+    It does at the start of an epoch. Within an epoch it does if weights are trained by gradients, no gradients are
+    being accumulated, and no validation came just before, after which Lightning (2.6) would count steps wrongly. The
+    end of a batch is not used because its metrics are not logged yet.
     """
     if batch_idx == 0:
         return True
-    if not trainer.lightning_module.automatic_optimization:  # sums of a closed form, which are not kept
+    if not trainer.lightning_module.automatic_optimization:  # the sums of a closed-form solution are not saved
         return False
     if batch_idx % trainer.accumulate_grad_batches:
         return False
@@ -90,30 +90,30 @@ def between_steps(trainer: Trainer, batch_idx: int) -> bool:
 
 
 class LastCheckpoint(CheckpointCallback):
-    """Writes `last.ckpt` at the start of every epoch, every `minutes` within one, and at the end.
+    """Write `last.ckpt` at the start of every epoch, every `minutes` within one, and at the end.
 
-    The start of an epoch, and not the end of the one before: only then is that one done and logged.
+    It is the start of an epoch and not the end of the previous one, because only then is everything logged.
     """
 
     def __init__(self, folder: Path, minutes: float = MINUTES) -> None:
         if minutes <= 0:
-            raise ValueError(f"checkpoint_minutes is a time above 0, got {minutes:g}")
+            raise ValueError(f"checkpoint_minutes must be above 0, got {minutes:g}")
         self.path = folder / LAST
         self.minutes = minutes
         self._since = time.monotonic()
 
     def save(self, trainer: Trainer) -> None:
-        """Write it now; every process calls this."""
+        """Write `last.ckpt` now; every process calls this."""
         trainer.save_checkpoint(self.path, weights_only=False)  # optimizer and loops too
         self._since = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, and an epoch that is resumed at its start like any other."""
+        """Start the clock, and treat an epoch that is resumed at its start like any other."""
         self._since = time.monotonic()
         start_epoch_anew(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Write at the start of an epoch, and within one when it is time."""
+        """Write `last.ckpt` at the start of an epoch, and within one every `minutes`."""
         if not between_steps(trainer, batch_idx):
             return
         over = time.monotonic() - self._since >= 60 * self.minutes
@@ -121,7 +121,7 @@ class LastCheckpoint(CheckpointCallback):
             self.save(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Let a resumed epoch end like any other, with the step of a plateau schedule."""
+        """End the restart, so that a resumed epoch ends like any other, with the step of a plateau schedule."""
         end_restart(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -134,13 +134,13 @@ class LastCheckpoint(CheckpointCallback):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps `best.ckpt` by val/accuracy, also when the folder of the run was moved."""
+    """Save `best.ckpt` by val/accuracy, even after the run folder was moved."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue in the folder where the run is now, if its best.ckpt is there; Lightning would forget the best."""
+        """Adjust paths to where the run folder is now, if its best.ckpt is there; Lightning would forget the best."""
         if not (Path(str(self.dirpath)) / BEST).is_file():
             return
         moved = {"dirpath": self.dirpath}
@@ -153,10 +153,10 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 def best_so_far(checkpoint: Checkpoint | None, folder: Path | None, *, allowed: bool) -> Path | None:
-    """The best.ckpt that a training in this folder (None: in a new one) takes along from beside its checkpoint.
+    """Return the best.ckpt that a run resumed in `folder` (None: a new one) copies from beside its checkpoint.
 
-    None if it has one already, or never had one. Raises ValueError if it is lost, unless that is `allowed`: then the
-    epochs to come are compared with each other alone.
+    None if the folder has one already, or the run never had one. Raises ValueError if it is lost, unless that is
+    `allowed`: then only the coming epochs are compared.
     """
     if checkpoint is None or not checkpoint.has_best or (folder is not None and (folder / BEST).is_file()):
         return None
@@ -165,14 +165,14 @@ def best_so_far(checkpoint: Checkpoint | None, folder: Path | None, *, allowed: 
         return there
     if not allowed:
         raise ValueError(
-            f"{checkpoint.path} goes on with a training whose best weights so far were in {BEST}, and there is none "
-            "beside it; put it back, or choose the best of the epochs to come: --allow_changes=true"
+            f"{checkpoint.path} belongs to a run whose best weights so far were in {BEST}, and there is none beside "
+            "it; restore it, or choose the best of the coming epochs only: --allow_changes=true"
         )
     return None
 
 
 def has_ended(checkpoint: Checkpoint | None, folder: Path | None, changed: str) -> bool:
-    """Whether a training that goes on in this folder (None: in a new one) has nothing left to do but to be tested.
+    """Return whether a run resumed in `folder` (None: a new one) has finished training, and only the test may be left.
 
     Raises ValueError for a new folder, in which nothing would be trained.
     """
@@ -180,16 +180,16 @@ def has_ended(checkpoint: Checkpoint | None, folder: Path | None, changed: str) 
         return False
     if folder is None:
         raise ValueError(
-            f"the training in {checkpoint.path} has come to its end; train it further (--trainer.max_epochs=... "
+            f"the run of {checkpoint.path} has finished training; train it further (--trainer.max_epochs=... "
             "--allow_changes=true), or start a new one from its weights (--weights=...)"
         )
     return True
 
 
 def checkpoints(folder: Path, minutes: float, *, validation: bool) -> list[CheckpointCallback]:
-    """`best.ckpt` by val/accuracy where there are validation images, and `last.ckpt`, each by its own callback.
+    """Return the callbacks that save `last.ckpt` and, if there are validation images, `best.ckpt` by val/accuracy.
 
-    ModelCheckpoint's own `save_last` (2.6) leaves out epochs that are not among the best.
+    ModelCheckpoint's own `save_last` (2.6) skips epochs that are not among the best.
     """
     last = LastCheckpoint(folder, minutes)
     return [BestCheckpoint(folder), last] if validation else [last]

@@ -1,16 +1,16 @@
-"""Compile the network for the training: fewer, larger kernels, once they are made.
+"""Compiling the network for training: fewer, larger kernels.
 
-It pays if compiling takes less time than it saves. On two cores with torch 2.14 resnet20 takes 20 s to
-compile, and a step of 128 images 118 ms instead of 153 in channels_last (1.30 times as fast): it pays after 570 steps,
-one and a half epochs of CIFAR-10. On a CPU it needs a C++ compiler and changes the rounding, so it is not
-chosen for you there: `--trainer.callbacks+=Compile` does. `cvcc-zoo train-zoo` compiles on a GPU.
+It pays off if it saves more time than compiling takes. On two cores with torch 2.14, resnet20 takes 20 s to compile,
+and a step of 128 images 118 ms instead of 153 in channels_last (1.30 times as fast): it pays off after 570 steps, one
+and a half epochs of CIFAR-10. On a CPU it needs a C++ compiler and changes the rounding, so it is not the default:
+`--trainer.callbacks+=Compile` turns it on. `cvcc-zoo train-zoo` compiles on a GPU.
 
 On a GPU the kernels are replayed as CUDA graphs, without which a small network waits for their launches: a step of
-wrn16_4 with 128 images in bfloat16 (forward and backward pass, H200, eight other processes beside it) took 22.7 ms
-without compiling, 9.3 compiled and 4.9 with graphs, after 26 and 14 s.
+wrn16_4 with 128 images in bfloat16 (forward and backward pass, H200, eight other processes at the same time) took
+22.7 ms without compiling, 9.3 compiled and 4.9 with graphs, after 26 and 14 s.
 
-Validation and test run uncompiled: they are a small part of a training, and each would wait for kernels of its own, for
-whole batches and for the last one. A size of images that comes later, by progressive resizing, has its own kernels.
+Validation and test run uncompiled: they are a small part of a run, and each would need kernels of its own, for full
+batches and for the last one. With progressive resizing each image size has its own kernels.
 """
 
 import torch
@@ -23,30 +23,30 @@ MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagrap
 
 
 class Compile(Callback):
-    """`torch.compile` of the network in place: names of parameters, checkpoints and results stay as they are."""
+    """Compile the network in place with `torch.compile`; names of parameters and checkpoints do not change."""
 
     def __init__(self, mode: str | None = None) -> None:
         """`mode` is torch's: default, reduce-overhead (CUDA graphs), max-autotune, max-autotune-no-cudagraphs.
 
-        None takes reduce-overhead on a GPU, and default elsewhere.
+        None means reduce-overhead on a GPU, and default elsewhere.
         """
         if mode is not None and mode not in MODES:
             raise unknown("mode of Compile", mode, MODES)
         self.mode = mode
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compile; it happens at the first batch."""
+        """Wrap the network; torch compiles it at the first batch."""
         network = _network(pl_module)
         mode = self.mode or ("reduce-overhead" if pl_module.device.type == "cuda" else "default")
         self.compiled = torch.compile(network.forward, mode=mode, dynamic=False)
         network.forward = self.compiled
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validate uncompiled."""
+        """Switch to the uncompiled network."""
         _restore(pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Train compiled again."""
+        """Switch back to the compiled network."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             _network(pl_module).forward = self.compiled
 

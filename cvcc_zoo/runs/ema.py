@@ -1,9 +1,9 @@
-"""EMA: an exponential moving average of the weights, which is validated, tested and saved instead of them.
+"""EMA: an exponential moving average of the weights, which replaces them in validation, test and checkpoints.
 
     d = min(decay, (1 + t) / (10 + t));  average = d average + (1 - d) weights, after each step t = 0, 1, ...
 
-The warm-up of d is that of TensorFlow's ExponentialMovingAverage: without it the random first weights stay in the
-average of a short training. Statistics of norms are averaged too, as in timm's ModelEmaV3. Lightning's own
+The warm-up of d is that of TensorFlow's ExponentialMovingAverage: without it the random initial weights stay in the
+average of a short run. Statistics of norms are averaged too, as in timm's ModelEmaV3. Lightning's own
 EMAWeightAveraging tests other weights than it saves.
 """
 
@@ -13,21 +13,21 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-CURRENT = "cvcc_zoo_current"  # in a checkpoint: the weights that are trained; its state_dict has the average
+CURRENT = "cvcc_zoo_current"  # key of the trained weights in a checkpoint, whose state_dict is the average
 
 
 class EMA(Callback):
-    """Average the weights during training with a `decay` in (0, 1); it is saved, and kept at the end."""
+    """Average the weights during training with a `decay` in (0, 1); the model ends with the average."""
 
     def __init__(self, decay: float = 0.999) -> None:
         if not 0 < decay < 1:
-            raise ValueError(f"EMA: decay is a factor in (0, 1), got {decay}")
+            raise ValueError(f"EMA: decay must be in (0, 1), got {decay}")
         self.decay = decay
         self._average: dict[str, Tensor] = {}
-        self._current: dict[str, Tensor] | None = None  # while the model has the average
+        self._current: dict[str, Tensor] | None = None  # the trained weights, while the model holds the average
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start from the first weights, unless a checkpoint brought an average."""
+        """Start from the initial weights, unless a checkpoint brought an average."""
         if not self._average:
             self._average = _copy(pl_module)
 
@@ -35,7 +35,7 @@ class EMA(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the average towards the weights, after a step of the optimizer."""
+        """Move the average towards the weights after a step of the optimizer."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
             return
         step = trainer.global_step - 1
@@ -46,14 +46,14 @@ class EMA(Callback):
             else:
                 self._average[name].copy_(tensor)
 
-    def _show(self, pl_module: LightningModule) -> None:
+    def _swap_in(self, pl_module: LightningModule) -> None:
         self._current = _copy(pl_module)
         pl_module.load_state_dict(self._average)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average into the model."""
         if self._average:
-            self._show(pl_module)
+            self._swap_in(pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the trained weights back."""
@@ -73,11 +73,13 @@ class EMA(Callback):
             checkpoint["state_dict"] = {name: tensor.clone() for name, tensor in self._average.items()}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Resume with both. Raises ValueError for the checkpoint of a run without an average."""
-        if trainer.state.fn != "fit" or trainer.ckpt_path is None:  # Lightning's Tuner goes back to the start
+        """Restore both. Raises ValueError for the checkpoint of a run without an average."""
+        if trainer.state.fn != "fit" or trainer.ckpt_path is None:  # Lightning's Tuner restores the initial weights
             return
         if CURRENT not in checkpoint:
-            raise ValueError("this checkpoint has no average of the weights; go on without EMA, or start anew with it")
+            raise ValueError(
+                "this checkpoint has no EMA of the weights; resume without EMA, or start a new run with it"
+            )
         self._average = {name: tensor.to(pl_module.device) for name, tensor in checkpoint["state_dict"].items()}
         pl_module.load_state_dict(checkpoint[CURRENT])
 

@@ -1,4 +1,4 @@
-"""Folders and files of a run: nothing of another run is touched, and nothing is left half-written."""
+"""Folders and files of a run: no other run's files are touched, and no file is left half-written."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from cvcc_zoo.weights.checkpoint import Checkpoint
 CONFIG = "config.yaml"
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"
-"""The one before it, while a run trains."""
+"""The checkpoint before the last one; it exists only while a run trains."""
 HEADER = f"# cvcc-zoo fit --config {CONFIG}\n"
 
 
 def reserve_folder(name: str, parent: Path) -> Path:
-    """Make `<parent>/<name>`, or `<name>-2`, `-3`, ... if it exists: never a folder that another run has."""
+    """Make `<parent>/<name>`, or `<name>-2`, `-3`, ... if it exists, so that runs never share a folder."""
     number = 1
     while True:
         folder = parent / (name if number == 1 else f"{name}-{number}")
@@ -28,7 +28,7 @@ def reserve_folder(name: str, parent: Path) -> Path:
 
 
 def _make(folder: Path) -> None:
-    """Make a folder. Raises FileExistsError if it is there, and OSError, which says why, if it cannot be made."""
+    """Make a folder. Raises FileExistsError if it exists, and OSError, with the reason, if it cannot be made."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -38,9 +38,9 @@ def _make(folder: Path) -> None:
 
 
 def new_folder(asked: str | None, parent: Path, name: str) -> Path:
-    """Make the folder that was asked for, else `<parent>/<name>` or the next number of it.
+    """Make the folder `asked` for, or otherwise `<parent>/<name>` with the next free number.
 
-    Only the first of several processes makes it. Raises FileExistsError if the one asked for is there already.
+    Only the first of several processes makes it. Raises FileExistsError if the folder asked for exists.
     """
     if getattr(rank_zero_only, "rank", 0):
         return Path(asked) if asked else parent / name
@@ -51,51 +51,51 @@ def new_folder(asked: str | None, parent: Path, name: str) -> Path:
         _make(folder)
     except FileExistsError:
         raise FileExistsError(
-            f"the run folder {folder} exists, and nothing of it will be overwritten; choose another --run=..., or "
-            f"leave --run out to get a numbered one; to go on with it: --config={folder}/config.yaml --ckpt_path=last"
+            f"the run folder {folder} exists, and none of it will be overwritten; choose another --run=..., or "
+            f"leave --run out to get a numbered one; to resume it: --config={folder}/config.yaml --ckpt_path=last"
         ) from None
     return folder
 
 
 def folder_to_resume(asked: str | None, configs: Sequence[Path]) -> Path | None:
-    """The run folder that `--ckpt_path=last` means: the one asked for, else that of one of these config files.
+    """Return the run folder of `--ckpt_path=last`: the one `asked` for, or otherwise that of one of the config files.
 
-    None if the one asked for is not there yet: then the run starts. Raises ValueError where no folder is meant.
+    None if the folder asked for does not exist yet: then the run starts. Raises ValueError if neither names a run.
     """
     if asked:
         folder = Path(asked).expanduser()
         files = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
         if files and not is_run(folder):
-            raise ValueError(f"{folder} is not a run folder: it has no {CONFIG}, but other files; choose another --run")
+            raise ValueError(f"{folder} is not a run folder: it has files, but no {CONFIG}; choose another --run")
         return folder if folder.is_dir() else None
     folders = [file.parent for file in configs if file.name == CONFIG and is_run(file.parent)]
     if len(folders) != 1:
         raise ValueError(
-            f"--ckpt_path=last goes on with the run whose config is given: --config=runs/NAME/{CONFIG}, or with that "
-            f"of --run=FOLDER, which starts where there is none; configs: {', '.join(map(str, configs)) or 'none'}"
+            f"--ckpt_path=last resumes the run whose config is given: --config=runs/NAME/{CONFIG}, or the run in "
+            f"--run=FOLDER, which starts if it does not exist; configs: {', '.join(map(str, configs)) or 'none'}"
         )
     return folders[0]
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder holds the config that a run writes."""
+    """Return whether a folder holds a config that a run wrote."""
     config = folder / CONFIG
     return config.is_file() and config.read_text(errors="replace").startswith(HEADER)
 
 
 def last_of(folder: Path | None) -> Path | None:
-    """The `last.ckpt` of a run, or None: a run that was killed before it wrote one starts again."""
+    """Return the `last.ckpt` of a run; None if the run was killed before it wrote one, so that it starts again."""
     last = folder / LAST if folder else None
     return last if last and last.is_file() else None
 
 
 def saved_config(folder: Path | None, checkpoint: Checkpoint | None) -> str | None:
-    """The config in YAML that a training goes on from: the checkpoint's own, else that in the folder."""
+    """Return the YAML config of the run that is resumed: the checkpoint's own, or otherwise that in the folder."""
     if checkpoint is not None and checkpoint.config:
         return checkpoint.config
     return (folder / CONFIG).read_text(errors="replace") if folder and is_run(folder) else None
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file; it is never half there."""
+    """Write a text file; a reader never sees half of it."""
     write_whole(path, text.encode())

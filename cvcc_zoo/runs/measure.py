@@ -1,4 +1,4 @@
-"""What a model makes of the test images of a data set: the numbers of a card, which can be measured again."""
+"""Results of a model on the test images of a data set: the numbers of a card, which anyone can measure again."""
 
 import time
 from collections.abc import Sequence
@@ -22,11 +22,12 @@ def measure(
 ) -> dict[str, Any]:
     """Test a model on every test image, on a GPU if there is one.
 
-    Returns plain data: `test_images`, how many of them are `correct`, `test_accuracy` in [0, 1], from 20 classes on
-    `top5_accuracy`, `test_loss` (cross entropy, nats), `calibration_error` (15 bins, in [0, 1]) and the same after the
-    logits were divided by a `temperature`, `class_accuracy` (share of each class), `confusion` (true class, predicted
-    class), with `mirrored` the accuracy of the mean scores of an image and its mirror image, `images_per_second` on
-    this `hardware`, and `test_set`, which says what images they were. Raises ValueError if model and data do not fit.
+    Returns plain data: `test_images` and how many of them are `correct`; `test_accuracy` in [0, 1], and for 20 classes
+    or more `top5_accuracy`; `test_loss` (cross entropy, nats); `calibration_error` (15 bins, in [0, 1]), and the same
+    after dividing the logits by a `temperature`; `class_accuracy` (share of each class); `confusion` (true class,
+    predicted class); with `mirrored` the accuracy of the mean scores of an image and its mirror image;
+    `images_per_second` on this `hardware`; and `test_set`, the identity of the images. Raises ValueError if the data
+    do not fit the model.
     """
     data.prepare_data()
     start = time.perf_counter()
@@ -43,7 +44,7 @@ def measure(
 
 
 def correct(logits: Tensor, labels: Tensor) -> int:
-    """How many images have the highest score for their class."""
+    """Return how many images have their highest score at their own class."""
     return int((logits.argmax(1) == labels).sum())
 
 

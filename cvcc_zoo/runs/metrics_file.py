@@ -1,4 +1,4 @@
-"""`metrics.csv` of a run, in which a resumed run goes on."""
+"""`metrics.csv` of a run: written, continued by a resumed run, and read as curves."""
 
 import csv
 import hashlib
@@ -15,20 +15,35 @@ from lightning.pytorch.loggers.csv_logs import CSVLogger, ExperimentWriter
 from cvcc_zoo.files.own import write_whole
 
 NAME = ExperimentWriter.NAME_METRICS_FILE
+Curve = tuple[list[float], list[float]]
+"""Optimizer steps, and a value at each."""
+
+
+def read_metrics(path: Path) -> dict[str, Curve]:
+    """Read each column of a `metrics.csv` as (steps, values), without its empty cells."""
+    curves: dict[str, Curve] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if name not in ("step", "epoch") and value:
+                    steps, values = curves.setdefault(name, ([], []))
+                    steps.append(float(row["step"]))
+                    values.append(float(value))
+    return curves
 
 
 class _Writer(ExperimentWriter):
     def _check_log_dir_exists(self) -> None:
-        """Lightning removes the file here; we go on with its columns."""
+        """Continue with the columns of the file; Lightning would remove it here."""
         self.metrics_keys = read_rows(Path(self.metrics_file_path))[0]
 
     def log_hparams(self, params: dict[str, Any]) -> None:
-        """Write none: config.yaml holds everything."""
+        """Do nothing: config.yaml holds all hyperparameters."""
 
     def save(self) -> None:
-        """Add the rows that are new; where that fails, the file is as it was, and they are still to be added.
+        """Append the new rows; if that fails, the file is unchanged, and the next call tries again.
 
-        With new columns the file is written anew, so that a kill leaves the old or the new one.
+        New columns need a whole new file, which replaces the old one at once, so that a kill leaves one of the two.
         """
         path = Path(self.metrics_file_path)
         known = self.metrics_keys if path.is_file() else []
@@ -43,7 +58,7 @@ class _Writer(ExperimentWriter):
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Columns and whole rows of a file of metrics, none if it is not there; a row that a kill cut off is left out."""
+    """Return the columns and rows of a metrics file, none if it is missing; a row that a kill cut off is left out."""
     if not path.is_file():
         return [], []
     text = path.read_text()
@@ -53,29 +68,26 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def rows_before(path: Path, step: int) -> list[dict[str, str]]:
-    """The rows of a file of metrics that belong to the optimizer steps before this one.
-
-    Raises ValueError for a row without a step.
-    """
+    """Return the rows of a metrics file from before this optimizer step. Raises ValueError for a row without a step."""
     try:
         return [row for row in read_rows(path)[1] if int(row["step"]) < step]
     except (KeyError, ValueError):
         raise ValueError(
-            f"{path} is no file of metrics that a run wrote: in a row or in its first line `step` is missing; put it "
-            "back as it was, or remove it and go on without what was logged: --allow_changes=true"
+            f"{path} is not the metrics file of a run: `step` is missing in a row or in the first line; restore it, "
+            "or remove it and resume without the logged rows: --allow_changes=true"
         ) from None
 
 
 def fingerprint(path: Path, step: int) -> dict[str, Any]:
-    """What the rows of a file of metrics before this step are known by: how many they are, and their sha256."""
+    """Return the number of rows before this optimizer step in a metrics file, and their sha256."""
     rows = [sorted((name, value) for name, value in row.items() if value) for row in rows_before(path, step)]
     return {"step": step, "rows": len(rows), "sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
 
 
 def check_metrics(path: Path, expected: Any, *, allowed: bool) -> None:
-    """Raise ValueError unless the file has the rows that a checkpoint knows by this fingerprint.
+    """Raise ValueError unless the file has the rows of the fingerprint in a checkpoint, or others are `allowed`.
 
-    None for one that knows none. It may have others if that is `allowed`.
+    A checkpoint without a fingerprint (None) accepts any file.
     """
     if not isinstance(expected, dict) or not isinstance(expected.get("step"), int):
         return
@@ -83,24 +95,24 @@ def check_metrics(path: Path, expected: Any, *, allowed: bool) -> None:
     if found != expected and not allowed:
         what = f"has {found['rows']:,} rows" if path.is_file() else "is missing"
         raise ValueError(
-            f"{path} {what} of the {expected['rows']:,} that were logged before the checkpoint, or others; put it back "
-            "as it was, or go on with what is there: --allow_changes=true"
+            f"{path} {what}, and not exactly the {expected['rows']:,} that were logged before the checkpoint; restore "
+            "it, or resume with the file as it is: --allow_changes=true"
         )
 
 
 def write_rows(path: Path, columns: list[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a file of metrics; it is never half there."""
+    """Write a metrics file; a reader never sees half of it."""
     write_whole(path, _csv(columns, [dict(zip(columns, columns, strict=True)), *rows]))
 
 
 def append_rows(path: Path, columns: list[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add rows to a file of metrics; where the disk is full, what was there stays as it was."""
+    """Append rows to a metrics file; if the disk is full, the file is unchanged."""
     size = path.stat().st_size
     try:
         with path.open("ab") as file:
             file.write(_csv(columns, rows))
             file.flush()
-            os.fsync(file.fileno())  # a checkpoint, which says what is in it, comes later to the disk
+            os.fsync(file.fileno())  # the rows must be on disk before a checkpoint with their fingerprint
     except OSError:
         os.truncate(path, size)
         raise
@@ -122,20 +134,20 @@ class MetricsFile(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
-        """What writes; made when it is first needed."""
+        """The writer, created at its first use."""
         if self._experiment is None:
             self._experiment = _Writer(self.log_dir)
         return self._experiment  # type: ignore[return-value]
 
     def save(self) -> None:
-        """Write what was logged. Raises OSError, with the file's name, if the disk is full."""
+        """Write the logged rows. Raises OSError, with the file's name, if the disk is full."""
         try:
             super().save()
         except OSError as error:
             raise OSError(f"{self.file} cannot be written ({error.strerror or error})") from error
 
-    def go_back(self, step: int) -> None:
-        """Forget the rows of this optimizer step and of later ones, which a resumed training makes again."""
+    def truncate(self, step: int) -> None:
+        """Remove the rows of this optimizer step and of later ones, which a resumed run writes again."""
         self.save()
         if columns := read_rows(self.file)[0]:
             write_rows(self.file, columns, rows_before(self.file, step))

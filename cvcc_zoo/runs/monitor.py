@@ -1,4 +1,4 @@
-"""Curves of the size of gradients and updates: a callback for `--trainer.callbacks+=OptimizerMonitor`."""
+"""OptimizerMonitor: a callback that logs the norms of gradients and updates."""
 
 from typing import Any
 
@@ -11,10 +11,11 @@ from cvcc_zoo.internals.lightning import log_every_n_steps
 
 
 class OptimizerMonitor(Callback):
-    """Log `train/grad_norm` and `train/update_ratio` in every row of metrics of the training.
+    """Log `train/grad_norm` and `train/update_ratio` in every training row of the metrics.
 
-    The first is the length of the gradient of all parameters, before it is clipped; the second the length of what the
-    optimizer changed, as a share of what the parameters are then. Healthy trainings change about a thousandth a step.
+    The first is the 2-norm of the gradient of all parameters before clipping, the second the 2-norm of the optimizer's
+    update divided by that of the updated parameters: about a thousandth per step in healthy training. Enable it with
+    `--trainer.callbacks+=OptimizerMonitor`.
     """
 
     def __init__(self) -> None:
@@ -28,17 +29,17 @@ class OptimizerMonitor(Callback):
             return
         self._params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         self._before = [p.detach().clone() for p in self._params]
-        pl_module.log("train/grad_norm", _length([p.grad for p in self._params if p.grad is not None]))
+        pl_module.log("train/grad_norm", _norm([p.grad for p in self._params if p.grad is not None]))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Log how far the step has moved them."""
+        """Log the size of the update relative to the parameters."""
         if self._before:
             now = [p.detach() for p in self._params]
-            change = _length([p - before for p, before in zip(now, self._before, strict=True)])
-            pl_module.log("train/update_ratio", change / _length(now).clamp(min=torch.finfo(change.dtype).tiny))
+            change = _norm([p - before for p, before in zip(now, self._before, strict=True)])
+            pl_module.log("train/update_ratio", change / _norm(now).clamp(min=torch.finfo(change.dtype).tiny))
             self._params, self._before = [], []
 
 
-def _length(tensors: list[Tensor]) -> Tensor:
-    """The 2-norm of all tensors together."""
+def _norm(tensors: list[Tensor]) -> Tensor:
+    """Return the 2-norm of all tensors together."""
     return torch.nn.utils.get_total_norm(tensors)

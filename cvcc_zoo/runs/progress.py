@@ -1,6 +1,6 @@
-"""What training shows: a line about the model, a line for each epoch, and below them one bar.
+"""Progress of training: a line about the model, a line for each epoch, and below them one bar.
 
-The lines go to stdout at once, also into a file; the bar is there on a terminal only.
+The lines are flushed to stdout, even if that is a file; the bar appears on a terminal only.
 """
 
 import math
@@ -23,15 +23,15 @@ from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 COLUMNS = {"train/loss": "loss", "train/accuracy": "accuracy", "val/loss": "val loss", "val/accuracy": "val acc.",
            "val/top5_accuracy": "top 5"}  # fmt: skip
-"""Numbers of an epoch and their headings, where they are logged."""
+"""Metrics of an epoch, and their headings in the table; those that are not logged have no column."""
 SELDOM = 600.0  # seconds between two lines within an epoch
 
 
 def users_callbacks(chosen: Sequence[Callback], trainer: Any) -> list[Callback]:
-    """The user's callbacks, and ours for progress and summary unless such ones are among them.
+    """Return the user's callbacks, with ours for progress and summary unless they include such callbacks.
 
-    Neither is there where the options of the `trainer` say so: enable_progress_bar, enable_model_summary.
-    Raises ValueError for those with which a run would be something else than its config says.
+    The options enable_progress_bar and enable_model_summary of the `trainer` turn ours off. Raises ValueError for
+    callbacks that would make the run differ from its config.
     """
     check_recorded(chosen)
     bar = trainer.enable_progress_bar is not False and not any(isinstance(c, LightningProgressBar) for c in chosen)
@@ -40,7 +40,7 @@ def users_callbacks(chosen: Sequence[Callback], trainer: Any) -> list[Callback]:
 
 
 class Summary(ModelSummary):
-    """The model in a line, with the MACs that `cvcc-zoo list` has; `cvcc-zoo describe` shows its layers."""
+    """Print the model in a line, with the same MACs as `cvcc-zoo list`; `cvcc-zoo describe` shows its layers."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line."""
@@ -54,28 +54,28 @@ class Summary(ModelSummary):
 
 
 class ProgressBar(LightningProgressBar):
-    """A line for each epoch, and one bar with the time left in all."""
+    """Print a line for each epoch, and show one bar with the total time left."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._on = True
+        self._enabled = True
         self._display: Display | None = None
         self._columns: dict[str, str] = {}
-        self._waiting: list[str] = []  # the cells of an epoch that has ended, but for what is logged after it
+        self._pending: list[str] = []  # cells of a finished epoch, until its metrics are logged
         self._began = self._since = self._paused = 0.0
-        self._away = 0.0  # seconds of this epoch outside of training batches
+        self._outside = 0.0  # seconds of this epoch outside training batches
         self._images = 0
         self._validated = False
         self._epochs, self._batches = 0, math.inf  # of the whole training
 
     def disable(self) -> None:
         """Stop showing progress."""
-        self._on = False
+        self._enabled = False
         self._close()
 
     def enable(self) -> None:
         """Show progress again."""
-        self._on = True
+        self._enabled = True
 
     def print(self, *args: Any, **options: Any) -> None:
         """Print above the bar."""
@@ -89,16 +89,16 @@ class ProgressBar(LightningProgressBar):
     # Training
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the headings, and find out how long the training is."""
-        self._began, self._waiting = time.monotonic(), []
-        self._restart_clock()  # an epoch that goes on in its middle does not start
+        """Print the headings, and compute the length of the training."""
+        self._began, self._pending = time.monotonic(), []
+        self._restart_clock()  # for an epoch that is resumed in the middle, on_train_epoch_start is not called
         try:
             steps, self._epochs = training_length(trainer)
             summed = max(accumulation(trainer).values())
             self._batches = min(steps * summed, self._epochs * trainer.num_training_batches)
-        except ValueError:  # without an end
+        except ValueError:  # training has no end
             self._epochs, self._batches = 0, math.inf
-        if not self._on:
+        if not self._enabled:
             return
         logged = pl_module.metrics if isinstance(pl_module, ImageClassifier) else COLUMNS
         validates = trainer.enable_validation and bool(sum(trainer.num_val_batches))
@@ -109,16 +109,16 @@ class ProgressBar(LightningProgressBar):
         print(_row(["epoch", *self._columns.values(), "images/s", "time", "left"], self._columns), flush=True)
 
     def _done(self, trainer: Trainer) -> int:
-        """Return the batches trained on, those before the run was resumed included."""
+        """Return the number of batches trained on, including those before the run was resumed."""
         return batches_begun(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the line of the epoch before, and start the clock of this one."""
-        self._tell(trainer)
+        """Print the line of the previous epoch, and start the clock of this one."""
+        self._print_epoch(trainer)
         self._restart_clock()
 
     def _restart_clock(self) -> None:
-        self._since, self._away, self._images, self._validated = time.monotonic(), 0.0, 0, False
+        self._since, self._outside, self._images, self._validated = time.monotonic(), 0.0, 0, False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -126,7 +126,7 @@ class ProgressBar(LightningProgressBar):
         """Move the bar."""
         self._images += len(batch[0]) * trainer.world_size
         if self._display is None or not self._display.due():
-            return  # to look at the metrics would wait for a GPU
+            return  # reading the metrics would wait for the GPU
         values = {name.removeprefix("train/batch_"): value for name, value in trainer.progress_bar_metrics.items()}
         shown = [f"{name} {value:.4g}" for name, value in values.items() if not name.startswith("val/")]
         text = ", ".join([*shown, f"{self._rate():,.0f} images/s"])
@@ -138,18 +138,18 @@ class ProgressBar(LightningProgressBar):
 
     def _rate(self) -> float:
         """Return the training images per second in this epoch."""
-        return self._images / max(1e-9, time.monotonic() - self._since - self._away)
+        return self._images / max(1e-9, time.monotonic() - self._since - self._outside)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the cells of this epoch's line until its metrics are logged."""
         left = self._display.left(self._done(trainer)) if self._display else ""
         took = duration(time.monotonic() - self._began)
-        self._waiting = [self._epoch(trainer), f"{self._rate():,.0f}", took, left or "-"]
+        self._pending = [self._epoch(trainer), f"{self._rate():,.0f}", took, left or "-"]
 
-    def _tell(self, trainer: Trainer) -> None:
-        if not (self._on and self._waiting):
+    def _print_epoch(self, trainer: Trainer) -> None:
+        if not (self._enabled and self._pending):
             return
-        (epoch, *rest), found, self._waiting = self._waiting, trainer.callback_metrics, []
+        (epoch, *rest), found, self._pending = self._pending, trainer.callback_metrics, []
         cells = []
         for name in self._columns:
             known = name in found and (self._validated or not name.startswith("val/"))
@@ -160,10 +160,10 @@ class ProgressBar(LightningProgressBar):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line of the last epoch."""
         self._close()
-        self._tell(trainer)
+        self._print_epoch(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Remove the bar, so that the message is seen."""
+        """Remove the bar, so that the message is visible."""
         self._close()
 
     # Evaluation
@@ -178,7 +178,7 @@ class ProgressBar(LightningProgressBar):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock again."""
-        self._away += time.monotonic() - self._paused
+        self._outside += time.monotonic() - self._paused
         self._validated = True
         if trainer.state.fn == "validate":
             self._close()
@@ -192,11 +192,11 @@ class ProgressBar(LightningProgressBar):
         self._begin("prediction: batches", trainer.num_predict_batches)
 
     def _begin(self, title: str, batches: Sequence[float]) -> None:
-        if self._on:
+        if self._enabled:
             self._display = Display(title, sum(batches))
 
     def _evaluated(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
-        """Move the bar, but not in a validation during training."""
+        """Move the bar, except in a validation during training."""
         batch_idx = rest[2]
         if self._display is not None and trainer.state.fn != "fit":
             self._display.update(batch_idx + 1)

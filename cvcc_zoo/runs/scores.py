@@ -1,4 +1,4 @@
-"""Scores: what a model gives the classes of every image, by how much the right one wins, and how sure it may be."""
+"""Scores (logits) of a model for all images of a split, their margins, and the temperature that calibrates them."""
 
 import math
 from typing import Literal
@@ -18,10 +18,11 @@ HOTTEST = 100.0  # the bounds of a temperature are 1 / HOTTEST and HOTTEST
 def scores(
     model: ImageClassifier, data: ImageDataModule, *, split: Literal["val", "test"] = "test", mirrored: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Scores, which are the logits (N, num_classes), and labels (N,) of all images of a split; on a GPU if there is.
+    """Return the scores, which are the logits (N, num_classes), and the labels (N,) of all images of a split.
 
-    With `mirrored` they are those of the mirror images; the mean of both is test-time augmentation by a flip.
-    Raises ValueError if model and data do not fit, and where no images are kept for validation.
+    They are computed on a GPU if there is one. With `mirrored` the scores are those of the mirror images; the mean of
+    both is test-time augmentation by a flip. Raises ValueError if the data do not fit the model, and for `val` if there
+    are no validation images.
     """
     check_classes(model, data)
     check_data(model.hparams, data)
@@ -44,19 +45,19 @@ def scores(
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """By how much the right class wins: s_y - max over the others of s_j, (N,). Above 0 the image is right."""
+    """Return the margin of the true class, s_y - max over the others of s_j, (N,); above 0 the image is right."""
     right = logits.gather(1, labels[:, None])
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return right[:, 0] - others.amax(1)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The number T for which softmax(logits / T) has the smallest cross-entropy with the labels.
+    """Return the temperature T at which softmax(logits / T) has the smallest cross-entropy with the labels.
 
-    It changes no decision, only how sure the model says it is: above 1 less sure. Fit it on images that were neither
-    trained on nor are tested: Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2.
+    It changes the probabilities, not the predicted classes: above 1 the model is less confident. Fit it on images that
+    are used neither for training nor for the test: Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2.
     """
-    from scipy.optimize import minimize_scalar  # a fifth of a second, and few need it
+    from scipy.optimize import minimize_scalar  # imported here because it takes a fifth of a second
 
     logits = logits.double()
 

@@ -1,7 +1,7 @@
-"""Stops: between two steps after `last.ckpt` was written, or at once where nothing is trained.
+"""Stopping at a deadline, at Ctrl-C (SIGINT) or at SIGTERM.
 
-At a time, at Ctrl-C (SIGINT), at a SIGTERM. A process that a signal stopped ends with 128 + its number at every moment,
-so that a queue starts it again.
+Training stops between two steps, after `last.ckpt` was written; outside training a signal stops the process at once. A
+process that was stopped by a signal always exits with 128 + its number, so that a job queue starts it again.
 """
 
 import os
@@ -21,7 +21,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StoppedError(Exception):
-    """A training, or what comes before or after it, was stopped; `code` is what the process ends with."""
+    """Training, or what comes before or after it, was stopped; `code` is the exit code of the process."""
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
@@ -29,16 +29,16 @@ class StoppedError(Exception):
 
 
 class Stop(Callback):
-    """Writes `last.ckpt` and raises StoppedError at the start of the first step at which `reason` says why."""
+    """Write `last.ckpt` and raise StoppedError at the start of the first step for which there is a `reason`."""
 
     def reason(self) -> str:
-        """Return why the training stops now, or an empty text; every process calls this."""
+        """Return why training stops now, or an empty text to continue; every process calls this."""
         raise NotImplementedError
 
     code = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Stop, if one of the processes has to."""
+        """Stop if any of the processes has to."""
         if not between_steps(trainer, batch_idx):
             return
         reason = self.reason()
@@ -51,98 +51,98 @@ class Stop(Callback):
 
 
 class Deadline(Stop):
-    """Stops at a time of `time.monotonic()`."""
+    """Stop at a time of `time.monotonic()`."""
 
     def __init__(self, at: float) -> None:
         self.at = at
 
     def reason(self) -> str:
-        """Return the reason once it is time."""
+        """Return the reason once the time has come."""
         return "the time is over" if time.monotonic() >= self.at else ""
 
 
 class StopAtSignal(Stop):
-    """Stops at Ctrl-C or SIGTERM, after the last step before what comes then; a second Ctrl-C stops at once."""
+    """Stop at Ctrl-C or SIGTERM after the current step; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
-        self._before: dict[int, Any] = {}
-        self._got = 0
+        self._handlers: dict[int, Any] = {}
+        self._received = 0
 
     @property
     def code(self) -> int:  # type: ignore[override]
         """The exit code that a shell reports for a process ended by a signal."""
-        return 128 + self._got
+        return 128 + self._received
 
     def reason(self) -> str:
-        """Return the name of the signal that came."""
-        return signal.Signals(self._got).name if self._got else ""
+        """Return the name of the signal that was received."""
+        return signal.Signals(self._received).name if self._received else ""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Handle the signals ourselves, if this is the main thread: no other one can."""
-        self._got = 0
+        """Install the signal handlers; Python allows that in the main thread only."""
+        self._received = 0
         if threading.current_thread() is not threading.main_thread():
             return
-        self._before = {number: signal.signal(number, self._take) for number in SIGNALS}
+        self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        if self._got and number == signal.SIGINT:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._received and number == signal.SIGINT:
             raise StoppedError("SIGINT twice: stopped in a step", 128 + number)
-        self._got = number
-        with suppress(OSError):  # print() may be what the signal came into
+        self._received = number
+        with suppress(OSError):  # print() is not safe here: the signal may have interrupted one
             os.write(2, f"{signal.Signals(number).name}: ending this step and writing last.ckpt\n".encode())
 
-    def _give_back(self) -> None:
-        for number, handler in self._before.items():
+    def _restore(self) -> None:
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._handlers = {}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the handlers. Raises StoppedError if a signal came after the last step began; all is saved by now."""
-        self._give_back()
-        if trainer.strategy.reduce_boolean_decision(bool(self._got), all=False):
+        """Restore the handlers. Raises StoppedError if a signal came in the last step; everything is saved by now."""
+        self._restore()
+        if trainer.strategy.reduce_boolean_decision(bool(self._received), all=False):
             reason = self.reason() or "another process stopped"
             raise StoppedError(f"{reason}: stopped after {steps(trainer)}, the last one", self.code)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Restore the handlers of the signals."""
-        self._give_back()
+        self._restore()
 
 
 def steps(trainer: Trainer) -> str:
-    """Return how many steps were made, in words."""
+    """Return the number of steps made, as text with its unit."""
     return f"{trainer.global_step:,} step{'s' * (trainer.global_step != 1)}"
 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise StoppedError here at once; within a training they end its step first.
+    """Raise StoppedError at once at Ctrl-C and SIGTERM; during training, StopAtSignal completes the step first.
 
-    Where something else is made of the exception on its way, or nothing, it is raised at the end.
+    If other code swallows or replaces the exception, it is raised again at the end of the context.
     """
-    got = 0
+    received = 0
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal got
-        got = number
-        raise told()
+        nonlocal received
+        received = number
+        raise stopped()
 
-    def told() -> StoppedError:
-        return StoppedError(signal.Signals(got).name, 128 + got)
+    def stopped() -> StoppedError:
+        return StoppedError(signal.Signals(received).name, 128 + received)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    handlers = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
     except StoppedError:
         raise
     except BaseException as error:
-        if got:
-            raise told() from error
+        if received:
+            raise stopped() from error
         raise
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-    if got:
-        raise told()
+    if received:
+        raise stopped()

@@ -1,9 +1,10 @@
-"""The numbers of a run: tested, written as `summary.json`, and printed as one table."""
+"""The results of a run: the test, `summary.json`, the predictions, and the table that is printed."""
 
 import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,21 +29,25 @@ from cvcc_zoo.zoo.catalogue import complexity, name_of
 PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
 
 
-def summarise(
-    trainer: Trainer,
-    model: ImageClassifier,
-    data: ImageDataModule,
-    seconds: float,
-    images: int,
-    last_epoch: Mapping[str, float],
-    *,
-    test: bool,
-) -> dict[str, Any]:
-    """Test what a training chose, and return everything that `summary.json` holds.
+@dataclass(frozen=True)
+class Training:
+    """The training part of a run."""
 
-    The weights are those of `best.ckpt` where there are validation images, else of the last step. `seconds` is the
-    time spent in training batches, `images` how many images they held, `last_epoch` what the last epoch ended with.
-    Accuracies are fractions in [0, 1]. Without `test` no test image is read, and the test's numbers are None.
+    seconds: float
+    """Time spent in training batches."""
+    images: int
+    """Number of images in these batches."""
+    last_epoch: Mapping[str, float]
+    """Metrics of the last epoch."""
+
+
+def summarise(
+    trainer: Trainer, model: ImageClassifier, data: ImageDataModule, training: Training, *, test: bool
+) -> dict[str, Any]:
+    """Test the chosen weights, and return the content of `summary.json`.
+
+    The weights are those of `best.ckpt` if there are validation images, otherwise those of the last step. Accuracies
+    are fractions in [0, 1]. Without `test` no test image is read, and the results of the test are None.
     """
     epochs, steps = trainer.current_epoch, trainer.global_step
     best = next((each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)), None)
@@ -68,13 +73,13 @@ def summarise(
         "known_as": known and known.title,
         **tests,
         "val_accuracy": None if score is None else float(score),
-        "last_epoch": dict(last_epoch),
+        "last_epoch": dict(training.last_epoch),
         "images": {"train": len(data.training_images()[2]), "test": count},
         "data": {split: its.plain() for split, its in sets.items()},
         "epochs": epochs,
         "steps": steps,
-        "train_seconds": round(seconds, 2),
-        "images_per_second": round(images / seconds, 1) if seconds else None,
+        "train_seconds": round(training.seconds, 2),
+        "images_per_second": round(training.images / training.seconds, 1) if training.seconds else None,
         "parameters": counts.parameters,
         "macs": counts.macs,
         "seed": int(os.environ.get("PL_GLOBAL_SEED", data.seed)),
@@ -90,14 +95,14 @@ def summarise(
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
-    """Write it as JSON."""
+    """Write the summary as JSON."""
     write_text(path, json_text(summary))
 
 
 def write_predictions(folder: Path, batches: Sequence[Any], data: ImageDataModule) -> None:
-    """`predictions-<dataset>.csv` of batches of probabilities and labels, and a line that says so.
+    """Write `predictions-<dataset>.csv` from batches of probabilities and labels, and print its path.
 
-    A row for each test image, in order: its label, the class with the highest probability, and that.
+    It has a row for each test image, in order: the label, the predicted class, and the probability of that class.
     """
     probabilities, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     best = probabilities.max(1)
@@ -113,7 +118,7 @@ def write_predictions(folder: Path, batches: Sequence[Any], data: ImageDataModul
 
 
 def hardware() -> str:
-    """The device in words: the GPU's name, or the CPU's with the threads that torch uses."""
+    """Return the name of the GPU, or that of the CPU with the number of threads that torch uses."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     name = platform.processor() or platform.machine()
@@ -125,26 +130,26 @@ def hardware() -> str:
 
 
 def same_bits(trainer: Trainer) -> str:
-    """Where a training with the same seed and config ends with the same bits."""
+    """Return, in words, under which conditions the same seed and config give the same bits."""
     if isinstance(trainer.accelerator, CPUAccelerator) or torch.are_deterministic_algorithms_enabled():
         return "with the same commit, versions, hardware, threads and number of processes"
-    return "not promised: for that --trainer.deterministic=true"
+    return "not guaranteed; use --trainer.deterministic=true"
 
 
 def commit() -> str | None:
-    """The commit of the package's git checkout, with a + if files differ from it; None for an installed package."""
+    """Return the commit of the package's git checkout, with a + if files differ; None for an installed package."""
     folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
         return None
-    words = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     try:
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):  # no git, or a folder of another user
         return None
 
 
 def print_summary(summary: dict[str, Any], folder: Path) -> None:
-    """One table: what was trained, how good it is, how long it took, where it lies."""
+    """Print a table of the results, the training time and the run folder."""
     table = Table(title=f"{summary['model']} on {summary['known_as'] or summary['dataset']}", show_header=False)
     val, test = summary["val_accuracy"], summary["test_accuracy"]
     tests = {"test accuracy": "not tested: --test=false"}

@@ -1,4 +1,4 @@
-"""Config and summary of a run that has ended, as they are read again: whole, or refused with the name of the file."""
+"""Reading the config and the summary of a finished run; incomplete files are refused by name."""
 
 import inspect
 import json
@@ -20,16 +20,16 @@ KINDS = {
     "steps": int, "train_seconds": NUMBERS, "images_per_second": NUMBERS | None, "test_accuracy": NUMBERS | None,
     "test_loss": NUMBERS | None, "val_accuracy": NUMBERS | None,
 }  # fmt: skip
-"""What every summary has that is read again, and of which type it is."""
+"""Required entries of a summary, and their types."""
 LATER = {"known_as": str | None, "tested": str | None, "test_top5_accuracy": NUMBERS, "data": dict}
-"""What older summaries have not."""
+"""Entries that older summaries lack, and their types."""
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """The summary of a run. Raises FileNotFoundError for a run that has not ended, and ValueError for a broken one."""
+    """Return the summary of a run. Raises FileNotFoundError if it has not finished, ValueError for a broken file."""
     path = folder / SUMMARY
     if not path.is_file():
-        raise FileNotFoundError(f"{shown(folder)} is not the folder of a run that has ended: it has no {SUMMARY}")
+        raise FileNotFoundError(f"{shown(folder)} is not the folder of a finished run: it has no {SUMMARY}")
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -51,27 +51,27 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def _broken(path: Path, why: str) -> ValueError:
     return ValueError(
-        f"{shown(path)} cannot be read as the summary of a run: {why}; put it back, or write it anew: "
+        f"{shown(path)} cannot be read as the summary of a run: {why}; restore it, or write it again: "
         f"`cvcc-zoo fit --config={path.parent / CONFIG} --ckpt_path=last`"
     )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config of a run: plain data, with the groups model, data and trainer, and only data options that there are.
+    """Return the config of a run: plain data with the groups model, data and trainer, and no unknown data options.
 
-    Raises FileNotFoundError where there is none, and ValueError for a broken one.
+    Raises FileNotFoundError if there is none, and ValueError for a broken one.
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise FileNotFoundError(f"{shown(folder)} is not the folder of a run that has ended: it has no {CONFIG}")
+        raise FileNotFoundError(f"{shown(folder)} is not the folder of a finished run: it has no {CONFIG}")
     broken = f"{shown(path)} cannot be read as the config of a run"
     try:
         config = read_yaml(path.read_text(encoding="utf-8"), shown(path))
     except UnicodeDecodeError as error:
-        raise ValueError(f"{broken}: {error}; put it back") from error
+        raise ValueError(f"{broken}: {error}; restore it") from error
     for group in GROUPS:
         if not isinstance(config, dict) or not isinstance(config.get(group), dict):
-            raise ValueError(f"{broken}: it has no options {group}; put it back")
+            raise ValueError(f"{broken}: it has no options {group}; restore it")
     known = inspect.signature(ImageDataModule).parameters
     for option in config["data"]:
         if option not in known:

@@ -1,4 +1,4 @@
-"""Search over options of a training: spaces of values, what is tried next, and the record of what was tried."""
+"""Hyperparameter search: spaces of values, methods that choose the next trial, and the record of trials."""
 
 from cvcc_zoo.search.goal import Goal
 from cvcc_zoo.search.loop import search

@@ -1,4 +1,4 @@
-"""What makes one trial better than another: the accuracy or the loss on the validation images."""
+"""The goal of a search: the accuracy or the loss on the validation images."""
 
 import math
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cvcc_zoo.plots import read_metrics
 from cvcc_zoo.registry import unknown
+from cvcc_zoo.runs.metrics_file import read_metrics
 from cvcc_zoo.search.record import Trial
 
 MEASURES = ("val/accuracy", "val/loss")
@@ -16,29 +16,29 @@ EPOCHS = ("best", "last")
 
 @dataclass(frozen=True)
 class Goal:
-    """The highest val/accuracy, a fraction in [0, 1], or the lowest val/loss: of the best epoch or of the last one."""
+    """The highest val/accuracy, a fraction in [0, 1], or the lowest val/loss, of the best epoch or the last one."""
 
     measure: str = "val/accuracy"
     epoch: str = "best"
 
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
-            raise unknown("measure", self.measure, MEASURES, "the test images are not looked at in a search")
+            raise unknown("measure", self.measure, MEASURES, "a search never reads the test images")
         if self.epoch not in EPOCHS:
             raise unknown("epoch to judge by", self.epoch, EPOCHS)
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
-        """Which way is better."""
+        """The better direction, in Optuna's words."""
         return "maximize" if self.measure == "val/accuracy" else "minimize"
 
     def of(self, metrics: Path) -> float:
-        """The measure in the `metrics.csv` of a run. Raises ValueError if it is not there, or not finite."""
+        """Return the measure from the `metrics.csv` of a run. Raises ValueError if it is missing or not finite."""
         curves = read_metrics(metrics)
         if self.measure not in curves:
             raise ValueError(
-                f"{metrics} has no {self.measure}: nothing was validated; look at --trainer.limit_val_batches and "
-                "--trainer.check_val_every_n_epoch"
+                f"{metrics} has no {self.measure}, because there was no validation; check --trainer.limit_val_batches "
+                "and --trainer.check_val_every_n_epoch"
             )
         values = curves[self.measure][1]
         best = max(values) if self.direction == "maximize" else min(values)
@@ -48,11 +48,11 @@ class Goal:
         return found
 
     def ranked(self, trials: Sequence[Trial]) -> list[Trial]:
-        """The finished trials, the best first; of equals the first one."""
+        """Return the finished trials, the best first; equal ones in the order of their numbers."""
         sign = -1 if self.direction == "maximize" else 1
         finished = [(sign * trial.measure, trial.number, trial) for trial in trials if trial.measure is not None]
         return [trial for _, _, trial in sorted(finished, key=lambda each: each[:2])]
 
     def shown(self, measure: float) -> str:
-        """A measure for a table: percent for an accuracy."""
+        """Return a measure as text: an accuracy in percent."""
         return f"{100 * measure:.2f} %" if self.measure == "val/accuracy" else f"{measure:.4f}"

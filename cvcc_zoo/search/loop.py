@@ -1,4 +1,4 @@
-"""One trial after the other: those that are not there yet are trained, and recorded when they end."""
+"""The loop of a search: train one missing trial after the other, and record each when it ends."""
 
 import json
 import time
@@ -12,17 +12,17 @@ from cvcc_zoo.search.record import Trial, read_trials, write_trials
 from cvcc_zoo.search.space import Values
 
 Train = Callable[[Values, Path], None]
-"""Trains with some values in a run folder, or goes on there. Raises StoppedError if it is stopped before the end."""
+"""Train with some values in a run folder, or resume there. Raises StoppedError if it is stopped before the end."""
 
 
 def search(
     folder: Path, method: Method, goal: Goal, train: Train, count: int, deadline: float
 ) -> Iterator[tuple[int, Values] | Trial]:
-    """Train the trials up to `count` that have not ended: (number, values) when one begins, the trial when it has.
+    """Train the missing ones of `count` trials; yield (number, values) when a trial starts, and the trial when it ends.
 
-    A trial that was interrupted goes on. One that fails is recorded with its message, and the next one begins; but a
-    file that cannot be read or written (OSError) ends the search. Raises StoppedError when a training is stopped, or
-    the `deadline` of `time.monotonic()` is over.
+    An interrupted trial is resumed. A failed one is recorded with its message, and the search continues; but a file
+    that cannot be read or written (OSError) ends the search. Raises StoppedError if training is stopped, or once
+    `time.monotonic()` reaches the `deadline`.
     """
     trials = read_trials(folder)
     for trial in trials:
@@ -40,7 +40,7 @@ def search(
 
 
 def attempt(number: int, values: Values, run: Path, goal: Goal, train: Train) -> Trial:
-    """Train one trial to its end, whatever that is."""
+    """Train one trial, and return it as finished or failed. Raises StoppedError and OSError, which end the search."""
     try:
         train(values, run)
         summary = json.loads((run / "summary.json").read_text())
@@ -52,7 +52,7 @@ def attempt(number: int, values: Values, run: Path, goal: Goal, train: Train) ->
         if not notes:
             raise  # Lightning, at a second Ctrl-C
         return Trial(number, values, None, message=notes[0])
-    except Exception as error:  # whatever such values lead to, also in other libraries
+    except Exception as error:  # unsuitable values may cause any error, also in other libraries
         kind = "" if isinstance(error, ValueError | ArithmeticError) else f"{type(error).__name__}: "
         return Trial(number, values, None, message=f"{kind}{(str(error).splitlines() or [''])[0]}")
     return Trial(number, values, measure, summary["epochs"], summary["train_seconds"])

@@ -1,4 +1,4 @@
-"""Which values a search tries next: at random, all of a grid, or where earlier trials were good."""
+"""Methods of a search, which choose the next values: random, grid, or near good trials (Optuna)."""
 
 import itertools
 import math
@@ -17,22 +17,22 @@ METHODS = ("random", "grid", "optuna")
 
 
 class Method(Protocol):
-    """Gives the values of trial 0, 1, ..., and is told what came of each."""
+    """Choose the values of trial 0, 1, ..., given the results of earlier ones."""
 
     trials: int
-    """How many there are, unless somebody says otherwise."""
+    """The default number of trials."""
 
     def values(self, number: int) -> Values:
-        """What a trial trains with; the same again if it is asked again."""
+        """Return the values of a trial; the same ones at every call."""
 
     def tell(self, trial: Trial) -> None:
-        """Take in what came of a trial."""
+        """Receive the result of a trial."""
 
 
 class RandomSearch:
-    """Every value drawn by itself: https://www.jmlr.org/papers/v13/bergstra12a.html.
+    """Draw every value independently: https://www.jmlr.org/papers/v13/bergstra12a.html.
 
-    A trial is a function of the seed and its number, so a search that goes on draws what it would have drawn.
+    A trial depends only on the seed and its number, so a resumed search draws the same values.
     """
 
     trials = DEFAULT_TRIALS
@@ -41,19 +41,19 @@ class RandomSearch:
         self.space, self.seed = space, seed
 
     def values(self, number: int) -> Values:
-        """A number of a range is uniform in it, or in its logarithm; all values of a list are equally likely."""
+        """Draw a number of a range uniformly, or uniformly in its logarithm, and each value of a list equally often."""
         generator = torch.Generator().manual_seed(mix_seed(self.seed, number))
         shares = torch.rand(len(self.space), generator=generator, dtype=torch.float64)
         return {name: found.at(share) for (name, found), share in zip(self.space.items(), shares.tolist(), strict=True)}
 
     def tell(self, trial: Trial) -> None:
-        """Nothing: no trial depends on another one."""
+        """Do nothing: no trial depends on another one."""
 
 
 class GridSearch:
-    """The product of all values, the last option's changing fastest.
+    """Try all combinations of values; the last option changes fastest.
 
-    Raises ValueError for a range without steps, of which there is no grid.
+    Raises ValueError for a range without steps, which has no grid.
     """
 
     def __init__(self, space: Space) -> None:
@@ -61,37 +61,39 @@ class GridSearch:
         for name, found in space.items():
             if isinstance(found, Range):
                 raise ValueError(
-                    f"a grid needs to know how many values of {name} to try: give the range steps, {{from: ..., to: "
-                    "..., steps: 4}, or a list of values"
+                    f"a grid needs a number of values for {name}: give the range steps, {{from: ..., to: ..., steps: "
+                    "4}, or give a list of values"
                 )
             self.axes[name] = found
         self.trials = math.prod(len(axis.values) for axis in self.axes.values())
 
     def values(self, number: int) -> Values:
-        """The values at a place of the grid."""
+        """Return the values at an index of the grid."""
         product = itertools.product(*(axis.values for axis in self.axes.values()))
         return dict(zip(self.axes, next(itertools.islice(product, number, None)), strict=True))
 
     def tell(self, trial: Trial) -> None:
-        """Nothing: no trial depends on another one."""
+        """Do nothing: no trial depends on another one."""
 
 
 def make_method(name: str, space: Space, seed: int, goal: Goal, folder: Path) -> Method:
-    """The method of that name; nothing is written yet. Raises ValueError if there is none, or it has no such space."""
+    """Return a method by name, without writing files. Raises ValueError for an unknown one, or an unsuitable space."""
     if name == "random":
         return RandomSearch(space, seed)
     if name == "grid":
         return GridSearch(space)
     if name != "optuna":
         raise unknown("method", name, METHODS)
-    from cvcc_zoo.search.tpe import TPESearch  # an extra, which may not be there
+    from cvcc_zoo.search.tpe import TPESearch  # imported here because only this method needs Optuna
 
     return TPESearch(space, seed, goal.direction, folder)
 
 
 def number_of_trials(method: Method, asked: int | None) -> int:
-    """As many as were asked for, else the method's own number. Raises ValueError for less than one, or than it has."""
+    """Return the number `asked` for, or the method's default. Raises ValueError below one, or beyond the grid."""
     most = method.trials if isinstance(method, GridSearch) else None
     if asked is not None and (asked < 1 or (most and asked > most)):
-        raise ValueError(f"trials is a number from 1{f' to {most}, that of the grid' if most else ''}, got {asked}")
+        raise ValueError(
+            f"trials must be at least 1{f', and at most {most} for this grid' if most else ''}, got {asked}"
+        )
     return method.trials if asked is None else asked

@@ -1,4 +1,4 @@
-"""The folder of a search: what it searches (`search.yaml`), what was tried (`trials.jsonl`), one process at a time."""
+"""The folder of a search: its description (`search.yaml`), its trials (`trials.jsonl`), and a lock."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from cvcc_zoo.files.own import give_back, json_text, remove_unfinished, write_wh
 from cvcc_zoo.runs import changed_options
 from cvcc_zoo.search.space import Values
 
-WHAT = "search.yaml"
+DESCRIPTION = "search.yaml"
 TRIALS = "trials.jsonl"
 LOCK = ".lock"
 DEFAULT_TRIALS = 20
@@ -23,24 +23,24 @@ DEFAULT_TRIALS = 20
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a search that has ended: with a measure, or with a message that says why there is none."""
+    """One finished or failed training run of a search, with its measure, or with a message that says why it failed."""
 
     number: int
     values: Values
     measure: float | None
     epochs: int | None = None
     seconds: float | None = None
-    """Of training, without validation."""
+    """Time of training, without validation."""
     message: str = ""
 
     @property
     def state(self) -> str:
-        """Whether it was trained to its end."""
+        """The outcome: "finished", or "failed" without a measure."""
         return "failed" if self.measure is None else "finished"
 
 
 def read_trials(folder: Path) -> list[Trial]:
-    """The trials that have ended, in order; none in a new folder. Raises ValueError for a file of something else."""
+    """Return the trials that have ended, in order; none in a new folder. Raises ValueError for an invalid file."""
     path = folder / TRIALS
     trials = []
     for number, line in enumerate(path.read_text().splitlines() if path.is_file() else []):
@@ -49,23 +49,27 @@ def read_trials(folder: Path) -> list[Trial]:
             del content["state"]
             trials.append(Trial(**content))
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"line {number + 1} of {path} is no trial of a search: {error}") from error
+            raise ValueError(
+                f"line {number + 1} of {path} is not a trial: {error}; restore the file, or choose another --folder"
+            ) from error
         if trials[-1].number != number:
-            raise ValueError(f"{path} has no trial {number}; a line was taken out: choose another --folder")
+            raise ValueError(
+                f"{path} has no trial {number}: a line was removed; restore it, or choose another --folder"
+            )
     return trials
 
 
 def write_trials(folder: Path, trials: Sequence[Trial]) -> None:
-    """Write all trials, a line each; the file is never half there."""
+    """Write all trials, one per line; a reader never sees half of the file."""
     lines = [json_text({"state": trial.state, **dataclasses.asdict(trial)}, indent=None) for trial in trials]
     write_whole(folder / TRIALS, "".join(lines).encode())
 
 
 @contextmanager
 def own_folder(folder: Path) -> Iterator[None]:
-    """A folder that only this process searches in; it is made, and removed if nothing came into it.
+    """Lock the folder for this process; it is made if needed, and removed at the end if it is empty.
 
-    Raises FileExistsError if another process searches in it, or if it holds something else.
+    Raises FileExistsError if another process searches in it, or if it contains something else.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
@@ -73,28 +77,30 @@ def own_folder(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise FileExistsError(
-            f"another process searches in {folder}; wait until it ends, or choose another --folder"
+            f"another process is searching in {folder}; wait until it ends, or choose another --folder"
         ) from None
     try:
         remove_unfinished(folder)
         others = [path.name for path in folder.iterdir() if path.name != LOCK]
-        if others and WHAT not in others:
-            raise FileExistsError(f"{folder} is not the folder of a search: it has no {WHAT}; choose another --folder")
+        if others and DESCRIPTION not in others:
+            raise FileExistsError(
+                f"{folder} is not the folder of a search: it has no {DESCRIPTION}; choose another --folder"
+            )
         yield
     finally:
         give_back(lock)
-        with suppress(OSError):  # where something is in it, it stays
+        with suppress(OSError):  # a folder with files stays
             folder.rmdir()
 
 
 def as_record(searched: dict[str, Any], config: dict[str, Any]) -> str:
-    """What is searched and how, and the config of a training with the first values, as one YAML text."""
+    """Return the description of a search as YAML: its options, and the config of a run with the first values."""
     return str(yaml.safe_dump({"search": searched, **config}, sort_keys=False, width=120))
 
 
 def check_record(folder: Path, record: str) -> None:
-    """Write down what is searched, or raise ValueError if something else was searched in this folder."""
-    path = folder / WHAT
+    """Write the description of the search, or raise ValueError if the folder has another one."""
+    path = folder / DESCRIPTION
     if not path.is_file():
         write_whole(path, record.encode())
         return

@@ -1,4 +1,4 @@
-"""The space of a search: names of options, and for each a list of values or a range of numbers."""
+"""The space of a search: names of options, each with a list of values or a range of numbers."""
 
 import json
 import math
@@ -14,28 +14,28 @@ from cvcc_zoo.registry import unknown
 
 KEYS = ("from", "to", "log", "steps")
 OWN = ("config", "run", "ckpt_path", "test", "allow_changes")
-"""Options of `cvcc-zoo fit` that a search sets itself, or that are not one training's."""
+"""Options of `cvcc-zoo fit` that cannot be searched, because each trial sets them, or they do not affect training."""
 
 EXAMPLE = "{optimizer.lr: {from: 1e-4, to: 1e-1, log: true}, data.batch_size: [64, 128, 256]}"
 Values = dict[str, Any]
-"""What one trial trains with, by the names of the options: numbers, texts, lists and dicts."""
+"""The values of one trial by option: numbers, texts, lists and dicts."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values, all equally likely. With `log` they are the steps of a range of that kind."""
+    """A choice of values, all equally likely; `log` says that they are steps of a logarithmic range."""
 
     values: tuple[Any, ...]
     log: bool = False
 
     def at(self, share: float) -> Any:
-        """The value at a share in [0, 1) of the way from the first to the last."""
+        """Return the value at a position in [0, 1) from the first to the last."""
         return self.values[int(share * len(self.values))]
 
 
 @dataclass(frozen=True)
 class Range:
-    """A number from `low` to `high`, both included; whole if both are. With `log` its logarithm is uniform."""
+    """A number from `low` to `high`, both included; an integer if both are. With `log` its logarithm is uniform."""
 
     low: float
     high: float
@@ -43,17 +43,17 @@ class Range:
 
     @property
     def whole(self) -> bool:
-        """Whether all its numbers are."""
+        """True if all numbers of the range are integers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def at(self, share: float) -> float:
-        """The number at a share in [0, 1] of the way, where a whole number has as much room as every other one."""
+        """Return the number at a position in [0, 1]; integers have intervals of equal length."""
         low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
         number = low * (high / low) ** share if self.log else low + (high - low) * share
         return min(max(round(number) if self.whole else number, self.low), self.high)
 
     def steps(self, count: int) -> tuple[float, ...]:
-        """That many numbers from `low` to `high` at even distances, or in even ratios with `log`; each once."""
+        """Return `count` numbers from `low` to `high`, evenly spaced, in the logarithm with `log`; each only once."""
         ends = Range(float(self.low), float(self.high), self.log)
         numbers = [ends.at(step / (count - 1)) for step in range(count)]
         return tuple(dict.fromkeys(round(number) if self.whole else number for number in numbers))
@@ -63,7 +63,7 @@ Space = dict[str, Choice | Range]
 
 
 def parse_space(text: str) -> Space:
-    """A space as YAML, or the path of a YAML file with one. Raises ValueError, and says what to write instead."""
+    """Parse a space from YAML, or from a file if `text` is its path. Raises ValueError, with what to write instead."""
     if (path := Path(text).expanduser()).suffix in (".yaml", ".yml", ".json"):
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}; the space is YAML or the path of a YAML file: {EXAMPLE}")
@@ -71,16 +71,18 @@ def parse_space(text: str) -> Space:
     try:
         content = get_loader("yaml")(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"the space is no YAML ({' '.join(str(error).split())}); write it like {EXAMPLE}") from error
+        raise ValueError(
+            f"the space is not valid YAML ({' '.join(str(error).split())}); write it like {EXAMPLE}"
+        ) from error
     if not isinstance(content, dict) or not content:
         raise ValueError(f"the space has no options; give their names with lists or ranges of values: {EXAMPLE}")
     return {str(name): _dimension(str(name), found) for name, found in content.items()}
 
 
 def _dimension(name: str, found: Any) -> Choice | Range:
-    """What is searched for one option."""
+    """Return the values to search for one option."""
     if name.partition(".")[0] in OWN:
-        raise ValueError(f"{name} cannot be searched: each trial has its own run, and no test images are looked at")
+        raise ValueError(f"{name} cannot be searched: each trial has its own run, and reads no test images; remove it")
     if isinstance(found, list):
         if not found:
             raise ValueError(f"{name} has an empty list; give at least one value")
@@ -100,39 +102,39 @@ def _dimension(name: str, found: Any) -> Choice | Range:
 
 
 def _range(name: str, low: Any, high: Any, log: Any, steps: Any) -> Choice | Range:
-    """A range, or the values in it if it has steps."""
+    """Return a range, or its values if it has steps."""
     for end in (low, high):
         if isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end):
-            raise ValueError(f"{name}: a range goes from a number to a number, got {text_of(end)}")
+            raise ValueError(f"{name}: the ends of a range must be numbers, got {text_of(end)}")
     if low >= high:
-        raise ValueError(f"{name}: a range goes from a smaller to a larger number, not from {low:g} to {high:g}")
+        raise ValueError(f"{name}: `from` must be smaller than `to`, got {low:g} and {high:g}")
     if not isinstance(log, bool):
-        raise ValueError(f"{name}: log is true or false, got {text_of(log)}")
+        raise ValueError(f"{name}: log must be true or false, got {text_of(log)}")
     if log and low <= 0:
-        raise ValueError(f"{name}: the logarithm of {low:g} does not exist; begin above 0, or leave out log")
+        raise ValueError(f"{name}: {low:g} has no logarithm; start above 0, or leave out log")
     found = Range(low, high, log)
     if steps is None:
         return found
     most = high - low + 1 if found.whole else math.inf
     if isinstance(steps, bool) or not isinstance(steps, int) or not 2 <= steps <= most:
-        whole = f" to {most}, as many as there are whole numbers" if found.whole else ""
-        raise ValueError(f"{name}: steps is a number of values from 2{whole}, got {text_of(steps)}")
+        whole = f" and at most {most}, the number of integers in the range" if found.whole else ""
+        raise ValueError(f"{name}: steps must be an integer of at least 2{whole}, got {text_of(steps)}")
     return Choice(found.steps(steps), log)
 
 
 def text_of(value: Any) -> str:
-    """A value as it stands in a flag."""
+    """Return a value as it is written in a flag."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def flags(values: Values) -> list[str]:
-    """Values as options of `cvcc-zoo fit`; a model before its options."""
+    """Return values as options of `cvcc-zoo fit`, with a model before its options."""
     ordered = sorted(values, key=lambda name: name.count("."))
     return [f"--{name}={text_of(values[name])}" for name in ordered]
 
 
 def plain(space: Mapping[str, Choice | Range]) -> dict[str, Any]:
-    """A space as plain data, as it may stand in YAML; steps are written out."""
+    """Return a space as plain data for YAML; steps are written out."""
     return {
         name: list(found.values)
         if isinstance(found, Choice)
@@ -142,12 +144,15 @@ def plain(space: Mapping[str, Choice | Range]) -> dict[str, Any]:
 
 
 def first(space: Mapping[str, Choice | Range]) -> Values:
-    """The first value of each list, and the lower end of each range."""
+    """Return the first value of each list, and the lower end of each range."""
     return {name: found.at(0.0) for name, found in space.items()}
 
 
 def unusual(space: Mapping[str, Choice | Range]) -> Iterator[Values]:
-    """The first values, and then these with another one in place, for each that is no number: a name may be wrong."""
+    """Yield the first values, then these with one other value, for each that is not a number.
+
+    Building them once finds names that do not exist before the first trial.
+    """
     start = first(space)
     yield start
     for name, found in space.items():

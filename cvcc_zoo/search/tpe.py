@@ -1,4 +1,4 @@
-"""Values where earlier trials were good, by Optuna's TPE; needs the extra cvcc_zoo[search].
+"""Search near earlier good trials with Optuna's TPE; needs the extra cvcc_zoo[search].
 
 The tree-structured Parzen estimator: https://papers.nips.cc/paper/4443-algorithms-for-hyper-parameter-optimization.
 """
@@ -15,9 +15,9 @@ STORAGE, STUDY = "optuna.sqlite", "search"
 
 
 class TPESearch:
-    """Trials of an Optuna study that lies in the search's folder, where `optuna-dashboard` can read it.
+    """Let an Optuna study, saved in the search's folder for `optuna-dashboard`, suggest the values.
 
-    The first ten are random. Each is a function of the seed, its number and what came of the earlier ones. Raises
+    The first ten trials are random. Each depends only on the seed, its number and the results of earlier ones. Raises
     ValueError if Optuna is not installed.
     """
 
@@ -34,14 +34,14 @@ class TPESearch:
 
     @functools.cached_property
     def study(self) -> Any:
-        """The study in the folder, made when it is first needed."""
+        """The study in the folder, created at its first use."""
         import optuna
 
         storage = f"sqlite:///{self.path}"
         return optuna.create_study(storage=storage, study_name=STUDY, direction=self.direction, load_if_exists=True)
 
     def values(self, number: int) -> Values:
-        """What Optuna suggests; for a trial that was interrupted what it suggested then."""
+        """Return what Optuna suggests; for an interrupted trial, what it suggested before."""
         import optuna
 
         self.study.sampler = optuna.samplers.TPESampler(seed=mix_seed(self.seed, number))
@@ -51,28 +51,28 @@ class TPESearch:
         elif number < len(known):
             trial = optuna.trial.Trial(self.study, known[number]._trial_id)
         else:
-            raise self._lacks(number)
+            raise self._missing(number)
         return {name: _suggest(trial, name, found) for name, found in self.space.items()}
 
     def tell(self, trial: Trial) -> None:
-        """Take in what came of a trial, unless that is known already."""
+        """Report the result of a trial to Optuna, unless it knows it already."""
         import optuna
 
         if trial.number >= len(self._known()):
-            raise self._lacks(trial.number)
+            raise self._missing(trial.number)
         failed = optuna.trial.TrialState.FAIL if trial.measure is None else None
         self.study.tell(trial.number, trial.measure, state=failed, skip_if_finished=True)
 
     def _known(self) -> list[Any]:
-        """All trials that were begun."""
+        """Return all trials that were started."""
         return list(self.study.get_trials(deepcopy=False))
 
-    def _lacks(self, number: int) -> ValueError:
-        return ValueError(f"{self.path} lacks trial {number}, which was ended or skipped; choose another --folder")
+    def _missing(self, number: int) -> ValueError:
+        return ValueError(f"{self.path} has no trial {number}; restore the file, or choose another --folder")
 
 
 def _suggest(trial: Any, name: str, found: Choice | Range) -> Any:
-    """One value; Optuna knows those of a list by their texts."""
+    """Return a suggested value; Optuna stores values of a list as text."""
     if isinstance(found, Choice):
         by_text = {text_of(value): value for value in found.values}
         return by_text[trial.suggest_categorical(name, list(by_text))]

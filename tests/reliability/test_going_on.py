@@ -38,7 +38,7 @@ def test_changed_options_are_named_and_refused_unless_told(fit: Any, capsys: pyt
     assert main(go_on) == 0  # what was changed is what is now
     capsys.readouterr()
     assert main([*go_on, "--optimizer=AdamW", "--allow_changes=true"]) == 2
-    assert "the state of one optimizer is of no use to another" in capsys.readouterr().err
+    assert "an optimizer cannot use the state of another one" in capsys.readouterr().err
 
 
 def test_a_changed_length_stretches_the_schedule(fit: Any) -> None:
@@ -89,7 +89,7 @@ def test_a_folder_of_other_files_is_no_run(fit: Any, capsys: pytest.CaptureFixtu
     Path("mine").mkdir()
     Path("mine/notes.txt").write_text("dear diary")
     assert fit("--run=mine", "--ckpt_path=last") == 2
-    assert "mine is not a run folder: it has no config.yaml, but other files" in capsys.readouterr().err
+    assert "mine is not a run folder: it has files, but no config.yaml" in capsys.readouterr().err
     assert [path.name for path in Path("mine").iterdir()] == ["notes.txt"]
 
 
@@ -129,7 +129,7 @@ def test_a_row_of_metrics_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> Non
 @pytest.mark.parametrize("minutes", ["0", "-1"])
 def test_a_wrong_time_between_checkpoints_is_told(fit: Any, capsys: pytest.CaptureFixture[str], minutes: str) -> None:
     assert fit(f"--checkpoint_minutes={minutes}") == 2
-    assert "checkpoint_minutes is a time above 0" in capsys.readouterr().err
+    assert "checkpoint_minutes must be above 0" in capsys.readouterr().err
 
 
 BOMB = "a: &a [x, x, x]\n" + "".join(
@@ -149,7 +149,7 @@ def test_the_config_in_a_hostile_checkpoint_is_refused(text: Any) -> None:
 def test_the_summary_says_where_the_same_bits_come_out() -> None:
     cpu, gpu = SimpleNamespace(accelerator=CPUAccelerator()), SimpleNamespace(accelerator=CUDAAccelerator())
     assert same_bits(cpu) == "with the same commit, versions, hardware, threads and number of processes"  # type: ignore[arg-type]
-    assert same_bits(gpu) == "not promised: for that --trainer.deterministic=true"  # type: ignore[arg-type]
+    assert same_bits(gpu) == "not guaranteed; use --trainer.deterministic=true"  # type: ignore[arg-type]
     torch.use_deterministic_algorithms(True)
     try:
         assert same_bits(gpu) == same_bits(cpu)  # type: ignore[arg-type]

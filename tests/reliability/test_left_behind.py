@@ -98,7 +98,7 @@ def test_metrics_that_are_not_those_of_the_checkpoint_are_told(
     capsys.readouterr()
     assert main(GO_ON) == 2
     said = capsys.readouterr().err
-    assert "run/metrics.csv" in said and "put it back as it was" in said and "--allow_changes=true" in said
+    assert "run/metrics.csv" in said and "restore it" in said and "--allow_changes=true" in said
     assert (metrics.read_bytes() if metrics.exists() else None) == changed
     metrics.write_bytes(kept)
     assert main(GO_ON) == 0

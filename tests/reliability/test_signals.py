@@ -89,9 +89,9 @@ def test_a_signal_ends_a_run_at_any_moment_and_it_goes_on_to_the_same_end(
     said = capsys.readouterr().err
     assert f"cvcc-zoo: {number.name}" in said and "Traceback" not in said
     if Path("run").exists():
-        assert "`cvcc-zoo fit --config=run/config.yaml --ckpt_path=last` goes on" in said
+        assert "`cvcc-zoo fit --config=run/config.yaml --ckpt_path=last` resumes it" in said
         assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 0
     else:
-        assert "nothing of it was kept" in said or moment == "while the images are read"
+        assert "nothing of it was saved" in said or moment == "while the images are read"
         assert main(arguments) == 0
     assert not differences(everything(expected), everything(Path("run")))
