@@ -56,8 +56,8 @@ def test_numbers_of_numpy_and_torch_are_kept_as_numbers_that_a_checkpoint_can_ho
         ({"num_classes": "10"}, "num_classes is a whole number, got '10'"),
         ({"in_channels": 3.0}, "in_channels is a whole number, got 3.0"),
         ({"freeze": True}, "freeze is a whole number, got True"),
-        ({"optimizer": {"name": "SGD", "lr": torch.ones(3)}}, "no plain data: they hold an object of type Tensor"),
-        ({"lr_scheduler": {"name": "LambdaLR", "lr_lambda": len}}, "they hold an object of type builtin_function"),
+        ({"optimizer": {"name": "SGD", "lr": torch.ones(3)}}, "not plain data: they have an object of type Tensor"),
+        ({"lr_scheduler": {"name": "LambdaLR", "lr_lambda": len}}, "they have an object of type builtin_function"),
     ],
 )
 def test_what_no_checkpoint_can_hold_is_told_before_the_training(options: dict[str, Any], said: str) -> None:

@@ -304,7 +304,7 @@ class Planted:
 def test_nothing_in_such_a_file_runs(old: bool, tmp_path: Path) -> None:
     content = {"state_dict": small().state_dict(), "best": Planted()}
     torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=not old)
-    with pytest.raises(ValueError, match=r"plain data needs no such name; nothing of it was run"):
+    with pytest.raises(ValueError, match=r"which plain data does not need; nothing in it was run"):
         read(tmp_path / "a.pth")
     assert not Path("planted").exists()
 

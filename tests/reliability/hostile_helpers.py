@@ -124,7 +124,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str
         lambda: pickled(lambda _: b"\x80\x02c__builtin__\nbytearray\nJ" + struct.pack("<i", 1_500_000_000) + b"\x85R."),
         "it names '__builtin__.bytearray'",
     ),
-    "zip bomb": (lambda: compressed, "it is larger when it is unpacked"),
+    "zip bomb": (lambda: compressed, "it is larger when unpacked"),
     "many classes": (lambda: options(num_classes=2_000_000), "num_classes is 2000000, and files may have"),
     "large images": (lambda: options(image_size=40_000), "image_size is 40000, and files may have"),
     "large model": (lambda: options(num_classes=9_000), "is (3, 64), not (9000, 64)"),
@@ -146,7 +146,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str
     "a list": (lambda: pickled(lambda _: b"\x80\x02]."), "does not say which model family"),
     "stack": (lambda: pickled(lambda _: b"\x80\x02(."), "cannot be read as a checkpoint of plain data"),
     "flipped bit": (lambda: flipped, "is damaged: a/data/"),
-    "two directories": (lambda: two_directories, "torch.save did not write it, or not whole"),
+    "two directories": (lambda: two_directories, "torch.save did not write it, or not completely"),
     "pickle before": (lambda: pickle_before, "its end is in two places"),
     "million lists": (lambda: pickled(lambda _: b"\x80\x02(" + b"]" * 10**7 + b"l."), "more than 200,000 instructions"),
     "million sets": (
@@ -158,8 +158,8 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str
         "orientations is a whole number from 1 to 255",
     ),
     "channels": (lambda: options(in_channels=200, image_size=4096), "its images have 200 x 4096 x 4096 values"),
-    "truncated": (lambda: truncated, "torch.save did not write it, or not whole"),
-    "empty": (lambda: Path.touch, "torch.save did not write it, or not whole"),
+    "truncated": (lambda: truncated, "torch.save did not write it, or not completely"),
+    "empty": (lambda: Path.touch, "torch.save did not write it, or not completely"),
 }
 """What a checkpoint tries, and the message that answers it."""
 

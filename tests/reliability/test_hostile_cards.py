@@ -173,10 +173,10 @@ def test_statistics_of_a_whitening_have_the_size_of_its_images(home: Path, wrong
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("/etc/hostname", "is no address of a file"),
-        ("../../linear.pets.safetensors", "is no address of a file"),
-        ("ftp://x.org/a", "is no address of a file"),
-        ("http://x.org/a b\r\nHost: y", "is no address of a file"),
+        ("/etc/hostname", "is not the address of a file"),
+        ("../../linear.pets.safetensors", "is not the address of a file"),
+        ("ftp://x.org/a", "is not the address of a file"),
+        ("http://x.org/a b\r\nHost: y", "is not the address of a file"),
         ("hf://../../evil", "the Hub has hf://owner/name"),
         ("hf://me/zoo/../../evil", "the Hub has hf://owner/name"),
         ("hf://me/zoo?x=", "the Hub has hf://owner/name"),
@@ -196,7 +196,7 @@ def test_a_local_file_is_not_copied_and_a_huge_one_not_asked_for(home: Path, tmp
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(json.loads(path.read_text())["size"]))
     change(path, url=secret.as_uri())
-    with pytest.raises(ValueError, match=r"is not the file that was asked for: .* nothing was kept"):
+    with pytest.raises(ValueError, match=r"is not the file that was asked for: .* nothing was saved"):
         load(path)
     assert sorted(file.name for file in home.glob("[!.]*")) == ["linear.pets.json"]
     change(path, size=10**15)
