@@ -285,7 +285,7 @@ def test_files_without_such_weights_are_refused_in_words(tmp_path: Path) -> None
         ({"epoch": 3}, "holds 0 state_dicts"),
         ({"net": state, "ema": state}, "holds 2 state_dicts"),
         ({"features.0.weight": torch.ones(2, 2)}, "has no conv1.weight of a ResNet, but features.0.weight"),
-        ({**state, "extra": torch.ones(1)}, "'network.extra' has no place"),
+        ({**state, "extra": torch.ones(1)}, "'network.extra' is not in the model"),
         (state["conv1.weight"], "holds 0 state_dicts"),
     ):
         torch.save(content, tmp_path / "a.pth")

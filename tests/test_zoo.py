@@ -115,7 +115,7 @@ def test_an_unknown_family_or_incomplete_weights_are_refused(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="no model family named 'ResNat'; did you mean ResNet"):
         load(tmp_path / "a.ckpt")
     torch.save(content | {"cvcc_zoo": {"family": "Linear"}}, tmp_path / "a.ckpt")
-    with pytest.raises(ValueError, match="does not hold a whole Linear"):
+    with pytest.raises(ValueError, match="is not a complete Linear"):
         load(tmp_path / "a.ckpt")
 
 

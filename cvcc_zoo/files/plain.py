@@ -52,8 +52,8 @@ def check_plain(value: Any, what: str) -> None:
                     raise ValueError(f"{what} are not plain data: the key {reprlib.repr(key)} is not text")
                 if key in CALLS or key.startswith("_"):
                     raise ValueError(
-                        f"{what} have {reprlib.repr(key)}: {reprlib.repr(named)}, which could run code and was ignored. "
-                        "Get another file; if it is your own, write {name: ..., option: value} instead"
+                        f"{what} have {reprlib.repr(key)}: {reprlib.repr(named)}, which could run code and was "
+                        "ignored. Get another file; if it is your own, write {name: ..., option: value} instead"
                     )
             waiting += [(each, depth + 1) for pair in item.items() for each in pair]
         elif isinstance(item, list | tuple):

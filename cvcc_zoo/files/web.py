@@ -26,7 +26,7 @@ class UnavailableError(Exception):
 
 
 class _Timed(io.RawIOBase):
-    """A reader of a socket. Raises TimeoutError if data comes too slowly, and ValueError after more than `most` bytes."""
+    """A reader of a socket. Raises TimeoutError if data is too slow, and ValueError after more than `most` bytes."""
 
     def __init__(self, sock: Any, most: int) -> None:
         self._sock, self._raw, self._left = sock, sock.makefile("rb", buffering=0), most
