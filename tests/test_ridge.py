@@ -121,7 +121,7 @@ def test_it_runs_through_fit_and_is_an_ordinary_linear_model(fit: Fit, choice: s
 
 def test_what_cannot_be_solved_is_told(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ["fit", "--model=ridge", "--data.dataset=folder", f"--data.root={colours}", "--trainer.accelerator=cpu"]
-    assert "augmented ones come only once" in message(capsys, data)
+    assert "augmented images are different each time" in message(capsys, data)
     assert "needs validation images" in message(capsys, [*data, "--model.ridge=validation", "--data.validation=0"])
     assert "not for {'name': 'hinge'}" in message(capsys, [*data, "--model.loss=hinge"])
     assert "a number of at least 0" in message(capsys, [*data, "--model.ridge=-1"])
