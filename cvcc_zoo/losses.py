@@ -31,7 +31,7 @@ Reduction = Literal["mean", "none"]
 def cross_entropy(
     logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, *, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Return -log softmax(logits)[label]; `label_smoothing` spreads that share of the target evenly over all classes."""
+    """Return -log softmax(logits)[label]; `label_smoothing` moves that share of the target evenly to all classes."""
     return F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction=reduction)
 
 

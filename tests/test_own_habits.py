@@ -124,7 +124,7 @@ def test_labels_of_any_whole_numbers_are_labels() -> None:
     ("given", "said"),
     [
         ((torch.zeros(20, 1, dtype=torch.int64),), "labels must have the shape (N,), got (10, 1)"),
-        ((torch.zeros(20, dtype=torch.int64), ("image", "label")), "this is one with image, label"),
+        ((torch.zeros(20, dtype=torch.int64), ("image", "label")), "not one with image, label"),
         ((torch.zeros(20),), "soft labels must have the shape (N, 10), got (10,)"),
     ],
 )
@@ -142,7 +142,7 @@ def test_images_alone_are_predicted_and_never_taken_for_labels() -> None:
         loader: Any = DataLoader(alone, batch_size=2)  # type: ignore[arg-type]
         found = Trainer(**QUIET).predict(model, loader)
         assert found is not None and torch.allclose(torch.cat([*found]), expected)
-    with pytest.raises(ValueError, match=r"a batch is a pair \(images, labels\), and this is one of images alone"):
+    with pytest.raises(ValueError, match=r"a batch must be a pair \(images, labels\), not one of images alone"):
         Trainer(**QUIET).test(model, DataLoader(images, batch_size=2), verbose=False)  # type: ignore[arg-type]
 
 

@@ -96,7 +96,7 @@ def test_a_singular_problem_has_the_smallest_solution() -> None:
         (-1, "a number of at least 0"),
         (float("nan"), "a number of at least 0"),
         ("loo", "no way to choose ridge named 'loo'"),
-        ({"name": "validation", "grid": [0]}, "grid is a list of numbers above 0"),
+        ({"name": "validation", "grid": [0]}, "grid must be a list of numbers above 0"),
         ({"name": "validation", "gird": [1]}, "did you mean grid"),
     ],
 )

@@ -155,7 +155,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str
     ),
     "orientations": (
         lambda: options(features=[{"name": "HOG", "orientations": 10**9}]),
-        "orientations is a whole number from 1 to 255",
+        "orientations must be a whole number from 1 to 255",
     ),
     "channels": (lambda: options(in_channels=200, image_size=4096), "its images have 200 x 4096 x 4096 values"),
     "truncated": (lambda: truncated, "torch.save did not write it, or not completely"),
