@@ -26,10 +26,11 @@ class HOG(nn.Module):
     7 x 7 x 2^2 x 9 = 1764. uint8 is converted to float32 in 0..1. Each pixel uses the channel with the longest
     gradient.
 
-    The results agree with scikit-image to 1e-5, except where rounding decides. If the number of orientations is
-    divisible by 4, exact diagonals lie between two bins; scikit-image's own results then differ between float32 and
-    float64. If two channels have equally long gradients, as is common in uint8 colour images, scikit-image may choose
-    another channel. Gradients flow to the images, except through the choice of directions, which is constant.
+    For grey images and images of whole numbers, the results agree with scikit-image to 1e-5. In colour images from
+    uint8, two channels often have equally long gradients; then rounding decides, and scikit-image may choose another
+    channel. If the number of orientations is divisible by 4, exact diagonals lie between two bins, and rounding decides
+    too: scikit-image's own results then differ between float32 and float64. Gradients flow to the images, except
+    through the choice of directions, which is constant.
     """
 
     def __init__(self, orientations: int = 9, cell: int = 4, block: int = 2, norm: Norm = "L2-Hys") -> None:

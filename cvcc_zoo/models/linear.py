@@ -76,7 +76,7 @@ class Linear(ImageClassifier):
 
     @property
     def whole_batches(self) -> bool:
-        """Whether training takes every image once, in batches that processes do not share."""
+        """True if training takes every image once, in batches that processes do not share."""
         return self.solver is not None
 
     def configure_callbacks(self) -> list[Callback]:
