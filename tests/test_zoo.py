@@ -144,7 +144,7 @@ def test_images_of_other_channels_are_refused() -> None:
 
 
 def test_a_linear_model_refuses_images_of_another_size() -> None:
-    with pytest.raises(ValueError, match="built for images that give 3072 features, these give 768"):
+    with pytest.raises(ValueError, match="built for images that give 3072 features, but these give 768"):
         create("linear", whitening="none")(torch.zeros(2, 3, 16, 16))
 
 

@@ -38,7 +38,7 @@ def with_hparams(path: Path, **changed: Any) -> None:
     [
         ({"name": "../../linear.pets"}, "is the card of ../../linear.pets; rename it back"),
         ({"name": "/etc/linear.pets"}, "is the card of /etc/linear.pets; rename it back"),
-        ({"name": "\x1b[2Jx"}, r"is the card of \x1b[2Jx; give"),
+        ({"name": "\x1b[2Jx"}, r"is the card of \x1b[2Jx; rename"),
         ({"size": -1}, "size is -1, not a count"),
         ({"size": 10**30}, "size is 1000000000000000000000000000000, not a count"),
         ({"parameters": True}, "parameters is True, not of type int"),
