@@ -374,7 +374,7 @@ def test_colour_among_grey_images_is_not_lost_silently(make_folder: MakeFolder) 
         ({"dataset": "folder"}, "needs the folder of the images: --data.root"),
         ({"dataset": "fashion-mini", "root": "mine"}, "omit --data.dataset to use the images of that folder"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"validation": 1.0}, r"validation is a share .* in \[0, 1\)"),
+        ({"validation": 1.0}, r"validation must be a share .* in \[0, 1\)"),
         ({"whitening": "standardise"}, "no whitening named 'standardise'; did you mean standardize"),
         ({"in_channels": 4}, "in_channels must be 1"),
         ({"image_size": 0}, "image_size must be at least 1 pixel"),

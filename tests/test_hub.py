@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from cvcc_zoo import create, load
 from cvcc_zoo.integrations.hub import pull, push, write_folder
 from cvcc_zoo.registry import ENTRIES
+from cvcc_zoo.zoo.trained import find_trained
 from tests.test_weights import IMAGES, card_of, home, published, trained
 
 __all__ = ["home"]
@@ -116,6 +117,15 @@ def test_what_was_pushed_is_pulled(card: Path, hub: Hub) -> None:
     assert torch.equal(load(path)(IMAGES), trained()(IMAGES))
     assert torch.equal(create("resnet20", pretrained=path)(IMAGES), trained()(IMAGES))
     assert push(card, "me/pets")  # the same weights again
+
+
+def test_a_repository_is_a_name_wherever_a_model_is_asked_for(card: Path, hub: Hub) -> None:
+    push("resnet20.pets", "me/pets")
+    expected = trained()(IMAGES)
+    for take in (create, load, lambda name: find_trained(name).model):
+        assert torch.equal(take("hf://me/pets")(IMAGES), expected)
+    assert create("hf://me/pets@abc", num_classes=5)(IMAGES).shape == (len(IMAGES), 5)
+    assert hub.calls[-1] == "download me/pets abc *.json *.safetensors"
 
 
 def test_other_weights_in_the_repository_are_not_mixed_with(card: Path, hub: Hub, home: Path) -> None:

@@ -78,15 +78,15 @@ def test_published_weights_come_before_a_folder_of_their_name(fit: Fit) -> None:
     assert expand_model("linear.cifar10")[1] == "linear.cifar10"
 
 
-def test_every_way_to_name_a_run_gives_its_model(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_way_to_name_a_run_gives_its_model(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
     assert fit("--model=linear", "--trainer.max_epochs=1", "--run=mine") == 0
     expected = load("mine")(IMAGES)
     for name in ("mine", "./mine", "mine/best.ckpt", Path("mine")):
         for take in (create, load, lambda name: find_trained(name).model):
-            assert torch.equal(take(name)(IMAGES), expected)
+            assert torch.equal(take(name)(IMAGES), expected) and take(name).device.type == "cpu"
     assert create("mine", num_classes=5)(IMAGES).shape == (2, 5)
     assert fit("--model=mine", "--run=further", "--trainer.max_epochs=1") == 0
-    assert "Starts from the weights mine, with their classifier" in capsys.readouterr().err
+    assert "Starts from the weights mine, with their classifier" in caplog.text
     assert main(["describe", "mine"]) == 0 and main(["evaluate", "mine"]) == 0
 
 

@@ -93,7 +93,7 @@ class Ours(Callback):
 
 def use(x, trainer):
     fine = x._own, x.__dict__, x.__class__, vars(x), getattr(x, "public"), os._exit, _own_function, "_text" in x
-    others = x._other, internals.foreach_add, getattr(x, "_state"), type(x).__name__ == "_Launcher"
+    others = x._other, torch._foreach_add, getattr(x, "_state"), type(x).__name__ == "_Launcher"
     return trainer.fit_loop, x["epoch_loop.batch_progress"], vars(trainer), vars(x.trainer), rank_zero_only.__dict__
 
 

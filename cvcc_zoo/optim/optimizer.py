@@ -78,6 +78,7 @@ class RuleOptimizer(Optimizer, ABC):
         for group in state["param_groups"]:
             refuse_absent(type(self).__name__, group)
         super().__setstate__(state)
+        self.defaults.pop("differentiable", None)  # torch adds it to all optimizers
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)

@@ -49,7 +49,7 @@ class Weights:
             model = FAMILIES[self.family](**self.hparams)
             model.load_state_dict(self.state)
         model.classes = self.classes
-        return model.eval()
+        return model.to(torch.get_default_device()).eval()  # Lightning's `device` is "meta" until now
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
