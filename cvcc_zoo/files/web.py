@@ -115,7 +115,7 @@ def opener(most: int) -> urllib.request.OpenerDirector:
 
 @contextmanager
 def ending(most: int) -> Iterator[None]:
-    """Bound the responses to calls of `urllib.request.urlopen` in other libraries too, each to `most` bytes."""
+    """Limit the responses that other libraries get from `urllib.request.urlopen`, in time and to `most` bytes each."""
     before = vars(urllib.request)["_opener"]
     urllib.request.install_opener(opener(most))
     try:

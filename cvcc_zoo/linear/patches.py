@@ -68,7 +68,7 @@ class Patches(nn.Module):
 
     @property
     def fitted(self) -> bool:
-        """True once it was fitted."""
+        """True if it has been fitted."""
         return self.offset.is_meta or bool(self.offset[0].isfinite())
 
     def out_features(self, height: int, width: int) -> int:

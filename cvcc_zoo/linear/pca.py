@@ -39,7 +39,7 @@ class PCA(nn.Module):
 
     @property
     def fitted(self) -> bool:
-        """True once it was fitted."""
+        """True if it has been fitted."""
         return self.basis.numel() > 0 and (self.basis.is_meta or bool(self.basis[0, 0].isfinite()))
 
     def fit(self, batches: Iterable[Tensor]) -> "PCA":

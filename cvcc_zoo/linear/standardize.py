@@ -19,7 +19,7 @@ class Standardize(nn.Module):
 
     @property
     def fitted(self) -> bool:
-        """True once it was fitted."""
+        """True if it has been fitted."""
         return self.mean.is_meta or bool(self.mean[0].isfinite())
 
     def fit(self, batches: Iterable[Tensor]) -> "Standardize":
