@@ -1,18 +1,18 @@
 """Losses by name: logits (N, num_classes) and labels (N,) to a scalar, the mean over the batch.
 
-With `reduction="none"` they give the loss of each image (N,).
+With `reduction="none"` they return the loss of each image (N,).
 
-`cross_entropy` and `squared_error` also take soft labels (N, num_classes), the shares of the classes of a mixed image.
+`cross_entropy` and `squared_error` also take soft labels (N, num_classes), the shares of the classes in a mixed image.
 
 `cross_entropy`   softmax and negative log-likelihood, with label smoothing
 `hinge`           the multi-class SVM of Weston & Watkins: sum over wrong classes of max(0, s_j - s_y + margin)^power
-`crammer_singer`  that of Crammer & Singer: the largest of these instead of their sum
+`crammer_singer`  the SVM of Crammer & Singer: the largest of these terms instead of their sum
 `squared_error`   least squares against the one-hot label: sum over the classes of (s_j - [j = y])^2
 
-torch's `multi_margin_loss` and `mse_loss` divide by the number of classes too; these are the course's sums.
+torch's `multi_margin_loss` and `mse_loss` also divide by the number of classes; these are sums, as in the course.
 
-Each takes `l2`, the course's lambda: the training adds lambda ||W||^2 over all weights but biases and norms. In torch's
-`weight_decay` that is 2 lambda for SGD.
+Each takes `l2`, the course's lambda: training adds lambda ||W||^2 over all weights except biases and norms. For SGD
+this equals torch's `weight_decay` of 2 lambda.
 """
 
 import math
@@ -31,14 +31,14 @@ Reduction = Literal["mean", "none"]
 def cross_entropy(
     logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, *, reduction: Reduction = "mean"
 ) -> Tensor:
-    """-log softmax(logits)[label]; `label_smoothing` moves that share of the target to all classes evenly."""
+    """Return -log softmax(logits)[label]; `label_smoothing` moves that share of the target evenly to all classes."""
     return F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction=reduction)
 
 
 def hinge(
     logits: Tensor, labels: Tensor, margin: float = 1.0, power: int = 1, *, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Sum over the wrong classes of max(0, s_j - s_y + margin)^power; `power` is 1 or 2.
+    """Return the sum over the wrong classes of max(0, s_j - s_y + margin)^power; `power` is 1 or 2.
 
     Weston & Watkins 1999, https://www.esann.org/sites/default/files/proceedings/legacy/es1999-461.pdf
     """
@@ -48,7 +48,7 @@ def hinge(
 def crammer_singer(
     logits: Tensor, labels: Tensor, margin: float = 1.0, power: int = 1, *, reduction: Reduction = "mean"
 ) -> Tensor:
-    """The largest max(0, s_j - s_y + margin)^power of the wrong classes; `power` is 1 or 2.
+    """Return the largest max(0, s_j - s_y + margin)^power of the wrong classes; `power` is 1 or 2.
 
     Crammer & Singer 2001, https://www.jmlr.org/papers/v2/crammer01a.html
     """
@@ -65,7 +65,7 @@ def _violations(logits: Tensor, labels: Tensor, margin: float) -> Tensor:
 
 
 def squared_error(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """Squared distance from the logits to the one-hot label, or to the soft label."""
+    """Return the squared distance from the logits to the one-hot label, or to the soft label."""
     target = (labels if labels.is_floating_point() else F.one_hot(labels, logits.shape[1])).to(logits.dtype)
     return _reduce((logits - target).square().sum(1), reduction)
 
@@ -87,56 +87,56 @@ VALID: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 class Loss:
-    """A loss by name with its options, and the penalty of the weights."""
+    """A loss with its options, and the penalty on the weights."""
 
     def __init__(self, function: Callable[..., Tensor], options: Mapping[str, Any], l2: float) -> None:
         self.function, self.options, self.l2 = function, dict(options), l2
 
     def __call__(self, logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-        """The mean over the images, or with `reduction="none"` the loss of each (N,); without the penalty."""
+        """Return the mean over the images, or with `reduction="none"` the loss of each (N,); without the penalty."""
         return self.function(logits, labels, reduction=reduction, **self.options)
 
     def penalty(self, model: nn.Module) -> Tensor:
-        """`l2` times the sum of the squares of all trained weights, without biases and norms."""
+        """Return `l2` times the sum of squares of all trained weights, except biases and norms."""
         weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
         return self.l2 * torch.stack([p.square().sum() for p in weights]).sum()
 
 
 def loss_spec(spec: str | Mapping[str, Any]) -> Spec:
-    """`{"name": ..., option: value}` with a name that exists. Raises ValueError with the nearest ones."""
+    """Return a loss as `{"name": ..., option: value}`. Raises ValueError, with the nearest names, for unknown names."""
     options = as_spec("loss", spec)
     return {**options, "name": pick("loss", options["name"], LOSSES)}
 
 
 def takes_soft_labels(spec: str | Mapping[str, Any]) -> bool:
-    """Whether the loss takes the shares of the classes that MixUp and CutMix give."""
+    """Return True if the loss takes soft labels, which MixUp and CutMix return."""
     return loss_spec(spec)["name"] in SOFT
 
 
 def make_loss(spec: str | Mapping[str, Any]) -> Loss:
-    """A loss from its name or from `{"name": ..., option: value}`. Raises ValueError with the nearest names."""
+    """Make a loss from its name or from `{"name": ..., option: value}`. Raises ValueError with the nearest names."""
     options = loss_spec(spec)
     name, l2 = options.pop("name"), options.pop("l2", 0.0)
     check_options(f"loss {name}", LOSSES[name], options, skip=("logits", "labels", "reduction"))
     for option, value in {**options, "l2": l2}.items():
         valid, words = VALID[option]
         if isinstance(value, bool) or not isinstance(value, int | float) or not valid(value) or value == math.inf:
-            raise ValueError(f"loss {name}: {option} is a number {words}, not {value!r}")
+            raise ValueError(f"loss {name}: {option} must be {words}, not {value!r}")
     return Loss(LOSSES[name], options, l2)
 
 
 def fields(batch: Any) -> tuple[Tensor, Tensor]:
-    """Images and labels of a batch, labels of whole numbers as int64. Raises ValueError for what is no such pair."""
+    """Return the images and labels of a batch; integer labels as int64. Raises ValueError unless it is such a pair."""
     if isinstance(batch, Mapping | Tensor) or len(batch) != 2:
         kind = f"with {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"of {len(batch)} parts"
         kind = "of images alone" if isinstance(batch, Tensor) else kind
-        raise ValueError(f"a batch is a pair (images, labels), and this is one {kind}; let the data set give pairs")
+        raise ValueError(f"a batch must be a pair (images, labels), not one {kind}; let the data set return pairs")
     images, labels = batch
     return images, labels if labels.is_floating_point() else labels.long()
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Raise ValueError for labels outside of 0 .. num_classes - 1, or soft labels not of shape (N, num_classes).
+    """Raise ValueError for labels outside 0 .. num_classes - 1, or soft labels not of shape (N, num_classes).
 
     On a GPU this waits for the labels.
     """
@@ -145,7 +145,9 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
             raise ValueError(f"soft labels must have the shape (N, {num_classes}), got {tuple(labels.shape)}")
         return
     if labels.ndim != 1:
-        raise ValueError(f"labels are a number for each image, (N,), got {tuple(labels.shape)}; (N, 1) is labels[:, 0]")
+        raise ValueError(
+            f"labels must have the shape (N,), got {tuple(labels.shape)}; use labels[:, 0] if it is (N, 1)"
+        )
     if not len(labels):
         return
     low, high = (int(value) for value in labels.aminmax())

@@ -1,4 +1,4 @@
-"""Which models exist, by name, with their exact parameter counts; and what a misspelt name is answered."""
+"""The models by name with their exact parameter counts, and checks of names and options that suggest corrections."""
 
 import difflib
 import importlib
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 Spec = dict[str, Any]
-"""A thing chosen by name with its options, as plain data: `{"name": "SGD", "lr": 0.1}`."""
+"""A name with its options, as plain data: `{"name": "SGD", "lr": 0.1}`."""
 
 LONGEST_NAME = 200  # characters
-CLOSE = 0.55  # difflib's ratio: below it names are unlike each other, as mobilenet_v2 and resnet20 are
+CLOSE = 0.55  # difflib's ratio: names below it are not suggested, such as resnet20 for mobilenet_v2
 
 
 @dataclass(frozen=True)
@@ -28,33 +28,33 @@ class Entry:
     fixed: dict[str, Any]
     """Options of the family that belong to the name."""
     defaults: dict[str, Any]
-    """Options whose default is another one than the family's."""
+    """Options whose defaults differ from those of the family."""
 
     @property
     def options(self) -> dict[str, Any]:
-        """All options that are not those of the family."""
+        """All options that differ from the defaults of the family."""
         return self.fixed | self.defaults
 
 
 ENTRIES: dict[str, Entry] = {}
 ALIASES: dict[str, str] = {}
 FAMILIES: dict[str, type] = {}
-"""Class name -> class of every model family; a checkpoint can only name one of these."""
+"""All model families by class name; a checkpoint can only name one of these."""
 
 
 def register_family(family: type) -> None:
-    """Make a class known under its name. Raises ValueError if another one has it."""
+    """Register a class under its name. Raises ValueError if another class has the name."""
     known = FAMILIES.get(family.__name__)
     if known is not None and known.__module__ != family.__module__:
         raise ValueError(
-            f"the family name {family.__name__} is taken by {known.__module__}.{family.__name__}, and a checkpoint "
-            f"must name its family; rename the class in {family.__module__}"
+            f"the family name {family.__name__} is taken by {known.__module__}.{family.__name__}, and checkpoints "
+            f"need unique names; rename the class in {family.__module__}"
         )
     FAMILIES[family.__name__] = family
 
 
 def family_defaults(family: str) -> dict[str, Any]:
-    """What the options of a family are where nothing is given, those of the classes above it included."""
+    """Return the defaults of the options of a family, including those of its base classes."""
     defaults: dict[str, Any] = {}
     for base in reversed(inspect.getmro(FAMILIES[family]) if family in FAMILIES else ()):
         if "__init__" in vars(base):
@@ -73,10 +73,10 @@ def register(
     defaults: Mapping[str, Any] | None = None,
     **fixed: Any,
 ) -> None:
-    """Make a model known under a name, and under `alias` too: a family with some options.
+    """Register a model, a family with some options, under a name and an optional alias.
 
-    `parameters` is the exact count with 10 classes and 3x32x32 images; a test builds the model and counts. The options
-    `fixed` belong to the name, those in `defaults` can be changed. Raises ValueError for a name that is taken.
+    `parameters` is the exact count for 10 classes and 3x32x32 images, which a test checks. The options `fixed` belong
+    to the name; those in `defaults` can be changed. Raises ValueError if a name is taken.
     """
     for new in filter(None, (name, alias)):
         if new in ENTRIES or new in ALIASES:
@@ -90,41 +90,41 @@ def register(
 
 
 def find(name: str) -> Entry:
-    """The entry of a model name or alias, as people type them. Raises ValueError with the nearest names."""
+    """Return the entry of a model by name or alias, as people type them. Raises ValueError with the nearest names."""
     name = pick("model", name, [*ENTRIES, *ALIASES], "`cvcc-zoo list` shows all models")
     return ENTRIES[ALIASES.get(name, name)]
 
 
 def as_typed(name: Any, known: Iterable[str]) -> str | None:
-    """The known name that is meant: case, "-", "_" and blanks do not matter; None if there is none, or several are."""
+    """Return the known name that matches, ignoring case, "-", "_" and spaces; None unless exactly one matches."""
     known = list(known)
     if name in known:
         return str(name)
     if not isinstance(name, str) or len(name) > LONGEST_NAME:
         return None
-    meant = [candidate for candidate in known if _typed(candidate) == _typed(name)]
-    return meant[0] if len(meant) == 1 else None
+    matches = [candidate for candidate in known if _simplified(candidate) == _simplified(name)]
+    return matches[0] if len(matches) == 1 else None
 
 
-def _typed(name: str) -> str:
+def _simplified(name: str) -> str:
     return re.sub(r"[-_ ]", "", name).casefold()
 
 
 def pick(kind: str, name: Any, known: Iterable[str], hint: str = "") -> str:
-    """The known name that is meant by what somebody typed. Raises ValueError with the nearest names."""
+    """Return the known name that somebody typed. Raises ValueError with the nearest names."""
     known = list(known)
-    meant = as_typed(name, known)
-    if meant is None:
+    found = as_typed(name, known)
+    if found is None:
         raise unknown(kind, name, known, hint)
-    return meant
+    return found
 
 
 def unknown(kind: str, name: Any, known: Iterable[str], hint: str = "") -> ValueError:
-    """The error for a name that does not exist, or for what is no name, with the nearest names that do."""
+    """Return the error for an unknown name, or for a value that is not a name; it suggests the nearest names."""
     known = sorted(known)
     if not isinstance(name, str):
         return ValueError(f"a {kind} has a name, not {reprlib.repr(name)}; known are: {', '.join(known[:30])}")
-    if len(name) > LONGEST_NAME:  # to compare a page with every name would take minutes
+    if len(name) > LONGEST_NAME:  # comparing a long text with every name would take minutes
         return ValueError(f"no {kind} named {name[:LONGEST_NAME]!r}...; known are: {', '.join(known[:30])}")
     lower = {candidate.lower(): candidate for candidate in known}
     near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=CLOSE)]
@@ -138,7 +138,10 @@ def unknown(kind: str, name: Any, known: Iterable[str], hint: str = "") -> Value
 
 
 def as_spec(kind: str, value: str | Mapping[str, Any]) -> Spec:
-    """`"SGD"` or `{"name": "SGD", "lr": 0.1}` as a dict with the key `name`; also reads class_path and init_args."""
+    """Return `"SGD"` or `{"name": "SGD", "lr": 0.1}` as a dict with the key `name`; accepts class_path and init_args.
+
+    Raises ValueError if there is no name.
+    """
     if isinstance(value, str):
         return {"name": value}
     spec = dict(value)
@@ -150,10 +153,7 @@ def as_spec(kind: str, value: str | Mapping[str, Any]) -> Spec:
 
 
 def as_plain(value: Any) -> Any:
-    """The same with Python's numbers where NumPy's or tensors without dimensions are, in lists and dicts too.
-
-    Checkpoints hold the former alone.
-    """
+    """Convert NumPy numbers and 0-d tensors, also in lists and dicts, to Python numbers, as checkpoints need them."""
     if isinstance(value, Mapping):
         return {key: as_plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -162,17 +162,17 @@ def as_plain(value: Any) -> Any:
 
 
 def check_whole(name: str, value: Any) -> None:
-    """Raise ValueError for what is no whole number."""
+    """Raise ValueError unless `value` is a whole number."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ValueError(f"{name} is a whole number, got {value!r}")
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
 
 
 def check_options(
     kind: str, function: Callable[..., Any], options: Mapping[str, Any], skip: Iterable[str] = ()
 ) -> None:
-    """Raise ValueError, with the nearest names, if `function` does not take one of the options or needs one more.
+    """Raise ValueError, with the nearest names, if `function` does not take an option or lacks a required one.
 
-    `skip` names the parameters that the caller fills itself.
+    `skip` names the parameters that the caller gives itself.
     """
     skip = set(skip)
     parameters = {k: p for k, p in inspect.signature(function).parameters.items() if k not in skip}
@@ -187,9 +187,9 @@ def check_options(
 
 
 def import_class(kind: str, path: str, base: type) -> Any:
-    """The class at a dotted import path that a user gives; its module is imported.
+    """Return the class at a dotted import path that a user gives; its module is imported.
 
-    Raises ValueError if there is none or it is no subclass of `base`.
+    Raises ValueError if there is none or if it is not a subclass of `base`.
     """
     module, _, name = path.rpartition(".")
     try:
@@ -200,21 +200,21 @@ def import_class(kind: str, path: str, base: type) -> Any:
 
 
 def imported_class(kind: str, path: str, base: type) -> Any:
-    """The class at a dotted import path that may come from a file: of a module that is imported already.
+    """Return the class at a dotted import path that may come from a file, only from an already imported module.
 
-    Raises ValueError, and says which module to import, if there is none; and if it is no subclass of `base`.
+    Raises ValueError if there is none, and says which module to import, or if it is not a subclass of `base`.
     """
     module, _, name = path.rpartition(".")
     found = vars(sys.modules[module]).get(name) if module in sys.modules else None
     if found is None:
         raise ValueError(
-            f"no {kind} at the import path {path!r} in the modules that are imported, and no other one is, because the "
-            f"path may come from a file; if you trust it, `import {module}` first, or choose another {kind}"
+            f"no {kind} at the import path {path!r} in the modules imported so far, and no others are imported for it, "
+            f"because the path may come from a file; if you trust it, `import {module}` first, or choose another {kind}"
         )
     return _subclass(kind, path, found, base)
 
 
 def _subclass(kind: str, path: str, found: Any, base: type) -> Any:
     if not (inspect.isclass(found) and issubclass(found, base)):
-        raise ValueError(f"{path} is no {kind}: it must be a subclass of {base.__module__}.{base.__qualname__}")
+        raise ValueError(f"{path} is not a valid {kind}: make it a subclass of {base.__module__}.{base.__qualname__}")
     return found

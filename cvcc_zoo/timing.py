@@ -1,4 +1,4 @@
-"""Timing that survives a noisy machine: runs that take turns, and their medians."""
+"""Timing for noisy machines: runs that take turns, and their medians."""
 
 import functools
 import statistics
@@ -11,23 +11,23 @@ from cvcc_zoo.internals.torch import has_bfloat16
 
 
 def alternate(sides: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """The median of what each side returns, over runs that take turns."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    """Return the median result of each side, called `repeats` times, taking turns."""
+    results: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, run in sides.items():
-            found[name].append(run())
-    return {name: statistics.median(values) for name, values in found.items()}
+            results[name].append(run())
+    return {name: statistics.median(values) for name, values in results.items()}
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """Return the seconds that a call takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def seconds_each(work: Callable[[], object], least: float) -> float:
-    """How long a call takes: the mean over as many as take `least` seconds together."""
+    """Return the seconds that a call takes: the mean over calls that together take at least `least` seconds."""
     calls, taken = 0, 0.0
     while taken < least:
         taken += seconds(work)
@@ -35,29 +35,30 @@ def seconds_each(work: Callable[[], object], least: float) -> float:
     return taken / calls
 
 
-PAYS = 0.9
-"""bfloat16 takes at most this share of the time that float32 takes, or it is not worth its rounding."""
+WORTHWHILE = 0.9
+"""bfloat16 is used if it takes at most this share of float32's time; otherwise it is not worth its rounding."""
 
 
 @functools.cache
 def fast_precision() -> str:
-    """bf16-mixed on a GPU, and on a CPU whose convolutions are faster in bfloat16; else 32-true.
+    """Return bf16-mixed on a GPU or a CPU whose convolutions are faster in bfloat16; otherwise 32-true.
 
-    That a CPU has the instructions does not say so: where a virtual machine hides the matrix unit of an Intel processor
-    and leaves AVX-512's bfloat16, convolutions took 1.7 times as long as in float32. So it is timed, for a tenth of a
-    second; without the instructions it is clear.
+    A CPU with bfloat16 instructions is not always faster: in a virtual machine that hides the matrix unit of an Intel
+    processor but not AVX-512's bfloat16, convolutions took 1.7 times as long as in float32. So a CPU that has the
+    instructions is timed, for a tenth of a second.
     """
     if torch.cuda.is_available():
         return "bf16-mixed"
     if not has_bfloat16():
         return "32-true"
-    short, long = (_convolution(dtype) for dtype in (torch.bfloat16, torch.float32))
-    times = [(seconds(short), seconds(long)) for _ in range(6)][1:]  # the first of each prepares
-    return "bf16-mixed" if min(time[0] for time in times) <= PAYS * min(time[1] for time in times) else "32-true"
+    half, single = (_convolution(dtype) for dtype in (torch.bfloat16, torch.float32))
+    times = [(seconds(half), seconds(single)) for _ in range(6)][1:]  # without the first, which is slower
+    half_time, single_time = (min(column) for column in zip(*times, strict=True))
+    return "bf16-mixed" if half_time <= WORTHWHILE * single_time else "32-true"
 
 
 def _convolution(dtype: torch.dtype) -> Callable[[], object]:
-    """A pass forward and back through a 3x3 convolution of 64 channels, of 16 images of 16 x 16 pixels."""
+    """Return a function that runs a 3x3 convolution of 64 channels forward and back on 16 images of 16 x 16 pixels."""
     x, weight = torch.ones(16, 64, 16, 16, dtype=dtype), torch.ones(64, 64, 3, 3, dtype=dtype)
     x, weight = (each.contiguous(memory_format=torch.channels_last).requires_grad_() for each in (x, weight))
     return lambda: torch.autograd.backward(torch.nn.functional.conv2d(x, weight, padding=1).sum())

@@ -297,10 +297,10 @@ def test_a_checkpoint_that_is_too_old_to_name_its_classes_has_those_of_the_data(
     for split in ("train", "test"):
         (colours / split / "green").mkdir()
         (colours / split / "red/000.png").rename(colours / split / "green/000.png")
-    with pytest.raises(ValueError, match="has 3 classes now, and the model 2; bring it back"):
+    with pytest.raises(ValueError, match="now has 3 classes, but the model has 2; restore"):
         find_trained(str(run))
     colours.rename(colours.with_name("away"))
-    with pytest.raises(ValueError, match=r"config.yaml says which data set .* put it back, or correct"):
+    with pytest.raises(ValueError, match=r"config.yaml, which has the names of the classes, .* put it back, or correct"):
         find_trained(str(run))
 
 

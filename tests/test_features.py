@@ -67,7 +67,7 @@ def test_patches_answer_as_their_definition_says() -> None:
         (["PCA", "HOG"], "HOG takes images; put it first, not after PCA"),
         ([{"name": "PCA", "components": 193}], "193 components of vectors of 192 numbers"),
         (["Pretrained"], "Pretrained needs weights"),
-        ([{"name": "Pretrained", "family": "Linear", "hparams": {"num_classes": 10**6}}], "up to 10,000"),
+        ([{"name": "Pretrained", "family": "Linear", "hparams": {"num_classes": 10**6}}], "at most 10,000"),
         ([{"name": "Pretrained", "weights": "resnet20.cifar10"}], "takes images of 3x32x32, not 3x8x8"),
         ([{"name": "Patches", "size": 9}], "take images of at least 10x10"),
         ("HOG", "features is a list of names, like \\[HOG\\]"),

@@ -112,7 +112,7 @@ def test_addresses() -> None:
     assert address("hf://me/zoo", "a.b") == "https://huggingface.co/me/zoo/resolve/main/a.b"
     assert address("https://x.org/a.b", "a.b") == "https://x.org/a.b"
     for wrong in ("ftp://x.org/a", "http://[::1/a", "https://x.org:port/a", "https:///a", "x.org/a", "http://x.org/\n"):
-        with pytest.raises(ValueError, match="is no address of a file"):
+        with pytest.raises(ValueError, match="is not the address of a file"):
             fetch(wrong, Path("a"), "0" * 64, 1)
 
 
@@ -236,7 +236,7 @@ def test_files_of_this_machine_are_regular_ones(tmp_path: Path) -> None:
     os.mkfifo(there / "pipe")
     (there / "link").symlink_to(there / "pipe")
     for name, why in (
-        ("pipe", "it is no regular file"), ("link", "it is no regular file"), ("", "it is no regular file"),
+        ("pipe", "it is not a regular file"), ("link", "it is not a regular file"), ("", "it is not a regular file"),
         ("gone", "there is no such file"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=why):

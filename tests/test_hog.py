@@ -106,11 +106,11 @@ def test_it_takes_many_images_in_the_time_of_a_few_of_scikit_images() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"cell": 0}, "cell is a whole number from 1 to 255, not 0"),
-        ({"orientations": 256}, "orientations is a whole number from 1 to 255, not 256"),
-        ({"orientations": 2.5}, "orientations is a whole number"),
-        ({"block": True}, "block is a whole number"),
-        ({"norm": "L3"}, "norm is one of L1, L1-sqrt, L2, L2-Hys, not 'L3'"),
+        ({"cell": 0}, "cell must be a whole number from 1 to 255, not 0"),
+        ({"orientations": 256}, "orientations must be a whole number from 1 to 255, not 256"),
+        ({"orientations": 2.5}, "orientations must be a whole number"),
+        ({"block": True}, "block must be a whole number"),
+        ({"norm": "L3"}, "norm must be one of L1, L1-sqrt, L2, L2-Hys, not 'L3'"),
     ],
 )
 def test_wrong_options_are_told(options: dict[str, object], words: str) -> None:

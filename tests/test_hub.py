@@ -170,9 +170,9 @@ def test_without_network_the_message_says_what_to_do(
 
 
 def test_wrong_names_are_answered(card: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"'./no/such/folder' is no folder, and no repository like owner/name"):
+    with pytest.raises(ValueError, match=r"'./no/such/folder' is neither a folder nor a repository like owner/name"):
         pull("./no/such/folder")
-    with pytest.raises(ValueError, match="is a folder of this machine and has no revisions; leave revision out"):
+    with pytest.raises(ValueError, match="is a folder on this machine and has no revisions; leave revision out"):
         pull(card.parent, revision="main")
     with pytest.raises(ValueError, match=r"there should be one card in .*, and there is none"):
         pull(tmp_path)

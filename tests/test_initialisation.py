@@ -247,7 +247,7 @@ def test_lsuv_gives_every_layer_unit_variance(name: str, norm: str) -> None:
 
 def test_lsuv_refuses_images_that_are_all_the_same() -> None:
     network = build("CNN", init="lsuv").network
-    with pytest.raises(ValueError, match=r"that of stages.0.0 is 0; give images that differ"):
+    with pytest.raises(ValueError, match=r"that of stages.0.0 is 0; use images that differ"):
         lsuv(network, torch.zeros(4, 3, 8, 8))
     assert not any(m._forward_hooks for m in network.modules())
 

@@ -96,13 +96,13 @@ def test_a_step_with_l2_is_one_with_twice_the_weight_decay() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"name": "hinge", "margin": 0}, "loss hinge: margin is a number above 0, not 0"),
-        ({"name": "hinge", "power": 3}, "power is a number 1 or 2, not 3"),
-        ({"name": "crammer_singer", "margin": -1.0}, "margin is a number above 0"),
-        ({"name": "cross_entropy", "label_smoothing": 1}, r"label_smoothing is a number in \[0, 1\)"),
-        ({"name": "squared_error", "l2": -0.1}, "l2 is a number at least 0"),
-        ({"name": "squared_error", "l2": "much"}, "l2 is a number at least 0, not 'much'"),
-        ({"name": "hinge", "margin": math.nan}, "margin is a number above 0, not nan"),
+        ({"name": "hinge", "margin": 0}, "loss hinge: margin must be above 0, not 0"),
+        ({"name": "hinge", "power": 3}, "power must be 1 or 2, not 3"),
+        ({"name": "crammer_singer", "margin": -1.0}, "margin must be above 0"),
+        ({"name": "cross_entropy", "label_smoothing": 1}, r"label_smoothing must be in \[0, 1\)"),
+        ({"name": "squared_error", "l2": -0.1}, "l2 must be at least 0"),
+        ({"name": "squared_error", "l2": "much"}, "l2 must be at least 0, not 'much'"),
+        ({"name": "hinge", "margin": math.nan}, "margin must be above 0, not nan"),
     ],
 )
 def test_wrong_options_of_a_loss_are_told(options: dict[str, object], words: str) -> None:

@@ -360,7 +360,7 @@ def test_every_family_is_known_by_its_class_name() -> None:
         ("WideResNet", {"depth": 17}, r"depth 6n \+ 4"),
         ("WideResNet", {"width": 0}, "width must be at least 1"),
         ("WideResNet", {"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
-        ("FCNN", {"hidden": []}, "at least one layer"),
+        ("FCNN", {"hidden": []}, "at least one hidden layer"),
         ("FCNN", {"norm": "bach"}, "no norm named 'bach'; did you mean batch"),
         ("FCNN", {"activation": "rellu"}, "did you mean relu"),
         ("FCNN", {"dropout": -0.1}, r"dropout must be in \[0, 1\)"),

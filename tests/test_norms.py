@@ -47,7 +47,7 @@ def test_eight_groups_divide_the_channels_of_every_named_model() -> None:
             network = create(name, **options).network
         channels = [m.num_channels for m in network.modules() if isinstance(m, nn.GroupNorm)]
         assert (channels and min(channels) >= 2 * GROUPS) or name in ("linear", "ridge", "fcnn")
-    with pytest.raises(ValueError, match="8 groups, which do not divide 12 channels; give channels that are a mult"):
+    with pytest.raises(ValueError, match="8 groups, which do not divide 12 channels; use channels that are a mult"):
         CNN(channels=[12], norm="group")
 
 

@@ -171,7 +171,7 @@ def test_an_optimizer_is_found_by_its_import_path() -> None:
         ({"name": "timm.lam"}, "no optimizer of timm named 'lam'; did you mean lamb"),
         ({"name": "timm.lamb", "momentum": 0.9}, "no option of optimizer timm.lamb named 'momentum'"),
         ({"name": "nowhere.SGD"}, "no optimizer at the import path 'nowhere.SGD'"),
-        ({"name": "torch.nn.Linear"}, "torch.nn.Linear is no optimizer"),
+        ({"name": "torch.nn.Linear"}, "torch.nn.Linear is not a valid optimizer"),
     ],
 )
 def test_a_wrong_optimizer_is_refused_with_advice(spec: Spec, message: str) -> None:

@@ -53,11 +53,11 @@ def test_numbers_of_numpy_and_torch_are_kept_as_numbers_that_a_checkpoint_can_ho
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"num_classes": "10"}, "num_classes is a whole number, got '10'"),
-        ({"in_channels": 3.0}, "in_channels is a whole number, got 3.0"),
-        ({"freeze": True}, "freeze is a whole number, got True"),
-        ({"optimizer": {"name": "SGD", "lr": torch.ones(3)}}, "no plain data: they hold an object of type Tensor"),
-        ({"lr_scheduler": {"name": "LambdaLR", "lr_lambda": len}}, "they hold an object of type builtin_function"),
+        ({"num_classes": "10"}, "num_classes must be a whole number, got '10'"),
+        ({"in_channels": 3.0}, "in_channels must be a whole number, got 3.0"),
+        ({"freeze": True}, "freeze must be a whole number, got True"),
+        ({"optimizer": {"name": "SGD", "lr": torch.ones(3)}}, "not plain data: they have an object of type Tensor"),
+        ({"lr_scheduler": {"name": "LambdaLR", "lr_lambda": len}}, "they have an object of type builtin_function"),
     ],
 )
 def test_what_no_checkpoint_can_hold_is_told_before_the_training(options: dict[str, Any], said: str) -> None:
@@ -67,7 +67,7 @@ def test_what_no_checkpoint_can_hold_is_told_before_the_training(options: dict[s
 
 @pytest.mark.parametrize("size", [64.0, "64", None])
 def test_a_batch_is_of_a_whole_number_of_images(size: Any) -> None:
-    with pytest.raises(ValueError, match="batch_size is a whole number, got"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number, got"):
         ImageDataModule("fashion-mini", batch_size=size)
 
 
@@ -123,8 +123,8 @@ def test_labels_of_any_whole_numbers_are_labels() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ((torch.zeros(20, 1, dtype=torch.int64),), "labels are a number for each image, (N,), got (10, 1)"),
-        ((torch.zeros(20, dtype=torch.int64), ("image", "label")), "this is one with image, label"),
+        ((torch.zeros(20, 1, dtype=torch.int64),), "labels must have the shape (N,), got (10, 1)"),
+        ((torch.zeros(20, dtype=torch.int64), ("image", "label")), "not one with image, label"),
         ((torch.zeros(20),), "soft labels must have the shape (N, 10), got (10,)"),
     ],
 )
@@ -142,7 +142,7 @@ def test_images_alone_are_predicted_and_never_taken_for_labels() -> None:
         loader: Any = DataLoader(alone, batch_size=2)  # type: ignore[arg-type]
         found = Trainer(**QUIET).predict(model, loader)
         assert found is not None and torch.allclose(torch.cat([*found]), expected)
-    with pytest.raises(ValueError, match=r"a batch is a pair \(images, labels\), and this is one of images alone"):
+    with pytest.raises(ValueError, match=r"a batch must be a pair \(images, labels\), not one of images alone"):
         Trainer(**QUIET).test(model, DataLoader(images, batch_size=2), verbose=False)  # type: ignore[arg-type]
 
 

@@ -66,19 +66,19 @@ def test_it_is_kept_with_the_weights() -> None:
 
 @pytest.mark.parametrize("components", [0, -1, 0.0, 1.0, 1.5, True, "all", None])
 def test_wrong_components_are_told(components: object) -> None:
-    with pytest.raises(ValueError, match="PCA: components is a number of at least 1, or a share"):
+    with pytest.raises(ValueError, match="PCA: components must be at least 1, or a share"):
         PCA(components)  # type: ignore[arg-type]
 
 
 def test_more_components_than_directions_are_told() -> None:
-    with pytest.raises(ValueError, match="PCA: 9 components of vectors that vary in 4 directions; ask for at most 4"):
+    with pytest.raises(ValueError, match="PCA: 9 components of vectors that vary in 4 directions; choose at most 4"):
         PCA(9).fit([vectors(5)])
     with pytest.raises(ValueError, match="PCA needs at least two vectors, got 1"):
         PCA(1).fit([vectors(1)])
 
 
 def test_wrong_use_is_told() -> None:
-    with pytest.raises(ValueError, match="this PCA has no directions yet"):
+    with pytest.raises(ValueError, match="this PCA is not fitted"):
         PCA(3)(vectors())
     with pytest.raises(ValueError, match="takes vectors of 20 numbers, got 19"):
         PCA(3).fit([vectors()])(vectors()[:, :19])

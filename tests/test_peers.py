@@ -285,7 +285,7 @@ def test_files_without_such_weights_are_refused_in_words(tmp_path: Path) -> None
         ({"epoch": 3}, "holds 0 state_dicts"),
         ({"net": state, "ema": state}, "holds 2 state_dicts"),
         ({"features.0.weight": torch.ones(2, 2)}, "has no conv1.weight of a ResNet, but features.0.weight"),
-        ({**state, "extra": torch.ones(1)}, "'network.extra' has no place"),
+        ({**state, "extra": torch.ones(1)}, "'network.extra' is not in the model"),
         (state["conv1.weight"], "holds 0 state_dicts"),
     ):
         torch.save(content, tmp_path / "a.pth")
@@ -304,7 +304,7 @@ class Planted:
 def test_nothing_in_such_a_file_runs(old: bool, tmp_path: Path) -> None:
     content = {"state_dict": small().state_dict(), "best": Planted()}
     torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=not old)
-    with pytest.raises(ValueError, match=r"plain data needs no such name; nothing of it was run"):
+    with pytest.raises(ValueError, match=r"which plain data does not need; nothing in it was run"):
         read(tmp_path / "a.pth")
     assert not Path("planted").exists()
 

@@ -198,7 +198,7 @@ def bad_files(model: ImageClassifier) -> None:
         (["linear.pets", "good", "--top=0"], "choose --top=1 to 3, not 0"),
         (["linear.pets", "good", "--sheet=sheet.jpg"], "sheet.jpg must end in .png"),
         (["linear.pets", "good", "--output=out.xml"], "out.xml must end in .csv or .json"),
-        (["linear.pets", "good", "--output=away/out.csv"], "the folder away does not exist; make it"),
+        (["linear.pets", "good", "--output=away/out.csv"], "the folder away does not exist; create it"),
     ],
 )
 def test_wrong_input_is_answered_with_advice_and_nothing_is_written(arguments: list[str], advice: str) -> None:

@@ -93,10 +93,10 @@ def test_a_singular_problem_has_the_smallest_solution() -> None:
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        (-1, "a number of at least 0"),
-        (float("nan"), "a number of at least 0"),
+        (-1, "must be at least 0"),
+        (float("nan"), "must be at least 0"),
         ("loo", "no way to choose ridge named 'loo'"),
-        ({"name": "validation", "grid": [0]}, "grid is a list of numbers above 0"),
+        ({"name": "validation", "grid": [0]}, "grid must be a list of numbers above 0"),
         ({"name": "validation", "gird": [1]}, "did you mean grid"),
     ],
 )
@@ -121,10 +121,10 @@ def test_it_runs_through_fit_and_is_an_ordinary_linear_model(fit: Fit, choice: s
 
 def test_what_cannot_be_solved_is_told(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ["fit", "--model=ridge", "--data.dataset=folder", f"--data.root={colours}", "--trainer.accelerator=cpu"]
-    assert "augmented ones come only once" in message(capsys, data)
+    assert "augmented images are different each time" in message(capsys, data)
     assert "needs validation images" in message(capsys, [*data, "--model.ridge=validation", "--data.validation=0"])
     assert "not for {'name': 'hinge'}" in message(capsys, [*data, "--model.loss=hinge"])
-    assert "a number of at least 0" in message(capsys, [*data, "--model.ridge=-1"])
+    assert "must be at least 0" in message(capsys, [*data, "--model.ridge=-1"])
     gradients = ["--model.ridge=1", "--trainer.accumulate_grad_batches=2"]
     assert "ridge has no gradients" in message(capsys, [*data, *gradients])
 

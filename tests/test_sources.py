@@ -101,7 +101,7 @@ def test_weights_are_found_by_their_card_and_by_their_file(tmp_path: Path) -> No
 
 
 def test_weights_that_belong_to_a_name_are_not_asked_for_twice(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="says which weights it has; leave pretrained='cifar100' out"):
+    with pytest.raises(ValueError, match="already names its weights; leave pretrained='cifar100' out"):
         create("linear.cifar10", pretrained="cifar100")
     said = message(capsys, ["fit", "--model=resnet20.cifar"])
     assert "no published weight named 'resnet20.cifar'" in said

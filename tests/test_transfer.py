@@ -90,7 +90,7 @@ def test_pretrained_true_takes_cifar10_or_the_only_ones(here: Path, tmp_path: Pa
     path = published(here)
     assert same(create("resnet20", pretrained=True).state_dict(), load(path).state_dict())
     assert same(create("resnet20", pretrained=here).state_dict(), load(path).state_dict())
-    with pytest.raises(ValueError, match=r"should have one card resnet32\.<data set>\.json, and has none"):
+    with pytest.raises(ValueError, match=r"must have one card resnet32\.<data set>\.json, but has none"):
         create("resnet32", pretrained=here)
 
 
@@ -224,5 +224,5 @@ def test_the_whitening_comes_with_the_weights(fit: Fit, here: Path, colours: Pat
     whole = create("resnet20", num_classes=3, image_size=8, whitening={"name": "zca", "eps": 0.1})
     whole.whitening.fit(IMAGES)
     published(here, whole)
-    with pytest.raises(ValueError, match="whiten images of 8 pixels as a whole, not of 16"):
+    with pytest.raises(ValueError, match="whiten whole images of 8 pixels, not of 16"):
         create("resnet20.pets", image_size=16)

@@ -164,10 +164,10 @@ def test_a_pickle_in_place_of_the_weights_is_not_run(home: Path, tmp_path: Path)
         ({"hparams": {"depth": 20, "_instantiator": "os.system"}}, "no option of ResNet in .* named '_instantiator'"),
         ({"hparams": {"depth": 32, "shortcut": "B"}}, "is the card of a resnet32, not of a resnet20"),
         ({"hparams": {"depth": 20, "shortcut": "B", "loss": {"class_path": "os.system"}}}, "system"),
-        ({"name": "../resnet20.pets"}, "is the card of ../resnet20.pets; give it back its name"),
+        ({"name": "../resnet20.pets"}, "is the card of ../resnet20.pets; rename it back"),
         ({"parameters": "many"}, "parameters is 'many', not of type int"),
         ({"classes": "cat"}, "classes is 'cat', not of type list"),
-        ({"more": 1}, "is not a whole card"),
+        ({"more": 1}, "is not a complete card"),
     ],
 )
 def test_a_card_that_is_not_right_is_refused(home: Path, values: dict[str, Any], message: str) -> None:
@@ -185,7 +185,7 @@ def test_files_that_are_missing_or_no_cards(home: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not a card"):
         read_card(path)
     path.write_text("[]")
-    with pytest.raises(ValueError, match="is not a whole card"):
+    with pytest.raises(ValueError, match="is not a complete card"):
         read_card(path)
     with pytest.raises(FileNotFoundError, match="there is no card"):
         load(tmp_path / "nothing.json")
@@ -197,7 +197,7 @@ def test_unknown_weights_are_answered_with_the_nearest(home: Path) -> None:
         create("resnet20", pretrained="pet")
     with pytest.raises(ValueError, match=r"no model named 'resnet21.pets'; did you mean resnet20.pets"):
         create("resnet21.pets")
-    with pytest.raises(ValueError, match="says which weights it has"):
+    with pytest.raises(ValueError, match="already names its weights"):
         create("resnet20.pets", pretrained="cifar10")
     with pytest.raises(ValueError, match=r"put resnet32.pets.json and resnet32.pets.safetensors into"):
         create("resnet32.pets")

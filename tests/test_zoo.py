@@ -115,7 +115,7 @@ def test_an_unknown_family_or_incomplete_weights_are_refused(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="no model family named 'ResNat'; did you mean ResNet"):
         load(tmp_path / "a.ckpt")
     torch.save(content | {"cvcc_zoo": {"family": "Linear"}}, tmp_path / "a.ckpt")
-    with pytest.raises(ValueError, match="does not hold a whole Linear"):
+    with pytest.raises(ValueError, match="is not a complete Linear"):
         load(tmp_path / "a.ckpt")
 
 
@@ -144,7 +144,7 @@ def test_images_of_other_channels_are_refused() -> None:
 
 
 def test_a_linear_model_refuses_images_of_another_size() -> None:
-    with pytest.raises(ValueError, match="built for images that give 3072 features, these give 768"):
+    with pytest.raises(ValueError, match="built for images that give 3072 features, but these give 768"):
         create("linear", whitening="none")(torch.zeros(2, 3, 16, 16))
 
 

@@ -1,4 +1,4 @@
-"""Downloads that can be trusted: one at a time, checked, and only then under their name."""
+"""Verified downloads: one at a time, checked by sha256, and only then given their name."""
 
 import hashlib
 import os
@@ -20,18 +20,18 @@ SCHEMES = ("https", "http", "file")
 
 
 def address(url: str, file: str) -> str:
-    """Where a file is: a URL, or `hf://owner/name` for a file of that name in a Hugging Face repository.
+    """Return the URL of a file, given a URL or `hf://owner/name` for a file in a Hugging Face repository.
 
-    Raises ValueError for what is neither.
+    Raises ValueError for anything else.
     """
     if url.startswith("hf://"):
         repo = url.removeprefix("hf://").strip("/")
         if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo, flags=re.ASCII):
-            raise ValueError(f"{reprlib.repr(url)} is no address of a file; the Hub has hf://owner/name")
+            raise ValueError(f"{reprlib.repr(url)} is not the address of a file; the Hub has hf://owner/name")
         return HUB.format(repo=repo, file=quote(file))
     if not _is_address(url):
         schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise ValueError(f"{reprlib.repr(url)} is no address of a file; cards have {schemes} or hf://owner/name")
+        raise ValueError(f"{reprlib.repr(url)} is not the address of a file; cards have {schemes} or hf://owner/name")
     return url
 
 
@@ -39,17 +39,17 @@ def _is_address(url: str) -> bool:
     try:
         place = urlsplit(url)
         whole = place.scheme == "file" or bool(place.hostname and place.port != 0)
-    except ValueError:  # half an IPv6 address, or a port that is no number
+    except ValueError:  # an incomplete IPv6 address, or a port that is not a number
         return False
     return whole and place.scheme in SCHEMES and url.isprintable() and " " not in url
 
 
 def fetch(url: str, target: Path, sha256: str, size: int) -> Path:
-    """Download a file of `size` bytes to `target`, unless it is there already, and check its sha256.
+    """Download a file of `size` bytes to `target` unless it exists already, check its sha256, and return `target`.
 
-    Several processes may ask for the same file: one downloads it, the others wait. A token in $HF_TOKEN is sent to the
-    Hugging Face Hub alone, and by https. Raises ValueError, and leaves nothing behind, if the file cannot be had or is
-    another one.
+    If several processes ask for the same file, one downloads it and the others wait. A token in $HF_TOKEN is sent only
+    to the Hugging Face Hub, and only by https. Raises ValueError, and leaves nothing behind, if the file cannot be
+    downloaded or is a different one.
     """
     source = address(url, target.name)
     if size > LARGEST:
@@ -60,8 +60,8 @@ def fetch(url: str, target: Path, sha256: str, size: int) -> Path:
     try:
         if target.is_file() and digest(target) == sha256:
             return target
-        remove_unfinished(target.parent, target.name)  # of a download that was killed; there is no other one now
-        found = _download(source, target, sha256, size)
+        remove_unfinished(target.parent, target.name)  # left by a killed download: the lock excludes running ones
+        wrong = _download(source, target, sha256, size)
     except UnavailableError as error:
         raise ValueError(
             f"{source} cannot be downloaded ({error}); on a machine without a network, put the file {target.name} "
@@ -69,41 +69,41 @@ def fetch(url: str, target: Path, sha256: str, size: int) -> Path:
         ) from error
     finally:
         give_back(lock)
-    if found:
-        raise ValueError(f"{source} is not the file that was asked for: it has {found}; nothing was kept of it")
+    if wrong:
+        raise ValueError(f"{source} is not the file that was asked for: it has {wrong}; nothing was saved")
     return target
 
 
 def _download(source: str, target: Path, sha256: str, size: int) -> str:
-    """Write the file if it is the right one; else say what it is."""
+    """Write the file and return "" if it is the right one; otherwise return how it differs, and write nothing."""
     place = urlsplit(source)
     hub = place.scheme == "https" and place.hostname == "huggingface.co"
     token = os.environ.get("HF_TOKEN") if hub else None
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    sums, got, display = hashlib.sha256(), 0, Display(f"{target.name}: bytes", size)
+    sha, got, display = hashlib.sha256(), 0, Display(f"{target.name}: bytes", size)
     try:
         with whole_file(target) as file:
             for part in parts(source, size, CHUNK, headers):
                 got += len(part)
                 if got > size:
                     raise WrongFileError
-                sums.update(part)
+                sha.update(part)
                 file.write(part)
                 display.update(got, text=f"{got / 1e6:,.1f} of {size / 1e6:,.1f} MB")
-            if got != size or sums.hexdigest() != sha256:
+            if got != size or sha.hexdigest() != sha256:
                 raise WrongFileError
     except WrongFileError:
-        return f"more than {size:,} bytes" if got > size else f"{got:,} bytes and the sha256 {sums.hexdigest()}"
+        return f"more than {size:,} bytes" if got > size else f"{got:,} bytes and the sha256 {sha.hexdigest()}"
     finally:
         display.close()
     return ""
 
 
 class WrongFileError(Exception):
-    """What was downloaded is not what was asked for."""
+    """The downloaded file is not the one that was asked for."""
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a file, as 64 hexadecimal digits."""
+    """Return the sha256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Where the package keeps its own files, and how they are written: whole or not at all."""
+"""The package's own files: where they are, and functions that write a file whole or not at all."""
 
 import csv
 import errno
@@ -17,41 +17,41 @@ from typing import Any, BinaryIO
 from filelock import BaseFileLock
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What the system says of a disk that takes no more."""
+"""Errors of a disk that is full or cannot be written."""
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-"""What it says of files and folders that a user may not read or write."""
+"""Errors of files and folders that a user is not allowed to read or write."""
 UNFINISHED = ".unfinished"
-"""How the name of a file ends that is being written."""
+"""Ending of the names of files that are being written."""
 FORMULA = (*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""How texts begin that spreadsheets calculate, also in full width: https://owasp.org/www-community/attacks/CSV_Injection"""
-STALE = 3600  # seconds since anything was written into it
+"""First characters of formulas in spreadsheets, also full-width: https://owasp.org/www-community/attacks/CSV_Injection"""
+STALE = 3600  # seconds after the last write, when an unfinished file counts as abandoned
 
 
 def home(variable: str) -> Path:
-    """The folder that an environment variable names, else `cvcc_zoo` in the user's cache folder."""
+    """Return the folder named by an environment variable, by default `cvcc_zoo` in the user's cache folder."""
     if chosen := os.environ.get(variable):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cvcc_zoo"
 
 
 def shown(path: Path | str) -> str:
-    """A path in a message: as it is, or in quotes with escapes where a terminal could not show it on one line."""
+    """Return a path for a message: unchanged, or quoted with escapes if a terminal cannot show it on one line."""
     text = str(path)
     return text if text.isprintable() else repr(text)
 
 
 def file_to_write(path: str, *endings: str) -> Path:
-    """A file that a user asks for. Raises ValueError for another ending, and where its folder is missing."""
+    """Return the path of an output file. Raises ValueError for another ending, or if its folder does not exist."""
     found = Path(path).expanduser()
     if found.suffix not in endings:
         raise ValueError(f"{found} must end in {' or '.join(endings)}")
     if not found.parent.is_dir():
-        raise ValueError(f"the folder {found.parent} does not exist; make it, or choose another one for {found.name}")
+        raise ValueError(f"the folder {found.parent} does not exist; create it, or choose another one for {found.name}")
     return found
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
-    """Plain data as JSON. NaN and infinite numbers, which it does not have, become null."""
+    """Return plain data as JSON. NaN and infinite numbers, which are not valid JSON, become null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False) + "\n"
 
 
@@ -64,9 +64,10 @@ def _finite(value: Any) -> Any:
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:
-    """Rows as CSV. Texts that a spreadsheet would calculate (=, +, -, @, a tab in front) get an apostrophe first.
+    """Return rows as CSV, without formulas.
 
-    Such a program shows it as text then; numbers stay as they are.
+    Text that a spreadsheet would run as a formula (it begins with =, +, -, @ or a tab) gets an apostrophe in front, so
+    that it is shown as text; numbers are not changed.
     """
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([_harmless(cell) for cell in row] for row in rows)
@@ -74,6 +75,7 @@ def csv_text(rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _harmless(cell: Any) -> Any:
+    """Put an apostrophe in front of text that looks like a formula."""
     if not isinstance(cell, str) or not cell.startswith(FORMULA):
         return cell
     with suppress(ValueError):
@@ -84,68 +86,70 @@ def _harmless(cell: Any) -> Any:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write: under another name beside it, brought to the disk and renamed at the end; never half there.
+    """Open a file that is written whole or not at all: under a temporary name beside it, then flushed and renamed.
 
-    The other name is drawn: two containers that share a folder may have processes of the same number. Raises OSError
-    with the file's name, which the error of a full disk has not. What was left of it by a kill long ago is removed.
+    The temporary name is random, because two containers that share a folder may have processes of the same number.
+    Raises OSError with the name of the file, which the error of a full disk lacks. Abandoned temporary files of earlier
+    writes are removed.
     """
     remove_unfinished(path.parent, path.name, older=STALE)
     unfinished = path.with_name(f".{path.name}-{secrets.token_hex(8)}{UNFINISHED}")
     try:
-        with unfinished.open("xb") as file:  # never through a link that somebody put there
+        with unfinished.open("xb") as file:  # "x" does not follow a link that somebody put there
             yield file
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        of_it = error.errno in FULL if error.filename is None else str(error.filename) == str(unfinished)
-        if not of_it:
+        own = error.errno in FULL if error.filename is None else str(error.filename) == str(unfinished)
+        if not own:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        with suppress(OSError):  # where it could not be made, the error before is what matters
+        with suppress(OSError):  # if it could not be created, the first error is the one to report
             unfinished.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, where its file system can do that; the files in it are there already."""
-    with suppress(OSError):  # Windows opens no folders, and some network drives do not sync them
-        number = os.open(folder, os.O_RDONLY)
+    """Flush the names in a folder to the disk if its file system supports that; file contents are not affected."""
+    with suppress(OSError):  # Windows cannot open folders, and some network drives cannot sync them
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(number)
+            os.fsync(descriptor)
         finally:
-            os.close(number)
+            os.close(descriptor)
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file that is never half there."""
+    """Write a file whole or not at all."""
     with whole_file(path) as file:
         file.write(data)
 
 
 def write_picture(path: Path, figure: Any, dpi: int = 120) -> None:
-    """Write a figure of matplotlib as the kind of picture that its name ends in; it is never half there."""
+    """Write a Matplotlib figure whole or not at all, in the format that the ending of the path names."""
     with whole_file(path) as file:
         figure.savefig(file, format=path.suffix.removeprefix("."), dpi=dpi)
 
 
 def remove_unfinished(folder: Path, name: str | None = None, older: float = 0.0) -> None:
-    """Remove what a process that was killed while it wrote has left in a folder: of the file of a `name`, or of all.
+    """Remove the temporary files that killed processes left in a folder: those of the file `name`, or all.
 
-    Others may write into the folder where only files are removed that are `older`, in seconds.
+    If other processes may be writing into the folder, give `older`: files younger than that, in seconds, are kept.
     """
     for path in folder.glob(f".{'*' if name is None else glob.escape(name)}-????????????????{UNFINISHED}"):
-        with suppress(OSError):  # another process was quicker, or may not
+        with suppress(OSError):  # another process removed it first, or this one is not allowed to
             if path.is_file() and time.time() - path.stat().st_mtime >= older:
                 path.unlink()
 
 
 def give_back(lock: BaseFileLock) -> None:
-    """Release a lock whose file is to go too: first the file, which would be another process's after the release.
+    """Remove the file of a lock, then release the lock.
 
-    That one would have a lock on no file, and a third one could make a new file, and lock it as well.
+    In the other order a second process could lock the file before it is removed, and a third one could then create and
+    lock a new file, so that both would hold the lock.
     """
-    with suppress(OSError):  # Windows removes no file that is open, and a folder may be gone
+    with suppress(OSError):  # Windows cannot remove open files, and the folder may no longer exist
         Path(lock.lock_file).unlink()
     lock.release()

@@ -1,4 +1,4 @@
-"""Files that others made, as plain data of bounded size: nothing in them runs, and no module is imported for them."""
+"""Read untrusted files as plain data of bounded size: no code in them runs, and no module is imported for them."""
 
 import pickletools
 import re
@@ -13,14 +13,14 @@ import torch
 import yaml
 from torch import Tensor
 
-LARGEST_PICKLE = 16 << 20  # bytes of a checkpoint beside its tensors; resnet110 with an optimizer has 0.2 MB
+LARGEST_PICKLE = 16 << 20  # bytes of a checkpoint besides its tensors; resnet110 with an optimizer has 0.2 MB
 MOST_OPERATIONS = 200_000  # of that pickle; resnet20 with an optimizer has 10,000
 LONGEST_TEXT = 10_000  # characters
-LONGEST_CONFIG = 100_000  # characters of a run's config, which has some 3,000
-MOST_VALUES = 10_000  # in hyper-parameters
+LONGEST_CONFIG = 100_000  # characters of a run's config, which has about 3,000
+MOST_VALUES = 10_000  # in hyperparameters
 DEEPEST = 10
 CALLS = ("class_path", "init_args", "dict_kwargs")
-"""Keys by which other libraries import and call what a file names; those with an underscore in front do too."""
+"""Keys that make other libraries import and call what a file names, as keys that begin with an underscore also do."""
 
 OPENING = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken,
            yaml.BlockMappingStartToken)  # fmt: skip
@@ -29,52 +29,52 @@ CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndTok
 NEEDED = ("torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter",
           "torch.serialization _get_layout", "torch Size", "torch device", "collections OrderedDict", "builtins set",
           "__builtin__ set")  # fmt: skip
-"""What torch writes for tensors, and for a set; numbers, texts, lists and dicts need no name."""
-ARCHIVE = b"PK"  # how a zip file starts
-OLD_PICKLES = 5  # before torch 1.6: a mark, a version, the machine, the content, the names of the storages behind them
+"""Names that torch writes for tensors, and for a set; numbers, text, lists and dicts need no name."""
+ARCHIVE = b"PK"  # the first bytes of a zip file
+OLD_PICKLES = 5  # before torch 1.6: magic number, version, machine, content, and the names of the storages that follow
 
 
 def check_plain(value: Any, what: str) -> None:
-    """Raise ValueError unless a value is made of numbers, texts, None, lists, tuples and dicts with texts as keys.
+    """Raise ValueError unless a value consists of numbers, text, None, lists, tuples and dicts with text as keys.
 
-    Neither may it name something to be called (`class_path`, `_instantiator`), nor be large or deep. `what` begins the
-    message.
+    It must not name something to be called (`class_path`, `_instantiator`), nor be large or deeply nested. `what`, a
+    plural, begins the message.
     """
     waiting, count = [(value, 0)], 0
     while waiting:
         item, depth = waiting.pop()
         count += 1
         if count > MOST_VALUES or depth > DEEPEST:
-            raise ValueError(f"{what} are no options: more than {MOST_VALUES:,} values, or {DEEPEST} levels deep")
+            raise ValueError(f"{what} are not options: more than {MOST_VALUES:,} values, or {DEEPEST} levels deep")
         if isinstance(item, dict):
             for key, named in item.items():
                 if not isinstance(key, str):
-                    raise ValueError(f"{what} are no plain data: {reprlib.repr(key)} is a key, and keys are texts")
+                    raise ValueError(f"{what} are not plain data: the key {reprlib.repr(key)} is not text")
                 if key in CALLS or key.startswith("_"):
                     raise ValueError(
-                        f"{what} have {reprlib.repr(key)}: {reprlib.repr(named)}, by which a file could call code; it "
-                        "was not followed. Get another file; where it is yours, choose by {name: ..., option: value}"
+                        f"{what} have {reprlib.repr(key)}: {reprlib.repr(named)}, which could run code and was "
+                        "ignored. Get another file; if it is your own, write {name: ..., option: value} instead"
                     )
             waiting += [(each, depth + 1) for pair in item.items() for each in pair]
         elif isinstance(item, list | tuple):
             waiting += [(each, depth + 1) for each in item]
         elif type(item) not in (str, int, float, bool, type(None)):
-            raise ValueError(f"{what} are no plain data: they hold an object of type {type(item).__name__}")
+            raise ValueError(f"{what} are not plain data: they have an object of type {type(item).__name__}")
         elif isinstance(item, str) and len(item) > LONGEST_TEXT:
-            raise ValueError(f"{what} are no options: a text of {len(item):,} characters, {reprlib.repr(item)}")
+            raise ValueError(f"{what} are not options: a text of {len(item):,} characters, {reprlib.repr(item)}")
         elif isinstance(item, int) and not -(2**63) <= item < 2**63:
-            raise ValueError(f"{what} are no options: a number of {item.bit_length()} bits")
+            raise ValueError(f"{what} are not options: a number of {item.bit_length()} bits")
 
 
 def load_plain(path: Path, *, old: bool = False) -> Any:
-    """What torch.save wrote into a file, if that is plain data and tensors. Raises ValueError, with the path.
+    """Read what torch.save wrote. Raises ValueError, with the path, unless it is plain data and tensors.
 
-    The names in it are looked at before anything is built. It takes no more memory than a small multiple of the file's
-    size: nothing in it may be compressed, no tensor may have more elements than the file stores, and each part must
-    have the checksum that torch.save wrote with it. With `old` it may be in the form of torch before 1.6, which has no
-    checksums and claims sizes of its own.
+    The names in the file are checked before anything is built. Memory is at most a small multiple of the file's size:
+    nothing may be compressed, no tensor may have more elements than the file stores, and each part must match the
+    checksum that torch.save wrote with it. With `old` the format of torch before 1.6 is read too, which has no
+    checksums and whose sizes are not checked.
     """
-    with path.open("rb") as file:  # what is checked is what is read, also where another file takes its name
+    with path.open("rb") as file:  # check and read one open file, even if another file gets its name meanwhile
         older = old and file.read(len(ARCHIVE)) != ARCHIVE
         (_check_old if older else _check_archive)(path, file)
         file.seek(0)
@@ -82,7 +82,7 @@ def load_plain(path: Path, *, old: bool = False) -> Any:
     for tensor in _tensors(content):
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise ValueError(
-                f"{path} cannot be read as a checkpoint: a tensor in it claims the shape {tuple(tensor.shape)}, and "
+                f"{path} cannot be read as a checkpoint: a tensor in it claims the shape {tuple(tensor.shape)}, but "
                 "the file does not store as much; get it again"
             )
     return content
@@ -91,19 +91,19 @@ def load_plain(path: Path, *, old: bool = False) -> Any:
 def _load(path: Path, file: BinaryIO) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises what its reader stumbles over
+    except Exception as error:  # torch's reader passes on errors of all kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} cannot be read as a checkpoint of plain data: {reason}") from error
 
 
 def _or_another(path: Path) -> str:
-    """The other checkpoints that lie beside one, for a message."""
+    """Return advice for a message that names the other checkpoints in the same folder; "" if there are none."""
     found = sorted(other.name for other in path.parent.glob("*.ckpt") if other.name != path.name)
-    return f", or put one of those beside it in its place ({', '.join(found)})" if found else ""
+    return f", or replace it by one of the others in its folder ({', '.join(found)})" if found else ""
 
 
 def _check_archive(path: Path, file: BinaryIO) -> None:
-    """Raise ValueError for what is no archive, is damaged, is larger when unpacked, or names what is no tensor."""
+    """Raise ValueError unless a file is an undamaged, uncompressed archive that names only parts of tensors."""
     refused = f"{path} cannot be read as a checkpoint of plain data"
     try:
         with zipfile.ZipFile(file) as archive:
@@ -116,38 +116,38 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
             damaged = None if large or long else archive.testzip()
             wrong = large or long or damaged
             names = {} if wrong else {name: None for pickle in pickles for name in _names(archive.read(pickle))}
-    except Exception as error:  # zipfile and pickletools raise what they stumble over
+    except Exception as error:  # zipfile and pickletools pass on errors of all kinds
         raise ValueError(
-            f"{refused}: torch.save did not write it, or not whole ({error}); get it again{_or_another(path)}"
+            f"{refused}: torch.save did not write it, or not completely ({error}); get it again{_or_another(path)}"
         ) from error
     if large:
-        raise ValueError(f"{refused}: it is larger when it is unpacked, which none of ours is; nothing was read")
+        raise ValueError(f"{refused}: it is larger when unpacked, which our checkpoints never are; nothing was read")
     if long or len(pickles) != 1:
-        raise ValueError(f"{refused}: beside tensors it has {len(pickles)} parts or over {LARGEST_PICKLE:,} bytes")
+        raise ValueError(f"{refused}: besides tensors it has {len(pickles)} parts or over {LARGEST_PICKLE:,} bytes")
     if damaged is not None:
         raise ValueError(
-            f"{path} is damaged: {damaged} in it has not the checksum that was written with it; get it again"
+            f"{path} is damaged: {damaged} in it does not match the checksum that was written with it; get it again"
             f"{_or_another(path)}"
         )
     _check_names(names, refused)
 
 
 def _check_old(path: Path, file: BinaryIO) -> None:
-    """The same for a file of torch before 1.6: pickles, one after the other, and then the numbers.
+    """Raise ValueError unless a file of torch before 1.6, pickles and then numbers, names only parts of tensors.
 
-    What they claim is not bounded here: torch takes memory for it, which is not used before the numbers are read.
+    The sizes of its tensors are not checked: torch allocates them, but memory is only used when the numbers are read.
     """
     refused = f"{path} cannot be read as a checkpoint of plain data"
     file.seek(0)
     try:
         names = {name: None for _ in range(OLD_PICKLES) for name in _names(file)}
         long = file.tell() > LARGEST_PICKLE
-    except Exception as error:  # pickletools raises what it stumbles over
+    except Exception as error:  # pickletools passes on errors of all kinds
         raise ValueError(
-            f"{refused}: torch.save did not write it, or not whole ({error}); get it again{_or_another(path)}"
+            f"{refused}: torch.save did not write it, or not completely ({error}); get it again{_or_another(path)}"
         ) from error
     if long:
-        raise ValueError(f"{refused}: beside tensors it has over {LARGEST_PICKLE:,} bytes")
+        raise ValueError(f"{refused}: besides tensors it has over {LARGEST_PICKLE:,} bytes")
     _check_names(names, refused)
 
 
@@ -155,15 +155,15 @@ def _check_names(names: Iterable[str], refused: str) -> None:
     for name in names:
         if name not in NEEDED and not _of_torch(name):
             raise ValueError(
-                f"{refused}: it names {name.replace(' ', '.')[:100]!r}, and plain data needs no such name; "
-                "nothing of it was run. Get the weights from somebody you trust, best as .safetensors with a card"
+                f"{refused}: it names {name.replace(' ', '.')[:100]!r}, which plain data does not need; "
+                "nothing in it was run. Get the weights from somebody you trust, ideally as .safetensors with a card"
             )
 
 
 def _check_ends(file: BinaryIO, directory: int) -> None:
     """Raise ValueError unless an archive fills its file, from the first byte to the record at its end.
 
-    Otherwise zipfile, which checks it, and torch, which reads it, could look at different directories in it.
+    Otherwise zipfile, which checks the file, and torch, which reads it, could use different directories in it.
     """
     start = file.seek(0) or file.read(4)
     end = file.seek(-22, 2)
@@ -177,17 +177,17 @@ def _check_ends(file: BinaryIO, directory: int) -> None:
         if place != end:
             raise ValueError("its end is in two places")
     if start != b"PK\x03\x04" or comment or (offset, offset + size) != (directory, end):
-        raise ValueError("there is more in the file than an archive")
+        raise ValueError("the file has more than an archive")
 
 
 def read_yaml(text: Any, what: str) -> Any:
-    """YAML out of a file that others made, as plain data. Raises ValueError, which `what` begins, for anything else.
+    """Read untrusted YAML as plain data. Raises ValueError, whose message `what` begins, for anything else.
 
-    It may be no longer than LONGEST_CONFIG and not deep, which would take minutes to read, and no part of it may refer
-    to another: a few such parts, each made of the one before, are as large as one likes.
+    It must not be longer than LONGEST_CONFIG or deeply nested, because reading it could take minutes. Aliases are
+    refused, because a few of them, each made of the one before, can expand to any size.
     """
     if not isinstance(text, str) or len(text) > LONGEST_CONFIG:
-        raise ValueError(f"{what} is no text of up to {LONGEST_CONFIG:,} characters; get the file again")
+        raise ValueError(f"{what} is not a text of up to {LONGEST_CONFIG:,} characters; get the file again")
     try:
         depth = 0
         for token in yaml.scan(text, Loader=yaml.SafeLoader):
@@ -195,17 +195,17 @@ def read_yaml(text: Any, what: str) -> Any:
                 raise ValueError(f"{what} has parts that refer to each other (YAML's *), which no run writes")
             depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
             if depth > 2 * DEEPEST:
-                raise ValueError(f"{what} is more than {2 * DEEPEST} levels deep, which none of a run is")
+                raise ValueError(f"{what} is more than {2 * DEEPEST} levels deep, which no config of a run is")
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"{what} is no YAML: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{what} is not valid YAML: {str(error).splitlines()[0]}") from error
 
 
 def _names(content: bytes | BinaryIO) -> Iterator[str]:
-    """The names that the instructions of a pickle look up. Raises ValueError for too many instructions."""
+    """Yield the names that the instructions of a pickle look up. Raises ValueError for too many instructions."""
     for number, (operation, argument, _) in enumerate(pickletools.genops(content)):
         if number == MOST_OPERATIONS:
-            raise ValueError(f"more than {MOST_OPERATIONS:,} instructions beside its tensors")
+            raise ValueError(f"more than {MOST_OPERATIONS:,} instructions besides its tensors")
         if operation.name in ("GLOBAL", "INST"):
             yield str(argument)
         elif operation.name in ("STACK_GLOBAL", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ", "NEWOBJ_EX"):
@@ -213,16 +213,16 @@ def _names(content: bytes | BinaryIO) -> Iterator[str]:
 
 
 def _of_torch(name: str) -> bool:
-    """Whether it is a type of storage or of numbers, like `torch FloatStorage` and `torch float32`."""
+    """Return True for a storage or a dtype of torch, such as `torch FloatStorage` or `torch float32`."""
     module, _, found = name.partition(" ")
     storage = re.fullmatch(r"(?!Untyped|Typed)[A-Z][A-Za-z0-9]*Storage", found)
-    if module == "torch.cuda":  # where older versions kept those of a GPU
+    if module == "torch.cuda":  # older versions have the storages of GPUs here
         return bool(storage)
     return module == "torch" and (bool(storage) or isinstance(vars(torch).get(found), torch.dtype))
 
 
 def _tensors(content: Any) -> Iterator[Tensor]:
-    """All tensors in lists and dicts; each list is looked at once, however often it is in others."""
+    """Yield all tensors in nested lists and dicts; each container is visited once, however often others contain it."""
     waiting, seen = [content], set()
     while waiting:
         item = waiting.pop()

@@ -1,4 +1,4 @@
-"""Answers of servers that end: none may be endless in bytes, or come so slowly that nobody can wait for it."""
+"""HTTP responses of bounded length and time: servers cannot send endless data, or send it endlessly slowly."""
 
 import http.client
 import io
@@ -15,18 +15,18 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 TIMEOUT = 30.0  # seconds without a byte
-WINDOW = 60.0  # seconds in which some have to come
-SLOWEST = 1000.0  # bytes a second, on the mean of a window
-BESIDE = 1 << 20  # bytes of headers and of the marks between chunks; a server that means well sends some thousand
-LONGEST_REASON = 200  # characters; a server chooses them
+WINDOW = 60.0  # seconds over which the speed is measured
+SLOWEST = 1000.0  # bytes a second, the mean over a window
+BESIDE = 1 << 20  # bytes of headers and of the marks between chunks; ordinary servers send a few thousand
+LONGEST_REASON = 200  # characters; the server chooses the text
 
 
 class UnavailableError(Exception):
-    """Something cannot be had from a server; the message says why, in one line."""
+    """A server does not provide the data; the message says why, in one line."""
 
 
 class _Timed(io.RawIOBase):
-    """What comes through a socket. Raises TimeoutError where too little does, and ValueError for more than `most`."""
+    """A reader of a socket. Raises TimeoutError if data is too slow, and ValueError after more than `most` bytes."""
 
     def __init__(self, sock: Any, most: int) -> None:
         self._sock, self._raw, self._left = sock, sock.makefile("rb", buffering=0), most
@@ -41,7 +41,7 @@ class _Timed(io.RawIOBase):
                 raise TimeoutError(f"only {self._got:,} bytes came in {self._waited:.0f} s")
             self._waited, self._got = 0.0, 0
         if self._left < 0:
-            raise ValueError("the answer is longer than what was asked for")
+            raise ValueError("the response is longer than what was asked for")
         since = time.monotonic()
         self._sock.settimeout(TIMEOUT)
         count: int = self._raw.readinto(buffer)
@@ -92,14 +92,14 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
-        fp.close()  # or urllib would read the body, which may be any
+        fp.close()  # otherwise urllib reads the body, which may be of any length
         return super().http_error_302(req, fp, code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def opener(most: int) -> urllib.request.OpenerDirector:
-    """Opens http:// and https:// addresses, through the proxies of the environment, for answers of `most` bytes."""
+    """Return an opener of http:// and https:// addresses for up to `most` bytes; it uses the environment's proxies."""
     director = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -115,7 +115,7 @@ def opener(most: int) -> urllib.request.OpenerDirector:
 
 @contextmanager
 def ending(most: int) -> Iterator[None]:
-    """What others ask of servers by `urllib.request.urlopen` ends, too, and has at most so many bytes an answer."""
+    """Limit the responses that other libraries get from `urllib.request.urlopen`, in time and to `most` bytes each."""
     before = vars(urllib.request)["_opener"]
     urllib.request.install_opener(opener(most))
     try:
@@ -125,16 +125,16 @@ def ending(most: int) -> Iterator[None]:
 
 
 def parts(address: str, most: int, size: int, headers: Mapping[str, str]) -> Iterator[bytes]:
-    """What is at a http, https or file address, in parts of up to `size` bytes, and up to `most` bytes of it.
+    """Yield the content of an http, https or file address in parts of up to `size` bytes, `most` bytes in all.
 
-    A file is a regular one of this machine. `headers` are sent to that server, and to none that it names. Raises
-    UnavailableError for whatever goes wrong.
+    A file must be a regular file on this machine. `headers` are sent to the server, but not to those it redirects to.
+    Raises UnavailableError for any failure.
     """
     try:
         with _open(address, most, headers) as answer:
             while part := answer.read1(size):
                 yield part
-    except Exception as error:  # of sockets, of TLS, of http.client, of encodings: there is no end of bad answers
+    except Exception as error:  # of sockets, TLS, http.client, encodings: bad responses cause many kinds of errors
         if isinstance(error, HTTPError):
             error.close()
         reason = (isinstance(error, URLError) and error.reason) or error
@@ -146,9 +146,9 @@ def _open(address: str, most: int, headers: Mapping[str, str]) -> Any:
     if place.scheme == "file":
         path = Path(urllib.request.url2pathname(place.path))
         if place.netloc not in ("", "localhost"):
-            raise ValueError("file:// is for files of this machine: file:///folder/name")
-        if not path.is_file():  # opening a pipe would wait for somebody who writes
-            raise ValueError("there is no such file" if not path.exists() else "it is no regular file")
+            raise ValueError("file:// is for files on this machine: file:///folder/name")
+        if not path.is_file():  # opening a pipe would wait for a writer
+            raise ValueError("there is no such file" if not path.exists() else "it is not a regular file")
         return path.open("rb")
     request = urllib.request.Request(address, headers={"User-Agent": "cvcc_zoo"})
     for name, value in headers.items():

@@ -1,4 +1,4 @@
-"""A list of names and options becomes features, one after the other: images to vectors."""
+"""Features of images, built from a list of names and options and applied one after the other."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -14,26 +14,26 @@ from cvcc_zoo.linear.standardize import Standardize
 from cvcc_zoo.registry import FAMILIES, Spec, as_spec, check_options, pick
 
 GIVEN = {"Patches": ("in_channels",), "Standardize": ("size",)}
-"""Parameters that follow from the images."""
+"""Parameters that are set from the images."""
 OF_IMAGES: dict[str, type[nn.Module]] = {"HOG": HOG, "Patches": Patches, "Pretrained": Pretrained}
 OF_VECTORS: dict[str, type[nn.Module]] = {"PCA": PCA, "Standardize": Standardize}
 Batches = Callable[[], Iterable[Tensor]]
-"""Makes a new pass over images."""
+"""A function that starts a new pass over the images."""
 
 
 class Features(nn.Sequential):
     """Images (N, C, H, W) to vectors (N, out_features), by several features one after the other.
 
-    `specs` is what it was made from, as plain data: what is only known after `fit` is filled in there, so that
-    `Features(specs, ...)` takes its tensors.
+    `specs` are the names and options as plain data. `fit` fills in sizes that depend on the images, so that the
+    state_dict fits `Features(specs, ...)`.
     """
 
     def __init__(self, specs: Sequence[str | Mapping[str, Any]], in_channels: int, image_size: int) -> None:
-        """For images of this size.
+        """Build features for images of this size.
 
-        `specs` holds names or {name: ..., option: value}: HOG, Patches and Pretrained take images, and so one of them
-        can be the first; PCA and Standardize take vectors, or all pixels. Raises ValueError for other names, options,
-        orders and sizes.
+        `specs` is a list of names or {name: ..., option: value}. HOG, Patches and Pretrained take images, so only the
+        first can be one of them; PCA and Standardize take vectors, or all pixels. Raises ValueError for invalid names,
+        options, orders and sizes.
         """
         super().__init__()
         if not isinstance(specs, list | tuple):
@@ -54,34 +54,34 @@ class Features(nn.Sequential):
 
     @property
     def fitted(self) -> bool:
-        """Whether all of them have seen what they have to see."""
+        """True if all features that have to be fitted are."""
         return all(getattr(module, "fitted", True) for module in self)
 
     def fit(self, batches: Batches) -> None:
-        """Take from training images, whitened (N, C, H, W), what they need; each reads them once.
+        """Fit all features to whitened training images (N, C, H, W); each feature makes one pass over them.
 
-        Raises ValueError where there are too few images for it.
+        Raises ValueError if a feature needs more images.
         """
         for number, module in enumerate(self):
             if getattr(module, "fitted", True):
                 continue
-            cast(Any, module).fit(self._before(number, batches))
+            cast(Any, module).fit(self._inputs(number, batches))
             if isinstance(module, PCA):
                 self.out_features = len(module.basis)
                 if isinstance(module.components, float):
                     self.specs[number]["kept"] = self.out_features
-                self._make_room_after(number)
+                self._rebuild_after(number)
 
-    def _before(self, number: int, batches: Batches) -> Iterator[Tensor]:
-        """What a module gets of the batches."""
+    def _inputs(self, number: int, batches: Batches) -> Iterator[Tensor]:
+        """Yield the inputs of a module for all batches."""
         with torch.no_grad():
             for x in batches():
                 for module in list(self)[:number]:
-                    x = module.to(x.device)(_as_wanted(module, x))  # what was fitted on a CPU
-                yield _as_wanted(self[number], x)
+                    x = module.to(x.device)(_flat_for(module, x))  # features are fitted on the CPU
+                yield _flat_for(self[number], x)
 
-    def _make_room_after(self, number: int) -> None:
-        """The modules after a PCA with a share get vectors of its size, which is known only now."""
+    def _rebuild_after(self, number: int) -> None:
+        """Rebuild the modules after a PCA that keeps a share of the variance: its output size is known only now."""
         for later in range(number + 1, len(self)):
             options = {key: value for key, value in self.specs[later].items() if key != "name"}
             self[later], self.out_features, self.specs[later] = _make(
@@ -89,18 +89,19 @@ class Features(nn.Sequential):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images to vectors. Raises ValueError before they are fitted."""
+        """Return the vectors (N, out_features) of images. Raises ValueError for an unfitted PCA."""
         for module in self:
-            x = module(_as_wanted(module, x))
+            x = module(_flat_for(module, x))
         return x.flatten(1)
 
 
-def _as_wanted(module: nn.Module, x: Tensor) -> Tensor:
+def _flat_for(module: nn.Module, x: Tensor) -> Tensor:
+    """Flatten the input of a module that takes vectors."""
     return x.flatten(1) if type(module) in OF_VECTORS.values() else x
 
 
 def _make(name: str, options: dict[str, Any], shape: tuple[int, ...]) -> tuple[nn.Module, int, Spec]:
-    """The module, the size of its vectors, and its whole specification."""
+    """Return the module, the size of its output vectors, and its complete spec."""
     spec: Spec = {"name": name, **options}
     if name == "Pretrained":
         return _make_pretrained(options, shape)
@@ -121,12 +122,12 @@ def _make(name: str, options: dict[str, Any], shape: tuple[int, ...]) -> tuple[n
         raise ValueError(f"feature {name} does not take {options}: {error}") from error
     if isinstance(pca.components, int):
         if pca.components > size:
-            raise ValueError(f"PCA: {pca.components} components of vectors of {size:,} numbers; ask for fewer")
+            raise ValueError(f"PCA: {pca.components} components of vectors of {size:,} numbers; choose fewer")
         kept = pca.components
     if kept is None:
-        return pca, size, spec  # as many at most
+        return pca, size, spec  # an upper limit until it is fitted
     if not isinstance(kept, int) or not 1 <= kept <= size:
-        raise ValueError(f"PCA: kept is filled in when it is fitted; leave it out, not {kept!r}")
+        raise ValueError(f"PCA: `fit` sets kept; leave it out, got {kept!r}")
     pca.make_room(size, kept)
     return pca, kept, spec
 

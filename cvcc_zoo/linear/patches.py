@@ -1,9 +1,9 @@
-"""The single-layer network of Coates & Ng: how alike is each patch of an image to each of many patches?
+"""The single-layer network of Coates & Ng, which compares each patch of an image with a dictionary of patches.
 
-Coates, Lee & Ng 2011, https://proceedings.mlr.press/v15/coates11a.html, sections 3 and 4: patches are brought to mean 0
-and the same contrast, and whitened; a dictionary answers; the answers are summed up over the quarters of the image.
-Coates & Ng 2011, https://icml.cc/2011/papers/485_icmlpaper.pdf: patches drawn at random are a dictionary that is hardly
-worse than a learnt one, if the answers go through a soft threshold in both signs: max(0, z - a) and max(0, -z - a).
+Coates, Lee & Ng 2011, https://proceedings.mlr.press/v15/coates11a.html, sections 3 and 4: patches are scaled to mean 0
+and the same contrast, whitened, and compared with a dictionary; the responses are pooled over quarters of the image.
+Coates & Ng 2011, https://icml.cc/2011/papers/485_icmlpaper.pdf: random patches are nearly as good a dictionary as a
+learned one, if the responses go through a soft threshold in both signs: max(0, z - a) and max(0, -z - a).
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,9 +19,9 @@ Dictionary = Literal["random", "pca"]
 DICTIONARIES = get_args(Dictionary)
 CONTRAST = 10 / 255**2  # added to the variance of a patch: 10 for pixels up to 255 (Coates, Lee & Ng, section 4)
 EPS = 0.1  # added to the eigenvalues when patches are whitened (their code)
-THRESHOLD = 0.25  # of answers of unit patches (Coates & Ng, section 4.1)
-LEARNT_FROM = 100_000  # patches
-CHUNK = 8  # images at a time: 800 answers of 729 patches each take 2.3 MB
+THRESHOLD = 0.25  # of responses of unit patches (Coates & Ng, section 4.1)
+MOST_PATCHES = 100_000  # to fit the dictionary and the whitening
+CHUNK = 8  # images at a time: 800 responses of 729 patches take 2.3 MB an image
 
 
 class Patches(nn.Module):
@@ -43,24 +43,24 @@ class Patches(nn.Module):
 
         Args:
             in_channels: Channels of the images.
-            filters: How many patches the dictionary has; of `pca` at most C x size x size - 1.
+            filters: Number of patches in the dictionary; for `pca` at most C x size x size - 1.
             size: Height and width of a patch in pixels, at least 2.
-            pool: The image is divided into pool x pool parts, over which answers are averaged.
-            dictionary: `random`: whitened patches of training images; `pca`: their principal directions.
-            seed: Chooses the patches.
+            pool: Responses are averaged over pool x pool regions of the image.
+            dictionary: `random` for whitened patches of training images, `pca` for their principal directions.
+            seed: Seed of the choice of patches.
 
         """
         super().__init__()
         for name, value, least in (("filters", filters, 1), ("size", size, 2), ("pool", pool, 1), ("seed", seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"Patches: {name} is a whole number of at least {least}, not {value!r}")
+                raise ValueError(f"Patches: {name} must be a whole number of at least {least}, not {value!r}")
         if dictionary not in DICTIONARIES:
-            raise ValueError(f"Patches: dictionary is one of {', '.join(DICTIONARIES)}, not {dictionary!r}")
+            raise ValueError(f"Patches: dictionary must be one of {', '.join(DICTIONARIES)}, not {dictionary!r}")
         values = in_channels * size**2
         if dictionary == "pca" and filters > values - 1:
             raise ValueError(
                 f"Patches: {in_channels}x{size}x{size} patches without their mean have {values - 1} principal "
-                f"directions, not {filters}; give filters={values - 1} or less, or dictionary=random"
+                f"directions, not {filters}; choose filters={values - 1} or less, or dictionary=random"
             )
         self.in_channels, self.size, self.pool, self.dictionary, self.seed = in_channels, size, pool, dictionary, seed
         self.register_buffer("filters", torch.full((filters, in_channels, size, size), torch.nan))
@@ -68,26 +68,29 @@ class Patches(nn.Module):
 
     @property
     def fitted(self) -> bool:
-        """Whether it has seen images."""
+        """True if it has been fitted."""
         return self.offset.is_meta or bool(self.offset[0].isfinite())
 
     def out_features(self, height: int, width: int) -> int:
-        """How many numbers describe an image. Raises ValueError if it is too small."""
+        """Return the length of the vector of an image of this size in pixels. Raises ValueError if it is too small."""
         smallest = self.size + self.pool - 1
         if min(height, width) < smallest:
             raise ValueError(
-                f"Patches of {self.size}x{self.size} pixels in {self.pool}x{self.pool} parts take images of at least "
+                f"Patches of {self.size}x{self.size} pixels in {self.pool}x{self.pool} regions take images of at least "
                 f"{smallest}x{smallest} pixels, not {height}x{width}"
             )
         return 2 * len(self.offset) * self.pool**2
 
     def fit(self, batches: Iterable[Tensor]) -> "Patches":
-        """Take whitening and dictionary from patches at random places of the images (N, C, H, W); returns itself."""
+        """Fit whitening and dictionary to random patches of the images (N, C, H, W), and return itself.
+
+        Raises ValueError if the images have fewer patches than the dictionary needs.
+        """
         generator = torch.Generator().manual_seed(self.seed)
         patches = torch.cat(list(self._draw(batches, generator))).to(torch.float64)  # (P, C size size)
-        patches = patches[torch.randperm(len(patches), generator=generator)[:LEARNT_FROM]]
+        patches = patches[torch.randperm(len(patches), generator=generator)[:MOST_PATCHES]]
         if len(patches) < len(self.offset):
-            raise ValueError(f"Patches: {len(self.offset)} filters of {len(patches)} patches; give more images")
+            raise ValueError(f"Patches: {len(self.offset)} filters from {len(patches)} patches; use more images")
         patches = patches - patches.mean(1, keepdim=True)
         patches = patches / (patches.square().mean(1, keepdim=True) + CONTRAST).sqrt()
         mean = patches.mean(0)
@@ -99,12 +102,12 @@ class Patches(nn.Module):
             chosen = (patches[: len(self.offset)] - mean) @ whitening.T
             combined = F.normalize(chosen) @ whitening
         self.offset.copy_(combined @ mean)
-        combined = combined - combined.mean(1, keepdim=True)  # takes the mean of a patch away
+        combined = combined - combined.mean(1, keepdim=True)  # so that filters subtract the mean of each patch
         self.filters.copy_(combined.view(self.filters.shape))
         return self
 
     def _draw(self, batches: Iterable[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
-        """Two patches of each image, in the order of the images."""
+        """Yield two random patches of each image, in the order of the images."""
         count = 0
         for images in batches:
             images = images.cpu()
@@ -114,18 +117,18 @@ class Patches(nn.Module):
                 places = torch.randint(rows * columns, (len(images),), generator=generator)
                 yield unfolded[torch.arange(len(images)), :, places]
             count += 2 * len(images)
-            if count >= 2 * LEARNT_FROM:
+            if count >= 2 * MOST_PATCHES:
                 return
 
     def forward(self, x: Tensor) -> Tensor:
-        """Answers above the threshold, then those below it, of each part of the image."""
-        return torch.cat([self._answer(part) for part in torch.split(x, CHUNK)])
+        """Return the mean responses above the threshold, then those below minus the threshold, of each region."""
+        return torch.cat([self._responses(part) for part in torch.split(x, CHUNK)])
 
-    def _answer(self, x: Tensor) -> Tensor:
+    def _responses(self, x: Tensor) -> Tensor:
         grey = x.mean(1, keepdim=True)
         mean = F.avg_pool2d(grey, self.size, 1)
         square = F.avg_pool2d(x.square().mean(1, keepdim=True), self.size, 1)
         contrast = (square - mean.square()).clamp(min=0) + CONTRAST
-        answers = F.conv2d(x, self.filters) * contrast.rsqrt() - self.offset[:, None, None]
-        signs = (F.relu(answers - THRESHOLD), F.relu(-answers - THRESHOLD))
+        responses = F.conv2d(x, self.filters) * contrast.rsqrt() - self.offset[:, None, None]
+        signs = (F.relu(responses - THRESHOLD), F.relu(-responses - THRESHOLD))
         return torch.cat([F.adaptive_avg_pool2d(sign, self.pool).flatten(1) for sign in signs], 1)

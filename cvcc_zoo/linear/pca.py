@@ -1,7 +1,7 @@
-"""Principal components: the directions of the largest variance, most first.
+"""Principal component analysis: project vectors on the directions of largest variance.
 
-The covariance is summed up in float64, batch by batch; its eigenvectors are those of the whitening (`pca`), without the
-division by the standard deviations unless `whiten` asks for it.
+The covariance is summed in float64, batch by batch; its eigenvectors are computed as for the whitening `pca`, but only
+`whiten` also divides by the standard deviations.
 """
 
 from collections.abc import Iterable
@@ -20,39 +20,39 @@ class PCA(nn.Module):
     spectrum: Tensor  # (D,): the variances of all components, divided by the number of vectors
 
     def __init__(self, components: int | float = 0.95, *, whiten: bool = False) -> None:
-        """`components`: how many, or the share in (0, 1) of the variance that they keep; `whiten`: to variance 1."""
+        """Keep a number of components, or a share of the variance in (0, 1); `whiten` scales them to variance 1."""
         super().__init__()
         whole = isinstance(components, int) and not isinstance(components, bool)
         share = isinstance(components, float) and 0 < components < 1
         if not (share or (whole and components >= 1)):
             raise ValueError(
-                f"PCA: components is a number of at least 1, or a share of the variance in (0, 1), not {components!r}"
+                f"PCA: components must be at least 1, or a share of the variance in (0, 1), not {components!r}"
             )
         self.components, self.whiten = components, whiten
         for name in ("mean", "basis", "spectrum"):
             self.register_buffer(name, torch.empty(0))
 
     def make_room(self, size: int, kept: int) -> None:
-        """Take the shapes of a fitted one for vectors of `size` numbers, of which it keeps `kept` components."""
+        """Allocate the tensors of a PCA of vectors of `size` numbers with `kept` components."""
         for name, shape in (("mean", (size,)), ("basis", (kept, size)), ("spectrum", (size,))):
             setattr(self, name, torch.full(shape, torch.nan))
 
     @property
     def fitted(self) -> bool:
-        """Whether it has seen vectors."""
+        """True if it has been fitted."""
         return self.basis.numel() > 0 and (self.basis.is_meta or bool(self.basis[0, 0].isfinite()))
 
     def fit(self, batches: Iterable[Tensor]) -> "PCA":
-        """Take mean and directions of all vectors of the batches (N, D), and return itself.
+        """Fit mean and directions to all vectors of the batches (N, D), and return itself.
 
-        Each batch is read once. Raises ValueError for fewer than two vectors, and where more components are asked for
-        than directions with a variance.
+        Each batch is read once. Raises ValueError for fewer than two vectors, and for more components than directions
+        with a variance.
         """
         count, total, products, shift = 0, torch.empty(0), torch.empty(0), torch.empty(0)
         for batch in batches:
             x = batch.detach().to("cpu", torch.float64)
             if not count:
-                shift = x.mean(0)  # near the mean, so that no digits cancel
+                shift = x.mean(0)  # close to the mean of all, to avoid cancellation
                 total, products = torch.zeros_like(shift), shift.new_zeros(len(shift), len(shift))
             x = x - shift
             count += len(x)
@@ -66,8 +66,8 @@ class PCA(nn.Module):
         kept = self.components if isinstance(self.components, int) else len(found.matrix)
         if kept > found.rank:
             raise ValueError(
-                f"PCA: {kept} components of vectors that vary in {found.rank} directions; ask for at most "
-                f"{found.rank}, or give more images"
+                f"PCA: {kept} components of vectors that vary in {found.rank} directions; choose at most "
+                f"{found.rank}, or use more images"
             )
         basis = found.matrix if self.whiten else found.matrix * found.spectrum[:kept, None].sqrt()
         self.mean, self.basis, self.spectrum = (
@@ -76,9 +76,9 @@ class PCA(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raises ValueError before it is fitted, and for vectors of another size."""
+        """Return the components (N, K). Raises ValueError before it is fitted, and for vectors of another size."""
         if not self.fitted:
-            raise ValueError("this PCA has no directions yet: fit it on training vectors, or load trained weights")
+            raise ValueError("this PCA is not fitted: fit it to training vectors, or load trained weights")
         if x.shape[-1] != self.basis.shape[1]:
             raise ValueError(f"this PCA takes vectors of {self.basis.shape[1]:,} numbers, got {x.shape[-1]:,}")
         return (x - self.mean) @ self.basis.T

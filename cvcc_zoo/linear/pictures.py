@@ -1,4 +1,4 @@
-"""What HOG sees, as pictures."""
+"""Figures of HOG features."""
 
 import math
 
@@ -13,10 +13,10 @@ from cvcc_zoo.plots.figure import Figure
 
 
 def plot_hog(hog: HOG, images: Tensor, title: str) -> Figure:
-    """Images (N, C, H, W) in the first row, and below each a star for every cell of its histograms.
+    """Draw images (N, C, H, W) in a row, and below each a star for every cell of its histograms.
 
-    An edge is drawn as it lies in the image, at a right angle to its gradient, in the middle of its bin; the stronger,
-    the brighter (by its root), each image for itself.
+    Edges are drawn as in the image, at a right angle to their gradient, at the centre of their bin. Brightness is the
+    square root of the votes, scaled for each image.
     """
     histograms = hog.histograms(images)  # (N, down, across, orientations)
     figure = Figure(figsize=(1.5 * len(images) + 0.3, 3.6), layout="constrained")
@@ -24,9 +24,9 @@ def plot_hog(hog: HOG, images: Tensor, title: str) -> Figure:
     shown = pixels(images)
     angles = [math.pi * (number + 0.5) / hog.orientations + math.pi / 2 for number in range(hog.orientations)]
     ends = hog.cell / 2 * torch.tensor([[math.cos(angle), math.sin(angle)] for angle in angles])
-    for place, (picture, votes) in enumerate(zip(shown, histograms, strict=True)):
-        top, below = rows[:, place]
-        top.imshow(picture.repeat(3 // picture.shape[-1], axis=-1))
+    for column, (image, votes) in enumerate(zip(shown, histograms, strict=True)):
+        top, below = rows[:, column]
+        top.imshow(image.repeat(3 // image.shape[-1], axis=-1))
         down, across = (torch.arange(side) * hog.cell + (hog.cell - 1) / 2 for side in votes.shape[:2])
         centres = torch.cartesian_prod(down, across).flip(1)[:, None]  # (cells, 1, 2)
         lines = torch.stack([centres - ends, centres + ends], -2).flatten(0, 1)  # (cells and bins, 2, 2)

@@ -1,4 +1,4 @@
-"""What a trained network makes of images, as features for another classifier."""
+"""Outputs of a trained network as features for another classifier."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,41 +14,41 @@ from cvcc_zoo.weights.fits import check_bounds, check_fits
 
 
 class Pretrained(nn.Module):
-    """Images (N, C, H, W), float in [0, 1], to what a part of a published network gives: (N, D), maps averaged.
+    """Images (N, C, H, W), float in [0, 1], to the output (N, D) of a part of a published network; maps are averaged.
 
-    It whitens them itself. Nothing of it is trained, and its norms keep their statistics.
+    It has its own whitening. It is not trained, and its norms keep their statistics.
     """
 
     whitening: Whitening
     network: Network
 
     def __init__(self, family: str, hparams: Mapping[str, Any], part: int = -1) -> None:
-        """An untrained one, for weights to be put in; `part` is counted from 0, or from the end."""
+        """Build the network without its weights; `part` counts from 0, or negative from the end."""
         super().__init__()
-        check_bounds(hparams, "Pretrained")  # they may come from a file
+        check_bounds(hparams, "Pretrained")  # the hyperparameters may come from a file
         model = FAMILIES[family](**hparams)
         assert isinstance(model, WhitenedNetwork)
         self.whitening, self.network, self.part = model.whitening, model.parted, part
         parts = len(self.network.parts)
         if isinstance(part, bool) or not isinstance(part, int) or not -parts <= part < parts:
-            raise ValueError(f"Pretrained: part is a whole number from {-parts} to {parts - 1}, not {part!r}")
+            raise ValueError(f"Pretrained: part must be a whole number from {-parts} to {parts - 1}, not {part!r}")
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Pretrained":
-        """Stays in evaluation mode."""
+        """Stay in evaluation mode."""
         super().train(False)
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the part gives."""
-        found = self.network.features(self.whitening(x))[self.part]
-        return found.mean((2, 3)) if found.ndim == 4 else found
+        """Return the output of the part, averaged over pixels: (N, D)."""
+        output = self.network.features(self.whitening(x))[self.part]
+        return output.mean((2, 3)) if output.ndim == 4 else output
 
 
 def read_pretrained(name: str, shape: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Family and hyper-parameters of published weights, and their tensors, for images of a shape (C, H, W).
+    """Return family and hyperparameters of published weights, and their tensors, for images of a shape (C, H, W).
 
-    Raises ValueError, with the nearest names, if there are none, or if they are for other images.
+    Raises ValueError for an unknown name, with the nearest ones, and for weights of other images.
     """
     path = find_card(name)
     card, tensors = read(path)
@@ -57,7 +57,7 @@ def read_pretrained(name: str, shape: tuple[int, ...]) -> tuple[dict[str, Any], 
     if theirs != shape:
         sizes = ["x".join(map(str, size)) for size in (theirs, shape)]
         raise ValueError(
-            f"Pretrained: {name} takes images of {sizes[0]}, not {sizes[1]}; give "
+            f"Pretrained: {name} takes images of {sizes[0]}, not {sizes[1]}; add "
             f"--data.image_size={theirs[1]} --data.in_channels={theirs[0]}"
         )
     if len(tensors["whitening.mean"].shape) > 1:

@@ -1,4 +1,4 @@
-"""How lambda is chosen: a number, by leave-one-out, or by the validation images."""
+"""The choice of lambda in ridge regression: a number, by leave-one-out, or by the validation images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ PER_DECADE = 4
 
 @dataclass(frozen=True)
 class Ridge:
-    """`value` is lambda, or it is chosen `by` one of CHOICES from a `grid`, or from one around the eigenvalues."""
+    """Lambda itself (`value`), or chosen `by` one of CHOICES from a `grid`, by default one around the eigenvalues."""
 
     value: float | None = None
     by: str | None = None
     grid: tuple[float, ...] = ()
 
     def candidates(self, gram: Tensor) -> Tensor:
-        """The lambdas (L,) to choose from, in rising order, float64."""
+        """Return the lambdas (L,) to choose from, float64, in ascending order."""
         if self.grid:
             return torch.tensor(self.grid, dtype=torch.float64)
         low, high = (PER_DECADE * power for power in SPREAD)
@@ -33,22 +33,25 @@ class Ridge:
 
 
 def make_ridge(spec: float | str | Mapping[str, Any]) -> Ridge:
-    """From a number, `leave_one_out`, `validation`, or `{name: ..., grid: [...]}`. Raises ValueError for others."""
+    """Make a Ridge from a number, `leave_one_out`, `validation`, or `{name: ..., grid: [...]}`.
+
+    Raises ValueError for anything else.
+    """
     if _is_number(spec):
         value = float(spec)  # type: ignore[arg-type]
         if not 0 <= value < math.inf:
-            raise ValueError(f"ridge is lambda, a number of at least 0 (0 for plain least squares), not {value:g}")
+            raise ValueError(f"ridge, which is lambda, must be at least 0 (0 for plain least squares), not {value:g}")
         return Ridge(value)
     named = {"name": spec} if isinstance(spec, str) else spec
     options: dict[str, Any] = dict(named) if isinstance(named, Mapping) else {}
     name, grid = options.pop("name", None), options.pop("grid", ())
     if name not in CHOICES:
-        raise unknown("way to choose ridge", name, CHOICES, "or give lambda as a number")
+        raise unknown("way to choose ridge", name, CHOICES, "or set lambda as a number")
     if options:
         raise unknown(f"option of ridge {name}", next(iter(options)), ["grid"])
     whole = isinstance(grid, Sequence) and not isinstance(grid, str) and all(_is_number(value) for value in grid)
     if not whole or not all(0 < value < math.inf for value in grid):
-        raise ValueError(f"ridge: grid is a list of numbers above 0, like [1, 10, 100], not {grid!r}")
+        raise ValueError(f"ridge: grid must be a list of numbers above 0, such as [1, 10, 100], not {grid!r}")
     return Ridge(by=name, grid=tuple(sorted(float(value) for value in grid)))
 
 

@@ -1,11 +1,11 @@
-"""Ridge regression from the normal equations: W = (X^T X + lambda I)^-1 X^T Y, with an intercept that is not punished.
+"""Ridge regression by the normal equations: W = (X^T X + lambda I)^-1 X^T Y; the intercept is not penalised.
 
-The least of ||Y - X W^T - b||^2 + lambda ||W||^2 over all images, as scikit-learn's Ridge has it. X and Y are centred
-first, which takes the intercept out. No matrix is inverted: a Cholesky factor solves the equations, and where they are
-singular, a complete orthogonal factorisation gives the solution with the smallest weights.
+Minimises ||Y - X W^T - b||^2 + lambda ||W||^2 over all images, as scikit-learn's Ridge does. X and Y are centred first,
+which eliminates the intercept. No matrix is inverted: a Cholesky factor solves the equations, and if they are singular,
+a complete orthogonal factorisation finds the solution with the smallest weights.
 
-The leave-one-out error needs no second training: a prediction for an image that was left out differs from its label by
-(y - prediction) / (1 - h) with the leverage h of the image. Allen 1974, https://doi.org/10.1080/00401706.1974.10489157.
+The leave-one-out error needs no refitting: the error for an image that is left out is (y - prediction) / (1 - h) with
+the leverage h of the image. Allen 1974, https://doi.org/10.1080/00401706.1974.10489157.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class NormalEquations:
-    """Sums over `count` images, in float64: `gram` (D, D) and `moment` (D, C) are centred.
+    """Sums over `count` images, in float64: X^T X (`gram`, (D, D)) and X^T Y (`moment`, (D, C)), centred.
 
-    `mean` (D,) and `labels` (C,) are the means of vectors and labels, `squares` is the sum of the centred labels'
-    squares.
+    `mean` (D,) and `labels` (C,) are the means of vectors and labels, and `squares` is the sum of squares of the
+    centred labels.
     """
 
     count: int
@@ -30,23 +30,23 @@ class NormalEquations:
     squares: float
 
     def rescaled(self, factor: Tensor, mean: Tensor) -> "NormalEquations":
-        """Those of vectors that are multiplied by `factor` (D,) and then have this mean."""
+        """Return the equations for vectors that are multiplied by `factor` (D,) and shifted to this mean (D,)."""
         gram = self.gram * factor[:, None] * factor
         return NormalEquations(self.count, gram, self.moment * factor[:, None], mean, self.labels, self.squares)
 
     def intercept(self, weights: Tensor) -> Tensor:
-        """(C,), for weights (C, D)."""
+        """Return the intercept (C,) for weights (C, D)."""
         return self.labels - weights @ self.mean
 
     def error(self, weights: Tensor) -> float:
-        """The mean over the images of the squared error of weights (C, D) with their intercept."""
+        """Return the squared error of weights (C, D) with their intercept, the mean over the images."""
         fitted = ((weights @ self.gram) * weights).sum() - 2 * (weights.T * self.moment).sum()
         return (self.squares + float(fitted)) / self.count
 
 
 @dataclass(frozen=True)
 class Solution:
-    """`weights` (C, D) and `intercept` (C,), and in how many directions the images determine them."""
+    """Weights (C, D), intercept (C,), and the number of directions in which the images determine them."""
 
     weights: Tensor
     intercept: Tensor
@@ -54,7 +54,7 @@ class Solution:
 
 
 def solve(equations: NormalEquations, ridge: float) -> Solution:
-    """The weights for lambda = `ridge`; where they are not determined, the smallest ones that fit as well."""
+    """Return the weights for lambda = `ridge`; if several fit equally well, the smallest."""
     system = equations.gram.clone()
     system.diagonal().add_(ridge)
     size = len(system)
@@ -70,10 +70,10 @@ def solve(equations: NormalEquations, ridge: float) -> Solution:
 
 
 class RidgePath:
-    """Solutions for many lambdas from one decomposition into eigenvectors: their errors on images."""
+    """Errors of the solutions for many lambdas, from one eigendecomposition."""
 
     def __init__(self, equations: NormalEquations, ridges: Tensor) -> None:
-        """For `ridges` (L,) above 0, float64."""
+        """Decompose the equations for lambdas `ridges` (L,), float64, all above 0."""
         self.equations, self.ridges = equations, ridges
         values, self.vectors = torch.linalg.eigh(equations.gram)
         self.shrunk = 1 / (values.clamp(min=0)[:, None] + ridges)  # (D, L)
@@ -81,9 +81,9 @@ class RidgePath:
         self._coefficients = (self.shrunk[:, :, None] * moment[:, None]).flatten(1)  # (D, L C)
 
     def errors(self, x: Tensor, labels: Tensor, *, left_out: bool = False) -> tuple[Tensor, Tensor]:
-        """Squared errors (N, L) of vectors (N, D) with labels (N, C), and whether their class is right (N, L).
+        """Return squared errors (N, L) of vectors (N, D) with labels (N, C), and whether the class is right, (N, L).
 
-        With `left_out`, of images that were among those of the sums: those of the weights without each of them.
+        With `left_out` each image, which must be one of the sums, is predicted by weights fitted to all others.
         """
         z = (x.to(torch.float64) - self.equations.mean) @ self.vectors
         predicted = (z @ self._coefficients).view(len(x), len(self.ridges), -1) + self.equations.labels

@@ -1,4 +1,4 @@
-"""Each number of a vector to mean 0 and standard deviation 1 over the training images."""
+"""Scale each value of a vector to mean 0 and standard deviation 1 over the training images."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Standardize(nn.Module):
-    """Vectors (N, D) to vectors (N, D); a number that is the same for all images becomes 0."""
+    """Vectors (N, D) to standardised vectors (N, D); a value that is the same for all images becomes 0."""
 
     mean: Tensor  # (D,)
     std: Tensor  # (D,)
@@ -19,17 +19,20 @@ class Standardize(nn.Module):
 
     @property
     def fitted(self) -> bool:
-        """Whether it has seen vectors."""
+        """True if it has been fitted."""
         return self.mean.is_meta or bool(self.mean[0].isfinite())
 
     def fit(self, batches: Iterable[Tensor]) -> "Standardize":
-        """Take mean and standard deviation of all vectors of the batches (N, D), and return itself."""
+        """Fit mean and standard deviation to all vectors of the batches (N, D), and return itself.
+
+        Raises ValueError if there are no vectors.
+        """
         count, shift = 0, torch.zeros(0)
         total = squares = shift
         for batch in batches:
             x = batch.detach().to("cpu", torch.float64)
             if not count:
-                shift = x.mean(0)  # near the mean, so that no digits cancel
+                shift = x.mean(0)  # close to the mean of all, to avoid cancellation
                 total, squares = torch.zeros_like(shift), torch.zeros_like(shift)
             x = x - shift
             count += len(x)
@@ -43,5 +46,5 @@ class Standardize(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Vectors of the same size."""
+        """Return the standardised vectors (N, D)."""
         return (x - self.mean) / self.std

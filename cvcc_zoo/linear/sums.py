@@ -1,8 +1,8 @@
-"""X^T X and X^T Y, summed up batch by batch: the same bits in any order of the batches and on any number of processes.
+"""X^T X and X^T Y summed batch by batch, with the same bits for any order of batches and any number of processes.
 
-Sums of floating point numbers depend on their order, unless they are multiples of one unit that are not too large.
-Pixels are whole numbers, whose products are exact. Other vectors are first shifted and scaled by what the first batch
-shows, so that their values are about 1; then the products of each batch, in float64, are rounded to a fixed unit.
+Sums of floating-point numbers depend on their order unless all are multiples of one unit and not too large. Pixels are
+whole numbers, whose products are exact. Other vectors are first shifted and scaled by statistics of the first batch, so
+that their values are about 1; then the products of each batch, in float64, are rounded to a fixed unit.
 """
 
 import math
@@ -17,14 +17,14 @@ from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror
 from cvcc_zoo.linear.solve import NormalEquations
 
 LARGEST_PIXEL = 2**7  # of pixels minus 128
-ROOM = 2**10  # a sum may be this many times as large as the first batch makes expect, and is still exact
+ROOM = 2**10  # sums stay exact up to this many times the size that the first batch suggests
 
 
 @dataclass(frozen=True)
 class Frame:
-    """In which the vectors (N, D) are summed up: `(x - shift) / scale`, with scales that are powers of two.
+    """The transformation of vectors (N, D) before they are summed: `(x - shift) / scale`; scales are powers of two.
 
-    Of `pixels` the values are whole numbers. All processes take the frame of the first batch.
+    With `pixels` the values are whole numbers. All processes use the frame of the first batch.
     """
 
     shift: Tensor
@@ -33,12 +33,12 @@ class Frame:
 
     @classmethod
     def of(cls, x: Tensor) -> "Frame":
-        """For uint8 pixels, or for float vectors that are distributed like these."""
+        """Return the frame for uint8 pixels, or for float vectors with the distribution of `x`."""
         if x.dtype == torch.uint8:
             ones = torch.ones(x.shape[1], dtype=torch.float64)
             return cls(128 * ones, ones, pixels=True)
         x = x.to("cpu", torch.float64)
-        if not len(x):  # of a process that got no images
+        if not len(x):  # in a process without images
             x = torch.zeros(1, x.shape[1], dtype=torch.float64)
         deviation = x.std(0, correction=0)
         deviation = torch.where(deviation > 0, deviation, 1.0)
@@ -46,10 +46,10 @@ class Frame:
 
 
 class Sums:
-    """Sums over vectors and labels, on their device, in float64."""
+    """Sums over vectors and labels, on a device, in float64."""
 
     def __init__(self, frame: Frame, classes: int, images: int, device: torch.device | str = "cpu") -> None:
-        """For about as many `images` over all processes."""
+        """Start sums over about `images` images in all processes."""
         self.frame, self.classes = frame, classes
         self._shift, self._scale = frame.shift.to(device), frame.scale.to(device)
         size = len(frame.shift)
@@ -62,11 +62,14 @@ class Sums:
         self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def add(self, x: Tensor, labels: Tensor) -> None:
-        """Add vectors (N, D), uint8 or float as those of the frame, and labels (N,); with float ones also (N, C)."""
+        """Add vectors (N, D), uint8 or float like those of the frame, and labels (N,), or (N, C) with float vectors.
+
+        Raises ValueError for vectors or labels of another type.
+        """
         if (x.dtype == torch.uint8) != self.frame.pixels:
             raise ValueError(f"these sums are of {'pixels' if self.frame.pixels else 'vectors'}, got {x.dtype}")
         if self.frame.pixels and labels.is_floating_point():
-            raise ValueError("sums of pixels are exact for one label each; give float vectors with soft labels")
+            raise ValueError("sums of pixels take one label for each image; use float vectors with soft labels")
         if not len(x):
             return
         if not self.frame.pixels:
@@ -84,7 +87,7 @@ class Sums:
 
     def _add(self, x: Tensor, labels: Tensor) -> None:
         y = (labels if labels.is_floating_point() else F.one_hot(labels, self.classes)).to(torch.float64)
-        if self.frame.pixels:  # whole numbers, of which products and sums are exact
+        if self.frame.pixels:  # whole numbers, whose products and sums are exact
             whole, start = minus_128(x, x.shape[1]), 0
             for (whole_piece,) in exact_pieces(whole[None], LARGEST_PIXEL):
                 add_gram(whole_piece.T, self.xx)
@@ -103,11 +106,14 @@ class Sums:
         self.squares += self._round(y.square().sum())
 
     def _round(self, values: Tensor) -> Tensor:
-        """To whole units."""
+        """Round to whole units, in place."""
         return values.add_(self._rounding).sub_(self._rounding)
 
     def whole(self, *, across_processes: bool = False) -> NormalEquations:
-        """All that was added, once; with `across_processes` by all processes of torch's default group."""
+        """Return the normal equations of all vectors, with `across_processes` those of torch's default group.
+
+        Call it only once: it changes the sums.
+        """
         self._add_waiting()
         every = (self.count, self.labels, self.squares, self.x, self.xy, self.xx)
         if across_processes:

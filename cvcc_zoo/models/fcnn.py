@@ -1,6 +1,7 @@
 """Fully connected networks: linear layers with norm, activation and dropout between them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,44 +15,56 @@ from cvcc_zoo.registry import register, unknown
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": None}
 
 
+@dataclass(frozen=True)
+class HiddenLayers:
+    """The kind of hidden layers: options of `FCNN`. Raises ValueError for impossible values."""
+
+    norm: str
+    activation: str
+    dropout: float
+    init: str
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise unknown("norm", self.norm, NORMS)
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", self.activation, ACTIVATIONS)
+        check_init(self.init, self.norm, residual=False)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+
+    def make(self, inputs: int, width: int) -> list[nn.Module]:
+        """Return the modules of one hidden layer: (N, inputs) to (N, width)."""
+        layer: list[nn.Module] = [nn.Linear(inputs, width, bias=self.norm == "none")]
+        if (norm := NORMS[self.norm]) is not None:
+            layer.append(norm(width))
+        layer.append(ACTIVATIONS[self.activation]())
+        return [*layer, nn.Dropout(self.dropout)] if self.dropout else layer
+
+
 class FCNNNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes)."""
 
-    def __init__(
-        self,
-        features: int,
-        hidden: Sequence[int],
-        num_classes: int,
-        norm: str,
-        activation: str,
-        dropout: float,
-        init: str,
-    ) -> None:
+    def __init__(self, inputs: int, hidden: Sequence[int], layers: HiddenLayers, num_classes: int) -> None:
         super().__init__()
-        self.inputs = features
-        layers: list[nn.Module] = []
+        self.inputs = inputs
+        self.layers = nn.Sequential()
         self.parts = []
         for width in hidden:
-            first = len(layers)
-            layers.append(nn.Linear(features, width, bias=norm == "none"))
-            if (norm_class := NORMS[norm]) is not None:
-                layers.append(norm_class(width))
-            layers.append(ACTIVATIONS[activation]())
-            if dropout:
-                layers.append(nn.Dropout(dropout))
-            self.parts.append([f"layers.{number}" for number in range(first, len(layers))])
-            features = width
-        self.layers = nn.Sequential(*layers)
-        self.fc = nn.Linear(features, num_classes)
-        initialise(self, init)
+            first = len(self.layers)
+            self.layers.extend(layers.make(inputs, width))
+            self.parts.append([f"layers.{number}" for number in range(first, len(self.layers))])
+            inputs = width
+        self.fc = nn.Linear(inputs, num_classes)
+        initialise(self, layers.init)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        x, found = flatten(x, self.inputs), []
+        x, outputs = flatten(x, self.inputs), []
         for names in self.parts:
             for name in names:
                 x = self.get_submodule(name)(x)
-            found.append(x)
-        return found
+            outputs.append(x)
+        return outputs
 
 
 class FCNN(ImageClassifier):
@@ -66,34 +79,22 @@ class FCNN(ImageClassifier):
         init: str = "kaiming",
         **options: Any,
     ) -> None:
-        """The shape; `options` are those of ImageClassifier.
+        """Build the model; `options` are those of ImageClassifier.
 
         Args:
             hidden: Width of each hidden layer.
-            norm: batch, layer or none. Groups have no meaning where units have no order.
+            norm: batch, layer or none. Groups have no meaning because units have no order.
             activation: relu, gelu, silu or tanh.
-            dropout: Share of the hidden units that is set to zero while training, in [0, 1); the others are scaled
-                by 1 / (1 - dropout), so that nothing has to be scaled at test time.
+            dropout: Share of the hidden units that is set to zero in training, in [0, 1); the others are scaled by
+                1 / (1 - dropout), so that nothing has to be scaled at test time.
             init: The first weights: kaiming, xavier, orthogonal, torch, dirac or lsuv.
 
         """
         super().__init__(**options)
-        check_layers(hidden, norm, activation)
-        check_init(init, norm, residual=False)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        features = self.in_channels * self.image_size**2
-        self.network = FCNNNetwork(features, hidden, self.num_classes, norm, activation, dropout, init)
-
-
-def check_layers(widths: Sequence[int], norm: str, activation: str) -> None:
-    """Raise ValueError for empty or non-positive widths and for unknown names."""
-    if not isinstance(widths, Sequence) or not widths or min(widths) < 1:
-        raise ValueError(f"give at least one layer, each with at least one unit, not {widths}")
-    if norm not in NORMS:
-        raise unknown("norm", norm, NORMS)
-    if activation not in ACTIVATIONS:
-        raise unknown("activation", activation, ACTIVATIONS)
+        if not isinstance(hidden, Sequence) or not hidden or min(hidden) < 1:
+            raise ValueError(f"give at least one hidden layer, each with at least one unit, not {hidden}")
+        layers = HiddenLayers(norm, activation, dropout, init)
+        self.network = FCNNNetwork(self.in_channels * self.image_size**2, hidden, layers, self.num_classes)
 
 
 register("fcnn", FCNN, "1024-512-256 units, batch norm, dropout", parameters=3_807_242)

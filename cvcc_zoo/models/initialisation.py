@@ -1,7 +1,7 @@
 """First weights by name. Biases start at zero and norms as the identity, and a classifier keeps torch's weights.
 
-What differs from that is said where it does: `torch` leaves everything as torch made it, `fixup` starts the classifier
-at zero, and `lsuv` scales it too.
+There are three exceptions: `torch` leaves everything as torch initialised it, `fixup` starts the classifier at zero,
+and `lsuv` also scales the classifier.
 """
 
 import math
@@ -20,9 +20,9 @@ GAIN = math.sqrt(2)  # ReLU sets half of the second moment to zero: https://arxi
 def kaiming(layer: Layer) -> None:
     """He et al. 2015 (https://arxiv.org/abs/1502.01852): N(0, 2 / fan), for ReLU.
 
-    The fan of a linear layer is its inputs, which keeps activations as large as they are; that of a convolution is
-    k^2 C_out, which keeps gradients so. fb.resnet.torch and ResNeXt do not divide it by the groups of a convolution,
-    and neither do we.
+    The fan of a linear layer is its number of inputs, which preserves the size of activations; that of a convolution
+    is k^2 C_out, which preserves the size of gradients. As in fb.resnet.torch and ResNeXt, it is not divided by the
+    groups of a convolution.
     """
     if isinstance(layer, nn.Linear):
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -34,24 +34,24 @@ def kaiming(layer: Layer) -> None:
 def xavier(layer: Layer) -> None:
     """Glorot & Bengio 2010 (https://proceedings.mlr.press/v9/glorot10a.html): uniform, variance 2 / (fan_in + fan_out).
 
-    For units that are linear around zero, like tanh; each ReLU halves the second moment.
+    For activations that are linear around zero, such as tanh; each ReLU halves the second moment.
     """
     nn.init.xavier_uniform_(layer.weight)
 
 
 def orthogonal(layer: Layer) -> None:
-    """Saxe et al. 2013 (https://arxiv.org/abs/1312.6120): rows or columns are orthogonal, here with the gain of ReLU.
+    """Saxe et al. 2013 (https://arxiv.org/abs/1312.6120): orthogonal rows or columns, here with the gain of ReLU.
 
-    A filter (out, in, kh, kw) is a matrix (out, in kh kw).
+    A weight (out, in, kh, kw) is treated as a matrix (out, in kh kw).
     """
     nn.init.orthogonal_(layer.weight, gain=GAIN)
 
 
 def dirac(layer: Layer) -> None:
-    """The identity: output i is input i, as far as there are inputs; the other outputs start as `kaiming` has them.
+    """Start as the identity: output i is input i; outputs beyond the number of inputs start as in `kaiming`.
 
-    `nn.init.dirac_` sets those others to zero, where ReLU has no gradient, so that they would never learn anything;
-    airbench (https://arxiv.org/abs/2404.00498) leaves them as they were, too.
+    `nn.init.dirac_` sets those outputs to zero, where ReLU has no gradient, so they would never learn; airbench
+    (https://arxiv.org/abs/2404.00498) does not set them to zero either.
     """
     kaiming(layer)
     with torch.no_grad():
@@ -76,26 +76,26 @@ RULES = {
 }
 INITS = (*RULES, "torch")
 SILENT = ("zero_residual", "fixup", "skipinit")
-"""They start residual branches at zero, so that each block is its shortcut; `Layers` adds SkipInit's factors."""
+"""Those that start residual branches at zero, so that each block is its shortcut; `Layers` adds SkipInit's factors."""
 
 
 class ResidualBlock(nn.Module):
-    """shortcut(x) + f(x): what f is made of."""
+    """A block shortcut(x) + f(x), with the names of the layers of f that initialisations treat differently."""
 
     branch: ClassVar[tuple[str, ...]]
     """Names of the convolutions of f, in order."""
     last: ClassVar[str]
-    """What `zero_residual` starts at zero: the last norm of f, or the last convolution where no norm follows it."""
+    """The layer that `zero_residual` starts at zero: the last norm of f, or its last convolution if no norm follows."""
 
 
 def check_init(init: Any, norm: str, *, residual: bool) -> None:
-    """Raise ValueError, and name those that can be had, if a network with or without residual blocks cannot have it."""
+    """Raise ValueError, which lists the possible ones, if an initialisation does not suit the norm or the blocks."""
     if init not in INITS:
         raise unknown("init", init, INITS)
-    able = [name for name in INITS if name not in SILENT or (residual and (norm == "none") != (name == SILENT[0]))]
-    if init in able:
+    possible = [name for name in INITS if name not in SILENT or (residual and (norm == "none") != (name == SILENT[0]))]
+    if init in possible:
         return
-    names = f"choose init {', '.join(able)}"
+    names = f"choose init {', '.join(possible)}"
     if not residual:
         raise ValueError(f"init={init!r} starts residual branches at zero, and this network has none; {names}")
     if init == "zero_residual":
@@ -104,9 +104,9 @@ def check_init(init: Any, norm: str, *, residual: bool) -> None:
 
 
 def initialise(network: Network, init: str = "kaiming") -> None:
-    """Give all layers but the classifier their first weights, by the name of the initialisation.
+    """Initialise all layers except the classifier, by the name of the initialisation.
 
-    With `lsuv` the rest follows when the training starts, unless weights were loaded meanwhile; or call `lsuv`.
+    `lsuv` also needs images: it is completed when training starts, unless weights are loaded before; or call `lsuv`.
     """
     if init == "torch":
         return
@@ -123,12 +123,12 @@ def initialise(network: Network, init: str = "kaiming") -> None:
         _fixup(network, blocks)
     if init == "lsuv":
         network.from_images = lsuv
-        network.register_load_state_dict_post_hook(_nothing_is_left)  # type: ignore[no-untyped-call]
+        network.register_load_state_dict_post_hook(_forget_images)  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
 def _fixup(network: Network, blocks: list[ResidualBlock]) -> None:
-    """Zhang et al. 2019 (https://arxiv.org/abs/1901.09321, section 3), rules 1 and 2; `Layers` follows rule 3.
+    """Apply rules 1 and 2 of Zhang et al. 2019 (https://arxiv.org/abs/1901.09321, section 3); `Layers` applies rule 3.
 
     With L branches of m convolutions, the first m - 1 of each are scaled by L^(-1 / (2m - 2)), and the last is zero.
     """
@@ -140,7 +140,8 @@ def _fixup(network: Network, blocks: list[ResidualBlock]) -> None:
     network.fc.weight.zero_()
 
 
-def _nothing_is_left(network: nn.Module, _: Any = None) -> None:
+def _forget_images(network: nn.Module, _: Any = None) -> None:
+    """Mark a network as initialised: no weights remain to be set from images."""
     vars(network)["from_images"] = None
 
 
@@ -148,10 +149,10 @@ def _nothing_is_left(network: nn.Module, _: Any = None) -> None:
 def lsuv(network: nn.Module, x: Tensor) -> None:
     """Divide each layer by the standard deviation of its output, from the first to the last: Mishkin & Matas 2015.
 
-    https://arxiv.org/abs/1511.06422, on whitened images (N, C, H, W), in evaluation mode. As biases are zero and
-    nothing is drawn, one division makes the variance 1, and one pass does it for all layers; the paper repeats both,
-    as it sees another batch each time. Weights that are not trained stay as they are. Raises ValueError where an
-    output is the same everywhere.
+    https://arxiv.org/abs/1511.06422, on whitened images (N, C, H, W), in evaluation mode. Because biases are zero and
+    nothing is random, one division makes the variance 1, and one pass is enough for all layers; the paper repeats
+    both because it sees a new batch each time. Frozen weights do not change. Raises ValueError if an output is
+    constant.
     """
 
     def divide(layer: Layer, _: Any, output: Tensor) -> Tensor:
@@ -159,7 +160,7 @@ def lsuv(network: nn.Module, x: Tensor) -> None:
         if not (deviation > 0 and deviation.isfinite()):
             raise ValueError(
                 f"lsuv divides by the standard deviation of a layer's output, and that of {names[layer]} is "
-                f"{deviation.item():g}; give images that differ, or choose another init"
+                f"{deviation.item():g}; use images that differ, or choose another init"
             )
         for parameter in (layer.weight, layer.bias):
             if isinstance(parameter, Tensor):
@@ -177,4 +178,4 @@ def lsuv(network: nn.Module, x: Tensor) -> None:
             hook.remove()
         for module, mode in before.items():
             module.training = mode
-    _nothing_is_left(network)
+    _forget_images(network)

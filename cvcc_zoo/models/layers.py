@@ -1,4 +1,4 @@
-"""Pieces that several families share: which of them a network is made of is said by names."""
+"""Layers that several families share, chosen by name: norms, activations, convolutions and global pooling."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,28 +15,28 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.G
 NORMS = ("batch", "layer", "group", "none")
 GROUPS = 8
 """Groups of the norm `group`. https://arxiv.org/abs/1803.08494 has 32, more than our narrowest stage has channels; 8
-divides the channels of every model here, and leaves a group two of them at least."""
+divides the channels of every model here, and gives each group at least two."""
 SCALES = {"skipinit": 0.0, "fixup": 1.0}
-"""Where the number starts that multiplies a residual branch."""
+"""Initial value of the learnable factor of a residual branch."""
 
 
 def flatten(x: Tensor, features: int) -> Tensor:
-    """(N, C, H, W) to (N, features). Raises ValueError where the images have another size than the model."""
+    """Flatten (N, C, H, W) to (N, features). Raises ValueError if the images do not have the size of the model."""
     x = x.flatten(1)
     if x.shape[1] != features:
         raise ValueError(
-            f"the model was built for images that give {features} features, these give {x.shape[1]}; "
+            f"the model was built for images that give {features} features, but these give {x.shape[1]}; "
             "build it with the image_size of the images, or resize them (--data.image_size=...)"
         )
     return x
 
 
 def make_norm(name: str, channels: int) -> nn.Module:
-    """A norm of maps (N, channels, H, W) by its name.
+    """Return a norm of feature maps (N, channels, H, W) by its name.
 
-    `layer` takes mean and variance over the channels and pixels of an image, but a weight and a bias for each channel:
-    GroupNorm with one group. ConvNeXt's LayerNorm is another one: over the channels of each pixel. `group` does it for
-    8 groups of channels, and raises ValueError if these do not divide them.
+    `layer` is GroupNorm with one group: mean and variance are those of all channels and pixels of an image, and each
+    channel has a weight and a bias. ConvNeXt's LayerNorm is different: it normalises the channels of each pixel.
+    `group` normalises 8 groups of channels separately. Raises ValueError if 8 does not divide `channels`.
     """
     if name == "batch":
         return nn.BatchNorm2d(channels)
@@ -45,7 +45,7 @@ def make_norm(name: str, channels: int) -> nn.Module:
     groups = GROUPS if name == "group" else 1
     if channels % groups:
         raise ValueError(
-            f"norm='group' has {groups} groups, which do not divide {channels} channels; give channels that are a "
+            f"norm='group' has {groups} groups, which do not divide {channels} channels; use channels that are a "
             f"multiple of {groups}, or choose norm='layer', 'batch' or 'none'"
         )
     return nn.GroupNorm(groups, channels)
@@ -53,36 +53,39 @@ def make_norm(name: str, channels: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class Layers:
-    """What the layers of a convolutional network are, by names; ValueError for a name that does not exist.
+    """The kinds of layers in a convolutional network, by name. Raises ValueError for an unknown name.
 
-    With norm "none" convolutions have biases. With the initialisation `fixup` they have none either: then a number is
-    added before each convolution, linear layer and activation, as in https://arxiv.org/abs/1901.09321 (section 3).
+    With norm "none" convolutions have biases, except with the initialisation `fixup`: it instead adds a learnable
+    number before each convolution, linear layer and activation, as in https://arxiv.org/abs/1901.09321 (section 3).
     """
 
     norm: str = "batch"
     activation: str = "relu"
     init: str = "kaiming"
+    pool: str = "mean"
+    """Global pooling before the classifier."""
     residual: bool = False
-    """Whether the network has residual blocks, which some initialisations are for."""
+    """Whether the network has residual blocks, which some initialisations need."""
 
     def __post_init__(self) -> None:
-        for kind, name, known in (("norm", self.norm, NORMS), ("activation", self.activation, tuple(ACTIVATIONS))):
-            if name not in known:
+        kinds = (("norm", self.norm, NORMS), ("activation", self.activation, ACTIVATIONS))
+        for kind, name, known in (*kinds, ("pool", self.pool, GLOBAL_POOLS)):
+            if name not in tuple(known):
                 raise unknown(kind, name, known)
         check_init(self.init, self.norm, residual=self.residual)
 
     def conv3x3(self, in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-        """3x3 convolution with padding 1."""
+        """Return a 3x3 convolution with padding 1."""
         kind, bias = self._convolution
         return kind(in_channels, out_channels, 3, stride=stride, padding=1, groups=groups, bias=bias)
 
     def conv1x1(self, in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-        """1x1 convolution."""
+        """Return a 1x1 convolution."""
         kind, bias = self._convolution
         return kind(in_channels, out_channels, 1, stride=stride, bias=bias)
 
     def conv2x2(self, in_channels: int, out_channels: int) -> nn.Conv2d:
-        """2x2 convolution without padding, with a bias: no norm comes after it."""
+        """Return a 2x2 convolution without padding, and with a bias because no norm follows it."""
         return nn.Conv2d(in_channels, out_channels, 2)
 
     @property
@@ -91,26 +94,24 @@ class Layers:
         return (ShiftedConv2d, False) if self.init == "fixup" else (nn.Conv2d, self.norm == "none")
 
     def normalisation(self, channels: int) -> nn.Module:
-        """The norm of a stem or a branch; with `fixup` the number that is added in its place."""
+        """Return the norm of a stem or a branch, or the learnable number that `fixup` adds instead."""
         return Shift() if self.init == "fixup" else make_norm(self.norm, channels)
 
     def nonlinearity(self) -> nn.Module:
-        """The activation."""
+        """Return the activation."""
         return ACTIVATIONS[self.activation]()
 
     def scale(self) -> nn.Module:
-        """What comes after the last convolution of a residual branch: a learnable factor, or nothing."""
+        """Return the module after the last convolution of a residual branch: a learnable factor, or the identity."""
         return Scale(SCALES[self.init]) if self.init in SCALES else nn.Identity()
 
-    def pooling(self, name: str) -> nn.Module:
-        """Global pooling before the classifier: (N, C, H, W) to (N, C). Raises ValueError for an unknown name."""
-        if name not in tuple(GLOBAL_POOLS):
-            raise unknown("pool", name, GLOBAL_POOLS)
-        pool = GLOBAL_POOLS[name]()
+    def pooling(self) -> nn.Module:
+        """Return global pooling before the classifier: (N, C, H, W) to (N, C)."""
+        pool = GLOBAL_POOLS[self.pool]()
         return nn.Sequential(pool, Shift()) if self.init == "fixup" else pool
 
     def classifier(self, features: int, num_classes: int, *, bias: bool = True) -> nn.Linear:
-        """The last layer: torch's weights and zero biases, with the initialisation `torch` those of torch."""
+        """Return the last layer, with torch's weights; biases are zero, or torch's with the initialisation `torch`."""
         fc = nn.Linear(features, num_classes, bias)
         if bias and self.init != "torch":
             nn.init.zeros_(fc.bias)
@@ -118,17 +119,18 @@ class Layers:
 
 
 class GlobalAveragePool(nn.Module):
-    """(N, C, H, W) to (N, C): the mean over all pixels."""
+    """The mean over all pixels: (N, C, H, W) to (N, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3))
 
 
 class GlobalMaxPool(nn.Module):
-    """(N, C, H, W) to (N, C): the largest value of all pixels.
+    """The largest value of all pixels: (N, C, H, W) to (N, C).
 
-    Of equal ones the first has the gradient. `amax` shares it out among all that equal the largest, and none does where
-    torch.compile computes them again in another precision: NaN (https://github.com/pytorch/pytorch/issues/186799).
+    The first of equal values gets the gradient. `amax` would divide it among all values that equal the largest; none
+    does if torch.compile recomputes them in another precision, and the gradient is NaN
+    (https://github.com/pytorch/pytorch/issues/186799).
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,7 +141,7 @@ GLOBAL_POOLS: dict[str, Callable[[], nn.Module]] = {"mean": GlobalAveragePool, "
 
 
 class Scale(nn.Module):
-    """Times one learnable number: SkipInit's alpha (https://arxiv.org/abs/2002.10444), Fixup's multiplier."""
+    """Multiply by a learnable number: SkipInit's alpha (https://arxiv.org/abs/2002.10444), Fixup's multiplier."""
 
     def __init__(self, start: float) -> None:
         super().__init__()
@@ -150,7 +152,7 @@ class Scale(nn.Module):
 
 
 class Shift(nn.Module):
-    """Plus one learnable number, which starts at 0: Fixup's bias."""
+    """Add a learnable number, initially 0: Fixup's bias."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,7 +163,7 @@ class Shift(nn.Module):
 
 
 class ShiftedConv2d(nn.Conv2d):
-    """A convolution of x plus one learnable number: Fixup's bias before a convolution."""
+    """Add a learnable number to the input of a convolution: Fixup's bias before a convolution."""
 
     def __init__(self, *shape: Any, **options: Any) -> None:
         super().__init__(*shape, **options)

@@ -1,7 +1,7 @@
 """The linear classifier: one weight vector and one bias for each class, s = W x + b; of pixels, or of features.
 
 It is trained by gradients like any other model, or with `ridge` solved in closed form: one pass over the training
-images, and the weights of least squares.
+images gives the least-squares weights.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from cvcc_zoo.models.layers import flatten
 from cvcc_zoo.models.solving import NewtonStep, RidgeFit
 from cvcc_zoo.registry import as_spec, register
 
-BATCH = 500  # images at a time, when features are fitted
+BATCH = 500  # images at a time when features are fitted
 
 
 class LinearNetwork(Network):
@@ -33,7 +33,7 @@ class LinearNetwork(Network):
         self.make_classifier(inputs if extract is None else extract.out_features, num_classes)
 
     def make_classifier(self, features: int, num_classes: int) -> None:
-        """Zeros: the loss is convex, so no symmetry has to be broken."""
+        """Make the classifier, with zero weights: the loss is convex, so no symmetry has to be broken."""
         self.fc = nn.Linear(features, num_classes)
         nn.init.zeros_(self.fc.weight)
         nn.init.zeros_(self.fc.bias)
@@ -52,15 +52,15 @@ class Linear(ImageClassifier):
         loss: str | dict[str, Any] = "cross_entropy",
         **options: Any,
     ) -> None:
-        """`options` are those of ImageClassifier.
+        """Build the model; `options` are those of ImageClassifier.
 
         Args:
-            features: What it sees in place of the whitened pixels, by names or {name: ..., option: value}, one after
-                the other: HOG, Patches or Pretrained of images, then PCA and Standardize of vectors.
-            ridge: None trains by gradients. A number is the lambda of ridge regression, solved in one pass: the least
-                of the summed squared errors plus lambda ||W||^2; leave_one_out and validation choose it, also from
-                {name: leave_one_out, grid: [1, 10, 100]}.
-            loss: As for every model; with ridge it is squared_error in place of the default.
+            features: Inputs instead of the whitened pixels, as a list of names or {name: ..., option: value}: HOG,
+                Patches or Pretrained of images, then PCA and Standardize of vectors.
+            ridge: None trains by gradients. A number is the lambda of ridge regression, which minimises the sum of
+                squared errors plus lambda ||W||^2 in one pass; leave_one_out and validation choose lambda, from a grid
+                of your own with {name: leave_one_out, grid: [1, 10, 100]}.
+            loss: As for every model; with ridge the default is squared_error.
 
         """
         if ridge is not None:
@@ -76,24 +76,24 @@ class Linear(ImageClassifier):
 
     @property
     def whole_batches(self) -> bool:
-        """Whether the training takes every image once, in batches that are not shared by processes."""
+        """True if training takes every image once, in batches that processes do not share."""
         return self.solver is not None
 
     def configure_callbacks(self) -> list[Callback]:
-        """None; the only hook that sees the trainer before Lightning refuses options in words of its own."""
+        """Check the trainer; return no callbacks. Other hooks run only after Lightning's less clear errors."""
         if self.solver is not None and self.trainer.training:
             self.solver.check_options(self.trainer)
         return []
 
     def setup(self, stage: str) -> None:
-        """As for every model; a closed form needs one epoch."""
+        """Prepare as for every model; a closed form is limited to one epoch."""
         super().setup(stage)
         if stage == "fit" and self.solver is not None:
             self.solver.check(self.trainer)
             set_max_epochs(self.trainer, 1)
 
     def prepare(self, data: ImageDataModule | None) -> None:
-        """Fit the features, unless a checkpoint brought fitted ones. Raises ValueError where there are no images."""
+        """Fit the features, unless a checkpoint has fitted ones. Raises ValueError if there are no training images."""
         super().prepare(data)
         extract = self.network.extract
         if extract is None or extract.fitted:
@@ -115,14 +115,14 @@ class Linear(ImageClassifier):
         self.hparams["features"] = extract.specs
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:  # type: ignore[override]
-        """The loss of a batch; with `ridge` nothing, and the weights are solved at the last one."""
+        """Return the loss of a batch; with `ridge` add the batch to the sums, and solve the weights at the last one."""
         if self.solver is None:
             return super().training_step(batch, batch_idx)
         self.solver.step(*batch, batch_idx)
         return None
 
     def on_train_epoch_end(self) -> None:
-        """Log the means over the epoch; of a closed form its train/loss and train/ridge, which is lambda."""
+        """Log the means over the epoch; for a closed form log train/loss and train/ridge, which is lambda."""
         if self.solver is None:
             super().on_train_epoch_end()
         else:
@@ -130,7 +130,7 @@ class Linear(ImageClassifier):
                 self.log(f"train/{name}", value)
 
     def configure_optimizers(self) -> Any:
-        """One optimizer and its schedule; a closed form is one step of Newton's method."""
+        """Return the optimizer and its schedule; a closed form is one step of Newton's method."""
         if self.solver is None:
             return super().configure_optimizers()
         return NewtonStep(self.network.fc.parameters())

@@ -3,11 +3,11 @@
 Depth 6n + 2 (section 4.2): a 3x3 stem, three stages of n basic blocks with 16, 32 and 64 channels, global pooling.
 Without its shortcuts it is the plain network that the paper compares it with.
 Depth 18 (Table 1): four stages of two basic blocks with 64 to 512 channels, here with a 3x3 stem of stride 1 and
-without max-pooling, as everybody uses it on 32x32 images.
+without max-pooling, the usual variant for 32x32 images.
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from cvcc_zoo.registry import register, unknown
 
 
 class ShortcutA(nn.Module):
-    """Option A: every second pixel, and zeros for the channels that are missing; no parameters.
+    """Option A: take every `stride`-th pixel, and pad the missing channels with zeros; no parameters.
 
     (N, C_in, H, W) to (N, C_out, H / stride, W / stride).
     """
@@ -47,19 +47,16 @@ PLAIN = "none"
 
 
 class PlainBlock(nn.Sequential):
-    """Two 3x3 convolutions, each with norm and activation; the first holds the stride."""
+    """Two 3x3 convolutions, each with norm and activation; the first has the stride. They run in the order below."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, layers: Layers) -> None:
-        super().__init__(
-            OrderedDict[str, nn.Module](
-                conv1=layers.conv3x3(in_channels, out_channels, stride),
-                bn1=layers.normalisation(out_channels),
-                activation1=layers.nonlinearity(),
-                conv2=layers.conv3x3(out_channels, out_channels),
-                bn2=layers.normalisation(out_channels),
-                activation2=layers.nonlinearity(),
-            )
-        )
+        super().__init__()
+        self.conv1 = layers.conv3x3(in_channels, out_channels, stride)
+        self.bn1 = layers.normalisation(out_channels)
+        self.activation1 = layers.nonlinearity()
+        self.conv2 = layers.conv3x3(out_channels, out_channels)
+        self.bn2 = layers.normalisation(out_channels)
+        self.activation2 = layers.nonlinearity()
 
 
 class BasicBlock(ResidualBlock):
@@ -71,7 +68,7 @@ class BasicBlock(ResidualBlock):
     branch = ("conv1", "conv2")
     last = "bn2"
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str, layers: Layers) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, layers: Layers, shortcut: str) -> None:
         super().__init__()
         self.conv1 = layers.conv3x3(in_channels, out_channels, stride)
         self.bn1 = layers.normalisation(out_channels)
@@ -93,42 +90,31 @@ class ResNetNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes); stage i works on H / 2^i x W / 2^i pixels."""
 
     def __init__(
-        self,
-        blocks: Sequence[int],
-        channels: Sequence[int],
-        shortcut: str,
-        layers: Layers,
-        pool: str,
-        in_channels: int,
-        num_classes: int,
+        self, blocks: int, channels: Sequence[int], shortcut: str, layers: Layers, in_channels: int, num_classes: int
     ) -> None:
         super().__init__()
+        block: Callable[..., nn.Module] = PlainBlock if shortcut == PLAIN else partial(BasicBlock, shortcut=shortcut)
         width = channels[0]
         self.conv1 = layers.conv3x3(in_channels, width)
         self.bn1 = layers.normalisation(width)
         self.activation = layers.nonlinearity()
         self.parts = [["conv1", "bn1"]]
-        for number, (count, out) in enumerate(zip(blocks, channels, strict=True)):
+        for number, out in enumerate(channels, start=1):
             stage = nn.Sequential()
-            for index in range(count):
-                stride = 2 if number and index == 0 else 1
-                stage.append(
-                    PlainBlock(width, out, stride, layers)
-                    if shortcut == PLAIN
-                    else BasicBlock(width, out, stride, shortcut, layers)
-                )
+            for index in range(blocks):
+                stage.append(block(width, out, 2 if number > 1 and index == 0 else 1, layers))
                 width = out
-            self.parts.append([f"layer{number + 1}"])
-            self.add_module(f"layer{number + 1}", stage)
-        self.pool = layers.pooling(pool)
+            self.parts.append([f"layer{number}"])
+            self.add_module(f"layer{number}", stage)
+        self.pool = layers.pooling()
         self.fc = layers.classifier(width, num_classes)
         initialise(self, layers.init)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        found = [self.activation(self.bn1(self.conv1(x)))]
+        outputs = [self.activation(self.bn1(self.conv1(x)))]
         for (stage,) in self.parts[1:]:
-            found.append(getattr(self, stage)(found[-1]))
-        return found
+            outputs.append(getattr(self, stage)(outputs[-1]))
+        return outputs
 
     def classify(self, x: Tensor) -> Tensor:
         return super().classify(self.pool(x))
@@ -149,30 +135,27 @@ class ResNet(ImageClassifier):
         init: str = "kaiming",
         **options: Any,
     ) -> None:
-        """The shape; `options` are those of ImageClassifier.
+        """Build the model; `options` are those of ImageClassifier.
 
         Args:
             depth: Layers with weights: 6n + 2 (20, 26, 32, ...), or 18.
             shortcut: Where the channels change: "A" pads with zeros (as in the paper), "B" projects by a 1x1
-                convolution (as most other zoos do). "none" leaves out all shortcuts: a plain network.
+                convolution (as in most other zoos). "none" leaves out all shortcuts: a plain network.
             norm: batch, layer, group or none.
             activation: relu, gelu, silu or tanh.
             pool: mean or max, over all pixels of the last stage.
-            init: The first weights: kaiming, xavier, orthogonal, torch, dirac or lsuv; with shortcuts zero_residual,
-                and with norm none fixup and skipinit instead.
+            init: The first weights: kaiming, xavier, orthogonal, torch, dirac or lsuv; with shortcuts also
+                zero_residual, or with norm none fixup and skipinit.
 
         """
         super().__init__(**options)
         if shortcut not in (*SHORTCUTS, PLAIN):
             raise unknown("shortcut", shortcut, (*SHORTCUTS, PLAIN))
-        if depth == 18:
-            blocks, channels = [2] * 4, [64, 128, 256, 512]
-        elif depth >= 8 and (depth - 2) % 6 == 0:
-            blocks, channels = [(depth - 2) // 6] * 3, [16, 32, 64]
-        else:
+        if depth != 18 and (depth < 8 or (depth - 2) % 6):
             raise ValueError(f"a ResNet has depth 6n + 2 (8, 14, 20, ...) or 18, not {depth}")
-        layers = Layers(norm, activation, init, residual=shortcut != PLAIN)
-        self.network = ResNetNetwork(blocks, channels, shortcut, layers, pool, self.in_channels, self.num_classes)
+        blocks, channels = (2, (64, 128, 256, 512)) if depth == 18 else ((depth - 2) // 6, (16, 32, 64))
+        layers = Layers(norm, activation, init, pool, residual=shortcut != PLAIN)
+        self.network = ResNetNetwork(blocks, channels, shortcut, layers, self.in_channels, self.num_classes)
 
 
 register("resnet20", ResNet, "3 blocks in each of 3 stages", parameters=272_474, depth=20)

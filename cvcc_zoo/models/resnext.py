@@ -1,8 +1,8 @@
 """Aggregated residual transformations (ResNeXt) for small images: https://arxiv.org/abs/1611.05431, section 5.3.
 
 Depth 9n + 2: a 3x3 stem with 64 channels, three stages of n bottleneck blocks with 256, 512 and 1024 output channels.
-A block holds `cardinality` paths, written as one grouped convolution (the paper's form C). With cardinality 1 it is
-the bottleneck ResNet that the paper compares with.
+A block has `cardinality` paths, written as one grouped convolution (the paper's form C). With cardinality 1 it is the
+bottleneck ResNet that the paper compares with.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from cvcc_zoo.registry import register
 
 
 class BottleneckBlock(ResidualBlock):
-    """1x1 reduce, grouped 3x3 (it holds the stride), 1x1 expand: y = relu(shortcut(x) + f(x)).
+    """1x1 reduce, grouped 3x3 with the stride, 1x1 expand: y = relu(shortcut(x) + f(x)).
 
     The first 1x1 convolution is dense: every path sees all input channels. Each path is
     floor(planes * base_width / 64) channels wide, and the output has 4 * planes channels whatever the cardinality.
@@ -56,14 +56,7 @@ class ResNeXtNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes)."""
 
     def __init__(
-        self,
-        blocks: int,
-        cardinality: int,
-        base_width: int,
-        layers: Layers,
-        pool: str,
-        in_channels: int,
-        num_classes: int,
+        self, blocks: int, cardinality: int, base_width: int, layers: Layers, in_channels: int, num_classes: int
     ) -> None:
         super().__init__()
         self.conv1 = layers.conv3x3(in_channels, 64)
@@ -80,15 +73,15 @@ class ResNeXtNetwork(Network):
             stages.append(stage)
         self.layer1, self.layer2, self.layer3 = stages
         self.parts = [["conv1", "bn1"], ["layer1"], ["layer2"], ["layer3"]]
-        self.pool = layers.pooling(pool)
+        self.pool = layers.pooling()
         self.fc = layers.classifier(channels, num_classes)
         initialise(self, layers.init)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        found = [self.activation(self.bn1(self.conv1(x)))]
+        outputs = [self.activation(self.bn1(self.conv1(x)))]
         for stage in (self.layer1, self.layer2, self.layer3):
-            found.append(stage(found[-1]))
-        return found
+            outputs.append(stage(outputs[-1]))
+        return outputs
 
     def classify(self, x: Tensor) -> Tensor:
         return super().classify(self.pool(x))
@@ -110,7 +103,7 @@ class ResNeXt(ImageClassifier):
         init: str = "kaiming",
         **options: Any,
     ) -> None:
-        """The shape; `options` are those of ImageClassifier.
+        """Build the model; `options` are those of ImageClassifier.
 
         Args:
             depth: Layers with weights: 9n + 2 (11, 20, 29, 38, ...).
@@ -119,8 +112,8 @@ class ResNeXt(ImageClassifier):
             norm: batch, layer, group or none.
             activation: relu, gelu, silu or tanh.
             pool: mean or max, over all pixels of the last stage.
-            init: The first weights: kaiming, xavier, orthogonal, torch, dirac, lsuv or zero_residual; with norm none
-                fixup or skipinit instead of the last.
+            init: The first weights: kaiming, xavier, orthogonal, torch, dirac, lsuv or zero_residual; with norm none,
+                fixup or skipinit instead of zero_residual.
 
         """
         super().__init__(**options)
@@ -128,9 +121,9 @@ class ResNeXt(ImageClassifier):
             raise ValueError(f"a ResNeXt has depth 9n + 2 (11, 20, 29, 38, ...), not {depth}")
         if cardinality < 1 or base_width < 1:
             raise ValueError(f"cardinality and base_width must be at least 1, got {cardinality} and {base_width}")
-        layers = Layers(norm, activation, init, residual=True)
+        layers = Layers(norm, activation, init, pool, residual=True)
         self.network = ResNeXtNetwork(
-            (depth - 2) // 9, cardinality, base_width, layers, pool, self.in_channels, self.num_classes
+            (depth - 2) // 9, cardinality, base_width, layers, self.in_channels, self.num_classes
         )
 
 

@@ -1,4 +1,4 @@
-"""Ridge regression as a training: batches are summed up, and at the last one the classifier is solved."""
+"""Ridge regression by the Trainer: batches are summed, and after the last one the classifier is solved."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,45 +17,45 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.moments import sum_over_processes
 from cvcc_zoo.linear import Frame, NormalEquations, Ridge, RidgePath, Sums, solve
 
-LARGEST = 20_000  # values of a vector: X^T X takes 3.2 GB
+LARGEST = 20_000  # values in a vector: X^T X takes 3.2 GB
 
 
 class NewtonStep(Optimizer):
-    """Squared error is a parabola, whose bottom Newton's method finds in one step; it counts the batches."""
+    """An optimizer that only counts batches: Newton's method finds the minimum of a squared error in one step."""
 
     def __init__(self, parameters: Any) -> None:
         super().__init__(parameters, {"lr": 1.0})
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Add a batch to the sums."""
+        """Call `closure`, which adds a batch to the sums."""
         return closure() if closure is not None else None
 
 
 class RidgeFit:
-    """Sums up what a linear model sees of every training image, and solves its weights."""
+    """Sum the inputs of a linear classifier over all training images, and solve its weights."""
 
     def __init__(self, model: ImageClassifier, ridge: Ridge) -> None:
-        self._model, self.ridge = [model], ridge  # in a list, so that it is no submodule
+        self._model, self.ridge = [model], ridge  # in a list, so that the model is not a submodule of itself
         self.sums: Sums | None = None
         self.found: dict[str, float] = {}
 
     @property
     def model(self) -> ImageClassifier:
-        """Whose weights are solved."""
+        """The model whose weights are solved."""
         return self._model[0]
 
     @staticmethod
     def check_options(trainer: Trainer) -> None:
-        """Raise ValueError where the trainer was told what a closed form does not have."""
+        """Raise ValueError if the trainer has options for gradients."""
         if trainer.gradient_clip_val or trainer.accumulate_grad_batches > 1:
             raise ValueError("ridge has no gradients: leave gradient_clip_val and accumulate_grad_batches out")
 
     def check(self, trainer: Trainer) -> None:
-        """Raise ValueError where a training with this trainer could not be solved."""
+        """Raise ValueError if the weights cannot be solved with this trainer and its data."""
         size = self.model.parted.fc.in_features
         if size > LARGEST:
             raise ValueError(
-                f"ridge of {size:,} values needs a matrix of {8 * size**2 / 1e9:.0f} GB; give fewer features, smaller "
+                f"ridge of {size:,} values needs a matrix of {8 * size**2 / 1e9:.0f} GB; use fewer features, smaller "
                 "images (--data.image_size=32), or ridge=null to train by gradients"
             )
         data = getattr(trainer, "datamodule", None)
@@ -65,12 +65,12 @@ class RidgeFit:
             raise ValueError("ridge=validation needs validation images: set --data.validation=0.1, or leave_one_out")
         if self.ridge.by == "leave_one_out" and data.augmentations:
             raise ValueError(
-                "leave_one_out leaves out images that the sums hold, and augmented ones come only once; add "
-                "--data.augmentations=none, or choose --model.ridge=validation or a number"
+                "leave_one_out has to see the images of the sums again, and augmented images are different each time; "
+                "add --data.augmentations=none, or choose --model.ridge=validation or a number"
             )
 
     def step(self, images: Tensor, labels: Tensor, batch_idx: int) -> None:
-        """Add a batch; solve at the last one of the pass."""
+        """Add a batch; after the last one of the epoch, solve the weights."""
         if batch_idx == 0:
             self.sums = None
         trainer, optimizer = self.model.trainer, self.model.optimizers()
@@ -81,10 +81,10 @@ class RidgeFit:
     @torch.no_grad()
     def _add(self, images: Tensor, labels: Tensor) -> None:
         whole = images.dtype == torch.uint8 and not labels.is_floating_point() and self._keeps_pixels()
-        x = images.flatten(1) if whole else self._see(images)
+        x = images.flatten(1) if whole else self._inputs(images)
         if self.sums is None:
             strategy, data = self.model.trainer.strategy, self.model.trainer.datamodule  # type: ignore[attr-defined]
-            frame: Frame = strategy.broadcast(Frame.of(x))  # that of the first process
+            frame: Frame = strategy.broadcast(Frame.of(x))  # all processes take that of the first
             device = "cpu" if x.device.type == "mps" else x.device  # Apple's GPUs have no float64
             self.sums = Sums(frame, self.model.num_classes, len(data.training_images()[2]), device)
         if len(x):
@@ -92,11 +92,11 @@ class RidgeFit:
             self.sums.add(x.to(device), labels.to(device))
 
     def _keeps_pixels(self) -> bool:
-        """Whether the model sees each pixel by itself, so that sums of whole numbers can be converted at the end."""
+        """Return True if the model scales each pixel by itself, so that sums of raw pixels can be converted later."""
         return not self.model.parted.parts and not self.model.whitening.decorrelates
 
-    def _see(self, images: Tensor) -> Tensor:
-        """What the classifier is given, (N, D)."""
+    def _inputs(self, images: Tensor) -> Tensor:
+        """Return the inputs of the classifier, (N, D)."""
         if not len(images):
             return torch.zeros(0, self.model.parted.fc.in_features)
         with torch.autocast(images.device.type, enabled=False):
@@ -115,9 +115,8 @@ class RidgeFit:
         size = len(equations.gram)
         if found.rank < size:
             warnings.warn(
-                f"the {size:,} values that the classifier sees vary in {found.rank:,} directions alone, so that least "
-                "squares has many solutions; took the one with the smallest weights. Give ridge above 0, or ridge="
-                "leave_one_out",
+                f"the {size:,} inputs of the classifier vary in only {found.rank:,} directions, so least squares has "
+                "many solutions; took the one with the smallest weights. Use ridge above 0, or ridge=leave_one_out",
                 stacklevel=2,
             )
         weights, intercept = model.trainer.strategy.broadcast((found.weights, found.intercept))
@@ -126,21 +125,21 @@ class RidgeFit:
         self.found = {"loss": equations.error(found.weights), "ridge": ridge}
 
     def _whitened(self, equations: NormalEquations) -> NormalEquations:
-        """Those of the whitened pixels, from those of the pixels."""
+        """Return the equations of the whitened pixels, from those of the raw pixels."""
         whitening = self.model.whitening
         repeated = self.model.image_size**2
         mean, std = (each.double().cpu().repeat_interleave(repeated) for each in (whitening.mean, whitening.std))
         return equations.rescaled(1 / (255 * std), (equations.mean / 255 - mean) / std)
 
     def _choose(self, equations: NormalEquations) -> float:
-        """The lambda of the grid with the smallest mean squared error, which is said."""
+        """Return the lambda of the grid with the smallest mean squared error, and print it."""
         path = RidgePath(equations, self.ridge.candidates(equations.gram))
         left_out = self.ridge.by == "leave_one_out"
         total = torch.zeros(2, len(path.ridges), dtype=torch.float64)
         count = 0
         for images, labels in self._passes(left_out):
-            errors, right = path.errors(self._see(images).cpu(), labels.cpu(), left_out=left_out)
-            total[0] += (errors / UNIT).round().sum(0) * UNIT  # exact, whoever adds which images
+            errors, right = path.errors(self._inputs(images).cpu(), labels.cpu(), left_out=left_out)
+            total[0] += (errors / UNIT).round().sum(0) * UNIT  # exact, so the order and the processes do not matter
             total[1] += right.sum(0)
             count += len(images)
         sums = torch.cat([total.flatten(), torch.tensor([count])])
@@ -160,7 +159,7 @@ class RidgeFit:
         return ridge
 
     def _passes(self, left_out: bool) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images that lambda is chosen by, and their labels (N, num_classes); in this process its share of them."""
+        """Yield images to choose lambda by, and their labels (N, num_classes); this process gets its share of them."""
         trainer = self.model.trainer
         data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
         loader = data.train_dataloader() if left_out else data.val_dataloader()

@@ -1,4 +1,4 @@
-"""Wide residual networks: https://arxiv.org/abs/1605.07146, the ResNet family's wide, pre-activation form.
+"""Wide residual networks: https://arxiv.org/abs/1605.07146, the wide, pre-activation variant of ResNet.
 
 Depth 6n + 4: a 3x3 stem with 16 channels, three stages of n blocks with 16k, 32k and 64k channels, norm, ReLU, pooling.
 """
@@ -17,11 +17,11 @@ from cvcc_zoo.registry import register
 class PreActivationBlock(ResidualBlock):
     """norm-ReLU-conv3x3-norm-ReLU-dropout-conv3x3 beside a shortcut.
 
-    Where the shape changes the shortcut is a 1x1 convolution of the activated input; elsewhere it is the identity.
+    If the shape changes, the shortcut is a 1x1 convolution of the activated input; otherwise it is the identity.
     """
 
     branch = ("conv1", "conv2")
-    last = "conv2"  # the last norm lies before an activation: at zero, with ReLU, its block would never learn anything
+    last = "conv2"  # not the last norm: an activation follows it, and with ReLU a norm at zero would never learn
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, dropout: float, layers: Layers) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class WideResNetNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes)."""
 
     def __init__(
-        self, blocks: int, width: int, dropout: float, layers: Layers, pool: str, in_channels: int, num_classes: int
+        self, blocks: int, width: int, dropout: float, layers: Layers, in_channels: int, num_classes: int
     ) -> None:
         super().__init__()
         self.conv1 = layers.conv3x3(in_channels, 16)
@@ -64,15 +64,15 @@ class WideResNetNetwork(Network):
         self.parts = [["conv1"], ["layer1"], ["layer2"], ["layer3", "bn"]]
         self.bn = layers.normalisation(channels)
         self.activation = layers.nonlinearity()
-        self.pool = layers.pooling(pool)
+        self.pool = layers.pooling()
         self.fc = layers.classifier(channels, num_classes)
         initialise(self, layers.init)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        found = [self.conv1(x)]
+        outputs = [self.conv1(x)]
         for stage in (self.layer1, self.layer2, self.layer3):
-            found.append(stage(found[-1]))
-        return [*found[:-1], self.activation(self.bn(found[-1]))]
+            outputs.append(stage(outputs[-1]))
+        return [*outputs[:-1], self.activation(self.bn(outputs[-1]))]
 
     def classify(self, x: Tensor) -> Tensor:
         return super().classify(self.pool(x))
@@ -94,18 +94,18 @@ class WideResNet(ImageClassifier):
         init: str = "kaiming",
         **options: Any,
     ) -> None:
-        """The shape; `options` are those of ImageClassifier.
+        """Build the model; `options` are those of ImageClassifier.
 
         Args:
             depth: Layers with weights: 6n + 4 (10, 16, 22, 28, 40, ...).
-            width: The paper's k: how many times 16, 32 and 64 channels.
-            dropout: Share of the activations between the two convolutions of a block that is set to zero while
+            width: The paper's k: the factor of the 16, 32 and 64 channels.
+            dropout: Share of the activations between the two convolutions of a block that is set to zero in
                 training, in [0, 1); the paper uses 0.3 on CIFAR.
             norm: batch, layer, group or none.
             activation: relu, gelu, silu or tanh.
             pool: mean or max, over all pixels of the last stage.
-            init: The first weights: kaiming, xavier, orthogonal, torch, dirac, lsuv or zero_residual; with norm none
-                fixup or skipinit instead of the last.
+            init: The first weights: kaiming, xavier, orthogonal, torch, dirac, lsuv or zero_residual; with norm none,
+                fixup or skipinit instead of zero_residual.
 
         """
         super().__init__(**options)
@@ -115,10 +115,8 @@ class WideResNet(ImageClassifier):
             raise ValueError(f"width must be at least 1, got {width}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        layers = Layers(norm, activation, init, residual=True)
-        self.network = WideResNetNetwork(
-            (depth - 4) // 6, width, dropout, layers, pool, self.in_channels, self.num_classes
-        )
+        layers = Layers(norm, activation, init, pool, residual=True)
+        self.network = WideResNetNetwork((depth - 4) // 6, width, dropout, layers, self.in_channels, self.num_classes)
 
 
 register("wrn16_4", WideResNet, "16 layers, 4 times the channels", parameters=2_748_890, depth=16, width=4)

@@ -1,10 +1,10 @@
-"""Published weights: a file of tensors and its card, which are checked against each other at every reading.
+"""Published weights: a file of tensors and its card, which are checked against each other whenever they are read.
 
-    resnet20.cifar10.safetensors   tensors alone: nothing in it can run
-    resnet20.cifar10.json          what they are, how they were made, what was measured, and the sha256 of the file
+    resnet20.cifar10.safetensors   only tensors: no code that could run
+    resnet20.cifar10.json          model, training, measurements, and the sha256 of the file of tensors
 
-They lie in the package (`published/`), or in `$CVCC_ZOO_HOME`, else in the user's cache folder. A file of tensors that
-is not beside its card is downloaded into the latter folder from the card's `url`. This file knows no model.
+They are in the package (`published/`), or in `$CVCC_ZOO_HOME`, by default the user's cache folder. If a file of tensors
+is not beside its card, it is downloaded into the latter folder from the card's `url`. This module builds no models.
 """
 
 import dataclasses
@@ -32,14 +32,14 @@ PUBLISHED = Path(__file__).parents[1] / "published"
 
 @dataclass(frozen=True)
 class Card:
-    """What is known about published weights; all of it is plain data."""
+    """A description of published weights, as plain data."""
 
     name: str
-    """<model>.<dataset>, like resnet20.cifar10: the name of the files without their endings."""
+    """<model>.<dataset>, such as resnet20.cifar10: the name of the files without their endings."""
     dataset: str
-    """What they were trained on, in words; CIFAR-10 only for the original images."""
+    """The training data, in words; CIFAR-10 only for the original images."""
     family: str
-    """Class name of the model's family, like ResNet."""
+    """Class name of the model's family, such as ResNet."""
     hparams: dict[str, Any]
     """Options that the model is built with."""
     classes: list[str]
@@ -47,7 +47,7 @@ class Card:
     parameters: int
     macs: int
     measured: dict[str, Any]
-    """What was measured from the published file, like test_accuracy, a fraction in [0, 1]."""
+    """Measurements of the published file, such as test_accuracy, a fraction in [0, 1]."""
     training: dict[str, Any]
     """How the weights were made: recipe, data, seeds, time, hardware, versions."""
     license: str
@@ -55,21 +55,21 @@ class Card:
     size: int = 0
     """Bytes of the file of tensors."""
     url: str = ""
-    """Where the file of tensors can be had if it is not beside the card: https://... or hf://owner/name."""
+    """Where to download the file of tensors if it is not beside the card: https://... or hf://owner/name."""
 
     @property
     def tested_on(self) -> str:
-        """The data set of the test images, in words: its name where the package knows them."""
+        """The data set of the test images, in words: its own name if the package knows the images."""
         return self.measured.get("test_set", {}).get("name") or self.dataset
 
 
 def folders() -> list[Path]:
-    """Where published weights are looked for, in this order."""
+    """Return the folders to search for published weights, in this order."""
     return [PUBLISHED, home("CVCC_ZOO_HOME")]
 
 
 def list_cards() -> dict[str, Path]:
-    """The cards that are there, by name; the package's own come first."""
+    """Return the paths of all cards by name; the package's own take precedence."""
     found: dict[str, Path] = {}
     for folder in folders():
         for path in sorted(folder.glob("*.json")):
@@ -78,67 +78,69 @@ def list_cards() -> dict[str, Path]:
 
 
 def find_card(name: str) -> Path:
-    """The card of published weights. Raises ValueError, with the nearest names, if there is none."""
+    """Return the path of a card. Raises ValueError, with the nearest names, if there is none."""
     cards = list_cards()
     return cards[pick("published weight", name, cards, f"put {name}.json and {name}.safetensors into {folders()[1]}")]
 
 
 def read_card(path: Path) -> Card:
-    """Read a card. Raises FileNotFoundError, or ValueError for what is no whole card."""
+    """Read a card. Raises FileNotFoundError, or ValueError unless it is a complete card."""
     if not path.is_file():
-        raise FileNotFoundError(f"there is no card {path}; the card of weights lies beside them, with the ending .json")
+        raise FileNotFoundError(f"there is no card {path}; the card of weights is beside them, with the ending .json")
     if path.stat().st_size > LARGEST_CARD:
         raise ValueError(f"{path} is not a card: it has more than {LARGEST_CARD:,} bytes")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a card: {error}; get it again") from error
     fields = {field.name: field for field in dataclasses.fields(Card)}
     if not isinstance(content, dict) or content.keys() != fields.keys():
         there = reprlib.repr(sorted(content)) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{path} is not a whole card: it has {there}, not {sorted(fields)}")
+        raise ValueError(f"{path} is not a complete card: it has {there}, not {sorted(fields)}")
     kinds = {"parameters": int, "macs": int, "size": int, "hparams": dict, "measured": dict, "training": dict}
     for name, value in content.items():
         kind = kinds.get(name, list if name == "classes" else str)
         if type(value) is not kind:
             raise ValueError(f"{path} is not a card: {name} is {reprlib.repr(value)}, not of type {kind.__name__}")
-        if isinstance(value, int) and not 0 <= value < 2**53:  # what a number of JSON holds exactly
-            raise ValueError(f"{path} is not a card: {name} is {reprlib.repr(value)}, which counts nothing")
+        if isinstance(value, int) and not 0 <= value < 2**53:  # the whole numbers that JSON represents exactly
+            raise ValueError(f"{path} is not a card: {name} is {reprlib.repr(value)}, not a count")
     card = Card(**content)
     if card.name != path.stem:
-        raise ValueError(f"{path} is the card of {reprlib.repr(card.name)[1:-1]}; give it back its name")
+        raise ValueError(f"{path} is the card of {reprlib.repr(card.name)[1:-1]}; rename it back")
     wrong = [name for name in card.classes if not isinstance(name, str)]
     if wrong:
-        raise ValueError(f"{path} is not a card: a class is {reprlib.repr(wrong[0])}, and classes are names")
+        raise ValueError(f"{path} is not a card: a class is {reprlib.repr(wrong[0])}, but classes are names")
     _check_measured(path, card.measured)
     return card
 
 
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _check_measured(path: Path, measured: Mapping[str, Any]) -> None:
-    """Raise ValueError for counts and shares that are none; the commands calculate with them."""
+    """Raise ValueError for invalid counts and shares, because commands calculate with them."""
     for name, most in (("test_accuracy", 1), ("correct", 2**53), ("test_images", 2**53)):
         value = measured.get(name, 0)
         if type(value) not in (int, float) or not 0 <= value <= most:
             raise ValueError(f"{path} is not a card: measured.{name} is {reprlib.repr(value)}, not in 0 .. {most}")
     calibration = measured.get("calibration", {"temperature": 1})
-    hot = calibration.get("temperature") if isinstance(calibration, Mapping) else None
-    if not isinstance(hot, int | float) or not 0 < hot < 2**53:
-        raise ValueError(f"{path} is not a card: measured.calibration is {reprlib.repr(calibration)}, no temperature")
+    temperature = calibration.get("temperature") if isinstance(calibration, Mapping) else None
+    if not isinstance(temperature, int | float) or not 0 < temperature < 2**53:
+        raise ValueError(
+            f"{path} is not a card: measured.calibration is {reprlib.repr(calibration)}, without a valid temperature"
+        )
     images = measured.get("test_set", {"sha256": "", "name": None, "images": 0})
     kinds = {"sha256": str, "name": str | None, "images": int, "hashes": str}
     wrong = not isinstance(images, Mapping) or kinds.keys() - images.keys() - {"hashes"}
     if wrong or not all(isinstance(images[key], kinds[key]) for key in images if key in kinds):
-        raise ValueError(f"{path} is not a card: measured.test_set is {reprlib.repr(images)}, which names no images")
+        raise ValueError(f"{path} is not a card: measured.test_set is {reprlib.repr(images)}, which is not a test set")
 
 
 def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
-    """A card and its tensors, which lie beside it; checked by size and sha256 before they are read.
+    """Read a card and the tensors beside it, after checking their size and sha256.
 
-    Raises FileNotFoundError or ValueError, and says what to do, if a file is missing, damaged, or another one.
+    Raises FileNotFoundError or ValueError, and says what to do, if a file is missing, damaged, or a different one.
     """
     card = read_card(path)
     file = path.with_suffix(".safetensors")
@@ -147,34 +149,34 @@ def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
             raise FileNotFoundError(f"there are no weights {file}, only their card; put the file beside it")
         file = fetch(card.url, home("CVCC_ZOO_HOME") / file.name, card.sha256, card.size)
     other = f"{file} is not the file that its card describes: it has"
-    if (size := file.stat().st_size) != card.size:  # found before it is read: it may be larger than the memory
+    if (size := file.stat().st_size) != card.size:  # checked before reading: the file may not fit into memory
         raise ValueError(f"{other} {size:,} bytes, not {card.size:,}; get it again, with its card")
     data = file.read_bytes()
     if (found := hashlib.sha256(data).hexdigest()) != card.sha256:
         raise ValueError(f"{other} the sha256 {found}, not {card.sha256[:64]}; get it again, with its card")
     try:
         return card, tensors_of(data)
-    except Exception as error:  # an error of safetensors, or a type of numbers that is unknown to torch
-        raise ValueError(f"{file} holds no tensors that can be read ({error}); get it again, with its card") from error
+    except Exception as error:  # an error of safetensors, or a dtype that torch does not know
+        raise ValueError(f"{file} has no readable tensors ({error}); get it again, with its card") from error
 
 
 def write_card(path: Path, card: Card) -> None:
-    """Write a card alone, in place of the one that is there, beside its file of tensors."""
+    """Write or replace a card, without its file of tensors."""
     write_whole(path, _text(card).encode())
 
 
 def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float32) -> Path:
     """Write tensors and card into a folder, and return the card's path; `sha256` and `size` are filled in.
 
-    Floating-point tensors of more than one dimension are stored as `dtype`; statistics and biases stay as they are.
-    Each file is written under another name first, so that a write that fails leaves what was there.
+    Floating-point tensors of more than one dimension are stored as `dtype`; statistics and biases keep their dtype.
+    Each file is written under a temporary name first, so that a failed write leaves the previous file in place.
     """
     stored = {
         name: tensor.to(dtype if tensor.is_floating_point() and tensor.ndim > 1 else tensor.dtype).contiguous()
         for name, tensor in tensors.items()
     }
     if card.name != Path(card.name).name or not card.name:
-        raise ValueError(f"{card.name!r} is no name of a file; choose a tag without folders")
+        raise ValueError(f"{card.name!r} is not a file name; choose a tag without folders")
     data = bytes_of(stored)
     card = dataclasses.replace(card, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
     target = folder / f"{card.name}.json"
@@ -185,6 +187,6 @@ def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: tor
 
 
 def _text(card: Card) -> str:
-    """The card as JSON; rows of numbers, like those of a confusion matrix, stand on a line."""
+    """Return the card as JSON, with each row of numbers, such as those of a confusion matrix, on one line."""
     text = json_text(dataclasses.asdict(card))
     return re.sub(r"\[\s+([-\d.e+,\s]+?)\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)

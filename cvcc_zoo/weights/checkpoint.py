@@ -1,4 +1,4 @@
-"""What a checkpoint of ours holds of a model: plain data and tensors alone; nothing in it can run."""
+"""Read the model in a checkpoint of this package: only plain data and tensors, no code that could run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +12,20 @@ LONGEST_NAME = 1_000  # characters
 
 @dataclass(frozen=True)
 class Checkpoint(Weights):
-    """The weights in a checkpoint, and what it says of the training run that wrote it."""
+    """The weights in a checkpoint, and what it says about the training run that wrote it."""
 
     config: str | None = None  # of the run, in YAML
-    dataset: str = ""  # what it was trained on, in words; empty where it does not say
-    ended: bool = False  # whether the training of the run came to its end
-    has_best: bool = False  # whether a best.ckpt was written before it, or it is one
-    metrics: Any = None  # what the metrics are known by that were logged before it; None where it does not say
+    dataset: str = ""  # the training data, in words; empty if unknown
+    ended: bool = False  # whether training was completed
+    has_best: bool = False  # whether it is a best.ckpt, or one was written before it
+    metrics: Any = None  # a fingerprint of the metrics that were logged before it; None if unknown
 
 
 def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
-    """Read a checkpoint file, or that of a run folder; raises as `load` does.
+    """Read a checkpoint file, or the best.ckpt or else last.ckpt of a run folder. Raises as `load` does.
 
-    Its tensors are those of the family with its hyper-parameters, by name and shape. An import path in the
-    hyper-parameters (of an optimizer, say) is a text that nobody follows.
+    Checks that the tensors fit the family with its hyperparameters, by name and shape. An import path in the
+    hyperparameters, such as that of an optimizer, is not followed.
     """
     path = Path(checkpoint).expanduser()
     if path.is_dir():
@@ -34,14 +34,14 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
             raise FileNotFoundError(f"the folder {path} has no best.ckpt or last.ckpt; is it a run folder?")
         path = found[0]
     if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}; a run writes runs/<model>-<dataset>/best.ckpt")
+        raise FileNotFoundError(f"there is no checkpoint {path}; runs write runs/<model>-<dataset>/best.ckpt")
     content = load_plain(path)
     about = content.get("cvcc_zoo") if isinstance(content, dict) else None
     if not isinstance(about, dict) or not isinstance(about.get("family"), str):
-        raise ValueError(f"{path} is not a checkpoint of this package: it does not say which model family it holds")
+        raise ValueError(f"{path} is not a checkpoint of this package: it does not name a model family")
     for part in ("hyper_parameters", "state_dict"):
         if not isinstance(content.get(part), dict):
-            raise ValueError(f"{path} is not a whole checkpoint: it has no {part}; get it again")
+            raise ValueError(f"{path} is not a complete checkpoint: it has no {part}; get it again")
     family = about["family"]
     blank = check_fits(path, family, content["hyper_parameters"], content["state_dict"])
     callbacks = content.get("callbacks")
@@ -68,13 +68,13 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
 
 
 def _has_best(callbacks: dict[Any, Any]) -> bool:
-    """Whether the state of BestCheckpoint, whose key holds its options, names a file."""
+    """Return True if the state of BestCheckpoint, whose key contains its options, names a file."""
     states = [state for key, state in callbacks.items() if str(key).startswith("BestCheckpoint")]
     return any(isinstance(state, dict) and bool(state.get("best_model_path")) for state in states)
 
 
 def check_names(path: Path, classes: Any, hparams: dict[str, Any]) -> None:
-    """Raise ValueError for what is no list of the names of a model's classes."""
+    """Raise ValueError unless `classes` is a list with a name for each class of the model."""
     names = isinstance(classes, list) and all(isinstance(name, str) and len(name) <= LONGEST_NAME for name in classes)
     if not names or len(classes) != hparams.get("num_classes"):
         raise ValueError(f"{path} does not name the {hparams.get('num_classes')} classes of its model; get it again")

@@ -1,4 +1,4 @@
-"""Trained weights and the model that they belong to: their shapes are compared before it takes memory."""
+"""Trained weights and their model: tensors are compared with its shapes before the model takes memory."""
 
 import copy
 import threading
@@ -33,7 +33,7 @@ class Weights:
     classes: tuple[str, ...] | None
     """Names in the order of the logits; None where the file does not say."""
     blank: Any = field(repr=False, compare=False)
-    """The model without memory for its numbers, as `check_fits` returns it."""
+    """The model on the meta device, as `check_fits` returns it."""
 
     def model(self) -> Any:
         """Return the model with these weights, in evaluation mode."""
@@ -45,7 +45,7 @@ class Weights:
             for name, tensor in self.state.items()
         }
         model.load_state_dict(tensors, assign=True)
-        if any(tensor.is_meta for tensor in _tensors(model)):  # some are in no state_dict, in a user's family
+        if any(tensor.is_meta for tensor in _tensors(model)):  # a user's family may have tensors outside state_dict
             model = FAMILIES[self.family](**self.hparams)
             model.load_state_dict(self.state)
         model.classes = self.classes
@@ -61,29 +61,29 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
 
 
 def check_family(family: str, path: Path) -> None:
-    """Raise ValueError for a family that is not registered; no class is looked up elsewhere."""
+    """Raise ValueError for a family that is not registered; classes are not looked up anywhere else."""
     if family not in FAMILIES:
         raise unknown("model family", family, FAMILIES, f"{path} was made with a class that is not imported")
 
 
 def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
-    """Return the model of a family, without memory for its numbers, if the tensors of a file fit it by name and shape.
+    """Return the model of a family, on the meta device, if the tensors of a file fit it by name and shape.
 
-    It is built no further than there are tensors in the file. So what is built after this check is about as large as
-    the file, whatever the hyperparameters say. Raises ValueError, and says what differs, if they do not fit.
+    Building stops once the model has far more parameters than the file has tensors, so memory is in proportion to the
+    size of the file, whatever the hyperparameters say. Raises ValueError, and says what differs, if they do not fit.
     """
     check_family(family, path)
-    check_plain(hparams, f"the hyper-parameters in {path}")
-    whole = f"{path} does not hold a whole {family}"
+    check_plain(hparams, f"the hyperparameters in {path}")
+    incomplete = f"{path} is not a complete {family}"
     wrong = [name for name, tensor in tensors.items() if not _is_plain(tensor)]
     if wrong:
-        raise ValueError(f"{whole}: {', '.join(map(repr, wrong[:4]))} are no plain tensors; get it again")
-    check_bounds(hparams, whole)
+        raise ValueError(f"{incomplete}: {', '.join(map(repr, wrong[:4]))} are not plain tensors; get it again")
+    check_bounds(hparams, incomplete)
     try:
         with torch.device("meta"), _at_most(2 * len(tensors)):
             model = FAMILIES[family](**hparams)
-    except Exception as error:  # the options may be of any kind
-        raise ValueError(f"{whole}: {error}") from error
+    except Exception as error:  # options from a file can cause any error
+        raise ValueError(f"{incomplete}: {error}") from error
     own: dict[str, Tensor] = model.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in own.items()} | _whitening(model, tensors)
     wrong = mismatches(tensors, shapes)
@@ -93,16 +93,16 @@ def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Map
         if name in tensors and tensors[name].is_floating_point() != own[name].is_floating_point()
     ]
     if wrong:
-        raise ValueError(f"{whole} with its hyper-parameters: {in_short(wrong)}. Get it again")
+        raise ValueError(f"{incomplete} with its hyperparameters: {in_short(wrong)}. Get it again")
     return model
 
 
 def mismatches(
     tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], fresh: Collection[str] = ()
 ) -> list[str]:
-    """Return in words how tensors differ from a model's, given by name and shape; those named in `fresh` may."""
+    """Return messages about tensors that differ from a model's by name or shape, except those named in `fresh`."""
     wrong = [f"{name!r} is missing" for name in shapes if name not in tensors and name not in fresh]
-    wrong += [f"{name!r} has no place" for name in tensors if name not in shapes]
+    wrong += [f"{name!r} is not in the model" for name in tensors if name not in shapes]
     return wrong + [
         f"{name!r} is {tuple(tensors[name].shape)}, not {shape}"
         for name, shape in shapes.items()
@@ -111,20 +111,20 @@ def mismatches(
 
 
 def in_short(wrong: list[str]) -> str:
-    """Return the first four of many, and how many more there are."""
+    """Join the first four messages, and say how many more there are."""
     return "; ".join(wrong[:4]) + (f", and {len(wrong) - 4} more" if len(wrong) > 4 else "")
 
 
 def check_bounds(hparams: Mapping[str, Any], what: str) -> None:
-    """Raise ValueError, which `what` begins, for more classes or larger images than a file may ask for."""
+    """Raise ValueError, whose message `what` begins, for more classes or larger images than a file may have."""
     for name, most in (("num_classes", MOST_CLASSES), ("image_size", LARGEST_IMAGE), ("in_channels", MOST_VALUES)):
         value = hparams.get(name, 0)
         if not isinstance(value, int) or value > most:
-            raise ValueError(f"{what}: {name} is {value!r}, and files may have a number up to {most:,}")
+            raise ValueError(f"{what}: {name} is {value!r}, but files may have at most {most:,}")
     channels, size = hparams.get("in_channels", 3), hparams.get("image_size", 32)
     if channels * size**2 > MOST_VALUES:
         raise ValueError(
-            f"{what}: its images have {channels} x {size} x {size} values, and files may have up to {MOST_VALUES:,}"
+            f"{what}: its images have {channels} x {size} x {size} values, but files may have at most {MOST_VALUES:,}"
         )
 
 
@@ -134,9 +134,9 @@ def _is_plain(tensor: Any) -> bool:
 
 
 def _whitening(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the statistics of a decorrelating whitening, which has none before they are known.
+    """Return the shapes of the statistics of a decorrelating whitening, which are empty in an unfitted model.
 
-    A `pca` keeps as many components as its file says, one at least and all at most.
+    The number of components of a `pca` is that in the file, limited to at least one and at most all.
     """
     whitening, size = model.whitening, model.image_size
     given = [tensors[name] for name in tensors if name.startswith("whitening.")]
@@ -152,14 +152,14 @@ def _whitening(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int
 
 @contextmanager
 def _at_most(parameters: int) -> Iterator[None]:
-    """Stop the building of a network, in this thread, when it has more parameters than that."""
+    """Raise ValueError when a network that this thread builds gets more parameters than that."""
     thread, count = threading.get_ident(), 0
 
     def add(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
         nonlocal count
         count += threading.get_ident() == thread
         if count > parameters:
-            raise ValueError("a network with these hyper-parameters has more tensors")
+            raise ValueError("a network with these hyperparameters has more tensors")
 
     hook = register_module_parameter_registration_hook(add)
     try:

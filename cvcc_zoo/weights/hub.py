@@ -9,18 +9,18 @@ SCHEME = "hf://"
 
 
 def pull(source: str | Path, *, revision: str | None = None) -> Path:
-    """Return the card of the weights in a repository "owner/name", downloaded once, or in a local folder.
+    """Return the path of the card in a repository "owner/name", downloaded once, or in a local folder.
 
-    `revision` is a branch, tag or commit of the repository: "hf://owner/name@revision" names it, too.
-    Raises ConnectionError, and says what to do, if the
-    download fails; ValueError if there is not one card; and as `cvcc_zoo.weights.card.read` does.
+    `revision` is a branch, tag or commit of the repository; "hf://owner/name@revision" is another way to give it.
+    Raises ConnectionError, and says what to do, if the download fails; ValueError unless there is exactly one card; and
+    as `cvcc_zoo.weights.card.read` does.
     """
     if str(source).startswith(SCHEME):
         source, _, named = str(source).removeprefix(SCHEME).partition("@")
         revision = revision or named or None
     elif (local := Path(source).expanduser()).is_dir():
         if revision is not None:
-            raise ValueError(f"{local} is a folder of this machine and has no revisions; leave revision out")
+            raise ValueError(f"{local} is a folder on this machine and has no revisions; leave revision out")
         return _checked(local)
     from huggingface_hub import snapshot_download  # half a second
     from huggingface_hub.errors import HFValidationError
@@ -29,7 +29,7 @@ def pull(source: str | Path, *, revision: str | None = None) -> Path:
         endings = [f"*{ending}" for ending in ENDINGS]
         found = snapshot_download(str(source), revision=revision, allow_patterns=endings, library_name="cvcc_zoo")
     except HFValidationError as error:
-        raise ValueError(f"{str(source)!r} is no folder, and no repository like owner/name: {error}") from error
+        raise ValueError(f"{str(source)!r} is neither a folder nor a repository like owner/name: {error}") from error
     except failures() as error:
         raise ConnectionError(
             f"cannot download {source}: {first_line(error)}; get its .json and .safetensors another way and put the "
@@ -39,7 +39,7 @@ def pull(source: str | Path, *, revision: str | None = None) -> Path:
 
 
 def _checked(folder: Path) -> Path:
-    """The only card in a folder, after its file was checked."""
+    """Return the only card in a folder, after checking its file."""
     cards = sorted(folder.glob("*.json"))
     if len(cards) != 1:
         names = ", ".join(card.name for card in cards) or "none"
@@ -49,10 +49,10 @@ def _checked(folder: Path) -> Path:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What huggingface_hub raises when the network, the repository or the permission is missing."""
+    """Return the exceptions of huggingface_hub for a missing network, repository or permission."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    return (OSError, *HfHubHTTPError.__bases__)  # among these is the HTTPError of its HTTP library, whichever it is
+    return (OSError, *HfHubHTTPError.__bases__)  # the bases include the HTTPError of its HTTP library, whichever it is
 
 
 def first_line(error: Exception) -> str:

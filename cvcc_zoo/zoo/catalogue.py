@@ -1,4 +1,4 @@
-"""What is known of the models without building them for use: names, options, parameters, operations."""
+"""Facts about models: names, options, parameters, operations; looked up, or counted without computing."""
 
 import copy
 import fnmatch
@@ -20,9 +20,9 @@ DATA_OPTIONS = ("num_classes", "in_channels", "image_size", "whitening", "patch_
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
-    """Names of the models that match a shell pattern ("resnext29*"), sorted by family and size.
+    """Return the names of the models that match a shell pattern ("resnext29*"), sorted by family and size.
 
-    With `pretrained` the names of the published weights, like resnet20.cifar10, that match it whole or by their model.
+    With `pretrained` return the names of published weights, such as resnet20.cifar10, whose name or model matches.
     """
     if pretrained:
         found = list_cards()
@@ -36,7 +36,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def family_options(family: type) -> set[str]:
-    """The names of all constructor options of a family, those of ImageClassifier included."""
+    """Return the names of all constructor options of a family, including those of ImageClassifier."""
     names: set[str] = set()
     for base in inspect.getmro(family):
         if issubclass(base, ImageClassifier):
@@ -53,7 +53,7 @@ def describe(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """The hyper-parameters that shape a network whatever the data and the training; tuples become lists."""
+    """Return the hyperparameters that shape a network and depend on neither data nor training; tuples become lists."""
     return {
         option: list(value) if isinstance(value, tuple) else value
         for option, value in hparams.items()
@@ -62,21 +62,21 @@ def architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def name_of(family: str, hparams: Mapping[str, Any]) -> str:
-    """The registered name of a model with this family and shape, else the family's name in lower case."""
+    """Return the registered name of a model with this family and shape, or else the family's name in lower case."""
     wanted = (family, architecture(complete(family, hparams)))
     return next((name for name in ENTRIES if describe(name) == wanted), family.lower())
 
 
 @dataclass(frozen=True)
 class Complexity:
-    """`parameters` are exact; `macs` are multiply-accumulate operations of one image through the network."""
+    """The size of a network: its exact number of parameters, and multiply-accumulate operations for one image."""
 
     parameters: int
     macs: int
 
 
 def complexity(model: ImageClassifier) -> Complexity:
-    """Count parameters and multiply-accumulate operations of convolutions and linear layers; computes nothing."""
+    """Count parameters, and multiply-accumulate operations of convolutions and linear layers, on the meta device."""
     network = copy.deepcopy(model.network).to("meta")
     image = torch.empty(1, model.in_channels, model.image_size, model.image_size, device="meta")
     network.eval()

@@ -1,4 +1,4 @@
-"""From a name to a model: `create`, `load`, and `use_weights` for one that is trained further."""
+"""Make a model from a name: `create`, `load`, and `use_weights` for a model to be fine-tuned."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,28 +19,29 @@ from cvcc_zoo.zoo.transfer import transfer
 def create(
     name: str | Path, *, pretrained: str | Path | bool | None = None, new_head: bool = False, **options: Any
 ) -> ImageClassifier:
-    """Build a model by name, or a family, with fresh weights: `create("resnext29", num_classes=100)`.
+    """Build a model or a family with fresh weights, or return a model with trained weights.
 
-    A family has options of its own: `create("ResNet", depth=26)`. Of a model's name case, "-" and "_" do not matter.
+    `create("resnext29", num_classes=100)` builds a model, and `create("ResNet", depth=26)` a family with options of its
+    own. Case, "-" and "_" in the name of a model do not matter.
 
-    `create("resnet20.cifar10")` has published weights and is in evaluation mode; so is the model of any other name
-    that `cvcc_zoo.zoo.names` lists: of a card, of a repository of the Hugging Face Hub, of a run folder or checkpoint.
-    `pretrained` names weights of the model: the data set that they were trained on (`create("resnet20",
-    pretrained="cifar10")`), the path of their card, a folder with one card of the model, or True for its weights of
-    cifar10, else for the only ones that there are.
+    `create("resnet20.cifar10")` has published weights and is in evaluation mode, like any other trained model that
+    `cvcc_zoo.zoo.names` lists: a card, a repository of the Hugging Face Hub, a run folder or a checkpoint.
+    `pretrained` chooses weights of a model: the data set that they were trained on (`create("resnet20",
+    pretrained="cifar10")`), the path of their card, a folder with exactly one card of the model, or True for its
+    weights of cifar10 or else the only ones.
 
     `options` are those of its family and of ImageClassifier (num_classes, in_channels, image_size, loss, optimizer,
-    lr_scheduler, ...), but not those that the name fixes. Trained weights can be taken to other classes (the
-    classifier is new then; `new_head` makes it new for as many classes), to other input channels (the first
-    convolution is adapted) and to other image sizes (networks with global pooling). Everything else must fit.
+    lr_scheduler, ...), except those that the name fixes. Trained weights can be used for other classes (with a new
+    classifier, which `new_head` requests for the same number of classes), other input channels (the first convolution
+    is adapted) and other image sizes (networks with global pooling). Everything else must fit.
 
-    Raises ValueError, with the nearest names, for an unknown name or option, for weights that do not fit, and for
-    files that are damaged; FileNotFoundError for files that are missing.
+    Raises ValueError for an unknown name or option, with the nearest names, for weights that do not fit, and for
+    damaged files; FileNotFoundError for missing files.
     """
     source = resolve(name)
     if source.trained:
         if pretrained not in (None, True):
-            raise ValueError(f"{name} says which weights it has; leave pretrained={str(pretrained)!r} out")
+            raise ValueError(f"{name} already names its weights; leave pretrained={str(pretrained)!r} out")
         return _with_weights(read_weights(source), options, new_head=new_head)
     if source.kind == "import path":
         raise unknown("model", str(name), FAMILIES, f"import the module, and create {source.name.rpartition('.')[2]!r}")
@@ -54,17 +55,17 @@ def create(
 def load(checkpoint: str | Path) -> ImageClassifier:
     """Return a trained model by any name that `cvcc_zoo.zoo.names` lists, in evaluation mode.
 
-    That of a run folder is in its best.ckpt, else in its last.ckpt. Only plain data and tensors are read, and only a
-    registered family is built: a file cannot run code or import a module, and takes memory in proportion to its size.
-    An import path in it, of an optimizer, is followed in training only if its module is imported already. Raises
-    FileNotFoundError or ValueError for a file that is missing or holds no model of ours.
+    For a run folder it is the model in best.ckpt, or else in last.ckpt. Only plain data and tensors are read, and only
+    registered families are built: a file cannot run code or import a module, and memory is in proportion to its size.
+    The import path of an optimizer in it is followed in training, and only if its module is already imported. Raises
+    FileNotFoundError for a missing file, and ValueError for a file without a model of this package.
     """
     model: ImageClassifier = read_weights(resolve_trained(checkpoint)).model()
     return model
 
 
 def read_weights(source: Source) -> Weights:
-    """Read the weights that a name stands for. Raises FileNotFoundError or ValueError, as `load` does."""
+    """Read the weights of a resolved name. Raises FileNotFoundError or ValueError, as `load` does."""
     assert source.path is not None, source
     if source.kind == "checkpoint":
         return read_checkpoint(source.path)
@@ -73,17 +74,17 @@ def read_weights(source: Source) -> Weights:
 
 
 def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]) -> bool:
-    """Put weights into a model that is to be trained on these classes, and return whether its classifier is new.
+    """Put weights into a model to be trained on these classes, and return whether its classifier is new.
 
-    The classifier is new if the weights were trained on other classes, by their names, or by their number where a
-    checkpoint has no names; else the model knows its classes in the order of the weights. Raises as `create` does.
+    The classifier is new if the weights were trained on other classes: other names, or another number if a checkpoint
+    has no names. Otherwise the model gets the classes in the order of the weights. Raises as `create` does.
     """
     weights = read_weights(resolve_trained(name))
     if weights.classes:
         new = matching(weights.classes, classes) is None
     else:
         new = bool(weights.hparams["num_classes"] != model.num_classes)
-    if not model.chose_whitening or model.whitening.spec == "standardize":  # another that was asked for will not fit
+    if not model.chose_whitening or model.whitening.spec == "standardize":  # `transfer` refuses any other choice
         model.use_whitening(weights.hparams["whitening"])
     transfer(model, weights, new_head=new)
     model.classes = None if new else weights.classes
@@ -107,7 +108,7 @@ def _fresh(source: Source, options: Mapping[str, Any]) -> ImageClassifier:
 
 
 def _with_weights(weights: Weights, options: Mapping[str, Any], *, new_head: bool) -> ImageClassifier:
-    """Build a model with trained weights, as they are or with other options."""
+    """Build a model with trained weights, with the options of the weights or with changed ones."""
     _check_options(weights.path.stem, weights.family, options)
     if not options and not new_head:
         same: ImageClassifier = weights.model()
@@ -127,10 +128,11 @@ def _check_options(name: str, family: str, options: Mapping[str, Any]) -> None:
 
 
 def _weights_of(source: Source, pretrained: str | Path | bool | None) -> Weights:
-    """Read the weights that `pretrained` means for a model."""
+    """Read the weights of a model that `pretrained` chooses."""
     if source.kind == "family":
         raise ValueError(
-            f"weights belong to a named model, not to the family {source.name}; `cvcc-zoo list --pretrained`"
+            f"weights belong to a named model, not to the family {source.name}; choose one of `cvcc-zoo list "
+            "--pretrained`"
         )
     model = source.name
     if pretrained is True:
@@ -147,5 +149,5 @@ def _weights_of(source: Source, pretrained: str | Path | bool | None) -> Weights
     cards = sorted(given.glob(f"{model}.*.json"))
     if len(cards) != 1:
         names = ", ".join(card.name for card in cards) or "none"
-        raise ValueError(f"{given} should have one card {model}.<data set>.json, and has {names}; give its path")
+        raise ValueError(f"{given} must have one card {model}.<data set>.json, but has {names}; give the card's path")
     return read_published(cards[0], model)

@@ -1,10 +1,10 @@
-"""What a name stands for, decided here for everything that takes a model.
+"""Resolve a name to a model, a family or trained weights; everything that takes a model uses this module.
 
 resnet20, ResNet-20            a registered model
 ResNet                         a model family
-resnet20.cifar10               published weights, even if a file of this name lies in the working folder
+resnet20.cifar10               published weights, even if the working folder has a file of this name
 hf://owner/name                published weights in a repository of the Hugging Face Hub
-pets.json, pets.safetensors    published weights by their card, or by the file beside it
+pets.json, pets.safetensors    published weights, by the path of their card or of their tensors
 runs/x, ./x, best.ckpt         a run folder, or a checkpoint
 my_package.MyNet               a model family by its import path
 """
@@ -18,31 +18,31 @@ from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_typed, find, unknow
 from cvcc_zoo.weights.card import find_card, list_cards
 from cvcc_zoo.weights.hub import SCHEME, pull
 
-HINT = "`cvcc-zoo list` shows all models, `cvcc-zoo list --pretrained` the weights"
+HINT = "`cvcc-zoo list` shows all models, `cvcc-zoo list --pretrained` all weights"
 FILES = (".json", ".safetensors", ".ckpt", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a name stands for."""
+    """The meaning of a name."""
 
     kind: Literal["model", "family", "card", "checkpoint", "import path"]
     name: str
-    """The registered name of a model, of a family or of published weights; the path of a file; an import path."""
+    """The registered name of a model, family or published weights, the path of a file, or an import path."""
     path: Path | None = None
     """The card, or the checkpoint or run folder."""
 
     @property
     def trained(self) -> bool:
-        """Whether it has weights."""
+        """True if it has weights."""
         return self.path is not None
 
 
 def resolve(name: str | Path) -> Source:
-    """Return what a name stands for, as people type it: case, "-", "_" and blanks do not matter in names of models.
+    """Return the meaning of a name as people type it: case, "-", "_" and spaces do not matter in names of models.
 
-    Raises ValueError with the nearest names if it stands for nothing, and as `weights.hub.pull` does. That a file
-    exists, or holds a model, is found only when it is read.
+    Raises ValueError, with the nearest names, for an unknown name, and as `weights.hub.pull` does. A file is not
+    checked before it is read.
     """
     if not isinstance(name, str | Path):
         raise unknown("model", name, _known(), HINT)
@@ -71,15 +71,13 @@ def resolve(name: str | Path) -> Source:
 
 
 def resolve_trained(name: str | Path) -> Source:
-    """Return what a name of trained weights stands for. Raises ValueError for a model without weights, too."""
+    """Return the meaning of the name of trained weights. Raises ValueError also for a model without weights."""
     source = resolve(name)
     if source.trained:
         return source
     folder = f"; the folder of this name is ./{name}" if Path(name).exists() else ""
-    there = [card for card in list_cards() if card.partition(".")[0] == source.name]
-    advice = (
-        f"did you mean {' or '.join(there[:3])}?" if there else "`cvcc-zoo list --pretrained` shows which there are"
-    )
+    cards = [card for card in list_cards() if card.partition(".")[0] == source.name]
+    advice = f"did you mean {' or '.join(cards[:3])}?" if cards else "`cvcc-zoo list --pretrained` shows all weights"
     raise ValueError(f"{name} is a model without weights; {advice}{folder}")
 
 

@@ -1,4 +1,4 @@
-"""Published weights of registered families, read and described."""
+"""Read published weights, and make the card of new ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,10 @@ class Published(Weights):
 
 
 def read_published(path: Path, model: str | None = None) -> Published:
-    """Read a card and its tensors, which fit its family and hyperparameters, and as many classes.
+    """Read a card and its tensors, and check that they fit its family, hyperparameters and classes.
 
-    It must be the card of `model` if that is given. Raises FileNotFoundError or ValueError, as `weights.read` does.
+    If `model` is given, it must be a card of that model. Raises FileNotFoundError or ValueError, as `weights.card.read`
+    does.
     """
     card, tensors = read(path)
     check_family(card.family, path)
@@ -31,12 +32,12 @@ def read_published(path: Path, model: str | None = None) -> Published:
     for option in card.hparams:
         if option not in known:
             raise unknown(f"option of {card.family} in {path}", option, known)
-    check_plain(card.hparams, f"the hyper-parameters in {path}")
-    if model is not None and (there := name_of(card.family, card.hparams)) != model:
-        raise ValueError(f"{path} is the card of a {there}, not of a {model}")
+    check_plain(card.hparams, f"the hyperparameters in {path}")
+    if model is not None and (found := name_of(card.family, card.hparams)) != model:
+        raise ValueError(f"{path} is the card of a {found}, not of a {model}")
     for option in ("num_classes", "in_channels", "image_size", "whitening"):
         if option not in card.hparams:
-            raise ValueError(f"{path} is not a whole card: its hparams have no {option}; get it again")
+            raise ValueError(f"{path} is not a complete card: its hparams have no {option}; get it again")
     blank = check_fits(path, card.family, card.hparams, tensors)
     if len(card.classes) != card.hparams["num_classes"]:
         raise ValueError(f"{path} names {len(card.classes)} classes, not {card.hparams['num_classes']}; get it again")
@@ -53,9 +54,9 @@ def make_card(
     training: Mapping[str, Any],
     license: str,
 ) -> Card:
-    """The card of a trained model's weights, to be written by `cvcc_zoo.weights.card.write` with its `state_dict()`.
+    """Return a card for the weights of a trained model; `cvcc_zoo.weights.card.write` writes it and the tensors.
 
-    `tag` is the part of its name after the model's, `dataset` the data set in words.
+    `tag` is the part of the name after that of the model; `dataset` is the training data in words.
     """
     family, counts = type(model).__name__, complexity(model)
     name = f"{name_of(family, model.hparams)}.{tag}"

@@ -1,4 +1,4 @@
-"""A trained model by any of its names, with what a user of it has to know: its classes above all."""
+"""A trained model by any of its names, with its classes and the preparation of its images."""
 
 import hashlib
 import json
@@ -21,30 +21,30 @@ from cvcc_zoo.zoo.published import Published
 
 @dataclass(frozen=True)
 class Trained:
-    """A model in evaluation mode, and what a user of it has to know."""
+    """A model in evaluation mode, and what its users need to know."""
 
     name: str
-    """Of the published weights (resnet20.cifar10), of the run folder, or of the checkpoint."""
+    """The name of the published weights (resnet20.cifar10), of the run folder, or of the checkpoint."""
     model: ImageClassifier
     dataset: str
-    """What it was trained on, in words; empty if that is not known."""
+    """The training data, in words; empty if unknown."""
     classes: list[str]
-    """Names of the classes, in the order of the logits; numbers if they are not known."""
+    """Names of the classes, in the order of the logits; numbers if they are unknown."""
     sha256: str
-    """Of the file that the weights were read from."""
-    pictures: dict[str, str] = field(default_factory=lambda: pictures_of(None))
+    """The sha256 of the file of the weights."""
+    shaping: dict[str, str] = field(default_factory=lambda: shaping_of(None))
     """How image files became pixels in training: `resize` and `background` of the ImageDataModule."""
     data: dict[str, Any] = field(default_factory=dict)
-    """The options of the run's ImageDataModule; none for published weights."""
+    """The options of the run's ImageDataModule; empty for published weights."""
 
     def decoding(self) -> Decoding:
-        """What makes pixels of image files for the model, as in training."""
+        """Return options that decode image files for the model as in training."""
         size, channels = self.model.image_size, self.model.in_channels
         decoding = Decoding(size, channels, same_size=False, grey_only=False)
-        return replace(decoding, resize=self.pictures["resize"], background=self.pictures["background"])
+        return replace(decoding, resize=self.shaping["resize"], background=self.shaping["background"])
 
     def labels(self) -> dict[str, str]:
-        """What an exported file says of itself; `classes` is a JSON list."""
+        """Return the metadata of an exported file; `classes` is a JSON list."""
         hparams = self.model.hparams
         return {
             "name": self.name,
@@ -54,7 +54,7 @@ class Trained:
             "sha256": self.sha256,
             "input": f"uint8 (N, {hparams['in_channels']}, {hparams['image_size']}, {hparams['image_size']}), 0..255",
             "pictures": "turned upright by EXIF; {resize} to a square; {background} behind transparency".format_map(
-                self.pictures
+                self.shaping
             ),
             "output": f"logits, float32 (N, {hparams['num_classes']})",
         }
@@ -63,15 +63,15 @@ class Trained:
 def find_trained(name: str | Path) -> Trained:
     """Return a trained model by any name that `cvcc_zoo.zoo.names` lists.
 
-    Raises FileNotFoundError or ValueError as `load` does. A checkpoint that is too old to name its classes has those of
-    the data set in the config.yaml beside it, which must still be there.
+    Raises FileNotFoundError or ValueError as `load` does. A checkpoint that is too old to name its classes gets those
+    of the data set in the config.yaml beside it, which must still exist.
     """
     source = resolve_trained(name)
     weights = read_weights(source)
     if isinstance(weights, Published):
         card, model = weights.card, weights.model()
-        pictures = pictures_of(card.training.get("recipe"))
-        return Trained(card.name, model, card.dataset, card.classes, card.sha256, pictures)
+        shaping = shaping_of(card.training.get("recipe"))
+        return Trained(card.name, model, card.dataset, card.classes, card.sha256, shaping)
     assert isinstance(weights, Checkpoint) and source.path is not None
     file, model = weights.path, weights.model()
     config = file.parent / "config.yaml"
@@ -81,14 +81,14 @@ def find_trained(name: str | Path) -> Trained:
         dataset, classes = _data_of(config, model.num_classes)
     in_a_run = source.path.is_dir() or config.is_file()
     title = file.parent.resolve().name if in_a_run else file.stem
-    whole = read_yaml(weights.config, f"the config in {file}") if weights.config else None
-    data = whole.get("data") if isinstance(whole, dict) else None
-    about = (pictures_of(whole), data if isinstance(data, dict) else {})
-    return Trained(title, model, dataset, classes, hashlib.sha256(file.read_bytes()).hexdigest(), *about)
+    settings = read_yaml(weights.config, f"the config in {file}") if weights.config else None
+    data = settings.get("data") if isinstance(settings, dict) else None
+    preparation = (shaping_of(settings), data if isinstance(data, dict) else {})
+    return Trained(title, model, dataset, classes, hashlib.sha256(file.read_bytes()).hexdigest(), *preparation)
 
 
-def pictures_of(config: Any) -> dict[str, str]:
-    """`resize` and `background` of a run's config, or their defaults. Raises ValueError for impossible ones."""
+def shaping_of(config: Any) -> dict[str, str]:
+    """Return `resize` and `background` of a run's config, or their defaults. Raises ValueError for impossible ones."""
     data = config.get("data") if isinstance(config, Mapping) else None
     options = data if isinstance(data, Mapping) else {}
     resize, background = str(options.get("resize", "squash")), str(options.get("background", "white"))
@@ -97,20 +97,20 @@ def pictures_of(config: Any) -> dict[str, str]:
 
 
 def _data_of(config: Path, num_classes: int) -> tuple[str, list[str]]:
-    """The data set of a run and its classes; numbers for a checkpoint without a run."""
+    """Return the data set of a run in words, and its classes; numbers for a checkpoint without a run."""
     if not config.is_file():
         return "", [str(number) for number in range(num_classes)]
     try:
         options = read_yaml(config.read_text(), "it")["data"]
-        data = ImageDataModule(**{**options, "augmentations": "none"})  # for the classes no import path is followed
+        data = ImageDataModule(**{**options, "augmentations": "none"})  # so no import path of the file is followed
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{config} says which data set names the classes, and that cannot be read ({error}); "
+            f"the data set in {config}, which has the names of the classes, cannot be read ({error}); "
             "put it back, or correct `data` in that file"
         ) from error
     if data.num_classes != num_classes:
         raise ValueError(
-            f"the data set in {config} has {data.num_classes} classes now, and the model {num_classes}; "
-            "bring it back to what it was in training"
+            f"the data set in {config} now has {data.num_classes} classes, but the model has {num_classes}; "
+            "restore the data set that it was trained on"
         )
     return data.dataset.title, list(data.classes)

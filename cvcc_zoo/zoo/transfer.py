@@ -1,4 +1,4 @@
-"""Weights that were trained for other classes, channels or sizes: what must be new is new, all else fits exactly."""
+"""Use weights for other classes, channels or image sizes: only what must be new is new; all else must fit exactly."""
 
 from collections.abc import Mapping
 
@@ -11,16 +11,15 @@ from cvcc_zoo.data.patches import first_convolution
 from cvcc_zoo.weights.fits import Weights, in_short, mismatches
 
 ADAPTABLE = ("num_classes", "in_channels", "image_size")
-"""Hyper-parameters in which a model may differ from the weights that it takes."""
+"""Hyperparameters in which a model may differ from its weights."""
 
 
 def transfer(model: ImageClassifier, weights: Weights, *, new_head: bool = False) -> None:
-    """Put trained weights into a model that may differ from theirs in `ADAPTABLE` hyperparameters.
+    """Put trained weights into a model whose `ADAPTABLE` hyperparameters may differ from theirs.
 
-    The classifier `fc` keeps its fresh weights if the number of classes differs, or with `new_head`. With other input
-    channels the first convolution is adapted, and the whitening takes its statistics when the training starts. The
-    model keeps its type of numbers. Raises ValueError, and says what differs, for anything else that does not fit; then
-    the model is as it was.
+    The classifier `fc` keeps its fresh weights if the number of classes differs, or with `new_head`. For other input
+    channels the first convolution is adapted, and the whitening is fitted when training starts. The model keeps its
+    dtype. Raises ValueError, and says what differs, if anything else does not fit; then the model is not changed.
     """
     hparams, source = weights.hparams, str(weights.path)
     check_model(model, weights.family, hparams, but=ADAPTABLE)
@@ -38,7 +37,7 @@ def transfer(model: ImageClassifier, weights: Weights, *, new_head: bool = False
     whitening = model.whitening
     if whitening.decorrelates and whitening.scope != "channel_values" and model.image_size != hparams["image_size"]:
         raise ValueError(
-            f"the weights of {source} whiten images of {hparams['image_size']} pixels as a whole, not of "
+            f"the weights of {source} whiten whole images of {hparams['image_size']} pixels, not of "
             f"{model.image_size}; resize the images (--data.image_size={hparams['image_size']})"
         )
     _check(given, state, fresh, source)
@@ -47,10 +46,10 @@ def transfer(model: ImageClassifier, weights: Weights, *, new_head: bool = False
 
 
 def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
-    """A convolution's weight (out, C, kh, kw) for images of other channels (out, in_channels, kh, kw).
+    """Adapt a convolution's weight (out, C, kh, kw) to another number of channels, (out, in_channels, kh, kw).
 
-    One channel gets the sum, so that a grey image gives what it gave in C equal channels; more channels get the
-    weight in turn, scaled by C / in_channels. timm does the same.
+    One channel gets the sum, so the output is that for C copies of a grey image; more channels repeat the weight in
+    turn, scaled by C / in_channels. timm does the same.
     """
     own = weight.shape[1]
     if in_channels == 1:
@@ -65,12 +64,13 @@ def _first_weight(model: ImageClassifier) -> str:
 
 
 def _check(given: Mapping[str, Tensor], state: Mapping[str, Tensor], fresh: set[str], source: str) -> None:
-    # the statistics of a whitening have no size before they are known
+    """Raise ValueError, and say what differs, if the tensors do not fit the model."""
+    # the statistics of an unfitted whitening are empty, so any shape fits them
     shapes = {
         name: tuple((tensor if tensor.numel() else given.get(name, tensor)).shape) for name, tensor in state.items()
     }
     if wrong := mismatches(given, shapes, fresh):
         raise ValueError(
             f"the weights of {source} do not fit: {in_short(wrong)}. "
-            "Classes and input channels may differ, and the image size of networks with global pooling"
+            "Only classes and input channels may differ, and the image size for networks with global pooling"
         )

@@ -38,7 +38,7 @@ CALL = {"class_path": PATH, "init_args": {}}
 
 
 def options(**changed: Any) -> Content:
-    """A checkpoint with other hyper-parameters."""
+    """A checkpoint with other hyperparameters."""
     right = content()
     return right | {"hyper_parameters": right["hyper_parameters"] | changed}
 
@@ -113,10 +113,10 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str
     "whitening by path": (lambda: options(whitening="evil_module.build"), "no whitening named 'evil_module.build'"),
     "family by path": (lambda: content() | {"cvcc_zoo": {"family": PATH}}, f"no model family named '{PATH}'"),
     "shape": (lambda: tensors(network__fc__weight=torch.zeros(3, 3)), r"fc.weight' is (3, 3), not (3, 64)"),
-    "no tensor": (lambda: tensors(network__fc__weight=[1.0, 2.0]), "are no plain tensors"),
-    "one too many": (lambda: tensors(more=torch.zeros(1)), "'more' has no place"),
+    "no tensor": (lambda: tensors(network__fc__weight=[1.0, 2.0]), "are not plain tensors"),
+    "one too many": (lambda: tensors(more=torch.zeros(1)), "'more' is not in the model"),
     "integers": (lambda: tensors(network__fc__weight=torch.zeros(3, 64, dtype=torch.int64)), "is of type torch.int64"),
-    "complex": (lambda: tensors(network__fc__weight=torch.zeros(3, 64) * 1j), "are no plain tensors"),
+    "complex": (lambda: tensors(network__fc__weight=torch.zeros(3, 64) * 1j), "are not plain tensors"),
     "sparse": (lambda: tensors(network__fc__weight=torch.zeros(3, 64).to_sparse()), "_rebuild_sparse_tensor"),
     "10**15 by stride": (lambda: tensors(more=torch.zeros(1).expand(10**15)), "claims the shape (1000000000000000,)"),
     "10**15 by storage": (lambda: pickled(claims(10**15)), "does not match expected size"),
@@ -124,16 +124,16 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str
         lambda: pickled(lambda _: b"\x80\x02c__builtin__\nbytearray\nJ" + struct.pack("<i", 1_500_000_000) + b"\x85R."),
         "it names '__builtin__.bytearray'",
     ),
-    "zip bomb": (lambda: compressed, "it is larger when it is unpacked"),
-    "many classes": (lambda: options(num_classes=2_000_000), "num_classes is 2000000, and files may have"),
-    "large images": (lambda: options(image_size=40_000), "image_size is 40000, and files may have"),
+    "zip bomb": (lambda: compressed, "it is larger when unpacked"),
+    "many classes": (lambda: options(num_classes=2_000_000), "num_classes is 2000000, but files may have"),
+    "large images": (lambda: options(image_size=40_000), "image_size is 40000, but files may have"),
     "large model": (lambda: options(num_classes=9_000), "is (3, 64), not (9000, 64)"),
     "deep model": (
         lambda: (
             (deep := content("resnet20"))
             | {"hyper_parameters": deep["hyper_parameters"] | {"depth": 6 * 10**9 + 2, "shortcut": "B"}}
         ),
-        "a network with these hyper-parameters has more tensors",
+        "a network with these hyperparameters has more tensors",
     ),
     "billion laughs": (laughs, "more than 10,000 values, or 10 levels deep"),
     "large number": (lambda: options(freeze=10**100), "a number of 333 bits"),
@@ -142,11 +142,11 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str
     "negative": (lambda: options(num_classes=-1), "num_classes must be at least 2, got -1"),
     "no options": (lambda: without("hyper_parameters"), "it has no hyper_parameters"),
     "no tensors": (lambda: without("state_dict"), "it has no state_dict"),
-    "no family": (lambda: content() | {"cvcc_zoo": None}, "does not say which model family"),
-    "a list": (lambda: pickled(lambda _: b"\x80\x02]."), "does not say which model family"),
+    "no family": (lambda: content() | {"cvcc_zoo": None}, "does not name a model family"),
+    "a list": (lambda: pickled(lambda _: b"\x80\x02]."), "does not name a model family"),
     "stack": (lambda: pickled(lambda _: b"\x80\x02(."), "cannot be read as a checkpoint of plain data"),
     "flipped bit": (lambda: flipped, "is damaged: a/data/"),
-    "two directories": (lambda: two_directories, "torch.save did not write it, or not whole"),
+    "two directories": (lambda: two_directories, "torch.save did not write it, or not completely"),
     "pickle before": (lambda: pickle_before, "its end is in two places"),
     "million lists": (lambda: pickled(lambda _: b"\x80\x02(" + b"]" * 10**7 + b"l."), "more than 200,000 instructions"),
     "million sets": (
@@ -155,11 +155,11 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str
     ),
     "orientations": (
         lambda: options(features=[{"name": "HOG", "orientations": 10**9}]),
-        "orientations is a whole number from 1 to 255",
+        "orientations must be a whole number from 1 to 255",
     ),
     "channels": (lambda: options(in_channels=200, image_size=4096), "its images have 200 x 4096 x 4096 values"),
-    "truncated": (lambda: truncated, "torch.save did not write it, or not whole"),
-    "empty": (lambda: Path.touch, "torch.save did not write it, or not whole"),
+    "truncated": (lambda: truncated, "torch.save did not write it, or not completely"),
+    "empty": (lambda: Path.touch, "torch.save did not write it, or not completely"),
 }
 """What a checkpoint tries, and the message that answers it."""
 

@@ -36,25 +36,25 @@ def with_hparams(path: Path, **changed: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "../../linear.pets"}, "is the card of ../../linear.pets; give it back its name"),
-        ({"name": "/etc/linear.pets"}, "is the card of /etc/linear.pets; give it back its name"),
-        ({"name": "\x1b[2Jx"}, r"is the card of \x1b[2Jx; give"),
-        ({"size": -1}, "size is -1, which counts nothing"),
-        ({"size": 10**30}, "size is 1000000000000000000000000000000, which counts nothing"),
+        ({"name": "../../linear.pets"}, "is the card of ../../linear.pets; rename it back"),
+        ({"name": "/etc/linear.pets"}, "is the card of /etc/linear.pets; rename it back"),
+        ({"name": "\x1b[2Jx"}, r"is the card of \x1b[2Jx; rename"),
+        ({"size": -1}, "size is -1, not a count"),
+        ({"size": 10**30}, "size is 1000000000000000000000000000000, not a count"),
         ({"parameters": True}, "parameters is True, not of type int"),
         ({"macs": 1.5}, "macs is 1.5, not of type int"),
-        ({"macs": float("nan")}, "NaN is no number of JSON"),
-        ({"macs": float("inf")}, "Infinity is no number of JSON"),
-        ({"measured": {"test_accuracy": float("-inf")}}, "-Infinity is no number of JSON"),
-        ({"measured": {"test_accuracy": 1e400}}, "is no number of JSON"),
+        ({"macs": float("nan")}, "NaN is not valid JSON"),
+        ({"macs": float("inf")}, "Infinity is not valid JSON"),
+        ({"measured": {"test_accuracy": float("-inf")}}, "-Infinity is not valid JSON"),
+        ({"measured": {"test_accuracy": 1e400}}, "is not valid JSON"),
         ({"measured": {"test_accuracy": "[red]"}}, "measured.test_accuracy is '[red]'"),
         ({"measured": {"correct": -5}}, "measured.correct is -5"),
-        ({"measured": {"test_set": "CIFAR-10"}}, "measured.test_set is 'CIFAR-10', which names no images"),
-        ({"measured": {"test_set": {"sha256": 1, "name": None, "images": 3}}}, "which names no images"),
-        ({"measured": {"test_set": {"sha256": "0", "name": None}}}, "which names no images"),
-        ({"measured": {"calibration": {"temperature": 0}}}, "is {'temperature': 0}, no temperature"),
-        ({"measured": {"calibration": [1.5]}}, "is [1.5], no temperature"),
-        ({"classes": [1, 2, 3]}, "a class is 1, and classes are names"),
+        ({"measured": {"test_set": "CIFAR-10"}}, "measured.test_set is 'CIFAR-10', which is not a test set"),
+        ({"measured": {"test_set": {"sha256": 1, "name": None, "images": 3}}}, "which is not a test set"),
+        ({"measured": {"test_set": {"sha256": "0", "name": None}}}, "which is not a test set"),
+        ({"measured": {"calibration": {"temperature": 0}}}, "is {'temperature': 0}, without a valid temperature"),
+        ({"measured": {"calibration": [1.5]}}, "is [1.5], without a valid temperature"),
+        ({"classes": [1, 2, 3]}, "a class is 1, but classes are names"),
         ({"classes": ["cat"]}, "names 1 classes, not 3"),
         ({"family": "evil_module.Optimizer"}, "no model family named 'evil_module.Optimizer'"),
         ({"family": "x" * 10**6}, "no model family named 'xxx"),
@@ -83,14 +83,14 @@ def test_a_hostile_card_is_refused_in_words(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"num_classes": 10**9}, "num_classes is 1000000000, and files may have"),
+        ({"num_classes": 10**9}, "num_classes is 1000000000, but files may have"),
         ({"num_classes": 5_000}, "is (3, 192), not (5000, 192)"),
-        ({"image_size": 10**6}, "image_size is 1000000, and files may have"),
-        ({"in_channels": 10**6}, "does not hold a whole Linear"),
+        ({"image_size": 10**6}, "image_size is 1000000, but files may have"),
+        ({"in_channels": 10**6}, "is not a complete Linear"),
         ({"in_channels": -1}, "in_channels must be at least 1"),
         ({"image_size": "8"}, "image_size is '8'"),
-        ({"whitening": 5}, "does not hold a whole Linear"),
-        ({"whitening": {"name": "zca", "eps": "much"}}, "does not hold a whole Linear"),
+        ({"whitening": 5}, "is not a complete Linear"),
+        ({"whitening": {"name": "zca", "eps": "much"}}, "is not a complete Linear"),
         ({"optimizer": {"name": "SGD", "lr": [[[[[[[[[[[1]]]]]]]]]]]}}, "10 levels deep"),
         ({"optimizer": None}, "optimizer must be a name"),
         ({"freeze": 2**70}, "a number of 71 bits"),
@@ -124,20 +124,23 @@ HEADER = {"network.fc.weight": {"dtype": "F32", "shape": [3, 192], "data_offsets
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (safetensors(2**60, encoded=b"{}"), "holds no tensors that can be read"),
-        (safetensors(HEADER, bytes(100)), "holds no tensors that can be read"),
-        (safetensors({"a": {"dtype": "F32", "shape": [10**15], "data_offsets": [0, 4 * 10**15]}}), "holds no tensors"),
-        (safetensors({"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]}}), "holds no tensors"),
+        (safetensors(2**60, encoded=b"{}"), "has no readable tensors"),
+        (safetensors(HEADER, bytes(100)), "has no readable tensors"),
+        (
+            safetensors({"a": {"dtype": "F32", "shape": [10**15], "data_offsets": [0, 4 * 10**15]}}),
+            "has no readable tensors",
+        ),
+        (safetensors({"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]}}), "has no readable tensors"),
         (
             safetensors({"a": {"dtype": "evil_module", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)),
-            "holds no tensors",
+            "has no readable tensors",
         ),
         (safetensors(HEADER, bytes(2304)), "'network.fc.bias' is missing"),
         (
             safetensors({"a": {"dtype": "F32", "shape": [0, 10**15], "data_offsets": [0, 0]}}),
             "fc.bias' is missing, and",
         ),
-        (b"", "holds no tensors that can be read"),
+        (b"", "has no readable tensors"),
     ],
 )
 def test_hostile_files_of_weights_are_refused_even_with_a_card_that_fits(
@@ -173,10 +176,10 @@ def test_statistics_of_a_whitening_have_the_size_of_its_images(home: Path, wrong
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("/etc/hostname", "is no address of a file"),
-        ("../../linear.pets.safetensors", "is no address of a file"),
-        ("ftp://x.org/a", "is no address of a file"),
-        ("http://x.org/a b\r\nHost: y", "is no address of a file"),
+        ("/etc/hostname", "is not the address of a file"),
+        ("../../linear.pets.safetensors", "is not the address of a file"),
+        ("ftp://x.org/a", "is not the address of a file"),
+        ("http://x.org/a b\r\nHost: y", "is not the address of a file"),
         ("hf://../../evil", "the Hub has hf://owner/name"),
         ("hf://me/zoo/../../evil", "the Hub has hf://owner/name"),
         ("hf://me/zoo?x=", "the Hub has hf://owner/name"),
@@ -196,7 +199,7 @@ def test_a_local_file_is_not_copied_and_a_huge_one_not_asked_for(home: Path, tmp
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(json.loads(path.read_text())["size"]))
     change(path, url=secret.as_uri())
-    with pytest.raises(ValueError, match=r"is not the file that was asked for: .* nothing was kept"):
+    with pytest.raises(ValueError, match=r"is not the file that was asked for: .* nothing was saved"):
         load(path)
     assert sorted(file.name for file in home.glob("[!.]*")) == ["linear.pets.json"]
     change(path, size=10**15)
@@ -224,7 +227,7 @@ def test_the_token_of_the_hub_is_not_sent_in_the_clear(tmp_path: Path, monkeypat
 def test_a_tag_does_not_lead_out_of_the_folder(home: Path, tag: str) -> None:  # noqa: F811
     model = trained("linear")
     card = card_of(model)
-    with pytest.raises(ValueError, match="is no name of a file; choose a tag without folders"):
+    with pytest.raises(ValueError, match="is not a file name; choose a tag without folders"):
         write(home, type(card)(**{**vars(card), "name": f"linear.{tag}"}), model.state_dict())
     assert not home.exists()
 

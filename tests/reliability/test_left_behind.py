@@ -50,7 +50,7 @@ def test_the_checkpoint_before_the_last_is_kept_until_the_end_and_offered(
     capsys.readouterr()
     assert main(GO_ON) == 2
     said = capsys.readouterr().err
-    assert "is damaged" in said and "one of those beside it in its place (best.ckpt, previous.ckpt)" in said
+    assert "is damaged" in said and "replace it by one of the others in its folder (best.ckpt, previous.ckpt)" in said
     assert {path: path.read_bytes() for path in Path("run").iterdir()} == before
     Path("run/previous.ckpt").replace(last)
     assert main(GO_ON) == 0
