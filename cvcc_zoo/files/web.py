@@ -1,4 +1,7 @@
-"""HTTP responses of bounded length and time: servers cannot send endless data, or send it endlessly slowly."""
+"""HTTP responses of bounded length and time: servers cannot send endless data, or send it endlessly slowly.
+
+torch.hub.download_url_to_file has neither a timeout nor a limit of bytes.
+"""
 
 import http.client
 import io

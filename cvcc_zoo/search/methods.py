@@ -32,7 +32,8 @@ class Method(Protocol):
 class RandomSearch:
     """Draw every value independently: https://www.jmlr.org/papers/v13/bergstra12a.html.
 
-    A trial depends only on the seed and its number, so a resumed search draws the same values.
+    A trial depends only on the seed and its number, so a resumed search draws the same values. Optuna's RandomSampler
+    draws from a state that a resumed search does not have.
     """
 
     trials = DEFAULT_TRIALS
