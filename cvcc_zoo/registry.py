@@ -57,10 +57,13 @@ def family_defaults(family: str) -> dict[str, Any]:
     """Return the defaults of the options of a family, including those of its base classes."""
     defaults: dict[str, Any] = {}
     for base in reversed(inspect.getmro(FAMILIES[family]) if family in FAMILIES else ()):
-        if "__init__" in vars(base):
-            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
-            defaults |= {p.name: p.default for p in parameters if p.default is not p.empty}
+        defaults |= {name: p.default for name, p in _parameters(base).items() if p.default is not p.empty}
     return defaults
+
+
+def _parameters(base: type) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a class's own constructor."""
+    return inspect.signature(vars(base)["__init__"]).parameters if "__init__" in vars(base) else {}
 
 
 def register(
@@ -76,11 +79,21 @@ def register(
     """Register a model, a family with some options, under a name and an optional alias.
 
     `parameters` is the exact count for 10 classes and 3x32x32 images, which a test checks. The options `fixed` belong
-    to the name; those in `defaults` can be changed. Raises ValueError if a name is taken.
+    to the name; those in `defaults` can be changed. Raises ValueError for a name that is taken or is not a word, for
+    what is not a family, and for options that it does not have.
     """
-    for new in filter(None, (name, alias)):
-        if new in ENTRIES or new in ALIASES:
-            first = find(new)
+    if not (isinstance(family, type) and FAMILIES.get(family.__name__) is family):
+        raise ValueError(f"{name}: {family!r} is not a model family; derive a class from cvcc_zoo.ImageClassifier")
+    known = {option for base in inspect.getmro(family) for option in _parameters(base)}
+    for option in (*fixed, *(defaults or {})):
+        if option not in known:
+            raise unknown(f"option of {family.__name__}", option, known)
+    for new in (name, *([] if alias is None else [alias])):
+        if not re.fullmatch(r"[A-Za-z][\w-]*", new):
+            raise ValueError(f"{new!r} is not a name of a model; write it with letters, digits, _ and - alone")
+        taken = next((old for old in (*ENTRIES, *ALIASES) if _simplified(old) == _simplified(new)), None)
+        if taken is not None:
+            first = find(taken)
             raise ValueError(
                 f"the model name {new!r} is taken by a {first.family.__name__} ({first.summary}); rename one"
             )

@@ -263,7 +263,7 @@ def test_predict_writes_a_line_for_each_test_image(fit: Fit) -> None:
         (["fit", "--trainer.logger=WandB"], "no logger named 'WandB'; did you mean WandbLogger?"),
         (["fit", "--trainer.callbacks+=EarlyStop"], "no callback named 'EarlyStop'; did you mean EarlyStopping?"),
         (["fit", "--trainer.callbacks+=my.Mine"], "--trainer.callbacks cannot be my.Mine: No module named 'my'"),
-        (["fit", "--trainer.callbacks+=EarlyStopping"], "what was chosen needs monitor too: --trainer.callbacks.mon"),
+        (["fit", "--trainer.callbacks+=EarlyStopping"], "--trainer.callbacks.monitor=..."),
         (["test"], "no trained weights are given"),
         (["test", "--ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
         (["fit", "--ckpt_path=last"], "--ckpt_path=last resumes the run whose config is given"),

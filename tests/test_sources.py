@@ -1,5 +1,6 @@
 """A name stands for the same thing wherever a model is asked for."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
+from torch import nn
 
+import cvcc_zoo
 from cvcc_zoo import create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.expansion import expand_model
 from cvcc_zoo.inspection.subjects import find_subject
-from cvcc_zoo.registry import ENTRIES
+from cvcc_zoo.registry import ENTRIES, register
 from cvcc_zoo.weights.card import PUBLISHED
 from cvcc_zoo.zoo.catalogue import architecture, describe
 from cvcc_zoo.zoo.names import resolve, resolve_trained
@@ -113,6 +117,90 @@ def test_the_table_of_models_says_what_is_built() -> None:
             model = create(name)
         assert describe(name) == (type(model).__name__, architecture(model.hparams)), name
         assert entry.family is type(model)
+
+
+class Tied(cvcc_zoo.ImageClassifier):
+    """Two layers with one weight, and tensors that are in no state_dict."""
+
+    def __init__(self, scale: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.network = nn.Sequential(nn.Flatten(), nn.Linear(192, 192), nn.Linear(192, 192), nn.Linear(192, 3))
+        self.network[2].weight = self.network[1].weight
+        self.network.register_buffer("scale", torch.tensor(scale), persistent=False)
+        self.parts = [torch.ones(1), *self.network.parameters()]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(self.whitening(images)) * self.network.get_buffer("scale") * self.parts[0]
+        return logits
+
+
+def test_families_of_users_come_back_as_they_are_built(tmp_path: Path) -> None:
+    model = Tied(2.0, num_classes=3, image_size=8)
+    model.whitening.fit(IMAGES)
+    trainer = Trainer(accelerator="cpu", logger=False, barebones=True)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint("tied.ckpt", weights_only=True)
+    found = load("tied.ckpt")
+    assert torch.equal(found(IMAGES), model.eval()(IMAGES))
+    assert len(list(found.parameters())) == len(list(model.parameters())) == 5
+    with pytest.raises(ValueError, match="Tied needs the option scale"):
+        create("Tied")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "mine", "family": nn.Linear}, "is not a model family; derive a class from cvcc_zoo.ImageClassifier"),
+        (
+            {"name": "mine", "family": cvcc_zoo.ResNet, "deep": 8},
+            "no option of ResNet named 'deep'; did you mean",
+        ),
+        ({"name": "Res Net", "family": cvcc_zoo.ResNet}, "'Res Net' is not a name of a model"),
+        ({"name": "my.net", "family": cvcc_zoo.ResNet}, "'my.net' is not a name of a model"),
+        ({"name": "ResNet-20", "family": cvcc_zoo.ResNet}, "'ResNet-20' is taken by a ResNet"),
+        ({"name": "mine", "family": cvcc_zoo.ResNet, "alias": "linear"}, "'linear' is taken by a Linear"),
+    ],
+)
+def test_what_cannot_be_registered_is_refused(options: dict[str, Any], message: str) -> None:
+    before = dict(ENTRIES)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        register(summary="x", parameters=1, **options)
+    assert before == ENTRIES
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "no model named ''"),
+        ("a" * 300, "no model named 'aaa"),
+        ("~nobody-here/x", "is in the home folder of a user who does not exist here"),
+        ("https://host/a.json", "https://host/a.json is not hf://owner/name; download the card"),
+        ("my_package.MyNet", "no trained model named 'my_package.MyNet'"),
+        ("Linear", r"Linear is a model without weights; did you mean linear.cifar10"),
+    ],
+)
+def test_odd_names_are_answered_in_words(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load(name)
+
+
+def test_a_folder_with_one_card_and_the_stem_of_a_card_are_weights(tmp_path: Path) -> None:
+    for ending in (".json", ".safetensors"):
+        shutil.copy(PUBLISHED / f"linear.cifar10{ending}", tmp_path)
+    for name in (tmp_path, f"{tmp_path}/linear.cifar10"):
+        assert resolve(name).path == tmp_path / "linear.cifar10.json"
+    assert create("linear", pretrained="linear.cifar10").classes == create("linear.cifar10").classes
+    with pytest.raises(ValueError, match=r"linear\.cifar10 holds a linear, not a resnet20"):
+        create("resnet20", pretrained="linear.cifar10")
+    with pytest.raises(ValueError, match=r"linear\.cifar10 has weights; for a model without them"):
+        create("linear.cifar10", pretrained=False)
+
+
+def test_a_convolution_that_whitens_patches_stays_frozen_in_loaded_models(fit: Fit) -> None:
+    options = ["--model=cnn_small", "--model.patch_whitening=0.01", "--trainer.max_epochs=1", "--run=patches"]
+    assert fit(*options) == 0
+    trained = [p.requires_grad for p in load("patches").parameters()]
+    assert trained.count(False) == 1
 
 
 @pytest.mark.parametrize("act", [create, load])

@@ -1,6 +1,7 @@
 """Before its first step a model learns from the training images: its whitening, and weights that are set from them."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,13 @@ class SetFromImages(WhitenedNetwork):
 
     chose_whitening: bool
     patches_whitened: Tensor  # bool, with patch_whitening: whether the first convolution is set
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        """Load weights; a first convolution that whitens patches stays frozen, in loops of any kind."""
+        found = super().load_state_dict(*args, **options)
+        if self.hparams["patch_whitening"] is not None and not self.patches_whitened.is_meta and self.patches_whitened:
+            first_convolution(self.network, self.in_channels).weight.requires_grad_(False)
+        return found
 
     def fit_whitening(self, data: ImageDataModule) -> None:
         """Measure the whitening that model or data chose on the training images, unless it has statistics.

@@ -141,7 +141,8 @@ class ZooParser(WithExamples, LightningArgumentParser):
         found = re.search(r"arguments are required: (\w+)", message)
         if found and not self.prog.startswith("cvcc-zoo"):  # the parser of a class that was chosen by its name
             name = found[1]
-            return f"what was chosen needs {name} too: --trainer.callbacks.{name}=... or --trainer.logger.{name}=..."
+            ways = " or ".join(f"--{part}.{name}=..." for part in ("model", "trainer.callbacks", "trainer.logger"))
+            return f"what was chosen needs {name} too: {ways}"
         if found := re.search(
             r"unrecognized arguments: (.*)|[Kk]ey \"([\w.]+)\" is not|Option '([\w.]+)' is not", message
         ):

@@ -36,7 +36,16 @@ class Weights:
     """The model on the meta device, as `check_fits` returns it."""
 
     def model(self) -> Any:
-        """Return the model with these weights, in evaluation mode."""
+        """Return the model with these weights, in evaluation mode.
+
+        One of our own families is the model that was checked, with the tensors put in. Classes of users are built
+        anew: they may tie weights, or keep tensors where no state_dict finds them.
+        """
+        if not FAMILIES[self.family].__module__.startswith("cvcc_zoo."):
+            model = FAMILIES[self.family](**self.hparams)
+            model.load_state_dict(self.state)
+            model.classes = self.classes
+            return model.eval()
         model = copy.deepcopy(self.blank)
         like = model.state_dict()
         doubles = all(tensor.dtype == torch.float64 for tensor in self.state.values() if tensor.is_floating_point())
@@ -45,19 +54,8 @@ class Weights:
             for name, tensor in self.state.items()
         }
         model.load_state_dict(tensors, assign=True)
-        if any(tensor.is_meta for tensor in _tensors(model)):  # a user's family may have tensors outside state_dict
-            model = FAMILIES[self.family](**self.hparams)
-            model.load_state_dict(self.state)
         model.classes = self.classes
         return model.to(torch.get_default_device()).eval()  # Lightning's `device` is "meta" until now
-
-
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    """Yield all tensors of a model, those outside its state_dict included."""
-    yield from model.parameters()
-    yield from model.buffers()
-    for module in model.modules():
-        yield from (value for value in vars(module).values() if isinstance(value, Tensor))
 
 
 def check_family(family: str, path: Path) -> None:

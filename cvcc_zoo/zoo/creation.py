@@ -1,16 +1,17 @@
 """Make a model from a name: `create`, `load`, and `use_weights` for a model to be fine-tuned."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data.classes import matching
-from cvcc_zoo.registry import ENTRIES, FAMILIES, find, unknown
+from cvcc_zoo.registry import ENTRIES, FAMILIES, check_options, find, unknown
 from cvcc_zoo.weights.card import find_card, list_cards
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.weights.fits import Weights
-from cvcc_zoo.zoo.catalogue import family_options
+from cvcc_zoo.zoo.catalogue import family_options, name_of
 from cvcc_zoo.zoo.names import Source, resolve, resolve_trained
 from cvcc_zoo.zoo.published import read_published
 from cvcc_zoo.zoo.transfer import transfer
@@ -40,6 +41,8 @@ def create(
     """
     source = resolve(name)
     if source.trained:
+        if pretrained is False:
+            raise ValueError(f"{name} has weights; for a model without them name it alone, or leave pretrained out")
         if pretrained not in (None, True):
             raise ValueError(f"{name} already names its weights; leave pretrained={str(pretrained)!r} out")
         return _with_weights(read_weights(source), options, new_head=new_head)
@@ -103,7 +106,9 @@ def _fresh(source: Source, options: Mapping[str, Any]) -> ImageClassifier:
             f"the name {source.name} fixes the option {', '.join(sorted(taken))}; choose another model "
             f"(cvcc_zoo.list_models()), or build the family yourself: cvcc_zoo.{family}(...)"
         )
-    model: ImageClassifier = FAMILIES[family](**{**defaults, **fixed, **options})
+    whole = {**defaults, **fixed, **options}
+    check_options(source.name, FAMILIES[family], whole)
+    model: ImageClassifier = FAMILIES[family](**whole)
     return model
 
 
@@ -144,6 +149,11 @@ def _weights_of(source: Source, pretrained: str | Path | bool | None) -> Weights
     given = Path(str(pretrained)).expanduser()
     if given.suffix == ".json":
         return read_published(given, model)
+    if not given.is_dir() and re.search(r"[./:]", str(pretrained)):
+        weights = read_weights(resolve_trained(str(pretrained)))
+        if (there := name_of(weights.family, weights.hparams)) != model:
+            raise ValueError(f"{pretrained} holds a {there}, not a {model}")
+        return weights
     if not given.is_dir():
         return read_published(find_card(f"{model}.{pretrained}"), model)
     cards = sorted(given.glob(f"{model}.*.json"))

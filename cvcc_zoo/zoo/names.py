@@ -9,12 +9,13 @@ runs/x, ./x, best.ckpt         a run folder, or a checkpoint
 my_package.MyNet               a model family by its import path
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import cvcc_zoo.models  # noqa: F401  registers every model
-from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, as_typed, find, unknown
+from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, LONGEST_NAME, as_typed, find, unknown
 from cvcc_zoo.weights.card import find_card, list_cards
 from cvcc_zoo.weights.hub import SCHEME, pull
 
@@ -47,11 +48,15 @@ def resolve(name: str | Path) -> Source:
     if not isinstance(name, str | Path):
         raise unknown("model", name, _known(), HINT)
     text = str(name)
-    if text.startswith(SCHEME):
-        card = pull(text)
+    if address := re.match(r"(\w+):/+", text):
+        if address[1].casefold() != "hf":
+            raise ValueError(f"{text} is not hf://owner/name; download the card and its file, and give the card's path")
+        card = pull(SCHEME + text[address.end() :])
         return Source("card", card.stem, card)
     if isinstance(name, Path) or _is_path(text):
-        return _of_file(Path(text).expanduser())
+        return _of_file(_expanded(text))
+    if not text or len(text) > LONGEST_NAME:
+        raise unknown("model", text, _known(), HINT)
     if text in FAMILIES and text not in ENTRIES:
         return Source("family", text)
     if model := as_typed(text, [*ENTRIES, *ALIASES]):
@@ -66,7 +71,9 @@ def resolve(name: str | Path) -> Source:
     if as_typed(text.partition(".")[0], [*ENTRIES, *ALIASES]):
         return Source("card", text, find_card(_without_alias(text)))  # raises, with the nearest names
     if dot and head and last[:1].isupper():
-        return Source("import path", text)
+        imported = FAMILIES.get(last)
+        known = imported is not None and imported.__module__ == head
+        return Source("family", last) if known else Source("import path", text)
     raise unknown("model", text, _known(), HINT)
 
 
@@ -75,15 +82,27 @@ def resolve_trained(name: str | Path) -> Source:
     source = resolve(name)
     if source.trained:
         return source
-    folder = f"; the folder of this name is ./{name}" if Path(name).exists() else ""
-    cards = [card for card in list_cards() if card.partition(".")[0] == source.name]
+    if source.kind == "import path":
+        raise unknown("trained model", str(name), _known(), HINT)
+    folder = f"; the folder of this name is ./{name}" if Path(name).is_dir() else ""
+    own = {source.name, *(model for model, entry in ENTRIES.items() if entry.family.__name__ == source.name)}
+    cards = [card for card in list_cards() if card.partition(".")[0] in own]
     advice = f"did you mean {' or '.join(cards[:3])}?" if cards else "`cvcc-zoo list --pretrained` shows all weights"
     raise ValueError(f"{name} is a model without weights; {advice}{folder}")
 
 
 def _is_path(text: str) -> bool:
     path = Path(text)
-    return len(path.parts) > 1 or text.startswith(("~", "./")) or text in (".", "..") or path.suffix in FILES
+    return len(path.parts) > 1 or text.startswith(("~", "./")) or text in (".", "..") or path.suffix.lower() in FILES
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{text} is in the home folder of a user who does not exist here; give the whole path"
+        ) from error
 
 
 def _of_file(path: Path) -> Source:
@@ -91,6 +110,12 @@ def _of_file(path: Path) -> Source:
         path = path.with_suffix(".json")
     if path.suffix == ".json":
         return Source("card", path.stem, path)
+    if (beside := path.with_name(f"{path.name}.json")).is_file() and not path.exists():
+        return Source("card", path.name, beside)
+    if path.is_dir() and not any((path / name).exists() for name in ("best.ckpt", "last.ckpt")):
+        cards = [card for card in path.glob("*.json") if card.with_suffix(".safetensors").exists()]
+        if len(cards) == 1:
+            return Source("card", cards[0].stem, cards[0])
     return Source("checkpoint", str(path), path)
 
 
