@@ -60,10 +60,9 @@ class ImageDataModule(LightningDataModule):
                 which is then split. Defaults to folder if there is a root, else to fashion-mini.
             root: The folder of the data; for a downloaded data set $CVCC_ZOO_DATA or the user's cache by default.
             batch_size: Images per optimizer step, over all processes together.
-            validation: Share of each class held out for validation, in [0, 1). Unless it is 0, a val/ in the folder is
-                used instead.
+            validation: Share of each class held out, in [0, 1); unless it is 0, a folder's val/ is used instead.
             test: Share of each class held out for testing in a folder without splits, in [0, 1).
-            whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, {name: zca, ...}, or None for the model's.
+            whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, {name: zca, ...}; None uses the model's.
             augmentations: none, light, standard (random crop, and flip unless the classes are digits) or strong, or a
                 list of these, names and {name: ..., option: value}.
             image_size: Resize all images to this height and width, in pixels; by default keep their size.
