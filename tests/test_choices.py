@@ -220,7 +220,7 @@ def test_a_training_by_the_clock_has_no_other_end(
 ) -> None:
     data = ["--data.dataset=folder", f"--data.root={colours}"]
     clock = ["fit", "--model=linear", "--trainer.accelerator=cpu", "--trainer.max_time=00:00:00:02", *data]
-    assert "beside max_time too: whichever comes first ends it" in message(capsys, clock)
+    assert "also if you set max_time: the run ends at whichever comes first" in message(capsys, clock)
     assert main([*clock, "--lr_scheduler=null", "--run=a"]) == 0
     assert config("a")["trainer"]["max_epochs"] == -1
     assert json.loads(Path("a/summary.json").read_text())["epochs"] > 10

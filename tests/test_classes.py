@@ -178,7 +178,7 @@ def test_other_classes_are_refused_where_a_model_is_used(
         ["predict", f"--run={runs}/linear-colours"],
     ):
         printed = message(capsys, [*command, *other])
-        assert "the model knows other classes than others has: 'azure' is unexpected and 'blue' is missing" in printed
+        assert "the model's classes are not those of others: 'azure' is unexpected and 'blue' is missing" in printed
         assert "rename the class folders if they are the same, or train a new classifier" in printed
 
 
@@ -208,9 +208,9 @@ def test_a_model_with_names_is_not_trained_further_on_others_in_silence(colours:
     Trainer(max_epochs=1, **SILENT).fit(model, ImageDataModule("folder", str(colours)))
     assert model.classes == ("blue", "red")
     others = ImageDataModule("folder", str(make_folder("others", classes=("azure", "red"))))
-    with pytest.raises(ValueError, match=r"the model knows other classes .* create\(..., new_head=True\)"):
+    with pytest.raises(ValueError, match=r"the model's classes are not those .* create\(..., new_head=True\)"):
         Trainer(max_epochs=1, **SILENT).fit(model, others)
-    with pytest.raises(ValueError, match="the model knows other classes"):
+    with pytest.raises(ValueError, match="the model's classes are not those"):
         Trainer(**SILENT).test(model, others)
 
 
@@ -219,7 +219,7 @@ def test_weights_of_ten_classes_are_refused_for_a_hundred(
 ) -> None:
     make_folder("three", classes=("a", "b", "c"), size=32)
     printed = message(capsys, ["evaluate", "linear.cifar100", "--data.dataset=folder", "--data.root=three"])
-    assert "the model knows other classes than three has: 'a', 'b', 'c' are unexpected and 'apple'" in printed
+    assert "the model's classes are not those of three: 'a', 'b', 'c' are unexpected and 'apple'" in printed
 
 
 @pytest.mark.parametrize("names", [["blue"], "blue", [1, 2], ["blue", "x" * 2000]])
@@ -244,4 +244,4 @@ def test_a_training_does_not_go_on_from_what_names_no_images(
     content["callbacks"]["RunFolder"]["ended"] = False  # as if it were to go on
     torch.save(content, path)
     assert main(["fit", "--config=first/config.yaml", "--ckpt_path=first/last.ckpt", "--run=second"]) == 2
-    assert "does not say what images it was trained on" in capsys.readouterr().err and not Path("second").exists()
+    assert "record of its training images is incomplete" in capsys.readouterr().err and not Path("second").exists()

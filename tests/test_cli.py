@@ -306,9 +306,9 @@ def test_a_checkpoint_of_another_model_is_refused(fit: Fit, colours: Path, capsy
     fit("--model=linear", "--run=one")
     data = ["--data.dataset=folder", f"--data.root={colours}"]
     assert main(["test", *data, "--model=fcnn", "--ckpt_path=one/best.ckpt"]) == 2
-    assert "the checkpoint holds another model: it has family='Linear'" in capsys.readouterr().err
+    assert "the checkpoint contains a different model: it has family='Linear'" in capsys.readouterr().err
     assert main(["fit", *data, *QUICK, "--model=resnet20", "--ckpt_path=one/last.ckpt"]) == 2
-    assert "the checkpoint holds another model" in capsys.readouterr().err
+    assert "the checkpoint contains a different model" in capsys.readouterr().err
     assert not Path("runs").exists() or not list(Path("runs").iterdir())
 
 

@@ -37,7 +37,7 @@ def test_a_checkpoint_is_evaluated_with_its_own_whitening(fit: Fit, colours: Pat
 def test_going_on_with_another_whitening_is_refused(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     fit("--model=linear")
     assert fit("--model=linear", *ZCA, "--ckpt_path=runs/linear-colours/last.ckpt") == 2
-    assert "it has whitening='standardize', where this one has whitening={'name': 'zca'" in capsys.readouterr().err
+    assert "it has whitening='standardize', but this one has whitening={'name': 'zca'" in capsys.readouterr().err
 
 
 def test_augmentations_are_added_to_those_that_are_there(fit: Fit) -> None:
@@ -99,7 +99,7 @@ def test_whitening_is_fitted_anew_only_when_asked(colours: Path) -> None:
     quick_fit(model, ImageDataModule("folder", str(colours), whitening=zca, batch_size=16, validation=0.5))
     first = model.whitening.matrix.clone()
     pca = {"name": "pca", "scope": "channel_values"}
-    with pytest.raises(ValueError, match="choose one of them, or leave that of the data out"):
+    with pytest.raises(ValueError, match="choose one of them for both, or leave out that of the data"):
         quick_fit(model, ImageDataModule("folder", str(colours), whitening=pca, batch_size=16))
     quick_fit(model, ImageDataModule("folder", str(colours), batch_size=16))
     assert torch.equal(model.whitening.matrix, first) and model.hparams["whitening"] == zca

@@ -178,7 +178,7 @@ def test_a_model_without_hidden_layers_has_nothing_for_muon(capsys: pytest.Captu
             "no adjust_lr_fn named 'match'; did you mean match_rms_adamw",
         ),
         (["fit", "--optimizer=AdamW", "--optimizer.betas=[0.9, 1.5]"], "betas must be in [0, 1), got [0.9, 1.5]"),
-        (["fit", "--optimizer=LowRankAdam", "--optimizer.rank=0"], "rank must be a whole number from 1 on, got 0"),
+        (["fit", "--optimizer=LowRankAdam", "--optimizer.rank=0"], "rank must be a whole number of at least 1, got 0"),
         (["fit", "--optimizer=SGD", "--optimizer.nesterov=true"], "nesterov needs a momentum above 0"),
         (["fit", "--optimizer=SGD", "--optimizer.lr=fast"], "lr must be a number, got 'fast'"),
     ],

@@ -145,7 +145,7 @@ def test_your_own_family_is_named_by_its_import_path(tmp_path: Path, monkeypatch
         (["describe", "resnet20{depth}{8}"], "is not a name with options; write it like"),
         (["describe", "resnet20", "--model.init"], "--model.init has no value; write --model.init=VALUE"),
         (["describe", "resnet20", "--model.init={"], "is not valid YAML"),
-        (["describe", "cnn{image_size: 8, channels: [8, 8, 8, 8]}"], "4 stages halve 8 pixels to nothing"),
+        (["describe", "cnn{image_size: 8, channels: [8, 8, 8, 8]}"], "4 stages are too many for images of 8 pixels"),
         (["describe", "linear.cifar10", "--model.num_classes=3"], "leave num_classes out, or name a fresh model"),
         (["describe", "linear", "--output=a.png"], "add --statistics, or leave it out"),
         (["describe", "linear", "--statistics", "--output=a.pdf"], "a.pdf must end in .png"),

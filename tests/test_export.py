@@ -313,7 +313,7 @@ def test_the_path_of_a_card_is_a_name_too(home: Path) -> None:
     ("wrong", "advice"),
     [
         (lambda logits: logits + 0.1, "its logits differ by up to 0.1 of"),
-        (lambda logits: -logits, "the classes do, too; nothing was written"),
+        (lambda logits: -logits, "and the predicted classes differ; nothing was written"),
         (lambda logits: logits * torch.nan, "differ by up to nan"),
     ],
 )

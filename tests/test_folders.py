@@ -34,7 +34,7 @@ def test_classes_without_splits_are_split_stratified_and_by_seed(
     assert main(["fit", f"--data.root={classes}", "--data.test=0.2", "--model=linear", *QUICK]) == 0
     printed = caplog.text
     assert "28 training and 4 validation images of 2 classes, 8x8 pixels, colour" in printed
-    assert "no train and test folders: 8 of 40 images are kept for the test (--data.test=0.2)" in printed
+    assert "no train and test folders: 8 of 40 images are held out for testing (--data.test=0.2)" in printed
     assert "of 8 images" in capsys.readouterr().out and "test: 0.2" in Path("runs/linear-mine/config.yaml").read_text()
     train, test = (names(classes, split, test=0.2) for split in ("train", "test"))
     assert len(train) == 32 and not set(train) & set(test)

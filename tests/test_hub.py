@@ -134,7 +134,7 @@ def test_other_weights_in_the_repository_are_not_mixed_with(card: Path, hub: Hub
     with pytest.raises(ValueError, match=r"me/pets already has resnet20.pets.json, .*; choose another repository"):
         push(other, "me/pets")
     shutil.copy(other, hub.root / "me/pets")
-    with pytest.raises(ValueError, match=r"one card in .*, and there is resnet20.pets.json, resnet32.pets.json"):
+    with pytest.raises(ValueError, match=r"one card in .*, but found resnet20.pets.json, resnet32.pets.json"):
         pull("me/pets")
 
 
@@ -174,7 +174,7 @@ def test_wrong_names_are_answered(card: Path, tmp_path: Path) -> None:
         pull("./no/such/folder")
     with pytest.raises(ValueError, match="is a folder on this machine and has no revisions; leave revision out"):
         pull(card.parent, revision="main")
-    with pytest.raises(ValueError, match=r"there should be one card in .*, and there is none"):
+    with pytest.raises(ValueError, match=r"there should be one card in .*, but found none"):
         pull(tmp_path)
     with pytest.raises(ValueError, match=r"no published weight named 'resnet20.pet'; did you mean resnet20.pets"):
         push("resnet20.pet", "me/pets")

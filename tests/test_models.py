@@ -364,7 +364,7 @@ def test_every_family_is_known_by_its_class_name() -> None:
         ("FCNN", {"norm": "bach"}, "no norm named 'bach'; did you mean batch"),
         ("FCNN", {"activation": "rellu"}, "did you mean relu"),
         ("FCNN", {"dropout": -0.1}, r"dropout must be in \[0, 1\)"),
-        ("CNN", {"channels": [8, 8, 8, 8], "image_size": 8}, "4 stages halve 8 pixels to nothing"),
+        ("CNN", {"channels": [8, 8, 8, 8], "image_size": 8}, "4 stages are too many for images of 8 pixels"),
         ("CNN", {"pool": "average"}, "no pool named 'average'"),
         ("CNN", {"convolutions": 0}, "at least one stage and one convolution"),
         ("CNN", {"dropout": 1.5}, r"dropout must be in \[0, 1\)"),

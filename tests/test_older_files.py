@@ -51,7 +51,7 @@ def test_an_older_card_is_that_of_the_same_model(home: Path) -> None:  # noqa: F
     others: list[dict[str, Any]] = [{"norm": "layer"}, {"activation": "gelu"}, {"pool": "max"}, {"shortcut": "none"}]
     for options in others:
         ((option, value),) = options.items()
-        with pytest.raises(ValueError, match=rf"where this one has {option}='{value}'"):
+        with pytest.raises(ValueError, match=rf"but this one has {option}='{value}'"):
             create("resnet20.pets", **options)
 
 
@@ -88,7 +88,7 @@ def test_only_initialisations_with_tensors_of_their_own_make_another_model() -> 
         assert name_of(family, {**bare, "init": init}) == "resnet20"
     one = {**bare, "norm": "none", "init": "fixup"}
     check_same("ResNet", one, "ResNet", dict(one))
-    message = "it has init='kaiming', where this one has init='fixup'"
+    message = "it has init='kaiming', but this one has init='fixup'"
     with pytest.raises(ValueError, match=message):
         check_same("ResNet", one, "ResNet", {**bare, "norm": "none"})
     assert name_of(family, one) == "resnet"

@@ -42,7 +42,7 @@ def test_an_average_that_is_not_what_is_saved_is_refused(
 ) -> None:
     options = ["--trainer.callbacks.swa_lrs=0.01", "--trainer.callbacks.device=null"] if name.startswith("Sto") else []
     assert fit("--model=fcnn", f"--trainer.callbacks+={name}", *options, "--run=run") == 2
-    assert f"{name} tests other weights than it saves; --trainer.callbacks+=EMA" in capsys.readouterr().err
+    assert f"{name} does not save the weights that it tests; use --trainer.callbacks+=EMA" in capsys.readouterr().err
     assert not Path("run").exists()
 
 

@@ -45,10 +45,10 @@ def test_the_middle_of_a_random_crop_has_no_padding(padding: int, sides: set[int
 @pytest.mark.parametrize(
     ("shares", "words"),
     [
-        ({32: 0.5}, "sizes of 8 to 31"),
-        ({4: 0.5}, "sizes of 8 to 31"),
+        ({32: 0.5}, "sizes must be 8 to 31"),
+        ({4: 0.5}, "sizes must be 8 to 31"),
         ({16: 0.5, 24: 0.5}, "leave epochs for the full size"),
-        ({16: 0.0}, "shares of the epochs in"),
+        ({16: 0.0}, "shares of the epochs must be in"),
     ],
 )
 def test_wrong_resolutions_are_told(shares: dict[int, float], words: str) -> None:
@@ -60,9 +60,9 @@ def test_wrong_resolutions_are_told(shares: dict[int, float], words: str) -> Non
     ("resizing", "cropping", "words"),
     [
         ({16: 0.5}, {16: 0.2}, "16 pixels are in both progressive_resizing and progressive_cropping"),
-        ({16: 0.5}, {24: 0.5}, "progressive_resizing and progressive_cropping sum up to 1"),
-        ({}, {32: 0.5}, "progressive_cropping has sizes of 8 to 31"),
-        ({}, [24], "progressive_cropping has sizes and their shares"),
+        ({16: 0.5}, {24: 0.5}, "progressive_resizing and progressive_cropping add up to 1"),
+        ({}, {32: 0.5}, "progressive_cropping: sizes must be 8 to 31"),
+        ({}, [24], "progressive_cropping must map sizes to shares"),
     ],
 )
 def test_wrong_crops_are_told(resizing: dict[int, float], cropping: dict[int, float], words: str) -> None:

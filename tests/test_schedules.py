@@ -182,7 +182,7 @@ def test_schedules_can_be_drawn() -> None:
         ({"name": "Step"}, "lr_scheduler Step needs the option every"),
         ({"name": "Step", "every": 0}, r"Step needs every above 0 \(epochs or steps\), got 0"),
         ({"name": "Cosine", "T_max": 3}, "no option of lr_scheduler Cosine named 'T_max'"),
-        ({"name": "Cosine", "warmup": 40}, "a warm-up of 40 does not fit into a training of 40"),
+        ({"name": "Cosine", "warmup": 40}, "a warm-up of 40 does not fit into a training run of 40"),
         ({"name": "Cosine", "warmup": -1}, "a warm-up of -1 does not fit"),
         ({"name": "Cosine", "warmup": "long"}, "lr_scheduler Cosine: warmup must be a number, not 'long'"),
         ({"name": "Cosine", "interval": "week"}, 'interval must be "step" or "epoch"'),

@@ -168,7 +168,7 @@ def test_the_commands_draw_a_run_and_published_weights(fit: Fit, colours: Path) 
         (["templates", "linear.cifar10", "linear.fashion_mnist"], "linear.fashion_mnist has other classes than linear"),
         (["templates", "linear.cifar10", "--output=a.jpg"], "a.jpg must end in .png"),
         (["templates", "linear.cifar10", "--output=away/a.png"], "the folder away does not exist"),
-        (["scores", "linear.cifar10"], "the model knows other classes than fashion-mini has: 'T-shirt/top', 'Trouser'"),
+        (["scores", "linear.cifar10"], "the model's classes are not those of fashion-mini: 'T-shirt/top', 'Trouser'"),
         (["scores", "linear.fashion_mnist", "--data.image_size=32"], "have image_size=32; convert the images with"),
         (["scores", "linear.fashion_mnist", "--images=0"], "choose 1 to 1,000 of the test images"),
         (["scores", "linear.fashion_mnist", "--imagse=3"], "no option named 'imagse'; did you mean images"),
@@ -191,7 +191,7 @@ def test_images_of_other_classes_are_refused(
     capsys.readouterr()
     assert main(["scores", "run", "--data.dataset=folder", f"--data.root={other}"]) == 2
     assert (
-        "the model knows other classes than other has: 'yellow' is unexpected and 'blue' is missing"
+        "the model's classes are not those of other: 'yellow' is unexpected and 'blue' is missing"
         in capsys.readouterr().err
     )
 

@@ -32,20 +32,20 @@ STOP = "--trainer.callbacks+=EarlyStopping"
         (["--trainer.val_check_interval=100"], "(100) must be less than or equal to the number of the training"),
         (
             [STOP, "--trainer.callbacks.monitor=val_loss"],
-            "no number to be watched by EarlyStopping named 'val_loss'; did",
+            "no metric to be watched by EarlyStopping named 'val_loss'; did",
         ),
         ([STOP, "--trainer.callbacks.monitor=val/loss", "--data.validation=0"], "but nothing is validated"),
         (
             [PLATEAU, "--lr_scheduler.monitor=val_loss"],
             "watched by ReduceLROnPlateau named 'val_loss'; did you",
         ),
-        ([PLATEAU, "--lr_scheduler.interval=step"], "ReduceLROnPlateau watches a number of an epoch"),
+        ([PLATEAU, "--lr_scheduler.interval=step"], "ReduceLROnPlateau watches one value per epoch"),
         (
             [PLATEAU, "--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=9"],
             "not every epoch is validated",
         ),
-        (["--trainer.callbacks+=LearningRateFinder"], "Tuner(trainer).lr_find(model, datamodule=data) finds"),
-        (["--trainer.callbacks+=BatchSizeFinder"], "Tuner(trainer).scale_batch_size(model, datamodule=data) finds"),
+        (["--trainer.callbacks+=LearningRateFinder"], "Tuner(trainer).lr_find(model, datamodule=data), and pass"),
+        (["--trainer.callbacks+=BatchSizeFinder"], "Tuner(trainer).scale_batch_size(model, datamodule=data), and pass"),
     ],
 )
 def test_what_cannot_work_is_told_before_the_first_step(

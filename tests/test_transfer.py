@@ -78,9 +78,9 @@ def test_what_does_not_fit_is_named(here: Path) -> None:
     published(here, trained("linear"))
     with pytest.raises(ValueError, match=r"'network.fc.weight' is \(3, 192\), not \(3, 768\)"):
         create("linear.pets", image_size=16)
-    with pytest.raises(ValueError, match="other input channels need the first convolution, and this network has no"):
+    with pytest.raises(ValueError, match="other input channels need the first convolution, but this network has no"):
         create("linear.pets", in_channels=1)
-    with pytest.raises(ValueError, match="another model: it has shortcut='B', where this one has shortcut='A'"):
+    with pytest.raises(ValueError, match="different model: it has shortcut='B', but this one has shortcut='A'"):
         create("resnet20.pets", shortcut="A")
 
 

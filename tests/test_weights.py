@@ -205,5 +205,5 @@ def test_unknown_weights_are_answered_with_the_nearest(home: Path) -> None:
 
 def test_weights_for_another_shape_are_refused(home: Path) -> None:
     published(home)
-    with pytest.raises(ValueError, match="it has shortcut='B', where this one has shortcut='A'"):
+    with pytest.raises(ValueError, match="it has shortcut='B', but this one has shortcut='A'"):
         create("resnet20.pets", shortcut="A")

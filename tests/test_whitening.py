@@ -323,7 +323,7 @@ def test_whitening_is_fitted_on_uint8_images_of_its_shape(method: str, images: T
         ({"eps": float("nan")}, "eps is added to variances"),
         ({"contrast": "pylearn"}, "did you mean pylearn2"),
         ({"contrast": "pylearn2"}, r"give eps > 0 \(0.1 is usual\)"),
-        ({"components": 5}, "components are for pca and pca_cor; zca has none"),
+        ({"components": 5}, "only pca and pca_cor take components; leave it out for zca"),
         ({"method": "pca", "components": 0}, "at least 1, or a share"),
         ({"method": "pca", "components": 1.5}, r"a share in \(0, 1\]"),
         ({"method": "standardize", "eps": 0.1}, "whitening standardize takes no options"),

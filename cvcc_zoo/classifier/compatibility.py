@@ -55,13 +55,13 @@ def check_training_data(model: KnowsImages, about: Mapping[str, Any], data: Imag
         return
     before = about["data"].get("train") if isinstance(about["data"], Mapping) else None
     if not isinstance(before, Mapping) or (type(before.get("sha256")), type(before.get("images"))) != (str, int):
-        raise ValueError("the checkpoint does not say what images it was trained on, but claims to; get it again")
+        raise ValueError("the checkpoint's record of its training images is incomplete; get the checkpoint again")
     now = identity_of(data, "train").plain()
     if before["sha256"] != now["sha256"]:
         raise ValueError(
             f"the training images are not those of the checkpoint: {before['images']:,} images then, with the sha256 "
-            f"{before['sha256'][:12]}, and {now['images']:,} now, with {now['sha256'][:12]}; bring them back, or go on "
-            "with these: --allow_changes=true (in Python model.allow_other_images = True)"
+            f"{before['sha256'][:12]}, and {now['images']:,} now, with {now['sha256'][:12]}; restore them, or "
+            "continue with these: --allow_changes=true (in Python model.allow_other_images = True)"
         )
 
 
@@ -74,7 +74,7 @@ def check_classes(model: KnowsImages, data: ImageDataModule) -> None:
         return
     if (places := matching(model.classes, data.classes)) is None:
         raise ValueError(
-            f"the model knows other classes than {data.dataset.title} has: {differences(model.classes, data.classes)}; "
+            f"the model's classes are not those of {data.dataset.title}: {differences(model.classes, data.classes)}; "
             "rename the class folders if they are the same, or train a new classifier (cvcc-zoo fit --weights=..., "
             "or create(..., new_head=True))"
         )
@@ -94,14 +94,14 @@ def check_training(network: nn.Module, loss: str | Mapping[str, Any], data: Imag
     """Raise ValueError if the network with this loss cannot be trained on batches of the data set."""
     if data.soft_labels and not takes_soft_labels(loss):
         raise ValueError(
-            "MixUp and CutMix mix the labels of two images, and this loss takes one label; choose "
+            "MixUp and CutMix mix the labels of two images, but this loss takes a single label; choose "
             "--model.loss=cross_entropy or squared_error, or leave them out of --data.augmentations"
         )
     processes = data.trainer.world_size if data.trainer else 1
     images = min(data.batch_size, len(data.training_images()[2])) // processes
     if images == 1 and any(isinstance(module, BATCH_NORMS) for module in network.modules()):
         raise ValueError(
-            "batch norm takes its statistics from several images, and here a process has one; choose at least "
+            "batch norm needs several images for its statistics, but each process has only one; choose at least "
             f"--data.batch_size={2 * processes}, or a model without batch norm"
         )
 
@@ -132,7 +132,7 @@ def check_same(
     if different:
         there, here = (", ".join(f"{k}={s.get(k)!r}" for k in different) for s in (theirs, mine))
         raise ValueError(
-            f"the checkpoint holds another model: it has {there}, where this one has {here}; "
+            f"the checkpoint contains a different model: it has {there}, but this one has {here}; "
             "give the options of the checkpoint (--model=..., --data...=...), or another checkpoint"
         )
 

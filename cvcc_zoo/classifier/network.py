@@ -13,7 +13,7 @@ class Unscripted(nn.Module):
         """Raise ValueError; torch.jit.script calls this first: https://github.com/pytorch/pytorch/pull/45645."""
         raise ValueError(
             f"torch.jit.script does not take {type(self).__name__}, and TorchScript is deprecated; use "
-            "torch.export.export or `cvcc-zoo export`, or torch.jit.trace(model.eval(), images) where it has to be that"
+            "torch.export.export or `cvcc-zoo export`, or torch.jit.trace(model.eval(), images) if you need TorchScript"
         )
 
 

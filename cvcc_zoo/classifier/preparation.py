@@ -34,8 +34,8 @@ class SetFromImages(WhitenedNetwork):
         mine = self.whitening.spec if self.chose_whitening or self.whitening.fitted else None
         if mine is not None and data.whitening not in (None, mine):
             raise ValueError(
-                f"the model has whitening={mine!r} and the data have whitening={data.whitening!r}; choose one of them, "
-                "or leave that of the data out"
+                f"the model has whitening={mine!r} and the data have whitening={data.whitening!r}; choose one of them "
+                "for both, or leave out that of the data"
             )
         if not self.whitening.fitted:
             self.whitening = data.fit_whitening(mine, across_processes=True).to(self.weights_device)
@@ -51,7 +51,8 @@ class SetFromImages(WhitenedNetwork):
         except (ValueError, RuntimeError) as error:
             raise ValueError(
                 "progressive_resizing and progressive_cropping need a network that takes images of any size, and a "
-                f"whitening of channels alone; with {size} pixels: {str(error).splitlines()[0]}"
+                f"whitening that does not depend on the position of a pixel; with {size} pixels: "
+                f"{str(error).splitlines()[0]}"
             ) from error
         finally:
             self.train(before)

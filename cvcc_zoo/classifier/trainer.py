@@ -31,7 +31,7 @@ def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Train
     schedule = make_lr_scheduler(dict(spec), optimizer, *training_length(trainer))
     watched = schedule.get("monitor", "")
     if watched and schedule["interval"] == "step":
-        raise ValueError("ReduceLROnPlateau watches a number of an epoch: leave --lr_scheduler.interval=step out")
+        raise ValueError("ReduceLROnPlateau watches one value per epoch; leave out --lr_scheduler.interval=step")
     if watched.startswith("val/"):
         if not trainer.enable_validation:
             raise ValueError(
@@ -40,8 +40,8 @@ def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Train
             )
         if trainer.check_val_every_n_epoch is None:
             raise ValueError(
-                f"the schedule watches {watched} after every epoch, and with check_val_every_n_epoch=null not every "
-                "epoch is validated; set --lr_scheduler.monitor=train/loss, or leave that option out"
+                f"the schedule watches {watched} after every epoch, but with check_val_every_n_epoch=null not every "
+                "epoch is validated; set --lr_scheduler.monitor=train/loss, or leave out check_val_every_n_epoch"
             )
         schedule["frequency"] = trainer.check_val_every_n_epoch  # epochs without validation have nothing to watch
     return schedule
@@ -124,20 +124,20 @@ class Optimized(LightningModule):
 def check_recorded(callbacks: Iterable[Callback]) -> None:
     """Raise ValueError for a callback with which a run would not be what its config says.
 
-    Those are averages that test other weights than they save, and searches that change options later.
+    Those are averages that do not save the weights that they test, and searches that change options later.
     """
     for callback in callbacks:
         if type(callback).__name__ in AVERAGES and _is_known(callback):
             raise ValueError(
-                f"{type(callback).__name__} tests other weights than it saves; "
-                "--trainer.callbacks+=EMA averages, validates, tests and saves the same ones"
+                f"{type(callback).__name__} does not save the weights that it tests; "
+                "use --trainer.callbacks+=EMA, which validates, tests and saves the same average"
             )
         if isinstance(callback, LearningRateFinder | BatchSizeFinder):
             rate = isinstance(callback, LearningRateFinder)
             method, option = ("lr_find", "optimizer.lr") if rate else ("scale_batch_size", "data.batch_size")
             raise ValueError(
-                f"{type(callback).__name__} changes an option after it was recorded; in Python Tuner(trainer)."
-                f"{method}(model, datamodule=data) finds its value, which --{option}=... then takes"
+                f"{type(callback).__name__} changes an option after it was recorded; in Python, find its value "
+                f"with Tuner(trainer).{method}(model, datamodule=data), and pass it as --{option}=..."
             )
 
 
@@ -155,7 +155,7 @@ def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str,
         if watched is None:
             continue
         if watched not in logged:
-            raise unknown(f"number to be watched by {name}", watched, logged)
+            raise unknown(f"metric to be watched by {name}", watched, logged)
         if watched.startswith("val/") and not trainer.enable_validation and name != "BestCheckpoint":
             raise ValueError(
                 f"{name} watches {watched}, but nothing is validated; set --data.validation=0.1 (and no "

@@ -105,7 +105,6 @@ class WhitenedNetwork(Unscripted, LightningModule):
         """The network, if it has parts. Raises ValueError if it is another kind of module."""
         if not isinstance(self.network, Network):
             raise ValueError(
-                f"{type(self.network).__name__} does not say which parts it has; derive it from "
-                "cvcc_zoo.classifier.Network"
+                f"{type(self.network).__name__} does not define its parts; derive it from cvcc_zoo.classifier.Network"
             )
         return self.network

@@ -60,9 +60,9 @@ class ImageDataModule(LightningDataModule):
                 which is then split. Defaults to folder if there is a root, else to fashion-mini.
             root: The folder of the data; for a downloaded data set $CVCC_ZOO_DATA or the user's cache by default.
             batch_size: Images per optimizer step, over all processes together.
-            validation: Share of each class kept for validation, in [0, 1); unless it is 0, a folder's val/ comes first.
-            test: Share of each class of a folder without splits that is kept for the test, in [0, 1).
-            whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, {name: zca, ...}, or None: the model's.
+            validation: Share of each class held out, in [0, 1); unless it is 0, a folder's val/ is used instead.
+            test: Share of each class held out for testing in a folder without splits, in [0, 1).
+            whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, {name: zca, ...}; None uses the model's.
             augmentations: none, light, standard (random crop, and flip unless the classes are digits) or strong, or a
                 list of these, names and {name: ..., option: value}.
             image_size: Resize all images to this height and width, in pixels; by default keep their size.
@@ -74,8 +74,8 @@ class ImageDataModule(LightningDataModule):
             progressive_cropping: The same, but crop the middle of the images instead of resizing them.
             split_seed: Seed for the choice of the validation images, and of the test images of a folder without splits.
             seed: Seed for the order of the images and for the augmentations.
-            follow_links: Follow links in a folder that lead out of it.
-            max_pixels: Refuse images of a folder that have more pixels.
+            follow_links: Follow links that lead out of the image folder.
+            max_pixels: Refuse images of a folder that have more pixels than this.
 
         """
         self.options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}

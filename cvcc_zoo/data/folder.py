@@ -158,7 +158,7 @@ def image_folder(
         classes = tuple(sorted(whole))
         files = _split_off(labelled(whole), classes, test, split_seed)
         of = f"{len(files.get('test', [])):,} of {sum(map(len, files.values())):,} images"
-        notes.append(f"no train and test folders: {of} are kept for the test (--data.test={test:g})")
+        notes.append(f"no train and test folders: {of} are held out for testing (--data.test={test:g})")
     if others:
         notes.append(f"ignored, because they are not train, val or test: {', '.join(map(shown, others))}")
     first, size, grey = _first_readable(files["train"], max_pixels)

@@ -17,8 +17,9 @@ def training_length(trainer: Trainer) -> tuple[int, int]:
     last = trainer.max_epochs if trainer.max_epochs != -1 else math.inf
     if last is None or (math.isinf(last) and math.isinf(most)) or most < 1:
         raise ValueError(
-            "a schedule needs to know how long a training is: set --trainer.max_epochs=... or --trainer.max_steps=... "
-            "(beside max_time too: whichever comes first ends it), or train without a schedule: --lr_scheduler=null"
+            "a schedule needs the length of the training run: set --trainer.max_epochs=... or --trainer.max_steps=... "
+            "(also if you set max_time: the run ends at whichever comes first), or train without a schedule: "
+            "--lr_scheduler=null"
         )
     if trainer.train_dataloader is None:
         load_training_batches(trainer)

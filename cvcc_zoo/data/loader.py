@@ -137,7 +137,7 @@ class TensorLoader:
         self.rank, self.world_size = rank, world_size
         if shuffle_seed is not None and self.batch_size < world_size:
             raise ValueError(
-                f"a batch of {self.batch_size} images cannot be shared by {world_size} processes; choose at least "
+                f"a batch of {self.batch_size} images cannot be divided among {world_size} processes; choose at least "
                 f"--data.batch_size={world_size}, or fewer devices"
             )
         self.position = position or Position()

@@ -20,7 +20,7 @@ def first_convolution(network: nn.Module, in_channels: int, purpose: str = "patc
         if isinstance(module, nn.Conv2d) and module.in_channels == in_channels and module.groups == 1:
             return module
     raise ValueError(
-        f"{purpose} the first convolution, and this network has no convolution that takes the images; "
+        f"{purpose} the first convolution, but this network has no convolution that takes the images; "
         "leave it out, or choose a convolutional model"
     )
 

@@ -27,7 +27,9 @@ class Resolutions:
         self.shares, self.full, self.cropped = dict(sorted((resized | cropped).items())), full, set(cropped)
         if (total := sum(self.shares.values())) >= 1:
             names = " and ".join(name for name, given in ((RESIZING, resized), (CROPPING, cropped)) if given)
-            raise ValueError(f"the shares of {names} sum up to {total:g}; leave epochs for the full size")
+            raise ValueError(
+                f"the shares of {names} add up to {total:g}; they must be below 1, to leave epochs for the full size"
+            )
 
     def __bool__(self) -> bool:
         return bool(self.shares)
@@ -54,14 +56,14 @@ class Resolutions:
 def _checked(name: str, shares: Mapping[int, float], full: int) -> dict[int, float]:
     """Return the sizes and shares with integer keys, or raise ValueError."""
     if not isinstance(shares, Mapping):
-        raise ValueError(f"{name} has sizes and their shares of the epochs, not {shares!r}")
+        raise ValueError(f"{name} must map sizes to shares of the epochs, such as {{16: 0.5}}, not {shares!r}")
     # a run's config stores the keys as text
     checked = {int(size) if str(size).isdecimal() else size: share for size, share in shares.items()}
     for size, share in checked.items():
         if not MIN_SIZE <= size < full:
             raise ValueError(
-                f"{name} has sizes of {MIN_SIZE} to {full - 1} pixels, below the {full} of the images; got {size}"
+                f"{name}: sizes must be {MIN_SIZE} to {full - 1} pixels, below the {full} of the images; got {size}"
             )
         if not 0 < share < 1:
-            raise ValueError(f"{name} has shares of the epochs in (0, 1); got {share} for {size} pixels")
+            raise ValueError(f"{name}: shares of the epochs must be in (0, 1); got {share} for {size} pixels")
     return checked

@@ -37,8 +37,8 @@ def find_dataset(name: str | None, root: str | None, **options: Any) -> ImageDat
     if name == "fashion-mini":
         if root is not None:
             raise ValueError(
-                f"fashion-mini is part of the package and has no root, {root}; omit --data.dataset to use the "
-                "images of that folder, or --data.root to use fashion-mini"
+                f"fashion-mini is part of the package and takes no root, but got {root}; omit --data.dataset to use "
+                "the images of that folder, or --data.root to use fashion-mini"
             )
         return FashionMini()
     if name in TORCHVISION:

@@ -113,7 +113,7 @@ class Whitening(nn.Module):
             raise ValueError("contrast normalisation leaves a direction without variance; give eps > 0 (0.1 is usual)")
         if self.components is not None:
             if self.method not in PRINCIPAL:
-                raise ValueError(f"components are for {' and '.join(PRINCIPAL)}; {self.method} has none to leave out")
+                raise ValueError(f"only {' and '.join(PRINCIPAL)} take components; leave it out for {self.method}")
             whole = isinstance(self.components, int)
             if self.components < 1 if whole else not 0 < self.components <= 1:
                 raise ValueError(f"components must be at least 1, or a share in (0, 1], got {self.components}")

@@ -88,7 +88,9 @@ def export(
                 raise ValueError(
                     f"the exported program does not agree with {trained.name}: its logits differ by up to "
                     f"{agreement.difference:.2g} of {agreement.largest:.2g}, "
-                    f"the classes {'do not' if agreement.same_classes else 'do, too'}; nothing was written. "
+                    f"{'but' if agreement.same_classes else 'and'} the predicted classes "
+                    f"{'agree' if agreement.same_classes else 'differ'}; "
+                    "nothing was written. "
                     "Try another --format, or another version of torch"
                 )
     return agreement

@@ -83,7 +83,7 @@ def load_plain(path: Path, *, old: bool = False) -> Any:
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise ValueError(
                 f"{path} cannot be read as a checkpoint: a tensor in it claims the shape {tuple(tensor.shape)}, but "
-                "the file does not store as much; get it again"
+                "the file stores less data than that; get it again"
             )
     return content
 
@@ -175,9 +175,9 @@ def _check_ends(file: BinaryIO, directory: int) -> None:
         file.seek(end)
         *_, size, offset = struct.unpack("<4sQ2H2L4Q", file.read(56))
         if place != end:
-            raise ValueError("its end is in two places")
+            raise ValueError("it has two end records that do not agree")
     if start != b"PK\x03\x04" or comment or (offset, offset + size) != (directory, end):
-        raise ValueError("the file has more than an archive")
+        raise ValueError("the file contains more than one archive")
 
 
 def read_yaml(text: Any, what: str) -> Any:
@@ -192,7 +192,7 @@ def read_yaml(text: Any, what: str) -> Any:
         depth = 0
         for token in yaml.scan(text, Loader=yaml.SafeLoader):
             if isinstance(token, yaml.AliasToken):
-                raise ValueError(f"{what} has parts that refer to each other (YAML's *), which no run writes")
+                raise ValueError(f"{what} contains YAML aliases (*), which no run writes")
             depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
             if depth > 2 * DEEPEST:
                 raise ValueError(f"{what} is more than {2 * DEEPEST} levels deep, which no config of a run is")

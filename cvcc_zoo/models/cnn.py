@@ -55,7 +55,7 @@ class Shape:
         least = 2 ** len(self.channels) + (self.stem > 0)
         if pixels < least:
             raise ValueError(
-                f"{len(self.channels)} stages halve {pixels} pixels to nothing; "
+                f"{len(self.channels)} stages are too many for images of {pixels} pixels, which each stage halves; "
                 f"give fewer channels, or images of at least {least} pixels"
             )
 

@@ -65,7 +65,7 @@ class RidgeFit:
             raise ValueError("ridge=validation needs validation images: set --data.validation=0.1, or leave_one_out")
         if self.ridge.by == "leave_one_out" and data.augmentations:
             raise ValueError(
-                "leave_one_out has to see the images of the sums again, and augmented images are different each time; "
+                "leave_one_out reads every image twice, and augmented images are different each time; "
                 "add --data.augmentations=none, or choose --model.ridge=validation or a number"
             )
 

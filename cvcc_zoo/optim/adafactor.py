@@ -106,7 +106,7 @@ class Adafactor(RuleOptimizer):
             if "row_var" in kept and kept["row_var"].shape != (as_matrix(p).size(0), 1):
                 raise ValueError(
                     "this state is for parameters of other shapes, or of torch's Adafactor, which factors the last two "
-                    "dimensions of filters where ours flattens them: continue with torch.optim.Adafactor then"
+                    "dimensions of filters, whereas ours flattens them; continue such a run with torch.optim.Adafactor"
                 )
 
     def update_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:

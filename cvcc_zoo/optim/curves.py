@@ -78,7 +78,7 @@ def make_factor(name: str, total: int, warmup: float = 0.0, **options: Any) -> C
     that of the last step. Raises ValueError for options out of range.
     """
     if warmup < 0 or warmup >= total > 0:
-        raise ValueError(f"a warm-up of {warmup} does not fit into a training of {total}; give a share below 1")
+        raise ValueError(f"a warm-up of {warmup} does not fit into a training run of {total}; give a share below 1")
     for option in SHARES:
         if option in options and not 0 <= options[option] < 1:
             raise ValueError(f"{option} must be a share of training in [0, 1), got {options[option]}")

@@ -86,7 +86,7 @@ class LowRankAdam(AdamW):
         at_least_zero(options, "scale")
         for name in ("rank", "update_every"):
             if not (isinstance(options[name], int) and options[name] >= 1):
-                raise ValueError(f"{name} must be a whole number from 1 on, got {options[name]}")
+                raise ValueError(f"{name} must be a whole number of at least 1, got {options[name]}")
 
     def check_params(self, group: Group) -> None:
         """Raise ValueError for large matrices that are split over processes."""

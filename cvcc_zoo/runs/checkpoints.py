@@ -165,8 +165,8 @@ def best_so_far(checkpoint: Checkpoint | None, folder: Path | None, *, allowed: 
         return there
     if not allowed:
         raise ValueError(
-            f"{checkpoint.path} belongs to a run whose best weights so far were in {BEST}, and there is none beside "
-            "it; restore it, or choose the best of the coming epochs only: --allow_changes=true"
+            f"{checkpoint.path} belongs to a run whose best weights so far were in {BEST}, but there is no such "
+            "file beside it; restore it, or keep only the best of the epochs still to come: --allow_changes=true"
         )
     return None
 

@@ -95,8 +95,8 @@ def check_metrics(path: Path, expected: Any, *, allowed: bool) -> None:
     if found != expected and not allowed:
         what = f"has {found['rows']:,} rows" if path.is_file() else "is missing"
         raise ValueError(
-            f"{path} {what}, and not exactly the {expected['rows']:,} that were logged before the checkpoint; restore "
-            "it, or resume with the file as it is: --allow_changes=true"
+            f"{path} {what}, not exactly the {expected['rows']:,} rows that were logged before the checkpoint; "
+            "restore it, or resume with the file as it is: --allow_changes=true"
         )
 
 

@@ -86,7 +86,7 @@ class StopAtSignal(Stop):
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._received and number == signal.SIGINT:
-            raise StoppedError("SIGINT twice: stopped in a step", 128 + number)
+            raise StoppedError("SIGINT twice: stopped in the middle of a step", 128 + number)
         self._received = number
         with suppress(OSError):  # print() is not safe here: the signal may have interrupted one
             os.write(2, f"{signal.Signals(number).name}: ending this step and writing last.ckpt\n".encode())

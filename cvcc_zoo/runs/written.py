@@ -35,7 +35,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _broken(path, str(error)) from error
     if not isinstance(summary, dict):
-        raise _broken(path, f"it holds {reprlib.repr(summary)}")
+        raise _broken(path, f"it contains {reprlib.repr(summary)}")
     for name, kind in (KINDS | LATER).items():
         if name not in summary and name in KINDS:
             raise _broken(path, f"it has no {name}")

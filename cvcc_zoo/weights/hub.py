@@ -43,7 +43,7 @@ def _checked(folder: Path) -> Path:
     cards = sorted(folder.glob("*.json"))
     if len(cards) != 1:
         names = ", ".join(card.name for card in cards) or "none"
-        raise ValueError(f"there should be one card in {folder}, and there is {names}; load a card by its path")
+        raise ValueError(f"there should be one card in {folder}, but found {names}; load a card by its path")
     read(cards[0])
     return cards[0]
 

@@ -147,7 +147,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str
     "stack": (lambda: pickled(lambda _: b"\x80\x02(."), "cannot be read as a checkpoint of plain data"),
     "flipped bit": (lambda: flipped, "is damaged: a/data/"),
     "two directories": (lambda: two_directories, "torch.save did not write it, or not completely"),
-    "pickle before": (lambda: pickle_before, "its end is in two places"),
+    "pickle before": (lambda: pickle_before, "it has two end records that do not agree"),
     "million lists": (lambda: pickled(lambda _: b"\x80\x02(" + b"]" * 10**7 + b"l."), "more than 200,000 instructions"),
     "million sets": (
         lambda: pickled(lambda _: b"\x80\x02(" + b"c__builtin__\nset\n)R" * 10**5 + b"l."),

@@ -123,7 +123,7 @@ def test_every_image_comes_once_however_many_processes(shuffle_seed: int | None)
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused() -> None:
-    with pytest.raises(ValueError, match="a batch of 2 images cannot be shared by 3 processes"):
+    with pytest.raises(ValueError, match="a batch of 2 images cannot be divided among 3 processes"):
         TensorLoader(torch.zeros(9, 1), torch.zeros(9), torch.arange(9), 2, shuffle_seed=0, rank=0, world_size=3)
 
 
