@@ -233,7 +233,7 @@ def test_a_lost_best_checkpoint_is_told_before_the_training_goes_on(
         assert fit("--model=linear", f"--run={run}", f"--ckpt_path={checkpoint}") == 2
         printed = capsys.readouterr().err
         assert (
-            "whose best weights so far were in best.ckpt, and there is none" in printed
+            "whose best weights so far were in best.ckpt, but there is no such file beside it" in printed
             or "has finished training" in printed
         )
         assert sorted(Path("old").iterdir()) == before and not Path("new").exists()

@@ -38,14 +38,20 @@ class Weights:
     def model(self) -> Any:
         """Return the model with these weights, in evaluation mode.
 
-        One of our own families is the model that was checked, with the tensors put in. Classes of users are built
-        anew: they may tie weights, or keep tensors where no state_dict finds them.
+        A model of ours is the one that was checked, with the tensors put in. One of a user's class, which may tie
+        weights, or with tensors outside its state_dict (HOG has some) is built anew.
         """
-        if not FAMILIES[self.family].__module__.startswith("cvcc_zoo."):
+        ours = FAMILIES[self.family].__module__.startswith("cvcc_zoo.")
+        if ours and not _other_tensors(self.blank, self.state):
+            model = self._filled()
+        else:
             model = FAMILIES[self.family](**self.hparams)
             model.load_state_dict(self.state)
-            model.classes = self.classes
-            return model.eval()
+        model.classes = self.classes
+        return model.eval()
+
+    def _filled(self) -> Any:
+        """Return the blank model with copies of the tensors, of its types of numbers; only float64 stays as it is."""
         model = copy.deepcopy(self.blank)
         like = model.state_dict()
         doubles = all(tensor.dtype == torch.float64 for tensor in self.state.values() if tensor.is_floating_point())
@@ -54,8 +60,14 @@ class Weights:
             for name, tensor in self.state.items()
         }
         model.load_state_dict(tensors, assign=True)
-        model.classes = self.classes
-        return model.to(torch.get_default_device()).eval()  # Lightning's `device` is "meta" until now
+        return model.to(torch.get_default_device())  # Lightning's `device` is "meta" until now
+
+
+def _other_tensors(model: nn.Module, state: Collection[str]) -> list[Tensor]:
+    """Return the buffers and attributes on "meta" that are not in a state_dict."""
+    buffers = [buffer for name, buffer in model.named_buffers() if name not in state]
+    attributes = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return [tensor for tensor in (*buffers, *attributes) if tensor.is_meta]
 
 
 def check_family(family: str, path: Path) -> None:
