@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub.errors import HfHubHTTPError
 
 from cvcc_zoo import create, load
+from cvcc_zoo.cli.expansion import expand_model
 from cvcc_zoo.integrations.hub import pull, push, write_folder
 from cvcc_zoo.registry import ENTRIES
 from cvcc_zoo.zoo.trained import find_trained
@@ -126,6 +127,9 @@ def test_a_repository_is_a_name_wherever_a_model_is_asked_for(card: Path, hub: H
         assert torch.equal(take("hf://me/pets")(IMAGES), expected)
     assert create("hf://me/pets@abc", num_classes=5)(IMAGES).shape == (len(IMAGES), 5)
     assert hub.calls[-1] == "download me/pets abc *.json *.safetensors"
+    model, weights = expand_model("hf://me/pets")
+    assert model["class_path"].endswith(".ResNet") and weights is not None
+    assert torch.equal(load(weights)(IMAGES), expected)
 
 
 def test_other_weights_in_the_repository_are_not_mixed_with(card: Path, hub: Hub, home: Path) -> None:

@@ -14,6 +14,7 @@ from cvcc_zoo.classifier.compatibility import complete
 from cvcc_zoo.cli.choices import check_not_of_model
 from cvcc_zoo.cli.refusals import check_keys
 from cvcc_zoo.registry import FAMILIES, as_spec, import_class
+from cvcc_zoo.weights.card import list_cards
 from cvcc_zoo.zoo.catalogue import architecture, describe
 from cvcc_zoo.zoo.creation import read_weights
 from cvcc_zoo.zoo.names import resolve
@@ -38,7 +39,8 @@ def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
     elif source.trained:
         there = read_weights(source)
         family, options = there.family, architecture(complete(there.family, there.hparams))
-        weights = source.name if name.rpartition(".")[2] not in ("json", "safetensors") else str(source.path)
+        by_name = source.kind == "checkpoint" or list_cards().get(source.name) == source.path
+        weights = source.name if by_name else str(source.path)  # of a repository, too, which is then asked once
     else:
         family, options = source.name, architecture(complete(source.name, {}))
     return {"class_path": path_of(family), "init_args": options}, weights
