@@ -14,7 +14,6 @@ from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.weights.card import Card, read_card, write_card
-from cvcc_zoo.zoo.names import resolve_trained
 from cvcc_zoo.zoo.trained import Trained
 
 NAMES = "Published weights, the path of their card, a run folder or a checkpoint."
@@ -41,13 +40,12 @@ def main(args: Sequence[str]) -> int:
     if words and not words[0].startswith("-"):
         words[0] = f"--name={words[0]}"
     config, trained = with_its_images(parser, words)
-    path = resolve_trained(config.name).path
-    assert path is not None
-    if config.update_card and path.suffix != ".json":
+    path = trained.card
+    if config.update_card and path is None:
         raise ValueError(f"{config.name} has no card; `cvcc-zoo publish` makes one of a run")
     data = parser.instantiate(config).data
     console = PlainConsole(soft_wrap=True)
-    if path.suffix != ".json":
+    if path is None:
         found = measure(trained.model, data, mirrored=config.test_time_flip)
         _say(console, trained, data, found)
         return 0

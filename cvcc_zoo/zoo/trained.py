@@ -36,6 +36,8 @@ class Trained:
     """How image files became pixels in training: `resize` and `background` of the ImageDataModule."""
     data: dict[str, Any] = field(default_factory=dict)
     """The options of the run's ImageDataModule; empty for published weights."""
+    card: Path | None = None
+    """The card of published weights."""
 
     def decoding(self) -> Decoding:
         """Return options that decode image files for the model as in training."""
@@ -71,7 +73,7 @@ def find_trained(name: str | Path) -> Trained:
     if isinstance(weights, Published):
         card, model = weights.card, weights.model()
         shaping = shaping_of(card.training.get("recipe"))
-        return Trained(card.name, model, card.dataset, card.classes, card.sha256, shaping)
+        return Trained(card.name, model, card.dataset, card.classes, card.sha256, shaping, card=source.path)
     assert isinstance(weights, Checkpoint) and source.path is not None
     file, model = weights.path, weights.model()
     config = file.parent / "config.yaml"
