@@ -62,14 +62,13 @@ def owners_first(args: Sequence[str]) -> list[str]:
     return [word for number in order for word in groups[number]]
 
 
-def name_as_option(args: Sequence[str]) -> list[str]:
+def name_as_option(command: str, args: Sequence[str]) -> list[str]:
     """`test runs/mine` and `fit resnet20` as `test --run=runs/mine` and `fit --model=resnet20`."""
-    command, *rest = args
-    if not rest or rest[0].startswith("-"):
+    if not args or args[0].startswith("-"):
         return list(args)
-    path = Path(rest[0]).expanduser()
+    path = Path(args[0]).expanduser()
     evaluated = "--run" if path.is_dir() else "--ckpt_path" if path.is_file() else "--model"
-    return [command, f"{'--model' if command == 'fit' else evaluated}={rest[0]}", *rest[1:]]
+    return [f"{'--model' if command == 'fit' else evaluated}={args[0]}", *args[1:]]
 
 
 def link_options(parser: Any) -> None:
@@ -106,9 +105,7 @@ def parse(parser: Any, args: Sequence[str]) -> Any:
     Options alone, like `--model.loss.l2=0.001`, belong to what is chosen without them: in a file, or by default.
     """
     config = parser.parse_args(args)
-    command = config.get("subcommand")
-    for flag, (place, default) in CHOSEN_BY_NAME.items():
-        key = f"{command}.{place}" if command else place
+    for flag, (key, default) in CHOSEN_BY_NAME.items():
         options = config.get(key)
         if not isinstance(options, Mapping) or "name" in options:
             continue
@@ -116,11 +113,15 @@ def parse(parser: Any, args: Sequence[str]) -> Any:
         name = chosen if isinstance(chosen, str) else default
         if name and isinstance(chosen, str | Mapping | None):
             config[key] = {"name": name, **options}
-    if command and config[command].get("data") is None:
-        raise ValueError("the images of a training are not null: give data its options, or leave data out")
-    if command and config[command].get("model"):
-        config[f"{command}.model.init_args.whitening"] = config[command].data.whitening  # which is linked to it
     return config
+
+
+def check_training(config: Any) -> None:
+    """Raise ValueError for a training without images, and give its model their whitening, which is linked to it."""
+    if config.get("data") is None:
+        raise ValueError("the images of a training are not null: give data its options, or leave data out")
+    if config.get("model"):
+        config["model.init_args.whitening"] = config.data.whitening
 
 
 def _without(args: Sequence[str], start: str) -> list[str]:

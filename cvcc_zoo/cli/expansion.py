@@ -44,7 +44,7 @@ def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
     return {"class_path": path_of(family), "init_args": options}, weights
 
 
-def expand_args(args: Sequence[str]) -> list[str]:
+def expand_args(args: Sequence[str], command: str = "") -> list[str]:
     """Rewrite `--model=resnet20`, `--optimizer=SGD` and the like, and `--run=FOLDER` of an evaluation."""
     expanded = []
     for flag, value in _pairs(args):
@@ -60,7 +60,7 @@ def expand_args(args: Sequence[str]) -> list[str]:
             expanded.append(f"{flag}={expand_model(value)[0]['class_path']}")
         elif flag in SPEC_FLAGS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
             expanded.append(f"{flag}={json.dumps({'name': value})}")
-        elif flag == "--run" and value and args and args[0] in EVALUATIONS:
+        elif flag == "--run" and value and command in EVALUATIONS:
             expanded += _evaluate_run(Path(value).expanduser())
         else:
             expanded.append(flag if value is None else f"{flag}={value}")

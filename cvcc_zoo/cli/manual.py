@@ -1,10 +1,6 @@
 """The commands in words: what each does, and examples for its help."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
 
 WIDTH = 13  # of the longest name
 
@@ -160,40 +156,3 @@ def with_examples(prog: str | None, text: str) -> str:
         return text
     examples = COMMANDS[name].examples
     return "\n".join([text.rstrip(), "", "examples:", *(f"  {example}" for example in examples), ""])
-
-
-class ParserFoundError(Exception):
-    """Not an error: the parser that a command was about to use, while `only_parsers` is on."""
-
-    def __init__(self, parser: Any) -> None:
-        super().__init__(parser.prog)
-        self.parser = parser
-
-
-_only_parsers = ContextVar("only_parsers", default=False)
-
-
-@contextmanager
-def only_parsers() -> Iterator[None]:
-    """Commands that are called within do nothing: they raise ParserFoundError with their parser."""
-    token = _only_parsers.set(True)
-    try:
-        yield
-    finally:
-        _only_parsers.reset(token)
-
-
-class WithExamples:
-    """A parser whose help ends with the examples of its command; `prog` is `cvcc-zoo COMMAND`."""
-
-    prog: str
-
-    def format_help(self, *args: Any, **kwargs: Any) -> str:
-        """The help as text."""
-        return with_examples(self.prog, super().format_help(*args, **kwargs))  # type: ignore[misc]
-
-    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
-        """Parse, unless only the parser is wanted."""
-        if _only_parsers.get():
-            raise ParserFoundError(self)
-        return super().parse_args(*args, **kwargs)  # type: ignore[misc]

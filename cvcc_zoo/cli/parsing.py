@@ -1,15 +1,16 @@
 """The parsers of the commands: what belongs to neither model, data nor trainer, and errors of one line."""
 
+import inspect
 import re
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cvcc_zoo.cli.expansion import MODE
-from cvcc_zoo.cli.manual import WithExamples
+from cvcc_zoo.cli.expansion import MODE, install_yaml
+from cvcc_zoo.cli.manual import with_examples
 from cvcc_zoo.cli.refusals import in_one_line
 from cvcc_zoo.optim.build import TIMM
 from cvcc_zoo.printing import say
@@ -74,6 +75,14 @@ def add_own_options(parser: LightningArgumentParser, checkpoint_minutes: float) 
     )
 
 
+def import_named(config: Any) -> None:
+    """Import the optimizer and the schedule that a user names by an import path; nobody does that for a file."""
+    for kind, kind_of in IMPORTED.items():
+        name = (config.get(kind) or {}).get("name", "")
+        if "." in name and not TIMM.fullmatch(name):
+            import_class(kind, name, kind_of)
+
+
 def asked_model(model: Any) -> tuple[str, dict[str, Any]]:
     """A model's class and options, without the whitening, which is linked to that of the data."""
     return model.class_path, {key: value for key, value in vars(model.init_args).items() if key != "whitening"}
@@ -86,43 +95,22 @@ def list_of(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-class OneCommand(LightningCLI):
-    """A LightningCLI of one command, whose parser is built once in a process: it takes a quarter of a second."""
-
-    built: ClassVar[dict[str, dict[str, Any]]] = {}  # for each command, the attributes that `setup_parser` sets
-
-    def setup_parser(self, *args: Any) -> None:
-        """Build the parser, or take the one that was built before."""
-        (command,) = self.subcommands()
-        if command not in self.built:
-            before = set(vars(self))
-            super().setup_parser(*args)
-            self.built[command] = {name: value for name, value in vars(self).items() if name not in before}
-        vars(self).update(self.built[command])
-
-
-class CommandParser(WithExamples, ArgumentParser):
-    """For commands that are a function: `auto_cli(function, parser_class=CommandParser)`."""
-
-
-class ZooParser(WithExamples, LightningArgumentParser):
-    """Answers an error by one message, without the usage of some hundred options."""
+class ZooParser(LightningArgumentParser):
+    """The parser of every command; its help ends with examples, and an error is one line without the usage."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"parser_mode": MODE, "allow_abbrev": False, **kwargs})
 
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """Return the help of the command, followed by its examples."""
+        return with_examples(self.prog, super().format_help(*args, **kwargs))
+
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
-        """Parse, and import what a user names by an import path for a training; nobody does that for a file."""
+        """Parse; a file of options that is not text is an error of one line, too."""
         try:
-            config = super().parse_args(*args, **kwargs)
+            return super().parse_args(*args, **kwargs)
         except UnicodeDecodeError as error:
             self.error(f"a file of options is no text in UTF-8 ({error}); write it anew, or give another one")
-        if config.get("subcommand") == "fit":
-            for kind, base in IMPORTED.items():
-                name = (config.fit.get(kind) or {}).get("name", "")
-                if "." in name and not TIMM.fullmatch(name):
-                    import_class(kind, name, base)
-        return config
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with code 2."""
@@ -151,3 +139,29 @@ class ZooParser(WithExamples, LightningArgumentParser):
             known = {option for option in own if "-->" not in option} | OPTIMIZER_OPTIONS  # the former are links
             return str(unknown("option", name, known, "`cvcc-zoo COMMAND --help` shows all"))
         return in_one_line(message) or message.strip()
+
+
+def command_parser(command: str, usage: str, description: str, **kwargs: Any) -> ZooParser:
+    """Return a parser for `cvcc-zoo COMMAND`; `usage` is what follows that."""
+    install_yaml()
+    return ZooParser(prog=f"cvcc-zoo {command}", usage=f"cvcc-zoo {command} {usage}", description=description, **kwargs)
+
+
+def function_parser(command: str, usage: str, function: Callable[..., Any], *, config: bool = True) -> ZooParser:
+    """Return a parser whose options are the parameters of a function, with the help from its docstring.
+
+    With `config`, parameters without a default are positional, and `--config` reads options from a YAML file.
+    """
+    summary = (function.__doc__ or "").partition("Args:")[0].strip()
+    parser = command_parser(command, usage, inspect.cleandoc(summary), parser_mode="yaml")
+    if config:
+        parser.add_argument("--config", action="config", help="A YAML file with options.")
+    parser.add_function_arguments(function, as_group=False, as_positional=config, sub_configs=True)
+    return parser
+
+
+def call_with(parser: ZooParser, function: Callable[..., Any], args: Sequence[str]) -> Any:
+    """Parse `args` with the `function_parser` of a function, and return what the function returns."""
+    options = parser.parse_args(list(args)).as_dict()
+    options.pop("config", None)
+    return function(**options)

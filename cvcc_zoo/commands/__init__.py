@@ -7,11 +7,15 @@ import logging
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from cvcc_zoo.printing import say
 
+LIGHTNING = ("fit", "validate", "test")
 PICTURES = ("augmentations", "whitening")
-ROOMS = {
+MODULES = {
+    **dict.fromkeys(LIGHTNING, "cli.lightning"),
+    **dict.fromkeys(PICTURES, "commands.look"),
     "compare": "inspection.compare",
     "demo": "demo.command",
     "describe": "inspection.describe",
@@ -19,8 +23,7 @@ ROOMS = {
     "report": "report.command",
     "search": "search.command",
 }
-"""Modules of commands that live beside what only they use; the others are in this folder."""
-LIGHTNING = ("fit", "validate", "test")
+"""Modules of commands that are not in a file of this folder with their name."""
 OF_RUNS = ("--run", "--ckpt_path", "--config")  # of `predict`: test images of a data set, not files
 
 
@@ -29,9 +32,20 @@ def call(name: str, args: Sequence[str]) -> int:
     if name in LIGHTNING or (name == "predict" and any(word.partition("=")[0] in OF_RUNS for word in args)):
         return lightning(name, args)
     if name in PICTURES:
-        return int(imported("cvcc_zoo.commands.look").main(name, args))
+        return int(module_of(name).main(name, args))
+    return int(module_of(name).main(args))
+
+
+def parser_of(name: str) -> Any:
+    """Return the parser of a command, a `ZooParser`."""
+    module = module_of(name)
+    return module.parser(name) if name in (*LIGHTNING, *PICTURES) else module.parser()
+
+
+def module_of(name: str) -> ModuleType:
+    """Import the module of a command, which has a `main` and a `parser`; those of several commands take the name."""
     own = f"commands.{name.replace('-', '_')}"
-    return int(imported(f"cvcc_zoo.{ROOMS.get(name, own)}").main(args))
+    return imported(f"cvcc_zoo.{MODULES.get(name, own)}")
 
 
 def imported(name: str) -> ModuleType:

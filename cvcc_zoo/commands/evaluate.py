@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.classifier.metrics import TOP5
-from cvcc_zoo.cli.expansion import install_yaml
 from cvcc_zoo.cli.images import with_its_images
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
 from cvcc_zoo.printing.console import PlainConsole
@@ -20,16 +19,15 @@ from cvcc_zoo.zoo.trained import Trained
 NAMES = "Published weights, the path of their card, a run folder or a checkpoint."
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command: 1 if the card of published weights does not hold on the images that it names, else 0."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo evaluate",
-        usage="cvcc-zoo evaluate NAME [options]",
-        description="Measure weights on all test images: published ones, which are compared with their card, or those "
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser(
+        "evaluate",
+        "NAME [options]",
+        "Measure weights on all test images: published ones, which are compared with their card, or those "
         "of a run, on its own images by default.",
     )
-    parser.add_argument("--name", type=str, required=True, help=NAMES)
+    parser.add_argument("name", type=str, help=NAMES)
     parser.add_argument(
         "--test_time_flip", type=bool, default=False, help="Also say what the mean with each mirror image gives."
     )
@@ -37,15 +35,18 @@ def main(args: Sequence[str]) -> int:
         "--update_card", type=bool, default=False, help="Write what is measured into the card, in place of what it has."
     )
     parser.add_class_arguments(ImageDataModule, "data")
-    words = list(args)
-    if words and not words[0].startswith("-"):
-        words[0] = f"--name={words[0]}"
-    config, trained = with_its_images(parser, words)
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command: 1 if the card of published weights does not hold on the images that it names, else 0."""
+    made = parser()
+    config, trained = with_its_images(made, args)
     path = resolve_trained(config.name).path
     assert path is not None
     if config.update_card and path.suffix != ".json":
         raise ValueError(f"{config.name} has no card; `cvcc-zoo publish` makes one of a run")
-    data = parser.instantiate(config).data
+    data = made.instantiate(config).data
     console = PlainConsole(soft_wrap=True)
     if path.suffix != ".json":
         found = measure(trained.model, data, mirrored=config.test_time_flip)

@@ -2,13 +2,13 @@
 
 import fnmatch
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
-from jsonargparse import auto_cli
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cvcc_zoo.cli.parsing import CommandParser
+from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.registry import ALIASES, find, unknown
 from cvcc_zoo.weights.card import Card, list_cards, read_card
@@ -122,11 +122,17 @@ def accuracy(card: Card) -> float:
 
 
 def flag(word: str) -> str:
-    """`--max-parameters=1` as `--max_parameters=1`, and `--pretrained` as `--pretrained=true`."""
+    """Return `--max-parameters=1` as `--max_parameters=1`, and `--pretrained` as `--pretrained=true`."""
     name, equals, value = word.partition("=")
     if not name.startswith("--"):
         return word
     return "--" + name[2:].replace("-", "_") + (equals + value if equals or name != "--pretrained" else "=true")
+
+
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    return function_parser("list", "[PATTERN] [options]", show)
 
 
 def main(args: Sequence[str]) -> int:
@@ -134,5 +140,5 @@ def main(args: Sequence[str]) -> int:
     words = [flag(word) for word in args]
     if words and not words[0].startswith("-"):
         words[0] = f"--pattern={words[0]}"
-    auto_cli(show, args=words, parser_class=CommandParser, prog="cvcc-zoo list")
+    call_with(parser(), show, words)
     return 0

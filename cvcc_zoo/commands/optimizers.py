@@ -2,11 +2,11 @@
 
 import inspect
 from collections.abc import Sequence
+from functools import cache
 
-from jsonargparse import auto_cli
 from rich.table import Table
 
-from cvcc_zoo.cli.parsing import CommandParser
+from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.cost import EXAMPLES, seconds_a_step, sides, state_share
 from cvcc_zoo.printing.console import PlainConsole
@@ -56,7 +56,13 @@ def show(model: str = "resnet18", repeats: int = 3) -> None:
     )
 
 
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    return function_parser("optimizers", "[options]", show)
+
+
 def main(args: Sequence[str]) -> int:
     """Run the command."""
-    auto_cli(show, args=list(args), parser_class=CommandParser, prog="cvcc-zoo optimizers")
+    call_with(parser(), show, args)
     return 0

@@ -8,7 +8,7 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data.decode import Decoding, Tally, decode_some
 from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.finding import Found, find_images
@@ -42,23 +41,28 @@ class Prediction:
     top: list[tuple[str, float]]
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command: 0, or 1 where some images could not be read; the others are written.
-
-    Nothing is written if none could be read.
-    """
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo predict",
-        usage="cvcc-zoo predict NAME IMAGE_OR_FOLDER... [options]",
-        description="Show the most probable classes of image files.",
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser(
+        "predict",
+        "NAME IMAGE_OR_FOLDER... [options]",
+        "Show the most probable classes of image files.",
     )
     parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
     parser.add_argument("images", type=str, nargs="+", help="Image files, and folders of them.")
     parser.add_argument("--top", type=int, default=None, help=f"How many classes; by default {TOP}, or all if fewer.")
     parser.add_argument("--output", type=str, default="", help="A .csv or .json file for the predictions.")
     parser.add_argument("--sheet", type=str, default="", help=f"A .png file for the first {ON_SHEET} images.")
-    config = parser.parse_args(list(args))
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command: 0, or 1 where some images could not be read; the others are written.
+
+    Nothing is written if none could be read.
+    """
+    config = parser().parse_args(list(args))
     output = file_to_write(config.output, ".csv", ".json") if config.output else None
     sheet = file_to_write(config.sheet, ".png") if config.sheet else None
     trained = find_trained(config.name)

@@ -3,14 +3,14 @@
 import dataclasses
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jsonargparse import auto_cli
 
 from cvcc_zoo.classifier.compatibility import check_classes
-from cvcc_zoo.cli.parsing import CommandParser
+from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
@@ -186,7 +186,13 @@ def recipe(config: dict[str, Any]) -> dict[str, Any]:
     return {**{key: config[key] for key in keys if config.get(key) is not None}, "data": data, "trainer": trainer}
 
 
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    return function_parser("publish", "RUN [options]", publish)
+
+
 def main(args: Sequence[str]) -> int:
     """Run the command."""
-    auto_cli(publish, args=list(args), parser_class=CommandParser, prog="cvcc-zoo publish")
+    call_with(parser(), publish, args)
     return 0

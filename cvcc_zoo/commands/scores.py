@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cvcc_zoo.cli.expansion import install_yaml
 from cvcc_zoo.cli.images import with_its_images
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import title_of_test
 from cvcc_zoo.data.pictures import pixels
@@ -19,22 +18,27 @@ from cvcc_zoo.printing import say
 from cvcc_zoo.runs.scores import margins, scores
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo scores",
-        usage="cvcc-zoo scores NAME [options]",
-        description="Draw the scores of some test images, and by how much the right class wins in all of them; "
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser(
+        "scores",
+        "NAME [options]",
+        "Draw the scores of some test images, and by how much the right class wins in all of them; "
         "by default those of the model's run, or of fashion-mini.",
     )
     parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
     parser.add_class_arguments(ImageDataModule, "data")
     parser.add_argument("--images", type=int, default=6, help="How many images are drawn.")
     parser.add_argument("--output", type=str, default="scores.png", help="The PNG file that is written.")
-    config, trained = with_its_images(parser, args)
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    made = parser()
+    config, trained = with_its_images(made, args)
     output = file_to_write(config.output, ".png")
-    data = parser.instantiate(config).data
+    data = made.instantiate(config).data
     logits, labels = scores(trained.model, data)
     if not 1 <= config.images <= len(labels):
         raise ValueError(f"choose 1 to {len(labels):,} of the test images: --images=6, not {config.images}")

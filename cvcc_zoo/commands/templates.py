@@ -1,11 +1,11 @@
 """`cvcc-zoo templates NAME...`: what linear classifiers look for, drawn as images."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from torch import Tensor
 
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.linear.templates import templates
@@ -14,20 +14,25 @@ from cvcc_zoo.printing import say
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo templates",
-        usage="cvcc-zoo templates NAME... [options]",
-        description="Draw the templates of linear classifiers, a row for each: the gradients of the scores by the "
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser(
+        "templates",
+        "NAME... [options]",
+        "Draw the templates of linear classifiers, a row for each: the gradients of the scores by the "
         "pixels. Grey is 0.",
     )
     parser.add_argument(
         "names", type=str, nargs="+", help="Published weights, paths of cards, run folders or checkpoints."
     )
     parser.add_argument("--output", type=str, default="templates.png", help="The PNG file that is written.")
-    config = parser.parse_args(list(args))
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    config = parser().parse_args(list(args))
     output = file_to_write(config.output, ".png")
     found = [find_trained(name) for name in config.names]
     classes = found[0].classes

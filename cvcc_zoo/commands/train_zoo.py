@@ -4,15 +4,15 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 import yaml
-from jsonargparse import auto_cli
 from rich.table import Table
 
 from cvcc_zoo.cli.lightning import main as lightning
-from cvcc_zoo.cli.parsing import CommandParser
+from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.commands.publish import publish
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
@@ -158,9 +158,15 @@ def overview(jobs: dict[str, list[Job]], target: Path) -> Table:
     return table
 
 
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    return function_parser("train-zoo", "[options]", train_zoo)
+
+
 def main(args: Sequence[str]) -> int:
     """Run the command; options of data and trainer go to `cvcc-zoo fit`."""
     passed = [word.removeprefix("--") for word in args if word.startswith(PASSED)]
     own = [word for word in args if not word.startswith(PASSED)]
     options = [f"--options+={json.dumps(passed)}"] if passed else []
-    return int(auto_cli(train_zoo, args=[*own, *options], parser_class=CommandParser, prog="cvcc-zoo train-zoo"))
+    return int(call_with(parser(), train_zoo, [*own, *options]))

@@ -4,9 +4,9 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.demo import Limits, build, own_files
 from cvcc_zoo.weights.card import list_cards, read_card
 from cvcc_zoo.zoo.trained import find_trained
@@ -15,13 +15,13 @@ PORTS = range(1, 65536)
 WAITING = 50  # requests to classify an image
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command; it serves until Ctrl-C."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo demo",
-        usage="cvcc-zoo demo [NAME...] [options]",
-        description="Show what published models make of your own images, in a browser.",
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser(
+        "demo",
+        "[NAME...] [options]",
+        "Show what published models make of your own images, in a browser.",
     )
     parser.add_argument(
         "names",
@@ -31,7 +31,12 @@ def main(args: Sequence[str]) -> int:
     )
     parser.add_argument("--port", type=int, default=7860, help="Where the page is served.")
     parser.add_argument("--open", type=bool, default=True, help="Whether the page is opened in the browser.")
-    config = parser.parse_args(list(args))
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command; it serves until Ctrl-C."""
+    config = parser().parse_args(list(args))
     if config.port not in PORTS:
         raise ValueError(f"a port is a number from 1 to 65535, not {config.port}")
     for name in config.names:

@@ -12,14 +12,14 @@ model = torch.export.load("resnet20.cifar10.pt2", extra_files=about).module()  #
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.images import reshape
 from cvcc_zoo.export.program import BATCHES, ENDINGS, MAX_BATCH, export
@@ -27,13 +27,13 @@ from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.zoo.trained import find_trained
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo export",
-        usage="cvcc-zoo export NAME [options]",
-        description="Write a trained model as one file that runs without this package: raw uint8 images to logits.",
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser(
+        "export",
+        "NAME [options]",
+        "Write a trained model as one file that runs without this package: raw uint8 images to logits.",
     )
     parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
     parser.add_argument(
@@ -46,7 +46,12 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("--output", type=str, default="", help="The file; by default NAME with its ending, here.")
     parser.add_argument("--data.dataset", type=str | None, default=None, help="The test images that it is checked on.")
     parser.add_argument("--data.root", type=str, default=None, help="Their folder.")
-    config = parser.parse_args(list(args))
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    config = parser().parse_args(list(args))
     ending, target = ENDINGS[config.format], Path(config.output).expanduser() if config.output else None
     if target and target.suffix != ending:
         raise ValueError(f"a file of --format={config.format} ends in {ending}; choose another --output than {target}")

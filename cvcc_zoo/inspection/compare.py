@@ -1,13 +1,13 @@
 """`cvcc-zoo compare MODEL...`: what models cost side by side: parameters, MACs, memory, measured speed."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.files.own import file_to_write
 from cvcc_zoo.inspection.layers import inventory
 from cvcc_zoo.inspection.memory import activation_bytes
@@ -37,13 +37,13 @@ ORDERS = {
 """Keys of --sort, and the column that each sorts by."""
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo compare",
-        usage="cvcc-zoo compare MODEL... [--model.OPTION=VALUE...] [options]",
-        description="Show what models cost: parameters, multiply-accumulate operations of an image, memory that an "
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser(
+        "compare",
+        "MODEL... [--model.OPTION=VALUE...] [options]",
+        "Show what models cost: parameters, multiply-accumulate operations of an image, memory that an "
         "image takes in training for the backward pass, images in a second, and the accuracy of published weights. "
         "--model.num_classes=100 and the like are options of all models.",
     )
@@ -54,8 +54,13 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("--sort", type=str, default="", help=f"{', '.join(ORDERS)}; as they are given by default.")
     parser.add_argument("--json", type=str, default="", help="A .json file for the rows.")
     parser.add_argument("--csv", type=str, default="", help="A .csv file for the rows.")
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
     options, words = split_options(args)
-    config = parser.parse_args(words)
+    config = parser().parse_args(words)
     if config.sort and config.sort not in ORDERS:
         raise unknown("order", config.sort, ORDERS)
     if config.sort == "training_speed" and not config.train:

@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.inspection.batches import whitened_batch
 from cvcc_zoo.inspection.layers import Layer, inventory, pixels, stride
@@ -24,13 +24,13 @@ PANELS: dict[str, Callable[[Signal], float]] = {
 }
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo describe",
-        usage="cvcc-zoo describe MODEL... [--model.OPTION=VALUE...] [options]",
-        description="Show the layers of models: output shapes, parameters, multiply-accumulate operations, receptive "
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser(
+        "describe",
+        "MODEL... [--model.OPTION=VALUE...] [options]",
+        "Show the layers of models: output shapes, parameters, multiply-accumulate operations, receptive "
         "fields; or with --statistics what each block gives at a training step, and its gradients. "
         "--model.init=lsuv and the like are options of all models, as in `cvcc-zoo fit`.",
     )
@@ -43,8 +43,13 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="Of the first weights.")
     parser.add_argument("--data.dataset", type=str | None, default=None, help="With --statistics: their data set.")
     parser.add_argument("--data.root", type=str, default=None, help="Its folder.")
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
     options, words = split_options(args)
-    config = parser.parse_args(words)
+    config = parser().parse_args(words)
     picture = file_to_write(config.output, ".png") if config.output else None
     files = [file_to_write(path, ending) for path, ending in ((config.json, ".json"), (config.csv, ".csv")) if path]
     if picture and not config.statistics:

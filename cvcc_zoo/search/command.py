@@ -7,16 +7,16 @@ import math
 import shlex
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import auto_cli
 from rich.table import Table
 
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.cli.lightning import main as lightning
-from cvcc_zoo.cli.parsing import CommandParser
+from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.files.own import write_picture
 from cvcc_zoo.plots import Figure, plot_search
 from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
@@ -182,12 +182,16 @@ def overview(best: Sequence[Trial], done: Sequence[Trial], count: int, goal: Goa
     return table
 
 
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    return function_parser("search", "--folder=FOLDER --space=SPACE [options]", search, config=False)
+
+
 def main(args: Sequence[str]) -> int:
     """Run the command; what is no option of its own is one of `cvcc-zoo fit`."""
     own, passed = split(args)
-    return int(
-        auto_cli(search, args=[*own, *passed], as_positional=False, parser_class=CommandParser, prog="cvcc-zoo search")
-    )
+    return int(call_with(parser(), search, [*own, *passed]))
 
 
 def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
