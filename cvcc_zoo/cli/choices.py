@@ -195,17 +195,6 @@ def _check_limits(config: Any, command: str) -> None:
         raise ValueError(f"--trainer.limit_{stage}_batches=0 leaves no images; {instead}")
 
 
-def repeatable(config: str) -> str:
-    """A config in YAML that repeats a training. Raises ValueError for values for which jsonargparse has no text."""
-    if found := re.search(r"(\w+): Unable to serialize instance (.*)", config):
-        option, value = found.groups()
-        raise ValueError(
-            f"the option {option} is {value} by default, an object of Python that config.yaml cannot hold, so that it "
-            f"would not repeat this run; give it as text or number, with the name of what it belongs to: .{option}=..."
-        )
-    return config
-
-
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
     """What Lightning refuses, and packages that it does not find, are errors for users, of one line."""

@@ -17,6 +17,7 @@ from cvcc_zoo.classifier.compatibility import check_model
 from cvcc_zoo.cli.expansion import expand_args, path_of
 from cvcc_zoo.cli.manual import COMMANDS
 from cvcc_zoo.cli.parsing import ZooParser, add_own_options, asked_model, command_parser, import_named, list_of
+from cvcc_zoo.cli.refusals import check_text
 from cvcc_zoo.data import ImageDataModule, check_test, in_order
 from cvcc_zoo.printing.notices import quiet
 from cvcc_zoo.weights.checkpoint import Checkpoint, read_checkpoint
@@ -204,7 +205,9 @@ class ZooCLI:
         config.run = None
         config.ckpt_path = None
         config.allow_changes = False
-        return choices.repeatable(f"{runs.HEADER}{self.parser.dump(config, skip_unset=False)}")
+        text = f"{runs.HEADER}{self.parser.dump(config, skip_unset=False)}"
+        check_text(text)
+        return text
 
     def run(self) -> None:
         """Run the command."""

@@ -1,7 +1,6 @@
 """The parsers of the commands: what belongs to neither model, data nor trainer, and errors of one line."""
 
 import inspect
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -11,16 +10,14 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from cvcc_zoo.cli.expansion import MODE, install_yaml
 from cvcc_zoo.cli.manual import with_examples
-from cvcc_zoo.cli.refusals import in_one_line
+from cvcc_zoo.cli.refusals import explain
 from cvcc_zoo.optim.build import TIMM
 from cvcc_zoo.printing import say
-from cvcc_zoo.registry import FAMILIES, import_class, unknown
-from cvcc_zoo.zoo.catalogue import family_options
+from cvcc_zoo.registry import import_class
 
 DEFAULT_OPTIMIZER = {"name": "AdamW", "lr": 0.004, "weight_decay": 0.05}
 DEFAULT_SCHEDULE = {"name": "OneCycleLR"}
 IMPORTED = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}
-OPTIMIZER_OPTIONS = {"optimizer.lr", "optimizer.weight_decay", "optimizer.momentum"}  # which no parser lists
 
 
 def add_own_options(parser: LightningArgumentParser, checkpoint_minutes: float) -> None:
@@ -114,31 +111,11 @@ class ZooParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with code 2."""
-        explained = self._explain(message)
+        explained = explain(message, self)
         say(f"cvcc-zoo: error: {explained}", error=True)
         refused = SystemExit(2)
         refused.add_note(explained)  # for a search, which goes on
         raise refused
-
-    def _explain(self, message: str) -> str:
-        if found := re.search(r"class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted", message):
-            path, option = found.groups()
-            family = FAMILIES.get(path.rpartition(".")[2])
-            if family:
-                return str(unknown(f"option of {family.__name__}", option, family_options(family)))
-        found = re.search(r"arguments are required: (\w+)", message)
-        if found and not self.prog.startswith("cvcc-zoo"):  # the parser of a class that was chosen by its name
-            name = found[1]
-            return f"what was chosen needs {name} too: --trainer.callbacks.{name}=... or --trainer.logger.{name}=..."
-        if found := re.search(
-            r"unrecognized arguments: (.*)|[Kk]ey \"([\w.]+)\" is not|Option '([\w.]+)' is not", message
-        ):
-            first = next(part for part in found.groups() if part).split()[0]
-            name = first.lstrip("-").partition("=")[0]
-            own = {option.lstrip("-") for action in self._actions for option in action.option_strings}
-            known = {option for option in own if "-->" not in option} | OPTIMIZER_OPTIONS  # the former are links
-            return str(unknown("option", name, known, "`cvcc-zoo COMMAND --help` shows all"))
-        return in_one_line(message) or message.strip()
 
 
 def command_parser(command: str, usage: str, description: str, **kwargs: Any) -> ZooParser:
