@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from cvcc_zoo.cli.lightning import parser
+from cvcc_zoo.cli.options import parser
 from cvcc_zoo.cli.parsing import ZooParser
 from cvcc_zoo.cli.refusals import MESSAGES, check_text, explain
 

@@ -4,7 +4,7 @@ import os
 import re
 import secrets
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,47 +28,8 @@ LOGGERS = Path(lightning.__file__).parent / "pytorch" / "loggers"
 EVALUATED = {"fit": "test", "test": "test", "validate": "val", "predict": "predict"}
 """The images that a command ends with, as Lightning's limits name them."""
 
-CHOSEN_BY_NAME = {
-    "--model.loss": ("model.init_args.loss", "cross_entropy"),
-    "--model.ridge": ("model.init_args.ridge", ""),
-    "--data.whitening": ("data.whitening", "standardize"),
-}
-"""Flags of a name or of `{name: ..., option: value}`: where they are among the options, and what is the default."""
-
-
 CLUSTERS = ("MASTER_ADDR", "SLURM_JOB_ID", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE")
 """What is set where several machines train together: by hand or torchrun, SLURM, LSF, MPI."""
-
-
-def owners_first(args: Sequence[str]) -> list[str]:
-    """Files before flags, and a name before the options that belong to it, in whatever order they were written."""
-    groups: list[list[str]] = []
-    for word in args:
-        if not groups or re.match(r"--?[A-Za-z]", word):
-            groups.append([word])
-        else:
-            groups[-1].append(word)
-    flags = [group[0].partition("=")[0] for group in groups]
-
-    def place(flag: str) -> int:
-        if not flag.startswith("-"):
-            return 0  # the command
-        if flag in ("-c", "--config"):
-            return 1
-        owns = any(other.startswith((f"{flag}.", f"{flag}+")) for other in flags)
-        return 2 + flag.count(".") if owns else len(args) + 2
-
-    order = sorted(range(len(groups)), key=lambda number: place(flags[number]))
-    return [word for number in order for word in groups[number]]
-
-
-def name_as_option(command: str, args: Sequence[str]) -> list[str]:
-    """`test runs/mine` and `fit resnet20` as `test --run=runs/mine` and `fit --model=resnet20`."""
-    if not args or args[0].startswith("-"):
-        return list(args)
-    path = Path(args[0]).expanduser()
-    evaluated = "--run" if path.is_dir() else "--ckpt_path" if path.is_file() else "--model"
-    return [f"{'--model' if command == 'fit' else evaluated}={args[0]}", *args[1:]]
 
 
 def link_options(parser: Any) -> None:
@@ -78,13 +39,6 @@ def link_options(parser: Any) -> None:
     for name in OF_IMAGES:
         parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
     parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-
-
-def check_owned(args: Sequence[str]) -> None:
-    """Raise ValueError for an option of the model on the command line that comes from elsewhere."""
-    for word in args:
-        if found := re.match(r"--model\.(?:init_args\.)?(\w+)", word):
-            check_not_of_model(found[1])
 
 
 def check_not_of_model(option: str) -> None:
@@ -99,40 +53,12 @@ def check_not_of_model(option: str) -> None:
         raise ValueError(f"the model takes its {option} from the images: leave model.{option} out{change}")
 
 
-def parse(parser: Any, args: Sequence[str]) -> Any:
-    """The options of `args`, which are flags in full.
-
-    Options alone, like `--model.loss.l2=0.001`, belong to what is chosen without them: in a file, or by default.
-    """
-    config = parser.parse_args(args)
-    for flag, (key, default) in CHOSEN_BY_NAME.items():
-        options = config.get(key)
-        if not isinstance(options, Mapping) or "name" in options:
-            continue
-        chosen = parser.parse_args(_without(args, f"{flag}.")).get(key)
-        name = chosen if isinstance(chosen, str) else default
-        if name and isinstance(chosen, str | Mapping | None):
-            config[key] = {"name": name, **options}
-    return config
-
-
 def check_training(config: Any) -> None:
     """Raise ValueError for a training without images, and give its model their whitening, which is linked to it."""
     if config.get("data") is None:
         raise ValueError("the images of a training are not null: give data its options, or leave data out")
     if config.get("model"):
         config["model.init_args.whitening"] = config.data.whitening
-
-
-def _without(args: Sequence[str], start: str) -> list[str]:
-    """The words without those flags, and without the values that follow them."""
-    kept: list[str] = []
-    for number, word in enumerate(args):
-        before = args[number - 1] if number else ""
-        is_value = before.startswith(start) and "=" not in before and not word.startswith("--")
-        if not (word.startswith(start) or is_value):
-            kept.append(word)
-    return kept
 
 
 def _settle_seed(config: Any, before: str | None) -> None:

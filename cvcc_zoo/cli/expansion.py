@@ -1,9 +1,5 @@
-"""Names on the command line and in YAML become what jsonargparse reads."""
+"""Names in YAML become what jsonargparse reads; the YAML that it reads and writes."""
 
-import json
-import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -19,8 +15,6 @@ from cvcc_zoo.zoo.creation import read_weights
 from cvcc_zoo.zoo.names import resolve
 
 MODE = "cvcc_zoo"
-EVALUATIONS = ("validate", "test", "predict")
-SPEC_FLAGS = ("--optimizer", "--lr_scheduler", "--model.loss", "--data.whitening")
 
 
 def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
@@ -42,49 +36,6 @@ def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
     else:
         family, options = source.name, architecture(complete(source.name, {}))
     return {"class_path": path_of(family), "init_args": options}, weights
-
-
-def expand_args(args: Sequence[str], command: str = "") -> list[str]:
-    """Rewrite `--model=resnet20`, `--optimizer=SGD` and the like, and `--run=FOLDER` of an evaluation."""
-    expanded = []
-    for flag, value in _pairs(args):
-        if flag == "--model" and value is not None and not value.lstrip().startswith("{"):
-            model, weights = expand_model(value)
-            if weights:
-                expanded.append(f"--weights={weights}")
-            expanded.append(f"--model={model['class_path']}")
-            for option, setting in model["init_args"].items():
-                text = setting if isinstance(setting, str) else json.dumps(setting)
-                expanded.append(f"--model.{option}={text}")
-        elif flag == "--model.help" and value:
-            expanded.append(f"{flag}={expand_model(value)[0]['class_path']}")
-        elif flag in SPEC_FLAGS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
-            expanded.append(f"{flag}={json.dumps({'name': value})}")
-        elif flag == "--run" and value and command in EVALUATIONS:
-            expanded += _evaluate_run(Path(value).expanduser())
-        else:
-            expanded.append(flag if value is None else f"{flag}={value}")
-    return expanded
-
-
-def _pairs(args: Sequence[str]) -> Iterable[tuple[str, str | None]]:
-    """Each `--flag=value`, and each `--flag value` of the flags that are rewritten, as (flag, value)."""
-    rest = list(args)
-    while rest:
-        flag, equals, value = rest.pop(0).partition("=")
-        if equals:
-            yield flag, value
-        elif flag in ("--model", "--model.help", "--run", *SPEC_FLAGS) and rest:
-            yield flag, rest.pop(0)
-        else:
-            yield flag, None
-
-
-def _evaluate_run(folder: Path) -> list[str]:
-    config = folder / "config.yaml"
-    if not config.is_file():
-        raise FileNotFoundError(f"{folder} is not a run folder: it has no config.yaml")
-    return [f"--config={config}", f"--ckpt_path={folder}"]
 
 
 def path_of(family: str) -> str:

@@ -1,7 +1,6 @@
 """YAML and flags become objects here, and only here: `fit`, `validate`, `test` and `predict` by LightningCLI."""
 
 from collections.abc import Sequence
-from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -14,41 +13,15 @@ import cvcc_zoo.cli.choices as choices
 import cvcc_zoo.runs as runs
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import check_model
-from cvcc_zoo.cli.expansion import expand_args, path_of
-from cvcc_zoo.cli.manual import COMMANDS
-from cvcc_zoo.cli.parsing import ZooParser, add_own_options, asked_model, command_parser, import_named, list_of
+from cvcc_zoo.cli.arguments import parse, rewrite
+from cvcc_zoo.cli.expansion import path_of
+from cvcc_zoo.cli.options import GIVEN, asked_model, import_named, list_of, parser
 from cvcc_zoo.cli.refusals import check_text
 from cvcc_zoo.data import ImageDataModule, check_test, in_order
 from cvcc_zoo.printing.notices import quiet
 from cvcc_zoo.weights.checkpoint import Checkpoint, read_checkpoint
-from cvcc_zoo.zoo.catalogue import architecture, describe, name_of
+from cvcc_zoo.zoo.catalogue import architecture, name_of
 from cvcc_zoo.zoo.creation import use_weights
-
-DEFAULT_MODEL = "cnn_small"
-GIVEN = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
-"""Arguments of the Trainer's methods that are not options of the commands."""
-
-
-@cache
-def parser(command: str) -> ZooParser:
-    """Return the parser of `fit`, `validate`, `test` or `predict`. It takes a quarter of a second to build."""
-    made = command_parser(command, "[options]", f"{COMMANDS[command].what[0].upper()}{COMMANDS[command].what[1:]}.")
-    made.add_argument("-c", "--config", action="config", help="A YAML file with options.")
-    made.add_argument(
-        "--seed_everything", type=bool | int, default=0, help="The seed of everything; true draws one, which is saved."
-    )
-    made.add_lightning_class_args(Trainer, "trainer")
-    made.add_lightning_class_args(ImageClassifier, "model", subclass_mode=True)
-    made.add_lightning_class_args(ImageDataModule, "data")
-    family, options = describe(DEFAULT_MODEL)
-    made.set_defaults({
-        "trainer.use_distributed_sampler": False,
-        "model": {"class_path": path_of(family), "init_args": options},
-    })  # fmt: skip
-    add_own_options(made, runs.MINUTES)
-    choices.link_options(made)
-    made.add_method_arguments(Trainer, command, skip=GIVEN & set(signature(getattr(Trainer, command)).parameters))
-    return made
 
 
 class ZooCLI:
@@ -82,9 +55,7 @@ class ZooCLI:
 
     def parse(self, args: Sequence[str]) -> None:
         """Expand names before jsonargparse sees them, read the checkpoint, and settle what was left open."""
-        choices.check_owned(args)
-        words = choices.owners_first(choices.name_as_option(self.command, args))
-        self.config = choices.parse(self.parser, expand_args(words, self.command))
+        self.config = parse(self.parser, rewrite(args, self.command))
         choices.check_training(self.config)
         if self.command == "fit":
             import_named(self.config)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.classifier.metrics import TOP5
-from cvcc_zoo.cli.images import with_its_images
+from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, in_common, title_of_test

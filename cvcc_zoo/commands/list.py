@@ -8,6 +8,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from cvcc_zoo.cli.arguments import rewrite
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.registry import ALIASES, find, unknown
@@ -121,14 +122,6 @@ def accuracy(card: Card) -> float:
     return float(card.measured.get("test_accuracy", 0.0))
 
 
-def flag(word: str) -> str:
-    """Return `--max-parameters=1` as `--max_parameters=1`, and `--pretrained` as `--pretrained=true`."""
-    name, equals, value = word.partition("=")
-    if not name.startswith("--"):
-        return word
-    return "--" + name[2:].replace("-", "_") + (equals + value if equals or name != "--pretrained" else "=true")
-
-
 @cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
@@ -136,9 +129,6 @@ def parser() -> ZooParser:
 
 
 def main(args: Sequence[str]) -> int:
-    """Run the command; the pattern may stand without its flag."""
-    words = [flag(word) for word in args]
-    if words and not words[0].startswith("-"):
-        words[0] = f"--pattern={words[0]}"
-    call_with(parser(), show, words)
+    """Run the command."""
+    call_with(parser(), show, rewrite(args, "list"))
     return 0

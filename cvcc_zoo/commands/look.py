@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 
-from cvcc_zoo.cli.choices import parse
-from cvcc_zoo.cli.expansion import expand_args
+from cvcc_zoo.cli.arguments import parse, rewrite
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files.own import file_to_write, write_picture
@@ -30,7 +29,7 @@ def parser(command: str) -> ZooParser:
 
 def main(command: str, args: Sequence[str]) -> int:
     """Run the command: read the data set, draw, write a PNG file."""
-    config = parse(parser(command), expand_args(args))
+    config = parse(parser(command), rewrite(args))
     data = parser(command).instantiate(config).data
     output = file_to_write(config.output, ".png")
     if command == "augmentations":
