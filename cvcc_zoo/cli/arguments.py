@@ -58,14 +58,14 @@ def _flag_of_list(word: str) -> str:
 
 
 def check_owned(args: Sequence[str]) -> None:
-    """Raise ValueError for an option of the model on the command line that comes from elsewhere."""
+    """Raise ValueError for an option of the model on the command line that is taken from elsewhere."""
     for word in args:
         if found := re.match(r"--model\.(?:init_args\.)?(\w+)", word):
             check_not_of_model(found[1])
 
 
 def owners_first(args: Sequence[str]) -> list[str]:
-    """Files before flags, and a name before the options that belong to it, in whatever order they were written."""
+    """Move files before flags, and each name before the options that belong to it."""
     groups: list[list[str]] = []
     for word in args:
         if not groups or re.match(r"--?[A-Za-z]", word):
@@ -87,7 +87,7 @@ def owners_first(args: Sequence[str]) -> list[str]:
 
 
 def name_as_option(command: str, args: Sequence[str]) -> list[str]:
-    """`test runs/mine` and `fit resnet20` as `test --run=runs/mine` and `fit --model=resnet20`."""
+    """Turn a first argument without a flag into an option: `--model=resnet20`, or `--run=runs/mine`."""
     if not args or args[0].startswith("-"):
         return list(args)
     path = Path(args[0]).expanduser()
@@ -119,7 +119,7 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
 
 
 def _pairs(args: Sequence[str]) -> Iterable[tuple[str, str | None]]:
-    """Each `--flag=value`, and each `--flag value` of the flags that are rewritten, as (flag, value)."""
+    """Yield (flag, value) for each `--flag=value`, and for each `--flag value` of the flags that are rewritten."""
     rest = list(args)
     while rest:
         flag, equals, value = rest.pop(0).partition("=")
@@ -139,9 +139,9 @@ def _evaluate_run(folder: Path) -> list[str]:
 
 
 def parse(parser: Any, args: Sequence[str]) -> Any:
-    """The options of `args`, which are flags in full.
+    """Parse rewritten arguments.
 
-    Options alone, like `--model.loss.l2=0.001`, belong to what is chosen without them: in a file, or by default.
+    Options without a name, such as `--model.loss.l2=0.001`, belong to the name that is chosen in a file or by default.
     """
     config = parser.parse_args(args)
     for flag, (key, default) in CHOSEN_BY_NAME.items():
@@ -156,7 +156,7 @@ def parse(parser: Any, args: Sequence[str]) -> Any:
 
 
 def _without(args: Sequence[str], start: str) -> list[str]:
-    """The words without those flags, and without the values that follow them."""
+    """Return the arguments without flags that begin with `start`, and without the values that follow them."""
     kept: list[str] = []
     for number, word in enumerate(args):
         before = args[number - 1] if number else ""

@@ -1,4 +1,4 @@
-"""Names in YAML become what jsonargparse reads; the YAML that it reads and writes."""
+"""Expand names of models, optimizers and schedules; read and write YAML with such names for jsonargparse."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ MODE = "cvcc_zoo"
 
 
 def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
-    """Return what a name stands for as `class_path` and all `init_args` that shape it, and the name of its weights.
+    """Return the `class_path` and `init_args` that a name stands for, and the name of its weights or None.
 
     Raises ValueError with the nearest names if there is no such model, and as `read_weights` does.
     """
@@ -39,22 +39,22 @@ def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
 
 
 def path_of(family: str) -> str:
-    """The import path of a registered family."""
+    """Return the import path of a registered family."""
     return f"{FAMILIES[family].__module__}.{family}"
 
 
 def load_yaml(text: str) -> Any:
-    """YAML as jsonargparse reads it, with names of models, optimizers and schedules expanded at its top level."""
+    """Read YAML for jsonargparse, and expand names of models, optimizers and schedules at its top level."""
     try:
         check_keys(text)
         value = get_loader("yaml")(text)
     except RecursionError as error:
-        raise yaml.YAMLError("it is too deep") from error
+        raise yaml.YAMLError("it is nested too deeply") from error
     return expand_config(value) if isinstance(value, dict) else value
 
 
 def expand_config(config: dict[str, Any]) -> dict[str, Any]:
-    """`model: resnet20`, `model: {class_path: resnet20, init_args: ...}` and `optimizer: SGD` in full."""
+    """Expand `model: resnet20`, `model: {class_path: resnet20, init_args: ...}` and `optimizer: SGD` in place."""
     model = config.get("model")
     if isinstance(model, str):
         config["model"], weights = expand_model(model)
@@ -73,19 +73,19 @@ def expand_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def install_yaml() -> None:
-    """Make jsonargparse read and write YAML with names in it."""
+    """Register `load_yaml` and `dump_yaml` in jsonargparse as the parser mode MODE."""
     set_loader(MODE, load_yaml, (yaml.YAMLError,))
     set_dumper(MODE, dump_yaml)
 
 
 def dump_yaml(config: Any) -> str:
-    """Plain YAML, in the order of the options."""
+    """Write plain YAML, in the order of the options."""
     text: str = yaml.dump(config, Dumper=_WithoutAliases, sort_keys=False, width=120)
     return text
 
 
 class _WithoutAliases(yaml.SafeDumper):
-    """Writes what stands in two places twice; a config that refers to its own parts is not read again."""
+    """Write a value that occurs twice in full each time: a config with YAML aliases could not be read again."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""YAML and flags become objects here, and only here: `fit`, `validate`, `test` and `predict` by LightningCLI."""
+"""`cvcc-zoo fit`, `validate`, `test` and `predict`: build model, data and trainer from YAML and flags, and run."""
 
 from collections.abc import Sequence
 from inspect import signature
@@ -54,7 +54,7 @@ class ZooCLI:
         self.parser = parser(command)
 
     def parse(self, args: Sequence[str]) -> None:
-        """Expand names before jsonargparse sees them, read the checkpoint, and settle what was left open."""
+        """Parse the options, read the checkpoint, and settle seed and length."""
         self.config = parse(self.parser, rewrite(args, self.command))
         choices.check_training(self.config)
         if self.command == "fit":
@@ -103,7 +103,7 @@ class ZooCLI:
             )
         if (weights := self.config.weights) is not None:
             if self.trainer.precision == "64-true":
-                self.model.double()  # as Lightning will do, when digits would be lost already
+                self.model.double()  # Lightning converts it only later, and copied weights would be rounded
             new = use_weights(self.model, weights, self.datamodule.classes)
             if new and self.command != "fit":
                 other = f"{weights} were trained on other classes than those of {self.datamodule.dataset.title}"
@@ -134,7 +134,7 @@ class ZooCLI:
         text, allowed = self.config_text(), self.config.allow_changes
         changed = runs.check_unchanged(runs.saved_config(self.resumed, self.checkpoint), text, allowed=allowed)
         if changed:
-            rank_zero_info(f"Goes on with other options: {changed}")
+            rank_zero_info(f"Resumes with other options: {changed}")
         validates = self.datamodule.validation > 0 and options.limit_val_batches != 0
         best = runs.best_so_far(self.checkpoint, self.resumed, allowed=allowed) if validates else None
         if self.checkpoint is not None and self.resumed is not None and options.logger is not False:
@@ -171,7 +171,7 @@ class ZooCLI:
         return runs.new_folder(self.config.run, Path(parent).expanduser(), name)
 
     def config_text(self) -> str:
-        """The whole config, so that `fit --config` of it repeats the run in a new folder; else raises ValueError."""
+        """Return the config in YAML with which `fit --config` repeats the run in a new folder, or raise ValueError."""
         config = self.config.clone()
         config.run = None
         config.ckpt_path = None
@@ -189,7 +189,7 @@ class ZooCLI:
         method(model=self.model, datamodule=self.datamodule, **options)
 
     def _fit(self, **options: Any) -> None:
-        """Train, unless nothing is left to do; then test the chosen checkpoint if that is wanted, and print a table."""
+        """Train unless the run is complete; then test the best checkpoint unless --test=false, and print a table."""
         if self.run_folder is not None and self.run_folder.complete(test=self.config.test):
             self.run_folder.say_that_it_is_complete()
             return
@@ -213,7 +213,7 @@ def main(
     strategy: Strategy | None = None,
     plugins: Sequence[Any] = (),
 ) -> int:
-    """Run a Lightning command. Raises what went wrong, after removing the run folder if nothing is in it.
+    """Run a command and return 0. If it raises an error, a run folder without content is removed first.
 
     `args` begins with the name of the command; the other parameters are those of `ZooCLI`.
     """

@@ -1,4 +1,4 @@
-"""The commands in words: what each does, and examples for its help."""
+"""Summaries and examples of the commands, for their help."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ WIDTH = 13  # of the longest name
 
 @dataclass(frozen=True)
 class Command:
-    """What a command does, in a line, and how it is called."""
+    """The summary of a command, and examples of how to call it."""
 
     what: str
     examples: tuple[str, ...]
@@ -23,7 +23,7 @@ GROUPS: dict[str, dict[str, Command]] = {
                 "cvcc-zoo fit --model=resnet20 --data.dataset=cifar10 --trainer.max_epochs=30",
                 "cvcc-zoo fit --model=resnet20.cifar10 --data.dataset=folder --data.root=my_images   # fine-tune",
                 "cvcc-zoo fit --optimizer=Muon --optimizer.lr=0.02 --lr_scheduler=Cosine --lr_scheduler.warmup=0.1",
-                "cvcc-zoo fit --config runs/resnet20-cifar10/config.yaml --ckpt_path=last   # go on",
+                "cvcc-zoo fit --config runs/resnet20-cifar10/config.yaml --ckpt_path=last   # resume",
                 "cvcc-zoo fit --model.help=ResNeXt                  # the options of a family",
             ),
         ),
@@ -139,7 +139,7 @@ FIRST = (
 
 
 def overview() -> str:
-    """The help of the command `cvcc-zoo`."""
+    """Return the help of `cvcc-zoo`."""
     lines = ["cvcc-zoo: a PyTorch Lightning model zoo for small images", "", "usage: cvcc-zoo COMMAND [options]"]
     for group, commands in GROUPS.items():
         lines += ["", f"{group}:"]
@@ -150,7 +150,7 @@ def overview() -> str:
 
 
 def with_examples(prog: str | None, text: str) -> str:
-    """The help of a command, and below it its examples, unbroken, so that they can be copied."""
+    """Append its examples to the help of a command; their lines are not wrapped, so that they can be copied."""
     name = (prog or "").rpartition(" ")[2]
     if name not in COMMANDS:
         return text

@@ -51,7 +51,7 @@ def parser(command: str) -> ZooParser:
 
 
 def add_own_options(parser: LightningArgumentParser) -> None:
-    """The options that belong to neither model, data nor trainer."""
+    """Add the options that belong to neither model, data nor trainer."""
     parser.add_argument(
         "--optimizer",
         type=dict[str, Any],
@@ -73,37 +73,37 @@ def add_own_options(parser: LightningArgumentParser) -> None:
         type=str | None,
         default=None,
         help="fit: the new folder of this run (default: runs/<model>-<dataset>, numbered). "
-        "Others: the run folder whose config and best checkpoint are taken.",
+        "Others: the run folder whose config and best checkpoint are used.",
     )
     parser.add_argument(
         "--weights",
         type=str | None,
         default=None,
         help="Weights to start from: a name of `cvcc-zoo list --pretrained`, the path of a card, a run folder or a "
-        "checkpoint. --model=resnet20.cifar10 sets both. The classifier is new where the classes are others.",
+        "checkpoint. --model=resnet20.cifar10 sets both. The classifier is new if the classes differ.",
     )
     parser.add_argument(
         "--checkpoint_minutes",
         type=float,
         default=MINUTES,
-        help="fit: last.ckpt is written at the start of every epoch, and within one whenever this time is over.",
+        help="fit: last.ckpt is written at the start of every epoch, and every so many minutes within one.",
     )
     parser.add_argument(
         "--allow_changes",
         type=bool,
         default=False,
-        help="fit: go on from a checkpoint with other options than those that it was made with.",
+        help="fit: resume from a checkpoint with options that differ from those of its training.",
     )
     parser.add_argument(
         "--test",
         type=bool,
         default=True,
-        help="fit: whether the test images are tested at the end; without it none of them is read.",
+        help="fit: test the test images at the end; with false, none of them is read.",
     )
 
 
 def import_named(config: Any) -> None:
-    """Import the optimizer and the schedule that a user names by an import path; nobody does that for a file."""
+    """Import the optimizer and the schedule that a user names by an import path; files of others import nothing."""
     for kind, kind_of in IMPORTED.items():
         name = (config.get(kind) or {}).get("name", "")
         if "." in name and not TIMM.fullmatch(name):
@@ -111,12 +111,12 @@ def import_named(config: Any) -> None:
 
 
 def asked_model(model: Any) -> tuple[str, dict[str, Any]]:
-    """A model's class and options, without the whitening, which is linked to that of the data."""
+    """Return the class and options of a model, without the whitening, which is linked to that of the data."""
     return model.class_path, {key: value for key, value in vars(model.init_args).items() if key != "whitening"}
 
 
 def list_of(value: Any) -> list[Any]:
-    """What the trainer takes as one, as several or as None."""
+    """Return a value that the trainer takes as one, as several or as None, as a list."""
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]

@@ -23,18 +23,18 @@ class ZooParser(LightningArgumentParser):
         return with_examples(self.prog, super().format_help(*args, **kwargs))
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
-        """Parse; a file of options that is not text is an error of one line, too."""
+        """Parse arguments; a file of options that is not text is an error of one line, too."""
         try:
             return super().parse_args(*args, **kwargs)
         except UnicodeDecodeError as error:
-            self.error(f"a file of options is no text in UTF-8 ({error}); write it anew, or give another one")
+            self.error(f"a file of options is not text in UTF-8 ({error}); convert it, or give another one")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print what is wrong and exit with code 2."""
+        """Print the error in one line, and exit with code 2."""
         explained = explain(message, self)
         say(f"cvcc-zoo: error: {explained}", error=True)
         refused = SystemExit(2)
-        refused.add_note(explained)  # for a search, which goes on
+        refused.add_note(explained)  # a search records it for the trial and continues
         raise refused
 
 

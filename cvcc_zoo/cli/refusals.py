@@ -45,7 +45,8 @@ def explain(message: str, parser: argparse.ArgumentParser) -> str:
     found = find("required", message)
     if found and not parser.prog.startswith("cvcc-zoo"):  # the parser of a class that was chosen by its name
         name = found[1]
-        return f"what was chosen needs {name} too: --trainer.callbacks.{name}=... or --trainer.logger.{name}=..."
+        options = f"--trainer.callbacks.{name}=... or --trainer.logger.{name}=..."
+        return f"the class that was chosen also needs {name}: {options}"
     if found := find("argument", message) or find("key", message):
         name = next(filter(None, found.groups())).lstrip("-").partition("=")[0]
         own = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
@@ -69,7 +70,7 @@ def _of_file(message: str) -> str | None:
     if found := find("no file", message):
         return f"there is no file {found[1]}, which --config names"
     if find("no options", message):
-        return "a file of options has them by their names, as `name: value`, and this one has none; write it anew"
+        return "a file of options has lines such as `name: value`, and this one has none; correct it"
     return None
 
 
@@ -109,8 +110,8 @@ def check_text(config: str) -> None:
 
 
 def check_keys(text: str) -> None:
-    """Raise YAMLError for YAML in which an option stands twice, of which the first would be lost in silence."""
-    waiting, seen = [yaml.compose(text, yaml.SafeLoader)], set()  # an alias is the node that it stands for, once more
+    """Raise YAMLError for YAML in which an option occurs twice: PyYAML would silently ignore the first one."""
+    waiting, seen = [yaml.compose(text, yaml.SafeLoader)], set()  # an alias is the same node again
     while waiting:
         node = waiting.pop()
         if id(node) in seen:
@@ -120,7 +121,7 @@ def check_keys(text: str) -> None:
             names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
             for name in names:
                 if names.count(name) > 1:
-                    raise yaml.YAMLError(f"{name} stands twice; leave one out")
+                    raise yaml.YAMLError(f"{name} occurs twice; remove one")
             waiting += [value for _, value in node.value]
         elif isinstance(node, yaml.SequenceNode):
             waiting += node.value

@@ -1,6 +1,7 @@
 """`cvcc-zoo completion SHELL`: a script that completes commands, options and names with the tab key.
 
-The options are those of the commands' own parsers; shtab (https://github.com/iterative/shtab) makes a script of them.
+shtab (https://github.com/iterative/shtab) makes it from the parsers of the commands. The `--print_shtab` of
+jsonargparse does not replace it: it knows one parser, no names of models, and no `--model=resnet20` in bash.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def script(shell: str) -> str:
-    """The script for a shell."""
+    """Return the script for a shell."""
     import shtab
 
     root = argparse.ArgumentParser("cvcc-zoo")
@@ -76,7 +77,7 @@ def script(shell: str) -> str:
 
 
 def values(action: argparse.Action) -> list[str] | None:
-    """What an option can be, where that is a list of names."""
+    """Return the names that an option can be given, or None if it takes other values."""
     name = action.option_strings[-1].lstrip("-") if action.option_strings else action.dest
     published = list(list_cards())
     known: dict[str, Any] = {
@@ -94,5 +95,5 @@ def values(action: argparse.Action) -> list[str] | None:
 
 
 def in_a_line(text: str | None) -> str:
-    """The first sentence of a help text."""
+    """Return the first sentence of a help text."""
     return " ".join((text or "").split()).partition(". ")[0].partition(" (default")[0].replace("%", "%%")

@@ -1,4 +1,4 @@
-"""`cvcc-zoo augmentations` and `cvcc-zoo whitening`: pictures of what is done to the images of a data set."""
+"""`cvcc-zoo augmentations` and `cvcc-zoo whitening`: draw how the images of a data set are changed."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -10,7 +10,7 @@ from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.printing import say
 
 SUMMARIES = {
-    "augmentations": "Draw originals and several draws of each.",
+    "augmentations": "Draw original images, and several augmentations of each.",
     "whitening": "Draw images before and after whitening, the eigenvalues and the filters.",
 }
 
@@ -20,15 +20,15 @@ def parser(command: str) -> ZooParser:
     """Return the parser of `augmentations` or `whitening`."""
     made = command_parser(command, "[options]", SUMMARIES[command])
     made.add_class_arguments(ImageDataModule, "data")
-    made.add_argument("--images", type=int, default=8, help="How many images are drawn.")
+    made.add_argument("--images", type=int, default=8, help="Number of images.")
     if command == "augmentations":
-        made.add_argument("--draws", type=int, default=8, help="How many draws of each are drawn.")
-    made.add_argument("--output", type=str, default=f"{command}.png", help="The PNG file that is written.")
+        made.add_argument("--draws", type=int, default=8, help="Number of augmentations of each image.")
+    made.add_argument("--output", type=str, default=f"{command}.png", help="The PNG file to write.")
     return made
 
 
 def main(command: str, args: Sequence[str]) -> int:
-    """Run the command: read the data set, draw, write a PNG file."""
+    """Run the command: read the data set, and write a PNG file."""
     config = parse(parser(command), rewrite(args))
     data = parser(command).instantiate(config).data
     output = file_to_write(config.output, ".png")

@@ -1,4 +1,4 @@
-"""`cvcc-zoo optimizers`: what each optimizer is for, and what its state and a step cost, measured on a model."""
+"""`cvcc-zoo optimizers`: the optimizers, with the memory of their state and the time of a step on a model."""
 
 import inspect
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ def show(model: str = "resnet18", repeats: int = 3) -> None:
     """Show the package's optimizers with the memory of their state and the time of a step, measured on a model.
 
     Args:
-        model: The model whose parameters are stepped; no image is seen.
-        repeats: How often each is timed; runs take turns, and the median counts.
+        model: The model whose parameters are updated; no images are used.
+        repeats: How often each is timed; the optimizers take turns, and the median is shown.
 
     """
     if repeats < 1:
@@ -36,7 +36,9 @@ def show(model: str = "resnet18", repeats: int = 3) -> None:
     console = PlainConsole()
     for name in OWN:
         if name == "Muon" and sum(p.ndim > 1 for p in network.parameters()) < 3:
-            table.add_row(name, *"-----")  # no weight between the first and the last layer
+            table.add_row(
+                name, *"-----"
+            )  # Muon updates weights between the first and the last layer, and there are none
             continue
         made = {side: make() for side, make in sides(name, EXAMPLES[name], network).items()}
         for optimizer in made.values():

@@ -1,4 +1,4 @@
-"""`cvcc-zoo scores NAME --data...`: the scores of some test images, and the margins of all, drawn."""
+"""`cvcc-zoo scores NAME --data...`: draw the scores of some test images, and the margins of all."""
 
 from collections.abc import Sequence
 
@@ -28,8 +28,8 @@ def parser() -> ZooParser:
     )
     parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
     parser.add_class_arguments(ImageDataModule, "data")
-    parser.add_argument("--images", type=int, default=6, help="How many images are drawn.")
-    parser.add_argument("--output", type=str, default="scores.png", help="The PNG file that is written.")
+    parser.add_argument("--images", type=int, default=6, help="Number of images whose scores are drawn.")
+    parser.add_argument("--output", type=str, default="scores.png", help="The PNG file to write.")
     return parser
 
 
@@ -44,7 +44,7 @@ def main(args: Sequence[str]) -> int:
         raise ValueError(f"choose 1 to {len(labels):,} of the test images: --images=6, not {config.images}")
     if not logits.isfinite().all():
         raise ValueError(
-            f"{trained.name} gives scores that are no finite numbers; train it again, with a lower learning rate"
+            f"{trained.name} gives scores that are not finite numbers; train it again with a lower learning rate"
         )
     chosen = torch.arange(config.images) * len(labels) // config.images
     pictures = pixels(data.test_dataloader().images[chosen])
@@ -59,7 +59,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _scored(loss: Loss, picture: Pictures, logits: Tensor, label: Tensor) -> Scored:
-    """An image with margin and loss, in the loss that the model was trained with, and what that loss looks at."""
+    """Return an image with its scores, margin and loss, by the loss function that the model was trained with."""
     one, true = logits[None], label[None]
     note, limit = f"margin {margins(one, true).item():+.2f}, loss {loss(one, true):.2f}", None
     if loss.function is cross_entropy:

@@ -1,4 +1,4 @@
-"""`cvcc-zoo templates NAME...`: what linear classifiers look for, drawn as images."""
+"""`cvcc-zoo templates NAME...`: draw the templates of linear classifiers as images."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -26,7 +26,7 @@ def parser() -> ZooParser:
     parser.add_argument(
         "names", type=str, nargs="+", help="Published weights, paths of cards, run folders or checkpoints."
     )
-    parser.add_argument("--output", type=str, default="templates.png", help="The PNG file that is written.")
+    parser.add_argument("--output", type=str, default="templates.png", help="The PNG file to write.")
     return parser
 
 
@@ -38,7 +38,7 @@ def main(args: Sequence[str]) -> int:
     classes = found[0].classes
     for trained in found:
         if trained.classes != classes:
-            raise ValueError(f"{trained.name} has other classes than {found[0].name}; draw it by itself")
+            raise ValueError(f"{trained.name} has other classes than {found[0].name}; draw it separately")
     rows = [(trained.name, pixels(_templates(trained))) for trained in found]
     write_picture(output, plot_templates(rows, classes))
     say(f"written to {output}")

@@ -1,4 +1,4 @@
-"""`cvcc-zoo demo`: published models in a browser, two beside each other on an image of your own."""
+"""`cvcc-zoo demo`: published models in a browser, two side by side on an image of your own."""
 
 import signal
 import sys
@@ -21,7 +21,7 @@ def parser() -> ZooParser:
     parser = command_parser(
         "demo",
         "[NAME...] [options]",
-        "Show what published models make of your own images, in a browser.",
+        "Classify your own images with published models, in a browser.",
     )
     parser.add_argument(
         "names",
@@ -29,8 +29,8 @@ def parser() -> ZooParser:
         nargs="*",
         help="Published weights (by default all, the best first), cards, run folders or checkpoints.",
     )
-    parser.add_argument("--port", type=int, default=7860, help="Where the page is served.")
-    parser.add_argument("--open", type=bool, default=True, help="Whether the page is opened in the browser.")
+    parser.add_argument("--port", type=int, default=7860, help="The port on which the page is served.")
+    parser.add_argument("--open", type=bool, default=True, help="Open the page in the browser.")
     return parser
 
 
@@ -58,7 +58,7 @@ def main(args: Sequence[str]) -> int:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the process as Ctrl-C does, with its files removed."""
+    """Let SIGTERM end the process as Ctrl-C does, so that its files are removed."""
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield
@@ -67,7 +67,7 @@ def ended_by_sigterm() -> Iterator[None]:
 
 
 def best_first() -> list[str]:
-    """All published weights of images in grey or colour, those with the highest test accuracy first."""
+    """Return the names of all published weights for grey or colour images, the highest test accuracy first."""
     cards = [read_card(path) for path in list_cards().values()]
     usable = [card for card in cards if card.hparams.get("in_channels", 3) in (1, 3)]
     ranked = sorted(usable, key=lambda card: -float(card.measured.get("test_accuracy", 0)))

@@ -1,11 +1,11 @@
-"""`cvcc-zoo export NAME`: a trained model as one file that runs without this package, checked on real images.
+"""`cvcc-zoo export NAME`: write a trained model as one file that runs without this package, and check it on images.
 
 session = onnxruntime.InferenceSession("resnet20.cifar10.onnx")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-logits = session.run(["logits"], {"images": images})[0]  # uint8 (N, 3, 32, 32), of any N
+logits = session.run(["logits"], {"images": images})[0]  # uint8 (N, 3, 32, 32), for any N
 
-With `--dynamic_size=true`, for networks with global pooling, it takes images of any height and width, and squashes
-nothing.
+With `--dynamic_size=true`, for networks with global pooling, it takes images of any height and width without resizing
+them.
 
 about = {"classes": ""}  # or name, model, dataset, sha256, input, output
 model = torch.export.load("resnet20.cifar10.pt2", extra_files=about).module()  # takes up to --max_batch images
@@ -37,14 +37,21 @@ def parser() -> ZooParser:
     )
     parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
     parser.add_argument(
-        "--format", type=Literal["onnx", "torch_export"], default="onnx", help="What is written: .onnx or .pt2."
+        "--format", type=Literal["onnx", "torch_export"], default="onnx", help="The format of the file: .onnx or .pt2."
     )
     parser.add_argument(
-        "--max_batch", type=int, default=None, help=f"torch_export: the most images at once; by default {MAX_BATCH}."
+        "--max_batch", type=int, default=None, help=f"torch_export: the largest batch; by default {MAX_BATCH}."
     )
     parser.add_argument("--dynamic_size", type=bool, default=False, help="onnx: take images of any height and width.")
-    parser.add_argument("--output", type=str, default="", help="The file; by default NAME with its ending, here.")
-    parser.add_argument("--data.dataset", type=str | None, default=None, help="The test images that it is checked on.")
+    parser.add_argument(
+        "--output",
+        type=str,
+        default="",
+        help="The file; by default NAME with the ending of the format, in this folder.",
+    )
+    parser.add_argument(
+        "--data.dataset", type=str | None, default=None, help="The data set whose test images check the file."
+    )
     parser.add_argument("--data.root", type=str, default=None, help="Their folder.")
     return parser
 
@@ -77,7 +84,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _some(data: ImageDataModule) -> Tensor:
-    """Test images (64, C, H, W) of evenly spread positions, some more than once where there are fewer."""
+    """Return 64 test images (64, C, H, W) at evenly spread positions, some repeatedly if there are fewer."""
     data.prepare_data()
     test = data.dataset.load("test")
     assert test is not None
