@@ -4,8 +4,8 @@ from functools import cache
 from inspect import signature
 from typing import Any
 
+from jsonargparse import ArgumentParser
 from lightning import Trainer
-from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -36,9 +36,9 @@ def parser(command: str) -> ZooParser:
     made.add_argument(
         "--seed_everything", type=bool | int, default=0, help="The seed of everything; true draws one, which is saved."
     )
-    made.add_lightning_class_args(Trainer, "trainer")
-    made.add_lightning_class_args(ImageClassifier, "model", subclass_mode=True)
-    made.add_lightning_class_args(ImageDataModule, "data")
+    made.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, sub_configs=True)
+    made.add_subclass_arguments(ImageClassifier, "model", fail_untyped=False, required=True)
+    made.add_class_arguments(ImageDataModule, "data", fail_untyped=False, sub_configs=True)
     family, options = describe(DEFAULT_MODEL)
     made.set_defaults({
         "trainer.use_distributed_sampler": False,
@@ -50,7 +50,7 @@ def parser(command: str) -> ZooParser:
     return made
 
 
-def add_own_options(parser: LightningArgumentParser) -> None:
+def add_own_options(parser: ArgumentParser) -> None:
     """Add the options that belong to neither model, data nor trainer."""
     parser.add_argument(
         "--optimizer",

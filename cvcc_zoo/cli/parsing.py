@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from lightning.pytorch.cli import LightningArgumentParser
+from jsonargparse import ArgumentParser
 
 from cvcc_zoo.cli.expansion import MODE, install_yaml
 from cvcc_zoo.cli.manual import with_examples
@@ -12,7 +12,7 @@ from cvcc_zoo.cli.refusals import explain
 from cvcc_zoo.printing import say
 
 
-class ZooParser(LightningArgumentParser):
+class ZooParser(ArgumentParser):
     """The parser of every command; its help ends with examples, and an error is one line without the usage."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
