@@ -53,7 +53,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             ),
         ),
         "evaluate": Command(
-            "measure published weights again, and say whether their card holds",
+            "measure weights on the test images, and compare published ones with their card",
             ("cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10",),
         ),
         "export": Command(
@@ -64,7 +64,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             ),
         ),
         "demo": Command(
-            "show what published models make of your own images, in a browser",
+            "classify your own images with published models, in a browser",
             ("cvcc-zoo demo resnet20.cifar10 linear.cifar10",),
         ),
     },
@@ -106,15 +106,15 @@ GROUPS: dict[str, dict[str, Command]] = {
             ("cvcc-zoo optimizers", "cvcc-zoo optimizers --model=resnet20"),
         ),
         "augmentations": Command(
-            "draw what augmentations do to the images of a data set",
+            "draw images of a data set, and several augmentations of each",
             ("cvcc-zoo augmentations --data.dataset=cifar10 --data.augmentations=strong",),
         ),
         "whitening": Command(
-            "draw what whitening does to them, its eigenvalues and filters",
+            "draw images before and after whitening, its eigenvalues and filters",
             ("cvcc-zoo whitening --data.whitening=zca --data.whitening.eps=0.01",),
         ),
         "templates": Command(
-            "draw what linear classifiers look for, an image for each class", ("cvcc-zoo templates linear.cifar10",)
+            "draw the templates of linear classifiers, an image for each class", ("cvcc-zoo templates linear.cifar10",)
         ),
         "scores": Command(
             "draw the scores of test images, and by how much the right class wins in all of them",

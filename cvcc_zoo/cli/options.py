@@ -12,7 +12,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.cli.choices import link_options
 from cvcc_zoo.cli.expansion import path_of
-from cvcc_zoo.cli.manual import COMMANDS
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.optim.build import TIMM
@@ -31,7 +30,7 @@ IMPORTED = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}
 @cache
 def parser(command: str) -> ZooParser:
     """Return the parser of `fit`, `validate`, `test` or `predict`. It takes a quarter of a second to build."""
-    made = command_parser(command, "[options]", f"{COMMANDS[command].what[0].upper()}{COMMANDS[command].what[1:]}.")
+    made = command_parser(command, "[options]")
     made.add_argument("-c", "--config", action="config", help="A YAML file with options.")
     made.add_argument(
         "--seed_everything", type=bool | int, default=0, help="The seed of everything; true draws one, which is saved."

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser
 
 from cvcc_zoo.cli.expansion import MODE, install_yaml
-from cvcc_zoo.cli.manual import with_examples
+from cvcc_zoo.cli.manual import COMMANDS, with_examples
 from cvcc_zoo.cli.refusals import explain
 from cvcc_zoo.printing import say
 
@@ -38,9 +38,11 @@ class ZooParser(ArgumentParser):
         raise refused
 
 
-def command_parser(command: str, usage: str, description: str, **kwargs: Any) -> ZooParser:
-    """Return a parser for `cvcc-zoo COMMAND`; `usage` is what follows that."""
+def command_parser(command: str, usage: str, more: str = "", **kwargs: Any) -> ZooParser:
+    """Return a parser for `cvcc-zoo COMMAND usage`; `more` follows the summary of the command in its help."""
     install_yaml()
+    what = COMMANDS[command].what
+    description = f"{what[0].upper()}{what[1:]}. {more}".rstrip()
     return ZooParser(prog=f"cvcc-zoo {command}", usage=f"cvcc-zoo {command} {usage}", description=description, **kwargs)
 
 
@@ -49,8 +51,8 @@ def function_parser(command: str, usage: str, function: Callable[..., Any], *, c
 
     With `config`, parameters without a default are positional, and `--config` reads options from a YAML file.
     """
-    summary = (function.__doc__ or "").partition("Args:")[0].strip()
-    parser = command_parser(command, usage, inspect.cleandoc(summary), parser_mode="yaml")
+    _, _, more = inspect.cleandoc(function.__doc__ or "").partition("Args:")[0].partition("\n\n")
+    parser = command_parser(command, usage, more.strip(), parser_mode="yaml")
     if config:
         parser.add_argument("--config", action="config", help="A YAML file with options.")
     parser.add_function_arguments(function, as_group=False, as_positional=config, sub_configs=True)

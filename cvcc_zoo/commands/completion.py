@@ -38,7 +38,7 @@ complete -o bashdefault -F _cvcc_zoo cvcc-zoo"""
 @cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
-    made = command_parser("completion", "SHELL", "Print a script that completes with the tab key.")
+    made = command_parser("completion", "SHELL")
     made.add_argument("shell", choices=SHELLS, help=f"{', '.join(SHELLS[:-1])} or {SHELLS[-1]}.")
     return made
 

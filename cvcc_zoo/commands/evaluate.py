@@ -21,12 +21,7 @@ NAMES = "Published weights, the path of their card, a run folder or a checkpoint
 
 def parser() -> ZooParser:
     """Return the parser of the command."""
-    parser = command_parser(
-        "evaluate",
-        "NAME [options]",
-        "Measure weights on all test images: published ones, which are compared with their card, or those "
-        "of a run, on its own images by default.",
-    )
+    parser = command_parser("evaluate", "NAME [options]", "The images are by default those of the model's run.")
     parser.add_argument("name", type=str, help=NAMES)
     parser.add_argument(
         "--test_time_flip",

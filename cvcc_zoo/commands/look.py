@@ -9,16 +9,11 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.printing import say
 
-SUMMARIES = {
-    "augmentations": "Draw original images, and several augmentations of each.",
-    "whitening": "Draw images before and after whitening, the eigenvalues and the filters.",
-}
-
 
 @cache
 def parser(command: str) -> ZooParser:
     """Return the parser of `augmentations` or `whitening`."""
-    made = command_parser(command, "[options]", SUMMARIES[command])
+    made = command_parser(command, "[options]")
     made.add_class_arguments(ImageDataModule, "data")
     made.add_argument("--images", type=int, default=8, help="Number of images.")
     if command == "augmentations":

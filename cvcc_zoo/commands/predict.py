@@ -44,11 +44,7 @@ class Prediction:
 @cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
-    parser = command_parser(
-        "predict",
-        "NAME IMAGE_OR_FOLDER... [options]",
-        "Show the most probable classes of image files.",
-    )
+    parser = command_parser("predict", "NAME IMAGE_OR_FOLDER... [options]")
     parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
     parser.add_argument("images", type=str, nargs="+", help="Image files, and folders of them.")
     parser.add_argument("--top", type=int, default=None, help=f"Number of classes; by default {TOP}, or all if fewer.")

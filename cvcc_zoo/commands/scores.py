@@ -21,10 +21,7 @@ from cvcc_zoo.runs.scores import margins, scores
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser(
-        "scores",
-        "NAME [options]",
-        "Draw the scores of some test images, and by how much the right class wins in all of them; "
-        "by default those of the model's run, or of fashion-mini.",
+        "scores", "NAME [options]", "The images are by default those of the model's run, or fashion-mini."
     )
     parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
     parser.add_class_arguments(ImageDataModule, "data")

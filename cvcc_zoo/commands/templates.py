@@ -18,10 +18,7 @@ from cvcc_zoo.zoo.trained import Trained, find_trained
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser(
-        "templates",
-        "NAME... [options]",
-        "Draw the templates of linear classifiers, a row for each: the gradients of the scores by the "
-        "pixels. Grey is 0.",
+        "templates", "NAME... [options]", "A template is the gradient of a score by the pixels; grey is 0."
     )
     parser.add_argument(
         "names", type=str, nargs="+", help="Published weights, paths of cards, run folders or checkpoints."

@@ -18,11 +18,7 @@ WAITING = 50  # requests to classify an image
 @cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
-    parser = command_parser(
-        "demo",
-        "[NAME...] [options]",
-        "Classify your own images with published models, in a browser.",
-    )
+    parser = command_parser("demo", "[NAME...] [options]")
     parser.add_argument(
         "names",
         type=str,

@@ -30,11 +30,7 @@ from cvcc_zoo.zoo.trained import find_trained
 @cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
-    parser = command_parser(
-        "export",
-        "NAME [options]",
-        "Write a trained model as one file that runs without this package: raw uint8 images to logits.",
-    )
+    parser = command_parser("export", "NAME [options]", "It takes raw uint8 images and returns logits.")
     parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
     parser.add_argument(
         "--format", type=Literal["onnx", "torch_export"], default="onnx", help="The format of the file: .onnx or .pt2."

@@ -43,9 +43,7 @@ def parser() -> ZooParser:
     parser = command_parser(
         "compare",
         "MODEL... [--model.OPTION=VALUE...] [options]",
-        "Show what models cost: parameters, multiply-accumulate operations for an image, memory that an "
-        "image takes in training for the backward pass, images per second, and the accuracy of published weights. "
-        "Options such as --model.num_classes=100 apply to all models.",
+        "Memory is for the backward pass of an image. Options such as --model.num_classes=100 apply to all models.",
     )
     parser.add_argument("models", type=str, nargs="+", help=NAMES)
     parser.add_argument("--batch_size", type=int, default=32, help="Images in a batch when speed is measured.")

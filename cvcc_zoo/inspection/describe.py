@@ -30,9 +30,7 @@ def parser() -> ZooParser:
     parser = command_parser(
         "describe",
         "MODEL... [--model.OPTION=VALUE...] [options]",
-        "Show the layers of models: output shapes, parameters, multiply-accumulate operations, receptive "
-        "fields; or with --statistics the outputs and gradients of each block at a training step. "
-        "Options such as --model.init=lsuv apply to all models, as in `cvcc-zoo fit`.",
+        "Options such as --model.init=lsuv apply to all models.",
     )
     parser.add_argument("models", type=str, nargs="+", help=NAMES)
     parser.add_argument("--statistics", action="store_true", help="Show the signal through the blocks.")

@@ -16,11 +16,7 @@ from cvcc_zoo.report.reports import PUBLIC
 @cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
-    parser = command_parser(
-        "report",
-        "RUN... [options]",
-        "Write a page of runs: leaderboard, curves, confusion, calibration, worst mistakes, recipes.",
-    )
+    parser = command_parser("report", "RUN... [options]")
     parser.add_argument("runs", type=str, nargs="+", help="Run folders, such as runs/*.")
     parser.add_argument("--output", type=str, default="report.html", help="The HTML file to write.")
     parser.add_argument("--title", type=str, default="Runs", help="Its heading.")
