@@ -169,8 +169,8 @@ def _without(args: Sequence[str], start: str) -> list[str]:
 def with_its_images(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Trained]:
     """Return the options of a command on the trained model that its option `name` names, and the model.
 
-    The images are by default those that the model of a run was trained on: the defaults of the parser change, so it must
-    not be shared. Raises as `find_trained` does.
+    The images are by default those that the model of a run was trained on. They become defaults of the parser, which
+    therefore must not be shared. Raises as `find_trained` does.
     """
     words = rewrite(args)
     trained = find_trained(parse(parser, words).name)
