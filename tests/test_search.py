@@ -131,7 +131,7 @@ def test_a_search_that_was_stopped_ends_like_one_that_was_not(
         else:
             assert run("stopped", RATES, *more) == 128 + by
             printed = capsys.readouterr().out
-            assert f"{by.name}: stopped after 5 steps" in printed and "the same `cvcc-zoo search` goes on" in printed
+            assert f"{by.name}: stopped after 5 steps" in printed and "the same `cvcc-zoo search` resumes" in printed
             assert "stopped: 1 of 3 trials ended" in printed
     assert signal.getsignal(signal.SIGTERM) is before
     assert results("stopped") == results("whole")[:1]
