@@ -166,7 +166,7 @@ def test_a_search_ends_when_its_time_is_over(
     monkeypatch.setattr(command, "Deadline", AfterAStep)
     assert run("timed", RATES, "--trials=2", "--minutes=5") == 0
     assert results("timed") == [] and Path("timed/000/last.ckpt").is_file()
-    assert "the time is over: stopped after 1 step;" in capsys.readouterr().out
+    assert "the time limit is reached: stopped after 1 step;" in capsys.readouterr().out
 
 
 def test_a_grid_is_searched_and_its_best_values_train_on_all_images(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ from cvcc_zoo.printing.notices import quiet
 from cvcc_zoo.weights.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.zoo.catalogue import architecture, name_of
 from cvcc_zoo.zoo.creation import use_weights
+from cvcc_zoo.zoo.names import resolve_trained
 
 
 class ZooCLI(LightningCLI):
@@ -73,6 +74,8 @@ class ZooCLI(LightningCLI):
         choices.check_training(self.config)
         if self.command == "fit":
             import_named(self.config)
+        if self.config.weights is not None:
+            resolve_trained(self.config.weights)  # a wrong name is refused before the images are read
         if self.config.ckpt_path is not None:
             self._read_checkpoint()
         before = runs.saved_config(self.resumed, self.checkpoint) if self.command == "fit" else None

@@ -35,7 +35,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             ),
         ),
         "train-zoo": Command(
-            "train a folder of recipes within a time, and publish their weights",
+            "train a folder of recipes within a time limit, and publish their weights",
             ("cvcc-zoo train-zoo --minutes=60 --recipes=configs/cifar10 --only=[linear,resnet20]",),
         ),
         "publish": Command(
@@ -68,7 +68,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             ("cvcc-zoo demo resnet20.cifar10 linear.cifar10",),
         ),
     },
-    "measure and look": {
+    "measure and inspect": {
         "validate": Command(
             "measure a checkpoint on the validation images", ("cvcc-zoo validate --run=runs/resnet20-cifar10",)
         ),
@@ -117,7 +117,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "draw the templates of linear classifiers, an image for each class", ("cvcc-zoo templates linear.cifar10",)
         ),
         "scores": Command(
-            "draw the scores of test images, and by how much the right class wins in all of them",
+            "draw the scores of test images, and the margins of the right class over the others",
             ("cvcc-zoo scores linear.cifar10 --data.dataset=cifar10",),
         ),
     },

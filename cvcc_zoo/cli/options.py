@@ -64,8 +64,8 @@ def add_own_options(parser: LightningArgumentParser) -> None:
         type=dict[str, Any] | None,
         default=DEFAULT_SCHEDULE,
         help="Name of a schedule of this package (Step, QuarterCosine, Cosine, Linear, OneCycle, WSD) or of torch, "
-        "or null; its options as --lr_scheduler.warmup=0.1. Its length and the max_lr of OneCycleLR are filled in; "
-        "interval is step or epoch.",
+        "or null; its options as --lr_scheduler.warmup=0.1. Its length and the max_lr of OneCycleLR are set "
+        "automatically; interval is step or epoch.",
     )
     parser.add_argument(
         "--run",
@@ -97,7 +97,7 @@ def add_own_options(parser: LightningArgumentParser) -> None:
         "--test",
         type=bool,
         default=True,
-        help="fit: test the test images at the end; with false, none of them is read.",
+        help="fit: test the model at the end; with false, no test image is read.",
     )
 
 

@@ -117,11 +117,11 @@ def models(recipes: Path, only: Sequence[str] | None) -> dict[str, Path]:
 
 
 def train(job: Job, more: Sequence[str], deadline: float, compile: bool) -> None:
-    """Start or resume training. Raises StoppedError when the time is over."""
+    """Start or resume training. Raises StoppedError once the time limit is reached."""
     if job.finished:
         return
     if time.monotonic() > deadline:
-        raise StoppedError(f"the time is over before {job.run.name}")
+        raise StoppedError(f"the time limit is reached before {job.run.name}")
     if (config := job.run / "config.yaml").is_file():
         args = [f"--config={config}", "--ckpt_path=last"]
     else:
