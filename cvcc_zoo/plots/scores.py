@@ -54,7 +54,7 @@ class Scored:
     label: int
     note: str
     limit: float | None
-    """The value that the scores of wrong classes must stay below for a loss of 0; None if the loss has no such value."""
+    """The value below which the scores of wrong classes cost nothing; None if the loss has no such value."""
 
 
 def plot_scores(some: Sequence[Scored], margins: Pictures, classes: Sequence[str], title: str) -> Figure:
