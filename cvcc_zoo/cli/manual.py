@@ -57,10 +57,11 @@ GROUPS: dict[str, dict[str, Command]] = {
             ("cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10",),
         ),
         "export": Command(
-            "write a trained model as one file, ONNX or torch.export, that runs without this package",
+            "write a trained model as a file that runs without this package: ONNX, torch.export or a page for the browser",
             (
                 "cvcc-zoo export resnet20.cifar10 --format=onnx",
                 "cvcc-zoo export runs/resnet20-folder --format=torch_export",
+                "cvcc-zoo export resnet20.cifar10 --format=web      # open resnet20.cifar10-web/index.html",
             ),
         ),
         "demo": Command(
