@@ -104,12 +104,12 @@ def test_a_runtime_that_is_not_there_is_refused_with_what_to_do(
     (tmp_path / "no.tgz").write_text("not an archive")
     with pytest.raises(ValueError, match=r"is not the file of `npm pack onnxruntime-web`"):
         find_runtime(str(tmp_path / "no.tgz"))
-    monkeypatch.setattr(web.shutil, "which", lambda name: None)
+    monkeypatch.setattr("cvcc_zoo.export.web.shutil.which", lambda name: None)
     with pytest.raises(ValueError, match=r"there is no npm to get it; `npm pack onnxruntime-web` writes it where"):
         find_runtime()
-    monkeypatch.setattr(web.shutil, "which", lambda name: name)
+    monkeypatch.setattr("cvcc_zoo.export.web.shutil.which", lambda name: name)
     failed = SimpleNamespace(returncode=1, stderr="npm error network\n timeout")
-    monkeypatch.setattr(web.subprocess, "run", lambda *args, **options: failed)
+    monkeypatch.setattr("cvcc_zoo.export.web.subprocess.run", lambda *args, **options: failed)
     with pytest.raises(ValueError, match=r"npm cannot get onnxruntime-web .* \(npm error network timeout\); `npm pack"):
         find_runtime()
 
@@ -172,8 +172,8 @@ def test_a_browser_gives_the_probabilities_of_predict(home: Path, recipe: dict[s
     assert main(["export", name, "--format=web", "--output=page"]) == 0
     files = pictures()
     assert main(["predict", name, *map(str, files), "--output=expected.csv"]) == 0
-    with Path("expected.csv").open() as file:
-        expected = {row["file"]: row for row in csv.DictReader(file)}
+    with Path("expected.csv").open() as table:
+        expected = {row["file"]: row for row in csv.DictReader(table)}
     options = selenium.ChromeOptions()
     options.binary_location = chromium
     for option in ("--headless=new", "--no-sandbox", "--disable-gpu"):

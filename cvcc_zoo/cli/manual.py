@@ -57,7 +57,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             ("cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10",),
         ),
         "export": Command(
-            "write a trained model as a file that runs without this package: ONNX, torch.export or a page for the browser",
+            "write a trained model as ONNX, torch.export or a web page that runs without this package",
             (
                 "cvcc-zoo export resnet20.cifar10 --format=onnx",
                 "cvcc-zoo export runs/resnet20-folder --format=torch_export",
