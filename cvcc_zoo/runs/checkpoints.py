@@ -21,7 +21,7 @@ from cvcc_zoo.internals.lightning import (
     forget_unstarted_batch,
     start_epoch_anew,
 )
-from cvcc_zoo.runs.folder import LAST, PREVIOUS
+from cvcc_zoo.runs.run_folder import LAST, PREVIOUS
 from cvcc_zoo.weights.checkpoint import Checkpoint
 
 MINUTES = 10.0
