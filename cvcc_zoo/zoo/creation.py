@@ -52,7 +52,8 @@ def load(checkpoint: str | Path) -> ImageClassifier:
     """Return a trained model by any name that `cvcc_zoo.zoo.names` lists, in evaluation mode.
 
     For a run folder it is the model in best.ckpt, or else in last.ckpt. Only plain data and tensors are read, and only
-    registered families are built: a file cannot run code or import a module, and memory is in proportion to its size.
+    registered families are built: a file cannot run code or import a module, and memory is in proportion to its size
+    (unless the constructor of a family of your own reads values of tensors; then its options decide on the memory).
     The import path of an optimizer in it is followed in training, and only if its module is already imported. Raises
     FileNotFoundError for a missing file, and ValueError for a file without a model of this package.
     """
