@@ -116,7 +116,8 @@ def as_files(editor: Any) -> None:
         return drawing and {name: file_of(getattr(drawing, name)) for name in ("background", "composite")}
 
     accept_blobs.__annotations__ = dict(keep.__annotations__)
-    editor.blob_storage, editor.accept_blobs, editor.preprocess = Drawings(), server(accept_blobs), preprocess
+    server(accept_blobs)  # type: ignore[no-untyped-call]
+    editor.blob_storage, editor.accept_blobs, editor.preprocess = Drawings(), accept_blobs, preprocess
 
 
 def decoded(path: str, decoding: Decoding) -> Pixels:
