@@ -1,4 +1,4 @@
-"""`cvcc-zoo` and `python -m cvcc_zoo`."""
+"""The program: `cvcc-zoo` and `python -m cvcc_zoo`."""
 
 import gc
 import os
@@ -17,28 +17,28 @@ from cvcc_zoo.registry import pick
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 after a message that says what to do, 128 + that of a signal.
+    """Run a command and return its exit code: 0, 2 after an error message, or 128 + the number of a signal.
 
-    Without `args` it is the whole program: it takes the command line, and its end is the end of the process.
+    Without `args` this is the whole program: it reads the command line, and the process ends when it returns.
     """
     keep_freed_memory()
     if args is not None:
         return finished(list(args))
     if "" not in sys.path:
-        sys.path.append("")  # `--optimizer=my_module.Mine` of this folder, as with `python -m`; it hides nothing
+        sys.path.append("")  # finds `--optimizer=my_module.Mine` in this folder; last, so that it hides nothing
     try:
         return finished(sys.argv[1:])
     finally:
-        gc.freeze()  # at its end Python searches all objects for garbage, some of a second for what ends anyway
+        gc.freeze()  # Python would search all objects for garbage as it exits, which takes a part of a second
 
 
 def finished(args: list[str]) -> int:
-    """The exit code of a command, after its message if it failed."""
+    """Run a command, print its error message if it fails, and return its exit code."""
     try:
         code = run(args)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # `cvcc-zoo list | head`: nobody reads on
+    except BrokenPipeError:  # `cvcc-zoo list | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13  # SIGPIPE
     except KeyboardInterrupt:
@@ -53,7 +53,7 @@ def finished(args: list[str]) -> int:
 
 
 def run(args: list[str]) -> int:
-    """Choose the command; what it needs is imported only then."""
+    """Run the command that the first argument names; its module is imported only then."""
     if not args or args[0] in ("-h", "--help"):
         print(overview())
         return 0
@@ -66,9 +66,9 @@ def run(args: list[str]) -> int:
 
 
 def meant_for_users(error: BaseException | None) -> str | None:
-    """The message of the error, or of its cause, that a line of this package raised or that names a file of the system.
+    """Return the message of an error that this package raised or that names a file, or of such a cause of the error.
 
-    None if there is none: then the traceback is what helps.
+    Return None if there is none: then the traceback is more helpful.
     """
     while error is not None:
         frames = traceback.extract_tb(error.__traceback__)

@@ -11,7 +11,8 @@ from lightning import Callback, LightningModule, Trainer
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.cli.choices import CLUSTERS, owners_first
+from cvcc_zoo.cli.arguments import owners_first
+from cvcc_zoo.cli.choices import CLUSTERS
 from cvcc_zoo.cli.lightning import build
 from tests.conftest import Fit, message
 

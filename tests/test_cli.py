@@ -263,7 +263,10 @@ def test_predict_writes_a_line_for_each_test_image(fit: Fit) -> None:
         (["fit", "--trainer.logger=WandB"], "no logger named 'WandB'; did you mean WandbLogger?"),
         (["fit", "--trainer.callbacks+=EarlyStop"], "no callback named 'EarlyStop'; did you mean EarlyStopping?"),
         (["fit", "--trainer.callbacks+=my.Mine"], "--trainer.callbacks cannot be my.Mine: No module named 'my'"),
-        (["fit", "--trainer.callbacks+=EarlyStopping"], "--trainer.callbacks.monitor=..."),
+        (
+            ["fit", "--trainer.callbacks+=EarlyStopping"],
+            "the class that was chosen also needs monitor: --trainer.callbacks.mon",
+        ),
         (["test"], "no trained weights are given"),
         (["test", "--ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
         (["fit", "--ckpt_path=last"], "--ckpt_path=last resumes the run whose config is given"),
@@ -371,13 +374,13 @@ def test_the_package_runs_as_a_module() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("trainer:\n  max_epochs: 1\ntrainer:\n  max_epochs: 2\n", "the YAML cannot be read: trainer stands twice"),
+        ("trainer:\n  max_epochs: 1\ntrainer:\n  max_epochs: 2\n", "the YAML cannot be read: trainer occurs twice"),
         (
             "trainer: {max_epochs: 1, max_epochs: 2}\n",
-            "the YAML cannot be read: max_epochs stands twice; leave one out",
+            "the YAML cannot be read: max_epochs occurs twice; remove one",
         ),
         ("optimizer: SGD\n\tlr: 0.1\n", "line 2: while scanning for the next token, found character"),
-        ("a: &a [1]\nb: &b [*a, *a]\ntrainer: 3\ntrainer: 4\n", "trainer stands twice"),
+        ("a: &a [1]\nb: &b [*a, *a]\ntrainer: 3\ntrainer: 4\n", "trainer occurs twice"),
     ],
 )
 def test_yaml_in_which_something_would_be_lost_is_refused_in_one_line(

@@ -143,7 +143,7 @@ def test_folders_are_searched_sorted_and_what_is_no_image_is_counted(
     assert list(run("one.png", "pets")) == ["one.png", "pets/a.png", "pets/b/1.jpg", "pets/b/[red]2.png"]
     printed = capsys.readouterr().out
     assert "1 of 4 images were resized to 8x8" in printed
-    assert "2 of 6 files are no images and skipped: pets/empty.png, pets/notes.txt" in printed
+    assert "2 of 6 files are not images and were skipped: pets/empty.png, pets/notes.txt" in printed
     assert "pets/b/[red]2.png" in printed and "[red] 0." in printed  # not taken for colours
     assert "written to out.json" in printed
 

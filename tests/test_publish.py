@@ -113,7 +113,7 @@ def test_a_card_of_the_older_form_says_which_command_measures_it_again(
     capsys.readouterr()
     assert main(["evaluate", "linear.colours", *DATA]) == 1
     printed = capsys.readouterr().out
-    assert "of an older form" in printed
+    assert "has an older format" in printed
     assert f"measure it again: cvcc-zoo evaluate {path} --data... --update_card=true" in printed
     assert main(["evaluate", str(path), *DATA, "--update_card=true"]) == 0
     again = read_card(path).measured
@@ -179,9 +179,9 @@ def test_a_temperature_is_fitted_on_validation_images_of_another_run(
     assert main(["evaluate", "linear.colours", *DATA]) == 0
     assert "with the card's temperature" in capsys.readouterr().out
     no_images = message(capsys, ["publish", "second", "--calibrate=first"])
-    assert "first kept no validation images; train the recipe with --data.validation=0.1" in no_images
+    assert "first has no validation images; train the recipe with --data.validation=0.1" in no_images
     other = message(capsys, ["publish", "first", "--calibrate=third"])
-    assert "third has another recipe than the run that is published: its optimizer differs" in other
+    assert "third has another recipe than the published run: its optimizer differs" in other
 
 
 def test_the_fitted_temperature_undoes_one_that_was_put_in() -> None:
@@ -198,7 +198,7 @@ def test_an_untested_run_is_published_with_numbers_of_its_own_file_but_is_no_rep
     assert fit("--model=linear", "--test=false", "--seed_everything=1", "--run=second") == 0
     capsys.readouterr()
     assert main(["publish", "first"]) == 0
-    assert "first was trained with --test=false: its test images were tested only now" in capsys.readouterr().out
+    assert "first was trained with --test=false: the test images were first used now" in capsys.readouterr().out
     assert 0 <= read_card(home / "linear.colours.json").measured["test_accuracy"] <= 1
     advice = "the runs of the seeds 0, 1 were trained with --test=false and have no test accuracy; test them"
     assert advice in message(capsys, ["publish", "first", "--repeats=[second]"])

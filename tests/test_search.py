@@ -131,7 +131,7 @@ def test_a_search_that_was_stopped_ends_like_one_that_was_not(
         else:
             assert run("stopped", RATES, *more) == 128 + by
             printed = capsys.readouterr().out
-            assert f"{by.name}: stopped after 5 steps" in printed and "the same `cvcc-zoo search` goes on" in printed
+            assert f"{by.name}: stopped after 5 steps" in printed and "the same `cvcc-zoo search` resumes" in printed
             assert "stopped: 1 of 3 trials ended" in printed
     assert signal.getsignal(signal.SIGTERM) is before
     assert results("stopped") == results("whole")[:1]
@@ -166,7 +166,7 @@ def test_a_search_ends_when_its_time_is_over(
     monkeypatch.setattr(command, "Deadline", AfterAStep)
     assert run("timed", RATES, "--trials=2", "--minutes=5") == 0
     assert results("timed") == [] and Path("timed/000/last.ckpt").is_file()
-    assert "the time is over: stopped after 1 step;" in capsys.readouterr().out
+    assert "the time limit is reached: stopped after 1 step;" in capsys.readouterr().out
 
 
 def test_a_grid_is_searched_and_its_best_values_train_on_all_images(capsys: pytest.CaptureFixture[str]) -> None:

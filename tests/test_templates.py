@@ -203,4 +203,4 @@ def test_scores_that_are_no_numbers_are_not_drawn(fit: Fit, colours: Path, capsy
     torch.save(checkpoint, "run/broken.ckpt")
     data = ["--data.dataset=folder", f"--data.root={colours}"]
     assert main(["scores", "run/broken.ckpt", *data]) == 2
-    assert "run gives scores that are no finite numbers" in capsys.readouterr().err
+    assert "run gives scores that are not finite numbers" in capsys.readouterr().err

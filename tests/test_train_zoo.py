@@ -33,7 +33,7 @@ def words(home: Path, colours: Path) -> Words:  # noqa: F811
 
 
 class AfterAStep(Deadline):
-    """The time is over at the second step."""
+    """The time limit is reached at the second step."""
 
     def __init__(self, at: float) -> None:
         super().__init__(at)
@@ -41,7 +41,7 @@ class AfterAStep(Deadline):
 
     def reason(self) -> str:
         self.asked += 1
-        return "the time is over" if self.asked == 2 else ""
+        return "the time limit is reached" if self.asked == 2 else ""
 
 
 def test_a_zoo_that_runs_out_of_time_goes_on_with_the_same_bits(
@@ -54,7 +54,7 @@ def test_a_zoo_that_runs_out_of_time_goes_on_with_the_same_bits(
         patch.setattr(train_zoo, "Deadline", AfterAStep)
         assert main([*words, "--minutes=5"]) == 0
     printed = capsys.readouterr().out
-    assert "the time is over: stopped after 1 step;" in printed and "begun" in printed and "waiting" in printed
+    assert "the time limit is reached: stopped after 1 step;" in printed and "begun" in printed and "waiting" in printed
     assert main([*words, "--minutes=5"]) == 0
     assert capsys.readouterr().out.count("published") == 2
     assert read_card(home / "fcnn.pets.json").dataset == "Pets"

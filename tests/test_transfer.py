@@ -226,3 +226,12 @@ def test_the_whitening_comes_with_the_weights(fit: Fit, here: Path, colours: Pat
     published(here, whole)
     with pytest.raises(ValueError, match="whiten whole images of 8 pixels, not of 16"):
         create("resnet20.pets", image_size=16)
+
+
+def test_weights_that_do_not_exist_are_refused_before_the_images_are_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[str] = []
+    monkeypatch.setattr("cvcc_zoo.data.datamodule.find_dataset", lambda *args, **kwargs: built.append("images"))
+    printed = message(capsys, ["fit", "--model=resnet20", "--weights=linear", *QUICK])
+    assert "linear is a model without weights" in printed and not built

@@ -1,10 +1,10 @@
-"""What a user chose, settled before anything is built: names before their options, the seed, the length."""
+"""Settle and check what a user chose before anything is built: seed, length and limits; errors of Lightning."""
 
 import os
 import re
 import secrets
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,64 +16,24 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from cvcc_zoo.files.plain import read_yaml
 
 EPOCHS = 10
-"""The length of a training that was given neither epochs nor steps."""
+"""Length of training if neither epochs nor steps are given."""
 SAID_ELSEWHERE = {"optimizer": "optimizer", "lr_scheduler": "lr_scheduler", "whitening": "data.whitening"}
-"""Options of a model that the commands of a training take from elsewhere, and from where."""
+"""Options of a model that the commands take from other options, and from which."""
 OF_IMAGES = ("num_classes", "in_channels", "image_size")
-"""Those that they take from the images."""
+"""Options of a model that the commands take from the images."""
 EXTRAS = {"tensorboard": "tensorboard", "tensorboardX": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
-"""Packages that Lightning's loggers need, and the extra that brings them."""
+"""Packages that Lightning's loggers need, and the extra that installs them."""
 LOGGERS = Path(lightning.__file__).parent / "pytorch" / "loggers"
 
 EVALUATED = {"fit": "test", "test": "test", "validate": "val", "predict": "predict"}
-"""The images that a command ends with, as Lightning's limits name them."""
-
-CHOSEN_BY_NAME = {
-    "--model.loss": ("model.init_args.loss", "cross_entropy"),
-    "--model.ridge": ("model.init_args.ridge", ""),
-    "--data.whitening": ("data.whitening", "standardize"),
-}
-"""Flags of a name or of `{name: ..., option: value}`: where they are among the options, and what is the default."""
-
+"""The split that a command evaluates, as in the names of Lightning's limits: `limit_test_batches`."""
 
 CLUSTERS = ("MASTER_ADDR", "SLURM_JOB_ID", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE")
-"""What is set where several machines train together: by hand or torchrun, SLURM, LSF, MPI."""
-
-
-def owners_first(args: Sequence[str]) -> list[str]:
-    """Files before flags, and a name before the options that belong to it, in whatever order they were written."""
-    groups: list[list[str]] = []
-    for word in args:
-        if not groups or re.match(r"--?[A-Za-z]", word):
-            groups.append([word])
-        else:
-            groups[-1].append(word)
-    flags = [group[0].partition("=")[0] for group in groups]
-
-    def place(flag: str) -> int:
-        if not flag.startswith("-"):
-            return 0  # the command
-        if flag in ("-c", "--config"):
-            return 1
-        owns = any(other.startswith((f"{flag}.", f"{flag}+")) for other in flags)
-        return 2 + flag.count(".") if owns else len(args) + 2
-
-    order = sorted(range(len(groups)), key=lambda number: place(flags[number]))
-    return [word for number in order for word in groups[number]]
-
-
-def name_as_option(args: Sequence[str]) -> list[str]:
-    """`test runs/mine` and `fit resnet20` as `test --run=runs/mine` and `fit --model=resnet20`."""
-    command, *rest = args
-    if not rest or rest[0].startswith("-"):
-        return list(args)
-    path = Path(rest[0]).expanduser()
-    evaluated = "--run" if path.is_dir() else "--ckpt_path" if path.is_file() else "--model"
-    return [command, f"{'--model' if command == 'fit' else evaluated}={rest[0]}", *rest[1:]]
+"""Environment variables that are set if several machines train together: by hand or torchrun, SLURM, LSF, MPI."""
 
 
 def link_options(parser: Any) -> None:
-    """Let the model of a training have what is said elsewhere, and the images the seed of the whole."""
+    """Link the options of the model to the options and images that they come from, and the data's seed to the seed."""
     for name, source in SAID_ELSEWHERE.items():
         parser.link_arguments(source, f"model.init_args.{name}")
     for name in OF_IMAGES:
@@ -81,18 +41,11 @@ def link_options(parser: Any) -> None:
     parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
 
-def check_owned(args: Sequence[str]) -> None:
-    """Raise ValueError for an option of the model on the command line that comes from elsewhere."""
-    for word in args:
-        if found := re.match(r"--model\.(?:init_args\.)?(\w+)", word):
-            check_not_of_model(found[1])
-
-
 def check_not_of_model(option: str) -> None:
-    """Raise ValueError, which says where it comes from, for an option that a training does not take from its model."""
+    """Raise ValueError if the commands do not take this option from the model; it says where they take it from."""
     if option in SAID_ELSEWHERE:
         raise ValueError(
-            f"the {option} of a training is not said with the model; write --{SAID_ELSEWHERE[option]}=... (in a file "
+            f"the {option} is not an option of the model here; write --{SAID_ELSEWHERE[option]}=... (in a file "
             f"{SAID_ELSEWHERE[option].replace('.', ': ')}: ...)"
         )
     if option in OF_IMAGES:
@@ -100,42 +53,16 @@ def check_not_of_model(option: str) -> None:
         raise ValueError(f"the model takes its {option} from the images: leave model.{option} out{change}")
 
 
-def parse(parser: Any, args: Sequence[str]) -> Any:
-    """The options of `args`, which are flags in full.
-
-    Options alone, like `--model.loss.l2=0.001`, belong to what is chosen without them: in a file, or by default.
-    """
-    config = parser.parse_args(args)
-    command = config.get("subcommand")
-    for flag, (place, default) in CHOSEN_BY_NAME.items():
-        key = f"{command}.{place}" if command else place
-        options = config.get(key)
-        if not isinstance(options, Mapping) or "name" in options:
-            continue
-        chosen = parser.parse_args(_without(args, f"{flag}.")).get(key)
-        name = chosen if isinstance(chosen, str) else default
-        if name and isinstance(chosen, str | Mapping | None):
-            config[key] = {"name": name, **options}
-    if command and config[command].get("data") is None:
-        raise ValueError("the images of a training are not null: give data its options, or leave data out")
-    if command and config[command].get("model"):
-        config[f"{command}.model.init_args.whitening"] = config[command].data.whitening  # which is linked to it
-    return config
-
-
-def _without(args: Sequence[str], start: str) -> list[str]:
-    """The words without those flags, and without the values that follow them."""
-    kept: list[str] = []
-    for number, word in enumerate(args):
-        before = args[number - 1] if number else ""
-        is_value = before.startswith(start) and "=" not in before and not word.startswith("--")
-        if not (word.startswith(start) or is_value):
-            kept.append(word)
-    return kept
+def check_training(config: Any) -> None:
+    """Raise ValueError if there are no images; then give the model their whitening, to which it is linked."""
+    if config.get("data") is None:
+        raise ValueError("data is null, but training needs images; give data its options, or leave it out")
+    if config.get("model"):
+        config["model.init_args.whitening"] = config.data.whitening
 
 
 def _settle_seed(config: Any, before: str | None) -> None:
-    """Draw it where true or false asks for one, once for model and data; a run that goes on keeps its own."""
+    """Draw one seed for model and data if true or false asks for it; a resumed run keeps its own."""
     if not isinstance(config.seed_everything, bool):
         return
     saved = None
@@ -153,11 +80,11 @@ def _draw_seed() -> int:
 
 
 def settle(config: Any, command: str, before: str | None = None, *, fresh: bool = False) -> None:
-    """Draw the seed if it is to be drawn, and choose the length, in the parsed options of a command.
+    """Draw the seed if asked to, and choose the length, in the parsed options of a command.
 
-    Steps are a length like epochs: the default number of epochs is that of a training that was given neither. `before`
-    is the config in YAML of a run that goes on. Raises ValueError for lengths that are 0 or contradict each other, for
-    an evaluation of no image or of a `fresh` model without weights, and for barebones, which leaves nothing to keep.
+    The default number of epochs is used only if neither epochs, steps nor a time are given. `before` is the config in
+    YAML of a run that is resumed. Raises ValueError for lengths that are 0 or contradict each other, for an evaluation
+    without images or of a `fresh` model without weights, and for barebones, which would save nothing.
     """
     if fresh and config.weights is None:
         raise ValueError(
@@ -181,33 +108,22 @@ def settle(config: Any, command: str, before: str | None = None, *, fresh: bool 
         )
     if options.barebones:
         raise ValueError(
-            "barebones turns off what a run is made of (metrics, checkpoints); leave it out, or measure the speed "
+            "barebones turns off metrics and checkpoints, which a run needs; leave it out, or measure the speed "
             "with cvcc-zoo compare MODEL --train"
         )
 
 
 def _check_limits(config: Any, command: str) -> None:
-    """Raise ValueError for an evaluation without a batch; a training has none only where that is chosen."""
+    """Raise ValueError if no batch would be evaluated; training without a test must be chosen by --test=false."""
     stage = EVALUATED[command]
     if getattr(config.trainer, f"limit_{stage}_batches") == 0 and (command != "fit" or config.test):
-        instead = "for a training without a test: --test=false" if command == "fit" else "give more, or leave it out"
+        instead = "to train without a test: --test=false" if command == "fit" else "give more, or leave it out"
         raise ValueError(f"--trainer.limit_{stage}_batches=0 leaves no images; {instead}")
-
-
-def repeatable(config: str) -> str:
-    """A config in YAML that repeats a training. Raises ValueError for values for which jsonargparse has no text."""
-    if found := re.search(r"(\w+): Unable to serialize instance (.*)", config):
-        option, value = found.groups()
-        raise ValueError(
-            f"the option {option} is {value} by default, an object of Python that config.yaml cannot hold, so that it "
-            f"would not repeat this run; give it as text or number, with the name of what it belongs to: .{option}=..."
-        )
-    return config
 
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """What Lightning refuses, and packages that it does not find, are errors for users, of one line."""
+    """Raise errors of Lightning, and missing packages, as ValueError of one line."""
     try:
         yield
     except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
@@ -217,7 +133,7 @@ def told_in_one_line() -> Iterator[None]:
 
 
 def _explained(error: Exception) -> str | None:
-    """What a user can do about an error of Lightning; None for another one."""
+    """Return an error of Lightning, with what to do about it, in one line; None for other errors."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ModuleNotFoundError):
         cause = cause.__cause__ or cause.__context__
@@ -237,14 +153,14 @@ def _explained(error: Exception) -> str | None:
         return None
     text = " ".join(str(error).split())
     if re.search("accelerator|backend|device", text):
-        text += "; leave --trainer.accelerator and --trainer.devices out to take what is here"
+        text += "; leave --trainer.accelerator and --trainer.devices out to use what this machine has"
     return text
 
 
 def check_launcher(trainer: Trainer) -> None:
-    """Raise ValueError for a strategy that starts its processes as copies of this one, which cannot give a run back."""
+    """Raise ValueError for a strategy that spawns or forks processes, which return only weights and no run."""
     if type(trainer.strategy.launcher).__name__ == "_MultiProcessingLauncher":
         raise ValueError(
-            "spawned and forked processes give nothing but weights back; --trainer.strategy=ddp starts the command "
+            "spawned and forked processes return nothing but weights; --trainer.strategy=ddp starts the command "
             "once for each device"
         )

@@ -1,9 +1,5 @@
-"""Names on the command line and in YAML become what jsonargparse reads."""
+"""Expand names of models, optimizers and schedules; read and write YAML with such names for jsonargparse."""
 
-import json
-import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,12 +16,10 @@ from cvcc_zoo.zoo.creation import read_weights
 from cvcc_zoo.zoo.names import resolve
 
 MODE = "cvcc_zoo"
-EVALUATIONS = ("validate", "test", "predict")
-SPEC_FLAGS = ("--optimizer", "--lr_scheduler", "--model.loss", "--data.whitening")
 
 
 def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
-    """Return what a name stands for as `class_path` and all `init_args` that shape it, and the name of its weights.
+    """Return the `class_path` and `init_args` that a name stands for, and the name of its weights or None.
 
     Raises ValueError with the nearest names if there is no such model, and as `read_weights` does.
     """
@@ -46,66 +40,23 @@ def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
     return {"class_path": path_of(family), "init_args": options}, weights
 
 
-def expand_args(args: Sequence[str]) -> list[str]:
-    """Rewrite `--model=resnet20`, `--optimizer=SGD` and the like, and `--run=FOLDER` of an evaluation."""
-    expanded = []
-    for flag, value in _pairs(args):
-        if flag == "--model" and value is not None and not value.lstrip().startswith("{"):
-            model, weights = expand_model(value)
-            if weights:
-                expanded.append(f"--weights={weights}")
-            expanded.append(f"--model={model['class_path']}")
-            for option, setting in model["init_args"].items():
-                text = setting if isinstance(setting, str) else json.dumps(setting)
-                expanded.append(f"--model.{option}={text}")
-        elif flag == "--model.help" and value:
-            expanded.append(f"{flag}={expand_model(value)[0]['class_path']}")
-        elif flag in SPEC_FLAGS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
-            expanded.append(f"{flag}={json.dumps({'name': value})}")
-        elif flag == "--run" and value and args and args[0] in EVALUATIONS:
-            expanded += _evaluate_run(Path(value).expanduser())
-        else:
-            expanded.append(flag if value is None else f"{flag}={value}")
-    return expanded
-
-
-def _pairs(args: Sequence[str]) -> Iterable[tuple[str, str | None]]:
-    """Each `--flag=value`, and each `--flag value` of the flags that are rewritten, as (flag, value)."""
-    rest = list(args)
-    while rest:
-        flag, equals, value = rest.pop(0).partition("=")
-        if equals:
-            yield flag, value
-        elif flag in ("--model", "--model.help", "--run", *SPEC_FLAGS) and rest:
-            yield flag, rest.pop(0)
-        else:
-            yield flag, None
-
-
-def _evaluate_run(folder: Path) -> list[str]:
-    config = folder / "config.yaml"
-    if not config.is_file():
-        raise FileNotFoundError(f"{folder} is not a run folder: it has no config.yaml")
-    return [f"--config={config}", f"--ckpt_path={folder}"]
-
-
 def path_of(family: str) -> str:
-    """The import path of a registered family."""
+    """Return the import path of a registered family."""
     return f"{FAMILIES[family].__module__}.{family}"
 
 
 def load_yaml(text: str) -> Any:
-    """YAML as jsonargparse reads it, with names of models, optimizers and schedules expanded at its top level."""
+    """Read YAML for jsonargparse, and expand names of models, optimizers and schedules at its top level."""
     try:
         check_keys(text)
         value = get_loader("yaml")(text)
     except RecursionError as error:
-        raise yaml.YAMLError("it is too deep") from error
+        raise yaml.YAMLError("it is nested too deeply") from error
     return expand_config(value) if isinstance(value, dict) else value
 
 
 def expand_config(config: dict[str, Any]) -> dict[str, Any]:
-    """`model: resnet20`, `model: {class_path: resnet20, init_args: ...}` and `optimizer: SGD` in full."""
+    """Expand `model: resnet20`, `model: {class_path: resnet20, init_args: ...}` and `optimizer: SGD` in place."""
     model = config.get("model")
     if isinstance(model, str):
         config["model"], weights = expand_model(model)
@@ -124,19 +75,19 @@ def expand_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def install_yaml() -> None:
-    """Make jsonargparse read and write YAML with names in it."""
+    """Register `load_yaml` and `dump_yaml` in jsonargparse as the parser mode MODE."""
     set_loader(MODE, load_yaml, (yaml.YAMLError,))
     set_dumper(MODE, dump_yaml)
 
 
 def dump_yaml(config: Any) -> str:
-    """Plain YAML, in the order of the options."""
+    """Write plain YAML, in the order of the options."""
     text: str = yaml.dump(config, Dumper=_WithoutAliases, sort_keys=False, width=120)
     return text
 
 
 class _WithoutAliases(yaml.SafeDumper):
-    """Writes what stands in two places twice; a config that refers to its own parts is not read again."""
+    """Write a value that occurs twice in full each time: a config with YAML aliases could not be read again."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -1,17 +1,13 @@
-"""The commands in words: what each does, and examples for its help."""
+"""Summaries and examples of the commands, for their help."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
 
 WIDTH = 13  # of the longest name
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a command does, in a line, and how it is called."""
+    """The summary of a command, and examples of how to call it."""
 
     what: str
     examples: tuple[str, ...]
@@ -27,7 +23,7 @@ GROUPS: dict[str, dict[str, Command]] = {
                 "cvcc-zoo fit --model=resnet20 --data.dataset=cifar10 --trainer.max_epochs=30",
                 "cvcc-zoo fit --model=resnet20.cifar10 --data.dataset=folder --data.root=my_images   # fine-tune",
                 "cvcc-zoo fit --optimizer=Muon --optimizer.lr=0.02 --lr_scheduler=Cosine --lr_scheduler.warmup=0.1",
-                "cvcc-zoo fit --config runs/resnet20-cifar10/config.yaml --ckpt_path=last   # go on",
+                "cvcc-zoo fit --config runs/resnet20-cifar10/config.yaml --ckpt_path=last   # resume",
                 "cvcc-zoo fit --model.help=ResNeXt                  # the options of a family",
             ),
         ),
@@ -39,7 +35,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             ),
         ),
         "train-zoo": Command(
-            "train a folder of recipes within a time, and publish their weights",
+            "train a folder of recipes within a time limit, and publish their weights",
             ("cvcc-zoo train-zoo --minutes=60 --recipes=configs/cifar10 --only=[linear,resnet20]",),
         ),
         "publish": Command(
@@ -57,7 +53,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             ),
         ),
         "evaluate": Command(
-            "measure published weights again, and say whether their card holds",
+            "measure weights on the test images, and compare published ones with their card",
             ("cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10",),
         ),
         "export": Command(
@@ -68,11 +64,11 @@ GROUPS: dict[str, dict[str, Command]] = {
             ),
         ),
         "demo": Command(
-            "show what published models make of your own images, in a browser",
+            "classify your own images with published models, in a browser",
             ("cvcc-zoo demo resnet20.cifar10 linear.cifar10",),
         ),
     },
-    "measure and look": {
+    "measure and inspect": {
         "validate": Command(
             "measure a checkpoint on the validation images", ("cvcc-zoo validate --run=runs/resnet20-cifar10",)
         ),
@@ -110,18 +106,18 @@ GROUPS: dict[str, dict[str, Command]] = {
             ("cvcc-zoo optimizers", "cvcc-zoo optimizers --model=resnet20"),
         ),
         "augmentations": Command(
-            "draw what augmentations do to the images of a data set",
+            "draw images of a data set, and several augmentations of each",
             ("cvcc-zoo augmentations --data.dataset=cifar10 --data.augmentations=strong",),
         ),
         "whitening": Command(
-            "draw what whitening does to them, its eigenvalues and filters",
+            "draw images before and after whitening, its eigenvalues and filters",
             ("cvcc-zoo whitening --data.whitening=zca --data.whitening.eps=0.01",),
         ),
         "templates": Command(
-            "draw what linear classifiers look for, an image for each class", ("cvcc-zoo templates linear.cifar10",)
+            "draw the templates of linear classifiers, an image for each class", ("cvcc-zoo templates linear.cifar10",)
         ),
         "scores": Command(
-            "draw the scores of test images, and by how much the right class wins in all of them",
+            "draw the scores of test images, and the margins of the right class over the others",
             ("cvcc-zoo scores linear.cifar10 --data.dataset=cifar10",),
         ),
     },
@@ -143,7 +139,7 @@ FIRST = (
 
 
 def overview() -> str:
-    """The help of the command `cvcc-zoo`."""
+    """Return the help of `cvcc-zoo`."""
     lines = ["cvcc-zoo: a PyTorch Lightning model zoo for small images", "", "usage: cvcc-zoo COMMAND [options]"]
     for group, commands in GROUPS.items():
         lines += ["", f"{group}:"]
@@ -154,46 +150,9 @@ def overview() -> str:
 
 
 def with_examples(prog: str | None, text: str) -> str:
-    """The help of a command, and below it its examples, unbroken, so that they can be copied."""
+    """Append its examples to the help of a command; their lines are not wrapped, so that they can be copied."""
     name = (prog or "").rpartition(" ")[2]
     if name not in COMMANDS:
         return text
     examples = COMMANDS[name].examples
     return "\n".join([text.rstrip(), "", "examples:", *(f"  {example}" for example in examples), ""])
-
-
-class ParserFoundError(Exception):
-    """Not an error: the parser that a command was about to use, while `only_parsers` is on."""
-
-    def __init__(self, parser: Any) -> None:
-        super().__init__(parser.prog)
-        self.parser = parser
-
-
-_only_parsers = ContextVar("only_parsers", default=False)
-
-
-@contextmanager
-def only_parsers() -> Iterator[None]:
-    """Commands that are called within do nothing: they raise ParserFoundError with their parser."""
-    token = _only_parsers.set(True)
-    try:
-        yield
-    finally:
-        _only_parsers.reset(token)
-
-
-class WithExamples:
-    """A parser whose help ends with the examples of its command; `prog` is `cvcc-zoo COMMAND`."""
-
-    prog: str
-
-    def format_help(self, *args: Any, **kwargs: Any) -> str:
-        """The help as text."""
-        return with_examples(self.prog, super().format_help(*args, **kwargs))  # type: ignore[misc]
-
-    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
-        """Parse, unless only the parser is wanted."""
-        if _only_parsers.get():
-            raise ParserFoundError(self)
-        return super().parse_args(*args, **kwargs)  # type: ignore[misc]

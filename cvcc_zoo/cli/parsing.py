@@ -1,154 +1,66 @@
-"""The parsers of the commands: what belongs to neither model, data nor trainer, and errors of one line."""
+"""The parser of every command: options from code or from a function, help with examples, errors of one line."""
 
-import re
-from typing import Any, ClassVar, NoReturn
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from lightning.pytorch.cli import LightningArgumentParser
 
-from cvcc_zoo.cli.expansion import MODE
-from cvcc_zoo.cli.manual import WithExamples
-from cvcc_zoo.cli.refusals import in_one_line
-from cvcc_zoo.optim.build import TIMM
+from cvcc_zoo.cli.expansion import MODE, install_yaml
+from cvcc_zoo.cli.manual import COMMANDS, with_examples
+from cvcc_zoo.cli.refusals import explain
 from cvcc_zoo.printing import say
-from cvcc_zoo.registry import FAMILIES, import_class, unknown
-from cvcc_zoo.zoo.catalogue import family_options
-
-DEFAULT_OPTIMIZER = {"name": "AdamW", "lr": 0.004, "weight_decay": 0.05}
-DEFAULT_SCHEDULE = {"name": "OneCycleLR"}
-IMPORTED = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}
-OPTIMIZER_OPTIONS = {"optimizer.lr", "optimizer.weight_decay", "optimizer.momentum"}  # which no parser lists
 
 
-def add_own_options(parser: LightningArgumentParser, checkpoint_minutes: float) -> None:
-    """The options that belong to neither model, data nor trainer."""
-    parser.add_argument(
-        "--optimizer",
-        type=dict[str, Any],
-        default=DEFAULT_OPTIMIZER,
-        help="Name of an optimizer of this package (`cvcc-zoo optimizers` shows them), of torch or of timm "
-        "(timm.lamb), or an import path; its options as --optimizer.lr=0.1. Norms and biases are decayed only with "
-        "--optimizer.decay_norms_and_biases=true.",
-    )
-    parser.add_argument(
-        "--lr_scheduler",
-        type=dict[str, Any] | None,
-        default=DEFAULT_SCHEDULE,
-        help="Name of a schedule of this package (Step, QuarterCosine, Cosine, Linear, OneCycle, WSD) or of torch, "
-        "or null; its options as --lr_scheduler.warmup=0.1. Its length and the max_lr of OneCycleLR are filled in; "
-        "interval is step or epoch.",
-    )
-    parser.add_argument(
-        "--run",
-        type=str | None,
-        default=None,
-        help="fit: the new folder of this run (default: runs/<model>-<dataset>, numbered). "
-        "Others: the run folder whose config and best checkpoint are taken.",
-    )
-    parser.add_argument(
-        "--weights",
-        type=str | None,
-        default=None,
-        help="Weights to start from: a name of `cvcc-zoo list --pretrained`, the path of a card, a run folder or a "
-        "checkpoint. --model=resnet20.cifar10 sets both. The classifier is new where the classes are others.",
-    )
-    parser.add_argument(
-        "--checkpoint_minutes",
-        type=float,
-        default=checkpoint_minutes,
-        help="fit: last.ckpt is written at the start of every epoch, and within one whenever this time is over.",
-    )
-    parser.add_argument(
-        "--allow_changes",
-        type=bool,
-        default=False,
-        help="fit: go on from a checkpoint with other options than those that it was made with.",
-    )
-    parser.add_argument(
-        "--test",
-        type=bool,
-        default=True,
-        help="fit: whether the test images are tested at the end; without it none of them is read.",
-    )
-
-
-def asked_model(model: Any) -> tuple[str, dict[str, Any]]:
-    """A model's class and options, without the whitening, which is linked to that of the data."""
-    return model.class_path, {key: value for key, value in vars(model.init_args).items() if key != "whitening"}
-
-
-def list_of(value: Any) -> list[Any]:
-    """What the trainer takes as one, as several or as None."""
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-class OneCommand(LightningCLI):
-    """A LightningCLI of one command, whose parser is built once in a process: it takes a quarter of a second."""
-
-    built: ClassVar[dict[str, dict[str, Any]]] = {}  # for each command, the attributes that `setup_parser` sets
-
-    def setup_parser(self, *args: Any) -> None:
-        """Build the parser, or take the one that was built before."""
-        (command,) = self.subcommands()
-        if command not in self.built:
-            before = set(vars(self))
-            super().setup_parser(*args)
-            self.built[command] = {name: value for name, value in vars(self).items() if name not in before}
-        vars(self).update(self.built[command])
-
-
-class CommandParser(WithExamples, ArgumentParser):
-    """For commands that are a function: `auto_cli(function, parser_class=CommandParser)`."""
-
-
-class ZooParser(WithExamples, LightningArgumentParser):
-    """Answers an error by one message, without the usage of some hundred options."""
+class ZooParser(LightningArgumentParser):
+    """The parser of every command; its help ends with examples, and an error is one line without the usage."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"parser_mode": MODE, "allow_abbrev": False, **kwargs})
 
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """Return the help of the command, followed by its examples."""
+        return with_examples(self.prog, super().format_help(*args, **kwargs))
+
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
-        """Parse, and import what a user names by an import path for a training; nobody does that for a file."""
+        """Parse arguments; a file of options that is not text is an error of one line, too."""
         try:
-            config = super().parse_args(*args, **kwargs)
+            return super().parse_args(*args, **kwargs)
         except UnicodeDecodeError as error:
-            self.error(f"a file of options is no text in UTF-8 ({error}); write it anew, or give another one")
-        if config.get("subcommand") == "fit":
-            for kind, base in IMPORTED.items():
-                name = (config.fit.get(kind) or {}).get("name", "")
-                if "." in name and not TIMM.fullmatch(name):
-                    import_class(kind, name, base)
-        return config
+            self.error(f"a file of options is not text in UTF-8 ({error}); convert it, or give another one")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print what is wrong and exit with code 2."""
-        explained = self._explain(message)
+        """Print the error in one line, and exit with code 2."""
+        explained = explain(message, self)
         say(f"cvcc-zoo: error: {explained}", error=True)
         refused = SystemExit(2)
-        refused.add_note(explained)  # for a search, which goes on
+        refused.add_note(explained)  # a search records it for the trial and continues
         raise refused
 
-    def _explain(self, message: str) -> str:
-        if found := re.search(r"class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted", message):
-            path, option = found.groups()
-            family = FAMILIES.get(path.rpartition(".")[2])
-            if family:
-                return str(unknown(f"option of {family.__name__}", option, family_options(family)))
-        found = re.search(r"arguments are required: (\w+)", message)
-        if found and not self.prog.startswith("cvcc-zoo"):  # the parser of a class that was chosen by its name
-            name = found[1]
-            ways = " or ".join(f"--{part}.{name}=..." for part in ("model", "trainer.callbacks", "trainer.logger"))
-            return f"what was chosen needs {name} too: {ways}"
-        if found := re.search(
-            r"unrecognized arguments: (.*)|[Kk]ey \"([\w.]+)\" is not|Option '([\w.]+)' is not", message
-        ):
-            first = next(part for part in found.groups() if part).split()[0]
-            name = first.lstrip("-").partition("=")[0]
-            own = {option.lstrip("-") for action in self._actions for option in action.option_strings}
-            known = {option for option in own if "-->" not in option} | OPTIMIZER_OPTIONS  # the former are links
-            return str(unknown("option", name, known, "`cvcc-zoo COMMAND --help` shows all"))
-        return in_one_line(message) or message.strip()
+
+def command_parser(command: str, usage: str, more: str = "", **kwargs: Any) -> ZooParser:
+    """Return a parser for `cvcc-zoo COMMAND usage`; `more` follows the summary of the command in its help."""
+    install_yaml()
+    what = COMMANDS[command].what
+    description = f"{what[0].upper()}{what[1:]}. {more}".rstrip()
+    return ZooParser(prog=f"cvcc-zoo {command}", usage=f"cvcc-zoo {command} {usage}", description=description, **kwargs)
+
+
+def function_parser(command: str, usage: str, function: Callable[..., Any], *, config: bool = True) -> ZooParser:
+    """Return a parser whose options are the parameters of a function, with the help from its docstring.
+
+    With `config`, parameters without a default are positional, and `--config` reads options from a YAML file.
+    """
+    _, _, more = inspect.cleandoc(function.__doc__ or "").partition("Args:")[0].partition("\n\n")
+    parser = command_parser(command, usage, more.strip(), parser_mode="yaml")
+    if config:
+        parser.add_argument("--config", action="config", help="A YAML file with options.")
+    parser.add_function_arguments(function, as_group=False, as_positional=config, sub_configs=True)
+    return parser
+
+
+def call_with(parser: ZooParser, function: Callable[..., Any], args: Sequence[str]) -> Any:
+    """Parse `args` with the `function_parser` of a function, and return what the function returns."""
+    options = parser.parse_args(list(args)).as_dict()
+    options.pop("config", None)
+    return function(**options)

@@ -1,5 +1,6 @@
-"""What jsonargparse says of a wrong value, in one line that says what to do."""
+"""Errors of jsonargparse in one line that says what to do."""
 
+import argparse
 import importlib
 import re
 
@@ -7,54 +8,110 @@ import yaml
 
 from cvcc_zoo.registry import unknown
 
+MESSAGES = {
+    "required": r"arguments are required: (\w+)",
+    "argument": r"unrecognized arguments: (\S+)",
+    "key": r"[Kk]ey \"([\w.]+)\" is not|Option '([\w.]+)' is not",
+    "group": r"Parser key \"(data|trainer)\":\s+Unable to load config '(.*?)'",
+    "syntax": r"^Problems parsing config.*?:(?s:(.*))",
+    "line": r"line (\d+), column \d+",
+    "no file": r"Parser key \"config\": File does not exist: '(.*)'",
+    "no options": r"^Unexpected config:",
+    "option": r"Parser key \"([\w.]+)\":",
+    "value": r"(?:Got value|Given value): (.*)",
+    "type": r"Expected an? ([^.\n]*)",
+    "choices": r"Literal\[(.*?)\]",
+    "class": r"Expected a dot import path string: (.*)",
+    "import": r"class_path '([^']*)':\s+(No module named .*|module .* has no .*)",
+    "no text": r"(\w+): Unable to serialize instance (.*)",
+}
+"""What jsonargparse 4.53 writes, as its errors carry nothing but text. A test provokes each of these messages."""
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null", "str": "a text"}
 CHOSEN = {"trainer.callbacks": "callbacks", "trainer.logger": "loggers", "trainer.plugins": "plugins"}
 """Options that take a class of Lightning by its name, and the module that has them."""
 INNER = {"data": "dataset", "trainer": "accelerator"}
-"""The option that is meant where a group of options is given a name."""
+"""The option that is meant if a group of options is given a name."""
+UNLISTED = {"optimizer.lr", "optimizer.weight_decay", "optimizer.momentum"}
+"""Options that are suggested, too, although no parser lists them."""
 
 
-def in_one_line(message: str) -> str | None:
-    """The message for a group of options that is given a name, a file without options, a wrong value; else None."""
-    if found := re.search(r"Parser key \"(data|trainer)\":\s+Unable to load config '(.*?)'", message):
+def find(kind: str, message: str) -> re.Match[str] | None:
+    """Search a message for the pattern of a kind in MESSAGES."""
+    return re.search(MESSAGES[kind], message)
+
+
+def explain(message: str, parser: argparse.ArgumentParser) -> str:
+    """Return an error of the parser in one line that says what to do; one that is not known is returned as it is."""
+    found = find("required", message)
+    if found and not parser.prog.startswith("cvcc-zoo"):  # the parser of a class that was chosen by its name
+        name = found[1]
+        options = f"--trainer.callbacks.{name}=... or --trainer.logger.{name}=..."
+        return f"the class that was chosen also needs {name}: {options}"
+    if found := find("argument", message) or find("key", message):
+        name = next(filter(None, found.groups())).lstrip("-").partition("=")[0]
+        own = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
+        known = {option for option in own if "-->" not in option} | UNLISTED  # the former are links
+        return str(unknown("option", name, known, "`cvcc-zoo COMMAND --help` shows all"))
+    return _of_file(message) or _of_value(message) or message.strip()
+
+
+def _of_file(message: str) -> str | None:
+    """Explain an error of a YAML file, or return None."""
+    if found := find("group", message):
         group, value = found.groups()
         return (
             f"--{group} takes a YAML file with its options, and there is no file {value}; "
             f"did you mean --{group}.{INNER[group]}={value}?"
         )
-    if message.startswith("Problems parsing config"):
-        places = re.findall(r"line (\d+), column \d+", message)
-        said = [line for line in message.partition(":")[2].strip().splitlines() if not line.startswith(" ")]
+    if found := find("syntax", message):
+        places = re.findall(MESSAGES["line"], message)
+        said = [line for line in found[1].strip().splitlines() if not line.startswith(" ")]
         return f"the YAML cannot be read{f', line {places[-1]}' if places else ''}: {', '.join(said)}"
-    if found := re.search(r"Parser key \"config\": File does not exist: '(.*)'", message):
+    if found := find("no file", message):
         return f"there is no file {found[1]}, which --config names"
-    if message.startswith("Unexpected config:"):
-        return "a file of options has them by their names, as `name: value`, and this one has none; write it anew"
-    option = re.search(r'Parser key "([\w.]+)":', message)
-    value = re.search(r"(?:Got value|Given value): (.*)", message)
-    expected = re.findall(r"Expected an? ([^.\n]*)", message)
-    if option and value and (choices := re.findall(r"'([^']*)'", " ".join(re.findall(r"Literal\[(.*?)\]", message)))):
-        return str(unknown(option[1].rpartition(".")[2], value[1].strip(), [*dict.fromkeys(choices)], f"--{option[1]}"))
-    found = re.search(r"Expected a dot import path string: (.*)", message)
-    if found and option and option[1] in CHOSEN:
-        known = importlib.import_module(f"lightning.pytorch.{CHOSEN[option[1]]}")
-        hint = f"or the import path of your own: --{option[1]}=my_module.Mine"
-        return str(unknown(option[1].rpartition(".")[2].removesuffix("s"), found[1], known.__all__, hint))
-    if option and (found := re.search(r"class_path '([^']*)':\s+(No module named .*|module .* has no .*)", message)):
-        return f"--{option[1]} cannot be {found[1]}: {found[2].strip()}"
-    kinds = [kind.removeprefix("<class '").removesuffix("'>") for kind in dict.fromkeys(expected)]
-    if option is None or value is None or not kinds or not set(kinds) <= TYPES.keys():
+    if find("no options", message):
+        return "a file of options has lines such as `name: value`, and this one has none; correct it"
+    return None
+
+
+def _of_value(message: str) -> str | None:
+    """Explain an error of the value of an option, or return None."""
+    if (option := find("option", message)) is None:
         return None
-    name, given, hint = option[1], value[1].strip(), ""
+    name, value = option[1], find("value", message)
+    choices = re.findall(r"'([^']*)'", " ".join(re.findall(MESSAGES["choices"], message)))
+    if value and choices:
+        return str(unknown(name.rpartition(".")[2], value[1].strip(), [*dict.fromkeys(choices)], f"--{name}"))
+    if (found := find("class", message)) and name in CHOSEN:
+        known = importlib.import_module(f"lightning.pytorch.{CHOSEN[name]}")
+        hint = f"or the import path of your own: --{name}=my_module.Mine"
+        return str(unknown(name.rpartition(".")[2].removesuffix("s"), found[1], known.__all__, hint))
+    if found := find("import", message):
+        return f"--{name} cannot be {found[1]}: {found[2].strip()}"
+    expected = dict.fromkeys(re.findall(MESSAGES["type"], message))
+    kinds = [kind.removeprefix("<class '").removesuffix("'>") for kind in expected]
+    if value is None or not kinds or not set(kinds) <= TYPES.keys():
+        return None
+    given, hint = value[1].strip(), ""
     sides = re.fullmatch(r"[\[(]?(\d+) ?[x,] ?(\d+)[\])]?", given)
     if sides and name.endswith("image_size"):
         hint = f"; images are square: --{name}={sides[1]}"
     return f"the option {name} takes {' or '.join(TYPES[kind] for kind in kinds)}, not {given}{hint}"
 
 
+def check_text(config: str) -> None:
+    """Raise ValueError if a config in YAML has a value for which jsonargparse knows no text."""
+    if found := find("no text", config):
+        option, value = found.groups()
+        raise ValueError(
+            f"the option {option} is {value} by default, an object of Python that config.yaml cannot hold, so that it "
+            f"would not repeat this run; give it as text or number, with the name of what it belongs to: .{option}=..."
+        )
+
+
 def check_keys(text: str) -> None:
-    """Raise YAMLError for YAML in which an option stands twice, of which the first would be lost in silence."""
-    waiting, seen = [yaml.compose(text, yaml.SafeLoader)], set()  # an alias is the node that it stands for, once more
+    """Raise YAMLError for YAML in which an option occurs twice: PyYAML would silently ignore the first one."""
+    waiting, seen = [yaml.compose(text, yaml.SafeLoader)], set()  # an alias is the same node again
     while waiting:
         node = waiting.pop()
         if id(node) in seen:
@@ -64,7 +121,7 @@ def check_keys(text: str) -> None:
             names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
             for name in names:
                 if names.count(name) > 1:
-                    raise yaml.YAMLError(f"{name} stands twice; leave one out")
+                    raise yaml.YAMLError(f"{name} occurs twice; remove one")
             waiting += [value for _, value in node.value]
         elif isinstance(node, yaml.SequenceNode):
             waiting += node.value

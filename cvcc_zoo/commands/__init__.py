@@ -1,4 +1,4 @@
-"""The commands; what one needs is imported only when it is called."""
+"""The commands of `cvcc-zoo`; the module of a command is imported only when it is called."""
 
 import gc
 import importlib
@@ -7,11 +7,15 @@ import logging
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from cvcc_zoo.printing import say
 
+LIGHTNING = ("fit", "validate", "test")
 PICTURES = ("augmentations", "whitening")
-ROOMS = {
+MODULES = {
+    **dict.fromkeys(LIGHTNING, "cli.lightning"),
+    **dict.fromkeys(PICTURES, "commands.look"),
     "compare": "inspection.compare",
     "demo": "demo.command",
     "describe": "inspection.describe",
@@ -19,9 +23,8 @@ ROOMS = {
     "report": "report.command",
     "search": "search.command",
 }
-"""Modules of commands that live beside what only they use; the others are in this folder."""
-LIGHTNING = ("fit", "validate", "test")
-OF_RUNS = ("--run", "--ckpt_path", "--config")  # of `predict`: test images of a data set, not files
+"""Modules of commands that are not in a file of this folder with their name."""
+OF_RUNS = ("--run", "--ckpt_path", "--config")  # with these, `predict` predicts test images instead of files
 
 
 def call(name: str, args: Sequence[str]) -> int:
@@ -29,16 +32,27 @@ def call(name: str, args: Sequence[str]) -> int:
     if name in LIGHTNING or (name == "predict" and any(word.partition("=")[0] in OF_RUNS for word in args)):
         return lightning(name, args)
     if name in PICTURES:
-        return int(imported("cvcc_zoo.commands.look").main(name, args))
+        return int(module_of(name).main(name, args))
+    return int(module_of(name).main(args))
+
+
+def parser_of(name: str) -> Any:
+    """Return the parser of a command, a `ZooParser`."""
+    module = module_of(name)
+    return module.parser(name) if name in (*LIGHTNING, *PICTURES) else module.parser()
+
+
+def module_of(name: str) -> ModuleType:
+    """Import the module of a command, which has a `main` and a `parser`; those of several commands take the name."""
     own = f"commands.{name.replace('-', '_')}"
-    return int(imported(f"cvcc_zoo.{ROOMS.get(name, own)}").main(args))
+    return imported(f"cvcc_zoo.{MODULES.get(name, own)}")
 
 
 def imported(name: str) -> ModuleType:
     """Import a module, faster and with less memory than `importlib` alone.
 
-    Nothing searches for garbage meanwhile, which takes a fifth of the time: all of it stays. Without an accelerator
-    torch does not find triton, the compiler for one: half a second and 77 MB. Who imports it later gets it.
+    The garbage collector is off meanwhile, as it would take a fifth of the time and find nothing. Without an
+    accelerator torch does not find triton, its compiler, which saves half a second and 77 MB; later imports find it.
     """
     enabled, finder = gc.isenabled(), NoTriton()
     gc.disable()
@@ -52,10 +66,10 @@ def imported(name: str) -> ModuleType:
 
 
 class NoTriton(importlib.abc.MetaPathFinder):
-    """Finds all but triton, on a machine without an accelerator."""
+    """A finder that hides triton on a machine without an accelerator."""
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:
-        """None: others look for it. Raises ModuleNotFoundError for triton where it has nothing to compile for."""
+        """Return None: other finders are asked. Raises ModuleNotFoundError for triton without an accelerator."""
         if fullname == "triton" and "torch" in sys.modules:
             import torch
 
@@ -65,20 +79,20 @@ class NoTriton(importlib.abc.MetaPathFinder):
 
 
 def worth_saying(record: logging.LogRecord) -> bool:
-    """Not that operations of triton's kernels cannot be counted: nobody runs any."""
+    """Return False for the warning that triton's kernels are not counted: without triton there are none."""
     return "triton not found" not in record.getMessage()
 
 
 def lightning(name: str, args: Sequence[str]) -> int:
-    """Run a command of LightningCLI; a training that was stopped goes on later.
+    """Run a command of `cli.lightning`. If training is stopped by a signal, say how to resume it.
 
-    Raises ValueError for files to predict, which are not of a run's data set.
+    Raises ValueError for files to predict: with OF_RUNS the images are those of a data set.
     """
     pairs = zip(["", *args], args, strict=False) if name == "predict" else ()
     for before, word in pairs:
         if not word.startswith("-") and (not before.startswith("-") or "=" in before):
             raise ValueError(
-                f"{word}: with {', '.join(OF_RUNS)} the test images of a data set are predicted; files come after "
+                f"{word}: with {', '.join(OF_RUNS)} the test images of a data set are predicted; write files after "
                 "the name of a model or a run folder, without these options: cvcc-zoo predict runs/x my_pictures"
             )
     cli, runs = imported("cvcc_zoo.cli.lightning"), imported("cvcc_zoo.runs")

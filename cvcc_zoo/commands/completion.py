@@ -1,16 +1,18 @@
 """`cvcc-zoo completion SHELL`: a script that completes commands, options and names with the tab key.
 
-The options are those of the commands' own parsers; shtab (https://github.com/iterative/shtab) makes a script of them.
+shtab (https://github.com/iterative/shtab) makes it from the parsers of the commands. The `--print_shtab` of
+jsonargparse does not replace it: it knows one parser, no names of models, and no `--model=resnet20` in bash.
 """
 
 import argparse
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from cvcc_zoo.cli.manual import COMMANDS, ParserFoundError, only_parsers
-from cvcc_zoo.cli.parsing import CommandParser
-from cvcc_zoo.commands import call
+from cvcc_zoo.cli.manual import COMMANDS
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
+from cvcc_zoo.commands import parser_of
 from cvcc_zoo.data.sources import DATASETS
 from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.curves import CURVES
@@ -33,16 +35,22 @@ _cvcc_zoo() {  # bash takes --model=resnet20 for three words: the "=" is left ou
 complete -o bashdefault -F _cvcc_zoo cvcc-zoo"""
 
 
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    made = command_parser("completion", "SHELL")
+    made.add_argument("shell", choices=SHELLS, help=f"{', '.join(SHELLS[:-1])} or {SHELLS[-1]}.")
+    return made
+
+
 def main(args: Sequence[str]) -> int:
     """Run the command."""
-    parser = CommandParser(prog="cvcc-zoo completion", description="Print a script that completes with the tab key.")
-    parser.add_argument("shell", choices=SHELLS, help=f"{', '.join(SHELLS[:-1])} or {SHELLS[-1]}.")
-    print(script(parser.parse_args(list(args)).shell))
+    print(script(parser().parse_args(list(args)).shell))
     return 0
 
 
 def script(shell: str) -> str:
-    """The script for a shell."""
+    """Return the script for a shell."""
     import shtab
 
     root = argparse.ArgumentParser("cvcc-zoo")
@@ -53,7 +61,7 @@ def script(shell: str) -> str:
             if action.option_strings and "--help" not in action.option_strings:
                 more: dict[str, Any] = {"action": "store_true"} if action.nargs == 0 else {"choices": values(action)}
                 parser.add_argument(*action.option_strings, help=in_a_line(action.help), **more)
-            if (action.required or not action.option_strings) and action.dest != "subcommand":  # may stand alone
+            if action.required or not action.option_strings:  # may stand alone
                 text, known = in_a_line(action.help), values(action)
                 nargs: Any = "?" if action.option_strings else action.nargs
                 place = parser.add_argument(action.dest, nargs=nargs, help=text, choices=known)
@@ -68,20 +76,8 @@ def script(shell: str) -> str:
     return made + BASH if shell == "bash" else made
 
 
-def parser_of(name: str) -> argparse.ArgumentParser:
-    """The parser that a command reads its options with."""
-    try:
-        with only_parsers():
-            call(name, [])
-    except ParserFoundError as found:
-        parser: argparse.ArgumentParser = found.parser
-        inner = getattr(parser, "_subcommands_action", None)  # of LightningCLI
-        return parser if inner is None else dict[str, argparse.ArgumentParser](inner._name_parser_map)[name]
-    raise AssertionError(f"{name} has no parser")
-
-
 def values(action: argparse.Action) -> list[str] | None:
-    """What an option can be, where that is a list of names."""
+    """Return the names that an option can be given, or None if it takes other values."""
     name = action.option_strings[-1].lstrip("-") if action.option_strings else action.dest
     published = list(list_cards())
     known: dict[str, Any] = {
@@ -99,5 +95,5 @@ def values(action: argparse.Action) -> list[str] | None:
 
 
 def in_a_line(text: str | None) -> str:
-    """The first sentence of a help text."""
+    """Return the first sentence of a help text."""
     return " ".join((text or "").split()).partition(". ")[0].partition(" (default")[0].replace("%", "%%")

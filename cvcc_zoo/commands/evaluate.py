@@ -1,4 +1,4 @@
-"""`cvcc-zoo evaluate NAME --data...`: measure trained weights, and say whether the card of published ones holds."""
+"""`cvcc-zoo evaluate NAME --data...`: measure trained weights, and compare published ones with their card."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.classifier.metrics import TOP5
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.images import with_its_images
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.arguments import with_its_images
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
 from cvcc_zoo.printing.console import PlainConsole
@@ -19,31 +18,31 @@ from cvcc_zoo.zoo.trained import Trained
 NAMES = "Published weights, the path of their card, a run folder or a checkpoint."
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command: 1 if the card of published weights does not hold on the images that it names, else 0."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo evaluate",
-        usage="cvcc-zoo evaluate NAME [options]",
-        description="Measure weights on all test images: published ones, which are compared with their card, or those "
-        "of a run, on its own images by default.",
-    )
-    parser.add_argument("--name", type=str, required=True, help=NAMES)
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser("evaluate", "NAME [options]", "The images are by default those of the model's run.")
+    parser.add_argument("name", type=str, help=NAMES)
     parser.add_argument(
-        "--test_time_flip", type=bool, default=False, help="Also say what the mean with each mirror image gives."
+        "--test_time_flip",
+        type=bool,
+        default=False,
+        help="Also measure the mean of the logits of each image and its mirror image.",
     )
     parser.add_argument(
-        "--update_card", type=bool, default=False, help="Write what is measured into the card, in place of what it has."
+        "--update_card", type=bool, default=False, help="Replace the numbers of the card by the measured ones."
     )
     parser.add_class_arguments(ImageDataModule, "data")
-    words = list(args)
-    if words and not words[0].startswith("-"):
-        words[0] = f"--name={words[0]}"
-    config, trained = with_its_images(parser, words)
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command; return 1 if published weights do not reach the numbers of their card on its images, else 0."""
+    made = parser()
+    config, trained = with_its_images(made, args)
     path = trained.card
     if config.update_card and path is None:
         raise ValueError(f"{config.name} has no card; `cvcc-zoo publish` makes one of a run")
-    data = parser.instantiate(config).data
+    data = made.instantiate(config).data
     console = PlainConsole(soft_wrap=True)
     if path is None:
         found = measure(trained.model, data, mirrored=config.test_time_flip)
@@ -75,7 +74,7 @@ def _say(
 
 
 def in_words(found: Mapping[str, Any]) -> str:
-    """What was measured, on a line."""
+    """Return the measured numbers as one line of text."""
     top5 = f"{100 * found[TOP5]:.2f} % among the first five, " if TOP5 in found else ""
     error = f"calibration error {found['calibration_error']:.4f}"
     if (with_temperature := found.get("calibration_error_with_temperature")) is not None:
@@ -87,13 +86,13 @@ def in_words(found: Mapping[str, Any]) -> str:
 
 
 def compare(card: Card, found: Mapping[str, Any], data: ImageDataModule, path: Path) -> tuple[int, str]:
-    """The exit code, and whether the card holds, in words."""
+    """Compare the measured numbers with those of the card; return the exit code and the verdict."""
     there = card.measured
     again = f"measure it again: cvcc-zoo evaluate {path} --data... --update_card=true"
     if not {"correct", "test_accuracy"} <= there.keys():
         return 1, f"the card has no measured numbers to compare with; {again}"
     if "test_set" not in there:
-        return 1, f"the card is of an older form, which does not say what test images it was measured on; {again}"
+        return 1, f"the card has an older format, which does not say on which test images it was measured; {again}"
     images = there["test_set"]
     if found["test_set"]["sha256"] != images["sha256"]:
         common = in_common(identity_of(data, "test"), images)

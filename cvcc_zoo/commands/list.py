@@ -1,14 +1,15 @@
-"""`cvcc-zoo list [PATTERN]`: the models, or the published weights, with what they cost and how good they are."""
+"""`cvcc-zoo list [PATTERN]`: the models or the published weights, with their costs and accuracies."""
 
 import fnmatch
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
-from jsonargparse import auto_cli
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cvcc_zoo.cli.parsing import CommandParser
+from cvcc_zoo.cli.arguments import rewrite
+from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.registry import ALIASES, find, unknown
 from cvcc_zoo.weights.card import Card, list_cards, read_card
@@ -37,14 +38,14 @@ def show(
     """Show the models with their parameters and multiply-accumulate operations (MACs), or the published weights.
 
     Args:
-        pattern: Shell pattern of the names, like 'resnext29*'.
+        pattern: Shell pattern of the names, such as 'resnext29*'.
         num_classes: Number of classes.
-        in_channels: Channels of the images.
+        in_channels: Number of channels of the images.
         image_size: Height and width of the images in pixels.
-        pretrained: Show the published weights, of the package and of $CVCC_ZOO_HOME.
-        dataset: Only weights of this data set, like cifar10.
-        max_parameters: Only weights of models with at most so many parameters.
-        min_accuracy: Only weights of at least this test accuracy, a fraction in [0, 1].
+        pretrained: Show the published weights, in the package and in $CVCC_ZOO_HOME.
+        dataset: Show only weights for this data set, such as cifar10.
+        max_parameters: Show only weights of models with at most this many parameters.
+        min_accuracy: Show only weights with at least this test accuracy, a fraction in [0, 1].
         sort: Order of the weights: name, parameters, macs (each from the smallest) or accuracy (from the best).
 
     """
@@ -70,7 +71,7 @@ def show(
 
 
 def weights(pattern: str, dataset: str, max_parameters: float, min_accuracy: float, sort: str) -> None:
-    """Show the cards that are wanted. Raises ValueError for a sort, data set or name that does not exist."""
+    """Show the chosen published weights. Raises ValueError for an order, data set or name that does not exist."""
     if sort not in ORDERS:
         raise unknown("order", sort, ORDERS)
     if not 0 <= min_accuracy <= 1:
@@ -107,32 +108,27 @@ def weights(pattern: str, dataset: str, max_parameters: float, min_accuracy: flo
 
 
 def model(card: Card) -> str:
-    """The model's name in that of the weights."""
+    """Return the name of the model from the name of the weights."""
     return card.name.partition(".")[0]
 
 
 def tag(card: Card) -> str:
-    """The data set's name in that of the weights."""
+    """Return the name of the data set from the name of the weights."""
     return card.name.partition(".")[2]
 
 
 def accuracy(card: Card) -> float:
-    """Measured on the test images, a fraction in [0, 1]; 0 where a card has none."""
+    """Return the accuracy on the test images, a fraction in [0, 1]; 0 if the card has none."""
     return float(card.measured.get("test_accuracy", 0.0))
 
 
-def flag(word: str) -> str:
-    """`--max-parameters=1` as `--max_parameters=1`, and `--pretrained` as `--pretrained=true`."""
-    name, equals, value = word.partition("=")
-    if not name.startswith("--"):
-        return word
-    return "--" + name[2:].replace("-", "_") + (equals + value if equals or name != "--pretrained" else "=true")
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    return function_parser("list", "[PATTERN] [options]", show)
 
 
 def main(args: Sequence[str]) -> int:
-    """Run the command; the pattern may stand without its flag."""
-    words = [flag(word) for word in args]
-    if words and not words[0].startswith("-"):
-        words[0] = f"--pattern={words[0]}"
-    auto_cli(show, args=words, parser_class=CommandParser, prog="cvcc-zoo list")
+    """Run the command."""
+    call_with(parser(), show, rewrite(args, "list"))
     return 0

@@ -1,33 +1,31 @@
-"""`cvcc-zoo augmentations` and `cvcc-zoo whitening`: pictures of what is done to the images of a data set."""
+"""`cvcc-zoo augmentations` and `cvcc-zoo whitening`: draw how the images of a data set are changed."""
 
 from collections.abc import Sequence
+from functools import cache
 
-from cvcc_zoo.cli.choices import parse
-from cvcc_zoo.cli.expansion import expand_args, install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.arguments import parse, rewrite
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.printing import say
 
-SUMMARIES = {
-    "augmentations": "Draw originals and several draws of each.",
-    "whitening": "Draw images before and after whitening, the eigenvalues and the filters.",
-}
+
+@cache
+def parser(command: str) -> ZooParser:
+    """Return the parser of `augmentations` or `whitening`."""
+    made = command_parser(command, "[options]")
+    made.add_class_arguments(ImageDataModule, "data")
+    made.add_argument("--images", type=int, default=8, help="Number of images.")
+    if command == "augmentations":
+        made.add_argument("--draws", type=int, default=8, help="Number of augmentations of each image.")
+    made.add_argument("--output", type=str, default=f"{command}.png", help="The PNG file to write.")
+    return made
 
 
 def main(command: str, args: Sequence[str]) -> int:
-    """Run the command: read the data set, draw, write a PNG file."""
-    install_yaml()
-    parser = ZooParser(
-        prog=f"cvcc-zoo {command}", usage=f"cvcc-zoo {command} [options]", description=SUMMARIES[command]
-    )
-    parser.add_class_arguments(ImageDataModule, "data")
-    parser.add_argument("--images", type=int, default=8, help="How many images are drawn.")
-    if command == "augmentations":
-        parser.add_argument("--draws", type=int, default=8, help="How many draws of each are drawn.")
-    parser.add_argument("--output", type=str, default=f"{command}.png", help="The PNG file that is written.")
-    config = parse(parser, expand_args(args))
-    data = parser.instantiate(config).data
+    """Run the command: read the data set, and write a PNG file."""
+    config = parse(parser(command), rewrite(args))
+    data = parser(command).instantiate(config).data
     output = file_to_write(config.output, ".png")
     if command == "augmentations":
         figure = data.plot_augmentations(config.images, config.draws)

@@ -1,12 +1,12 @@
-"""`cvcc-zoo optimizers`: what each optimizer is for, and what its state and a step cost, measured on a model."""
+"""`cvcc-zoo optimizers`: the optimizers, with the memory of their state and the time of a step on a model."""
 
 import inspect
 from collections.abc import Sequence
+from functools import cache
 
-from jsonargparse import auto_cli
 from rich.table import Table
 
-from cvcc_zoo.cli.parsing import CommandParser
+from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.cost import EXAMPLES, seconds_a_step, sides, state_share
 from cvcc_zoo.printing.console import PlainConsole
@@ -21,8 +21,8 @@ def show(model: str = "resnet18", repeats: int = 3) -> None:
     """Show the package's optimizers with the memory of their state and the time of a step, measured on a model.
 
     Args:
-        model: The model whose parameters are stepped; no image is seen.
-        repeats: How often each is timed; runs take turns, and the median counts.
+        model: The model whose parameters are updated; no images are used.
+        repeats: How often each is timed; the optimizers take turns, and the median is shown.
 
     """
     if repeats < 1:
@@ -36,7 +36,9 @@ def show(model: str = "resnet18", repeats: int = 3) -> None:
     console = PlainConsole()
     for name in OWN:
         if name == "Muon" and sum(p.ndim > 1 for p in network.parameters()) < 3:
-            table.add_row(name, *"-----")  # no weight between the first and the last layer
+            table.add_row(
+                name, *"-----"
+            )  # Muon updates weights between the first and the last layer, and there are none
             continue
         made = {side: make() for side, make in sides(name, EXAMPLES[name], network).items()}
         for optimizer in made.values():
@@ -56,7 +58,13 @@ def show(model: str = "resnet18", repeats: int = 3) -> None:
     )
 
 
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    return function_parser("optimizers", "[options]", show)
+
+
 def main(args: Sequence[str]) -> int:
     """Run the command."""
-    auto_cli(show, args=list(args), parser_class=CommandParser, prog="cvcc-zoo optimizers")
+    call_with(parser(), show, args)
     return 0

@@ -1,14 +1,14 @@
 """`cvcc-zoo predict NAME IMAGE_OR_FOLDER...`: the most probable classes of image files.
 
-Files become pixels as those of a folder did in the model's training: turned upright by their EXIF orientation, laid on
-its background where they are transparent, made colour or grey, and made a square in its way.
+Files are decoded as those of a folder in the model's training: turned upright by their EXIF orientation, laid on its
+background if they are transparent, converted to colour or grey, and made square by the same method.
 """
 
 import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data.decode import Decoding, Tally, decode_some
 from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.finding import Found, find_images
@@ -42,23 +41,24 @@ class Prediction:
     top: list[tuple[str, float]]
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command: 0, or 1 where some images could not be read; the others are written.
-
-    Nothing is written if none could be read.
-    """
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo predict",
-        usage="cvcc-zoo predict NAME IMAGE_OR_FOLDER... [options]",
-        description="Show the most probable classes of image files.",
-    )
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser("predict", "NAME IMAGE_OR_FOLDER... [options]")
     parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
     parser.add_argument("images", type=str, nargs="+", help="Image files, and folders of them.")
-    parser.add_argument("--top", type=int, default=None, help=f"How many classes; by default {TOP}, or all if fewer.")
+    parser.add_argument("--top", type=int, default=None, help=f"Number of classes; by default {TOP}, or all if fewer.")
     parser.add_argument("--output", type=str, default="", help="A .csv or .json file for the predictions.")
     parser.add_argument("--sheet", type=str, default="", help=f"A .png file for the first {ON_SHEET} images.")
-    config = parser.parse_args(list(args))
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command; return 0, or 1 if some images cannot be read, and the others are predicted.
+
+    Nothing is written if no image can be read.
+    """
+    config = parser().parse_args(list(args))
     output = file_to_write(config.output, ".csv", ".json") if config.output else None
     sheet = file_to_write(config.sheet, ".png") if config.sheet else None
     trained = find_trained(config.name)
@@ -100,9 +100,9 @@ def predict(
     tally: Tally,
     broken: dict[Path, ValueError],
 ) -> list[Prediction]:
-    """The `top` most probable classes of each file, on a GPU if there is one.
+    """Return the `top` most probable classes of each file, computed on a GPU if there is one.
 
-    What is to be said of the images goes into `tally`, and the files that cannot be read into `broken`.
+    Notes about the images are added to `tally`, and errors of files that cannot be read to `broken`.
     """
     model = trained.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictions = []
@@ -121,7 +121,7 @@ def predict(
 
 
 def _pixels(files: Sequence[Path], decoding: Decoding, tally: Tally, broken: dict[Path, ValueError]) -> Tensor:
-    """Decoded images that can be read, uint8 (N, C, H, W); the others go into `broken`."""
+    """Return the images that can be decoded, uint8 (N, C, H, W); errors of the others are added to `broken`."""
     found, paths = [decoding.none()], [str(file) for file in files]
     share = max(1, -(-len(paths) // processors()))
     parts = [paths[start : start + share] for start in range(0, len(paths), share)]
@@ -134,7 +134,7 @@ def _pixels(files: Sequence[Path], decoding: Decoding, tally: Tally, broken: dic
 
 
 def _table(predictions: Sequence[Prediction], title: str) -> Table:
-    """The best class of each file, and the next ones, in the order of their probability."""
+    """Return a table with the best class of each file, and the next ones in the order of their probability."""
     table = Table(title=title)
     table.add_column("file", overflow="fold")
     table.add_column("best", overflow="fold")
@@ -143,7 +143,7 @@ def _table(predictions: Sequence[Prediction], title: str) -> Table:
     for prediction in predictions:
         best, *others = [f"{name} {share:.3f}" for name, share in prediction.top]
         cells = [shown(prediction.file), best, *([", ".join(others)] if others else [])]
-        table.add_row(*map(Text, cells))  # a name may hold what rich takes for a colour
+        table.add_row(*map(Text, cells))  # Text, as rich would interpret a name such as [red]
     return table
 
 
@@ -165,7 +165,7 @@ def _json(predictions: Sequence[Prediction]) -> bytes:
 
 
 def _draw(predictions: Sequence[Prediction], images: Tensor) -> bytes:
-    """A PNG of images (N, C, H, W) as the model sees them, the best class and its probability beneath each."""
+    """Return a PNG of images (N, C, H, W) as the model sees them, with the best class and its probability below."""
     from cvcc_zoo.plots.figure import Figure  # takes half a second
 
     columns = min(8, len(images))
@@ -180,7 +180,7 @@ def _draw(predictions: Sequence[Prediction], images: Tensor) -> bytes:
         name, share = prediction.top[0]
         axis.imshow(pixels, interpolation="nearest")
         text = f"{textwrap.fill(name, 16)}\n{100 * share:.1f} %"
-        axis.set_xlabel(text, fontsize=8, parse_math=False)  # a name may hold dollars
+        axis.set_xlabel(text, fontsize=8, parse_math=False)  # a name may contain dollar signs
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=120)
     return file.getvalue()
@@ -192,7 +192,9 @@ def _remarks(found: Found, size: int, sheet: Path | None, count: int) -> list[st
         remarks.append(f"{found.resized} of {len(found.files)} images were resized to {size}x{size}")
     if found.skipped:
         some = ", ".join(map(shown, found.skipped[:3])) + (", ..." if len(found.skipped) > 3 else "")
-        remarks.append(f"{len(found.skipped)} of {count + len(found.skipped)} files are no images and skipped: {some}")
+        remarks.append(
+            f"{len(found.skipped)} of {count + len(found.skipped)} files are not images and were skipped: {some}"
+        )
     if sheet and count > ON_SHEET:
         remarks.append(f"the sheet has the first {ON_SHEET} of {count} images")
     return remarks

@@ -1,16 +1,16 @@
-"""`cvcc-zoo publish RUN`: the weights of a run folder become a file and a card, measured from that file."""
+"""`cvcc-zoo publish RUN`: write the weights of a run to a file, and a card with numbers measured from that file."""
 
 import dataclasses
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jsonargparse import auto_cli
 
 from cvcc_zoo.classifier.compatibility import check_classes
-from cvcc_zoo.cli.parsing import CommandParser
+from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
@@ -26,8 +26,8 @@ TRAINING = ("epochs", "steps", "train_seconds", "images_per_second", "hardware",
             "val_accuracy", "last_epoch", "tested", "commit", "versions", "finished")  # fmt: skip
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 MAY_DIFFER = ("validation", "split_seed", "max_epochs", "precision", "enable_progress_bar", "dataset")
-"""Between a run and the one that its temperature is fitted by."""
-ALLOWED = 1  # correct test images that half precision may cost
+"""Options that may differ between a run and the run on whose validation images its temperature is fitted."""
+ALLOWED = 1  # number of correct test images that half precision may lose
 
 
 def publish(
@@ -41,23 +41,23 @@ def publish(
     root: str = "",
     dtype: Literal["auto", "float16", "float32"] = "auto",
 ) -> None:
-    """Publish the weights of a run: the best by validation, or the last where nothing was kept for validation.
+    """Publish the weights of a run: the best by validation, or the last if there were no validation images.
 
     The numbers of the card are measured from the published file.
 
     Args:
         run: The run folder.
-        tag: The name of the data set in the name of the weights, like cifar10; by default that of the images where the
-            package knows them, else that of the run.
-        dataset: The data set in words, like "my photographs of birds"; by default as `tag`, and CIFAR-10 only for the
+        tag: The name of the data set in the name of the weights, such as cifar10; by default that of the images if the
+            package knows them, or that of the run.
+        dataset: The data set in words, such as "my photographs of birds"; by default `tag`, and CIFAR-10 only for the
             original images.
-        license: Licence of the weights.
-        folder: Where file and card go; by default $CVCC_ZOO_HOME, where create() finds them.
-        repeats: Folders of runs of the same recipe with other seeds, whose test accuracies the card has too.
-        calibrate: Folder of a run of the same recipe that kept validation images: the card has the temperature that
-            fits them best, and the calibration error on the test images with it.
-        root: The folder of its data set, if that is no longer where its config.yaml says.
-        dtype: Of the file: float16, float32, or auto, which is float16 unless that costs more than one test image.
+        license: License of the weights.
+        folder: The folder for file and card; by default $CVCC_ZOO_HOME, where create() finds them.
+        repeats: Folders of runs of the same recipe with other seeds; their test accuracies are added to the card.
+        calibrate: Folder of a run of the same recipe with validation images: the temperature that fits them best is
+            added to the card, with its calibration error on the test images.
+        root: The folder of the data set, if it is no longer where the run's config.yaml says.
+        dtype: float16, float32, or auto, which is float16 unless that loses more than one correct test image.
 
     """
     source = Path(run).expanduser()
@@ -101,25 +101,25 @@ def publish(
     )
     if summary["test_accuracy"] is None:
         PlainConsole(soft_wrap=True).print(
-            f"{source} was trained with --test=false: its test images were tested only now"
+            f"{source} was trained with --test=false: the test images were first used now"
         )
 
 
 def run_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Config and summary of a run. Raises FileNotFoundError for one that has not ended, ValueError for broken files."""
+    """Return config and summary of a run. Raises FileNotFoundError if it has not ended, ValueError for broken files."""
     return read_config(folder), read_summary(folder)
 
 
 def of_seeds(config: dict[str, Any], summary: dict[str, Any], repeats: Sequence[Path]) -> dict[str, float]:
-    """Test accuracies, fractions in [0, 1], by seed.
+    """Return the test accuracies by seed, fractions in [0, 1].
 
-    Raises ValueError for runs of another recipe, of a same seed, or that were not tested.
+    Raises ValueError for runs of another recipe, with the same seed, or without a test.
     """
     found = {str(summary["seed"]): summary["test_accuracy"]}
     for path in repeats:
         other, result = run_of(path)
         if recipe(other) != recipe(config) or str(result["seed"]) in found:
-            raise ValueError(f"{path} is no repeat of the run: it has another recipe, or the same seed")
+            raise ValueError(f"{path} does not repeat the run: it has another recipe, or the same seed")
         found[str(result["seed"])] = result["test_accuracy"]
     if untested := [seed for seed, accuracy in found.items() if accuracy is None]:
         raise ValueError(
@@ -130,17 +130,17 @@ def of_seeds(config: dict[str, Any], summary: dict[str, Any], repeats: Sequence[
 
 
 def check_unchanged(run: Path, summary: dict[str, Any], train: str) -> None:
-    """Raise ValueError if the training images are others than those that the run was trained on."""
+    """Raise ValueError if the training images are not those that the run was trained on."""
     before = summary.get("data", {}).get("train", {}).get("sha256", train)
     if before != train:
         raise ValueError(
             f"the training images are not those that {run} was trained on (sha256 {train[:12]}..., then "
-            f"{before[:12]}...); bring them back, or say where they are: --root=..."
+            f"{before[:12]}...); restore them, or give their folder: --root=..."
         )
 
 
 def in_words(dataset: str, tag: str, known: Known | None) -> str:
-    """The data set of a card. Raises ValueError for the name of a known one that it is not."""
+    """Return the data set of a card in words. Raises ValueError for the name of another data set that is known."""
     if known is not None and not dataset:
         return known.title
     for other in KNOWN:
@@ -152,22 +152,22 @@ def in_words(dataset: str, tag: str, known: Known | None) -> str:
 
 
 def temperature_of(run: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """The temperature that fits the validation images of a run, and what they were.
+    """Return the temperature that fits the validation images of a run best, and a description of them.
 
     Raises ValueError for a run of another recipe or without validation images.
     """
     other, summary = run_of(run)
     if (name := difference(recipe(other), recipe(config))) is not None:
-        raise ValueError(f"{run} has another recipe than the run that is published: its {name} differs")
+        raise ValueError(f"{run} has another recipe than the published run: its {name} differs")
     if not other["data"]["validation"]:
-        raise ValueError(f"{run} kept no validation images; train the recipe with --data.validation=0.1")
+        raise ValueError(f"{run} has no validation images; train the recipe with --data.validation=0.1")
     logits, labels = scores(load(run), ImageDataModule(**other["data"]), split="val")
     fitted = f"{len(labels):,} validation images of a training of {summary['epochs']} epochs, seed {summary['seed']}"
     return {"temperature": round(fit_temperature(logits, labels), 4), "fitted_on": fitted}
 
 
 def difference(one: dict[str, Any], other: dict[str, Any]) -> str | None:
-    """The part of two recipes that differs; the validation images and the length of the training may."""
+    """Return the name of a part in which two recipes differ, apart from MAY_DIFFER, or None."""
     for part in one | other:
         mine, theirs = (
             {k: v for k, v in each.items() if k not in MAY_DIFFER} if isinstance(each, dict) else each
@@ -179,14 +179,20 @@ def difference(one: dict[str, Any], other: dict[str, Any]) -> str | None:
 
 
 def recipe(config: dict[str, Any]) -> dict[str, Any]:
-    """What of a run's config made the weights; folders of a machine are left out."""
+    """Return the options of a run that determine its weights; folders of this machine are left out."""
     data = {key: value for key, value in config["data"].items() if key != "root"}
     trainer = {k: v for k, v in config["trainer"].items() if v is not None and k != "default_root_dir"}
     keys = ("model", "weights", "optimizer", "lr_scheduler")
     return {**{key: config[key] for key in keys if config.get(key) is not None}, "data": data, "trainer": trainer}
 
 
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    return function_parser("publish", "RUN [options]", publish)
+
+
 def main(args: Sequence[str]) -> int:
     """Run the command."""
-    auto_cli(publish, args=list(args), parser_class=CommandParser, prog="cvcc-zoo publish")
+    call_with(parser(), publish, args)
     return 0

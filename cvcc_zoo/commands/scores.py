@@ -1,13 +1,12 @@
-"""`cvcc-zoo scores NAME --data...`: the scores of some test images, and the margins of all, drawn."""
+"""`cvcc-zoo scores NAME --data...`: draw the scores of some test images, and the margins of all."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.images import with_its_images
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.arguments import with_its_images
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import title_of_test
 from cvcc_zoo.data.pictures import pixels
@@ -19,28 +18,30 @@ from cvcc_zoo.printing import say
 from cvcc_zoo.runs.scores import margins, scores
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo scores",
-        usage="cvcc-zoo scores NAME [options]",
-        description="Draw the scores of some test images, and by how much the right class wins in all of them; "
-        "by default those of the model's run, or of fashion-mini.",
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser(
+        "scores", "NAME [options]", "The images are by default those of the model's run, or fashion-mini."
     )
     parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
     parser.add_class_arguments(ImageDataModule, "data")
-    parser.add_argument("--images", type=int, default=6, help="How many images are drawn.")
-    parser.add_argument("--output", type=str, default="scores.png", help="The PNG file that is written.")
-    config, trained = with_its_images(parser, args)
+    parser.add_argument("--images", type=int, default=6, help="Number of images whose scores are drawn.")
+    parser.add_argument("--output", type=str, default="scores.png", help="The PNG file to write.")
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    made = parser()
+    config, trained = with_its_images(made, args)
     output = file_to_write(config.output, ".png")
-    data = parser.instantiate(config).data
+    data = made.instantiate(config).data
     logits, labels = scores(trained.model, data)
     if not 1 <= config.images <= len(labels):
         raise ValueError(f"choose 1 to {len(labels):,} of the test images: --images=6, not {config.images}")
     if not logits.isfinite().all():
         raise ValueError(
-            f"{trained.name} gives scores that are no finite numbers; train it again, with a lower learning rate"
+            f"{trained.name} gives scores that are not finite numbers; train it again with a lower learning rate"
         )
     chosen = torch.arange(config.images) * len(labels) // config.images
     pictures = pixels(data.test_dataloader().images[chosen])
@@ -55,7 +56,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _scored(loss: Loss, picture: Pictures, logits: Tensor, label: Tensor) -> Scored:
-    """An image with margin and loss, in the loss that the model was trained with, and what that loss looks at."""
+    """Return an image with its scores, margin and loss, by the loss function that the model was trained with."""
     one, true = logits[None], label[None]
     note, limit = f"margin {margins(one, true).item():+.2f}, loss {loss(one, true):.2f}", None
     if loss.function is cross_entropy:

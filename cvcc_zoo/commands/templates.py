@@ -1,11 +1,11 @@
-"""`cvcc-zoo templates NAME...`: what linear classifiers look for, drawn as images."""
+"""`cvcc-zoo templates NAME...`: draw the templates of linear classifiers as images."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from torch import Tensor
 
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.linear.templates import templates
@@ -14,26 +14,28 @@ from cvcc_zoo.printing import say
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo templates",
-        usage="cvcc-zoo templates NAME... [options]",
-        description="Draw the templates of linear classifiers, a row for each: the gradients of the scores by the "
-        "pixels. Grey is 0.",
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser(
+        "templates", "NAME... [options]", "A template is the gradient of a score by the pixels; grey is 0."
     )
     parser.add_argument(
         "names", type=str, nargs="+", help="Published weights, paths of cards, run folders or checkpoints."
     )
-    parser.add_argument("--output", type=str, default="templates.png", help="The PNG file that is written.")
-    config = parser.parse_args(list(args))
+    parser.add_argument("--output", type=str, default="templates.png", help="The PNG file to write.")
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    config = parser().parse_args(list(args))
     output = file_to_write(config.output, ".png")
     found = [find_trained(name) for name in config.names]
     classes = found[0].classes
     for trained in found:
         if trained.classes != classes:
-            raise ValueError(f"{trained.name} has other classes than {found[0].name}; draw it by itself")
+            raise ValueError(f"{trained.name} has other classes than {found[0].name}; draw it separately")
     rows = [(trained.name, pixels(_templates(trained))) for trained in found]
     write_picture(output, plot_templates(rows, classes))
     say(f"written to {output}")

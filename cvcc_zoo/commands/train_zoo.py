@@ -1,18 +1,18 @@
-"""`cvcc-zoo train-zoo`: train a folder of recipes within a time, go on where it stopped, publish what is finished."""
+"""`cvcc-zoo train-zoo`: train a folder of recipes within a time limit, resume them, and publish their weights."""
 
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 import yaml
-from jsonargparse import auto_cli
 from rich.table import Table
 
 from cvcc_zoo.cli.lightning import main as lightning
-from cvcc_zoo.cli.parsing import CommandParser
+from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.commands.publish import publish
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
@@ -30,7 +30,7 @@ PASSED = ("--data.", "--trainer.")
 
 @dataclass(frozen=True)
 class Job:
-    """A recipe with a seed: a run folder, which becomes published weights if it is the first seed's."""
+    """A recipe with a seed, and its run folder; the weights of the first seed are published."""
 
     recipe: Path
     model: str
@@ -40,7 +40,7 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether the training has ended."""
+        """True if training has ended."""
         return (self.run / "summary.json").is_file()
 
 
@@ -56,23 +56,23 @@ def train_zoo(
     compile: bool | None = None,
     options: list[str] | None = None,
 ) -> int:
-    """Train recipes one after the other within a time, and publish the weights of each that is finished.
+    """Train recipes one after the other within a time limit, and publish the weights of each that is finished.
 
-    They are trained on all training images, unless --data.validation says otherwise.
-    What the time does not suffice for stops with a checkpoint, and the same command goes on with the same bits. With
-    several seeds the first one's weights are published, and the card has the test accuracies of all.
+    They are trained on all training images, unless --data.validation says otherwise. Training that does not finish
+    stops with a checkpoint, and the same command resumes it, to the same bits. With several seeds the weights of the
+    first one are published, and the card has the test accuracies of all.
 
     Args:
-        minutes: The time, in minutes; the step or test that it ends in is still done.
-        recipes: A folder of recipes; its name is the data set's in the names of the weights.
-        only: Models to train, in this order; by default all of the folder, those with the fewest operations first.
+        minutes: The time limit in minutes; a step or test that has begun is finished.
+        recipes: A folder of recipes; the names of the weights end with its name, that of the data set.
+        only: Models to train, in this order; by default all in the folder, those with the fewest operations first.
         seeds: Train each recipe with the seeds 0, 1, ...
-        dataset: The data set in words for the cards, like "my photographs of birds"; by default as `publish` has it.
-        runs: Where the run folders are.
-        folder: Where weights and cards go; by default $CVCC_ZOO_HOME.
-        precision: Of the training: 32-true or bf16-mixed; by default the latter where it is faster, which is timed.
-        compile: Whether networks are compiled; by default on a GPU, where their kernels are replayed as CUDA graphs.
-        options: More options of `cvcc-zoo fit`, like data.root=...; --data.root=... itself does the same.
+        dataset: The data set in words for the cards, such as "my photographs of birds"; the default is that of publish.
+        runs: The folder of the run folders.
+        folder: The folder for weights and cards; by default $CVCC_ZOO_HOME.
+        precision: 32-true or bf16-mixed; by default the latter if a measurement shows that it is faster.
+        compile: Compile the networks; by default on a GPU, where their kernels are replayed as CUDA graphs.
+        options: More options of `cvcc-zoo fit`, such as data.root=...; --data.root=... does the same.
 
     """
     if minutes <= 0 or seeds < 1:
@@ -106,9 +106,9 @@ def train_zoo(
 
 
 def models(recipes: Path, only: Sequence[str] | None) -> dict[str, Path]:
-    """The recipes of a folder by model, in the order of `only`, else by multiply-accumulate operations."""
+    """Return the recipes of a folder by model, in the order of `only`, or by multiply-accumulate operations."""
     if not recipes.is_dir():
-        raise FileNotFoundError(f"there is no folder {recipes}; give that of the recipes: --recipes=configs/cifar10")
+        raise FileNotFoundError(f"there is no folder {recipes}; give a folder of recipes: --recipes=configs/cifar10")
     found = {path.stem: path for path in sorted(recipes.glob("*.yaml"))}
     for name in only or []:
         if name not in found:
@@ -117,11 +117,11 @@ def models(recipes: Path, only: Sequence[str] | None) -> dict[str, Path]:
 
 
 def train(job: Job, more: Sequence[str], deadline: float, compile: bool) -> None:
-    """Start or go on with a training. Raises StoppedError when the time is over."""
+    """Start or resume training. Raises StoppedError once the time limit is reached."""
     if job.finished:
         return
     if time.monotonic() > deadline:
-        raise StoppedError(f"the time is over before {job.run.name}")
+        raise StoppedError(f"the time limit is reached before {job.run.name}")
     if (config := job.run / "config.yaml").is_file():
         args = [f"--config={config}", "--ckpt_path=last"]
     else:
@@ -131,12 +131,12 @@ def train(job: Job, more: Sequence[str], deadline: float, compile: bool) -> None
 
 
 def repeats_in(card: Card) -> int:
-    """How many seeds' accuracies a card has."""
+    """Return the number of seeds whose accuracies a card has."""
     return len(card.training.get("test_accuracy_of_seeds", {})) or 1
 
 
 def overview(jobs: dict[str, list[Job]], target: Path) -> Table:
-    """A line for each model: how far it is, and its accuracies."""
+    """Return a table with the state and the accuracies of each model."""
     table = Table(title=f"weights in {target}")
     for column in ("model", "state", "test accuracy", "seeds", "epochs", "training"):
         table.add_column(column, no_wrap=True)
@@ -158,9 +158,15 @@ def overview(jobs: dict[str, list[Job]], target: Path) -> Table:
     return table
 
 
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    return function_parser("train-zoo", "[options]", train_zoo)
+
+
 def main(args: Sequence[str]) -> int:
     """Run the command; options of data and trainer go to `cvcc-zoo fit`."""
     passed = [word.removeprefix("--") for word in args if word.startswith(PASSED)]
     own = [word for word in args if not word.startswith(PASSED)]
     options = [f"--options+={json.dumps(passed)}"] if passed else []
-    return int(auto_cli(train_zoo, args=[*own, *options], parser_class=CommandParser, prog="cvcc-zoo train-zoo"))
+    return int(call_with(parser(), train_zoo, [*own, *options]))

@@ -1,12 +1,12 @@
-"""`cvcc-zoo demo`: published models in a browser, two beside each other on an image of your own."""
+"""`cvcc-zoo demo`: published models in a browser, two side by side on an image of your own."""
 
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.demo import Limits, build, own_files
 from cvcc_zoo.weights.card import list_cards, read_card
 from cvcc_zoo.zoo.trained import find_trained
@@ -15,23 +15,24 @@ PORTS = range(1, 65536)
 WAITING = 50  # requests to classify an image
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command; it serves until Ctrl-C."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo demo",
-        usage="cvcc-zoo demo [NAME...] [options]",
-        description="Show what published models make of your own images, in a browser.",
-    )
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser("demo", "[NAME...] [options]")
     parser.add_argument(
         "names",
         type=str,
         nargs="*",
         help="Published weights (by default all, the best first), cards, run folders or checkpoints.",
     )
-    parser.add_argument("--port", type=int, default=7860, help="Where the page is served.")
-    parser.add_argument("--open", type=bool, default=True, help="Whether the page is opened in the browser.")
-    config = parser.parse_args(list(args))
+    parser.add_argument("--port", type=int, default=7860, help="The port on which the page is served.")
+    parser.add_argument("--open", type=bool, default=True, help="Open the page in the browser.")
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command; it serves until Ctrl-C."""
+    config = parser().parse_args(list(args))
     if config.port not in PORTS:
         raise ValueError(f"a port is a number from 1 to 65535, not {config.port}")
     for name in config.names:
@@ -53,7 +54,7 @@ def main(args: Sequence[str]) -> int:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the process as Ctrl-C does, with its files removed."""
+    """Let SIGTERM end the process as Ctrl-C does, so that its files are removed."""
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield
@@ -62,7 +63,7 @@ def ended_by_sigterm() -> Iterator[None]:
 
 
 def best_first() -> list[str]:
-    """All published weights of images in grey or colour, those with the highest test accuracy first."""
+    """Return the names of all published weights for grey or colour images, the highest test accuracy first."""
     cards = [read_card(path) for path in list_cards().values()]
     usable = [card for card in cards if card.hparams.get("in_channels", 3) in (1, 3)]
     ranked = sorted(usable, key=lambda card: -float(card.measured.get("test_accuracy", 0)))

@@ -1,25 +1,25 @@
-"""`cvcc-zoo export NAME`: a trained model as one file that runs without this package, checked on real images.
+"""`cvcc-zoo export NAME`: write a trained model as one file that runs without this package, and check it on images.
 
 session = onnxruntime.InferenceSession("resnet20.cifar10.onnx")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-logits = session.run(["logits"], {"images": images})[0]  # uint8 (N, 3, 32, 32), of any N
+logits = session.run(["logits"], {"images": images})[0]  # uint8 (N, 3, 32, 32), for any N
 
-With `--dynamic_size=true`, for networks with global pooling, it takes images of any height and width, and squashes
-nothing.
+With `--dynamic_size=true`, for networks with global pooling, it takes images of any height and width without resizing
+them.
 
 about = {"classes": ""}  # or name, model, dataset, sha256, input, output
 model = torch.export.load("resnet20.cifar10.pt2", extra_files=about).module()  # takes up to --max_batch images
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.images import reshape
 from cvcc_zoo.export.program import BATCHES, ENDINGS, MAX_BATCH, export
@@ -27,26 +27,34 @@ from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.zoo.trained import find_trained
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo export",
-        usage="cvcc-zoo export NAME [options]",
-        description="Write a trained model as one file that runs without this package: raw uint8 images to logits.",
-    )
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser("export", "NAME [options]", "It takes raw uint8 images and returns logits.")
     parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
     parser.add_argument(
-        "--format", type=Literal["onnx", "torch_export"], default="onnx", help="What is written: .onnx or .pt2."
+        "--format", type=Literal["onnx", "torch_export"], default="onnx", help="The format of the file: .onnx or .pt2."
     )
     parser.add_argument(
-        "--max_batch", type=int, default=None, help=f"torch_export: the most images at once; by default {MAX_BATCH}."
+        "--max_batch", type=int, default=None, help=f"torch_export: the largest batch; by default {MAX_BATCH}."
     )
     parser.add_argument("--dynamic_size", type=bool, default=False, help="onnx: take images of any height and width.")
-    parser.add_argument("--output", type=str, default="", help="The file; by default NAME with its ending, here.")
-    parser.add_argument("--data.dataset", type=str | None, default=None, help="The test images that it is checked on.")
+    parser.add_argument(
+        "--output",
+        type=str,
+        default="",
+        help="The file; by default NAME with the ending of the format, in this folder.",
+    )
+    parser.add_argument(
+        "--data.dataset", type=str | None, default=None, help="The data set whose test images check the file."
+    )
     parser.add_argument("--data.root", type=str, default=None, help="Their folder.")
-    config = parser.parse_args(list(args))
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    config = parser().parse_args(list(args))
     ending, target = ENDINGS[config.format], Path(config.output).expanduser() if config.output else None
     if target and target.suffix != ending:
         raise ValueError(f"a file of --format={config.format} ends in {ending}; choose another --output than {target}")
@@ -72,7 +80,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _some(data: ImageDataModule) -> Tensor:
-    """Test images (64, C, H, W) of evenly spread positions, some more than once where there are fewer."""
+    """Return 64 test images (64, C, H, W) at evenly spread positions, some repeatedly if there are fewer."""
     data.prepare_data()
     test = data.dataset.load("test")
     assert test is not None

@@ -14,12 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import BaseFileLock
+from filelock import BaseFileLock, FileLock, Timeout
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of a disk that is full or cannot be written."""
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of files and folders that a user is not allowed to read or write."""
+LOCK = ".lock"
 UNFINISHED = ".unfinished"
 """Ending of the names of files that are being written."""
 FORMULA = (*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -153,3 +154,28 @@ def give_back(lock: BaseFileLock) -> None:
     with suppress(OSError):  # Windows cannot remove open files, and the folder may no longer exist
         Path(lock.lock_file).unlink()
     lock.release()
+
+
+@contextmanager
+def locked(folder: Path, work: str, instead: str) -> Iterator[None]:
+    """Keep other processes out of a folder, and remove the files that killed ones left; `work` is the verb for it.
+
+    The folder is removed at the end if it is empty. Raises FileExistsError with the option to give `instead` if another
+    process is at work in the folder, and OSError if nothing can be written there.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FileExistsError(
+            f"another process is {work} in {folder}; wait until it ends, or choose another {instead}"
+        ) from None
+    except OSError as error:
+        raise OSError(error.errno, "cannot write into this folder", str(folder)) from error
+    try:
+        remove_unfinished(folder)
+        yield
+    finally:
+        give_back(lock)
+        with suppress(OSError):  # a folder with files stays
+            folder.rmdir()

@@ -1,13 +1,13 @@
-"""`cvcc-zoo compare MODEL...`: what models cost side by side: parameters, MACs, memory, measured speed."""
+"""`cvcc-zoo compare MODEL...`: parameters, MACs, memory and measured speed of models side by side."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.files.own import file_to_write
 from cvcc_zoo.inspection.layers import inventory
 from cvcc_zoo.inspection.memory import activation_bytes
@@ -34,28 +34,33 @@ ORDERS = {
     "training_speed": "training_images_per_second",
     "accuracy": "published",
 }
-"""Keys of --sort, and the column that each sorts by."""
+"""Names for --sort, and the column that each sorts by."""
+
+
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser(
+        "compare",
+        "MODEL... [--model.OPTION=VALUE...] [options]",
+        "Memory is for the backward pass of an image. Options such as --model.num_classes=100 apply to all models.",
+    )
+    parser.add_argument("models", type=str, nargs="+", help=NAMES)
+    parser.add_argument("--batch_size", type=int, default=32, help="Images in a batch when speed is measured.")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="Number of measurements; models take turns, and the median is shown."
+    )
+    parser.add_argument("--train", action="store_true", help="Measure training steps, too.")
+    parser.add_argument("--sort", type=str, default="", help=f"{', '.join(ORDERS)}; by default in the given order.")
+    parser.add_argument("--json", type=str, default="", help="A .json file for the rows.")
+    parser.add_argument("--csv", type=str, default="", help="A .csv file for the rows.")
+    return parser
 
 
 def main(args: Sequence[str]) -> int:
     """Run the command."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo compare",
-        usage="cvcc-zoo compare MODEL... [--model.OPTION=VALUE...] [options]",
-        description="Show what models cost: parameters, multiply-accumulate operations of an image, memory that an "
-        "image takes in training for the backward pass, images in a second, and the accuracy of published weights. "
-        "--model.num_classes=100 and the like are options of all models.",
-    )
-    parser.add_argument("models", type=str, nargs="+", help=NAMES)
-    parser.add_argument("--batch_size", type=int, default=32, help="Images at a time, where speed is measured.")
-    parser.add_argument("--repeats", type=int, default=5, help="How often; models take turns, and the median counts.")
-    parser.add_argument("--train", action="store_true", help="Measure training steps, too.")
-    parser.add_argument("--sort", type=str, default="", help=f"{', '.join(ORDERS)}; as they are given by default.")
-    parser.add_argument("--json", type=str, default="", help="A .json file for the rows.")
-    parser.add_argument("--csv", type=str, default="", help="A .csv file for the rows.")
     options, words = split_options(args)
-    config = parser.parse_args(words)
+    config = parser().parse_args(words)
     if config.sort and config.sort not in ORDERS:
         raise unknown("order", config.sort, ORDERS)
     if config.sort == "training_speed" and not config.train:
@@ -82,7 +87,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def costs(subject: Subject) -> dict[str, Any]:
-    """What is counted without a measurement."""
+    """Return the costs of a network that are counted, not measured."""
     counts = inventory(subject.network, subject.shape)
     memory = activation_bytes(subject.network, subject.shape)
     return {
@@ -94,13 +99,13 @@ def costs(subject: Subject) -> dict[str, Any]:
 
 
 def accuracies(subject: Subject) -> dict[str, float]:
-    """Test accuracy of published weights, fractions in [0, 1], by the data set in words."""
+    """Return the test accuracies of published weights by data set, fractions in [0, 1]."""
     cards = [card for card in subject.cards() if "test_accuracy" in card.measured]
     return {card.tested_on: float(card.measured["test_accuracy"]) for card in cards}
 
 
 def place(row: Row, order: str) -> float:
-    """What rows are sorted by: costs from the smallest, speeds and the best accuracy from the largest."""
+    """Return the key to sort rows by: costs from the smallest, speeds and the best accuracy from the largest."""
     value = row[ORDERS[order]]
     if order == "accuracy":
         return -max(value.values(), default=0.0)
@@ -108,7 +113,7 @@ def place(row: Row, order: str) -> float:
 
 
 def table(rows: Sequence[Row], title: str) -> Table:
-    """A row for each model."""
+    """Return a table with a row for each model."""
     shown = Table(title=title, caption="MACs, and memory for the backward pass, of one image", box=SIMPLE_HEAD)
     columns = [column for column in COLUMNS if column in rows[0]]
     for column in columns:
@@ -122,7 +127,7 @@ def table(rows: Sequence[Row], title: str) -> Table:
 
 
 def cell(column: str, value: Any) -> str:
-    """A value for a table."""
+    """Return a value as text for a table."""
     if column == "model":
         return str(value)
     if column == "macs":
@@ -133,6 +138,6 @@ def cell(column: str, value: Any) -> str:
 
 
 def published(row: Row) -> str:
-    """The accuracies of a row in words."""
+    """Return the accuracies of a row as text."""
     shares = ", ".join(f"{100 * share:.2f} % on {dataset}" for dataset, share in row["published"].items())
     return f"{row['model']}, published weights: {shares}"

@@ -1,14 +1,14 @@
-"""`cvcc-zoo describe MODEL...`: its layers, or with --statistics the signal that goes through its blocks."""
+"""`cvcc-zoo describe MODEL...`: the layers of models, or with --statistics the signal through their blocks."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.inspection.batches import whitened_batch
 from cvcc_zoo.inspection.layers import Layer, inventory, pixels, stride
@@ -24,27 +24,32 @@ PANELS: dict[str, Callable[[Signal], float]] = {
 }
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo describe",
-        usage="cvcc-zoo describe MODEL... [--model.OPTION=VALUE...] [options]",
-        description="Show the layers of models: output shapes, parameters, multiply-accumulate operations, receptive "
-        "fields; or with --statistics what each block gives at a training step, and its gradients. "
-        "--model.init=lsuv and the like are options of all models, as in `cvcc-zoo fit`.",
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser(
+        "describe",
+        "MODEL... [--model.OPTION=VALUE...] [options]",
+        "Options such as --model.init=lsuv apply to all models.",
     )
     parser.add_argument("models", type=str, nargs="+", help=NAMES)
     parser.add_argument("--statistics", action="store_true", help="Show the signal through the blocks.")
-    parser.add_argument("--output", type=str, default="", help="With --statistics: a .png file that draws it by depth.")
+    parser.add_argument(
+        "--output", type=str, default="", help="With --statistics: a .png file for the signal by depth."
+    )
     parser.add_argument("--json", type=str, default="", help="A .json file for the rows.")
     parser.add_argument("--csv", type=str, default="", help="A .csv file for the rows.")
-    parser.add_argument("--images", type=int, default=64, help="With --statistics: how many training images.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the first weights.")
+    parser.add_argument("--images", type=int, default=64, help="With --statistics: the number of training images.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of the initial weights.")
     parser.add_argument("--data.dataset", type=str | None, default=None, help="With --statistics: their data set.")
     parser.add_argument("--data.root", type=str, default=None, help="Its folder.")
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
     options, words = split_options(args)
-    config = parser.parse_args(words)
+    config = parser().parse_args(words)
     picture = file_to_write(config.output, ".png") if config.output else None
     files = [file_to_write(path, ending) for path, ending in ((config.json, ".json"), (config.csv, ".csv")) if path]
     if picture and not config.statistics:
@@ -81,7 +86,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def measured(subject: Subject, dataset: str, root: str | None, images: int) -> list[Signal]:
-    """The signal through a model with its own loss."""
+    """Return the signal through a model, with gradients of its own loss."""
     x, labels = whitened_batch(subject, dataset, root, images)
     assert subject.model is not None
     loss = subject.model.loss
@@ -89,7 +94,7 @@ def measured(subject: Subject, dataset: str, root: str | None, images: int) -> l
 
 
 def layer_row(subject: Subject, layer: Layer) -> dict[str, Any]:
-    """A layer as plain data."""
+    """Return a layer as plain data."""
     return {
         "model": subject.name,
         "layer": layer.name,
@@ -103,7 +108,7 @@ def layer_row(subject: Subject, layer: Layer) -> dict[str, Any]:
 
 
 def layer_table(subject: Subject, rows: Sequence[Row]) -> Table:
-    """A row for each layer, and the totals."""
+    """Return a table with a row for each layer, and the totals."""
     caption = "MACs of one image; field: pixels of the image that a value sees /pixels to the next value's"
     table = Table(title=title(subject), caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("layer", "type"):
@@ -124,7 +129,7 @@ def layer_table(subject: Subject, rows: Sequence[Row]) -> Table:
 
 
 def signal_table(subject: Subject, through: Sequence[Signal]) -> Table:
-    """A row for each block."""
+    """Return a table with a row for each block."""
     table = Table(title=title(subject), caption="gradients of the loss by what a block gives, and by its weights")
     table.add_column("block", no_wrap=True)
     for column in ("mean", "deviation", "zeros", "gradient", "by weights"):
@@ -137,6 +142,6 @@ def signal_table(subject: Subject, through: Sequence[Signal]) -> Table:
 
 
 def title(subject: Subject) -> str:
-    """The name and what it takes."""
+    """Return the name of a network and the shape of its images."""
     kind = "" if subject.trained else ", freshly initialised"
     return f"{subject.name}{kind}, images {'x'.join(map(str, subject.shape))}"

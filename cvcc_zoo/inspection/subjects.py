@@ -17,7 +17,8 @@ import yaml
 from torch import nn
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.cli.expansion import expand_args, install_yaml
+from cvcc_zoo.cli.arguments import rewrite
+from cvcc_zoo.cli.expansion import install_yaml
 from cvcc_zoo.cli.parsing import ZooParser
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.weights.card import Card, list_cards, read_card
@@ -130,8 +131,10 @@ def build(name: str, options: Mapping[str, Any]) -> ImageClassifier:
     install_yaml()
     parser = ZooParser()
     parser.add_subclass_arguments(ImageClassifier, "model")
-    args = [f"--model.{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
-    config = parser.parse_args(expand_args([f"--model={name}", *args]))
+    words = [
+        f"--model.{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()
+    ]
+    config = parser.parse_args(rewrite([f"--model={name}", *words]))
     model: ImageClassifier = parser.instantiate(config).model
     return model
 

@@ -41,9 +41,9 @@ def stretch(images: Pictures) -> Pictures:
 
 
 def plot_templates(rows: Sequence[tuple[str, Pictures]], classes: Sequence[str]) -> Figure:
-    """Models by their names and templates (K, H, W, C), ten classes a row.
+    """Return a figure with the templates (K, H, W, C) of models, ten classes a row.
 
-    Those of a model share a scale, so that they can be compared: grey is 0.
+    The templates of a model share a scale, so that they can be compared: grey is 0.
     """
     columns = min(10, len(classes))
     lines = -(-len(classes) // columns)
@@ -68,18 +68,18 @@ def plot_templates(rows: Sequence[tuple[str, Pictures]], classes: Sequence[str])
 
 @dataclass(frozen=True)
 class Scored:
-    """An image (H, W, C) in [0, 1], the scores (K,) of its classes, its label, and what is written above them."""
+    """An image (H, W, C) in [0, 1], the scores (K,) of its classes, its label, and the note above them."""
 
     image: Pictures
     scores: Pictures
     label: int
     note: str
     limit: float | None
-    """What the scores of wrong classes have to stay below, in a loss that says so."""
+    """The value below which the scores of wrong classes cost nothing; None if the loss has no such value."""
 
 
 def plot_scores(some: Sequence[Scored], margins: Pictures, classes: Sequence[str], title: str) -> Figure:
-    """Images beside the scores of their classes, and a histogram of the margins (N,) of all images."""
+    """Return a figure with images, the scores of their classes, and a histogram of the margins (N,) of all images."""
     columns = min(3, math.ceil(math.sqrt(len(some))))
     rows = -(-len(some) // columns)
     figure = Figure(figsize=(4.1 * columns, 2.2 * rows + 2.6), layout="constrained")

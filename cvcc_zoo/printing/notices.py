@@ -37,12 +37,12 @@ def quiet() -> None:
     # that our `optimizer_step` is called once a step, which is what it is for
     warnings.filterwarnings("ignore", r"When using `Trainer\(accumulate_grad_batches != 1\)`")
     warnings.filterwarnings("ignore", r"\s*Unable to serialize instance")  # which is refused
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a run that goes on
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run
 
 
 @contextmanager
 def only_warnings() -> Iterator[None]:
-    """What Lightning says before and after every training is left out, where there are many."""
+    """Silence what Lightning prints before and after every training, for commands that train many times."""
     logs = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
     levels = [log.level for log in logs]
     for log in logs:

@@ -1,6 +1,6 @@
-"""How far a long job is: a bar on a terminal, and a plain line now and then where nobody watches, as in a log.
+"""Progress of long jobs: a bar on a terminal, elsewhere (as in a log) a plain line from time to time.
 
-Both go to stderr, so that what a command prints can be piped on.
+Both go to stderr, so that the output of a command can be piped.
 """
 
 import logging
@@ -17,22 +17,22 @@ from rich.progress import BarColumn, Progress, TextColumn
 T = TypeVar("T")
 PATIENCE = 1.0  # seconds that a job takes before it gets a bar
 EVERY = 10.0  # seconds between two lines
-REDRAWN = 0.1  # seconds between two looks of a bar
+REDRAWN = 0.1  # seconds between two updates of a bar
 LOGS = ("lightning.pytorch", "lightning.fabric")
-"""Those that write where they began to, which would be across a bar."""
+"""Loggers that keep writing to the stream they started with, which would break a bar."""
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds, like 1:02:03."""
+    """Return a time in hours, minutes and seconds, such as 1:02:03."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
 class Display:
-    """How much of a job of `total` is done, of which `start` was before; and the time left, from the time taken.
+    """Progress of a job of size `total`, of which `start` was done before, and the time left, estimated from the past.
 
-    A bar comes after `patience` seconds, by default 1, and a line after every `every`, by default 10. The job ends at
-    the latest at `until`, a time of `time.monotonic()`.
+    A bar appears after `patience` seconds, by default 1, and a line every `every` seconds, by default 10. The job ends
+    at the latest at `until`, a time of `time.monotonic()`.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Display:
         self._began = self._shown = time.monotonic()
         self._bar: Progress | None = None
         self._streams: list[tuple[logging.StreamHandler, object]] = []  # type: ignore[type-arg]
-        self._silent = bool(getattr(rank_zero_only, "rank", 0))  # of several processes the first one tells
+        self._silent = bool(getattr(rank_zero_only, "rank", 0))  # of several processes only the first one prints
         self._on_terminal = sys.stderr.isatty() and not Console(stderr=True).is_dumb_terminal
 
     def left(self, done: float) -> str:
-        """The time left when so much is done; nothing where that cannot be known yet."""
+        """Return the time left once `done` is done, in words; an empty text if it cannot be estimated yet."""
         now = time.monotonic()
         rest = math.inf
         if done > self.start:
@@ -64,14 +64,14 @@ class Display:
         return "" if math.isinf(rest) else duration(rest)
 
     def due(self) -> bool:
-        """Whether it is time to show something."""
+        """Return whether it is time to show something."""
         now = time.monotonic()
         if self._silent or now - self._began < self.patience:
             return False
         return now - self._shown >= (REDRAWN if self._bar else 0.0 if self._on_terminal else self.every)
 
     def update(self, done: float, title: str = "", text: str = "") -> None:
-        """So much is done; a bar has `title` in place of the first one, and `text` before the time left."""
+        """Show that `done` is done; a bar shows `title` instead of its first one, and `text` before the time left."""
         if not self.due():
             return
         self._shown, left = time.monotonic(), self.left(done)
@@ -93,7 +93,7 @@ class Display:
                 transient=True,
                 expand=True,
                 refresh_per_second=4,
-                redirect_stdout=sys.stdout.isatty(),  # what goes into a file stays out of the bar's way
+                redirect_stdout=sys.stdout.isatty(),  # output into a file does not disturb the bar
             )
             self._bar.add_task(title, total=None if math.isinf(self.total) else self.total, text=text)
             plain = sys.stderr
@@ -102,13 +102,13 @@ class Display:
         self._bar.update(self._bar.task_ids[0], completed=done, description=title, text=text)
 
     def _redirect_logs(self, plain: TextIO) -> None:
-        """Let Lightning's messages appear above the bar."""
+        """Print Lightning's messages above the bar."""
         for handler in (each for log in LOGS for each in logging.getLogger(log).handlers):
             if isinstance(handler, logging.StreamHandler) and handler.stream is plain:
                 self._streams.append((handler, handler.setStream(sys.stderr)))
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         for handler, stream in self._streams:
             handler.setStream(stream)
         self._streams = []
@@ -118,7 +118,7 @@ class Display:
 
 
 def tracked(parts: Iterable[T], title: str, total: int, size: Callable[[T], int]) -> Iterator[T]:
-    """The parts of a job, one after the other, while it is shown how much of `total` is done; `size` is that of one."""
+    """Yield the parts of a job, and show how much of `total` is done; `size` returns the size of a part."""
     display, done = Display(title, total), 0
     try:
         for part in parts:

@@ -1,11 +1,11 @@
-"""`cvcc-zoo report RUN...`: runs side by side on one page, which opens in any browser without a network."""
+"""`cvcc-zoo report RUN...`: write runs side by side as one page, which opens in any browser without a network."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.files.own import file_to_write
 from cvcc_zoo.printing import say
 from cvcc_zoo.report import read_run, unfinished, write_report
@@ -13,31 +13,32 @@ from cvcc_zoo.report.figures import plotly
 from cvcc_zoo.report.reports import PUBLIC
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the command."""
-    install_yaml()
-    parser = ZooParser(
-        prog="cvcc-zoo report",
-        usage="cvcc-zoo report RUN... [options]",
-        description="Write a page of runs: leaderboard, curves, confusion, calibration, worst mistakes, recipes.",
-    )
-    parser.add_argument("runs", type=str, nargs="+", help="Run folders, like runs/*.")
-    parser.add_argument("--output", type=str, default="report.html", help="The HTML file that is written.")
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser("report", "RUN... [options]")
+    parser.add_argument("runs", type=str, nargs="+", help="Run folders, such as runs/*.")
+    parser.add_argument("--output", type=str, default="report.html", help="The HTML file to write.")
     parser.add_argument("--title", type=str, default="Runs", help="Its heading.")
     parser.add_argument(
         "--images",
         type=Literal["public", "all", "none"],
         default=PUBLIC,
-        help="Whose test images are shown as mistakes: public (of data sets that anybody can download), all, or none.",
+        help="Test images to show as mistakes: public (of data sets that anybody can download), all, or none.",
     )
-    config = parser.parse_args(list(args))
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    config = parser().parse_args(list(args))
     output = file_to_write(config.output, ".html")
-    plotly()  # or it would be missed after all the work
+    plotly()  # raises now, rather than after all the work, if it is not installed
     folders = [Path(run).expanduser() for run in config.runs]
     waiting = [folder for folder in folders if unfinished(folder)]
     finished = [folder for folder in folders if folder not in waiting]
     if not finished:
-        raise ValueError("none of these runs has ended; a report needs the summary.json of one at least")
+        raise ValueError("none of these runs has ended; a report needs the summary.json of at least one")
     names = ", ".join(folder.name for folder in waiting)
     remarks = [f"Not finished, and left out: {names}."] if waiting else []
     write_report(output, [read_run(folder, config.images) for folder in finished], config.title, remarks)

@@ -1,11 +1,11 @@
 """The callback that fills a run's folder."""
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import LearningRateMonitor
@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.length import steps_between_rows
-from cvcc_zoo.files.own import give_back, remove_unfinished, write_picture, write_whole
+from cvcc_zoo.files.own import locked, write_picture, write_whole
 from cvcc_zoo.internals.lightning import set_log_every_n_steps
 from cvcc_zoo.plots import plot_confusion, plot_curves
 from cvcc_zoo.printing import say
@@ -21,6 +21,7 @@ from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint, read_metrics
 from cvcc_zoo.runs.run_folder import CONFIG, LAST, write_text
+from cvcc_zoo.runs.stopping import StoppedError
 from cvcc_zoo.runs.summary import Training, print_summary, summarise, write_summary
 from cvcc_zoo.runs.written import SUMMARY, read_summary
 
@@ -55,28 +56,29 @@ class RunFolder(Callback):
         self.last_epoch: dict[str, float] = {}  # metrics of the last epoch
         self._since: float | None = None
         self._curves_drawn = False
-        self._lock = FileLock(folder / ".lock")
 
-    def begin(self, best: Path | None = None) -> None:
-        """Lock the folder, and write the config if it is new, and a copy of the `best` checkpoint of an earlier folder.
+    @contextmanager
+    def opened(self, best: Path | None = None) -> Iterator[None]:
+        """Lock the folder for a training; unlock it at the end, and remove it if training never started.
 
-        Raises FileExistsError if another process is training in it.
+        The config is written if the folder is new, and a copy of the `best` checkpoint of an earlier folder. A
+        StoppedError is raised on with how to resume the run. Raises FileExistsError if another process is training
+        in the folder.
         """
-        if getattr(rank_zero_only, "rank", 0):
-            return
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise FileExistsError(
-                f"another process is training in {self.folder}; wait until it ends, or choose another --run=..."
-            ) from None
-        except OSError as error:
-            raise OSError(error.errno, "cannot write into this run folder", str(self.folder)) from error
-        remove_unfinished(self.folder)
-        if not self.resumed:
-            write_text(self.folder / CONFIG, self.config)
-        if best is not None:
-            write_whole(self.folder / BEST, best.read_bytes())
+        first = not getattr(rank_zero_only, "rank", 0)
+        with locked(self.folder, "training", "--run=...") if first else nullcontext():
+            if first and not self.resumed:
+                write_text(self.folder / CONFIG, self.config)
+            if first and best is not None:
+                write_whole(self.folder / BEST, best.read_bytes())
+            try:
+                yield
+            except StoppedError as stop:
+                raise StoppedError(f"{stop}; {self.how_to_resume()}", stop.code) from stop
+            finally:
+                unused = first and not self.started and not self.resumed
+                for name in (CONFIG, NAME, BEST) if unused else ():
+                    (self.folder / name).unlink(missing_ok=True)
 
     def callbacks(self, *, validation: bool, checkpoints: bool, minutes: float, logs: bool = True) -> list[Callback]:
         """Return the callbacks of a run: this one, the learning rate monitor, and checkpoints `best` and `last`."""
@@ -203,17 +205,6 @@ class RunFolder(Callback):
         folder, here = self.folder.resolve(), Path.cwd()
         shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
         return f"`cvcc-zoo fit --config={shown}/{CONFIG} --ckpt_path=last` resumes it"
-
-    def end(self) -> None:
-        """Unlock the folder, and remove it if training never started."""
-        if self._lock.is_locked:
-            unused = not self.started and not self.resumed
-            for name in (CONFIG, NAME, BEST) if unused else ():
-                (self.folder / name).unlink(missing_ok=True)
-            give_back(self._lock)
-            if unused:
-                with suppress(OSError):  # a folder with other files stays
-                    self.folder.rmdir()
 
     def _draw_curves(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero:

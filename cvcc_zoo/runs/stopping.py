@@ -58,7 +58,7 @@ class Deadline(Stop):
 
     def reason(self) -> str:
         """Return the reason once the time has come."""
-        return "the time is over" if time.monotonic() >= self.at else ""
+        return "the time limit is reached" if time.monotonic() >= self.at else ""
 
 
 class StopAtSignal(Stop):

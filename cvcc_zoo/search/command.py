@@ -1,4 +1,4 @@
-"""`cvcc-zoo search`: train with many values of some options, and see which are best on the validation images."""
+"""`cvcc-zoo search`: train with many values of some options, and find the best on the validation images."""
 
 import difflib
 import inspect
@@ -7,16 +7,16 @@ import math
 import shlex
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import auto_cli
 from rich.table import Table
 
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.cli.lightning import main as lightning
-from cvcc_zoo.cli.parsing import CommandParser
+from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.files.own import write_picture
 from cvcc_zoo.plots import Figure, plot_search
 from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
@@ -62,21 +62,21 @@ def search(
 ) -> int:
     """Train with many values of some options, and show which are best on the validation images.
 
-    All options of `cvcc-zoo fit` may stand beside these; they hold for every trial. The same command goes on with a
-    search that was stopped. The test images are never looked at.
+    All options of `cvcc-zoo fit` can be given, too; they apply to every trial. The same command resumes a search that
+    was stopped. The test images are never used.
 
     Args:
-        folder: Where the search lies: a run folder for each trial, and trials.jsonl with what came of them.
-        space: What is searched, as YAML or as the path of a YAML file: names of options of `cvcc-zoo fit`, and for each
-            a list of values or a range, like {optimizer.lr: {from: 1e-4, to: 1e-1, log: true}, model: [linear, cnn]}.
-            A range from 1 to 8 has whole numbers only, one from 1.0 to 8.0 all; steps: 4 makes it a list.
-        method: random, grid (all values; ranges need steps) or optuna (where earlier trials were good).
-        trials: How many trainings; by default 20, or all of a grid.
-        minutes: The time, in minutes; by default there is no end. The step that it ends in is still done.
-        measure: val/accuracy, the highest is best, or val/loss, the lowest.
-        epoch: Whether the best epoch of a training counts, or its last.
-        seed: Of the values; that of the trainings is --seed_everything.
-        options: Options of `cvcc-zoo fit` as a list of words; the same as to write them beside these.
+        folder: The folder of the search, with a run folder for each trial, and their results in trials.jsonl.
+        space: The options to search, as YAML or as the path of a YAML file: names of options of `cvcc-zoo fit`, each
+            with values or a range, such as {optimizer.lr: {from: 1e-4, to: 1e-1, log: true}, model: [linear, cnn]}.
+            A range from 1 to 8 has whole numbers only, one from 1.0 to 8.0 all numbers; steps: 4 makes it a list.
+        method: random, grid (all values; ranges need steps) or optuna (near the best earlier trials).
+        trials: Number of training runs; by default 20, or all of a grid.
+        minutes: The time limit in minutes, by default none. A step that has begun is finished.
+        measure: val/accuracy (higher is better) or val/loss (lower is better).
+        epoch: The epoch of a training run that counts: best or last.
+        seed: The seed of the values; that of training is --seed_everything.
+        options: Options of `cvcc-zoo fit` as a list; equivalent to giving them directly.
 
     """
     if minutes is not None and not minutes > 0:
@@ -104,7 +104,7 @@ def search(
                     left = whole.left(event.number + 1) if isinstance(event, Trial) else ""
                     console.print(told(event, count, goal) + (left and f", {left} left in all"))
         except StoppedError as stop:
-            console.print(f"{stop}\nthe same `cvcc-zoo search` goes on")
+            console.print(f"{stop}\nthe same `cvcc-zoo search` resumes")
             code = stop.code
         done = read_trials(target)
         best = goal.ranked(done)
@@ -117,7 +117,7 @@ def search(
 
 
 def picture(space: Space, trials: Sequence[Trial], goal: Goal) -> Figure:
-    """The measure against each searched option."""
+    """Return a figure of the measure over each searched option."""
     axes: dict[str, Axis] = {}
     values: dict[str, list[Any]] = {name: [trial.values[name] for trial in trials] for name in space}
     for name, found in space.items():
@@ -133,12 +133,12 @@ def picture(space: Space, trials: Sequence[Trial], goal: Goal) -> Figure:
 
 
 def config_of(options: Sequence[str], values: Values) -> dict[str, Any]:
-    """The config of one training, after its parts were built once. Raises ValueError for what no search can do."""
+    """Build a training run and return its config. Raises ValueError for options that a search cannot use."""
     built = build([*options, *flags(values)])
     config: dict[str, Any] = yaml.safe_load(built.config_text())
     if built.datamodule.validation == 0:
         raise ValueError(
-            "a search judges by validation images, and data.validation is 0: leave it out, or give a share like 0.1"
+            "a search needs validation images, and data.validation is 0: leave it out, or give a share such as 0.1"
         )
     if config["trainer"]["logger"] is False or config["trainer"]["fast_dev_run"]:
         raise ValueError(
@@ -153,7 +153,7 @@ def config_of(options: Sequence[str], values: Values) -> dict[str, Any]:
 
 
 def told(event: tuple[int, Values] | Trial, count: int, goal: Goal) -> str:
-    """A line for what has happened."""
+    """Return a line about the start or the end of a trial."""
     if isinstance(event, Trial):
         came = f"failed: {event.message}" if event.measure is None else f"{goal.measure} {goal.shown(event.measure)}"
         return f"trial {event.number:03}: {came}"
@@ -163,12 +163,12 @@ def told(event: tuple[int, Values] | Trial, count: int, goal: Goal) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value for a table."""
+    """Return a value as text for a table."""
     return f"{value:.3g}" if isinstance(value, float) else text_of(value)
 
 
 def overview(best: Sequence[Trial], done: Sequence[Trial], count: int, goal: Goal, folder: Path) -> Table:
-    """The best trials in order; failed ones are counted."""
+    """Return a table of the best trials in order; its title has the number of failed ones."""
     failed = f", {len(done) - len(best)} failed" if len(done) > len(best) else ""
     table = Table(title=f"{folder}: {len(done)} of {count} trials ended{failed}")
     names = list(done[0].values) if done else []
@@ -182,16 +182,20 @@ def overview(best: Sequence[Trial], done: Sequence[Trial], count: int, goal: Goa
     return table
 
 
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    return function_parser("search", "--folder=FOLDER --space=SPACE [options]", search, config=False)
+
+
 def main(args: Sequence[str]) -> int:
-    """Run the command; what is no option of its own is one of `cvcc-zoo fit`."""
+    """Run the command; options that are not its own are those of `cvcc-zoo fit`."""
     own, passed = split(args)
-    return int(
-        auto_cli(search, args=[*own, *passed], as_positional=False, parser_class=CommandParser, prog="cvcc-zoo search")
-    )
+    return int(call_with(parser(), search, [*own, *passed]))
 
 
 def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words that are meant for the search, and the others as its `--options`."""
+    """Split arguments into those of the search, and its `--options` with all others, which are for `fit`."""
     mine, passed, rest = [], [], list(args)
     names = inspect.signature(search).parameters
     while rest:
@@ -204,7 +208,7 @@ def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
             mine.append(f"{word}={rest.pop(0)}")
         elif name in OWN and name != "config":
             raise ValueError(f"a search sets {flag} for each of its trials; leave it out")
-        elif difflib.get_close_matches(name, names, cutoff=0.8):  # none of fit's is as near to one of these
+        elif difflib.get_close_matches(name, names, cutoff=0.8):  # no option of fit resembles one of the search as much
             raise unknown("option", name, names, "`cvcc-zoo search --help` shows all")
         else:
             passed.append(word)

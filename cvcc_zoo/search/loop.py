@@ -29,7 +29,7 @@ def search(
         method.tell(trial)
     for number in range(len(trials), count):
         if time.monotonic() >= deadline:
-            raise StoppedError("the time is over")
+            raise StoppedError("the time limit is reached")
         values = method.values(number)
         yield number, values
         trial = attempt(number, values, folder / f"{number:03}", goal, train)

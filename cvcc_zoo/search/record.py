@@ -3,21 +3,19 @@
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
-from cvcc_zoo.files.own import give_back, json_text, remove_unfinished, write_whole
+from cvcc_zoo.files.own import LOCK, json_text, locked, write_whole
 from cvcc_zoo.runs import changed_options
 from cvcc_zoo.search.space import Values
 
 DESCRIPTION = "search.yaml"
 TRIALS = "trials.jsonl"
-LOCK = ".lock"
 DEFAULT_TRIALS = 20
 
 
@@ -72,25 +70,13 @@ def own_folder(folder: Path) -> Iterator[None]:
     Raises FileExistsError if another process searches in it, or if it contains something else.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise FileExistsError(
-            f"another process is searching in {folder}; wait until it ends, or choose another --folder"
-        ) from None
-    try:
-        remove_unfinished(folder)
+    with locked(folder, "searching", "--folder"):
         others = [path.name for path in folder.iterdir() if path.name != LOCK]
         if others and DESCRIPTION not in others:
             raise FileExistsError(
                 f"{folder} is not the folder of a search: it has no {DESCRIPTION}; choose another --folder"
             )
         yield
-    finally:
-        give_back(lock)
-        with suppress(OSError):  # a folder with files stays
-            folder.rmdir()
 
 
 def as_record(searched: dict[str, Any], config: dict[str, Any]) -> str:

@@ -133,7 +133,7 @@ def test_what_may_not_be_read_or_written_is_told(run: Path, capsys: pytest.Captu
         assert main(["predict", "run", "colours/test", "--output=run/out.csv"]) == 2
         assert "Permission denied: 'run/out.csv'; change its rights" in capsys.readouterr().err
         assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 2
-        assert "cannot write into this run folder: 'run'; change its rights" in capsys.readouterr().err
+        assert "cannot write into this folder: 'run'; change its rights" in capsys.readouterr().err
     with rights(run / "config.yaml", 0):
         assert {command for command in COMMANDS if refused(command, capsys)} == {"report", "publish", "test", "resume"}
     with rights(run / "summary.json", 0):

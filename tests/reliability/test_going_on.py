@@ -96,10 +96,9 @@ def test_a_folder_of_other_files_is_no_run(fit: Any, capsys: pytest.CaptureFixtu
 def test_two_processes_cannot_train_in_one_folder(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit("--model=fcnn", "--run=run") == 0
     other = RunFolder(Path("run"), "", resumed=True)
-    other.begin()
-    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 2
+    with other.opened():
+        assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 2
     assert "another process is training in run" in capsys.readouterr().err
-    other.end()
     assert Path("run/last.ckpt").is_file() and not Path("run/.lock").exists()
 
 

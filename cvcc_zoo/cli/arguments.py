@@ -1,0 +1,178 @@
+"""Arguments as users write them become arguments that jsonargparse reads, in one pass: `rewrite`.
+
+| command | written | read |
+|---|---|---|
+| `fit` | `resnet20` first | `--model=resnet20` |
+| evaluations | a run folder, a checkpoint or a name first | `--run=`, `--ckpt_path=` or `--model=` |
+| evaluations | `--run=FOLDER` | `--config=FOLDER/config.yaml --ckpt_path=FOLDER` |
+| `fit`, evaluations | `--optimizer.lr=0.1 --optimizer=SGD --config=a.yaml` | files, then names, then their options |
+| `fit`, evaluations | `--model.optimizer=SGD` | refused, with the option that is meant |
+| `list` | `'resnet*'` first | `--pattern=resnet*` |
+| `list` | `--max-parameters=1`, `--pretrained` | `--max_parameters=1`, `--pretrained=true` |
+| all | `--model=resnet20` | its class, all options that shape it, and `--weights` if it is trained |
+| all | `--model.help=resnet20` | `--model.help=` its class |
+| all | `--optimizer=SGD`, and those in SPEC_FLAGS | `--optimizer={"name": "SGD"}` |
+
+`parse` adds to options without a name, such as `--model.loss.l2=0.1`, the name that they belong to. `search` and
+`train-zoo` pass options on to `fit` as their own `--options`.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from cvcc_zoo.cli.choices import check_not_of_model
+from cvcc_zoo.cli.expansion import expand_model
+from cvcc_zoo.zoo.trained import Trained, find_trained
+
+EVALUATIONS = ("validate", "test", "predict")
+SPEC_FLAGS = ("--optimizer", "--lr_scheduler", "--model.loss", "--data.whitening")
+CHOSEN_BY_NAME = {
+    "--model.loss": ("model.init_args.loss", "cross_entropy"),
+    "--model.ridge": ("model.init_args.ridge", ""),
+    "--data.whitening": ("data.whitening", "standardize"),
+}
+"""Flags that take a name or `{name: ..., option: value}`: their key among the options, and their default name."""
+
+
+def rewrite(args: Sequence[str], command: str = "") -> list[str]:
+    """Rewrite the arguments of a command as the table above says. Raises ValueError for those that it refuses."""
+    if command == "list":
+        args = [_flag_of_list(word) for word in args]
+        return [f"--pattern={args[0]}", *args[1:]] if args and not args[0].startswith("-") else args
+    if command == "fit" or command in EVALUATIONS:
+        check_owned(args)
+        args = owners_first(name_as_option(command, args))
+    return _expand(args, command)
+
+
+def _flag_of_list(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if not name.startswith("--"):
+        return word
+    return "--" + name[2:].replace("-", "_") + (equals + value if equals or name != "--pretrained" else "=true")
+
+
+def check_owned(args: Sequence[str]) -> None:
+    """Raise ValueError for an option of the model on the command line that is taken from elsewhere."""
+    for word in args:
+        if found := re.match(r"--model\.(?:init_args\.)?(\w+)", word):
+            check_not_of_model(found[1])
+
+
+def owners_first(args: Sequence[str]) -> list[str]:
+    """Move files before flags, and each name before the options that belong to it."""
+    groups: list[list[str]] = []
+    for word in args:
+        if not groups or re.match(r"--?[A-Za-z]", word):
+            groups.append([word])
+        else:
+            groups[-1].append(word)
+    flags = [group[0].partition("=")[0] for group in groups]
+
+    def place(flag: str) -> int:
+        if not flag.startswith("-"):
+            return 0  # the command
+        if flag in ("-c", "--config"):
+            return 1
+        owns = any(other.startswith((f"{flag}.", f"{flag}+")) for other in flags)
+        return 2 + flag.count(".") if owns else len(args) + 2
+
+    order = sorted(range(len(groups)), key=lambda number: place(flags[number]))
+    return [word for number in order for word in groups[number]]
+
+
+def name_as_option(command: str, args: Sequence[str]) -> list[str]:
+    """Turn a first argument without a flag into an option: `--model=resnet20`, or `--run=runs/mine`."""
+    if not args or args[0].startswith("-"):
+        return list(args)
+    path = Path(args[0]).expanduser()
+    evaluated = "--run" if path.is_dir() else "--ckpt_path" if path.is_file() else "--model"
+    return [f"{'--model' if command == 'fit' else evaluated}={args[0]}", *args[1:]]
+
+
+def _expand(args: Sequence[str], command: str) -> list[str]:
+    """Expand the names of models, optimizers and the like, and `--run=FOLDER` of an evaluation."""
+    expanded = []
+    for flag, value in _pairs(args):
+        if flag == "--model" and value is not None and not value.lstrip().startswith("{"):
+            model, weights = expand_model(value)
+            if weights:
+                expanded.append(f"--weights={weights}")
+            expanded.append(f"--model={model['class_path']}")
+            for option, setting in model["init_args"].items():
+                text = setting if isinstance(setting, str) else json.dumps(setting)
+                expanded.append(f"--model.{option}={text}")
+        elif flag == "--model.help" and value:
+            expanded.append(f"{flag}={expand_model(value)[0]['class_path']}")
+        elif flag in SPEC_FLAGS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
+            expanded.append(f"{flag}={json.dumps({'name': value})}")
+        elif flag == "--run" and value and command in EVALUATIONS:
+            expanded += _evaluate_run(Path(value).expanduser())
+        else:
+            expanded.append(flag if value is None else f"{flag}={value}")
+    return expanded
+
+
+def _pairs(args: Sequence[str]) -> Iterable[tuple[str, str | None]]:
+    """Yield (flag, value) for each `--flag=value`, and for each `--flag value` of the flags that are rewritten."""
+    rest = list(args)
+    while rest:
+        flag, equals, value = rest.pop(0).partition("=")
+        if equals:
+            yield flag, value
+        elif flag in ("--model", "--model.help", "--run", *SPEC_FLAGS) and rest:
+            yield flag, rest.pop(0)
+        else:
+            yield flag, None
+
+
+def _evaluate_run(folder: Path) -> list[str]:
+    config = folder / "config.yaml"
+    if not config.is_file():
+        raise FileNotFoundError(f"{folder} is not a run folder: it has no config.yaml")
+    return [f"--config={config}", f"--ckpt_path={folder}"]
+
+
+def parse(parser: Any, args: Sequence[str]) -> Any:
+    """Parse rewritten arguments.
+
+    Options without a name, such as `--model.loss.l2=0.001`, belong to the name that is chosen in a file or by default.
+    """
+    config = parser.parse_args(args)
+    for flag, (key, default) in CHOSEN_BY_NAME.items():
+        options = config.get(key)
+        if not isinstance(options, Mapping) or "name" in options:
+            continue
+        chosen = parser.parse_args(_without(args, f"{flag}.")).get(key)
+        name = chosen if isinstance(chosen, str) else default
+        if name and isinstance(chosen, str | Mapping | None):
+            config[key] = {"name": name, **options}
+    return config
+
+
+def _without(args: Sequence[str], start: str) -> list[str]:
+    """Return the arguments without flags that begin with `start`, and without the values that follow them."""
+    kept: list[str] = []
+    for number, word in enumerate(args):
+        before = args[number - 1] if number else ""
+        is_value = before.startswith(start) and "=" not in before and not word.startswith("--")
+        if not (word.startswith(start) or is_value):
+            kept.append(word)
+    return kept
+
+
+def with_its_images(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Trained]:
+    """Return the options of a command on the trained model that its option `name` names, and the model.
+
+    The images are by default those that the model of a run was trained on. They become defaults of the parser, which
+    therefore must not be shared. Raises as `find_trained` does.
+    """
+    words = rewrite(args)
+    trained = find_trained(parse(parser, words).name)
+    parser.set_defaults({f"data.{option}": value for option, value in trained.data.items()})
+    return parse(parser, words), trained

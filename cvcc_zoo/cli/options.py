@@ -1,0 +1,121 @@
+"""The options of `fit`, `validate`, `test` and `predict`: of model, data and trainer, and those of the commands."""
+
+from functools import cache
+from inspect import signature
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.cli.choices import link_options
+from cvcc_zoo.cli.expansion import path_of
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.optim.build import TIMM
+from cvcc_zoo.registry import import_class
+from cvcc_zoo.runs import MINUTES
+from cvcc_zoo.zoo.catalogue import describe
+
+DEFAULT_MODEL = "cnn_small"
+GIVEN = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
+"""Arguments of the Trainer's methods that are not options of the commands."""
+DEFAULT_OPTIMIZER = {"name": "AdamW", "lr": 0.004, "weight_decay": 0.05}
+DEFAULT_SCHEDULE = {"name": "OneCycleLR"}
+IMPORTED = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}
+
+
+@cache
+def parser(command: str) -> ZooParser:
+    """Return the parser of `fit`, `validate`, `test` or `predict`. It takes a quarter of a second to build."""
+    made = command_parser(command, "[options]")
+    made.add_argument("-c", "--config", action="config", help="A YAML file with options.")
+    made.add_argument(
+        "--seed_everything", type=bool | int, default=0, help="The seed of everything; true draws one, which is saved."
+    )
+    made.add_lightning_class_args(Trainer, "trainer")
+    made.add_lightning_class_args(ImageClassifier, "model", subclass_mode=True)
+    made.add_lightning_class_args(ImageDataModule, "data")
+    family, options = describe(DEFAULT_MODEL)
+    made.set_defaults({
+        "trainer.use_distributed_sampler": False,
+        "model": {"class_path": path_of(family), "init_args": options},
+    })  # fmt: skip
+    add_own_options(made)
+    link_options(made)
+    made.add_method_arguments(Trainer, command, skip=GIVEN & set(signature(getattr(Trainer, command)).parameters))
+    return made
+
+
+def add_own_options(parser: LightningArgumentParser) -> None:
+    """Add the options that belong to neither model, data nor trainer."""
+    parser.add_argument(
+        "--optimizer",
+        type=dict[str, Any],
+        default=DEFAULT_OPTIMIZER,
+        help="Name of an optimizer of this package (`cvcc-zoo optimizers` shows them), of torch or of timm "
+        "(timm.lamb), or an import path; its options as --optimizer.lr=0.1. Norms and biases are decayed only with "
+        "--optimizer.decay_norms_and_biases=true.",
+    )
+    parser.add_argument(
+        "--lr_scheduler",
+        type=dict[str, Any] | None,
+        default=DEFAULT_SCHEDULE,
+        help="Name of a schedule of this package (Step, QuarterCosine, Cosine, Linear, OneCycle, WSD) or of torch, "
+        "or null; its options as --lr_scheduler.warmup=0.1. Its length and the max_lr of OneCycleLR are set "
+        "automatically; interval is step or epoch.",
+    )
+    parser.add_argument(
+        "--run",
+        type=str | None,
+        default=None,
+        help="fit: the new folder of this run (default: runs/<model>-<dataset>, numbered). "
+        "Others: the run folder whose config and best checkpoint are used.",
+    )
+    parser.add_argument(
+        "--weights",
+        type=str | None,
+        default=None,
+        help="Weights to start from: a name of `cvcc-zoo list --pretrained`, the path of a card, a run folder or a "
+        "checkpoint. --model=resnet20.cifar10 sets both. The classifier is new if the classes differ.",
+    )
+    parser.add_argument(
+        "--checkpoint_minutes",
+        type=float,
+        default=MINUTES,
+        help="fit: last.ckpt is written at the start of every epoch, and every so many minutes within one.",
+    )
+    parser.add_argument(
+        "--allow_changes",
+        type=bool,
+        default=False,
+        help="fit: resume from a checkpoint with options that differ from those of its training.",
+    )
+    parser.add_argument(
+        "--test",
+        type=bool,
+        default=True,
+        help="fit: test the model at the end; with false, no test image is read.",
+    )
+
+
+def import_named(config: Any) -> None:
+    """Import the optimizer and the schedule that a user names by an import path; files of others import nothing."""
+    for kind, kind_of in IMPORTED.items():
+        name = (config.get(kind) or {}).get("name", "")
+        if "." in name and not TIMM.fullmatch(name):
+            import_class(kind, name, kind_of)
+
+
+def asked_model(model: Any) -> tuple[str, dict[str, Any]]:
+    """Return the class and options of a model, without the whitening, which is linked to that of the data."""
+    return model.class_path, {key: value for key, value in vars(model.init_args).items() if key != "whitening"}
+
+
+def list_of(value: Any) -> list[Any]:
+    """Return a value that the trainer takes as one, as several or as None, as a list."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -1,0 +1,77 @@
+"""Messages of jsonargparse are recognised: each is provoked here, so that a release with other words is noticed."""
+
+import re
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from cvcc_zoo.cli.options import parser
+from cvcc_zoo.cli.parsing import ZooParser
+from cvcc_zoo.cli.refusals import MESSAGES, check_text, explain
+
+BROKEN = "trainer: {max_epochs: 1\nmodel: linear\n"
+PROVOKED: dict[str, list[Sequence[str]]] = {
+    "required": [["--trainer.callbacks+=EarlyStopping"]],
+    "argument": [["--optimiser=SGD"]],
+    "key": [
+        ["--config=unknown.yaml"],
+        ["--model=cvcc_zoo.models.resnet.ResNet", "--model.depht=20"],
+        ["--trainer.callbacks+=Timer", "--trainer.callbacks.x=1"],
+    ],
+    "group": [["--data=cifar10"]],
+    "syntax": [["--config=broken.yaml"]],
+    "line": [["--config=broken.yaml"]],
+    "no file": [["--config=nowhere.yaml"]],
+    "no options": [["--config=empty.yaml"]],
+    "option": [["--data.batch_size=many"]],
+    "value": [["--data.batch_size=many"], ["--trainer.max_epochs=many"]],
+    "type": [["--data.batch_size=many"]],
+    "choices": [["--trainer.precision=17"]],
+    "class": [["--trainer.callbacks+=EarlyStoping"]],
+    "import": [["--trainer.callbacks+=nowhere.Mine"]],
+}
+
+
+@pytest.fixture
+def files() -> None:
+    Path("broken.yaml").write_text(BROKEN)
+    Path("empty.yaml").write_text("7\n")
+    Path("unknown.yaml").write_text("optimiser: SGD\n")
+
+
+def test_every_message_is_provoked() -> None:
+    assert {*PROVOKED, "no text"} == MESSAGES.keys()
+
+
+@pytest.mark.parametrize(("kind", "args"), [(kind, args) for kind, each in PROVOKED.items() for args in each])
+def test_jsonargparse_says_it_in_these_words(
+    kind: str, args: Sequence[str], files: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def error(self: ZooParser, message: str, ex: Exception | None = None) -> NoReturn:
+        said.append(message)
+        assert "\n" not in explain(message, self), f"jsonargparse {version('jsonargparse')} is not explained: {message}"
+        raise SystemExit(2)
+
+    monkeypatch.setattr(ZooParser, "error", error)
+    with pytest.raises(SystemExit):
+        parser("fit").parse_args(args)
+    words = f"jsonargparse {version('jsonargparse')} does not say {MESSAGES[kind]!r} any more, but {said}"
+    assert any(re.search(MESSAGES[kind], message) for message in said), words
+
+
+def test_a_value_without_a_text_is_recognised_in_a_config() -> None:
+    made = ZooParser(parser_mode="yaml")
+    made.add_argument("--value", type=object, default=object())
+    with pytest.warns(UserWarning, match="Unable to serialize"):
+        text = made.dump(made.parse_args([]))
+    with pytest.raises(ValueError, match="the option value is <object object at"):
+        check_text(text)
+
+
+def test_a_message_that_is_not_known_stays() -> None:
+    assert explain(" something new \n", parser("fit")) == "something new"
