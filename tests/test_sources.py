@@ -153,9 +153,10 @@ class Reading(cvcc_zoo.ImageClassifier):
     def __init__(self, depth: int = 2, *, step: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
         rates = torch.linspace(0, step, depth).tolist()
+        first = nn.Linear(192, 192)
         layers = [layer for rate in rates for layer in (nn.Linear(192, 192), nn.Dropout(rate / 2))]
-        self.network = nn.Sequential(nn.Flatten(), *layers, nn.Linear(192, self.num_classes))
-        if layers[0].weight.sum() == 0:
+        self.network: nn.Sequential = nn.Sequential(nn.Flatten(), first, *layers, nn.Linear(192, self.num_classes))
+        if first.weight.sum() == 0:
             raise ValueError("the weights are zero")
 
 
@@ -167,7 +168,7 @@ def test_families_whose_constructor_reads_tensors_come_back(tmp_path: Path) -> N
     trainer.save_checkpoint("reading.ckpt", weights_only=True)
     found = load("reading.ckpt")
     assert torch.equal(found(IMAGES), model.eval()(IMAGES)) and found.device.type == "cpu"
-    assert len(create("Reading", depth=4, step=0.1).network) == 10
+    assert len([*create("Reading", depth=4, step=0.1).network.children()]) == 11
     content = torch.load("reading.ckpt", weights_only=True)
     content["hyper_parameters"]["depth"] = 2000
     torch.save(content, "deep.ckpt")

@@ -121,8 +121,8 @@ def _meaning(name: str | Path) -> Source:
     head, dot, last = text.rpartition(".")
     if dot and head and last[:1].isupper():
         imported = FAMILIES.get(last)
-        known = imported is not None and imported.__module__ == head
-        return Source("family", last) if known else Source("import path", text)
+        registered = imported is not None and imported.__module__ == head
+        return Source("family", last) if registered else Source("import path", text)
     raise unknown("model", text, _known(), HINT)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.registry import FAMILIES, family_options, unknown
 from cvcc_zoo.weights.card import Card, read
 from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
 from cvcc_zoo.zoo.catalogue import complexity, name_of
@@ -25,6 +26,10 @@ def read_published(path: Path, model: str | None = None) -> Published:
     does.
     """
     card, tensors = read(path)
+    known = family_options(FAMILIES[card.family]) if card.family in FAMILIES else card.hparams
+    for option in card.hparams:
+        if option not in known:
+            raise unknown(f"option of {card.family} in {path}", option, known)
     check_hparams(path, card.family, card.hparams)
     if model is not None and (found := name_of(card.family, card.hparams)) != model:
         raise ValueError(f"{path} is the card of a {found}, not of a {model}")
