@@ -70,7 +70,7 @@ def _other_tensors(model: nn.Module, state: Collection[str]) -> Iterator[Tensor]
 
 
 def check_hparams(path: Path, family: str, hparams: Mapping[str, Any]) -> None:
-    """Raise ValueError unless a family is registered (classes are not looked up elsewhere) and its options are plain."""
+    """Raise ValueError unless a family is registered, as classes are looked up nowhere else, and its options plain."""
     if family not in FAMILIES:
         raise unknown("model family", family, FAMILIES, f"{path} was made with a class that is not imported")
     check_plain(hparams, f"the hyperparameters in {path}")
