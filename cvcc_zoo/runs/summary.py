@@ -23,7 +23,7 @@ from cvcc_zoo.files.own import csv_text, json_text
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
-from cvcc_zoo.runs.folder import write_text
+from cvcc_zoo.runs.run_folder import write_text
 from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
