@@ -12,8 +12,7 @@ import pytest
 from cvcc_zoo.cli.manual import COMMANDS, overview, with_examples
 from cvcc_zoo.commands import call, parser_of
 from cvcc_zoo.commands.completion import main as completion
-from cvcc_zoo.registry import FAMILIES
-from cvcc_zoo.zoo.catalogue import family_options
+from cvcc_zoo.registry import FAMILIES, family_options
 from tests.conftest import Fit
 
 

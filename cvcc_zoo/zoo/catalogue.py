@@ -13,7 +13,6 @@ import cvcc_zoo.models  # noqa: F401  registers every model
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import complete, shapes
 from cvcc_zoo.registry import ALIASES, ENTRIES, find
-from cvcc_zoo.registry import family_options as family_options
 from cvcc_zoo.weights.card import list_cards
 
 DATA_OPTIONS = ("num_classes", "in_channels", "image_size", "whitening", "patch_whitening")
