@@ -19,7 +19,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "train a model, test it, and write a run folder",
             (
                 "cvcc-zoo fit                                       # a small CNN on the images in the package",
-                "cvcc-zoo fit --config configs/cifar10/resnet20.yaml",
+                "cvcc-zoo fit --config cifar10/resnet20             # a recipe, or a YAML file of your own",
                 "cvcc-zoo fit --model=resnet20 --data.dataset=cifar10 --trainer.max_epochs=30",
                 "cvcc-zoo fit --model=resnet20.cifar10 --data.dataset=folder --data.root=my_images   # fine-tune",
                 "cvcc-zoo fit --optimizer=Muon --optimizer.lr=0.02 --lr_scheduler=Cosine --lr_scheduler.warmup=0.1",
@@ -36,7 +36,15 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "train-zoo": Command(
             "train a folder of recipes within a time limit, and publish their weights",
-            ("cvcc-zoo train-zoo --minutes=60 --recipes=configs/cifar10 --only=[linear,resnet20]",),
+            ("cvcc-zoo train-zoo --minutes=60 --recipes=cifar10 --only=[linear,resnet20]",),
+        ),
+        "recipes": Command(
+            "show the recipes with accuracy, time and hardware, or print one of them",
+            (
+                "cvcc-zoo recipes",
+                "cvcc-zoo recipes cifar10/resnet20 > my.yaml",
+                "cvcc-zoo recipes cifar100",
+            ),
         ),
         "publish": Command(
             "make a file of weights and a card of a run, measured from that file",
