@@ -38,6 +38,13 @@ GROUPS: dict[str, dict[str, Command]] = {
             "train a folder of recipes within a time limit, and publish their weights",
             ("cvcc-zoo train-zoo --minutes=60 --recipes=cifar10 --only=[linear,resnet20]",),
         ),
+        "split": Command(
+            "divide a folder of images into train, val and test, class by class, and find duplicates",
+            (
+                "cvcc-zoo split my_photos --output=my_images --val=0.1 --test=0.2",
+                "cvcc-zoo split my_photos --output=my_images --group='(.*)_[0-9]+' --duplicates=together --copy",
+            ),
+        ),
         "recipes": Command(
             "show the recipes with accuracy, time and hardware, or print one of them",
             (
