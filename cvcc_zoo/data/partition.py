@@ -18,13 +18,13 @@ def partition(labels: Numbers, groups: Numbers, shares: dict[str, float], seed: 
     StratifiedGroupKFold. Raises ValueError for a class that cannot be in every split.
     """
     totals = np.bincount(labels, minlength=len(classes))
-    for label, total in enumerate(totals):
+    for label, total in enumerate(totals.tolist()):
         if total < len(shares):
             raise ValueError(
                 f"the class {classes[label]!r} has {total} image{'s' * (total != 1)}, too few for "
                 f"{' and '.join(shares)}; add images, or leave out a split: --val=0"
             )
-    wanted = np.stack([largest_remainder(int(total), list(shares.values())) for total in totals], axis=1)
+    wanted = np.stack([largest_remainder(total, list(shares.values())) for total in totals.tolist()], axis=1)
     together = members(groups)
     shuffled = permutation(len(together), seed).tolist()
     filled, found = np.zeros_like(wanted), np.zeros_like(labels)
@@ -49,8 +49,8 @@ def largest_remainder(count: int, shares: Sequence[float]) -> Numbers:
 
     `count` must be at least the number of shares, which sum up to 1.
     """
-    exact = count * np.array(shares)
-    found = np.floor(exact + 1e-9).astype(np.int64)
+    exact = (count * np.array(shares)).round(9)  # or rounding errors would decide between equal remainders
+    found = np.floor(exact).astype(np.int64)
     by_remainder = np.argsort(found - exact, kind="stable")
     found[by_remainder[: count - found.sum()]] += 1
     while (found < 1).any():
