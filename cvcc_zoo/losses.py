@@ -32,13 +32,14 @@ from torch import Tensor, nn
 from cvcc_zoo.registry import Spec, as_spec, check_options, pick
 
 Reduction = Literal["mean", "none"]
+Weights = Tensor | None
 
 
 def cross_entropy(
     logits: Tensor,
     labels: Tensor,
     label_smoothing: float = 0.0,
-    class_weights: Tensor | None = None,
+    class_weights: Weights = None,
     *,
     reduction: Reduction = "mean",
 ) -> Tensor:
@@ -47,12 +48,7 @@ def cross_entropy(
 
 
 def focal(
-    logits: Tensor,
-    labels: Tensor,
-    gamma: float = 2.0,
-    class_weights: Tensor | None = None,
-    *,
-    reduction: Reduction = "mean",
+    logits: Tensor, labels: Tensor, gamma: float = 2.0, class_weights: Weights = None, *, reduction: Reduction = "mean"
 ) -> Tensor:
     """Return -(1 - p)^gamma log p with p = softmax(logits)[label]; with gamma 0 it is the cross-entropy.
 
