@@ -197,7 +197,7 @@ def test_the_page_about_linear_classifiers_names_losses_and_features_and_the_acc
         *(f"linear/{path.stem}" for path in ROOT.glob("configs/linear/*.yaml")),
     }
     for recipe, accuracy in accuracies.items():
-        assert f"test accuracy {accuracy} %" in (ROOT / f"configs/{recipe}.yaml").read_text()
+        assert f"test accuracy: {accuracy} %" in (ROOT / f"configs/{recipe}.yaml").read_text()
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)
     assert len(pictures) == 2 and all((ROOT / "docs" / picture).is_file() for picture in pictures)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from PIL import Image
 from torchvision import datasets as tv_datasets
 
 from cvcc_zoo import ImageDataModule
+from cvcc_zoo.__main__ import main
 from cvcc_zoo.data import known
 from cvcc_zoo.data.datasets import CIFAR10_CLASSES
-from cvcc_zoo.data.identity import find_known, identity, identity_of, in_common, with_hashes
+from cvcc_zoo.data.identity import find_known, identity, identity_of, in_common, repeated, with_hashes
 from cvcc_zoo.data.known import KNOWN, known_test_images
-from tests.conftest import MakeFolder
+from cvcc_zoo.runs.written import read_summary
+from tests.conftest import QUICK, MakeFolder
 from tests.test_datasets import write_pickle
 
 IMAGES = torch.randint(0, 256, (50, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -50,6 +53,29 @@ def test_images_that_are_there_twice_are_counted_as_often_as_both_sets_hold_them
     once = identity(IMAGES[:2], LABELS[:2])
     assert in_common(twice, with_hashes(once)) == in_common(once, with_hashes(twice)) == 2
     assert in_common(twice, with_hashes(twice)) == 3
+
+
+def test_test_images_with_the_pixels_of_training_images_are_counted_under_any_label() -> None:
+    train, test = identity(IMAGES[:30], LABELS[:30]), identity(IMAGES[20:], LABELS[20:].flip(0))
+    assert repeated(test, train) == 10 and repeated(test, test) == 30
+    assert repeated(identity(IMAGES[:30].view(30, 3, 16, 64), LABELS[:30]), train) == 0
+
+
+def test_fit_says_how_many_test_images_are_also_training_images(
+    colours: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):  # red ones, two of them among the blue training images
+        shutil.copy(
+            colours / f"test/red/00{number}.png", colours / f"train/{('red', 'blue', 'blue')[number]}/9.{number}.png"
+        )
+    train = ["fit", "--model=linear", f"--data.root={colours}", *QUICK]
+    assert main([*train, "--run=again"]) == 0
+    assert caplog.text.count("3 of 12 test images are also training images (the same pixels)") == 1
+    assert read_summary(Path("again"))["data"]["test"]["in_training"] == 3
+    caplog.clear()
+    assert main(["fit", "--model=linear", "--data.image_size=8", *QUICK, "--run=mini"]) == 0
+    assert "1,000 test images" in caplog.text and "also training images" not in caplog.text
+    assert read_summary(Path("mini"))["data"]["test"]["in_training"] == 0
 
 
 def write_folder(root: Path) -> Path:

@@ -9,9 +9,10 @@ import yaml
 
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.lightning import build
+from cvcc_zoo.cli.recipes import config_file, read_head, recipe_folder, recipes
 from cvcc_zoo.zoo.catalogue import name_of
 from cvcc_zoo.zoo.creation import load
-from tests.conftest import MakeFolder
+from tests.conftest import MakeFolder, message
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "configs").glob("*/*.yaml"))
@@ -62,15 +63,48 @@ def test_recipes_of_cifar100_say_if_their_settings_are_those_of_cifar10() -> Non
     assert not wrong, "\n".join(wrong)
 
 
-def test_recipes_open_with_their_command_accuracy_time_and_hardware() -> None:
-    wrong = []
+@pytest.mark.parametrize("path", RECIPES, ids=label)
+def test_recipes_open_with_their_command_accuracy_time_and_hardware(path: Path) -> None:
+    head = read_head(label(path))
+    assert recipes()[label(path)] == path and head.hardware in ("one core", "two cores", "an H200 GPU")
+    assert head.epochs == str(yaml.safe_load(path.read_text()).get("trainer", {}).get("max_epochs", "-"))
+    assert max(map(len, path.read_text().splitlines())) <= 120
+
+
+def test_a_recipe_is_found_by_every_form_of_its_name_and_a_file_of_the_same_name_wins(tmp_path: Path) -> None:
+    own = ROOT / "configs/cifar10/resnet20.yaml"
+    for name in ("cifar10/resnet20", "cifar10/resnet20.yaml", "configs/cifar10/resnet20.yaml", "CIFAR-10/ResNet20"):
+        assert config_file(name) == str(own)
+    Path("cifar10").mkdir()
+    Path("cifar10/resnet20.yaml").touch()
+    assert config_file("cifar10/resnet20") == config_file("cifar10/resnet20.yaml") == "cifar10/resnet20.yaml"
+    assert recipe_folder("configs/cifar100") == recipe_folder("cifar100") == ROOT / "configs/cifar100"
+    assert recipe_folder("cifar10") == Path("cifar10")
+
+
+def test_fit_takes_a_recipe_by_name(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ["--data.dataset=folder", f"--data.root={colours}"]
+    for flag in (["--config", "fashion_mnist/linear"], ["-c=configs/fashion_mnist/linear.yaml"]):
+        assert build([*flag, *folder]).config.data.batch_size == 512
+    assert "did you mean fashion_mnist/linear" in message(capsys, ["fit", "--config=fashion_mnist/liner"])
+    assert "runs/x/config.yaml, which --config names" in message(capsys, ["fit", "--config=runs/x/config.yaml"])
+    train_zoo = ["train-zoo", "--recipes=cifar1000"]
+    assert "no folder of recipes named 'cifar1000'; did you mean cifar100" in message(capsys, train_zoo)
+
+
+def test_the_list_of_recipes_has_all_of_them_and_prints_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    rows = capsys.readouterr().out.splitlines()
     for path in RECIPES:
-        command, *more = [line for line in path.read_text().splitlines() if line.startswith("#")]
-        words = ("test accuracy", "images/s", "two cores")
-        if command != f"# cvcc-zoo fit --config configs/{path.parent.name}/{path.name}":
-            wrong.append(f"{label(path)} opens with another command")
-        wrong += [f"{label(path)} has no {word}" for word in words if word not in " ".join(more)]
-    assert not wrong, "\n".join(wrong)
+        assert any(line.split()[:1] == [label(path)] for line in rows)
+    assert max(map(len, rows)) <= 80
+    assert main(["recipes", "fashion_mnist"]) == 0
+    assert "cifar10" not in capsys.readouterr().out
+    assert main(["recipes", "cifar10/resnet20"]) == 0
+    assert capsys.readouterr().out == (ROOT / "configs/cifar10/resnet20.yaml").read_text()
+    assert "no recipe named 'cifar10/resnt20'; did you mean cifar10/resnet20" in message(
+        capsys, ["recipes", "cifar10/resnt20"]
+    )
 
 
 def checked(path: Path) -> tuple[Any, str]:

@@ -24,9 +24,9 @@ from cvcc_zoo.classifier.hyperparameters import declare_metrics, table_of
 from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.preparation import SetFromImages
 from cvcc_zoo.classifier.trainer import Optimized, all_finite, check_monitors, diverged
+from cvcc_zoo.classifier.weighting import batch_mean
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import mix_seed, seed_torch
-from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.files.plain import check_plain
 from cvcc_zoo.internals.lightning import batches_done, log_every_n_steps, trainer_of
@@ -66,7 +66,8 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages):
             num_classes: Number of classes, at least 2.
             in_channels: Channels of the images.
             image_size: Height and width of the images in pixels, at least 8.
-            loss: cross_entropy, hinge, crammer_singer or squared_error, or {name: ..., l2: 0.001, option: value}.
+            loss: cross_entropy, focal, hinge, crammer_singer or squared_error, or {name: ..., l2: 0.001, option: value}
+                such as class_weights: balanced, a list in the order of the classes, or {name of a class: weight}.
             optimizer: An optimizer of this package, of torch or of timm ("timm.lamb") by name, {name: ..., option:
                 value}, a class, or a functools.partial of one.
             lr_scheduler: The same for a schedule of this package or of torch; None keeps the learning rate constant.
@@ -102,13 +103,13 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages):
         self.hparams["loss"] = loss_spec(loss)["name"] if isinstance(loss, str) else loss_spec(loss)
         self.hparams.update(as_plain(self.hparams))
         check_plain(dict(self.hparams), f"the options of {type(self).__name__}")  # or checkpoints could not be loaded
-        self.loss = make_loss(self.hparams["loss"])
+        self.loss = make_loss(self.hparams["loss"], num_classes)
         if patch_whitening is not None:
             if not patch_whitening >= 0:
                 raise ValueError(f"patch_whitening is added to variances and must be at least 0, got {patch_whitening}")
             self.register_buffer("patches_whitened", torch.tensor(False))
         with torch.device("cpu"):  # metrics are in no state_dict: a model that is built on "meta" must have them, too
-            self.metrics = StageMetrics(num_classes)
+            self.metrics = StageMetrics(num_classes, weighted=self.loss.class_weights is not None)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -128,12 +129,8 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of a batch (images, labels). Raises FloatingPointError if it is not finite."""
-        loss = self._step(batch, batch_idx, "train")[0].mean()
         trainer = trainer_of(self)
-        loader = trainer and trainer.train_dataloader
-        if trainer is not None and trainer.world_size > 1 and isinstance(loader, TensorLoader):
-            # DDP averages over processes, which may have different numbers of images.
-            loss = loss * (len(batch[1]) * trainer.world_size / loader.batch_size)
+        loss = batch_mean(self._step(batch, batch_idx, "train")[0], fields(batch)[1], self.loss, trainer)
         if self.loss.l2:
             loss = loss + self.loss.penalty(self.network)
         every = 0 if trainer is None else log_every_n_steps(trainer)
@@ -172,7 +169,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages):
         if logits.dtype.itemsize < 4:  # with precision=bf16-true a loss has three digits
             logits = logits.float()
         losses = self.loss(logits, labels, reduction="none")
-        self.metrics.count(stage, losses, logits, labels)
+        self.metrics.count(stage, losses, logits, labels, self.loss.weights_of(labels))
         return losses, logits.detach()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -245,6 +242,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages):
         self.classes = tuple(about["classes"]) if about.get("classes") else None
         if (images := self._images()) is not None:
             check_training_data(self, about, images, goes_on=self.trainer.state.fn == "fit")
+            self.weigh_classes(images)  # whose order may have changed
         trainer = trainer_of(self)
         if "counted" in about and trainer is not None and trainer.state.fn == "fit" and trainer.is_global_zero:
             self.metrics.resume("train", about["counted"])

@@ -44,6 +44,26 @@ class ImageMean(KeepsDtype, Metric):
         return self.total * UNIT / self.images
 
 
+class WeightedMean(ImageMean):
+    """The mean of a number over all images, with weights: sum of the numbers / sum of the weights."""
+
+    weight: Tensor  # in units
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("weight", torch.zeros((), dtype=EXACT), dist_reduce_fx="sum")
+
+    def update(self, values: Tensor, weights: Tensor | None = None) -> None:
+        """Add the numbers (N,) of a batch, which are multiplied by their weights already; None are weights of 1."""
+        super().update(values)
+        weights = torch.ones_like(values) if weights is None else weights
+        self.weight += (weights.to(EXACT) / UNIT).round().sum()
+
+    def compute(self) -> Tensor:
+        """Return the mean."""
+        return self.total / self.weight
+
+
 def among_top(logits: Tensor, labels: Tensor, count: int) -> Tensor:
     """Return, as bool (N,), whether each label (N,) is among the `count` highest logits (N, num_classes)."""
     return (logits.topk(count, dim=1).indices == labels[:, None]).any(1)
@@ -53,22 +73,22 @@ class StageMetrics(nn.ModuleDict):
     """`train/loss`, `train/accuracy`, and the same for val and test.
 
     From 20 classes on also `val/top5_accuracy` and `test/top5_accuracy`: the share of images whose class is among the
-    five with the highest logits.
+    five with the highest logits. With `weighted` the loss is a weighted mean.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, *, weighted: bool = False) -> None:
         super().__init__()
         for stage in STAGES:
             top5 = (TOP5,) if num_classes >= TOP5_FROM and stage != "train" else ()
             for name in (*NAMES, *top5):
-                self[f"{stage}/{name}"] = ImageMean()
+                self[f"{stage}/{name}"] = WeightedMean() if weighted and name == "loss" else ImageMean()
 
-    def count(self, stage: str, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def count(self, stage: str, losses: Tensor, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
         """Add a batch: losses (N,), logits (N, num_classes) and labels (N,) or soft labels (N, num_classes).
 
-        A mixed image counts as right if its largest share is predicted.
+        A mixed image counts as right if its largest share is predicted. `weights` (N,) are those of a weighted loss.
         """
-        self._metric(f"{stage}/loss").update(losses.detach())
+        self._metric(f"{stage}/loss").update(losses.detach(), *([] if weights is None else [weights]))
         single = labels.argmax(1) if labels.is_floating_point() else labels
         self._metric(f"{stage}/accuracy").update(logits.detach().argmax(1) == single)
         if f"{stage}/{TOP5}" in self:

@@ -4,11 +4,15 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from cvcc_zoo.classifier.weighting import resolve_class_weights
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
+from cvcc_zoo.data.balance import imbalance
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.patch_whitening import IMAGES, first_convolution, whiten_patches
+from cvcc_zoo.losses import Loss, loss_spec, make_loss
 
 LSUV_IMAGES = 256  # the paper takes a batch: https://arxiv.org/abs/1511.06422
 
@@ -17,6 +21,7 @@ class SetFromImages(WhitenedNetwork):
     """A model whose whitening is measured, and some of whose weights may be set, on training images."""
 
     chose_whitening: bool
+    loss: Loss
     patches_whitened: Tensor  # bool, with patch_whitening: whether the first convolution is set
 
     def load_state_dict(self, *args: Any, **options: Any) -> Any:
@@ -60,8 +65,12 @@ class SetFromImages(WhitenedNetwork):
     def prepare(self, data: ImageDataModule | None) -> None:
         """Set what is learned from images and not set yet: filters that whiten patches (then frozen), LSUV's scales.
 
-        Raises ValueError if there are no images to learn from.
+        Also resolve class weights, or else print a line if the classes are imbalanced. Raises ValueError if there are
+        no images to learn from.
         """
+        if data is not None:
+            self.weigh_classes(data)
+            self._mention_imbalance(data)
         eps, scale = self.hparams["patch_whitening"], getattr(self.network, "from_images", None)
         patches = eps is not None and not self.patches_whitened
         if data is None and (patches or scale):
@@ -75,6 +84,28 @@ class SetFromImages(WhitenedNetwork):
             first_convolution(self.network, self.in_channels).weight.requires_grad_(False)
         if data is not None and scale:
             scale(self.network, self._some(data, LSUV_IMAGES))
+
+    def weigh_classes(self, data: ImageDataModule) -> None:
+        """Turn the class weights of the loss that were chosen by name into numbers, in the order of the classes."""
+        if self.loss.class_weights is None:
+            return
+        spec = loss_spec(self.hparams["loss"])
+        self._chosen_weights = getattr(self, "_chosen_weights", spec["class_weights"])
+        _, labels, samples = data.training_images()
+        weights = resolve_class_weights(self._chosen_weights, data.classes, labels[samples])
+        self.hparams["loss"] = {**spec, "class_weights": weights}
+        self.loss = make_loss(self.hparams["loss"], len(weights))
+
+    def _mention_imbalance(self, data: ImageDataModule) -> None:
+        """Print a line if the classes are imbalanced and no remedy was chosen; refuse one that has no effect."""
+        whole = getattr(self, "whole_batches", False)
+        if whole and data.sampler != "shuffle":
+            raise ValueError(f"{type(self).__name__} reads every image once; leave out --data.sampler={data.sampler}")
+        spec = loss_spec(self.hparams["loss"])
+        chosen = whole or data.sampler != "shuffle" or "class_weights" in spec or spec["name"] == "focal"
+        _, labels, samples = data.training_images()
+        if not chosen and (line := imbalance(labels[samples], data.classes)):
+            rank_zero_info(line)
 
     def _some(self, data: ImageDataModule, count: int) -> Tensor:
         """Return whitened training images (N, C, H, W) at evenly spread positions, at most `count`."""

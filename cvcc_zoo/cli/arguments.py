@@ -6,6 +6,7 @@
 | evaluations | a run folder, a checkpoint or a name first | `--run=`, `--ckpt_path=` or `--model=` |
 | evaluations | `--run=FOLDER` | `--config=FOLDER/config.yaml --ckpt_path=FOLDER` |
 | `fit`, evaluations | `--optimizer.lr=0.1 --optimizer=SGD --config=a.yaml` | files, then names, then their options |
+| `fit`, evaluations | `--config=cifar10/resnet20` | the file of the recipe |
 | `fit`, evaluations | `--model.optimizer=SGD` | refused, with the option that is meant |
 | `list` | `'resnet*'` first | `--pattern=resnet*` |
 | `list` | `--max-parameters=1`, `--pretrained` | `--max_parameters=1`, `--pretrained=true` |
@@ -27,9 +28,11 @@ from jsonargparse import ArgumentParser, Namespace
 
 from cvcc_zoo.cli.choices import check_not_of_model
 from cvcc_zoo.cli.expansion import expand_model
+from cvcc_zoo.cli.recipes import config_file
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
 EVALUATIONS = ("validate", "test", "predict")
+CONFIG = ("-c", "--config")
 SPEC_FLAGS = ("--optimizer", "--lr_scheduler", "--model.loss", "--data.whitening")
 CHOSEN_BY_NAME = {
     "--model.loss": ("model.init_args.loss", "cross_entropy"),
@@ -77,7 +80,7 @@ def owners_first(args: Sequence[str]) -> list[str]:
     def place(flag: str) -> int:
         if not flag.startswith("-"):
             return 0  # the command
-        if flag in ("-c", "--config"):
+        if flag in CONFIG:
             return 1
         owns = any(other.startswith((f"{flag}.", f"{flag}+")) for other in flags)
         return 2 + flag.count(".") if owns else len(args) + 2
@@ -113,6 +116,8 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
             expanded.append(f"{flag}={json.dumps({'name': value})}")
         elif flag == "--run" and value and command in EVALUATIONS:
             expanded += _evaluate_run(Path(value).expanduser())
+        elif flag in CONFIG and value and (command == "fit" or command in EVALUATIONS):
+            expanded.append(f"--config={config_file(value)}")
         else:
             expanded.append(flag if value is None else f"{flag}={value}")
     return expanded
@@ -125,7 +130,7 @@ def _pairs(args: Sequence[str]) -> Iterable[tuple[str, str | None]]:
         flag, equals, value = rest.pop(0).partition("=")
         if equals:
             yield flag, value
-        elif flag in ("--model", "--model.help", "--run", *SPEC_FLAGS) and rest:
+        elif flag in ("--model", "--model.help", "--run", *CONFIG, *SPEC_FLAGS) and rest:
             yield flag, rest.pop(0)
         else:
             yield flag, None

@@ -21,7 +21,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "train a model, test it, and write a run folder",
             (
                 "cvcc-zoo fit                                       # a small CNN on the images in the package",
-                "cvcc-zoo fit --config configs/cifar10/resnet20.yaml",
+                "cvcc-zoo fit --config cifar10/resnet20             # a recipe, or a YAML file of your own",
                 "cvcc-zoo fit --model=resnet20 --data.dataset=cifar10 --trainer.max_epochs=30",
                 "cvcc-zoo fit --model=resnet20.cifar10 --data.root=my_images --data.image_size=32   # fine-tune",
                 "cvcc-zoo fit --optimizer=Muon --optimizer.lr=0.02 --lr_scheduler=Cosine --lr_scheduler.warmup=0.1",
@@ -38,7 +38,22 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "train-zoo": Command(
             "train a folder of recipes within a time limit, and publish their weights",
-            ("cvcc-zoo train-zoo --minutes=60 --recipes=configs/cifar10 --only=[linear,resnet20]",),
+            ("cvcc-zoo train-zoo --minutes=60 --recipes=cifar10 --only=[linear,resnet20]",),
+        ),
+        "split": Command(
+            "divide a folder of images into train, val and test, class by class, and find duplicates",
+            (
+                "cvcc-zoo split my_photos --output=my_images --val=0.1 --test=0.2",
+                "cvcc-zoo split my_photos --output=my_images --group='(.*)_[0-9]+' --duplicates=together --copy",
+            ),
+        ),
+        "recipes": Command(
+            "show the recipes with accuracy, time and hardware, or print one of them",
+            (
+                "cvcc-zoo recipes",
+                "cvcc-zoo recipes cifar10/resnet20 > my.yaml",
+                "cvcc-zoo recipes cifar100",
+            ),
         ),
         "publish": Command(
             "make a file of weights and a card of a run, measured from that file",

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
+from cvcc_zoo.cli.recipes import recipe_folder
 from cvcc_zoo.commands.publish import publish
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
@@ -64,7 +65,8 @@ def train_zoo(
 
     Args:
         minutes: The time limit in minutes; a step or test that has begun is finished.
-        recipes: A folder of recipes; the names of the weights end with its name, that of the data set.
+        recipes: A folder of recipes, your own or one of the package (cifar10); the names of the weights end with its
+            name, that of the data set.
         only: Models to train, in this order; by default all in the folder, those with the fewest operations first.
         seeds: Train each recipe with the seeds 0, 1, ...
         dataset: The data set in words for the cards, such as "my photographs of birds"; the default is that of publish.
@@ -78,7 +80,7 @@ def train_zoo(
     if minutes <= 0 or seeds < 1:
         raise ValueError(f"give minutes above 0 and at least one seed, not {minutes:g} and {seeds}")
     deadline = time.monotonic() + 60 * minutes
-    found = models(Path(recipes).expanduser(), only)
+    found = models(recipe_folder(recipes), only)
     jobs = {
         model: [
             Job(path, model, path.parent.name, seed, Path(runs).expanduser() / f"{model}-{path.parent.name}-{seed}")
@@ -107,8 +109,6 @@ def train_zoo(
 
 def models(recipes: Path, only: Sequence[str] | None) -> dict[str, Path]:
     """Return the recipes of a folder by model, in the order of `only`, or by multiply-accumulate operations."""
-    if not recipes.is_dir():
-        raise FileNotFoundError(f"there is no folder {recipes}; give a folder of recipes: --recipes=configs/cifar10")
     found = {path.stem: path for path in sorted(recipes.glob("*.yaml"))}
     for name in only or []:
         if name not in found:

@@ -8,14 +8,15 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
+from cvcc_zoo.data.balance import EpochPermutation, check_sampler
 from cvcc_zoo.data.classes import places_of
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.images import Images, on_accelerator, reshape, stratified_split
 from cvcc_zoo.data.length import training_length
-from cvcc_zoo.data.loader import Augmented, Batch, EpochPermutation, Position, TensorLoader, limited, overfits
+from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader, limited, overfits
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.resolution import Resolutions
-from cvcc_zoo.data.shaping import Shaping, check_batch_size
+from cvcc_zoo.data.shaping import Shaping, check_amounts
 from cvcc_zoo.data.sources import announce, check_test, find_dataset
 from cvcc_zoo.data.whitening import Whitening, make_whitening
 from cvcc_zoo.internals.lightning import batches_done
@@ -50,6 +51,7 @@ class ImageDataModule(LightningDataModule):
         seed: int = 0,
         follow_links: bool = False,
         max_pixels: int = MAX_PIXELS,
+        sampler: str = "shuffle",
     ) -> None:
         """Choose a data set and how to serve it.
 
@@ -75,18 +77,16 @@ class ImageDataModule(LightningDataModule):
             seed: Seed for the order of the images and for the augmentations.
             follow_links: Follow links that lead out of the image folder.
             max_pixels: Refuse images of a folder that have more pixels than this.
+            sampler: shuffle, or balanced: draws each class equally often, in epochs of the same length.
 
         """
         self.options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
-        check_batch_size(batch_size)
-        for name, share in {"validation": validation, "test": test}.items():
-            if not 0 <= share < 1:
-                raise ValueError(f"{name} must be a share of the images in [0, 1), got {share}")
+        check_amounts(batch_size, validation=validation, test=test)
         shaping = Shaping(image_size, in_channels, resize, background)
         limits = {"follow_links": follow_links, "max_pixels": max_pixels}
         self.dataset = find_dataset(dataset, root, shaping=shaping, test=test, split_seed=split_seed, **limits)
-        self.batch_size, self.validation = batch_size, validation
+        self.batch_size, self.validation, self.sampler = batch_size, validation, check_sampler(sampler)
         self.augmentations = make_augmentations(augmentations, mirror=self.dataset.mirror)
         self.soft_labels = any(isinstance(augmentation, Mixing) for augmentation in self.augmentations)
         self.image_size = image_size or self.dataset.image_size
@@ -195,7 +195,8 @@ class ImageDataModule(LightningDataModule):
         if trainer is not None:
             data = on_accelerator(data, trainer.strategy.root_device, self._on_device)
         options: Any = {"rank": rank, "world_size": world_size, "position": self._position, "fixed": overfits(trainer)}
-        return TensorLoader(data.images, data.labels, samples, self.batch_size, shuffle_seed=shuffle_seed, **options)
+        options |= {"shuffle_seed": shuffle_seed, "balanced": stage == "train" and self.sampler == "balanced"}
+        return TensorLoader(data.images, data.labels, samples, self.batch_size, **options)
 
     def train_dataloader(self) -> TensorLoader:
         """Return shuffled batches of equal size, or for a model with `whole_batches` every image once."""

@@ -29,6 +29,8 @@ class Identity:
     sha256: str
     hashes: Hashes
     """(N,) the first four bytes of the sha256 of each image, sorted: enough to count the images in common."""
+    pixels: npt.NDArray[np.uint64]
+    """(N,) a hash of the pixels of each image, whatever its label."""
 
     def plain(self) -> dict[str, Any]:
         """Return JSON data: `name`, such as CIFAR-10 (None for an unknown split), `images` (count) and `sha256`."""
@@ -42,13 +44,19 @@ _FOUND: WeakKeyDictionary[ImageDataModule, dict[tuple[str, tuple[str, ...]], Ide
 def identity(images: Tensor, labels: Tensor) -> Identity:
     """Compute the identity of uint8 images (N, C, H, W) with labels (N,)."""
     shape = "x".join(map(str, images.shape[1:]))
-    digests = [
-        hashlib.sha256(f"{shape}:{label}:".encode() + image.cpu().contiguous().numpy().tobytes()).digest()
-        for label, image in zip(labels.tolist(), images, strict=True)
-    ]
+    digests, pixels = [], []
+    for label, image in zip(labels.tolist(), images, strict=True):
+        values = image.cpu().contiguous().numpy().tobytes()
+        digests.append(hashlib.sha256(f"{shape}:{label}:".encode() + values).digest())
+        pixels.append(hashlib.blake2b(values, digest_size=8, person=shape.encode()[:16]).digest())
     joined = b"".join(sorted(digests))
     hashes = np.frombuffer(joined, dtype=">u4")[::8].astype(np.uint32)
-    return Identity(hashlib.sha256(joined).hexdigest(), hashes)
+    return Identity(hashlib.sha256(joined).hexdigest(), hashes, np.frombuffer(b"".join(pixels), dtype=np.uint64))
+
+
+def repeated(test: Identity, train: Identity) -> int:
+    """Count the test images whose pixels are also those of a training image, under any label."""
+    return int(np.isin(test.pixels, train.pixels).sum())
 
 
 def identity_of(data: ImageDataModule, split: Literal["train", "test"]) -> Identity:

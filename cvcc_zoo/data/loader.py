@@ -6,9 +6,8 @@ from typing import Any, Self
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import SequentialSampler
 
-from cvcc_zoo.data.draws import mix_seed
+from cvcc_zoo.data.balance import BalancedOrder, EpochPermutation, FixedOrder
 
 AHEAD = 2**25
 """Values in the images that are augmented together: 128 MiB as float32, for each of a few temporary copies."""
@@ -17,8 +16,9 @@ AHEAD = 2**25
 class Batch:
     """A batch `images, labels = batch`: uint8 (N, C, H, W) and int64 (N,).
 
-    It also has `samples`, int64 (N,), the positions of the images in the data set, and so it is not a tuple: Lightning
-    rebuilds tuples from their elements alone.
+    It also has `samples`, int64 (N,), and so it is not a tuple: Lightning rebuilds tuples from their elements alone.
+    They are the positions of the images in the data set; the size of the data set is added for each time that the image
+    was drawn before in this epoch, so that every draw is augmented in its own way.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, samples: Tensor) -> None:
@@ -60,32 +60,6 @@ Change = Callable[[Batch, int], tuple[Tensor, Tensor]]
 """An augmentation: from a batch and the number of the epoch to images and labels."""
 
 
-class EpochPermutation:
-    """A new order of `count` samples for every epoch; Lightning calls `set_epoch` before each."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.count = count
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch whose order the next iteration uses."""
-        self.epoch = epoch
-
-    def order(self) -> Tensor:
-        """Return a permutation of 0 .. count - 1, int64 (count,)."""
-        generator = torch.Generator().manual_seed(mix_seed(self.seed, self.epoch))
-        return torch.randperm(self.count, generator=generator)
-
-
-class FixedPermutation(EpochPermutation, SequentialSampler):
-    """The order of epoch 0 in every epoch; a SequentialSampler, because Lightning needs one for `overfit_batches`."""
-
-    def order(self) -> Tensor:
-        """Return the permutation of epoch 0, int64 (count,)."""
-        return EpochPermutation(self.count, self.seed).order()
-
-
 class Position:
     """The batches of an epoch that were trained on before, which a resumed run skips once."""
 
@@ -105,8 +79,8 @@ class TensorLoader:
     The tensor may be memory-mapped, or on an accelerator with its labels, where batches are then made.
 
     `samples` (M,) are the positions of the images to visit. With a `shuffle_seed` every epoch has its own order (with
-    `fixed` the same one), and a last batch that would be smaller is left out. Without it the order is that of
-    `samples`, and every image comes exactly once.
+    `fixed` the same one; with `balanced` one that draws each class equally often), and a last batch that would be
+    smaller is left out. Without it the order is that of `samples`, and every image comes exactly once.
 
     Several processes share every shuffled batch. Without shuffling they take whole batches in turn, computed as by a
     single process; the last ones may be empty, so that every process has the same number.
@@ -129,11 +103,16 @@ class TensorLoader:
         world_size: int = 1,
         position: Position | None = None,
         fixed: bool = False,
+        balanced: bool = False,
     ) -> None:
         self.images, self.labels, self.samples = images, labels, samples
         self.batch_size = min(batch_size, len(samples)) or 1
-        permutation = FixedPermutation if fixed else EpochPermutation
-        self.sampler = None if shuffle_seed is None else permutation(len(samples), shuffle_seed)
+        self.sampler: EpochPermutation | FixedOrder | None = None
+        if shuffle_seed is not None:
+            order = EpochPermutation(len(samples), shuffle_seed)
+            if balanced:
+                order = BalancedOrder(labels[samples.to(labels.device)].cpu(), shuffle_seed)
+            self.sampler = FixedOrder(order) if fixed else order
         self.rank, self.world_size = rank, world_size
         if shuffle_seed is not None and self.batch_size < world_size:
             raise ValueError(
@@ -167,7 +146,8 @@ class TensorLoader:
         samples, first, epoch = self.samples, 0, 0
         if self.sampler is not None:
             epoch = self.sampler.epoch
-            samples, first = samples[self.sampler.order()], self.position.take(epoch)
+            order, first = self.sampler.order(), self.position.take(epoch)
+            samples = samples[order % len(samples)] + order // len(samples) * len(self.images)
         samples = samples.to(self.images.device)
         for number in range(first, len(self), self.ahead):
             numbers = range(number, min(number + self.ahead, len(self)))
@@ -176,7 +156,8 @@ class TensorLoader:
     def _batches(self, parts: list[Tensor], epoch: int) -> Iterator[Batch]:
         """Make the batches of these samples together."""
         chosen = torch.cat(parts)
-        batch = Batch(self.images.index_select(0, chosen), self.labels[chosen], chosen)  # 20 times faster than []
+        rows = chosen % len(self.images)
+        batch = Batch(self.images.index_select(0, rows), self.labels[rows], chosen)  # 20 times faster than []
         if self.change is None:
             yield batch
         else:

@@ -23,11 +23,14 @@ def check_shaping(resize: str, background: str) -> None:
         raise ValueError(f"background is a colour such as white or '#808080', not {background!r}") from error
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raise ValueError unless the batch size is an integer of at least 1."""
+def check_amounts(batch_size: int, **shares: float) -> None:
+    """Raise ValueError unless the batch size is an integer of at least 1, and each share in [0, 1)."""
     check_whole("batch_size", batch_size)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise ValueError(f"{name} must be a share of the images in [0, 1), got {share}")
 
 
 def check_shape(image_size: int | None, in_channels: int | None) -> None:

@@ -71,6 +71,7 @@ def dataloader(fabric: Fabric, data: ImageDataModule, stage: str) -> DataLoader[
         shuffle_seed=data.seed if stage == "train" else None,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
+        balanced=data.sampler == "balanced",
     )
     wrapped: DataLoader[Pair] = DataLoader(Batches(fabric, data, loader), batch_size=None)
     return cast(DataLoader[Pair], fabric.setup_dataloaders(wrapped, use_distributed_sampler=False))

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from lightning import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.utilities import rank_zero_info
 from rich.table import Table
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.identity import find_known, identity_of
+from cvcc_zoo.data.identity import find_known, identity_of, repeated
 from cvcc_zoo.files.own import csv_text, json_text
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
@@ -66,6 +67,14 @@ def summarise(
             tests["test_top5_accuracy"] = found[f"test/{TOP5}"]
         sets["test"] = identity_of(data, "test")
     known = find_known(*(sets[split].sha256 if split in sets else None for split in ("train", "test")))
+    described = {split: its.plain() for split, its in sets.items()}
+    if test:
+        described["test"]["in_training"] = again = repeated(sets["test"], sets["train"])
+        if again and known is None:  # those of known data sets are known, too
+            rank_zero_info(
+                f"{again:,} of {len(sets['test'].pixels):,} test images are also training images (the same pixels), so "
+                "the test accuracy is too high; `cvcc-zoo split --duplicates=together` avoids it: docs/datasets.md"
+            )
     counts = complexity(model)
     return {
         "model": name_of(type(model).__name__, model.hparams),
@@ -75,7 +84,7 @@ def summarise(
         "val_accuracy": None if score is None else float(score),
         "last_epoch": dict(training.last_epoch),
         "images": {"train": len(data.training_images()[2]), "test": count},
-        "data": {split: its.plain() for split, its in sets.items()},
+        "data": described,
         "epochs": epochs,
         "steps": steps,
         "train_seconds": round(training.seconds, 2),

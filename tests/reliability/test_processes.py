@@ -131,13 +131,17 @@ def test_without_processes_the_order_is_that_of_the_batches() -> None:
     assert in_order([1, 2, 3]) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("batch_size", [40, 39])
-def test_two_processes_train_as_one(images: Path, tmp_path: Path, batch_size: int) -> None:
+@pytest.mark.parametrize(
+    ("batch_size", "more"),
+    [(40, []), (39, []), (39, ["--model.loss.class_weights={dark: 5}", "--data.sampler=balanced"])],
+)
+def test_two_processes_train_as_one(images: Path, tmp_path: Path, batch_size: int, more: list[str]) -> None:
     """Without batch norm and dropout, whose statistics and draws belong to a process; 39 images are shared unevenly."""
     args = [
         "fit", *data(images), f"--data.batch_size={batch_size}", "--model=fcnn", "--model.hidden=[32]",
         "--model.dropout=0", "--model.norm=none", "--data.whitening=zca", "--optimizer=SGD", "--optimizer.lr=0.1",
         "--optimizer.momentum=0.9", "--trainer.max_epochs=4", "--trainer.log_every_n_steps=1", *QUIET, "--run=run",
+        *more,
     ]  # fmt: skip
     states, summaries, curves = [], [], []
     for processes in (1, 2):

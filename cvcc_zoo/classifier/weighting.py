@@ -1,0 +1,58 @@
+"""Weights of classes in the loss: from names or counts to numbers, and the mean loss of a batch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning import Trainer
+from torch import Tensor
+
+from cvcc_zoo.data.classes import plain_name
+from cvcc_zoo.data.loader import TensorLoader
+from cvcc_zoo.losses import Loss
+from cvcc_zoo.registry import unknown
+
+
+def resolve_class_weights(chosen: Any, classes: Sequence[str], labels: Tensor) -> list[float]:
+    """Return the weight of each class for "balanced" or {name: weight}; a list is returned as it is.
+
+    `labels` int64 (N,) are those of the training images. "balanced" is N / (K n_k) for the n_k images of a class among
+    K, and classes that a mapping does not name weigh 1, both as in scikit-learn's `compute_class_weight`. Raises
+    ValueError for a name that is not a class, and for a class without images.
+    """
+    if chosen == "balanced":
+        counts = torch.bincount(labels, minlength=len(classes))
+        if not counts.all():
+            missing = classes[int(counts.argmin())]
+            raise ValueError(
+                f"class_weights=balanced needs training images of every class, and {missing!r} has none; add some, or "
+                "give the weights as numbers"
+            )
+        return (len(labels) / (len(classes) * counts.double())).tolist()  # type: ignore[no-any-return]
+    if not isinstance(chosen, Mapping):
+        return [float(weight) for weight in chosen]
+    weights, places = [1.0] * len(classes), {name: place for place, name in enumerate(classes)}
+    plain = {plain_name(name): place for name, place in places.items()}
+    for name, weight in chosen.items():
+        place = places.get(name, plain.get(plain_name(name)))
+        if place is None:
+            raise unknown("class in class_weights", name, classes)
+        weights[place] = float(weight)
+    return weights
+
+
+def batch_mean(losses: Tensor, labels: Tensor, loss: Loss, trainer: Trainer | None) -> Tensor:
+    """Return the mean of the losses (N,) of a training batch, weighted if the loss has class weights.
+
+    If several processes share the batch, DDP averages their gradients; the means are scaled so that the average is the
+    mean over the whole batch, of which processes may have different numbers of images.
+    """
+    loader = trainer and trainer.train_dataloader
+    shared = trainer is not None and trainer.world_size > 1 and isinstance(loader, TensorLoader)
+    weights = loss.weights_of(labels)
+    if weights is None:
+        return losses.mean() * (len(labels) * trainer.world_size / loader.batch_size) if shared else losses.mean()
+    total = weights.to(losses.dtype).sum()
+    if shared:
+        total = trainer.strategy.reduce(total, reduce_op="sum") / trainer.world_size
+    return losses.sum() / total

@@ -1,0 +1,92 @@
+"""Recipes by name, such as cifar10/resnet20: files of options in the package, whose heads say what to expect."""
+
+import difflib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from cvcc_zoo.files.own import shown
+from cvcc_zoo.registry import CLOSE, as_typed, unknown
+
+PLACES = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "configs")
+"""The folder of the recipes in an installed package, and in a checkout."""
+HEAD = re.compile(
+    r"# cvcc-zoo fit --config configs/(?P<name>\S+)\.yaml\n"
+    r"# test accuracy: (?P<accuracy>\d+\.\d\d %|not measured)(?:, .+)?\n"
+    r"# time: (?P<time>[\d,]+ (?:s|minutes|hours)(?: an epoch)?)(?: without compilation)?, (?:about )?[\d,]+ images/s\n"
+    r"# hardware: (?P<hardware>one core|two cores|an? [^,\n]+)(?:, .+)?\n"
+)
+"""The first lines of every recipe."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the head of a recipe says: test accuracy, time of training and hardware; and its number of epochs."""
+
+    name: str
+    accuracy: str
+    epochs: str
+    time: str
+    hardware: str
+
+
+@cache
+def recipes() -> dict[str, Path]:
+    """Return the files of all recipes by name."""
+    folder = next((place for place in PLACES if place.is_dir()), PLACES[0])
+    return {f"{path.parent.name}/{path.stem}": path for path in sorted(folder.glob("*/*.yaml"))}
+
+
+def read_head(name: str) -> Recipe:
+    """Return what the head of a recipe says. Raises ValueError if it does not have the form of HEAD."""
+    text = recipes()[name].read_text(encoding="utf-8")
+    found = HEAD.match(text)
+    if found is None or found["name"] != name:
+        raise ValueError(f"the head of {recipes()[name]} does not have the form of the other recipes; correct it")
+    epochs = yaml.safe_load(text).get("trainer", {}).get("max_epochs", "-")
+    return Recipe(name, found["accuracy"], str(epochs), found["time"], found["hardware"])
+
+
+def config_file(asked: str) -> str:
+    """Return the file that `--config` names: a file, or else the recipe of this name.
+
+    A recipe is named as cifar10/resnet20, cifar10/resnet20.yaml or configs/cifar10/resnet20.yaml. Raises ValueError
+    for a name that is almost that of a recipe; other names are returned, and are refused when they are read.
+    """
+    for path in (Path(asked).expanduser(), Path(f"{asked}.yaml").expanduser()):
+        if path.is_file():
+            return str(path)
+    if (found := named(asked)) is not None:
+        return str(recipes()[found])
+    name = _plain(asked)
+    if difflib.get_close_matches(name, recipes(), cutoff=CLOSE) or any(name in recipe for recipe in recipes()):
+        raise unknown("file or recipe", name, recipes(), "`cvcc-zoo recipes` lists them")
+    return asked
+
+
+def named(asked: str) -> str | None:
+    """Return the name of the recipe that is meant, or None."""
+    return as_typed(_plain(asked), recipes())
+
+
+def recipe_folder(asked: str) -> Path:
+    """Return a folder of recipes: an existing one, or else that of the package, for cifar10 or configs/cifar10.
+
+    Raises FileNotFoundError, with the nearest names, if there is none.
+    """
+    path = Path(asked).expanduser()
+    if path.is_dir():
+        return path
+    folders = {recipe.parent.name: recipe.parent for recipe in recipes().values()}
+    found = as_typed(_plain(asked), folders)
+    if found is None:
+        advice = unknown("folder of recipes", _plain(asked), folders)
+        raise FileNotFoundError(f"there is no folder {shown(asked)}, and {advice}")
+    return folders[found]
+
+
+def _plain(asked: str) -> str:
+    return asked.removeprefix("./").removeprefix("configs/").removesuffix(".yaml").rstrip("/")

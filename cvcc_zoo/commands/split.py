@@ -1,0 +1,249 @@
+"""`cvcc-zoo split FOLDER --output=NEW`: divide an image folder into train, val and test, and find duplicates."""
+
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
+from cvcc_zoo.data.decoded import raise_all
+from cvcc_zoo.data.duplicates import Numbers, connected, duplicates, members, several
+from cvcc_zoo.data.finding import Links
+from cvcc_zoo.data.layout import check_several, find_classes, find_splits, labelled
+from cvcc_zoo.data.looks import Looks, look_at_some
+from cvcc_zoo.data.opening import MAX_PIXELS
+from cvcc_zoo.data.partition import partition
+from cvcc_zoo.data.workers import read_files
+from cvcc_zoo.files.own import UNFINISHED, csv_text, shown
+from cvcc_zoo.printing import say
+from cvcc_zoo.printing.console import PlainConsole
+from cvcc_zoo.printing.progress import tracked
+from cvcc_zoo.registry import pick
+
+CHUNK = 256  # files that a process reads at once
+DUPLICATES = "duplicates.csv"
+TREATMENTS = ("list", "together")
+
+
+@cache
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser("split", "FOLDER --output=NEW [options]", "The originals are not changed.")
+    parser.add_argument("folder", type=str, help="A folder with a folder of images for each class.")
+    parser.add_argument("--output", type=str, required=True, help="The new folder with train, val and test.")
+    parser.add_argument("--val", type=float, default=0.1, help="Share of each class for validation, in [0, 1).")
+    parser.add_argument("--test", type=float, default=0.1, help="Share of each class for the test, in [0, 1).")
+    parser.add_argument("--seed", type=int, default=0, help="Seed for the choice of images.")
+    parser.add_argument(
+        "--group",
+        type=str | None,
+        default=None,
+        help="A regular expression; images in whose file names its first group is the same stay in one split.",
+    )
+    parser.add_argument("--copy", action="store_true", help="Copy the files; otherwise the new folder has links.")
+    parser.add_argument(
+        "--duplicates",
+        type=str,
+        default="list",
+        help=f"list writes exact and near duplicates to {DUPLICATES}; together also keeps them in one split.",
+    )
+    parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help="Refuse images with more pixels than this.")
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command. Nothing is written if an image cannot be read."""
+    options = parser().parse_args(list(args))
+    root, output = Path(options.folder).expanduser(), Path(options.output).expanduser()
+    shares, treatment = shares_of(options.val, options.test), pick("treatment", options.duplicates, TREATMENTS)
+    check_output(root, output)
+    files, classes = images_of(root)
+    groups = groups_of(files, options.group)
+    exact, near = duplicates(look_at([path for path, _ in files], options.max_pixels))
+    labels = np.array([label for _, label in files])
+    together = joined(groups, near) if treatment == "together" else groups
+    splits = partition(labels, together, shares, options.seed, classes)
+    places = [
+        Path(list(shares)[split], classes[label], *below(root, path))
+        for (path, label), split in zip(files, splits, strict=True)
+    ]
+    listed = several(near)
+    with written(output) as folder:
+        for (path, _), place in zip(files, places, strict=True):
+            put(Path(path), folder / place, copy=options.copy)
+        if listed.any():
+            rows = rows_of(places, exact, near, splits)
+            (folder / DUPLICATES).write_text(csv_text(rows), encoding="utf-8", errors="surrogateescape")
+    PlainConsole().print(table_of(labels, splits, classes, list(shares), str(output)))
+    for line in remarks(exact, near, splits, labels, output / DUPLICATES):
+        say(line)
+    follow = "" if options.copy else " --data.follow_links=true"
+    say(f"Train on it: cvcc-zoo fit --data.root={shown(output)}{follow} (--data.image_size=32 for images of any size)")
+    return 0
+
+
+def shares_of(val: float, test: float) -> dict[str, float]:
+    """Return the share of each split that is wanted. Raises ValueError if they are not shares of a whole."""
+    if not (0 <= val < 1 and 0 <= test < 1 and 0 < val + test < 1):
+        raise ValueError(
+            f"--val and --test are shares of the images, together above 0 and below 1, not {val} and {test}"
+        )
+    return {name: share for name, share in {"train": 1 - val - test, "val": val, "test": test}.items() if share}
+
+
+def check_output(root: Path, output: Path) -> None:
+    """Raise ValueError unless the images are a folder, and the output is new or empty and not inside it."""
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {shown(root)}; give a folder with a folder of images for each class"
+        )
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise FileExistsError(f"{shown(output)} exists and is not an empty folder; choose another --output")
+    if output.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{shown(output)} would be inside the originals; choose an --output elsewhere")
+
+
+def images_of(root: Path) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
+    """Return the (path, label) pairs and the classes of an image folder. Raises ValueError if it has splits already."""
+    links = Links(root, follow=True)
+    try:
+        found = find_splits(root, links)[0]
+    except FileNotFoundError:  # neither classes nor a `train`: `find_classes` says what is missing
+        found = {}
+    if found:
+        names = ", ".join(path.name for path in found.values())
+        raise ValueError(f"{shown(root)} is divided already ({names}); give one of these folders")
+    classes = find_classes(root, links)
+    check_several(root, classes)
+    return labelled(classes), tuple(sorted(classes))
+
+
+def groups_of(files: Sequence[tuple[str, int]], pattern: str | None) -> Numbers:
+    """Return the number of the group of each image (N,); without a pattern each image is a group of its own.
+
+    Raises ValueError for a pattern that is not a regular expression with a group, or that a file name does not match.
+    """
+    if pattern is None:
+        return np.arange(len(files))
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"--group={pattern} is not a regular expression: {error}; correct it") from error
+    if not expression.groups:
+        raise ValueError(f"--group={pattern} has no group; put the part that names the object in parentheses")
+    matches = [expression.search(Path(path).name) for path, _ in files]
+    missed = [path for (path, _), found in zip(files, matches, strict=True) if found is None or found[1] is None]
+    if missed:
+        raise ValueError(
+            f"{len(missed):,} of {len(files):,} file names do not match --group={pattern}, for example "
+            f"{shown(missed[0])}; correct it"
+        )
+    _, numbers = np.unique([found[1] for found in matches if found is not None], return_inverse=True)
+    return numbers.astype(np.int64)
+
+
+def look_at(paths: list[str], max_pixels: int) -> Looks:
+    """Return the looks of all images. Raises UnreadableImageError, which names every image that cannot be read."""
+    parts, broken = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)], list[ValueError]()
+    found: list[Looks] = []
+    jobs = read_files(parts, partial(look_at_some, max_pixels=max_pixels))
+    for looks, wrong in tracked(jobs, "images read", len(paths), _images_of):
+        broken += wrong.values()
+        found += [looks] if looks is not None else []
+    raise_all(broken)
+    digests, small = zip(*found, strict=True)
+    return np.concatenate(digests), np.concatenate(small)
+
+
+def _images_of(part: tuple[Looks | None, dict[str, ValueError]]) -> int:
+    """Count the images of a part, read or broken."""
+    return (len(part[0][0]) if part[0] else 0) + len(part[1])
+
+
+def joined(groups: Numbers, near: Numbers) -> Numbers:
+    """Return the numbers of the smallest sets (N,) that divide neither a group nor a set of near duplicates."""
+    first = groups.max() + 1
+    sets = connected(int(first + near.max() + 1), np.stack([groups, near + first], axis=1))
+    return np.unique(sets[groups], return_inverse=True)[1].astype(np.int64)
+
+
+def below(root: Path, path: str) -> tuple[str, ...]:
+    """Return the parts of a path below its class folder."""
+    return Path(path).relative_to(root).parts[1:]
+
+
+@contextmanager
+def written(output: Path) -> Iterator[Path]:
+    """Fill a folder under a temporary name, which becomes `output` when it is complete, and is removed otherwise."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.with_name(f".{output.name}-{secrets.token_hex(8)}{UNFINISHED}")
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        if output.exists():
+            output.rmdir()  # it is empty
+        unfinished.rename(output)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def put(source: Path, target: Path, *, copy: bool) -> None:
+    """Make a copy of a file, or a link to it. Raises ValueError if the target exists or links cannot be made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        raise ValueError(f"two files would be {shown('/'.join(target.parts[-2:]))}; rename {shown(source)}")
+    if copy:
+        shutil.copyfile(source, target)
+        return
+    try:
+        target.symlink_to(source.resolve())
+    except OSError as error:
+        raise ValueError(f"links cannot be made in {shown(target.parent)} ({error.strerror}); choose --copy") from error
+
+
+def rows_of(places: Sequence[Path], exact: Numbers, near: Numbers, splits: Numbers) -> list[list[str | int]]:
+    """Return the rows of the file of duplicates: each image that has some, set by set."""
+    rows: list[list[str | int]] = [["set", "kind", "across_splits", "file"]]
+    for number, images in enumerate((each for each in members(near) if len(each) > 1), start=1):
+        kind = "exact" if len(set(exact[images])) == 1 else "near"
+        across = "yes" if len(set(splits[images])) > 1 else "no"
+        rows += [[number, kind, across, places[image].as_posix()] for image in images]
+    return rows
+
+
+def remarks(exact: Numbers, near: Numbers, splits: Numbers, labels: Numbers, path: Path) -> list[str]:
+    """Return lines about the duplicates that were found."""
+    same, alike = several(exact), several(near)
+    if not alike.any():
+        return ["No duplicates were found."]
+    sets = [images for images in members(near) if len(images) > 1]
+    across = sum(len(set(splits[images])) > 1 for images in sets)
+    mixed = sum(len(set(labels[images])) > 1 for images in sets)
+    lines = [
+        f"{same.sum():,} images have exact and {(alike & ~same).sum():,} only near duplicates, in {len(sets):,} sets: "
+        f"{shown(path)}"
+    ]
+    if across:
+        lines.append(f"{across:,} of the sets lie across splits; --duplicates=together keeps each in one split")
+    if mixed:
+        lines.append(f"{mixed:,} of the sets have images of several classes; check their labels")
+    return lines
+
+
+def table_of(labels: Numbers, splits: Numbers, classes: Sequence[str], names: Sequence[str], title: str) -> Table:
+    """Return a table with the number of images of each class in each split."""
+    counts = np.stack([np.bincount(labels[splits == number], minlength=len(classes)) for number in range(len(names))])
+    table = Table(title=Text(title), show_footer=True)
+    table.add_column("class", footer="all", overflow="fold")
+    for name, column in zip((*names, "all"), (*counts, counts.sum(0)), strict=True):
+        table.add_column(name, footer=f"{column.sum():,}", justify="right")
+    for label, name in enumerate(classes):
+        table.add_row(Text(name), *(f"{count:,}" for count in (*counts[:, label], counts[:, label].sum())))
+    return table

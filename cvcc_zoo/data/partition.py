@@ -1,0 +1,59 @@
+"""Divide images into splits: stratified by class, and groups of images that stay together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cvcc_zoo.data.balance import permutation
+from cvcc_zoo.data.duplicates import Numbers, members
+
+
+def partition(labels: Numbers, groups: Numbers, shares: dict[str, float], seed: int, classes: Sequence[str]) -> Numbers:
+    """Return the position in `shares` of the split of each image (N,).
+
+    The images of a group (N,) stay together. Each class is divided as the shares say, to whole images by the largest
+    remainder and with at least one in each split; exactly if all groups have one image, otherwise as well as a greedy
+    choice can: groups come from the largest to the smallest, those of the same size in the order of the seed, and each
+    goes where it brings the counts closest to what they should be, which is the idea of scikit-learn's
+    StratifiedGroupKFold. Raises ValueError for a class that cannot be in every split.
+    """
+    totals = np.bincount(labels, minlength=len(classes))
+    for label, total in enumerate(totals.tolist()):
+        if total < len(shares):
+            raise ValueError(
+                f"the class {classes[label]!r} has {total} image{'s' * (total != 1)}, too few for "
+                f"{' and '.join(shares)}; add images, or leave out a split: --val=0"
+            )
+    wanted = np.stack([largest_remainder(total, list(shares.values())) for total in totals.tolist()], axis=1)
+    together = members(groups)
+    shuffled = permutation(len(together), seed).tolist()
+    filled, found = np.zeros_like(wanted), np.zeros_like(labels)
+    for images in sorted((together[number] for number in shuffled), key=len, reverse=True):
+        own, counts = np.unique(labels[images], return_counts=True)
+        missing = wanted[:, own] - filled[:, own]
+        # How much the squared distance from what is wanted grows, as a share of it.
+        growth = (counts * (counts - 2 * missing) / wanted[:, own]).sum(1)
+        found[images] = split = int(growth.argmin())
+        filled[split, own] += counts
+    if not filled.all():
+        split, label = np.argwhere(filled == 0)[0]
+        raise ValueError(
+            f"no group of images is left for the class {classes[label]!r} in {list(shares)[split]}, because images of "
+            "a group stay together; add groups, leave out a split (--val=0), or choose another --seed"
+        )
+    return found
+
+
+def largest_remainder(count: int, shares: Sequence[float]) -> Numbers:
+    """Divide `count` as the shares say, into whole numbers of at least 1: https://en.wikipedia.org/wiki/Quota_method.
+
+    `count` must be at least the number of shares, which sum up to 1.
+    """
+    exact = (count * np.array(shares)).round(9)  # or rounding errors would decide between equal remainders
+    found = np.floor(exact).astype(np.int64)
+    by_remainder = np.argsort(found - exact, kind="stable")
+    found[by_remainder[: count - found.sum()]] += 1
+    while (found < 1).any():
+        found[found.argmax()] -= 1
+        found[found.argmin()] += 1
+    return found
