@@ -10,6 +10,7 @@ from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
+from cvcc_zoo.data.sources import OBJECTS
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.weights.card import Card, read_card, write_card
@@ -31,7 +32,7 @@ def parser() -> ZooParser:
     parser.add_argument(
         "--update_card", type=bool, default=False, help="Replace the numbers of the card by the measured ones."
     )
-    parser.add_class_arguments(ImageDataModule, "data")
+    parser.add_class_arguments(ImageDataModule, "data", skip=set(OBJECTS))
     return parser
 
 

@@ -1,18 +1,30 @@
-"""Find the data set for a name or a folder, and describe it."""
+"""Find the data set for a name, a folder, a file or objects, and describe it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.folder import ImageFolder, image_folder
-from cvcc_zoo.data.images import ImageDataset, data_home
+from cvcc_zoo.data.forms.given import from_objects, given_dataset
+from cvcc_zoo.data.forms.hugging_face import PREFIX
+from cvcc_zoo.data.images import ImageDataset, Split, data_home
+from cvcc_zoo.data.shaping import Shaping, check_batch_size
 from cvcc_zoo.files.own import shown
 from cvcc_zoo.registry import pick
 
+if TYPE_CHECKING:
+    Test = Any  # a share of the images, or test images
+else:
+    Test = float  # what the command line takes
+
+OBJECTS = ("train", "val")
+"""Parameters of ImageDataModule that the command line does not have; `test` takes an object or a number."""
 DATASETS = ("fashion-mini", *TORCHVISION, "folder")
+ARRAYS = (".npz", ".npy")
+HINT = "own images: a root with class folders, a file .npz, hf:NAME of Hugging Face, or torchvision.NAME"
 
 
 class Served(Protocol):
@@ -27,13 +39,43 @@ class Served(Protocol):
         """Return how many images of a stage ("train", "val" or "test") are used."""
 
 
-def find_dataset(name: str | None, root: str | None, **options: Any) -> ImageDataset:
-    """Return the data set called `name`; by default the image folder `root`, or fashion-mini without one.
+def sort_options(given: Mapping[str, Any]) -> tuple[dict[Split, Any], dict[str, Any]]:
+    """Divide the arguments of an ImageDataModule into objects with images, by split, and all other options.
 
-    `options` are those of `image_folder`. Raises ValueError for an unknown name, and for a root that does not belong.
+    `test` is an object unless it is a number. Raises ValueError for a share outside [0, 1) and a batch size below 1.
     """
+    options = {name: value for name, value in given.items() if name not in ("self", "__class__", *OBJECTS)}
+    check_batch_size(options["batch_size"])
+    objects: dict[Split, Any] = {"train": given["train"], "val": given["val"]}
+    if not isinstance(options["test"], int | float):
+        objects["test"] = options.pop("test")
+    for name in ("validation", "test"):
+        if not 0 <= options.get(name, 0) < 1:
+            raise ValueError(f"{name} must be a share of the images in [0, 1), got {options[name]}")
+    return {split: value for split, value in objects.items() if value is not None}, options
+
+
+def find_dataset(
+    given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Split, Any] | None = None
+) -> ImageDataset:
+    """Return the data set of the `objects`, else the one that the options of an ImageDataModule name.
+
+    By default it is the image folder `root`, or fashion-mini without one. Raises ValueError for an unknown name, and
+    for a root or class names that do not belong.
+    """
+    name, root, classes, max_pixels = (given[option] for option in ("dataset", "root", "classes", "max_pixels"))
+    if objects:
+        if name is not None or root is not None:
+            raise ValueError(f"images come from {' and '.join(objects)}=... or from {name or root}; give one of them")
+        return from_objects(objects, classes, shaping, max_pixels)
+    if name is not None and (name.startswith(PREFIX) or Path(name).suffix in ARRAYS):
+        if root is not None:
+            raise ValueError(f"{name} takes no root, but got {root}; write the whole path into --data.dataset")
+        return _of_file(name, classes, shaping, max_pixels)
+    if classes is not None:
+        raise ValueError(f"{name or root or 'fashion-mini'} has names for its classes; leave classes out")
     name = name or ("fashion-mini" if root is None else "folder")
-    name = pick("dataset", name, DATASETS, "own images: dataset=folder with root=...")
+    name = pick("dataset", name, DATASETS, HINT)
     if name == "fashion-mini":
         if root is not None:
             raise ValueError(
@@ -45,16 +87,37 @@ def find_dataset(name: str | None, root: str | None, **options: Any) -> ImageDat
         return TORCHVISION[name](data_home() if root is None else Path(root).expanduser())
     if root is None:
         raise ValueError("dataset=folder needs the folder of the images: --data.root=...")
-    return image_folder(Path(root).expanduser(), **options)
+    own = {option: given[option] for option in ("split_seed", "follow_links")}
+    return image_folder(Path(root).expanduser(), shaping, test=given["test"], max_pixels=max_pixels, **own)
+
+
+def _of_file(name: str, classes: Sequence[str] | None, shaping: Shaping, max_pixels: int) -> ImageDataset:
+    """Return the data set in a file of arrays, or of Hugging Face."""
+    if name.startswith(PREFIX):
+        from cvcc_zoo.data.forms.hugging_face import load
+
+        title, items, names = load(name)
+    else:
+        from cvcc_zoo.data.forms.arrays import array_file
+
+        path = Path(name).expanduser()
+        title, (items, names) = path.stem, array_file(path)
+    return given_dataset(title, items, classes or names, shaping, max_pixels)
 
 
 def check_test(dataset: ImageDataset) -> None:
     """Raise ValueError if there are no test images."""
-    if isinstance(dataset, ImageFolder) and "test" not in dataset.files:
+    if "test" in dataset.splits:
+        return
+    if isinstance(dataset, ImageFolder):
         raise ValueError(
             f"{shown(dataset.root)} has no test images; add test/<class>/<image>, or, if there are no splits at all, "
             "hold out a share of each class: --data.test=0.1; `fit --test=false` trains without a test"
         )
+    raise ValueError(
+        f"{dataset.title} has no test images; add some (ImageDataModule(train=..., test=...), test_images and "
+        "test_labels in a file of arrays); `fit --test=false` trains without a test"
+    )
 
 
 def announce(data: Served, *stages: str, notes: Iterable[str] = ()) -> None:
