@@ -58,8 +58,8 @@ class ImageDataModule(LightningDataModule):
         """Choose a data set and how to serve it.
 
         Args:
-            dataset: fashion-mini (in the package), cifar10, cifar100, mnist, fashion_mnist, svhn, torchvision.NAME, hf:NAME
-                (Hugging Face), a file of arrays (.npz, .npy), or folder: your own images in train/<class>/*,
+            dataset: fashion-mini (in the package), cifar10, cifar100, mnist, fashion_mnist, svhn, torchvision.NAME,
+                hf:NAME (Hugging Face), a file of arrays (.npz, .npy), or folder: your own images in train/<class>/*,
                 test/<class>/* and optionally val/<class>/*, or only in <class>/*, which is then split. Defaults to
                 folder if there is a root, else to fashion-mini.
             root: The folder of the data; for a downloaded data set $CVCC_ZOO_DATA or the user's cache by default.

@@ -55,9 +55,7 @@ def sort_options(given: Mapping[str, Any]) -> tuple[dict[Split, Any], dict[str, 
     return {split: value for split, value in objects.items() if value is not None}, options
 
 
-def find_dataset(
-    given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Split, Any] | None = None
-) -> ImageDataset:
+def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Split, Any]) -> ImageDataset:
     """Return the data set of the `objects`, else the one that the options of an ImageDataModule name.
 
     By default it is the image folder `root`, or fashion-mini without one. Raises ValueError for an unknown name, and
@@ -101,7 +99,8 @@ def _of_file(name: str, classes: Sequence[str] | None, shaping: Shaping, max_pix
         from cvcc_zoo.data.forms.arrays import array_file
 
         path = Path(name).expanduser()
-        title, (items, names) = path.stem, array_file(path)
+        title = path.stem if path.suffix == ".npz" else path.absolute().parent.name
+        items, names = array_file(path)
     return given_dataset(title, items, classes or names, shaping, max_pixels)
 
 

@@ -56,8 +56,8 @@ class Items:
             return item["image"], item["label"]
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise ValueError(
-                f"{self.name(number)} is a {type(item).__name__}, not a pair (image, label); give a Dataset whose "
-                "items are such pairs"
+                f"{self.name(number)} is a {type(item).__name__}, not a pair (image, label); give a Dataset or a "
+                "list of such pairs, list(zip(images, labels))"
             )
         return item[0], item[1]
 
