@@ -167,7 +167,7 @@ def image_folder(
         notes.append(f"no train and test folders: {of} are held out for testing (--data.test={test:g})")
     if others:
         notes.append(f"ignored, because they are not train, val or test: {', '.join(map(shown, others))}")
-    first, size, grey = _first_readable(files["train"], max_pixels)
+    first, size, grey = first_readable(files["train"], max_pixels)
     decoding = Decoding.like_first(first, size, grey, shaping, max_pixels)
     return ImageFolder(plain_title(root.resolve().name) or "folder", root, classes, files, decoding, notes=tuple(notes))
 
@@ -187,7 +187,7 @@ def split_off(
     return found | ({"test": [files[n] for n in held_out.tolist()]} if share else {})
 
 
-def _first_readable(files: Sequence[tuple[str, int]], max_pixels: int) -> tuple[str, tuple[int, int], bool]:
+def first_readable(files: Sequence[tuple[str, int]], max_pixels: int) -> tuple[str, tuple[int, int], bool]:
     """Return the first image whose header can be read, its size, and if it is grey. Raises UnreadableImageError."""
     broken = list[ValueError]()
     for path, _ in files:

@@ -10,10 +10,13 @@ from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.folder import ImageFolder, image_folder
 from cvcc_zoo.data.forms.given import from_objects, given_dataset
 from cvcc_zoo.data.forms.hugging_face import PREFIX
+from cvcc_zoo.data.forms.torchvision_sets import torchvision_dataset
+from cvcc_zoo.data.forms.torchvision_table import PREFIX as TORCHVISION_PREFIX
+from cvcc_zoo.data.forms.torchvision_table import SAME, TABLE
 from cvcc_zoo.data.images import ImageDataset, Split, data_home
 from cvcc_zoo.data.shaping import Shaping, check_batch_size
 from cvcc_zoo.files.own import shown
-from cvcc_zoo.registry import pick
+from cvcc_zoo.registry import as_typed, pick
 
 if TYPE_CHECKING:
     Test = Any  # a share of the images, or test images
@@ -73,6 +76,10 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
     if classes is not None:
         raise ValueError(f"{name or root or 'fashion-mini'} has names for its classes; leave classes out")
     name = name or ("fashion-mini" if root is None else "folder")
+    share = given.get("test", 0.0)
+    if name.casefold().startswith(TORCHVISION_PREFIX) and (name := _of_torchvision(name)) not in DATASETS:
+        place, own = _data_root(root), {"split_seed": given["split_seed"], "max_pixels": max_pixels}
+        return torchvision_dataset(name, place, shaping, test=share, **own)
     name = pick("dataset", name, DATASETS, HINT)
     if name == "fashion-mini":
         if root is not None:
@@ -82,11 +89,27 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
             )
         return FashionMini()
     if name in TORCHVISION:
-        return TORCHVISION[name](data_home() if root is None else Path(root).expanduser())
+        return TORCHVISION[name](_data_root(root))
     if root is None:
         raise ValueError("dataset=folder needs the folder of the images: --data.root=...")
-    own = {option: given[option] for option in ("split_seed", "follow_links")}
-    return image_folder(Path(root).expanduser(), shaping, test=given["test"], max_pixels=max_pixels, **own)
+    own = {option: given[option] for option in ("split_seed", "follow_links", "max_pixels")}
+    return image_folder(Path(root).expanduser(), shaping, test=share, **own)
+
+
+def _data_root(root: str | None) -> Path:
+    return data_home() if root is None else Path(root).expanduser()
+
+
+def _of_torchvision(name: str) -> str:
+    """Return the name of a data set of the table, or one of DATASETS, for torchvision.NAME as people type it."""
+    name = name[len(TORCHVISION_PREFIX) :]
+    parts = [known for known in TABLE if known.casefold().startswith(f"{name.casefold()}.")]
+    if parts and as_typed(name, [*TABLE, *SAME]) is None:
+        raise ValueError(
+            f"torchvision.{name} is several data sets; choose torchvision.{' or torchvision.'.join(parts)}"
+        )
+    known = pick("torchvision data set", name, [*TABLE, *SAME], "docs/data.md lists them")
+    return SAME.get(known, known)
 
 
 def _of_file(name: str, classes: Sequence[str] | None, shaping: Shaping, max_pixels: int) -> ImageDataset:

@@ -14,7 +14,6 @@ from cvcc_zoo.data.folder import plain_title
 from cvcc_zoo.data.forms.arrays import Arrays, array_items, is_arrays
 from cvcc_zoo.data.forms.items import Items, checked_items, class_names
 from cvcc_zoo.data.images import Images, Split, data_home, share
-from cvcc_zoo.data.opening import UnreadableImageError
 from cvcc_zoo.data.shaping import Shaping, is_grey
 from cvcc_zoo.files.own import whole_file
 from cvcc_zoo.printing.progress import tracked
@@ -137,11 +136,7 @@ def _read(items: Items, decoding: Decoding, title: str) -> Images:
     labels, tally = torch.empty(len(items), dtype=torch.int64), Tally()
     for number in tracked(range(len(items)), f"decoding {title}", len(items), lambda _: 1):
         picture, label = items.pair(number, decoding.max_pixels)
-        try:
-            pixels = decoding.pixels(items.name(number), picture, tally)
-        except OSError as error:  # of a file that Pillow opened, but cannot decode
-            raise UnreadableImageError(f"{items.name(number)} cannot be decoded ({error}); remove it") from error
-        images[number] = torch.from_numpy(pixels.copy())
+        images[number] = torch.from_numpy(decoding.pixels(items.name(number), picture, tally).copy())
         labels[number] = label
     for line in tally.lines():
         rank_zero_info(f"{title}: {line}")

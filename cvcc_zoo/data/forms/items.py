@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Subset
 
-from cvcc_zoo.data.opening import check_size
+from cvcc_zoo.data.opening import UnreadableImageError, check_size
 
 TRIED = 8  # items that are read again to see whether they change
 TIMES = 3  # how often each is read; a flip of half of the images escapes with a probability of 4^-8
@@ -37,18 +37,23 @@ class Items:
         """Return the name of an item in messages, such as train[12]."""
         return f"{self.place}[{number}]"
 
-    def picture(self, number: int, max_pixels: int) -> Image.Image:
-        """Return an image. Raises ValueError, which names it, if it is not an image or too large."""
-        found = as_picture(self._pair(number)[0], self.name(number))
-        check_size(self.name(number), found.size, max_pixels)
-        return found
-
     def pair(self, number: int, max_pixels: int) -> tuple[Image.Image, int]:
-        """Return an image and its label. Raises the errors of `picture` and `as_label`."""
+        """Return a decoded image and its label. Raises ValueError, which names the item, if one of them is invalid."""
         image, label = self._pair(number)
+        return self._decoded(image, number, max_pixels), as_label(label, self.name(number))
+
+    def picture(self, number: int, max_pixels: int) -> Image.Image:
+        """Return a decoded image, whatever its label is. Raises the errors of `pair`."""
+        return self._decoded(self._pair(number)[0], number, max_pixels)
+
+    def _decoded(self, image: Any, number: int, max_pixels: int) -> Image.Image:
         found = as_picture(image, self.name(number))
         check_size(self.name(number), found.size, max_pixels)
-        return found, as_label(label, self.name(number))
+        try:
+            found.load()  # also closes its file
+        except (OSError, SyntaxError) as error:
+            raise UnreadableImageError(f"{self.name(number)} cannot be decoded ({error}); remove it") from error
+        return found
 
     def _pair(self, number: int) -> tuple[Any, Any]:
         item = self.source[number]
