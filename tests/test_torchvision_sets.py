@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets as tv_datasets
 
+from benchmarks.datasets import PAGE, with_datasets
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.data.folder import ImageFolder
 from cvcc_zoo.data.forms.torchvision_sets import open_all
@@ -57,6 +58,12 @@ def test_the_table_has_as_many_classes_as_torchvision(name: str) -> None:
     if entry.source == "EMNIST":
         known = source.classes_split_dict[entry.options["train"][0]["split"]][entry.first_label :]
     assert entry.classes == len(known or entry.names or range(entry.classes))
+
+
+def test_the_page_lists_the_table() -> None:
+    page = PAGE.read_text()
+    assert with_datasets(page) == page, "run python -m benchmarks.datasets"
+    assert all(f"| `torchvision.{name}` |" in page for name in TABLE)
 
 
 def small(monkeypatch: pytest.MonkeyPatch, name: str, **counts: int) -> None:
