@@ -13,7 +13,8 @@ def row(name: str, entry: TorchvisionSet) -> str:
     counts = [f"{entry.counts[split]:,}" if split in entry.counts else "-" for split in ("train", "val", "test")]
     size = f"{entry.size}x{entry.size}" if entry.size else "vary"
     pixels = f"{size}, grey" if entry.grey else size
-    return f"| `{PREFIX}{name}` | {entry.about} | {entry.classes} | {' | '.join(counts)} | {pixels} | {_yes(entry.mirror)} |"
+    start = f"| `{PREFIX}{name}` | {entry.about} | {entry.classes}"
+    return f"{start} | {' | '.join(counts)} | {pixels} | {_yes(entry.mirror)} |"
 
 
 def _yes(value: bool) -> str:
@@ -22,9 +23,10 @@ def _yes(value: bool) -> str:
 
 def with_datasets(page: str) -> str:
     """Return the page with the table of data sets as the package has them now."""
-    header = "| `--data.dataset` | images | classes | train | val | test | pixels | mirrored |\n|---|---|---:|---:|---:|---:|---|---|"
+    header = "| `--data.dataset` | images | classes | train | val | test | pixels | mirrored |"
+    line = "|---|---|---:|---:|---:|---:|---|---|"
     rows = [row(name, entry) for name, entry in TABLE.items()]
-    return fill(page, "torchvision data sets", "datasets", "\n".join([header, *rows]))
+    return fill(page, "torchvision data sets", "datasets", "\n".join([header, line, *rows]))
 
 
 def main() -> None:

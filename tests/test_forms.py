@@ -46,7 +46,7 @@ class Stream(IterableDataset[Any]):
 
 
 def as_float(image: Image.Image) -> torch.Tensor:
-    return v2.functional.to_dtype(v2.functional.to_image(image), torch.float32, scale=True)
+    return v2.functional.to_dtype(v2.functional.to_image(image), torch.float32, scale=True)  # type: ignore[no-any-return]
 
 
 FORMS: dict[str, Any] = {
@@ -86,7 +86,7 @@ def test_objects_are_shaped_like_the_files_of_a_folder(make_folder: MakeFolder) 
     root = make_folder(size=9)
     for path in root.rglob("*.png"):
         Image.open(path).resize((12, 7)).save(path)
-    options = {"image_size": 8, "resize": "pad", "background": "red"}
+    options: Any = {"image_size": 8, "resize": "pad", "background": "red"}
     folder = ImageDataModule("folder", root=str(root), **options)
     train = [(Image.open(path), int(path.parent.name == "red")) for path in sorted((root / "train").rglob("*.png"))]
     arrays = [(np.asarray(image), label) for image, label in train]

@@ -67,7 +67,7 @@ def test_the_page_lists_the_table() -> None:
 
 
 def small(monkeypatch: pytest.MonkeyPatch, name: str, **counts: int) -> None:
-    monkeypatch.setitem(TABLE, name, replace(TABLE[name], counts=counts))
+    monkeypatch.setitem(TABLE, name, replace(TABLE[name], counts=counts))  # type: ignore[arg-type]
 
 
 def loaded(name: str, root: Path, **options: Any) -> tuple[ImageDataModule, torch.Tensor, torch.Tensor]:
@@ -76,7 +76,7 @@ def loaded(name: str, root: Path, **options: Any) -> tuple[ImageDataModule, torc
     return data, images, labels
 
 
-def write_usps(root: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
+def write_usps(root: Path) -> np.ndarray[Any, Any]:
     pixels = np.random.default_rng(0).integers(0, 3, (20, 256)) - 1.0  # -1, 0 or 1
     for name, rows in (("usps.bz2", pixels), ("usps.t.bz2", pixels[:10])):
         lines = [

@@ -77,7 +77,7 @@ def given_dataset(
     """
     first = items["train"].picture(0, max_pixels)
     decoding = Decoding.like_first(items["train"].name(0), first.size, is_grey(first), shaping, max_pixels)
-    title, loaded = plain_title(title) or "images", {}
+    title, loaded = plain_title(title) or "images", dict[Split, Images]()
     if classes is None:
         loaded["train"] = decoded(items["train"], decoding, f"{title}-train")
         classes = [str(number) for number in range(int(loaded["train"].labels.max()) + 1)]
