@@ -193,7 +193,7 @@ def test_without_a_network_the_message_says_how_to_get_a_set(tmp_path: Path, mon
     for name in ("EuroSAT", "USPS", "STL10", "OxfordIIITPet", "Caltech256", "SEMEION", "GTSRB"):
         with pytest.raises(FileNotFoundError, match=r"could not be downloaded .Network is unreachable") as caught:
             ImageDataModule(f"torchvision.{name}", root=str(tmp_path / "data"))
-        assert f"copy {TABLE[name].folder or 'its files'} into {tmp_path / 'data'}" in str(caught.value)
+        assert f"copy its files to {tmp_path / 'data' / TABLE[name].folder}" in str(caught.value)
         assert not (tmp_path / "data").exists()
     with pytest.raises(FileNotFoundError, match="torchvision cannot download it: get its files"):
         ImageDataModule("torchvision.FER2013", root=str(tmp_path / "data"))

@@ -1,6 +1,8 @@
 """Find the data set for a name, a folder, a file or objects, and describe it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +28,8 @@ else:
 OBJECTS = ("train", "val")
 """Parameters of ImageDataModule that the command line does not have; `test` takes an object or a number."""
 DATASETS = ("fashion-mini", *TORCHVISION, "folder")
+NAMES = (*DATASETS, *(f"{TORCHVISION_PREFIX}{name}" for name in TABLE))
+"""All names; `hf:NAME` and files are beside them."""
 ARRAYS = (".npz", ".npy")
 HINT = "own images: a root with class folders, a file .npz, hf:NAME of Hugging Face, or torchvision.NAME"
 
@@ -45,16 +49,27 @@ class Served(Protocol):
 def sort_options(given: Mapping[str, Any]) -> tuple[dict[Split, Any], dict[str, Any]]:
     """Divide the arguments of an ImageDataModule into objects with images, by split, and all other options.
 
-    `test` is an object unless it is a number. Raises ValueError for a share outside [0, 1) and a batch size below 1.
+    `test` is an object unless it is a number. Raises ValueError for a share outside [0, 1), a batch size below 1, a
+    data set that is not a name, and class names that are not a list.
     """
     options = {name: value for name, value in given.items() if name not in ("self", "__class__", *OBJECTS)}
     check_batch_size(options["batch_size"])
+    if isinstance(options["dataset"], PathLike):
+        options["dataset"] = str(options["dataset"])
+    if not isinstance(options["dataset"], str | None):
+        raise ValueError(
+            f"a dataset has a name, and not a {type(options['dataset']).__name__}; give images as train=..."
+        )
     objects: dict[Split, Any] = {"train": given["train"], "val": given["val"]}
-    if not isinstance(options["test"], int | float):
+    if not isinstance(options["test"], Real):
         objects["test"] = options.pop("test")
     for name in ("validation", "test"):
         if not 0 <= options.get(name, 0) < 1:
             raise ValueError(f"{name} must be a share of the images in [0, 1), got {options[name]}")
+    if (classes := options["classes"]) is not None:
+        if isinstance(classes, str | Mapping):
+            raise ValueError(f"classes must be a list of names in the order of their labels, got {classes!r}")
+        options["classes"] = [str(name) for name in classes]
     return {split: value for split, value in objects.items() if value is not None}, options
 
 
@@ -69,7 +84,7 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
         if name is not None or root is not None:
             raise ValueError(f"images come from {' and '.join(objects)}=... or from {name or root}; give one of them")
         return from_objects(objects, classes, shaping, max_pixels)
-    if name is not None and (name.startswith(PREFIX) or Path(name).suffix in ARRAYS):
+    if name is not None and (name.startswith(PREFIX) or Path(name).suffix.lower() in ARRAYS):
         if root is not None:
             raise ValueError(f"{name} takes no root, but got {root}; write the whole path into --data.dataset")
         return _of_file(name, classes, shaping, max_pixels)
@@ -122,7 +137,7 @@ def _of_file(name: str, classes: Sequence[str] | None, shaping: Shaping, max_pix
         from cvcc_zoo.data.forms.arrays import array_file
 
         path = Path(name).expanduser()
-        title = path.stem if path.suffix == ".npz" else path.absolute().parent.name
+        title = path.stem if path.suffix.lower() == ".npz" else path.absolute().parent.name
         items, names = array_file(path)
     return given_dataset(title, items, classes or names, shaping, max_pixels)
 

@@ -87,7 +87,7 @@ def array_file(path: Path) -> tuple[dict[Split, Items], tuple[str, ...] | None]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {shown(path)}; give the path of a .npz or .npy file")
     try:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 found = {key: file[key] for key in file.files if _meaning(key)}
                 names: Iterable[str] = file.files

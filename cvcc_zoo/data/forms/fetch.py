@@ -43,7 +43,7 @@ def fetch(title: str, root: Path, folder: str, download: Callable[[Path], Any], 
         raise FileNotFoundError(
             f"{title} is not in {root} and could not be downloaded ({reason}).\n"
             f"On a machine with a network let `cvcc-zoo fit --data.dataset={title}`, or torchvision.datasets."
-            f"{source.partition('.')[0]}, download it,\nand copy {folder or 'its files'} into {root} "
+            f"{source.partition('.')[0]}, download it,\nand copy its files to {root / folder} "
             "(or name the folder that has the data: --data.root=... or $CVCC_ZOO_DATA)"
         ) from error
 

@@ -114,7 +114,7 @@ def decoded(items: Items, decoding: Decoding, title: str) -> Images:
     """Return the images of a split as the decoding makes them, from the cache if they are there."""
     source = items.source
     if isinstance(source, Arrays) and _is_done(source, decoding):
-        pixels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(source.images, -1, 1)))
+        pixels = torch.from_numpy(np.require(np.moveaxis(source.images, -1, 1), requirements=["C", "W"]))
         return Images(share(pixels, title), torch.from_numpy(source.labels.astype(np.int64)))
     if items.key is None:
         found = _read(items, decoding, title)

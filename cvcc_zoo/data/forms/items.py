@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,10 @@ def checked_items(source: Any, place: str) -> Items:
     Raises ValueError for objects of other kinds, for one without items, and if its images change from one reading to
     the next: decoded only once, they would be frozen.
     """
+    if isinstance(source, str | Path):
+        raise ValueError(f"{place} is the name {str(source)!r}; files and names are the first argument, dataset=...")
+    if isinstance(source, Mapping):
+        raise ValueError(f"{place} is a dict; give a pair of arrays (images, labels), or a Dataset of pairs")
     if not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
         loader = f"; give its Dataset: {place}=loader.dataset" if hasattr(source, "dataset") else ""
         advice = loader or "; images that come as a stream become a list: list(dataset)"
