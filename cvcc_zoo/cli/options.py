@@ -14,6 +14,7 @@ from cvcc_zoo.cli.choices import link_options
 from cvcc_zoo.cli.expansion import path_of
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.sources import OBJECTS
 from cvcc_zoo.optim.build import TIMM
 from cvcc_zoo.registry import import_class
 from cvcc_zoo.runs import MINUTES
@@ -37,7 +38,7 @@ def parser(command: str) -> ZooParser:
     )
     made.add_lightning_class_args(Trainer, "trainer")
     made.add_lightning_class_args(ImageClassifier, "model", subclass_mode=True)
-    made.add_lightning_class_args(ImageDataModule, "data")
+    made.add_class_arguments(ImageDataModule, "data", fail_untyped=False, sub_configs=True, skip=set(OBJECTS))
     family, options = describe(DEFAULT_MODEL)
     made.set_defaults({
         "trainer.use_distributed_sampler": False,

@@ -13,7 +13,7 @@ from typing import Any
 from cvcc_zoo.cli.manual import COMMANDS
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.commands import parser_of
-from cvcc_zoo.data.sources import DATASETS
+from cvcc_zoo.data.sources import NAMES
 from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.curves import CURVES
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, family_options
@@ -87,7 +87,7 @@ def values(action: argparse.Action) -> list[str] | None:
         "weights": published,
         "optimizer": OWN,
         "lr_scheduler": CURVES,
-        "data.dataset": DATASETS,
+        "data.dataset": NAMES,
     }
     found = known.get(name, action.choices)
     return list(map(str, found)) if found else None

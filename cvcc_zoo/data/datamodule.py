@@ -16,8 +16,8 @@ from cvcc_zoo.data.length import training_length
 from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader, limited, overfits
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.resolution import Resolutions
-from cvcc_zoo.data.shaping import Shaping, check_amounts
-from cvcc_zoo.data.sources import announce, check_test, find_dataset
+from cvcc_zoo.data.shaping import Shaping
+from cvcc_zoo.data.sources import Test, announce, check_test, find_dataset, sort_options
 from cvcc_zoo.data.whitening import Whitening, make_whitening
 from cvcc_zoo.internals.lightning import batches_done
 
@@ -38,7 +38,7 @@ class ImageDataModule(LightningDataModule):
         root: str | None = None,
         batch_size: int = 128,
         validation: float = 0.1,
-        test: float = 0.1,
+        test: Test = 0.1,
         whitening: dict[str, Any] | str | None = None,
         augmentations: list[dict[str, Any] | str] | dict[str, Any] | str = "standard",
         image_size: int | None = None,
@@ -52,40 +52,41 @@ class ImageDataModule(LightningDataModule):
         follow_links: bool = False,
         max_pixels: int = MAX_PIXELS,
         sampler: str = "shuffle",
+        train: Any = None,
+        val: Any = None,
+        classes: list[str] | None = None,
     ) -> None:
         """Choose a data set and how to serve it.
 
         Args:
-            dataset: fashion-mini (part of the package), cifar10, cifar100, mnist, fashion_mnist, svhn, or folder:
-                your own images in train/<class>/*, test/<class>/* and optionally val/<class>/*, or only in <class>/*,
-                which is then split. Defaults to folder if there is a root, else to fashion-mini.
+            dataset: fashion-mini (in the package), cifar10, cifar100, mnist, fashion_mnist, svhn, torchvision.NAME,
+                hf:NAME (Hugging Face), a file of arrays (.npz, .npy), or folder: your own images in train/<class>/*,
+                test/<class>/* and perhaps val/<class>/*, or only in <class>/*. By default folder if there is a root.
             root: The folder of the data; for a downloaded data set $CVCC_ZOO_DATA or the user's cache by default.
             batch_size: Images per optimizer step, over all processes together.
             validation: Share of each class held out, in [0, 1); unless it is 0, a folder's val/ is used instead.
-            test: Share of each class held out for testing in a folder without splits, in [0, 1).
+            test: Share of each class held out for testing in a folder without splits, in [0, 1); or images as `train`.
             whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, {name: zca, ...}; None uses the model's.
-            augmentations: none, light, standard (random crop, and flip unless the classes are digits) or strong, or a
-                list of these, names and {name: ..., option: value}.
+            augmentations: none, light, standard (crop, and flip except digits), strong, or a list of these and others.
             image_size: Resize all images to this height and width, in pixels; by default keep their size.
             in_channels: 1 converts all images to grey, 3 to colour; by default keep their channels.
-            resize: How to make the images of a folder square: squash (change their proportions), crop (keep the middle)
-                or pad (add background at the sides).
+            resize: Make images of a folder square: squash (change proportions), crop or pad (add background beside).
             background: Colour behind transparent images of a folder and beside padded ones, such as white or '#808080'.
             progressive_resizing: Start with smaller images: size in pixels -> share of the epochs, {16: 0.5, 24: 0.3}.
             progressive_cropping: The same, but crop the middle of the images instead of resizing them.
             split_seed: Seed for the choice of the validation images, and of the test images of a folder without splits.
             seed: Seed for the order of the images and for the augmentations.
             follow_links: Follow links that lead out of the image folder.
-            max_pixels: Refuse images of a folder that have more pixels than this.
+            max_pixels: Refuse images that have more pixels than this.
             sampler: shuffle, or balanced: draws each class equally often, in epochs of the same length.
+            train: Training images as a torch Dataset, a pair of arrays (images, labels), or a Hugging Face Dataset.
+            val: Validation images, in the same forms; without them a share of the training images is held out.
+            classes: Names of the classes of objects or arrays, in the order of their labels.
 
         """
-        self.options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        objects, self.options = sort_options(locals())
         super().__init__()
-        check_amounts(batch_size, validation=validation, test=test)
-        shaping = Shaping(image_size, in_channels, resize, background)
-        limits = {"follow_links": follow_links, "max_pixels": max_pixels}
-        self.dataset = find_dataset(dataset, root, shaping=shaping, test=test, split_seed=split_seed, **limits)
+        self.dataset = find_dataset(self.options, Shaping(image_size, in_channels, resize, background), objects)
         self.batch_size, self.validation, self.sampler = batch_size, validation, check_sampler(sampler)
         self.augmentations = make_augmentations(augmentations, mirror=self.dataset.mirror)
         self.soft_labels = any(isinstance(augmentation, Mixing) for augmentation in self.augmentations)

@@ -47,6 +47,8 @@ class FashionMini:
     image_size: int = 28
     mirror: bool = True
     notes: tuple[str, ...] = ()
+    splits: tuple[Split, ...] = ("train", "test")
+    public: bool = True
 
     def prepare(self) -> None:
         """Do nothing: the file is in the package."""
@@ -81,6 +83,8 @@ class TorchvisionDataset:
     folder: str
     url: str
     notes: tuple[str, ...] = ()
+    splits: tuple[Split, ...] = ("train", "test")
+    public: bool = True
     opened: dict[Split, Any] = field(default_factory=dict, compare=False, repr=False)  # by prepare, for load
 
     def prepare(self) -> None:

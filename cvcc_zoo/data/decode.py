@@ -11,7 +11,7 @@ from PIL import Image
 
 from cvcc_zoo.data.bands import UprightImage
 from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageError, open_image
-from cvcc_zoo.data.shaping import eight_bits, has_colour, is_deep, is_grey, is_stretched, opaque, square
+from cvcc_zoo.data.shaping import Shaping, eight_bits, has_colour, is_deep, is_grey, is_stretched, opaque, square
 from cvcc_zoo.files.own import shown
 
 Pixels = npt.NDArray[np.uint8]
@@ -107,6 +107,30 @@ class Decoding:
         if tally is not None:
             tally.add(path, pixels, brightest, stretched=stretched)
         return pixels
+
+    @classmethod
+    def like_first(
+        cls, first: Path | str, size: tuple[int, int], grey: bool, shaping: Shaping, max_pixels: int
+    ) -> "Decoding":
+        """Return the decoding for images whose first has this size (width, height), and is grey or not.
+
+        A size or channels that `shaping` leaves open are those of the first image. Raises ValueError, which names it,
+        if it is not square and there is no size for all.
+        """
+        if shaping.image_size is None and size[0] != size[1]:
+            raise ValueError(
+                f"{shown(first)} has {size[0]}x{size[1]} pixels, and images must be square; "
+                "choose a size for all images: --data.image_size=32 (and --data.resize=squash, crop or pad)"
+            )
+        return cls(
+            image_size=shaping.image_size or size[0],
+            in_channels=shaping.in_channels or (1 if grey else 3),
+            same_size=shaping.image_size is None,
+            grey_only=shaping.in_channels is None and grey,
+            max_pixels=max_pixels,
+            resize=shaping.resize,
+            background=shaping.background,
+        )
 
     def none(self) -> Pixels:
         """Return an empty array of images, (0, C, H, W)."""

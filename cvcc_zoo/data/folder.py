@@ -39,6 +39,7 @@ class ImageFolder:
     decoding: Decoding
     mirror: bool = True
     notes: tuple[str, ...] = ()
+    public: bool = False
     _prepared: dict[Split, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -50,6 +51,11 @@ class ImageFolder:
     def image_size(self) -> int:
         """Height and width in pixels."""
         return self.decoding.image_size
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that there are."""
+        return tuple(self.files)
 
     def prepare(self) -> None:
         """Decode every split whose cache is missing or outdated. Raises the errors of `decode_all`."""
@@ -155,31 +161,22 @@ def image_folder(
         whole = find_classes(root, links)
         check_several(root, whole)
         classes = tuple(sorted(whole))
-        files = _split_off(labelled(whole), classes, test, split_seed)
+        files = split_off(labelled(whole), classes, test, split_seed)
         of = f"{len(files.get('test', [])):,} of {sum(map(len, files.values())):,} images"
         notes.append(f"no train and test folders: {of} are held out for testing (--data.test={test:g})")
     if others:
         notes.append(f"ignored, because they are not train, val or test: {', '.join(map(shown, others))}")
-    first, size, grey = _first_readable(files["train"], max_pixels)
-    if shaping.image_size is None and size[0] != size[1]:
-        raise ValueError(
-            f"{shown(first)} has {size[0]}x{size[1]} pixels, and images must be square; "
-            "choose a size for all images: --data.image_size=32 (and --data.resize=squash, crop or pad)"
-        )
-    decoding = Decoding(
-        image_size=shaping.image_size or size[0],
-        in_channels=shaping.in_channels or (1 if grey else 3),
-        same_size=shaping.image_size is None,
-        grey_only=shaping.in_channels is None and grey,
-        max_pixels=max_pixels,
-        resize=shaping.resize,
-        background=shaping.background,
-    )
-    title = re.sub(r"[^\w.+ -]", "_", root.resolve().name, flags=re.ASCII)[:LONGEST_TITLE] or "folder"
-    return ImageFolder(title, root, classes, files, decoding, notes=tuple(notes))
+    first, size, grey = first_readable(files["train"], max_pixels)
+    decoding = Decoding.like_first(first, size, grey, shaping, max_pixels)
+    return ImageFolder(plain_title(root.resolve().name) or "folder", root, classes, files, decoding, notes=tuple(notes))
 
 
-def _split_off(
+def plain_title(name: str) -> str:
+    """Return a name without the characters that a title, which is part of the names of files, must not have."""
+    return re.sub(r"[^\w.+ -]", "_", name, flags=re.ASCII)[:LONGEST_TITLE]
+
+
+def split_off(
     files: list[tuple[str, int]], classes: Sequence[str], share: float, seed: int
 ) -> dict[Split, list[tuple[str, int]]]:
     """Split off a stratified share of the files for the test; without a test split if it is 0."""
@@ -189,7 +186,7 @@ def _split_off(
     return found | ({"test": [files[n] for n in held_out.tolist()]} if share else {})
 
 
-def _first_readable(files: Sequence[tuple[str, int]], max_pixels: int) -> tuple[str, tuple[int, int], bool]:
+def first_readable(files: Sequence[tuple[str, int]], max_pixels: int) -> tuple[str, tuple[int, int], bool]:
     """Return the first image whose header can be read, its size, and if it is grey. Raises UnreadableImageError."""
     broken = list[ValueError]()
     for path, _ in files:

@@ -54,6 +54,14 @@ class ImageDataset(Protocol):
     def notes(self) -> tuple[str, ...]:
         """Lines to print when training starts."""
 
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that there are: "train", and perhaps "val" and "test"."""
+
+    @property
+    def public(self) -> bool:
+        """True if anybody can download the images, so that a report may show them."""
+
     def prepare(self) -> None:
         """Download or decode missing data; runs in one process."""
 

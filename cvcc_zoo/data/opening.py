@@ -71,11 +71,11 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Iterator[Image
         allow(0)
         with _regular_file(path) as file:
             if size := webp_size(file.read(HEADER)):
-                _check_size(path, size, max_pixels)
+                check_size(path, size, max_pixels)
                 allow(size[0] * size[1], MEMORY_PER_PIXEL["WEBP"])
             file.seek(0)
             with Image.open(file, formats=FORMATS) as image:
-                _check_size(path, image.size, max_pixels)
+                check_size(path, image.size, max_pixels)
                 _check_tiles(image)
                 allow(image.width * image.height, MEMORY_PER_PIXEL.get(image.format or "", MEMORY_OF_OTHERS))
                 yield image
@@ -103,7 +103,7 @@ def _regular_file(path: Path | str) -> IO[bytes]:
         return io.BytesIO(whole_jpeg(file.read()))
 
 
-def _check_size(path: Path | str, size: tuple[int, int], max_pixels: int) -> None:
+def check_size(path: Path | str, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
     """Raise NeedsOptionError or ValueError if an image of this size would need too much memory."""
     width, height = size
     if width * height > max_pixels:

@@ -1,18 +1,37 @@
-"""Find the data set for a name or a folder, and describe it."""
+"""Find the data set for a name, a folder, a file or objects, and describe it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.folder import ImageFolder, image_folder
-from cvcc_zoo.data.images import ImageDataset, data_home
+from cvcc_zoo.data.forms.given import from_objects, given_dataset
+from cvcc_zoo.data.forms.hugging_face import PREFIX
+from cvcc_zoo.data.forms.torchvision_sets import torchvision_dataset
+from cvcc_zoo.data.forms.torchvision_table import PREFIX as TORCHVISION_PREFIX
+from cvcc_zoo.data.forms.torchvision_table import SAME, TABLE
+from cvcc_zoo.data.images import ImageDataset, Split, data_home
+from cvcc_zoo.data.shaping import Shaping, check_amounts
 from cvcc_zoo.files.own import shown
-from cvcc_zoo.registry import pick
+from cvcc_zoo.registry import as_typed, pick
 
+if TYPE_CHECKING:
+    Test = Any  # a share of the images, or test images
+else:
+    Test = float  # what the command line takes
+
+OBJECTS = ("train", "val")
+"""Parameters of ImageDataModule that the command line does not have; `test` takes an object or a number."""
 DATASETS = ("fashion-mini", *TORCHVISION, "folder")
+NAMES = (*DATASETS, *(f"{TORCHVISION_PREFIX}{name}" for name in TABLE))
+"""All names; `hf:NAME` and files are beside them."""
+ARRAYS = (".npz", ".npy")
+HINT = "own images: a root with class folders, a file .npz, hf:NAME of Hugging Face, or torchvision.NAME"
 
 
 class Served(Protocol):
@@ -27,13 +46,53 @@ class Served(Protocol):
         """Return how many images of a stage ("train", "val" or "test") are used."""
 
 
-def find_dataset(name: str | None, root: str | None, **options: Any) -> ImageDataset:
-    """Return the data set called `name`; by default the image folder `root`, or fashion-mini without one.
+def sort_options(given: Mapping[str, Any]) -> tuple[dict[Split, Any], dict[str, Any]]:
+    """Divide the arguments of an ImageDataModule into objects with images, by split, and all other options.
 
-    `options` are those of `image_folder`. Raises ValueError for an unknown name, and for a root that does not belong.
+    `test` is an object unless it is a number. Raises ValueError for a share outside [0, 1), a batch size below 1, a
+    data set that is not a name, and class names that are not a list.
     """
+    options = {name: value for name, value in given.items() if name not in ("self", "__class__", *OBJECTS)}
+    if isinstance(options["dataset"], PathLike):
+        options["dataset"] = str(options["dataset"])
+    if not isinstance(options["dataset"], str | None):
+        raise ValueError(
+            f"a dataset has a name, and not a {type(options['dataset']).__name__}; give images as train=..."
+        )
+    objects: dict[Split, Any] = {"train": given["train"], "val": given["val"]}
+    if not isinstance(options["test"], Real):
+        objects["test"] = options.pop("test")
+    check_amounts(options["batch_size"], **{name: options.get(name, 0.0) for name in ("validation", "test")})
+    if (classes := options["classes"]) is not None:
+        if isinstance(classes, str | Mapping):
+            raise ValueError(f"classes must be a list of names in the order of their labels, got {classes!r}")
+        options["classes"] = [str(name) for name in classes]
+    return {split: value for split, value in objects.items() if value is not None}, options
+
+
+def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Split, Any]) -> ImageDataset:
+    """Return the data set of the `objects`, else the one that the options of an ImageDataModule name.
+
+    By default it is the image folder `root`, or fashion-mini without one. Raises ValueError for an unknown name, and
+    for a root or class names that do not belong.
+    """
+    name, root, classes, max_pixels = (given[option] for option in ("dataset", "root", "classes", "max_pixels"))
+    if objects:
+        if name is not None or root is not None:
+            raise ValueError(f"images come from {' and '.join(objects)}=... or from {name or root}; give one of them")
+        return from_objects(objects, classes, shaping, max_pixels)
+    if name is not None and (name.startswith(PREFIX) or Path(name).suffix.lower() in ARRAYS):
+        if root is not None:
+            raise ValueError(f"{name} takes no root, but got {root}; write the whole path into --data.dataset")
+        return _of_file(name, classes, shaping, max_pixels)
+    if classes is not None:
+        raise ValueError(f"{name or root or 'fashion-mini'} has names for its classes; leave classes out")
     name = name or ("fashion-mini" if root is None else "folder")
-    name = pick("dataset", name, DATASETS, "own images: dataset=folder with root=...")
+    share = given.get("test", 0.0)
+    if name.casefold().startswith(TORCHVISION_PREFIX) and (name := _of_torchvision(name)) not in DATASETS:
+        place, own = _data_root(root), {"split_seed": given["split_seed"], "max_pixels": max_pixels}
+        return torchvision_dataset(name, place, shaping, test=share, **own)
+    name = pick("dataset", name, DATASETS, HINT)
     if name == "fashion-mini":
         if root is not None:
             raise ValueError(
@@ -42,19 +101,57 @@ def find_dataset(name: str | None, root: str | None, **options: Any) -> ImageDat
             )
         return FashionMini()
     if name in TORCHVISION:
-        return TORCHVISION[name](data_home() if root is None else Path(root).expanduser())
+        return TORCHVISION[name](_data_root(root))
     if root is None:
         raise ValueError("dataset=folder needs the folder of the images: --data.root=...")
-    return image_folder(Path(root).expanduser(), **options)
+    own = {option: given[option] for option in ("split_seed", "follow_links", "max_pixels")}
+    return image_folder(Path(root).expanduser(), shaping, test=share, **own)
+
+
+def _data_root(root: str | None) -> Path:
+    return data_home() if root is None else Path(root).expanduser()
+
+
+def _of_torchvision(name: str) -> str:
+    """Return the name of a data set of the table, or one of DATASETS, for torchvision.NAME as people type it."""
+    name = name[len(TORCHVISION_PREFIX) :]
+    parts = [known for known in TABLE if known.casefold().startswith(f"{name.casefold()}.")]
+    if parts and as_typed(name, [*TABLE, *SAME]) is None:
+        raise ValueError(
+            f"torchvision.{name} is several data sets; choose torchvision.{' or torchvision.'.join(parts)}"
+        )
+    known = pick("torchvision data set", name, [*TABLE, *SAME], "docs/data.md lists them")
+    return SAME.get(known, known)
+
+
+def _of_file(name: str, classes: Sequence[str] | None, shaping: Shaping, max_pixels: int) -> ImageDataset:
+    """Return the data set in a file of arrays, or of Hugging Face."""
+    if name.startswith(PREFIX):
+        from cvcc_zoo.data.forms.hugging_face import load
+
+        title, items, names = load(name)
+    else:
+        from cvcc_zoo.data.forms.arrays import array_file
+
+        path = Path(name).expanduser()
+        title = path.stem if path.suffix.lower() == ".npz" else path.absolute().parent.name
+        items, names = array_file(path)
+    return given_dataset(title, items, classes or names, shaping, max_pixels)
 
 
 def check_test(dataset: ImageDataset) -> None:
     """Raise ValueError if there are no test images."""
-    if isinstance(dataset, ImageFolder) and "test" not in dataset.files:
+    if "test" in dataset.splits:
+        return
+    if isinstance(dataset, ImageFolder):
         raise ValueError(
             f"{shown(dataset.root)} has no test images; add test/<class>/<image>, or, if there are no splits at all, "
             "hold out a share of each class: --data.test=0.1; `fit --test=false` trains without a test"
         )
+    raise ValueError(
+        f"{dataset.title} has no test images; add some (ImageDataModule(train=..., test=...), test_images and "
+        "test_labels in a file of arrays); `fit --test=false` trains without a test"
+    )
 
 
 def announce(data: Served, *stages: str, notes: Iterable[str] = ()) -> None:

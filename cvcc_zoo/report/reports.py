@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.datasets import FashionMini, TorchvisionDataset
 from cvcc_zoo.data.folder import ImageFolder
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
@@ -107,7 +106,7 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
     confusion = torch.bincount(labels * len(classes) + predicted, minlength=len(classes) ** 2)
     wrong = (predicted != labels).nonzero()[:, 0]
     chosen = wrong[confidences[wrong].argsort(descending=True, stable=True)[:WORST]]
-    may_be_shown = images == ALL or (images == PUBLIC and isinstance(data.dataset, FashionMini | TorchvisionDataset))
+    may_be_shown = images == ALL or (images == PUBLIC and data.dataset.public)
     pictures = pixels(data.test_dataloader().images[chosen]) if may_be_shown else [None] * len(chosen)
     worst = [
         Mistake(

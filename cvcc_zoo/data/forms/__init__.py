@@ -1,0 +1,1 @@
+"""Data sets made of objects and of files of others: arrays, torch Datasets, Hugging Face, torchvision."""

@@ -1,0 +1,148 @@
+"""Hugging Face `datasets`: objects of the library, local files and folders, and data sets of the Hub."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from cvcc_zoo.data.forms.items import Items
+from cvcc_zoo.data.images import Split
+from cvcc_zoo.data.layout import NAMES
+from cvcc_zoo.data.opening import FORMATS
+from cvcc_zoo.files.own import shown
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+PREFIX = "hf:"
+PREFERRED = ("label", "labels", "fine_label")
+"""The column of the labels if several could be; fine_label is CIFAR-100's."""
+BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
+SAVED = ("dataset_dict.json", "state.json")  # written by save_to_disk
+
+
+class Rows:
+    """Rows of a Dataset as pairs (PIL image, label); `numbers` maps labels that are text."""
+
+    def __init__(self, table: "Dataset", image: str, label: str, numbers: Mapping[str, int] | None) -> None:
+        self.table, self.image, self.label, self.numbers = table, image, label, numbers
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, number: int) -> tuple[Image.Image, Any]:
+        row = self.table[number]
+        stored, label = row[self.image], row[self.label]
+        if stored is None:
+            raise ValueError(f"row {number} of the data set has no image; remove it with dataset.filter")
+        data = stored["bytes"] if stored["bytes"] is not None else Path(stored["path"]).read_bytes()
+        return Image.open(io.BytesIO(data), formats=FORMATS), self.numbers.get(label, label) if self.numbers else label
+
+
+def library() -> Any:
+    """Import the library. Raises ValueError, which says how to install it, if it is missing."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ValueError("Hugging Face data sets need the library: pip install 'cvcc_zoo[hf]'") from error
+    return datasets
+
+
+def hugging_face_items(table: Any, place: str, train: Items | None = None) -> tuple[Items, tuple[str, ...] | None]:
+    """Return the items of a Dataset and the names of its classes; None if they are only numbers.
+
+    The image is the only column of the type Image; the label is called label, labels or fine_label, or is the only
+    ClassLabel. Labels that are text are numbered in the order of the sorted names, for other splits as in `train`.
+    Raises ValueError for other kinds of data sets and columns.
+    """
+    datasets = library()
+    if isinstance(table, dict):
+        raise ValueError(f"{place} is a DatasetDict; give its parts: train=splits['train'], test=splits['test']")
+    if not isinstance(table, datasets.Dataset):
+        raise ValueError(f"{place} is a {type(table).__name__}; load it without streaming, as a Dataset")
+    if table.format["type"] == "custom":
+        raise ValueError(f"{place} has a transform, and images are decoded only once; call reset_format() and choose "
+                         "augmentations instead: augmentations=...")  # fmt: skip
+    if not len(table):
+        raise ValueError(f"{place} has no images")
+    image, label = _columns(table.features, place, datasets)
+    kind, numbers, names = table.features[label], None, None
+    if isinstance(kind, datasets.ClassLabel):
+        names = tuple(kind.names)
+    elif kind.dtype in ("string", "large_string"):
+        known = train.source.numbers if train is not None and isinstance(train.source, Rows) else None
+        numbers = known or {name: number for number, name in enumerate(sorted(set(table[label])))}
+        names = tuple(numbers)
+    rows = table.with_format(None).cast_column(image, datasets.Image(decode=False)).select_columns([image, label])
+    return Items(Rows(rows, image, label, numbers), place, getattr(table, "_fingerprint", None)), names
+
+
+def _columns(features: Mapping[str, Any], place: str, datasets: Any) -> tuple[str, str]:
+    """Return the names of the columns with the images and the labels."""
+    images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+    if len(images) != 1:
+        found = "several columns" if images else "no column"
+        raise ValueError(
+            f"{place} has {found} of the type Image among {', '.join(features)}; remove_columns(...), or "
+            "cast_column('image', datasets.Image()) for paths and bytes"
+        )
+    named = [name for name in PREFERRED if name in features]
+    labels = named[:1] or [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    if len(labels) != 1:
+        raise ValueError(
+            f"{place} has no column called label among {', '.join(features)}; rename_column(..., 'label') the one with "
+            "the classes"
+        )
+    return images[0], labels[0]
+
+
+def load(name: str) -> tuple[str, dict[Split, Items], tuple[str, ...] | None]:
+    """Load a data set by name, which may begin with hf:, and return its title, splits and class names.
+
+    It is a .parquet file, a folder (of parquet files, of images in class folders, or written by save_to_disk), or a
+    name of the Hub, with its configuration after a colon: hf:owner/name:configuration. Raises FileNotFoundError or
+    ValueError if it cannot be loaded.
+    """
+    datasets, place = library(), name.removeprefix(PREFIX)
+    path = Path(place).expanduser()
+    try:
+        if path.is_file():
+            if (builder := BUILDERS.get(path.suffix)) is None:
+                raise ValueError(f"{shown(path)} is not a .parquet or .arrow file")
+            found = datasets.load_dataset(builder, data_files=str(path))
+        elif path.is_dir():
+            saved = any((path / file).is_file() for file in SAVED)
+            found = datasets.load_from_disk(str(path)) if saved else datasets.load_dataset(str(path))
+        else:
+            place, _, configuration = place.partition(":")
+            found = datasets.load_dataset(place, configuration or None)
+    except Exception as error:  # of the library, of its network, of parquet: many kinds
+        raise ValueError(
+            f"{shown(name)} cannot be loaded ({_reason(error)}); give a folder or a .parquet file on this machine, or "
+            "owner/name of a data set of the Hub"
+        ) from error
+    parts: dict[Split, Any] = {}
+    for part, table in ({"train": found} if isinstance(found, datasets.Dataset) else found).items():
+        if (split := NAMES.get(str(part).casefold())) is not None:
+            parts.setdefault(split, table)
+    if "train" not in parts:
+        raise ValueError(f"{shown(name)} has no split called train, only {', '.join(map(str, found))}")
+    items: dict[Split, Items] = {}
+    names = None
+    for split in sorted(parts, key=("train", "val", "test").index):
+        where = f"{split} of {shown(name)}"
+        items[split], own = hugging_face_items(parts[split], where, items.get("train"))
+        if names is not None and own != names:
+            raise ValueError(f"{where} has other classes than its train split: {_unequal(names, own)}")
+        names = own
+    return path.name.split(":")[0].removesuffix(path.suffix), items, names
+
+
+def _reason(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+def _unequal(first: Sequence[str], second: Sequence[str] | None) -> str:
+    return ", ".join(sorted(set(first) ^ set(second or ()))[:5]) or "the same in another order"

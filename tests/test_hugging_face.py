@@ -1,0 +1,93 @@
+"""Hugging Face `datasets`: their objects, parquet files and image folders, without a network."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cvcc_zoo import ImageDataModule
+
+datasets = pytest.importorskip("datasets")
+NAMES = ["猫", "dog", "hen"]
+PIXELS = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3)).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+
+
+def table(labels: Any = None, **columns: Any) -> Any:
+    labels = [number % 3 for number in range(24)] if labels is None else labels
+    made = datasets.Dataset.from_dict({"image": [Image.fromarray(each) for each in PIXELS], "label": labels, **columns})
+    return made if isinstance(labels[0], str) else made.cast_column("label", datasets.ClassLabel(names=NAMES))
+
+
+def check(data: ImageDataModule) -> None:
+    data.prepare_data()
+    images, labels, _ = data.training_images()
+    assert torch.equal(images, torch.from_numpy(PIXELS).permute(0, 3, 1, 2))
+    assert labels.tolist() == [number % 3 for number in range(24)]
+
+
+def test_a_dataset_is_trained_on_with_its_class_names_and_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ImageDataModule(train=table(), test=table(), validation=0)
+    check(data)
+    assert data.classes == tuple(NAMES) and data.dataset.splits == ("train", "test")
+    monkeypatch.setattr("cvcc_zoo.data.forms.given._read", None)  # would fail if it was called
+    check(ImageDataModule(train=table(), validation=0))
+
+
+def test_labels_that_are_text_are_numbered_as_in_train() -> None:
+    data = ImageDataModule(train=table(["b", "a", "c"] * 8), val=table(["c"] * 24))
+    assert data.classes == ("a", "b", "c") and data.training_images()[1][:3].tolist() == [1, 0, 2]
+    assert data.val_dataloader().labels.tolist() == [2] * 24
+
+
+@pytest.mark.parametrize("form", ["train.parquet", "folder of parquet", "saved"])
+def test_local_files_are_data_sets(form: str, tmp_path: Path) -> None:
+    Path("mine").mkdir()
+    if form == "saved":
+        datasets.DatasetDict(train=table(), test=table()).save_to_disk("mine")
+    else:
+        table().to_parquet("mine/train.parquet")
+        table().to_parquet("mine/test.parquet")
+    data = ImageDataModule("hf:mine/train.parquet" if form == "train.parquet" else "hf:mine", validation=0)
+    check(data)
+    assert data.classes == tuple(NAMES) and ("test" in data.dataset.splits) == (form != "train.parquet")
+
+
+def test_an_image_folder_is_read_by_the_library(colours: Path) -> None:
+    data = ImageDataModule(f"hf:{colours}")
+    data.setup("test")
+    assert data.classes == ("blue", "red") and data.training_images()[0].shape == (40, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: table().remove_columns("image"), "no column of the type Image among label"),
+        (lambda: table(["a", "b"] * 12).rename_column("label", "kind"), "no column called label among image, kind"),
+        (lambda: datasets.DatasetDict(train=table()), r"give its parts: train=splits\['train'\]"),
+        (lambda: table().to_iterable_dataset(), "load it without streaming"),
+        (lambda: table().with_transform(lambda rows: rows), r"has a transform.*call reset_format\(\)"),
+        (lambda: table().select([]), "train has no images"),
+        (lambda: table([-1] * 24), r"train\[0\] has the label -1"),
+    ],
+)
+def test_other_data_sets_are_refused_with_advice(made: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ImageDataModule(train=made()).prepare_data()
+
+
+def test_a_name_without_a_network_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"hf:owner/none cannot be loaded .*give a folder or a .parquet file"):
+        ImageDataModule("hf:owner/none")
+    Path("notes.txt").touch()
+    with pytest.raises(ValueError, match=r"notes.txt is not a .parquet or .arrow file"):
+        ImageDataModule("hf:notes.txt")
