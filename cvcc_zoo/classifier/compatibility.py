@@ -9,14 +9,32 @@ from torch import nn
 from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.identity import identity_of
+from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.losses import takes_soft_labels
 from cvcc_zoo.registry import family_defaults
 
-TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze", "ridge")
+TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze", "ridge", "pretrained")
 """Hyperparameters that do not change the shapes of the weights."""
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 OWN_TENSORS = ("fixup", "skipinit")
 """Values of the hyperparameter `init` that add tensors; the others do not change the shapes of the weights."""
+FEWEST_CLASSES = 2
+SMALLEST_IMAGE = 8  # pixels
+
+
+def check_shape(num_classes: int, in_channels: int, image_size: int) -> None:
+    """Raise ValueError for numbers of classes, channels or pixels that no model can have."""
+    if num_classes != 0 and num_classes < FEWEST_CLASSES:
+        raise ValueError(
+            f"num_classes must be at least {FEWEST_CLASSES}, got {num_classes}; or 0 for features without a classifier"
+        )
+    if in_channels < 1:
+        raise ValueError(f"in_channels must be at least 1, got {in_channels}")
+    if image_size < SMALLEST_IMAGE:
+        raise ValueError(
+            f"image_size must be at least {SMALLEST_IMAGE} pixels, got {image_size}; "
+            f"resize the images: --data.image_size={SMALLEST_IMAGE}"
+        )
 
 
 def check_data(hparams: Mapping[str, Any], data: ImageDataModule) -> None:
@@ -41,7 +59,11 @@ def training_data(model: KnowsImages, data: ImageDataModule | None) -> dict[str,
     """Return, as plain data, what a checkpoint saves about the images that its model is trained on."""
     about: dict[str, Any] = {"classes": model.classes and list(model.classes)}
     if data is not None:
-        about["data"] = {"title": data.dataset.title, "train": identity_of(data, "train").plain()}
+        about["data"] = {
+            "title": data.dataset.title,
+            "train": identity_of(data, "train").plain(),
+            "shaping": shaping_of(data.options),
+        }
     return about
 
 

@@ -1,9 +1,40 @@
 """Network: parts, one after the other, and a classifier; the networks of all families are built this way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+
+def depth_of(name: str, parts: Sequence[Sequence[str]]) -> int:
+    """Return the number of the part that a parameter or module belongs to; len(parts) for the classifier."""
+    for number, names in enumerate(parts):
+        if any(name == own or name.startswith(f"{own}.") for own in names):
+            return number
+    return len(parts)
+
+
+class NoClassifier(nn.Identity):
+    """The identity in place of a classifier, so that a network returns features (N, in_features)."""
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.in_features = in_features
+
+
+def called(module: nn.Module, call: Callable[[], Tensor]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Return what `call` returns, and the input and output of each call of `module` within it."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def remember(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.append((inputs[0], output))
+
+    handle: RemovableHandle = module.register_forward_hook(remember)
+    try:
+        return call(), seen
+    finally:
+        handle.remove()
 
 
 class Unscripted(nn.Module):
@@ -45,7 +76,29 @@ class Network(Unscripted):
 
     def depth(self, name: str) -> int:
         """Return the number of the part that a parameter or module belongs to; len(parts) for the classifier."""
-        for number, names in enumerate(self.parts):
-            if any(name == own or name.startswith(f"{own}.") for own in names):
-                return number
-        return len(self.parts)
+        return depth_of(name, self.parts)
+
+    # The methods by which networks of timm are used: https://huggingface.co/docs/timm/feature_extraction
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the output of the last part."""
+        return self.fc.in_features
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Number of inputs of the classifier."""
+        return self.fc.in_features
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the output of the last part."""
+        return self.features(x)[-1]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return the logits of the output of the last part; with `pre_logits` the inputs of the classifier."""
+        logits, seen = called(self.fc, lambda: self.classify(x))
+        return seen[-1][0] if pre_logits else logits
+
+    def get_classifier(self) -> nn.Module:
+        """Return the classifier."""
+        return self.fc

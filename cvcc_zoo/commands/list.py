@@ -109,12 +109,12 @@ def weights(pattern: str, dataset: str, max_parameters: float, min_accuracy: flo
 
 def model(card: Card) -> str:
     """Return the name of the model from the name of the weights."""
-    return card.name.partition(".")[0]
+    return model_and_tag(card.name)[0]
 
 
 def tag(card: Card) -> str:
     """Return the name of the data set from the name of the weights."""
-    return card.name.partition(".")[2]
+    return model_and_tag(card.name)[1]
 
 
 def accuracy(card: Card) -> float:

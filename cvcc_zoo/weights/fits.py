@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from cvcc_zoo.data.moments import vectors
+from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.plain import check_plain
 from cvcc_zoo.registry import FAMILIES, unknown
 
@@ -35,19 +36,25 @@ class Weights:
     blank: Any = field(repr=False, compare=False)
     """The model on the meta device, as `check_fits` returns it."""
 
+    @property
+    def shaping(self) -> dict[str, str]:
+        """How image files became pixels in training: `resize` and `background` of the ImageDataModule."""
+        return shaping_of(None)
+
     def model(self) -> Any:
         """Return the model with these weights, in evaluation mode.
 
-        A model of ours is the one that was checked, with the tensors put in. One of a user's class, which may tie
-        weights, or with tensors outside its state_dict (HOG has some) is built anew.
+        A model of ours is the one that was checked, with the tensors put in. One with a class or network of others,
+        which may tie weights, or with tensors outside its state_dict (HOG has some) is built anew.
         """
-        ours = FAMILIES[self.family].__module__.startswith("cvcc_zoo.")
+        family = FAMILIES[self.family]
+        ours = family.__module__.startswith("cvcc_zoo.") and not getattr(family, "network_of_others", False)
         if ours and not _other_tensors(self.blank, self.state):
             model = self._filled()
         else:
-            model = FAMILIES[self.family](**self.hparams)
+            model = family(**self.hparams)
             model.load_state_dict(self.state)
-        model.classes = self.classes
+        model.classes, model.shaping = self.classes, self.shaping
         return model.eval()
 
     def _filled(self) -> Any:
@@ -76,8 +83,16 @@ def check_family(family: str, path: Path) -> None:
         raise unknown("model family", family, FAMILIES, f"{path} was made with a class that is not imported")
 
 
-def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+def check_fits(
+    path: Path,
+    family: str,
+    hparams: Mapping[str, Any],
+    tensors: Mapping[str, Any],
+    given: Mapping[str, Any] | None = None,
+) -> Any:
     """Return the model of a family, on the meta device, if the tensors of a file fit it by name and shape.
+
+    `given` are options that the user gives instead of those in the file; they may be objects.
 
     Building stops once the model has far more parameters than the file has tensors, so memory is in proportion to the
     size of the file, whatever the hyperparameters say. Raises ValueError, and says what differs, if they do not fit.
@@ -91,7 +106,7 @@ def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Map
     check_bounds(hparams, incomplete)
     try:
         with torch.device("meta"), _at_most(2 * len(tensors)):
-            model = FAMILIES[family](**hparams)
+            model = FAMILIES[family](**hparams, **(given or {}))
     except Exception as error:  # options from a file can cause any error
         raise ValueError(f"{incomplete}: {error}") from error
     own: dict[str, Tensor] = model.state_dict()

@@ -3,7 +3,7 @@
 import copy
 import fnmatch
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import cvcc_zoo.models  # noqa: F401  registers every model
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import complete, shapes
-from cvcc_zoo.registry import ALIASES, ENTRIES, find
-from cvcc_zoo.weights.card import list_cards
+from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, find
+from cvcc_zoo.weights.card import list_cards, model_and_tag
 
 DATA_OPTIONS = ("num_classes", "in_channels", "image_size", "whitening", "patch_whitening")
 
@@ -26,7 +26,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     """
     if pretrained:
         found = list_cards()
-        return sorted(name for name in found if _matches(name, pattern) or _matches(name.partition(".")[0], pattern))
+        return sorted(name for name in found if _matches(name, pattern) or _matches(model_and_tag(name)[0], pattern))
     names = [name for name in (*ENTRIES, *ALIASES) if fnmatch.fnmatchcase(name, pattern)]
     return sorted(names, key=lambda name: (describe(name)[0], find(name).parameters, name))
 
@@ -62,9 +62,16 @@ def architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def name_of(family: str, hparams: Mapping[str, Any]) -> str:
-    """Return the registered name of a model with this family and shape, or else the family's name in lower case."""
+    """Return the registered name of a model with this family and shape, or else that which its family gives it.
+
+    This is the family's name in lower case, and for networks of others their own.
+    """
     wanted = (family, architecture(complete(family, hparams)))
-    return next((name for name in ENTRIES if describe(name) == wanted), family.lower())
+    for name in ENTRIES:
+        if describe(name) == wanted:
+            return name
+    given: Callable[[Mapping[str, Any]], str] | None = getattr(FAMILIES.get(family), "model_name", None)
+    return given(hparams) if given else family.lower()
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,19 @@
 """Make a model from a name: `create`, `load`, and `use_weights` for a model to be fine-tuned."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier import ImageClassifier, Wrapped
+from cvcc_zoo.classifier.wrapped import import_network
 from cvcc_zoo.data.classes import matching
+from cvcc_zoo.models import Timm
+from cvcc_zoo.models.timm import PREFIX
+from cvcc_zoo.models.timm_weights import ENDINGS as OF_TIMM
 from cvcc_zoo.registry import ENTRIES, FAMILIES, check_options, find, unknown
-from cvcc_zoo.weights.card import find_card, list_cards
+from cvcc_zoo.weights.card import find_card, list_cards, model_and_tag
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.weights.fits import Weights
 from cvcc_zoo.zoo.catalogue import family_options, name_of
@@ -23,13 +28,15 @@ def create(
     """Build a model or a family with fresh weights, or return a model with trained weights.
 
     `create("resnext29", num_classes=100)` builds a model, and `create("ResNet", depth=26)` a family with options of its
-    own. Case, "-" and "_" in the name of a model do not matter.
+    own. Case, "-" and "_" in the name of a model do not matter. `create("timm.resnet18", stem="small")` builds a
+    network of timm, and `create("my_nets.Small", width=16)` one of your own; they take their own options, too.
 
     `create("resnet20.cifar10")` has published weights and is in evaluation mode, like any other trained model that
     `cvcc_zoo.zoo.names` lists: a card, a repository of the Hugging Face Hub, a run folder or a checkpoint.
     `pretrained` chooses weights of a model: the data set that they were trained on (`create("resnet20",
     pretrained="cifar10")`), the path of their card, a folder with exactly one card of the model, or True for its
-    weights of cifar10 or else the only ones.
+    weights of cifar10 or else the only ones. For a network of timm it is a file of timm's weights, or True for those
+    in the caches of this machine.
 
     `options` are those of its family and of ImageClassifier (num_classes, in_channels, image_size, loss, optimizer,
     lr_scheduler, ...), except those that the name fixes. Trained weights can be used for other classes (with a new
@@ -46,8 +53,9 @@ def create(
         if pretrained not in (None, True):
             raise ValueError(f"{name} already names its weights; leave pretrained={str(pretrained)!r} out")
         return _with_weights(read_weights(source), options, new_head=new_head)
-    if source.kind == "import path":
-        raise unknown("model", str(name), FAMILIES, f"import the module, and create {source.name.rpartition('.')[2]!r}")
+    if source.kind == "timm" and (pretrained is True or _is_of_timm(pretrained)):
+        options["pretrained"] = pretrained if isinstance(pretrained, bool) else str(pretrained)
+        pretrained = None
     if pretrained not in (None, False):
         return _with_weights(_weights_of(source, pretrained), options, new_head=new_head)
     if new_head:
@@ -55,24 +63,28 @@ def create(
     return _fresh(source, options)
 
 
-def load(checkpoint: str | Path) -> ImageClassifier:
+def load(checkpoint: str | Path, *, network: Any = None) -> ImageClassifier:
     """Return a trained model by any name that `cvcc_zoo.zoo.names` lists, in evaluation mode.
+
+    `network` is the network of a model that was made by `ImageClassifier.wrap` of an object, which no file can hold.
 
     For a run folder it is the model in best.ckpt, or else in last.ckpt. Only plain data and tensors are read, and only
     registered families are built: a file cannot run code or import a module, and memory is in proportion to its size.
     The import path of an optimizer in it is followed in training, and only if its module is already imported. Raises
     FileNotFoundError for a missing file, and ValueError for a file without a model of this package.
     """
-    model: ImageClassifier = read_weights(resolve_trained(checkpoint)).model()
+    model: ImageClassifier = read_weights(resolve_trained(checkpoint), network).model()
     return model
 
 
-def read_weights(source: Source) -> Weights:
+def read_weights(source: Source, network: Any = None) -> Weights:
     """Read the weights of a resolved name. Raises FileNotFoundError or ValueError, as `load` does."""
     assert source.path is not None, source
     if source.kind == "checkpoint":
-        return read_checkpoint(source.path)
-    model = source.name.partition(".")[0]
+        return read_checkpoint(source.path, network)
+    if network is not None:
+        raise ValueError(f"{source.name} has its own network; leave network={network!r} out")
+    model = model_and_tag(source.name)[0]
     return read_published(source.path, model if model in ENTRIES else None)
 
 
@@ -95,7 +107,11 @@ def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]
 
 
 def _fresh(source: Source, options: Mapping[str, Any]) -> ImageClassifier:
-    """Build a model or a family without weights."""
+    """Build a model or a family without weights of ours."""
+    if source.kind == "timm":
+        return Timm(source.name.removeprefix(PREFIX), **options)
+    if source.kind == "import path":
+        return family_or_network(source.name)(**options)
     family, fixed, defaults = source.name, dict[str, Any](), dict[str, Any]()
     if source.kind == "model":
         entry = find(source.name)
@@ -110,6 +126,23 @@ def _fresh(source: Source, options: Mapping[str, Any]) -> ImageClassifier:
     check_options(source.name, FAMILIES[family], whole)
     model: ImageClassifier = FAMILIES[family](**whole)
     return model
+
+
+def family_or_network(path: str) -> Callable[..., ImageClassifier]:
+    """Return what builds a model of the class or function at an import path, whose module is imported.
+
+    Raises ValueError if there is none.
+    """
+    found, path = import_network(path)
+    if isinstance(found, type) and issubclass(found, ImageClassifier):
+        return found
+    return partial(Wrapped, path)
+
+
+def _is_of_timm(pretrained: Any) -> bool:
+    """Return whether this is the path of a file of timm's weights, not of weights with a card of ours."""
+    path = Path(str(pretrained)).expanduser()
+    return path.suffix in OF_TIMM and not path.with_suffix(".json").exists()
 
 
 def _with_weights(weights: Weights, options: Mapping[str, Any], *, new_head: bool) -> ImageClassifier:
@@ -141,7 +174,7 @@ def _weights_of(source: Source, pretrained: str | Path | bool | None) -> Weights
         )
     model = source.name
     if pretrained is True:
-        tags = [name.partition(".")[2] for name in list_cards() if name.startswith(f"{model}.")]
+        tags = [model_and_tag(name)[1] for name in list_cards() if model_and_tag(name)[0] == model]
         if "cifar10" not in tags and len(tags) != 1:
             there = f"choose one of {', '.join(tags)}" if tags else "`cvcc-zoo list --pretrained` shows what there is"
             raise ValueError(f"pretrained=True finds no weights of {model} for cifar10; {there}")

@@ -6,17 +6,20 @@ resnet20.cifar10               published weights, even if the working folder has
 hf://owner/name                published weights in a repository of the Hugging Face Hub
 pets.json, pets.safetensors    published weights, by the path of their card or of their tensors
 runs/x, ./x, best.ckpt         a run folder, or a checkpoint
-my_package.MyNet               a model family by its import path
+timm.resnet18                  a network of timm; `timm/resnet18` is the same
+my_package.MyNet               a model family, or a network of your own, by its import path
 """
 
+import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import cvcc_zoo.models  # noqa: F401  registers every model
+from cvcc_zoo.models.timm import PREFIX, timm_name
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, LONGEST_NAME, as_typed, find, unknown
-from cvcc_zoo.weights.card import find_card, list_cards
+from cvcc_zoo.weights.card import find_card, list_cards, model_and_tag
 from cvcc_zoo.weights.hub import SCHEME, pull
 
 HINT = "`cvcc-zoo list` shows all models, `cvcc-zoo list --pretrained` all weights"
@@ -27,9 +30,9 @@ FILES = (".json", ".safetensors", ".ckpt", ".pt", ".pth")
 class Source:
     """The meaning of a name."""
 
-    kind: Literal["model", "family", "card", "checkpoint", "import path"]
+    kind: Literal["model", "family", "timm", "card", "checkpoint", "import path"]
     name: str
-    """The registered name of a model, family or published weights, the path of a file, or an import path."""
+    """The name of a model, family or published weights, the path of a file, or an import path."""
     path: Path | None = None
     """The card, or the checkpoint or run folder."""
 
@@ -53,6 +56,10 @@ def resolve(name: str | Path) -> Source:
             raise ValueError(f"{text} is not hf://owner/name; download the card and its file, and give the card's path")
         card = pull(SCHEME + text[address.end() :])
         return Source("card", card.stem, card)
+    if re.match(r"timm[./].", text, re.IGNORECASE) and isinstance(name, str):
+        if card_name := as_typed(text, list_cards()):
+            return Source("card", card_name, find_card(card_name))
+        return Source("timm", PREFIX + timm_name(text[len(PREFIX) :]))
     if isinstance(name, Path) or _is_path(text):
         return _of_file(_expanded(text))
     if not text or len(text) > LONGEST_NAME:
@@ -70,7 +77,7 @@ def resolve(name: str | Path) -> Source:
     head, dot, last = text.rpartition(".")
     if as_typed(text.partition(".")[0], [*ENTRIES, *ALIASES]):
         return Source("card", text, find_card(_without_alias(text)))  # raises, with the nearest names
-    if dot and head and last[:1].isupper():
+    if dot and head and (last[:1].isupper() or _is_importable(head)):
         imported = FAMILIES.get(last)
         known = imported is not None and imported.__module__ == head
         return Source("family", last) if known else Source("import path", text)
@@ -86,9 +93,15 @@ def resolve_trained(name: str | Path) -> Source:
         raise unknown("trained model", str(name), _known(), HINT)
     folder = f"; the folder of this name is ./{name}" if Path(name).is_dir() else ""
     own = {source.name, *(model for model, entry in ENTRIES.items() if entry.family.__name__ == source.name)}
-    cards = [card for card in list_cards() if card.partition(".")[0] in own]
+    cards = [card for card in list_cards() if model_and_tag(card)[0] in own]
     advice = f"did you mean {' or '.join(cards[:3])}?" if cards else "`cvcc-zoo list --pretrained` shows all weights"
     raise ValueError(f"{name} is a model without weights; {advice}{folder}")
+
+
+def _is_importable(module: str) -> bool:
+    """Return whether there is a module that may have a network of the user; nothing is imported."""
+    package = module.partition(".")[0]
+    return package.isidentifier() and importlib.util.find_spec(package) is not None
 
 
 def _is_path(text: str) -> bool:
