@@ -38,6 +38,7 @@ from cvcc_zoo.losses import check_labels, fields, loss_spec, make_loss
 from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, plain_spec
 from cvcc_zoo.registry import FAMILIES, as_plain, check_whole, register_family
 
+
 class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
     """Raw images (N, in_channels, H, W), uint8 0..255 or float 0..1, to logits (N, num_classes).
 

@@ -18,7 +18,7 @@ import importlib
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -201,19 +201,24 @@ def own_options(builder: Builder | None) -> set[str] | None:
 
 
 def split_options(
-    name: str, options: Mapping[str, Any], more: Mapping[str, Any] | None, own: set[str] | None
+    name: str,
+    options: Mapping[str, Any],
+    more: Mapping[str, Any] | None,
+    networks: set[str] | None,
+    of_family: Sequence[str] = (),
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options of ImageClassifier, and those of a network, which are the others and `more`.
 
-    `own` are the names of the latter, None if they are not known. Raises ValueError, with the nearest names, for an
-    option that neither has.
+    `networks` are the names of the latter, None if they are not known. Raises ValueError, with the nearest names, for
+    an option that neither has; `of_family` are suggested, too.
     """
+    known = {*OURS, *of_family}
     others = {**{key: value for key, value in options.items() if key not in OURS}, **(more or {})}
     for key in others:
-        if key in OURS:
+        if key in known:
             raise ValueError(f"{key} is an option of the model, not of its network; give it outside of network_options")
-        if closest(key, OURS) if own is None else key not in own:
-            raise unknown(f"option of {name}", key, {*OURS, *(own or ())})
+        if closest(key, known) if networks is None else key not in networks:
+            raise unknown(f"option of {name}", key, {*known, *(networks or ())})
     return {key: value for key, value in options.items() if key in OURS}, others
 
 

@@ -8,9 +8,9 @@ from jsonargparse import get_loader, set_dumper, set_loader
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import complete
+from cvcc_zoo.classifier.wrapped import import_network
 from cvcc_zoo.cli.choices import check_not_of_model
 from cvcc_zoo.cli.refusals import check_keys
-from cvcc_zoo.classifier.wrapped import import_network
 from cvcc_zoo.models.timm import PREFIX
 from cvcc_zoo.registry import FAMILIES, as_spec
 from cvcc_zoo.weights.card import list_cards

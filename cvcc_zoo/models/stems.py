@@ -17,8 +17,8 @@ PATCHES = 8  # per side of an image, in place of the 14 of a vision transformer 
 def make_small(network: nn.Module, name: str) -> bool:
     """Set the strides of a network's stem to 1 and leave out its pooling; a larger first window becomes 3x3.
 
-    Returns whether the first convolution is new. The maps after the stem are as large as the images. Raises ValueError for a network whose stem is not known, or
-    shrinks nothing.
+    Return whether the first convolution is new. The maps after the stem are as large as the images. Raises ValueError
+    for a network whose stem is not known, or shrinks nothing.
     """
     first = vars(network)["default_cfg"].get("first_conv")
     patterns = _patterns(network)

@@ -18,6 +18,7 @@ from cvcc_zoo.models.timm_weights import Normalisation, normalisation_of, pretra
 from cvcc_zoo.registry import as_typed, unknown
 
 PREFIX = "timm."
+OWN = ("stem", "pretrained")
 REFUSED = (
     "num_classes", "in_chans", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "scriptable",
     "exportable", "no_jit", "features_only", "out_indices",
@@ -34,7 +35,7 @@ class Timm(ImageClassifier):
         self,
         network: str,
         stem: str = "standard",
-        pretrained: str | bool = False,
+        pretrained: bool | str = False,
         network_options: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
@@ -52,7 +53,7 @@ class Timm(ImageClassifier):
         name = timm_name(network)
         weights = weights_file(name, pretrained) if pretrained else None
         network, pretrained = name, False  # a checkpoint has its own weights
-        options, network_options = split_options(f"{PREFIX}{name}", options, network_options, None)
+        options, network_options = split_options(f"{PREFIX}{name}", options, network_options, None, OWN)
         super().__init__(**options)
         if stem not in STEMS:
             raise unknown("stem", stem, STEMS)
@@ -137,7 +138,9 @@ def built(
         if weights is not None and "state_dict" in reason:
             raise ValueError(f"{weights} has not the weights of {PREFIX}{name}: {reason[:300]}") from error
         if isinstance(error, TypeError) and "patch_size" in whole.keys() - options.keys():
-            raise ValueError(f"stem=small is not defined for {PREFIX}{name}, whose patches are fixed; leave it out") from error
+            raise ValueError(
+                f"stem=small is not defined for {PREFIX}{name}, whose patches are fixed; leave it out"
+            ) from error
         raise ValueError(
             f"timm cannot build {name} with {dict(options)} for images of {image_size} pixels: {reason}; change the "
             "options or the image size"

@@ -17,7 +17,7 @@ WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Keys under which timm's training script and others save the tensors, in the order of timm's own choice."""
 
 
-def weights_file(name: str, pretrained: str | bool) -> Path:
+def weights_file(name: str, pretrained: bool | str) -> Path:
     """Return the file of a network's weights: the given one, or for True that in a cache of this machine.
 
     Raises FileNotFoundError, and says where to get it and where to put it, if there is none.
@@ -47,8 +47,8 @@ def weights_file(name: str, pretrained: str | bool) -> Path:
     else:
         raise FileNotFoundError(f"timm has no weights of {name}; leave pretrained out, or give a file of your own")
     raise FileNotFoundError(
-        f"the weights of timm.{name} are not on this machine, and nothing is downloaded: get {where} and give its path, "
-        "pretrained='model.safetensors' (--model.pretrained=...)"
+        f"the weights of timm.{name} are not on this machine, and nothing is downloaded: get {where} and give its "
+        "path, pretrained='model.safetensors' (--model.pretrained=...)"
         + (f", or fill the cache once with `hf download {repository} model.safetensors`" if repository else "")
     )
 
