@@ -14,7 +14,7 @@ Spec = dict[str, Any]
 """A name with its options, as plain data: `{"name": "SGD", "lr": 0.1}`."""
 
 LONGEST_NAME = 200  # characters
-MISSPELT = 0.8  # difflib's ratio from which on a name is another one with a typing error
+MISSPELT = 0.75  # difflib's ratio from which on a name is another one with a typing error
 CLOSE = 0.55  # difflib's ratio: names below it are not suggested, such as resnet20 for mobilenet_v2
 
 

@@ -95,7 +95,7 @@ def test_a_model_in_training_predicts_in_evaluation_mode_and_goes_on_in_its_own(
         (torch.zeros(32, 32), "this is not an image: Tensor of shape (32, 32)"),
         (b"png", "this is not an image: bytes; give a path"),
         (None, "this is not an image: NoneType"),
-        (torch.zeros(1, 3, 16, 16), "16"),
+        (torch.zeros(1, 3, 16, 16), "resize them"),
     ],
 )
 def test_what_is_no_image_is_told(wrong: Any, said: str, model: Any) -> None:

@@ -175,10 +175,14 @@ def test_the_command_line_trains_and_measures_a_network_by_its_import_path(
     assert main([f"--import={module.__name__}", "evaluate", str(run)]) == 0
     assert "of 12 images correct" in capsys.readouterr().out
     assert main(["test", f"--run={run}"]) == 0
+
+
+def test_the_command_line_tells_what_cannot_be_imported(module: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no model at the import path" in message(capsys, ["fit", f"{module.__name__}.Smal"])
-    assert "--import=nowhere cannot be imported" in message(capsys, ["--import=nowhere", "evaluate", str(run)])
+    assert "--import=nowhere cannot be imported" in message(capsys, ["--import=nowhere", "evaluate", "runs/x"])
 
 
+@pytest.mark.slow
 def test_a_config_names_a_module_in_the_folder_where_the_command_is_started(fit: Fit, tmp_path: Path) -> None:
     (tmp_path / "here_nets.py").write_text(CODE)
     (tmp_path / "configs").mkdir()

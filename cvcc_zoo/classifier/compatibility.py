@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
+import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
@@ -172,3 +173,32 @@ def _asked(hparams: dict[str, Any]) -> dict[str, Any]:
     if not hparams.get("features"):
         return hparams
     return {**hparams, "features": [{k: v for k, v in each.items() if k != "kept"} for each in hparams["features"]]}
+
+
+def check_logits(
+    network: nn.Module, name: str, num_classes: int, in_channels: int, image_size: int, advice: str = ""
+) -> None:
+    """Raise ValueError if a network does not turn an image of this shape into logits for that many classes."""
+    like = next(network.parameters(), None)
+    if like is None:
+        raise ValueError(f"{name} has no parameters, so there is nothing to train; give another network")
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    shape = f"{in_channels}x{image_size}x{image_size}"
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(1, in_channels, image_size, image_size, device=like.device))
+    except Exception as error:  # networks raise errors of all kinds
+        raise ValueError(
+            f"{name} does not take images of {shape} ({(str(error).splitlines() or [type(error).__name__])[0]}); "
+            f"choose another image_size or in_channels (--data.image_size=...){advice}"
+        ) from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if found != (1, num_classes):
+        raise ValueError(
+            f"{name} must return logits (N, num_classes), for one image of {shape} and {num_classes} classes "
+            f"(1, {num_classes}), but it returns {found}; change the network or num_classes"
+        )

@@ -82,7 +82,7 @@ class Headed(WhitenedNetwork):
         if num_classes < 0 or num_classes == 1:
             raise ValueError(f"num_classes must be at least 2, or 0 for features, got {num_classes}")
         network: Any = self.network
-        like = next(self.network.parameters())
+        like = next(self.network.parameters(), self.whitening.mean)
         if isinstance(network, Network):
             hparams = {**self.hparams, "num_classes": num_classes}
             network.fc = type(self)(**hparams).network.fc if num_classes else _none_like(network.fc)

@@ -1,5 +1,6 @@
 """Network: parts, one after the other, and a classifier; the networks of all families are built this way."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -35,6 +36,19 @@ def called(module: nn.Module, call: Callable[[], Tensor]) -> tuple[Tensor, list[
         return call(), seen
     finally:
         handle.remove()
+
+
+def meta_copy(network: nn.Module) -> nn.Module:
+    """Return a copy of a network on the meta device, where nothing is computed, with its tensors of any kind.
+
+    `Module.to` leaves tensors that are neither parameters nor buffers where they are, and networks of users have some.
+    """
+    copied = copy.deepcopy(network).to("meta")
+    for module in copied.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor):
+                setattr(module, name, value.to("meta"))
+    return copied
 
 
 class Unscripted(nn.Module):

@@ -21,9 +21,9 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
+from cvcc_zoo.classifier.compatibility import check_logits
 from cvcc_zoo.classifier.image_classifier import ImageClassifier
 from cvcc_zoo.registry import LONGEST_NAME, check_options, closest, unknown
 
@@ -225,32 +225,3 @@ def split_options(
 def shown_name(network: Any) -> str:
     """Return how a network is called in messages."""
     return network if isinstance(network, str) else getattr(network, "__name__", type(network).__name__)
-
-
-def check_logits(
-    network: nn.Module, name: str, num_classes: int, in_channels: int, image_size: int, advice: str = ""
-) -> None:
-    """Raise ValueError if a network does not turn an image of this shape into logits for that many classes."""
-    like = next(network.parameters(), None)
-    if like is None:
-        raise ValueError(f"{name} has no parameters, so there is nothing to train; give another network")
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    shape = f"{in_channels}x{image_size}x{image_size}"
-    try:
-        with torch.no_grad():
-            logits = network(torch.zeros(1, in_channels, image_size, image_size, device=like.device))
-    except Exception as error:  # networks raise errors of all kinds
-        raise ValueError(
-            f"{name} does not take images of {shape} ({(str(error).splitlines() or [type(error).__name__])[0]}); "
-            f"choose another image_size or in_channels (--data.image_size=...){advice}"
-        ) from error
-    finally:
-        for module, mode in modes:
-            module.training = mode
-    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-    if found != (1, num_classes):
-        raise ValueError(
-            f"{name} must return logits (N, num_classes), for one image of {shape} and {num_classes} classes "
-            f"(1, {num_classes}), but it returns {found}; change the network or num_classes"
-        )

@@ -12,7 +12,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.classifier.wrapped import check_logits, split_options
+from cvcc_zoo.classifier.compatibility import check_logits
+from cvcc_zoo.classifier.wrapped import split_options
 from cvcc_zoo.models.stems import STEMS, make_small, patches_of
 from cvcc_zoo.models.timm_weights import Normalisation, normalisation_of, pretrained_options, weights_file
 from cvcc_zoo.registry import as_typed, unknown
@@ -135,7 +136,7 @@ def built(
         network: nn.Module = timm.create_model(name, **{**whole, **given})
     except Exception as error:  # timm's networks raise errors of all kinds
         reason = " ".join(str(error).split()) or type(error).__name__
-        if weights is not None and "state_dict" in reason:
+        if weights is not None and not isinstance(error, TypeError):
             raise ValueError(f"{weights} has not the weights of {PREFIX}{name}: {reason[:300]}") from error
         if isinstance(error, TypeError) and "patch_size" in whole.keys() - options.keys():
             raise ValueError(

@@ -74,7 +74,7 @@ def pretrained_options(name: str, path: Path) -> dict[str, Any]:
     classifiers = getattr(config, "classifier", None)
     first = classifiers[0] if isinstance(classifiers, tuple | list) else classifiers
     weight = state.get(f"{first}.weight")
-    classes = 0 if weight is None else len(weight) - getattr(config, "label_offset", 0)
+    classes = 0 if weight is None else len(weight) - (getattr(config, "label_offset", None) or 0)
     overlay = {"state_dict": state, "num_classes": classes}
     return {"pretrained": True, "num_classes": classes, "pretrained_cfg_overlay": overlay}
 

@@ -1,6 +1,5 @@
 """Facts about models: names, options, parameters, operations; looked up, or counted without computing."""
 
-import copy
 import fnmatch
 import inspect
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import cvcc_zoo.models  # noqa: F401  registers every model
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import complete, shapes
+from cvcc_zoo.classifier.network import meta_copy
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, find
 from cvcc_zoo.weights.card import list_cards, model_and_tag
 
@@ -84,7 +84,7 @@ class Complexity:
 
 def complexity(model: ImageClassifier) -> Complexity:
     """Count parameters, and multiply-accumulate operations of convolutions and linear layers, on the meta device."""
-    network = copy.deepcopy(model.network).to("meta")
+    network = meta_copy(model.network)
     image = torch.empty(1, model.in_channels, model.image_size, model.image_size, device="meta")
     network.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
