@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cvcc_zoo.classifier import ImageClassifier
     from cvcc_zoo.data import ImageDataModule
-    from cvcc_zoo.models import CNN, FCNN, Linear, ResNet, ResNeXt, WideResNet
+    from cvcc_zoo.models import CNN, FCNN, Linear, ResNet, ResNeXt, Timm, WideResNet
     from cvcc_zoo.zoo import create, list_models, load
 
 __version__ = "0.1.0"
@@ -19,6 +19,7 @@ _HOMES = {
     "Linear": "models",
     "ResNeXt": "models",
     "ResNet": "models",
+    "Timm": "models",
     "WideResNet": "models",
     "create": "zoo",
     "list_models": "zoo",
@@ -33,6 +34,7 @@ __all__ = [
     "Linear",
     "ResNeXt",
     "ResNet",
+    "Timm",
     "WideResNet",
     "create",
     "list_models",

@@ -1,10 +1,13 @@
 """The program: `cvcc-zoo` and `python -m cvcc_zoo`."""
 
 import gc
+import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,8 +27,10 @@ def main(args: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     if args is not None:
         return finished(list(args))
-    if "" not in sys.path:
-        sys.path.append("")  # finds `--optimizer=my_module.Mine` in this folder; last, so that it hides nothing
+    with suppress(FileNotFoundError):  # the folder was removed
+        # Finds `--optimizer=my_module.Mine` in this folder, also while a config in another one is read, when Lightning
+        # changes to that folder; last, so that it hides nothing.
+        sys.path.append(str(Path.cwd()))
     try:
         return finished(sys.argv[1:])
     finally:
@@ -58,12 +63,25 @@ def run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(overview())
         return 0
+    while args and (found := re.fullmatch(r"--import=([\w.]+)", args[0])):
+        _import(found[1])
+        args = args[1:]
+    if not args:
+        return run(["--help"])
     if args[0] == "help":
         return run([*args[1:2], "--help"])
     if args[0] == "--version":
         print(f"cvcc_zoo {version('cvcc_zoo')}")
         return 0
     return call(pick("command", args[0], COMMANDS, "`cvcc-zoo --help` shows what they do"), args[1:])
+
+
+def _import(module: str) -> None:
+    """Import a module with families or networks of the user, so that runs and checkpoints may name them."""
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"--import={module} cannot be imported: {error}; start the command in its folder") from error
 
 
 def meant_for_users(error: BaseException | None) -> str | None:

@@ -15,6 +15,7 @@ Spec = dict[str, Any]
 """A name with its options, as plain data: `{"name": "SGD", "lr": 0.1}`."""
 
 LONGEST_NAME = 200  # characters
+MISSPELT = 0.75  # difflib's ratio from which on a name is another one with a typing error
 CLOSE = 0.55  # difflib's ratio: names below it are not suggested, such as resnet20 for mobilenet_v2
 
 
@@ -128,6 +129,11 @@ def pick(kind: str, name: Any, known: Iterable[str], hint: str = "") -> str:
     if found is None:
         raise unknown(kind, name, known, hint)
     return found
+
+
+def closest(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known names of which this one is probably a misspelling."""
+    return difflib.get_close_matches(name[:LONGEST_NAME], list(known), n=3, cutoff=MISSPELT)
 
 
 def unknown(kind: str, name: Any, known: Iterable[str], hint: str = "") -> ValueError:

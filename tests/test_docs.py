@@ -15,7 +15,8 @@ import torch
 
 from benchmarks.map import page as map_of_the_code
 from benchmarks.models import with_models
-from cvcc_zoo import FCNN, ResNet, create
+from benchmarks.networks import with_table as with_networks
+from cvcc_zoo import FCNN, ImageClassifier, ResNet, create
 from cvcc_zoo.__main__ import main as command
 from cvcc_zoo.cli.manual import COMMANDS
 from cvcc_zoo.data.augment import AUGMENTATIONS, PRESETS
@@ -48,6 +49,22 @@ def test_the_table_of_models_is_that_of_the_registry() -> None:
     assert with_models(page) == page, "run python -m benchmarks.models"
     rows = dict(re.findall(r"^\| `(\w+)` \| `\w+` \| ([\d,]+) \|", page, flags=re.MULTILINE))
     assert rows == {name: f"{entry.parameters:,}" for name, entry in ENTRIES.items()}
+
+
+def test_the_table_of_other_networks_is_that_of_their_results() -> None:
+    page = (ROOT / "docs/networks.md").read_text()
+    assert with_networks(page) == page, "run python -m benchmarks.networks"
+
+
+def test_the_network_of_the_page_about_other_networks_works_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = re.findall(r"```python\n(# my_nets.*?)```", (ROOT / "docs/networks.md").read_text(), flags=re.DOTALL)[0]
+    (tmp_path / "page_nets.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    model = ImageClassifier.wrap("page_nets.Small", width=32, optimizer="SGD", whitening="none")
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert model.head_hidden_size == 32 and len(model.predict(torch.zeros(3, 32, 32), top=3)) == 3
 
 
 def test_the_page_about_commands_names_all_of_them() -> None:

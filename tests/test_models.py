@@ -345,7 +345,7 @@ def test_every_name_is_found_again_from_its_shape() -> None:
 
 
 def test_every_family_is_known_by_its_class_name() -> None:
-    families = {"CNN", "FCNN", "Linear", "ResNeXt", "ResNet", "WideResNet"}
+    families = {"CNN", "FCNN", "Linear", "ResNeXt", "ResNet", "Timm", "WideResNet", "Wrapped"}
     assert {name for name, family in FAMILIES.items() if family.__module__.startswith("cvcc_zoo")} == families
     assert architecture(ResNeXt().hparams) == describe("resnext29")[1]
 

@@ -2,5 +2,6 @@
 
 from cvcc_zoo.classifier.image_classifier import ImageClassifier
 from cvcc_zoo.classifier.network import Network
+from cvcc_zoo.classifier.wrapped import Wrapped
 
-__all__ = ["ImageClassifier", "Network"]
+__all__ = ["ImageClassifier", "Network", "Wrapped"]

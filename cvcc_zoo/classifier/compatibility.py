@@ -3,20 +3,39 @@
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
+import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.identity import identity_of
+from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.losses import takes_soft_labels
 from cvcc_zoo.registry import FAMILIES, family_options
 
-TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze", "ridge")
+TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze", "ridge", "pretrained")
 """Hyperparameters that do not change the shapes of the weights."""
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 OWN_TENSORS = ("fixup", "skipinit")
 """Values of the hyperparameter `init` that add tensors; the others do not change the shapes of the weights."""
+FEWEST_CLASSES = 2
+SMALLEST_IMAGE = 8  # pixels
+
+
+def check_shape(num_classes: int, in_channels: int, image_size: int) -> None:
+    """Raise ValueError for numbers of classes, channels or pixels that no model can have."""
+    if num_classes != 0 and num_classes < FEWEST_CLASSES:
+        raise ValueError(
+            f"num_classes must be at least {FEWEST_CLASSES}, got {num_classes}; or 0 for features without a classifier"
+        )
+    if in_channels < 1:
+        raise ValueError(f"in_channels must be at least 1, got {in_channels}")
+    if image_size < SMALLEST_IMAGE:
+        raise ValueError(
+            f"image_size must be at least {SMALLEST_IMAGE} pixels, got {image_size}; "
+            f"resize the images: --data.image_size={SMALLEST_IMAGE}"
+        )
 
 
 def check_data(hparams: Mapping[str, Any], data: ImageDataModule) -> None:
@@ -41,7 +60,11 @@ def training_data(model: KnowsImages, data: ImageDataModule | None) -> dict[str,
     """Return, as plain data, what a checkpoint saves about the images that its model is trained on."""
     about: dict[str, Any] = {"classes": model.classes and list(model.classes)}
     if data is not None:
-        about["data"] = {"title": data.dataset.title, "train": identity_of(data, "train").plain()}
+        about["data"] = {
+            "title": data.dataset.title,
+            "train": identity_of(data, "train").plain(),
+            "shaping": shaping_of(data.options),
+        }
     return about
 
 
@@ -152,3 +175,32 @@ def _asked(hparams: dict[str, Any]) -> dict[str, Any]:
     if not hparams.get("features"):
         return hparams
     return {**hparams, "features": [{k: v for k, v in each.items() if k != "kept"} for each in hparams["features"]]}
+
+
+def check_logits(
+    network: nn.Module, name: str, num_classes: int, in_channels: int, image_size: int, advice: str = ""
+) -> None:
+    """Raise ValueError if a network does not turn an image of this shape into logits for that many classes."""
+    like = next(network.parameters(), None)
+    if like is None:
+        raise ValueError(f"{name} has no parameters, so there is nothing to train; give another network")
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    shape = f"{in_channels}x{image_size}x{image_size}"
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(1, in_channels, image_size, image_size, device=like.device))
+    except Exception as error:  # networks raise errors of all kinds
+        raise ValueError(
+            f"{name} does not take images of {shape} ({(str(error).splitlines() or [type(error).__name__])[0]}); "
+            f"choose another image_size or in_channels (--data.image_size=...){advice}"
+        ) from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if found != (1, num_classes):
+        raise ValueError(
+            f"{name} must return logits (N, num_classes), for one image of {shape} and {num_classes} classes "
+            f"(1, {num_classes}), but it returns {found}; change the network or num_classes"
+        )

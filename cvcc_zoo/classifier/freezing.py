@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from torch import nn
 
+from cvcc_zoo.classifier.grouping import Parts, parts_of
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
 
 
@@ -16,18 +17,25 @@ class PartlyFrozen(WhitenedNetwork):
         """Freeze a network as soon as it is set, so that this holds in any training loop."""
         super().__setattr__(name, value)
         if name == "network":
-            for module in self._frozen():
-                module.requires_grad_(False)
+            for frozen in self._frozen():
+                frozen.requires_grad_(False)
 
-    def _frozen(self) -> list[nn.Module]:
-        """Return the modules that are not trained. Raises ValueError if the network does not have that many parts."""
+    @property
+    def grouped(self) -> Parts:
+        """The parts of the network, by which it is frozen and learning rates decay."""
+        return parts_of(self.network, self.hparams["num_classes"])
+
+    def _frozen(self) -> list[nn.Module | nn.Parameter]:
+        """Return what is not trained. Raises ValueError if the network does not have that many parts."""
         if not (count := self.hparams["freeze"]):
             return []
-        parts = self.parted.parts
+        parts = self.grouped.parts
         if not 0 < count <= len(parts):
             names = ", ".join(f"{number + 1} ({' '.join(part)})" for number, part in enumerate(parts)) or "none"
             raise ValueError(f"freeze={count}: the parts of this network are {names}; freeze 0 to {len(parts)} of them")
-        return [self.network.get_submodule(name) for names in parts[:count] for name in names]
+        parameters = dict(self.network.named_parameters())
+        names = [name for part in parts[:count] for name in part]
+        return [parameters[name] if name in parameters else self.network.get_submodule(name) for name in names]
 
     def on_fit_start(self) -> None:
         """Set train mode, also for a model that was loaded for evaluation.
@@ -46,6 +54,7 @@ class PartlyFrozen(WhitenedNetwork):
         """Set the mode, but leave frozen parts in evaluation mode: without dropout, and their norms do not change."""
         super().train(mode)
         if mode and self._ready:
-            for module in self._frozen():
-                module.eval()
+            for frozen in self._frozen():
+                if isinstance(frozen, nn.Module):
+                    frozen.eval()
         return self

@@ -12,9 +12,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cvcc_zoo.classifier.compatibility import (
+    FEWEST_CLASSES,
     check_classes,
     check_data,
     check_model,
+    check_shape,
     check_training,
     check_training_data,
     training_data,
@@ -22,29 +24,28 @@ from cvcc_zoo.classifier.compatibility import (
 from cvcc_zoo.classifier.freezing import PartlyFrozen
 from cvcc_zoo.classifier.hyperparameters import declare_metrics, table_of
 from cvcc_zoo.classifier.metrics import StageMetrics
+from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.classifier.preparation import SetFromImages
 from cvcc_zoo.classifier.trainer import Optimized, all_finite, check_monitors, diverged
 from cvcc_zoo.classifier.weighting import batch_mean
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import mix_seed, seed_torch
+from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.files.plain import check_plain
 from cvcc_zoo.internals.lightning import batches_done, log_every_n_steps, trainer_of
 from cvcc_zoo.losses import check_labels, fields, loss_spec, make_loss
 from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, plain_spec
-from cvcc_zoo.registry import as_plain, check_whole, register_family
-
-MIN_IMAGE_SIZE = 8
+from cvcc_zoo.registry import FAMILIES, as_plain, check_whole, register_family
 
 
-class ImageClassifier(Optimized, PartlyFrozen, SetFromImages):
+class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
     """Raw images (N, in_channels, H, W), uint8 0..255 or float 0..1, to logits (N, num_classes).
 
     A family builds its `network` in `__init__` after calling this one's. All hyperparameters are plain data, so that
     checkpoints load with `weights_only=True`.
     """
 
-    classes: tuple[str, ...] | None = None  # names in the order of the logits; None before it is trained on images
     allow_other_images = False  # resuming from a checkpoint needs the same training images
     test_confusion: Tensor  # after a test, int64 (num_classes, num_classes): row = true class, column = predicted
 
@@ -63,7 +64,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages):
         """Check and store the options that every family takes in addition to its own.
 
         Args:
-            num_classes: Number of classes, at least 2.
+            num_classes: Number of classes, at least 2; with 0 the model has no classifier and returns features.
             in_channels: Channels of the images.
             image_size: Height and width of the images in pixels, at least 8.
             loss: cross_entropy, focal, hinge, crammer_singer or squared_error, or {name: ..., l2: 0.001, option: value}
@@ -82,38 +83,34 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages):
         num_classes, in_channels, image_size = (as_plain(each) for each in (num_classes, in_channels, image_size))
         for name in ("num_classes", "in_channels", "image_size", "freeze"):
             check_whole(name, self.hparams[name])
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-        if in_channels < 1:
-            raise ValueError(f"in_channels must be at least 1, got {in_channels}")
-        if image_size < MIN_IMAGE_SIZE:
-            raise ValueError(
-                f"image_size must be at least {MIN_IMAGE_SIZE} pixels, got {image_size}; "
-                f"resize the images: --data.image_size={MIN_IMAGE_SIZE}"
-            )
+        check_shape(num_classes, in_channels, image_size)
         optimizer_spec = plain_spec("optimizer", optimizer, OPTIMIZERS)
         check_optimizer(optimizer_spec)
         scheduler_spec = None if lr_scheduler is None else plain_spec("lr_scheduler", lr_scheduler, SCHEDULES)
         if scheduler_spec is not None:
             check_lr_scheduler(scheduler_spec)
-        self.num_classes, self.in_channels, self.image_size = num_classes, in_channels, image_size
+        self.num_classes = num_classes or FEWEST_CLASSES  # of the classifier that num_classes=0 removes again
+        self.in_channels, self.image_size = in_channels, image_size
         self.whitening = make_whitening(whitening or "standardize", in_channels, image_size)
         self.chose_whitening = whitening is not None
         self.hparams.update(optimizer=optimizer_spec, lr_scheduler=scheduler_spec, whitening=self.whitening.spec)
         self.hparams["loss"] = loss_spec(loss)["name"] if isinstance(loss, str) else loss_spec(loss)
         self.hparams.update(as_plain(self.hparams))
         check_plain(dict(self.hparams), f"the options of {type(self).__name__}")  # or checkpoints could not be loaded
-        self.loss = make_loss(self.hparams["loss"], num_classes)
-        if patch_whitening is not None:
-            if not patch_whitening >= 0:
-                raise ValueError(f"patch_whitening is added to variances and must be at least 0, got {patch_whitening}")
-            self.register_buffer("patches_whitened", torch.tensor(False))
+        self.loss = make_loss(self.hparams["loss"], self.num_classes)
+        self.register_patch_whitening(patch_whitening)
         with torch.device("cpu"):  # metrics are in no state_dict: a model that is built on "meta" must have them, too
-            self.metrics = StageMetrics(num_classes, weighted=self.loss.class_weights is not None)
+            self.metrics = StageMetrics(self.num_classes, weighted=self.loss.class_weights is not None)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         register_family(cls)
+
+    @classmethod
+    def wrap(cls, network: Any, **options: Any) -> "ImageClassifier":
+        """Return a model around a network of your own: any nn.Module, as `cvcc_zoo.classifier.wrapped` says."""
+        model: ImageClassifier = FAMILIES["Wrapped"].of_user(network, **options)  # type: ignore[attr-defined]
+        return model
 
     @property
     def hparams_initial(self) -> Any:
@@ -162,6 +159,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages):
 
     def _step(self, batch: tuple[Tensor, Tensor], batch_idx: int, stage: str) -> tuple[Tensor, Tensor]:
         """Count a batch in the metrics of the stage, and return its losses (N,) and logits (N, num_classes)."""
+        self.check_head()
         images, labels = fields(batch)
         if labels.device.type == "cpu" or batch_idx == 0:  # looking at values waits for a GPU
             check_labels(labels, self.num_classes)
@@ -204,11 +202,12 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages):
 
     def setup(self, stage: str) -> None:
         """Check that data and model fit together; before training, also learn what is learned from the images."""
+        self.check_head()
         if (images := self._images()) is not None:
             check_classes(self, images)
             check_data(self.hparams, images)
             if stage == "fit":
-                self.classes = tuple(images.classes)
+                self.classes, self.shaping = tuple(images.classes), shaping_of(images.options)
                 check_training(self.network, self.hparams["loss"], images)
                 self.fit_whitening(images)
                 self.check_sizes(images.resolutions.shares)

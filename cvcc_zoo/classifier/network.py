@@ -1,11 +1,55 @@
 """Network: parts, one after the other, and a classifier; the networks of all families are built this way."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
+from torch.utils.hooks import RemovableHandle
+
+
+def depth_of(name: str, parts: Sequence[Sequence[str]]) -> int:
+    """Return the number of the part that a parameter or module belongs to; len(parts) for the classifier."""
+    for number, names in enumerate(parts):
+        if any(name == own or name.startswith(f"{own}.") for own in names):
+            return number
+    return len(parts)
+
+
+class NoClassifier(nn.Identity):
+    """The identity in place of a classifier, so that a network returns features (N, in_features)."""
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.in_features = in_features
+
+
+def called(module: nn.Module, call: Callable[[], Tensor]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Return what `call` returns, and the input and output of each call of `module` within it."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def remember(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.append((inputs[0], output))
+
+    handle: RemovableHandle = module.register_forward_hook(remember)
+    try:
+        return call(), seen
+    finally:
+        handle.remove()
+
+
+def meta_copy(network: nn.Module) -> nn.Module:
+    """Return a copy of a network on the meta device, where nothing is computed, with its tensors of any kind.
+
+    `Module.to` leaves tensors that are neither parameters nor buffers where they are, and networks of users have some.
+    """
+    copied = copy.deepcopy(network).to("meta")
+    for module in copied.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor):
+                setattr(module, name, value.to("meta"))
+    return copied
 
 
 class Unscripted(nn.Module):
@@ -47,10 +91,32 @@ class Network(Unscripted):
 
     def depth(self, name: str) -> int:
         """Return the number of the part that a parameter or module belongs to; len(parts) for the classifier."""
-        for number, names in enumerate(self.parts):
-            if any(name == own or name.startswith(f"{own}.") for own in names):
-                return number
-        return len(self.parts)
+        return depth_of(name, self.parts)
+
+    # The methods by which networks of timm are used: https://huggingface.co/docs/timm/feature_extraction
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the output of the last part."""
+        return self.fc.in_features
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Number of inputs of the classifier."""
+        return self.fc.in_features
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the output of the last part."""
+        return self.features(x)[-1]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return the logits of the output of the last part; with `pre_logits` the inputs of the classifier."""
+        logits, seen = called(self.fc, lambda: self.classify(x))
+        return seen[-1][0] if pre_logits else logits
+
+    def get_classifier(self) -> nn.Module:
+        """Return the classifier."""
+        return self.fc
 
 
 def fold_norms(network: nn.Module) -> nn.Module:

@@ -24,6 +24,13 @@ class SetFromImages(WhitenedNetwork):
     loss: Loss
     patches_whitened: Tensor  # bool, with patch_whitening: whether the first convolution is set
 
+    def register_patch_whitening(self, eps: float | None) -> None:
+        """Register the state of `patch_whitening`, if it is on. Raises ValueError for a negative eps."""
+        if eps is not None:
+            if not eps >= 0:
+                raise ValueError(f"patch_whitening is added to variances and must be at least 0, got {eps}")
+            self.register_buffer("patches_whitened", torch.tensor(False))
+
     def load_state_dict(self, *args: Any, **options: Any) -> Any:
         """Load weights; a first convolution that whitens patches stays frozen, in loops of any kind."""
         found = super().load_state_dict(*args, **options)

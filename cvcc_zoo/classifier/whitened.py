@@ -97,7 +97,7 @@ class WhitenedNetwork(Unscripted, LightningModule):
     @property
     def weights_device(self) -> torch.device:
         """Where the weights are: in `setup` still on the CPU, while Lightning's `device` is the accelerator already."""
-        return next(self.network.parameters()).device
+        return next(self.network.parameters(), self.whitening.mean).device
 
     @property
     def parted(self) -> Network:

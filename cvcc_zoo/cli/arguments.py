@@ -10,6 +10,7 @@
 | `fit`, evaluations | `--model.optimizer=SGD` | refused, with the option that is meant |
 | `list` | `'resnet*'` first | `--pattern=resnet*` |
 | `list` | `--max-parameters=1`, `--pretrained` | `--max_parameters=1`, `--pretrained=true` |
+| all | `--model.drop_rate=0.1` after `--model=timm.resnet18` | `--model.network_options.drop_rate=0.1` |
 | all | `--model=resnet20` | its class, all options that shape it, and `--weights` if it is trained |
 | all | `--model.help=resnet20` | `--model.help=` its class |
 | all | `--optimizer=SGD`, and those in SPEC_FLAGS | `--optimizer={"name": "SGD"}` |
@@ -27,7 +28,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from cvcc_zoo.cli.choices import check_not_of_model
-from cvcc_zoo.cli.expansion import expand_model
+from cvcc_zoo.cli.expansion import expand_model, options_beside_networks
 from cvcc_zoo.cli.recipes import config_file
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
@@ -101,12 +102,17 @@ def name_as_option(command: str, args: Sequence[str]) -> list[str]:
 def _expand(args: Sequence[str], command: str) -> list[str]:
     """Expand the names of models, optimizers and the like, and `--run=FOLDER` of an evaluation."""
     expanded = []
+    known: set[str] | None = None  # the options of a model around a network of others, which has its own, too
     for flag, value in _pairs(args):
+        option = re.fullmatch(r"--model\.(\w+)(.*)", flag)
+        if known is not None and option and option[1] not in {*known, "help", "init_args"}:
+            flag = f"--model.network_options.{option[1]}{option[2]}"
         if flag == "--model" and value is not None and not value.lstrip().startswith("{"):
             model, weights = expand_model(value)
             if weights:
                 expanded.append(f"--weights={weights}")
             expanded.append(f"--model={model['class_path']}")
+            known = options_beside_networks(model["class_path"])
             for option, setting in model["init_args"].items():
                 text = setting if isinstance(setting, str) else json.dumps(setting)
                 expanded.append(f"--model.{option}={text}")

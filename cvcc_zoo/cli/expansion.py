@@ -1,5 +1,6 @@
 """Expand names of models, optimizers and schedules; read and write YAML with such names for jsonargparse."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -7,11 +8,13 @@ from jsonargparse import get_loader, set_dumper, set_loader
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import complete
+from cvcc_zoo.classifier.wrapped import import_network
 from cvcc_zoo.cli.choices import check_not_of_model
 from cvcc_zoo.cli.refusals import check_keys
-from cvcc_zoo.registry import FAMILIES, as_spec, import_class
+from cvcc_zoo.models.timm import PREFIX
+from cvcc_zoo.registry import FAMILIES, as_spec
 from cvcc_zoo.weights.card import list_cards
-from cvcc_zoo.zoo.catalogue import architecture, describe
+from cvcc_zoo.zoo.catalogue import architecture, describe, family_options
 from cvcc_zoo.zoo.creation import read_weights
 from cvcc_zoo.zoo.names import resolve
 
@@ -28,8 +31,13 @@ def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
     if source.kind == "model":
         family, options = describe(source.name)
     elif source.kind == "import path":
-        family = import_class("model", source.name, ImageClassifier).__name__
-        options = architecture(complete(family, {}))
+        found, path = import_network(source.name)
+        is_family = isinstance(found, type) and issubclass(found, ImageClassifier)
+        family, given = (found.__name__, {}) if is_family else ("Wrapped", {"network": path})
+        options = architecture(complete(family, given))
+    elif source.kind == "timm":
+        family = "Timm"
+        options = architecture(complete(family, {"network": source.name.removeprefix(PREFIX)}))
     elif source.trained:
         there = read_weights(source)
         family, options = there.family, architecture(complete(there.family, there.hparams))
@@ -38,6 +46,27 @@ def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
     else:
         family, options = source.name, architecture(complete(source.name, {}))
     return {"class_path": path_of(family), "init_args": options}, weights
+
+
+def options_beside_networks(class_path: str) -> set[str] | None:
+    """Return the options of a model around a network of others, which has more of its own; None for other models."""
+    family = FAMILIES.get(class_path.rpartition(".")[2])
+    return family_options(family) if family and getattr(family, "network_of_others", False) else None
+
+
+def own_or_networks(class_path: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Move options that a model around a network of others does not have to `network_options`.
+
+    A network of your own at an import path is imported: the user has named it, on the command line or in a file.
+    """
+    known = options_beside_networks(class_path)
+    if known is None:
+        return dict(options)
+    if class_path == path_of("Wrapped") and isinstance(path := options.get("network"), str):
+        import_network(path)
+    others = {option: value for option, value in options.items() if option not in known}
+    kept = {option: value for option, value in options.items() if option in known}
+    return kept | ({"network_options": {**(options.get("network_options") or {}), **others}} if others else {})
 
 
 def path_of(family: str) -> str:
@@ -67,7 +96,8 @@ def expand_config(config: dict[str, Any]) -> dict[str, Any]:
         given = model.get("init_args") or {}
         for option in given:
             check_not_of_model(option)
-        config["model"] = {"class_path": expanded["class_path"], "init_args": {**expanded["init_args"], **given}}
+        options = own_or_networks(expanded["class_path"], {**expanded["init_args"], **given})
+        config["model"] = {"class_path": expanded["class_path"], "init_args": options}
     for key in ("optimizer", "lr_scheduler"):
         if isinstance(config.get(key), str | dict):
             config[key] = as_spec(key, config[key])

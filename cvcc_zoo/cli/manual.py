@@ -116,7 +116,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "show what models cost side by side: parameters, operations, memory, measured speed",
             (
                 "cvcc-zoo compare resnet20 resnet56 'ResNeXt{cardinality: 2, base_width: 40}' --train",
-                "cvcc-zoo compare resnet20 timm/resnet18 --sort=macs --csv=costs.csv",
+                "cvcc-zoo compare resnet20 timm.resnet18 --sort=macs --csv=costs.csv",
             ),
         ),
         "optimizers": Command(

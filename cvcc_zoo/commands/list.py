@@ -12,7 +12,7 @@ from cvcc_zoo.cli.arguments import rewrite
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.registry import ALIASES, find, unknown
-from cvcc_zoo.weights.card import Card, list_cards, read_card
+from cvcc_zoo.weights.card import Card, list_cards, model_and_tag, read_card
 from cvcc_zoo.zoo.catalogue import complexity, list_models
 from cvcc_zoo.zoo.creation import create
 
@@ -109,12 +109,12 @@ def weights(pattern: str, dataset: str, max_parameters: float, min_accuracy: flo
 
 def model(card: Card) -> str:
     """Return the name of the model from the name of the weights."""
-    return card.name.partition(".")[0]
+    return model_and_tag(card.name)[0]
 
 
 def tag(card: Card) -> str:
     """Return the name of the data set from the name of the weights."""
-    return card.name.partition(".")[2]
+    return model_and_tag(card.name)[1]
 
 
 def accuracy(card: Card) -> float:

@@ -8,27 +8,25 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from cvcc_zoo.classifier.prediction import BATCH, Ranking, most_probable, read_pixels
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
-from cvcc_zoo.data.decode import Decoding, Tally, decode_some
+from cvcc_zoo.data.decode import Decoding, Tally
 from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.finding import Found, find_images
-from cvcc_zoo.data.workers import processors, read_files
 from cvcc_zoo.files.own import csv_text, file_to_write, json_text, shown, write_whole
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import tracked
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
-BATCH = 256
 ON_SHEET = 64
 TOP = 5
 
@@ -38,7 +36,7 @@ class Prediction:
     """The most probable classes of a file, best first, with their probabilities in [0, 1]."""
 
     file: Path
-    top: list[tuple[str, float]]
+    top: Ranking
 
 
 @cache
@@ -81,7 +79,7 @@ def main(args: Sequence[str]) -> int:
         write_whole(output, (_json if output.suffix == ".json" else _csv)(predictions))
     if sheet:
         on_sheet = predictions[:ON_SHEET]
-        images = _pixels([each.file for each in on_sheet], decoding, Tally(), {})
+        images = read_pixels([each.file for each in on_sheet], decoding, Tally(), {})
         write_whole(sheet, _draw(on_sheet, images))
     for line in [*_remarks(found, size, sheet, len(predictions)), *tally.lines(advice=False)]:
         console.print(line, soft_wrap=True)
@@ -104,33 +102,15 @@ def predict(
 
     Notes about the images are added to `tally`, and errors of files that cannot be read to `broken`.
     """
-    model = trained.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    trained.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictions = []
     parts = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     for part in tracked(parts, "prediction: images", len(files), len):
-        images = _pixels(part, decoding, tally, broken)
+        images = read_pixels(part, decoding, tally, broken)
         batch = [file for file in part if file not in broken]
-        if not batch:
-            continue
-        with torch.inference_mode():
-            best = model(images.to(model.device)).float().softmax(1).topk(top)
-        for file, shares, indices in zip(batch, best.values.tolist(), best.indices.tolist(), strict=True):
-            names = [trained.classes[index] for index in indices]
-            predictions.append(Prediction(file, list(zip(names, shares, strict=True))))
+        rankings = most_probable(trained.model, images, trained.classes, top)
+        predictions += [Prediction(file, ranking) for file, ranking in zip(batch, rankings, strict=True)]
     return predictions
-
-
-def _pixels(files: Sequence[Path], decoding: Decoding, tally: Tally, broken: dict[Path, ValueError]) -> Tensor:
-    """Return the images that can be decoded, uint8 (N, C, H, W); errors of the others are added to `broken`."""
-    found, paths = [decoding.none()], [str(file) for file in files]
-    share = max(1, -(-len(paths) // processors()))
-    parts = [paths[start : start + share] for start in range(0, len(paths), share)]
-    for decoded, wrong in read_files(parts, partial(decode_some, decoding=decoding)):
-        if decoded:
-            found.append(decoded[0])
-            tally.merge(decoded[1])
-        broken |= {Path(path): error for path, error in wrong.items()}
-    return torch.from_numpy(np.concatenate(found))
 
 
 def _table(predictions: Sequence[Prediction], title: str) -> Table:

@@ -1,6 +1,8 @@
 """Make images opaque, 8-bit and square, in the same way for training, `predict` and the demo."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageColor
@@ -21,6 +23,17 @@ def check_shaping(resize: str, background: str) -> None:
         ImageColor.getrgb(background)
     except ValueError as error:
         raise ValueError(f"background is a colour such as white or '#808080', not {background!r}") from error
+
+
+def shaping_of(options: Any) -> dict[str, str]:
+    """Return `resize` and `background` among the options of an ImageDataModule, or their defaults.
+
+    Raises ValueError for impossible ones: the options may come from a file.
+    """
+    given = options if isinstance(options, Mapping) else {}
+    resize, background = str(given.get("resize", "squash")), str(given.get("background", "white"))
+    check_shaping(resize, background)
+    return {"resize": resize, "background": background}
 
 
 def check_amounts(batch_size: int, **shares: float) -> None:

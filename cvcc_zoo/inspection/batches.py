@@ -11,14 +11,10 @@ def whitened_batch(subject: Subject, dataset: str | None, root: str | None, coun
     """Return whitened images (N, C, H, W) and labels (N,): training images at evenly spread positions.
 
     They are brought to the size and channels of the model. A freshly initialised model first computes its whitening,
-    and whatever else it takes from images, such as LSUV, from the training images. Raises ValueError for a network of
-    timm, for a data set with other classes than the model's, and for fewer than two images.
+    and whatever else it takes from images, such as LSUV, from the training images. Raises ValueError for a
+    data set with other classes than the model's, and for fewer than two images.
     """
     model = subject.model
-    if model is None:
-        raise ValueError(
-            f"statistics need the loss and the whitening of a model of this package, and {subject.name} has neither"
-        )
     if count < 2:
         raise ValueError(f"norms need more than one image; choose --images=2 or more, got {count}")
     spec = "none" if subject.trained else model.whitening.spec

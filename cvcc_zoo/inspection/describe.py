@@ -88,7 +88,6 @@ def main(args: Sequence[str]) -> int:
 def measured(subject: Subject, dataset: str, root: str | None, images: int) -> list[Signal]:
     """Return the signal through a model, with gradients of its own loss."""
     x, labels = whitened_batch(subject, dataset, root, images)
-    assert subject.model is not None
     loss = subject.model.loss
     return signals(subject.network, x, lambda logits: loss(logits, labels))
 

@@ -1,6 +1,5 @@
 """The layers of a network in the order of their calls, with output shape, cost and receptive field."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from cvcc_zoo.classifier.network import meta_copy
 from cvcc_zoo.inspection.fields import Field, Fields, Seen
 
 SILENT = (nn.Identity, nn.Sequential)  # an empty Sequential does nothing either
@@ -46,7 +46,7 @@ def inventory(network: nn.Module, shape: tuple[int, int, int]) -> Inventory:
     Parameters and products that belong to no layer get a row of their own, so that the rows add up to the totals.
     Raises ValueError if the network does not take images of this shape.
     """
-    network = copy.deepcopy(network).to("meta").eval()
+    network = meta_copy(network).eval()
     image = torch.empty(1, *shape, device="meta")
     layers: list[Layer] = []
     counted: set[nn.Parameter] = set()

@@ -66,8 +66,7 @@ def training(subject: Subject, batch_size: int) -> Callable[[], None]:
 
 def _images(subject: Subject, batch_size: int) -> Tensor:
     images = torch.randn(batch_size, *subject.shape, generator=torch.Generator().manual_seed(0)).to(device())
-    last = subject.model is not None and subject.model.channels_last
-    return images.contiguous(memory_format=torch.channels_last) if last else images
+    return images.contiguous(memory_format=torch.channels_last) if subject.model.channels_last else images
 
 
 def _wait() -> None:

@@ -3,7 +3,8 @@
 resnet20                                      a model of this package, freshly initialised
 'ResNeXt{cardinality: 2, base_width: 40}'     a family or a model with options, as YAML
 resnet20.cifar10, runs/resnet20, best.ckpt    published weights, a run folder, a checkpoint
-timm/resnet50                                 a model of timm, freshly initialised, at its own image size
+timm.resnet50                                 a network of timm, freshly initialised, at its own image size
+my_nets.Small                                 a network or a family of your own
 """
 
 import json
@@ -20,16 +21,17 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.cli.arguments import rewrite
 from cvcc_zoo.cli.expansion import install_yaml
 from cvcc_zoo.cli.parsing import ZooParser
-from cvcc_zoo.registry import unknown
-from cvcc_zoo.weights.card import Card, list_cards, read_card
+from cvcc_zoo.models.timm import PREFIX as TIMM
+from cvcc_zoo.models.timm import own_size
+from cvcc_zoo.weights.card import Card, list_cards, model_and_tag, read_card
 from cvcc_zoo.zoo.catalogue import name_of
+from cvcc_zoo.zoo.creation import create
 from cvcc_zoo.zoo.names import resolve
 from cvcc_zoo.zoo.trained import find_trained
 
-TIMM = "timm/"
 NAMES = (
     "Names of models and families, with options as 'ResNeXt{cardinality: 2}'; of published weights, run folders and "
-    "checkpoints; of models of timm as timm/resnet50."
+    "checkpoints; of networks of timm as timm.resnet50, and of your own."
 )
 PREFIX = "--model."
 
@@ -42,20 +44,18 @@ class Subject:
     network: nn.Module
     shape: tuple[int, int, int]
     """Shape of an image, (C, H, W)."""
-    model: ImageClassifier | None
-    """The model that the network belongs to; None for a network of timm."""
+    model: ImageClassifier
+    """The model that the network belongs to."""
     trained: bool
 
     def cards(self) -> list[Card]:
         """Return the card of these published weights, or those of all published weights of a fresh model."""
-        if self.model is None:
-            return []
         there = list_cards()
         if self.trained:
             names = [self.name] if self.name in there else []
         else:
             model = name_of(type(self.model).__name__, self.model.hparams)
-            names = [name for name in there if name.partition(".")[0] == model]
+            names = [name for name in there if model_and_tag(name)[0] == model]
         return [read_card(there[name]) for name in names]
 
 
@@ -99,9 +99,12 @@ def find_subject(given: str, options: Mapping[str, Any]) -> Subject:
     """Return the network of a name, with these options and those in its braces."""
     name, more = parse_name(given)
     options = {**options, **more}
-    if name.startswith(TIMM):
-        return _of_timm(given, name.removeprefix(TIMM), options)
-    if not resolve(name).trained:
+    source = resolve(name)
+    if source.kind == "timm":
+        network = source.name.removeprefix(TIMM)
+        model = create(source.name, **{**own_size(network), **options})
+        return Subject(given, model.network, shape_of(model), model, trained=False)
+    if not source.trained:
         model = build(name, options)
         return Subject(given, model.network, shape_of(model), model, trained=False)
     if options:
@@ -142,16 +145,3 @@ def build(name: str, options: Mapping[str, Any]) -> ImageClassifier:
 def shape_of(model: ImageClassifier) -> tuple[int, int, int]:
     """Return the shape (C, H, W) of the images that a model was built for."""
     return model.in_channels, model.image_size, model.image_size
-
-
-def _of_timm(given: str, name: str, options: Mapping[str, Any]) -> Subject:
-    import timm  # imported here because it takes a second
-
-    if not timm.is_model(name):
-        raise unknown("model of timm", name, timm.list_models())
-    try:
-        network: nn.Module = timm.create_model(name, **options)
-    except (TypeError, AssertionError) as error:
-        raise ValueError(f"timm cannot build {name} with {dict(options)}: {error}; change the options") from error
-    shape: tuple[int, int, int] = tuple(vars(network)["default_cfg"]["input_size"])
-    return Subject(given, network, shape, None, trained=False)

@@ -93,6 +93,7 @@ class CNNNetwork(Network):
             self.stages.append(Stage(in_channels, width, shape, layers))
             self.parts.append([f"stages.{number}"])
             in_channels, image_size = width, image_size // 2
+        self.channels = in_channels
         flat = shape.global_pool == FLATTEN
         self.global_pool = nn.Identity() if flat else GLOBAL_POOLS[shape.global_pool]()
         self.dropout = nn.Dropout(shape.dropout)
@@ -103,6 +104,11 @@ class CNNNetwork(Network):
             nn.init.normal_(self.fc.weight, std=shape.classifier_std)
             if shape.classifier_bias:
                 nn.init.zeros_(self.fc.bias)
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last stage; the classifier may have more inputs: all of its pixels."""
+        return self.channels
 
     def features(self, x: Tensor) -> list[Tensor]:
         outputs = []

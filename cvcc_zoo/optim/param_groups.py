@@ -44,7 +44,7 @@ def by_depth(groups: Sequence[Mapping[str, Any]], model: nn.Module, layer_decay:
     discriminative fine-tuning, https://arxiv.org/abs/1801.06146 (section 3.2). Raises ValueError for a network that
     does not define its parts.
     """
-    network = getattr(model, "parted", None)
+    network = getattr(model, "grouped", None)
     if network is None:
         raise ValueError("layer_decay needs a model whose network defines its parts: cvcc_zoo.classifier.Network")
     depths = {p: network.depth(name) for name, p in network.named_parameters()}

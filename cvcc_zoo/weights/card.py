@@ -63,6 +63,14 @@ class Card:
         return self.measured.get("test_set", {}).get("name") or self.dataset
 
 
+def model_and_tag(name: str) -> tuple[str, str]:
+    """Split the name of weights into those of the model and of the data: ("timm.resnet18", "cifar10")."""
+    families = "timm."  # names of its models have a dot of their own
+    start = len(families) if name.startswith(families) else 0
+    model, _, tag = name[start:].partition(".")
+    return name[:start] + model, tag
+
+
 def folders() -> list[Path]:
     """Return the folders to search for published weights, in this order."""
     return [PUBLISHED, home("CVCC_ZOO_HOME")]

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cvcc_zoo.files.plain import load_plain
+from cvcc_zoo.data.shaping import shaping_of
+from cvcc_zoo.files.plain import load_plain, read_yaml
 from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
 
 LONGEST_NAME = 1_000  # characters
@@ -19,10 +20,24 @@ class Checkpoint(Weights):
     ended: bool = False  # whether training was completed
     has_best: bool = False  # whether it is a best.ckpt, or one was written before it
     metrics: Any = None  # a fingerprint of the metrics that were logged before it; None if unknown
+    shaped: Any = None  # what it says about `shaping`; None in files of older versions, where the config says it
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The config as plain data; empty if there is none. Raises ValueError for one that no run has written."""
+        settings = read_yaml(self.config, f"the config in {self.path}") if self.config else None
+        return settings if isinstance(settings, dict) else {}
+
+    @property
+    def shaping(self) -> dict[str, str]:
+        """How image files became pixels in training: `resize` and `background` of the ImageDataModule."""
+        return shaping_of(self.settings.get("data") if self.shaped is None else self.shaped)
 
 
-def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
+def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
     """Read a checkpoint file, or the best.ckpt or else last.ckpt of a run folder. Raises as `load` does.
+
+    `network` replaces the network that a checkpoint of a wrapped network names, or cannot name.
 
     Checks that the tensors fit the family with its hyperparameters, by name and shape. An import path in the
     hyperparameters, such as that of an optimizer, is not followed.
@@ -42,9 +57,14 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     for part in ("hyper_parameters", "state_dict"):
         if not isinstance(content.get(part), dict):
             raise ValueError(f"{path} is not a complete checkpoint: it has no {part}; get it again")
-    family = about["family"]
-    check_hparams(path, family, content["hyper_parameters"])
-    blank = check_fits(path, family, content["hyper_parameters"], content["state_dict"])
+    family, hparams, given = about["family"], dict(content["hyper_parameters"]), {}
+    check_hparams(path, family, hparams)
+    if network is not None:
+        if "network" not in hparams:
+            raise ValueError(f"{path} has its own network, a {family}; leave network={network!r} out")
+        given = {"network": network}
+        del hparams["network"]
+    blank = check_fits(path, family, {**hparams, **given}, content["state_dict"])
     callbacks = content.get("callbacks")
     run = callbacks.get("RunFolder") if isinstance(callbacks, dict) else None
     run = run if isinstance(run, dict) else {}
@@ -56,7 +76,7 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     return Checkpoint(
         path,
         family,
-        content["hyper_parameters"],
+        {**hparams, **given},
         content["state_dict"],
         tuple(classes) if classes is not None else None,
         blank,
@@ -65,6 +85,7 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
         ended=bool(run.get("ended")),
         has_best=best,
         metrics=run.get("metrics"),
+        shaped=data.get("shaping") if isinstance(data, dict) else None,
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from cvcc_zoo.data.moments import vectors
+from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.plain import check_plain
 from cvcc_zoo.registry import FAMILIES, unknown
 
@@ -35,12 +36,17 @@ class Weights:
     blank: Any = field(repr=False, compare=False)
     """The model without its weights, as `check_fits` returns it."""
 
+    @property
+    def shaping(self) -> dict[str, str]:
+        """How image files became pixels in training: `resize` and `background` of the ImageDataModule."""
+        return shaping_of(None)
+
     @cached_property
     def model(self) -> Any:
         """The model with these weights, in evaluation mode; it is made once.
 
-        A model of ours is the one that was checked, with the tensors put in. One of a user's class, which may tie
-        weights, or with tensors outside its state_dict (HOG has some) is built anew.
+        A model of ours is the one that was checked, with the tensors put in. One with a class or network of others,
+        which may tie weights, or with tensors outside its state_dict (HOG has some) is built anew.
         """
         if is_ours(self.family) and not any(tensor.is_meta for tensor in _other_tensors(self.blank, self.state)):
             model, own = self.blank, self.blank.state_dict()
@@ -54,13 +60,14 @@ class Weights:
         else:
             model = FAMILIES[self.family](**self.hparams)
             model.load_state_dict(self.state)
-        model.classes = self.classes
+        model.classes, model.shaping = self.classes, self.shaping
         return model.eval()
 
 
 def is_ours(family: str) -> bool:
-    """Return whether a family belongs to this package; one of a user may do anything in its constructor."""
-    return FAMILIES[family].__module__.startswith("cvcc_zoo.")
+    """Return whether family and network belong to this package; those of others may do anything when they are built."""
+    found = FAMILIES[family]
+    return found.__module__.startswith("cvcc_zoo.") and not getattr(found, "network_of_others", False)
 
 
 def _other_tensors(model: nn.Module, state: Collection[str]) -> Iterator[Tensor]:
@@ -80,9 +87,9 @@ def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Map
     """Return the model of a family if the tensors of a file fit it by name and shape; `check_hparams` comes before.
 
     The model is on the meta device, and building stops once it has far more parameters than the file has tensors, so
-    memory is in proportion to the size of the file, whatever the hyperparameters say. Only a user's class that cannot
-    be built there, because it reads values of tensors, is built with memory. Raises ValueError, and says what differs,
-    if they do not fit.
+    memory is in proportion to the size of the file, whatever the hyperparameters say. Only a class or network of others
+    that cannot be built there, because it reads values of tensors, is built with memory. Raises ValueError, and says
+    what differs, if they do not fit.
     """
     incomplete = f"{path} is not a complete {family}"
     wrong = [name for name, tensor in tensors.items() if not _is_plain(tensor)]

@@ -1,8 +1,7 @@
 """Facts about models: names, options, parameters, operations; looked up, or counted without computing."""
 
-import copy
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import cvcc_zoo.models  # noqa: F401  registers every model
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import complete, shapes
-from cvcc_zoo.registry import ALIASES, ENTRIES, find
-from cvcc_zoo.weights.card import list_cards
+from cvcc_zoo.classifier.network import meta_copy
+from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, find
+from cvcc_zoo.weights.card import list_cards, model_and_tag
 
 DATA_OPTIONS = ("num_classes", "in_channels", "image_size", "whitening", "patch_whitening")
 
@@ -25,7 +25,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     """
     if pretrained:
         found = list_cards()
-        return sorted(name for name in found if _matches(name, pattern) or _matches(name.partition(".")[0], pattern))
+        return sorted(name for name in found if _matches(name, pattern) or _matches(model_and_tag(name)[0], pattern))
     names = [name for name in (*ENTRIES, *ALIASES) if fnmatch.fnmatchcase(name, pattern)]
     return sorted(names, key=lambda name: (describe(name)[0], find(name).parameters, name))
 
@@ -51,10 +51,15 @@ def architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def name_of(family: str, hparams: Mapping[str, Any]) -> str:
-    """Return the registered name of a model with this family and shape, or else the family's name in lower case."""
+    """Return the registered name of a model with this family and shape, or else that which its family gives it.
+
+    This is the family's name in lower case, and for networks of others their own.
+    """
     wanted = architecture(complete(family, hparams))
     own = (entry for entry in ENTRIES.values() if entry.family.__name__ == family)
-    return next((e.name for e in own if architecture(complete(family, e.options)) == wanted), family.lower())
+    given: Callable[[Mapping[str, Any]], str] | None = getattr(FAMILIES.get(family), "model_name", None)
+    other = given(hparams) if given else family.lower()
+    return next((e.name for e in own if architecture(complete(family, e.options)) == wanted), other)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Complexity:
 
 def complexity(model: ImageClassifier) -> Complexity:
     """Count parameters, and multiply-accumulate operations of convolutions and linear layers, on the meta device."""
-    network = copy.deepcopy(model.network).to("meta")
+    network = meta_copy(model.network)
     image = torch.empty(1, model.in_channels, model.image_size, model.image_size, device="meta")
     network.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():

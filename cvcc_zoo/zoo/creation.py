@@ -1,11 +1,15 @@
 """Make a model from a name: `create`, `load`, and `use_weights` for a model to be fine-tuned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier import ImageClassifier, Wrapped
+from cvcc_zoo.classifier.wrapped import import_network
 from cvcc_zoo.data.classes import matching
+from cvcc_zoo.models import Timm
+from cvcc_zoo.models.timm import PREFIX
 from cvcc_zoo.registry import ENTRIES, FAMILIES, check_options, family_options, unknown
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.weights.fits import Weights
@@ -21,13 +25,15 @@ def create(
     """Build a model or a family with fresh weights, or return a model with trained weights.
 
     `create("resnext29", num_classes=100)` builds a model, and `create("ResNet", depth=26)` a family with options of its
-    own. Case, "-" and "_" in the name of a model do not matter.
+    own. Case, "-" and "_" in the name of a model do not matter. `create("timm.resnet18", stem="small")` builds a
+    network of timm, and `create("my_nets.Small", width=16)` one of your own; they take their own options, too.
 
     `create("resnet20.cifar10")` has published weights and is in evaluation mode, like any other trained model that
     `cvcc_zoo.zoo.names` lists: a card, a repository of the Hugging Face Hub, a run folder or a checkpoint.
     `pretrained` chooses weights of a model: the data set that they were trained on (`create("resnet20",
     pretrained="cifar10")`), the path of their card, a folder with exactly one card of the model, or True for its
-    weights of cifar10 or else the only ones.
+    weights of cifar10 or else the only ones. For a network of timm it is a file of timm's weights, or True for those
+    in the caches of this machine.
 
     `options` are those of its family and of ImageClassifier (num_classes, in_channels, image_size, loss, optimizer,
     lr_scheduler, ...), except those that the name fixes. Trained weights can be used for other classes (with a new
@@ -41,15 +47,17 @@ def create(
     if source.trained:
         weights = read_weights(source)
         return _transferred(weights, options, new_head=new_head) if options or new_head else weights.model
-    if source.kind == "import path":
-        raise unknown("model", str(name), FAMILIES, f"import the module, and create {source.name.rpartition('.')[2]!r}")
+    if source.kind == "timm" and pretrained:
+        options["pretrained"] = pretrained if isinstance(pretrained, bool) else str(pretrained)
     if new_head:
         raise ValueError("new_head=True replaces the classifier of pretrained weights; give pretrained=... too")
     return _fresh(source, options)
 
 
-def load(checkpoint: str | Path) -> ImageClassifier:
+def load(checkpoint: str | Path, *, network: Any = None) -> ImageClassifier:
     """Return a trained model by any name that `cvcc_zoo.zoo.names` lists, in evaluation mode.
+
+    `network` is the network of a model that was made by `ImageClassifier.wrap` of an object, which no file can hold.
 
     For a run folder it is the model in best.ckpt, or else in last.ckpt. Only plain data and tensors are read, and only
     registered families are built: a file cannot run code or import a module, and memory is in proportion to its size
@@ -57,16 +65,18 @@ def load(checkpoint: str | Path) -> ImageClassifier:
     The import path of an optimizer in it is followed in training, and only if its module is already imported. Raises
     FileNotFoundError for a missing file, and ValueError for a file without a model of this package.
     """
-    model: ImageClassifier = read_weights(resolve_trained(checkpoint)).model
+    model: ImageClassifier = read_weights(resolve_trained(checkpoint), network).model
     return model
 
 
-def read_weights(source: Source) -> Weights:
+def read_weights(source: Source, network: Any = None) -> Weights:
     """Read the weights of a resolved name. Raises FileNotFoundError or ValueError, as `load` does."""
     assert source.path is not None, source
     if source.kind == "card":
+        if network is not None:
+            raise ValueError(f"{source.name} has its own network; leave network={network!r} out")
         return read_published(source.path, source.model)
-    weights = read_checkpoint(source.path)
+    weights = read_checkpoint(source.path, network)
     if source.model is not None and (found := name_of(weights.family, weights.hparams)) != source.model:
         raise ValueError(f"{source.path} holds a {found}, not a {source.model}")
     return weights
@@ -91,7 +101,11 @@ def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]
 
 
 def _fresh(source: Source, options: Mapping[str, Any]) -> ImageClassifier:
-    """Build a model or a family without weights."""
+    """Build a model or a family without weights of ours."""
+    if source.kind == "timm":
+        return Timm(source.name.removeprefix(PREFIX), **options)
+    if source.kind == "import path":
+        return family_or_network(source.name)(**options)
     family, fixed, defaults = source.name, dict[str, Any](), dict[str, Any]()
     if source.kind == "model":
         entry = ENTRIES[source.name]
@@ -106,6 +120,17 @@ def _fresh(source: Source, options: Mapping[str, Any]) -> ImageClassifier:
     check_options(source.name, FAMILIES[family], whole)
     model: ImageClassifier = FAMILIES[family](**whole)
     return model
+
+
+def family_or_network(path: str) -> Callable[..., ImageClassifier]:
+    """Return what builds a model of the class or function at an import path, whose module is imported.
+
+    Raises ValueError if there is none.
+    """
+    found, path = import_network(path)
+    if isinstance(found, type) and issubclass(found, ImageClassifier):
+        return found
+    return partial(Wrapped, path)
 
 
 def _transferred(weights: Weights, options: Mapping[str, Any], *, new_head: bool) -> ImageClassifier:

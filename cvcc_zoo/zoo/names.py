@@ -6,17 +6,21 @@ resnet20.cifar10               published weights, even if the working folder has
 hf://owner/name                published weights in a repository of the Hugging Face Hub
 pets.json, pets.safetensors    published weights, by the path of their card or of their tensors
 runs/x, ./x, best.ckpt         a run folder, or a checkpoint
-my_package.MyNet               a model family by its import path
+timm.resnet18                  a network of timm; `timm/resnet18` is the same
+my_package.MyNet               a model family, or a network of your own, by its import path
 """
 
+import importlib.util
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import cvcc_zoo.models  # noqa: F401  registers every model
+from cvcc_zoo.models.timm import PREFIX, timm_name
+from cvcc_zoo.models.timm_weights import ENDINGS as OF_TIMM
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, LONGEST_NAME, as_typed, unknown
-from cvcc_zoo.weights.card import find_card, list_cards
+from cvcc_zoo.weights.card import find_card, list_cards, model_and_tag
 from cvcc_zoo.weights.hub import SCHEME, pull
 
 HINT = "`cvcc-zoo list` shows all models, `cvcc-zoo list --pretrained` all weights"
@@ -27,9 +31,9 @@ FILES = (".json", ".safetensors", ".ckpt", ".pt", ".pth")
 class Source:
     """The meaning of a name."""
 
-    kind: Literal["model", "family", "card", "checkpoint", "import path"]
+    kind: Literal["model", "family", "timm", "card", "checkpoint", "import path"]
     name: str
-    """The registered name of a model, family or published weights, the path of a file, or an import path."""
+    """The name of a model, family or published weights, the path of a file, or an import path."""
     path: Path | None = None
     """The card, or the checkpoint or run folder."""
     model: str | None = None
@@ -61,13 +65,15 @@ def resolve(name: str | Path, pretrained: str | Path | bool | None = None) -> So
             f"weights belong to a named model, not to the family {source.name}; choose one of `cvcc-zoo list "
             "--pretrained`"
         )
+    if source.kind == "timm" and (pretrained is True or _is_of_timm(pretrained)):
+        return source  # with weights of timm, which are no weights of ours
     return _chosen(source.name, pretrained)
 
 
 def _chosen(model: str, pretrained: str | Path | bool) -> Source:
     """Return the weights of a model that `pretrained` chooses."""
     if pretrained is True:
-        tags = [name.partition(".")[2] for name in list_cards() if name.startswith(f"{model}.")]
+        tags = [tag for known, tag in map(model_and_tag, list_cards()) if known == model]
         if "cifar10" not in tags and len(tags) != 1:
             there = f"choose one of {', '.join(tags)}" if tags else "`cvcc-zoo list --pretrained` shows what there is"
             raise ValueError(f"pretrained=True finds no weights of {model} for cifar10; {there}")
@@ -98,6 +104,11 @@ def _meaning(name: str | Path) -> Source:
         if address[1].casefold() != "hf":
             raise ValueError(f"{text} is not hf://owner/name; download the card and its file, and give the card's path")
         return _card(pull(SCHEME + text[address.end() :]))
+    if re.match(r"timm[./].", text, re.IGNORECASE) and isinstance(name, str):
+        cards = list_cards()
+        if card := as_typed(text, cards):
+            return _card(cards[card])
+        return Source("timm", PREFIX + timm_name(text[len(PREFIX) :]))
     if isinstance(name, Path) or _is_path(text):
         return _of_file(_expanded(text))
     if not text or len(text) > LONGEST_NAME:
@@ -119,7 +130,7 @@ def _meaning(name: str | Path) -> Source:
     if model:
         return _card(find_card(full))  # raises, with the nearest names
     head, dot, last = text.rpartition(".")
-    if dot and head and last[:1].isupper():
+    if dot and head and (last[:1].isupper() or _is_importable(head)):
         imported = FAMILIES.get(last)
         registered = imported is not None and imported.__module__ == head
         return Source("family", last) if registered else Source("import path", text)
@@ -135,9 +146,21 @@ def resolve_trained(name: str | Path) -> Source:
         raise unknown("trained model", str(name), _known(), HINT)
     folder = f"; the folder of this name is ./{name}" if Path(name).is_dir() else ""
     own = {source.name, *(model for model, entry in ENTRIES.items() if entry.family.__name__ == source.name)}
-    cards = [card for card in list_cards() if card.partition(".")[0] in own]
+    cards = [card for card in list_cards() if model_and_tag(card)[0] in own]
     advice = f"did you mean {' or '.join(cards[:3])}?" if cards else "`cvcc-zoo list --pretrained` shows all weights"
     raise ValueError(f"{name} is a model without weights; {advice}{folder}")
+
+
+def _is_importable(module: str) -> bool:
+    """Return whether there is a module that may have a network of the user; nothing is imported."""
+    package = module.partition(".")[0]
+    return package.isidentifier() and importlib.util.find_spec(package) is not None
+
+
+def _is_of_timm(pretrained: str | Path | bool) -> bool:
+    """Return whether this is the path of a file of timm's weights, not of weights with a card of ours."""
+    path = _expanded(str(pretrained))
+    return path.suffix in OF_TIMM and not path.with_suffix(".json").exists()
 
 
 def _is_path(text: str) -> bool:
@@ -169,7 +192,7 @@ def _of_file(path: Path) -> Source:
 
 
 def _card(path: Path) -> Source:
-    model = path.stem.partition(".")[0]
+    model = model_and_tag(path.stem)[0]
     return Source("card", path.stem, path, model if model in ENTRIES else None)
 
 

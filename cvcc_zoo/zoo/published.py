@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.registry import FAMILIES, family_options, unknown
 from cvcc_zoo.weights.card import Card, read
 from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
@@ -17,6 +18,12 @@ class Published(Weights):
     """Published weights, and their card."""
 
     card: Card
+
+    @property
+    def shaping(self) -> dict[str, str]:
+        """How image files became pixels in training: `resize` and `background` of the ImageDataModule."""
+        recipe = self.card.training.get("recipe")
+        return shaping_of(recipe.get("data") if isinstance(recipe, dict) else None)
 
 
 def read_published(path: Path, model: str | None = None) -> Published:

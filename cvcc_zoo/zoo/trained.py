@@ -2,15 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.decode import Decoding
-from cvcc_zoo.data.shaping import check_shaping
+from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.plain import read_yaml
 from cvcc_zoo.weights.checkpoint import Checkpoint
 from cvcc_zoo.zoo.catalogue import name_of
@@ -41,9 +40,7 @@ class Trained:
 
     def decoding(self) -> Decoding:
         """Return options that decode image files for the model as in training."""
-        size, channels = self.model.image_size, self.model.in_channels
-        decoding = Decoding(size, channels, same_size=False, grey_only=False)
-        return replace(decoding, resize=self.shaping["resize"], background=self.shaping["background"])
+        return self.model.decoding()
 
     def labels(self) -> dict[str, str]:
         """Return the metadata of an exported file; `classes` is a JSON list."""
@@ -72,8 +69,7 @@ def find_trained(name: str | Path) -> Trained:
     weights = read_weights(source)
     if isinstance(weights, Published):
         card, model = weights.card, weights.model
-        shaping = shaping_of(card.training.get("recipe"))
-        return Trained(card.name, model, card.dataset, card.classes, card.sha256, shaping, card=source.path)
+        return Trained(card.name, model, card.dataset, card.classes, card.sha256, weights.shaping, card=source.path)
     assert isinstance(weights, Checkpoint) and source.path is not None
     file, model = weights.path, weights.model
     config = file.parent / "config.yaml"
@@ -83,19 +79,9 @@ def find_trained(name: str | Path) -> Trained:
         dataset, classes = _data_of(config, model.num_classes)
     in_a_run = source.path.is_dir() or config.is_file()
     title = file.parent.resolve().name if in_a_run else file.stem
-    settings = read_yaml(weights.config, f"the config in {file}") if weights.config else None
-    data = settings.get("data") if isinstance(settings, dict) else None
-    preparation = (shaping_of(settings), data if isinstance(data, dict) else {})
+    data = weights.settings.get("data")
+    preparation = (weights.shaping, data if isinstance(data, dict) else {})
     return Trained(title, model, dataset, classes, hashlib.sha256(file.read_bytes()).hexdigest(), *preparation)
-
-
-def shaping_of(config: Any) -> dict[str, str]:
-    """Return `resize` and `background` of a run's config, or their defaults. Raises ValueError for impossible ones."""
-    data = config.get("data") if isinstance(config, Mapping) else None
-    options = data if isinstance(data, Mapping) else {}
-    resize, background = str(options.get("resize", "squash")), str(options.get("background", "white"))
-    check_shaping(resize, background)
-    return {"resize": resize, "background": background}
 
 
 def _data_of(config: Path, num_classes: int) -> tuple[str, list[str]]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import check_model
+from cvcc_zoo.classifier.heads import classifier_names
 from cvcc_zoo.data.patch_whitening import first_convolution
 from cvcc_zoo.weights.fits import Weights, in_short, mismatches
 
@@ -17,7 +18,7 @@ ADAPTABLE = ("num_classes", "in_channels", "image_size")
 def transfer(model: ImageClassifier, weights: Weights, *, new_head: bool = False) -> None:
     """Put trained weights into a model whose `ADAPTABLE` hyperparameters may differ from theirs.
 
-    The classifier `fc` keeps its fresh weights if the number of classes differs, or with `new_head`. For other input
+    The classifier keeps its fresh weights if the number of classes differs, or with `new_head`. For other input
     channels the first convolution is adapted, and the whitening is fitted when training starts. The model keeps its
     dtype. Raises ValueError, and says what differs, if anything else does not fit; then the model is not changed.
     """
@@ -26,7 +27,10 @@ def transfer(model: ImageClassifier, weights: Weights, *, new_head: bool = False
     given, state = dict(weights.state), model.state_dict()
     fresh: set[str] = set()
     if new_head or model.num_classes != hparams["num_classes"]:
-        fresh |= {name for name in state if name.startswith("network.fc.")}
+        heads = tuple(f"network.{name}." for name in classifier_names(model.network, model.num_classes))
+        fresh |= {name for name in state if name.startswith(heads)}
+        if model.num_classes == 0:
+            given = {name: tensor for name, tensor in given.items() if not name.startswith(heads)}
     if model.in_channels != hparams["in_channels"]:
         fresh |= {name for name in state if name.startswith("whitening.")} | ({"patches_whitened"} & state.keys())
         weight = _first_weight(model)

@@ -1,0 +1,159 @@
+"""Classes of images by name: of files, of images of Pillow, of arrays and of tensors."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cvcc_zoo.classifier.heads import Headed
+from cvcc_zoo.data.decode import Decoding, Tally, decode_some
+from cvcc_zoo.data.decoded import raise_all
+from cvcc_zoo.data.shaping import shaping_of
+from cvcc_zoo.data.workers import processors, read_files
+from cvcc_zoo.files.own import shown
+from cvcc_zoo.registry import check_whole
+
+BATCH = 256
+Ranking = list[tuple[str, float]]
+"""The most probable classes of an image, best first, with their probabilities in [0, 1]."""
+TAKEN = (
+    "give a path, an image of Pillow, a uint8 array (H, W), (H, W, C) or (N, H, W, C), a tensor (C, H, W) or "
+    "(N, C, H, W), or a list of them"
+)
+
+
+class Predicting(Headed):
+    """A model that names the classes of images."""
+
+    classes: tuple[str, ...] | None = None  # names in the order of the logits; None before it is trained on images
+    shaping = shaping_of(None)  # how image files became pixels in training
+
+    def decoding(self) -> Decoding:
+        """Return options that decode image files for the model as in training."""
+        return Decoding(self.image_size, self.in_channels, same_size=False, grey_only=False, **self.shaping)
+
+    def predict(self, images: Any, top: int = 5) -> Ranking | list[Ranking]:
+        """Return the names and probabilities of the `top` most probable classes (or of all, if these are fewer).
+
+        For one image it is a list of pairs, the most probable class first; for several (a list, or an array or a tensor
+        with N images) a list of such lists. Classes are called by their numbers if the model does not know their names.
+
+        Files, images of Pillow and uint8 arrays (H, W), (H, W, C) or (N, H, W, C) become pixels as in training. Tensors
+        (C, H, W) or (N, C, H, W) are raw images, which the model takes as they are. The model computes in evaluation
+        mode and returns to its own mode. Raises ValueError for anything else, and names every file that cannot be read.
+        """
+        self.check_head()
+        check_whole("top", top)
+        if top < 1:
+            raise ValueError(f"top is the number of classes to name, at least 1; got {top}")
+        names = self.classes or tuple(map(str, range(self.num_classes)))
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        single = _is_one(images)
+        given = list(images) if isinstance(images, list | tuple) else [images]
+        try:
+            stacks = _pixels_of([images] if single else given, self.decoding())
+            rows = [row for each in stacks for row in most_probable(self, each, names, min(top, self.num_classes))]
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        return rows[0] if single else rows
+
+
+def most_probable(model: Predicting, images: Tensor, names: Sequence[str], top: int) -> list[Ranking]:
+    """Return the `top` most probable classes of each raw image (N, C, H, W), computed on the device of the model."""
+    found = []
+    for batch in torch.split(images, BATCH):
+        with torch.inference_mode():
+            best = model(batch.to(model.weights_device)).float().softmax(1).topk(top)
+        for shares, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            found.append([(names[index], share) for index, share in zip(indices, shares, strict=True)])
+    return found
+
+
+def _is_one(images: Any) -> bool:
+    """Return whether this is one image, not several."""
+    if isinstance(images, Tensor):
+        return images.ndim == 3
+    if isinstance(images, np.ndarray):
+        return images.ndim in (2, 3)
+    return not isinstance(images, list | tuple)
+
+
+def _pixels_of(images: Sequence[Any], decoding: Decoding) -> Iterator[Tensor]:
+    """Yield raw images (N, C, H, W), in order. Raises ValueError, which names all files that cannot be read."""
+    broken = dict[Path, ValueError]()
+    for are_files, group in groupby(images, key=lambda each: isinstance(each, str | Path)):
+        some = list(group)
+        if not are_files:
+            yield from (_pixels(each, decoding) for each in some)
+            continue
+        _check_channels(decoding)
+        files = [_existing(file) for file in some]
+        for start in range(0, len(files), BATCH):
+            yield read_pixels(files[start : start + BATCH], decoding, Tally(), broken)
+    raise_all(list(broken.values()))
+
+
+def _existing(file: str | Path) -> Path:
+    path = Path(file).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"there is no image {shown(path)}")
+    if path.is_dir():
+        raise ValueError(
+            f"{shown(path)} is a folder; give a list of its images, such as sorted(Path(...).glob('*.png')), or use "
+            "`cvcc-zoo predict`"
+        )
+    return path
+
+
+def _check_channels(decoding: Decoding) -> None:
+    if decoding.in_channels not in (1, 3):
+        raise ValueError(
+            f"files and images of Pillow have 1 or 3 channels, and the model takes {decoding.in_channels}; give a "
+            "tensor (C, H, W) or (N, C, H, W)"
+        )
+
+
+def _pixels(image: Any, decoding: Decoding) -> Tensor:
+    """Return an image of Pillow, an array or a tensor as raw images (N, C, H, W)."""
+    if isinstance(image, Tensor) and image.ndim in (3, 4):
+        return image if image.ndim == 4 else image[None]
+    if isinstance(image, np.ndarray) and image.ndim in (2, 3, 4):
+        if image.dtype != np.uint8:
+            raise ValueError(
+                f"an array of images is uint8, 0..255, and this one {image.dtype}; convert it, or give a tensor "
+                "(N, C, H, W) with values in 0..1"
+            )
+        if image.ndim == 4:
+            return torch.cat([_pixels(each, decoding) for each in image])
+        if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
+            raise ValueError(
+                f"an image as an array is (H, W), or (H, W, C) with 1, 3 or 4 channels, not {image.shape}; a tensor is "
+                "(C, H, W)"
+            )
+        image = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+    if not isinstance(image, Image.Image):
+        shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
+        raise ValueError(f"this is not an image: {type(image).__name__}{shape}; {TAKEN}")
+    _check_channels(decoding)
+    return torch.from_numpy(decoding.pixels("the image", image).copy())[None]
+
+
+def read_pixels(files: Sequence[Path], decoding: Decoding, tally: Tally, broken: dict[Path, ValueError]) -> Tensor:
+    """Return the image files that can be decoded, uint8 (N, C, H, W); errors of the others are added to `broken`."""
+    found, paths = [decoding.none()], [str(file) for file in files]
+    share = max(1, -(-len(paths) // processors()))
+    parts = [paths[start : start + share] for start in range(0, len(paths), share)]
+    for decoded, wrong in read_files(parts, partial(decode_some, decoding=decoding)):
+        if decoded:
+            found.append(decoded[0])
+            tally.merge(decoded[1])
+        broken |= {Path(path): error for path, error in wrong.items()}
+    return torch.from_numpy(np.concatenate(found))
