@@ -12,9 +12,9 @@ from cvcc_zoo.classifier.wrapped import import_network
 from cvcc_zoo.cli.choices import check_not_of_model
 from cvcc_zoo.cli.refusals import check_keys
 from cvcc_zoo.models.timm import PREFIX
-from cvcc_zoo.registry import FAMILIES, as_spec
+from cvcc_zoo.registry import FAMILIES, as_spec, family_options
 from cvcc_zoo.weights.card import list_cards
-from cvcc_zoo.zoo.catalogue import architecture, describe, family_options
+from cvcc_zoo.zoo.catalogue import architecture, describe
 from cvcc_zoo.zoo.creation import read_weights
 from cvcc_zoo.zoo.names import resolve
 
