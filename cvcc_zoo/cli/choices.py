@@ -4,7 +4,7 @@ import os
 import re
 import secrets
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ import lightning
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.files.plain import read_yaml
+from cvcc_zoo.registry import unknown
 
 EPOCHS = 10
 """Length of training if neither epochs nor steps are given."""
@@ -91,6 +93,7 @@ def settle(config: Any, command: str, before: str | None = None, *, fresh: bool 
             "no trained weights are given; name a run (--run=FOLDER), a checkpoint (--ckpt_path=FILE) or published "
             "weights (--model=resnet20.cifar10)"
         )
+    check_monitor(config.monitor, MONITORED)
     _settle_seed(config, before)
     options = config.trainer
     if options.max_epochs is None:
@@ -111,6 +114,13 @@ def settle(config: Any, command: str, before: str | None = None, *, fresh: bool 
             "barebones turns off metrics and checkpoints, which a run needs; leave it out, or measure the speed "
             "with cvcc-zoo compare MODEL --train"
         )
+
+
+def check_monitor(monitor: str, measured: Iterable[str]) -> None:
+    """Raise ValueError, with the nearest names, unless `monitor` is a metric of the validation that is measured."""
+    names = [name for name in measured if name.startswith("val/")]
+    if monitor not in names:
+        raise unknown("metric to select the best weights by", monitor, names)
 
 
 def _check_limits(config: Any, command: str) -> None:

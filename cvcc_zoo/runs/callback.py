@@ -80,9 +80,14 @@ class RunFolder(Callback):
                 for name in (CONFIG, NAME, BEST) if unused else ():
                     (self.folder / name).unlink(missing_ok=True)
 
-    def callbacks(self, *, validation: bool, checkpoints: bool, minutes: float, logs: bool = True) -> list[Callback]:
-        """Return the callbacks of a run: this one, the learning rate monitor, and checkpoints `best` and `last`."""
-        saved = checkpoints_of(self.folder, minutes, validation=validation) if checkpoints else []
+    def callbacks(
+        self, *, validation: bool, checkpoints: bool, minutes: float, monitor: str, logs: bool = True
+    ) -> list[Callback]:
+        """Return the callbacks of a run: this one, the learning rate monitor, and checkpoints `best` and `last`.
+
+        The best is the one with the best value of the metric `monitor`.
+        """
+        saved = checkpoints_of(self.folder, minutes, monitor, validation=validation) if checkpoints else []
         return [self, *([LearningRateMonitor("step")] if logs else []), *saved]
 
     def logger(self) -> MetricsFile:
