@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.classifier.quality import plain_quality, quality_of
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
 from cvcc_zoo.plots.superclasses import CIFAR100
 from cvcc_zoo.report import figures, read_run
@@ -65,9 +67,7 @@ def test_the_page_has_the_numbers_of_the_summaries(runs: list[Path], capsys: pyt
     assert "<title>Two &lt;runs&gt;</title>" in content and "Two <runs>" not in content
     for run in runs:
         summary = json.loads((run / "summary.json").read_text())
-        assert (
-            f">{100 * summary['test_accuracy']:.2f} %</td>" in content and f">{summary['parameters']:,}</td>" in content
-        )
+        assert f">{100 * summary['test_accuracy']:.2f} % (" in content and f">{summary['parameters']:,}</td>" in content
     kinds = [trace["type"] for figure in figures_of(content).values() for trace in figure["data"]]
     assert kinds.count("heatmap") == 4 and kinds.count("bar") == 2
 
@@ -99,8 +99,12 @@ def judged_page(counts: npt.NDArray[np.int64], classes: list[str]) -> tuple[str,
         "test_accuracy": right.mean(),
         "images_per_second": 1,
         "steps": 1,
+        "images": {"train": 1, "test": count},
     }
-    results = Results(classes, counts, np.full(count, 0.5), right, [])
+    labels = torch.arange(len(classes)).repeat_interleave(torch.from_numpy(counts.sum(1)))
+    quality = plain_quality(quality_of(torch.nn.functional.one_hot(labels).double(), labels), classes)
+    digests = np.array([str(number).encode() for number in range(count)])
+    results = Results(classes, counts, np.full(count, 0.5), right, quality, digests, [])
     content = page([RunReport("run", summary, {}, {}, results, "")], "Run")
     (matrix,) = [figure for figure in figures_of(content).values() if figure["data"][0]["type"] == "heatmap"]
     return re.sub(r"<script>.*?</script>", "", content, flags=re.DOTALL), matrix
@@ -221,7 +225,7 @@ def test_long_names_are_cut_on_the_page() -> None:
     content, matrix = judged_page(counts, classes)
     assert len(set(matrix["data"][0]["x"])) == 21
     assert max(map(len, matrix["layout"]["xaxis"]["labelalias"].values())) == 24
-    (name,) = re.findall(r">(2 &lt;i&gt;[^<]*)<", content)
+    (name,) = set(re.findall(r">(2 &lt;i&gt;[^<]*)<", content))
     assert len(html.unescape(name)) <= 24 and "<i>" not in content
 
 
