@@ -67,7 +67,7 @@ def test_the_page_has_the_numbers_of_the_summaries(runs: list[Path], capsys: pyt
     assert "<title>Two &lt;runs&gt;</title>" in content and "Two <runs>" not in content
     for run in runs:
         summary = json.loads((run / "summary.json").read_text())
-        assert f">{100 * summary['test_accuracy']:.2f} % (" in content and f">{summary['parameters']:,}</td>" in content
+        assert f">{100 * summary['test_accuracy']:.2f} %\n" in content and f">{summary['parameters']:,}</td>" in content
     kinds = [trace["type"] for figure in figures_of(content).values() for trace in figure["data"]]
     assert kinds.count("heatmap") == 4 and kinds.count("bar") == 2
 
