@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from scipy.stats import binomtest, chi2
 
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.quality import plain_quality, quality_of
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
 from cvcc_zoo.plots.superclasses import CIFAR100
 from cvcc_zoo.report import figures, read_run
+from cvcc_zoo.report.comparison import matrices, mcnemar, only
 from cvcc_zoo.report.page import page
 from cvcc_zoo.report.reports import Results, RunReport, differences, flatten
 from tests.conftest import COLOURS, QUICK, Fit, MakeFolder, write_images
@@ -206,6 +209,42 @@ def test_images_that_anybody_can_download_are_shown() -> None:
     assert worst[0].where.startswith("test image ")
     sure = [mistake.probability for mistake in worst]
     assert sure == sorted(sure, reverse=True)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 12), (12, 3), (12, 12), (1, 24), (59, 121), (40, 40)])
+def test_mcnemars_test_is_exact_for_few_images_and_corrected_for_many(first: int, second: int) -> None:
+    found = mcnemar(first, second)
+    if first + second < 25:
+        assert found == pytest.approx(binomtest(first, first + second).pvalue if first + second else 1.0)
+    else:
+        assert found == pytest.approx(chi2.sf(max(0, abs(first - second) - 1) ** 2 / (first + second), 1))
+    assert found == mcnemar(second, first) and 0 <= found <= 1
+
+
+def test_runs_are_compared_image_by_image_if_they_have_the_same_ones(runs: list[Path]) -> None:
+    first, second = (read_run(run) for run in runs)
+    assert first.results is not None and second.results is not None
+    order = np.random.default_rng(0).permutation(12)
+    rights = (np.arange(12) < 9, np.arange(12) >= 2)
+    one = replace(first, results=replace(first.results, right=rights[0]))
+    digests = second.results.digests[order]
+    other = replace(second, results=replace(second.results, right=rights[1][order], digests=digests))
+    assert one.results and other.results and only(one.results, other.results) == (2, 3)
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", matrices([one, other]))
+    assert cells == ["first", "-", "p = 1.000; 2 / 3", "second", "p = 1.000; 3 / 2", "-"]
+    elsewhere = replace(other, name="third", results=replace(other.results, digests=digests[::-1].copy()[:11]))
+    content = matrices([one, other, elsewhere, replace(other, name="<fourth>", results=None)])
+    assert "no other run has the same test images: third." in content
+    assert "have no results here: &lt;fourth&gt;." in content and "Comparison" not in page([one], "Run")
+
+
+def test_the_numbers_of_a_run_are_in_its_part_and_those_of_each_class_are_folded(runs: list[Path]) -> None:
+    content = page([read_run(runs[0])], "Run")
+    summary = json.loads((runs[0] / "summary.json").read_text())
+    for name in ("test_f1", "test_log_loss", "test_brier_score", "test_calibration_error"):
+        assert f">{summary[name]:.4f}</td>" in content
+    folded = content[content.index("<details>") : content.index("</details>")]
+    assert "blue" in folded and f">{summary['test_per_class']['blue']['recall']:.4f}</td>" in folded
 
 
 def test_pairs_are_listed_where_many_classes_were_confused_and_nowhere_else() -> None:

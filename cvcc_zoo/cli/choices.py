@@ -15,7 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.files.plain import read_yaml
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import as_typed, pick
 
 EPOCHS = 10
 """Length of training if neither epochs nor steps are given."""
@@ -93,7 +93,7 @@ def settle(config: Any, command: str, before: str | None = None, *, fresh: bool 
             "no trained weights are given; name a run (--run=FOLDER), a checkpoint (--ckpt_path=FILE) or published "
             "weights (--model=resnet20.cifar10)"
         )
-    check_monitor(config.monitor, MONITORED)
+    config.monitor = monitor_named(config.monitor, MONITORED)
     _settle_seed(config, before)
     options = config.trainer
     if options.max_epochs is None:
@@ -116,11 +116,14 @@ def settle(config: Any, command: str, before: str | None = None, *, fresh: bool 
         )
 
 
-def check_monitor(monitor: str, measured: Iterable[str]) -> None:
-    """Raise ValueError, with the nearest names, unless `monitor` is a metric of the validation that is measured."""
+def monitor_named(typed: str, measured: Iterable[str]) -> str:
+    """Return the metric of the validation that somebody typed, such as val/f1 or f1, among those that are measured.
+
+    Raises ValueError, with the nearest names, if there is none.
+    """
     names = [name for name in measured if name.startswith("val/")]
-    if monitor not in names:
-        raise unknown("metric to select the best weights by", monitor, names)
+    name = typed if "/" in typed else f"val/{typed}"
+    return pick("metric to select the best weights by", as_typed(name, names) or typed, names)
 
 
 def _check_limits(config: Any, command: str) -> None:
