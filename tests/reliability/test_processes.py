@@ -153,6 +153,9 @@ def test_two_processes_train_as_one(images: Path, tmp_path: Path, batch_size: in
             torch.testing.assert_close(tensor, states[1][name], rtol=1e-4, atol=1e-6)
     assert curves[0] == curves[1] and summaries[0]["steps"] == summaries[1]["steps"]
     assert abs(summaries[0]["test_loss"] - summaries[1]["test_loss"]) < 1e-5
+    for name in ("test_f1", "test_log_loss", "test_brier_score", "test_calibration_error"):
+        assert summaries[0][name] == pytest.approx(summaries[1][name], abs=1e-5)
+    assert summaries[0]["test_per_class"] == summaries[1]["test_per_class"]
 
 
 @pytest.mark.parametrize("features", ["null", "[{name: HOG, cell: 2}]"])
