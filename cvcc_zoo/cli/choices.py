@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.files.plain import read_yaml
@@ -124,6 +125,13 @@ def monitor_named(typed: str, measured: Iterable[str]) -> str:
     names = [name for name in measured if name.startswith("val/")]
     name = typed if "/" in typed else f"val/{typed}"
     return pick("metric to select the best weights by", as_typed(name, names) or typed, names)
+
+
+def check_monitored(monitor: str, measured: Iterable[str], *, validates: bool) -> None:
+    """Raise ValueError if the model does not measure the metric; say so if there are no images to measure it on."""
+    monitor_named(monitor, measured)
+    if not validates and monitor != MONITORED[0]:
+        rank_zero_info(f"--monitor={monitor} selects nothing: without validation, the last weights are tested")
 
 
 def _check_limits(config: Any, command: str) -> None:

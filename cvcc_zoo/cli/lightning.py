@@ -145,7 +145,7 @@ class ZooCLI(LightningCLI):
         if changed:
             rank_zero_info(f"Resumes with other options: {changed}")
         validates = self.datamodule.validation > 0 and options.limit_val_batches != 0
-        choices.monitor_named(self.config.monitor, self.model.metrics)
+        choices.check_monitored(self.config.monitor, self.model.metrics, validates=validates)
         best = runs.best_so_far(self.checkpoint, self.resumed, allowed=allowed) if validates else None
         if self.checkpoint is not None and self.resumed is not None and options.logger is not False:
             runs.check_metrics(self.resumed / runs.METRICS, self.checkpoint.metrics, allowed=allowed)
