@@ -21,7 +21,7 @@ from cvcc_zoo.classifier.compatibility import (
 )
 from cvcc_zoo.classifier.freezing import PartlyFrozen
 from cvcc_zoo.classifier.hyperparameters import declare_metrics, table_of
-from cvcc_zoo.classifier.metrics import MEANS, StageMetrics
+from cvcc_zoo.classifier.metrics import ON_BAR, StageMetrics
 from cvcc_zoo.classifier.preparation import SetFromImages
 from cvcc_zoo.classifier.trainer import Optimized, all_finite, check_monitors, diverged
 from cvcc_zoo.data.datamodule import ImageDataModule
@@ -203,7 +203,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages):
 
     def _log_metrics(self, stage: str) -> None:
         for name, metric in self.metrics.of(stage).items():
-            self.log(name, metric, prog_bar=stage == "val" and name[4:] not in MEANS)  # Lightning sums and resets
+            self.log(name, metric, prog_bar=name in ON_BAR)  # Lightning sums and resets
 
     def setup(self, stage: str) -> None:
         """Check that data and model fit together; before training, also learn what is learned from the images."""

@@ -16,6 +16,9 @@ TOP5, TOP5_FROM = "top5_accuracy", 20  # classes from which on it is measured, w
 MONITORED = tuple(f"val/{name}" for name in ("accuracy", "loss", TOP5, *MEANS))
 """The metrics of the validation images: any of them can select the best weights, by default the first."""
 
+ON_BAR = MONITORED[:3]
+"""Those that are shown on a progress bar."""
+
 
 def mode_of(metric: str) -> Literal["min", "max"]:
     """Return whether the lowest or the highest value of a metric, such as val/f1, is the best."""

@@ -107,8 +107,8 @@ class Part(CompositionalMetric):
 def quality_of(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Return what `Quality` computes from the logits (N, num_classes) and labels (N,) of all images."""
     found = Quality(logits.shape[1]).to(logits.device)
-    for part in zip(logits.split(CHUNK), labels.split(CHUNK), strict=True):
-        found.update(*part)
+    for start in range(0, len(labels), CHUNK):
+        found.update(logits[start : start + CHUNK], labels[start : start + CHUNK])
     computed: dict[str, Tensor] = found.compute()
     return computed
 

@@ -152,7 +152,7 @@ def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str,
         return
     schedule = module.hparams["lr_scheduler"] or {}
     watching = [(type(each).__name__, getattr(each, "monitor", None), getattr(each, "mode", None)) for each in every]
-    watching.append((schedule.get("name"), schedule.get("monitor"), schedule.get("mode", "min")))
+    watching.append((str(schedule.get("name")), schedule.get("monitor"), schedule.get("mode", "min")))
     for name, watched, mode in watching:
         if watched is None:
             continue

@@ -30,7 +30,7 @@ def mcnemar(first: int, second: int) -> float:
     images = first + second
     if images < EXACT_BELOW:
         tail = sum(math.comb(images, count) for count in range(min(first, second) + 1))
-        return min(1.0, 2 * tail / 2**images)
+        return min(1.0, 2 * tail * 0.5**images)
     chi_square = max(0, abs(first - second) - 1) ** 2 / images
     return math.erfc(math.sqrt(chi_square / 2))  # of one degree of freedom
 
