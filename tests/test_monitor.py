@@ -82,9 +82,9 @@ def test_a_wrong_metric_is_refused_before_the_first_step(
     assert advice in printed and not Path("runs/linear-colours").exists()
 
 
-def test_a_choice_without_validation_is_said_to_select_nothing(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_choice_without_validation_is_said_to_select_nothing(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
     assert fit("--model=linear", "--monitor=val/f1", "--data.validation=0", "--run=run") == 0
-    assert "--monitor=val/f1 selects nothing" in capsys.readouterr().err
+    assert "--monitor=val/f1 selects nothing" in caplog.text
     assert (summary()["selected_by"], summary()["val_accuracy"], summary()["validation"]) == (None, None, {})
 
 
