@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from cvcc_zoo.files.own import write_whole
 
-WRITER = "cvcc_zoo.runs.callback.write_picture"
+WRITER = "cvcc_zoo.runs.figures.write_picture"
 """What writes the figures of a run."""
 
 

@@ -23,9 +23,9 @@ def test_a_run_leaves_a_whole_folder(fit: Fit, capsys: pytest.CaptureFixture[str
     assert fit("--model=cnn_small", "--trainer.max_epochs=3", "--optimizer.lr=0.01") == 0
     folder = Path("runs/cnn_small-colours")
     names = {path.name for path in folder.iterdir()}
-    files = ["config.yaml", "metrics.csv", "best.ckpt", "last.ckpt", "curves.png", "confusion.png", "summary.json"]
-    assert names == set(files)
-    for name in ("curves.png", "confusion.png"):
+    figures = ("curves.png", "confusion.png", "calibration.png")
+    assert names == {"config.yaml", "metrics.csv", "best.ckpt", "last.ckpt", "summary.json", *figures}
+    for name in figures:
         with Image.open(folder / name) as figure:
             assert len(figure.convert("L").getcolors() or ()) > 10
     summary = json.loads((folder / "summary.json").read_text())
@@ -37,7 +37,7 @@ def test_a_run_leaves_a_whole_folder(fit: Fit, capsys: pytest.CaptureFixture[str
         rows = list(csv.DictReader(file))
     assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/accuracy"} <= set(rows[0])
     printed = capsys.readouterr().out
-    assert "100.00 % of 12 images" in printed and "runs/cnn_small-colours" in printed
+    assert "100.00 % (75.75 to 100.00) of 12 images" in printed and "runs/cnn_small-colours" in printed
 
 
 def test_the_test_images_are_read_only_by_a_run_that_tests_them(
@@ -174,7 +174,7 @@ def test_training_on_everything_tests_the_last_weights(fit: Fit) -> None:
 def test_without_a_logger_the_run_has_everything_but_metrics(fit: Fit) -> None:
     assert fit("--model=linear", "--trainer.logger=false") == 0
     files = {path.name for path in Path("runs/linear-colours").iterdir() if path.name[0] != "."}
-    assert files == {"config.yaml", "best.ckpt", "last.ckpt", "summary.json", "confusion.png"}
+    assert files == {"config.yaml", "best.ckpt", "last.ckpt", "summary.json", "confusion.png", "calibration.png"}
     assert fit("--model=linear") == 0
     one, other = (json.loads(Path(f"runs/linear-colours{n}/summary.json").read_text()) for n in ("", "-2"))
     same = ("test_accuracy", "val_accuracy", "test_loss", "epochs", "images")

@@ -9,7 +9,7 @@ import torch
 
 import cvcc_zoo
 from cvcc_zoo import ImageDataModule, load
-from cvcc_zoo.classifier.metrics import ImageMean
+from cvcc_zoo.classifier.means import ImageMean
 from cvcc_zoo.files.own import json_text
 from cvcc_zoo.runs.measure import measure
 from tests.conftest import Fit

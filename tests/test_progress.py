@@ -115,6 +115,13 @@ def test_in_a_file_an_epoch_is_a_line_with_time_loss_accuracies_and_speed(
         assert re.fullmatch(row, line) and len(line) == len(heading) < COLUMNS
 
 
+def test_the_metric_that_selects_the_best_weights_has_a_column(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit("--model=linear", "--trainer.enable_progress_bar=true", "--monitor=val/f1") == 0
+    heading, line = capsys.readouterr().out.splitlines()[:2]
+    assert " ".join(heading.split()) == "epoch loss accuracy val loss val acc. val F1 images/s time left"
+    assert len(line) == len(heading) < COLUMNS and re.search(r"\d %  +[01]\.\d{4} ", line)
+
+
 def test_a_line_is_in_the_file_when_its_epoch_has_ended(colours: Path) -> None:
     command = [sys.executable, "-m", "cvcc_zoo", "fit", "--model=linear", f"--data.root={colours}"]
     more = ["--data.batch_size=1", "--trainer.max_epochs=200", "--trainer.accelerator=cpu"]

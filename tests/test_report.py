@@ -4,17 +4,22 @@ import html
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
+from scipy.stats import binomtest, chi2
 
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.classifier.quality import plain_quality, quality_of
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
 from cvcc_zoo.plots.confusion import CIFAR100
 from cvcc_zoo.report import figures, read_run
+from cvcc_zoo.report.comparison import matrices, mcnemar, only
 from cvcc_zoo.report.page import page
 from cvcc_zoo.report.reports import Results, RunReport, differences, flatten
 from tests.conftest import COLOURS, QUICK, Fit, MakeFolder, write_images
@@ -65,9 +70,7 @@ def test_the_page_has_the_numbers_of_the_summaries(runs: list[Path], capsys: pyt
     assert "<title>Two &lt;runs&gt;</title>" in content and "Two <runs>" not in content
     for run in runs:
         summary = json.loads((run / "summary.json").read_text())
-        assert (
-            f">{100 * summary['test_accuracy']:.2f} %</td>" in content and f">{summary['parameters']:,}</td>" in content
-        )
+        assert f">{100 * summary['test_accuracy']:.2f} %\n" in content and f">{summary['parameters']:,}</td>" in content
     kinds = [trace["type"] for figure in figures_of(content).values() for trace in figure["data"]]
     assert kinds.count("heatmap") == 4 and kinds.count("bar") == 2
 
@@ -99,8 +102,12 @@ def judged_page(counts: npt.NDArray[np.int64], classes: list[str]) -> tuple[str,
         "test_accuracy": right.mean(),
         "images_per_second": 1,
         "steps": 1,
+        "images": {"train": 1, "test": count},
     }
-    results = Results(classes, counts, np.full(count, 0.5), right, [])
+    labels = torch.arange(len(classes)).repeat_interleave(torch.from_numpy(counts.sum(1)))
+    quality = plain_quality(quality_of(torch.nn.functional.one_hot(labels).double(), labels), classes)
+    digests = np.array([str(number).encode() for number in range(count)])
+    results = Results(classes, counts, np.full(count, 0.5), right, quality, digests, [])
     content = page([RunReport("run", summary, {}, {}, results, "")], "Run")
     (matrix,) = [figure for figure in figures_of(content).values() if figure["data"][0]["type"] == "heatmap"]
     return re.sub(r"<script>.*?</script>", "", content, flags=re.DOTALL), matrix
@@ -204,6 +211,42 @@ def test_images_that_anybody_can_download_are_shown() -> None:
     assert sure == sorted(sure, reverse=True)
 
 
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 12), (12, 3), (12, 12), (1, 24), (59, 121), (40, 40)])
+def test_mcnemars_test_is_exact_for_few_images_and_corrected_for_many(first: int, second: int) -> None:
+    found = mcnemar(first, second)
+    if first + second < 25:
+        assert found == pytest.approx(binomtest(first, first + second).pvalue if first + second else 1.0)
+    else:
+        assert found == pytest.approx(chi2.sf(max(0, abs(first - second) - 1) ** 2 / (first + second), 1))
+    assert found == mcnemar(second, first) and 0 <= found <= 1
+
+
+def test_runs_are_compared_image_by_image_if_they_have_the_same_ones(runs: list[Path]) -> None:
+    first, second = (read_run(run) for run in runs)
+    assert first.results is not None and second.results is not None
+    order = np.random.default_rng(0).permutation(12)
+    rights = (np.arange(12) < 9, np.arange(12) >= 2)
+    one = replace(first, results=replace(first.results, right=rights[0]))
+    digests = second.results.digests[order]
+    other = replace(second, results=replace(second.results, right=rights[1][order], digests=digests))
+    assert one.results and other.results and only(one.results, other.results) == (2, 3)
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", matrices([one, other]))
+    assert cells == ["first", "-", "p = 1.000; 2 / 3", "second", "p = 1.000; 3 / 2", "-"]
+    elsewhere = replace(other, name="third", results=replace(other.results, digests=digests[::-1].copy()[:11]))
+    content = matrices([one, other, elsewhere, replace(other, name="<fourth>", results=None)])
+    assert "no other run has the same test images: third." in content
+    assert "have no results here: &lt;fourth&gt;." in content and "Comparison" not in page([one], "Run")
+
+
+def test_the_numbers_of_a_run_are_in_its_part_and_those_of_each_class_are_folded(runs: list[Path]) -> None:
+    content = page([read_run(runs[0])], "Run")
+    summary = json.loads((runs[0] / "summary.json").read_text())
+    for name in ("test_f1", "test_log_loss", "test_brier_score", "test_calibration_error"):
+        assert f">{summary[name]:.4f}</td>" in content
+    folded = content[content.index("<details>") : content.index("</details>")]
+    assert "blue" in folded and f">{summary['test_per_class']['blue']['recall']:.4f}</td>" in folded
+
+
 def test_pairs_are_listed_where_many_classes_were_confused_and_nowhere_else() -> None:
     for count, mistakes, listed in ((21, 3, True), (21, 0, False), (20, 3, False)):
         counts = 9 * np.eye(count, dtype=np.int64)
@@ -221,7 +264,7 @@ def test_long_names_are_cut_on_the_page() -> None:
     content, matrix = judged_page(counts, classes)
     assert len(set(matrix["data"][0]["x"])) == 21
     assert max(map(len, matrix["layout"]["xaxis"]["labelalias"].values())) == 24
-    (name,) = re.findall(r">(2 &lt;i&gt;[^<]*)<", content)
+    (name,) = set(re.findall(r">(2 &lt;i&gt;[^<]*)<", content))
     assert len(html.unescape(name)) <= 24 and "<i>" not in content
 
 

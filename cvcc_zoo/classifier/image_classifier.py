@@ -23,7 +23,7 @@ from cvcc_zoo.classifier.compatibility import (
 )
 from cvcc_zoo.classifier.freezing import PartlyFrozen
 from cvcc_zoo.classifier.hyperparameters import declare_metrics, table_of
-from cvcc_zoo.classifier.metrics import StageMetrics
+from cvcc_zoo.classifier.metrics import ON_BAR, StageMetrics
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.classifier.preparation import SetFromImages
 from cvcc_zoo.classifier.trainer import Optimized, all_finite, check_monitors, diverged
@@ -140,11 +140,11 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Count loss and accuracy."""
+        """Count the metrics."""
         self._step(batch, batch_idx, "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Count loss, accuracy and the confusion matrix."""
+        """Count the metrics and the confusion matrix."""
         self.confusion.update(self._step(batch, batch_idx, "test")[1], batch[1])
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
@@ -187,18 +187,18 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
         self._log_metrics("train")
 
     def on_validation_epoch_end(self) -> None:
-        """Log val/loss and val/accuracy."""
+        """Log the metrics of validation."""
         self._log_metrics("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log test/loss and test/accuracy, and set `test_confusion` to the confusion matrix over all processes."""
+        """Log the metrics, and set `test_confusion` and `test_quality` to those of the images of all processes."""
         self._log_metrics("test")
-        self.test_confusion = self.confusion.compute()
+        self.test_confusion, self.test_quality = self.confusion.compute(), self.metrics.quality("test").compute()
         self.confusion.reset()
 
     def _log_metrics(self, stage: str) -> None:
         for name, metric in self.metrics.of(stage).items():
-            self.log(name, metric, prog_bar=stage == "val")  # Lightning sums over processes and resets
+            self.log(name, metric, prog_bar=name in ON_BAR)  # Lightning sums and resets
 
     def setup(self, stage: str) -> None:
         """Check that data and model fit together; before training, also learn what is learned from the images."""

@@ -1,67 +1,28 @@
-"""Loss and accuracies of each stage, counted on the device; torchmetrics sums them over processes."""
+"""The metrics of each stage, counted on the device; torchmetrics sums them over processes."""
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from cvcc_zoo.internals.torch import KeepsDtype
+from cvcc_zoo.classifier.means import ImageMean, WeightedMean
+from cvcc_zoo.classifier.quality import MEANS, Part, Quality
 
 STAGES = ("train", "val", "test")
 NAMES = ("loss", "accuracy")
 TOP5, TOP5_FROM = "top5_accuracy", 20  # classes from which on it is measured, where nothing is trained
+MONITORED = tuple(f"val/{name}" for name in ("accuracy", "loss", TOP5, *MEANS))
+"""The metrics of the validation images: any of them can select the best weights, by default the first."""
+
+ON_BAR = MONITORED[:3]
+"""Those that are shown on a progress bar."""
 
 
-UNIT = 2.0**-24  # numbers are summed up in whole units
-EXACT = torch.float32 if torch.backends.mps.is_available() else torch.float64  # Apple's GPUs have no float64
-
-
-class ImageMean(KeepsDtype, Metric):
-    """The mean of a number over all images: the same bits in any order and on any number of processes.
-
-    Each number is rounded to a multiple of 2^-24, of which float64 holds the sum exactly up to 2^29; the sum stays
-    float64 when the model is cast to another dtype. NaN stays NaN without a check, which would wait for a GPU. A
-    process may have no image, which torchmetrics' accuracy does not allow.
-    """
-
-    total: Tensor  # in units
-    images: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros((), dtype=EXACT), dist_reduce_fx="sum")
-        self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, values: Tensor) -> None:
-        """Add the numbers (N,) of a batch."""
-        self.total += (values.to(EXACT) / UNIT).round().sum()
-        self.images += len(values)
-
-    def compute(self) -> Tensor:
-        """Return the mean."""
-        return self.total * UNIT / self.images
-
-
-class WeightedMean(ImageMean):
-    """The mean of a number over all images, with weights: sum of the numbers / sum of the weights."""
-
-    weight: Tensor  # in units
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("weight", torch.zeros((), dtype=EXACT), dist_reduce_fx="sum")
-
-    def update(self, values: Tensor, weights: Tensor | None = None) -> None:
-        """Add the numbers (N,) of a batch, which are multiplied by their weights already; None are weights of 1."""
-        super().update(values)
-        weights = torch.ones_like(values) if weights is None else weights
-        self.weight += (weights.to(EXACT) / UNIT).round().sum()
-
-    def compute(self) -> Tensor:
-        """Return the mean."""
-        return self.total / self.weight
+def mode_of(metric: str) -> Literal["min", "max"]:
+    """Return whether the lowest or the highest value of a metric, such as val/f1, is the best."""
+    return "min" if metric.endswith(("loss", "brier_score", "calibration_error")) else "max"
 
 
 def among_top(logits: Tensor, labels: Tensor, count: int) -> Tensor:
@@ -72,8 +33,9 @@ def among_top(logits: Tensor, labels: Tensor, count: int) -> Tensor:
 class StageMetrics(nn.ModuleDict):
     """`train/loss`, `train/accuracy`, and the same for val and test.
 
-    From 20 classes on also `val/top5_accuracy` and `test/top5_accuracy`: the share of images whose class is among the
-    five with the highest logits. With `weighted` the loss is a weighted mean.
+    For val and test also the MEANS of `Quality`, and from 20 classes on `val/top5_accuracy` and `test/top5_accuracy`:
+    the share of images whose class is among the five with the highest logits. With `weighted` the loss is a weighted
+    mean.
     """
 
     def __init__(self, num_classes: int, *, weighted: bool = False) -> None:
@@ -82,6 +44,9 @@ class StageMetrics(nn.ModuleDict):
             top5 = (TOP5,) if num_classes >= TOP5_FROM and stage != "train" else ()
             for name in (*NAMES, *top5):
                 self[f"{stage}/{name}"] = WeightedMean() if weighted and name == "loss" else ImageMean()
+            if stage != "train":
+                whole = Quality(num_classes)
+                self.update({f"{stage}/{name}": Part(whole, name) for name in MEANS})
 
     def count(self, stage: str, losses: Tensor, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
         """Add a batch: losses (N,), logits (N, num_classes) and labels (N,) or soft labels (N, num_classes).
@@ -93,6 +58,12 @@ class StageMetrics(nn.ModuleDict):
         self._metric(f"{stage}/accuracy").update(logits.detach().argmax(1) == single)
         if f"{stage}/{TOP5}" in self:
             self._metric(f"{stage}/{TOP5}").update(among_top(logits.detach(), single, 5))
+        if stage != "train":
+            self.quality(stage).update(logits.detach(), single)
+
+    def quality(self, stage: str) -> Quality:
+        """Return the metric of val or test that its MEANS are computed from."""
+        return cast(Quality, cast(Part, self[f"{stage}/{MEANS[0]}"]).metric_a)
 
     def of(self, stage: str) -> dict[str, Metric]:
         """Return the metrics of a stage by the names that they are logged under."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from cvcc_zoo.classifier.metrics import mode_of
 from cvcc_zoo.data.length import training_length
 from cvcc_zoo.internals.lightning import callbacks_of
 from cvcc_zoo.optim import make_lr_scheduler, make_optimizer
@@ -142,7 +143,7 @@ def check_recorded(callbacks: Iterable[Callback]) -> None:
 
 
 def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str, ...]) -> None:
-    """Raise ValueError for a callback or a schedule that watches a number that nobody logs.
+    """Raise ValueError for a callback or a schedule that watches a number that nobody logs, or for its worst value.
 
     Callbacks and modules that users write may log names of their own, so with them any name may be watched.
     """
@@ -150,8 +151,9 @@ def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str,
     if not all(_is_known(each) for each in (*every, module)):
         return
     schedule = module.hparams["lr_scheduler"] or {}
-    pairs = [(type(callback).__name__, getattr(callback, "monitor", None)) for callback in every]
-    for name, watched in [*pairs, (schedule.get("name"), schedule.get("monitor"))]:
+    watching = [(type(each).__name__, getattr(each, "monitor", None), getattr(each, "mode", None)) for each in every]
+    watching.append((str(schedule.get("name")), schedule.get("monitor"), schedule.get("mode", "min")))
+    for name, watched, mode in watching:
         if watched is None:
             continue
         if watched not in logged:
@@ -160,6 +162,12 @@ def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str,
             raise ValueError(
                 f"{name} watches {watched}, but nothing is validated; set --data.validation=0.1 (and no "
                 "--trainer.limit_val_batches=0), or let it watch train/loss"
+            )
+        if mode in ("min", "max") and mode != (best := mode_of(watched)):
+            option = "lr_scheduler" if name == schedule.get("name") else "trainer.callbacks"
+            raise ValueError(
+                f"{name} takes the {'highest' if mode == 'max' else 'lowest'} {watched} for the best, but it is the "
+                f"worst; set its mode to {best}: --{option}.mode={best}"
             )
 
 

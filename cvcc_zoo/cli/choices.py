@@ -4,7 +4,7 @@ import os
 import re
 import secrets
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from typing import Any
 import lightning
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_info
 
+from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.files.plain import read_yaml
+from cvcc_zoo.registry import as_typed, pick
 
 EPOCHS = 10
 """Length of training if neither epochs nor steps are given."""
@@ -91,6 +94,7 @@ def settle(config: Any, command: str, before: str | None = None, *, fresh: bool 
             "no trained weights are given; name a run (--run=FOLDER), a checkpoint (--ckpt_path=FILE) or published "
             "weights (--model=resnet20.cifar10)"
         )
+    config.monitor = monitor_named(config.monitor, MONITORED)
     _settle_seed(config, before)
     options = config.trainer
     if options.max_epochs is None:
@@ -111,6 +115,23 @@ def settle(config: Any, command: str, before: str | None = None, *, fresh: bool 
             "barebones turns off metrics and checkpoints, which a run needs; leave it out, or measure the speed "
             "with cvcc-zoo compare MODEL --train"
         )
+
+
+def monitor_named(typed: str, measured: Iterable[str]) -> str:
+    """Return the metric of the validation that somebody typed, such as val/f1 or f1, among those that are measured.
+
+    Raises ValueError, with the nearest names, if there is none.
+    """
+    names = [name for name in measured if name.startswith("val/")]
+    name = typed if "/" in typed else f"val/{typed}"
+    return pick("metric to select the best weights by", as_typed(name, names) or typed, names)
+
+
+def check_monitored(monitor: str, measured: Iterable[str], *, validates: bool) -> None:
+    """Raise ValueError if the model does not measure the metric; say so if there are no images to measure it on."""
+    monitor_named(monitor, measured)
+    if not validates and monitor != MONITORED[0]:
+        rank_zero_info(f"--monitor={monitor} selects nothing: without validation, the last weights are tested")
 
 
 def _check_limits(config: Any, command: str) -> None:

@@ -51,7 +51,7 @@ def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
 def options_beside_networks(class_path: str) -> set[str] | None:
     """Return the options of a model around a network of others, which has more of its own; None for other models."""
     family = FAMILIES.get(class_path.rpartition(".")[2])
-    return family_options(family) if family and getattr(family, "network_of_others", False) else None
+    return set(family_options(family)) if family and getattr(family, "network_of_others", False) else None
 
 
 def own_or_networks(class_path: str, options: Mapping[str, Any]) -> dict[str, Any]:

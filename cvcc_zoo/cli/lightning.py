@@ -145,6 +145,7 @@ class ZooCLI(LightningCLI):
         if changed:
             rank_zero_info(f"Resumes with other options: {changed}")
         validates = self.datamodule.validation > 0 and options.limit_val_batches != 0
+        choices.check_monitored(self.config.monitor, self.model.metrics, validates=validates)
         best = runs.best_so_far(self.checkpoint, self.resumed, allowed=allowed) if validates else None
         if self.checkpoint is not None and self.resumed is not None and options.logger is not False:
             runs.check_metrics(self.resumed / runs.METRICS, self.checkpoint.metrics, allowed=allowed)
@@ -161,6 +162,7 @@ class ZooCLI(LightningCLI):
             validation=validates,
             checkpoints=options.enable_checkpointing is not False,
             minutes=self.config.checkpoint_minutes,
+            monitor=self.config.monitor,
             logs=(logs := options.logger is not False),
         )
         more = list_of(None if options.logger is True else options.logger)

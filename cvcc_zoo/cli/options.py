@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.cli.choices import link_options
 from cvcc_zoo.cli.expansion import path_of
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
@@ -81,6 +82,13 @@ def add_own_options(parser: LightningArgumentParser) -> None:
         default=None,
         help="Weights to start from: a name of `cvcc-zoo list --pretrained`, the path of a card, a run folder or a "
         "checkpoint. --model=resnet20.cifar10 sets both. The classifier is new if the classes differ.",
+    )
+    parser.add_argument(
+        "--monitor",
+        type=str,
+        default=MONITORED[0],
+        help=f"fit: the metric that selects best.ckpt, the weights that are tested: {', '.join(MONITORED)} "
+        "(f1 is macro F1; top5_accuracy exists from 20 classes on).",
     )
     parser.add_argument(
         "--checkpoint_minutes",

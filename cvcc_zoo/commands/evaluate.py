@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
@@ -13,8 +15,10 @@ from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
 from cvcc_zoo.data.sources import OBJECTS
 from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.printing.console import PlainConsole
+from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.runs.robustness import corruption_table, measure_corruptions
+from cvcc_zoo.runs.summary import in_digits, without_images
 from cvcc_zoo.weights.card import Card, read_card, write_card
 from cvcc_zoo.zoo.trained import Trained
 
@@ -30,6 +34,9 @@ def parser() -> ZooParser:
         type=bool,
         default=False,
         help="Also measure the mean of the logits of each image and its mirror image.",
+    )
+    parser.add_argument(
+        "--per_class", type=bool, default=False, help="Print precision, recall, F1 and support of each class."
     )
     parser.add_argument(
         "--update_card", type=bool, default=False, help="Replace the numbers of the card by the measured ones."
@@ -57,14 +64,14 @@ def main(args: Sequence[str]) -> int:
     console = PlainConsole(soft_wrap=True)
     if path is None:
         found = measure(trained.model, data, mirrored=config.test_time_flip)
-        _say(console, trained, data, found)
+        _say(console, trained, data, found, per_class=config.per_class)
         _corrupted(console, trained, data, found, picture)
         return 0
     card = read_card(path)
     calibration = card.measured.get("calibration", {})
     mirrored = config.test_time_flip or (config.update_card and data.dataset.mirror)
     found = measure(trained.model, data, temperature=calibration.get("temperature"), mirrored=mirrored)
-    _say(console, trained, data, found, flip=config.test_time_flip)
+    _say(console, trained, data, found, per_class=config.per_class, flip=config.test_time_flip)
     corrupted = _corrupted(console, trained, data, found, picture)
     if config.update_card:
         kept = {name: value for name, value in card.measured.items() if name in ("calibration", "corruptions")}
@@ -77,13 +84,34 @@ def main(args: Sequence[str]) -> int:
 
 
 def _say(
-    console: PlainConsole, trained: Trained, data: ImageDataModule, found: Mapping[str, Any], *, flip: bool = True
+    console: PlainConsole,
+    trained: Trained,
+    data: ImageDataModule,
+    found: Mapping[str, Any],
+    *,
+    per_class: bool,
+    flip: bool = True,
 ) -> None:
     title = title_of_test(data, found["test_set"]["sha256"])
     trained_on = f", trained on {trained.dataset}" if trained.dataset else ""
     console.print(f"{trained.name}{trained_on}, on {title}: {in_words(found)}")
     if flip and "mirrored_accuracy" in found:
         console.print(f"with test-time flip: {100 * found['mirrored_accuracy']:.2f} % correct")
+    if missing := without_images(found["per_class"]):
+        console.print(f"without test images, so without recall: {missing}")
+    if per_class:
+        PlainConsole().print(table_of_classes(found["per_class"]))
+
+
+def table_of_classes(per_class: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return a table with precision, recall, F1 and support of each class; "-" is not defined."""
+    table = Table("class", box=None)
+    for name in ("precision", "recall", "F1", "support"):
+        table.add_column(name, justify="right")
+    for name, numbers in per_class.items():
+        shares = [in_digits(numbers[key]) for key in ("precision", "recall", "f1")]
+        table.add_row(name, *shares, f"{numbers['support']:,}")
+    return table
 
 
 def _corrupted(
@@ -103,14 +131,16 @@ def _corrupted(
 
 
 def in_words(found: Mapping[str, Any]) -> str:
-    """Return the measured numbers as one line of text."""
+    """Return the measured numbers as text; the accuracy has its 95 % interval in parentheses."""
     top5 = f"{100 * found[TOP5]:.2f} % among the first five, " if TOP5 in found else ""
-    error = f"calibration error {found['calibration_error']:.4f}"
+    error = f"calibration error {in_digits(found['calibration_error'])}"
     if (with_temperature := found.get("calibration_error_with_temperature")) is not None:
         error += f" ({with_temperature:.4f} with the card's temperature)"
     return (
-        f"{found['correct']:,} of {found['test_images']:,} images correct, {100 * found['test_accuracy']:.2f} %, {top5}"
-        f"loss {found['test_loss']:.4f}, {error}"
+        f"{found['correct']:,} of {found['test_images']:,} images correct, "
+        f"{with_interval(found['correct'], found['test_images'])}, {top5}macro F1 {in_digits(found['f1'])}, "
+        f"balanced accuracy {100 * (found['balanced_accuracy'] or 0):.2f} %, log loss {in_digits(found['log_loss'])}, "
+        f"Brier score {in_digits(found['brier_score'])}, {error}"
     )
 
 

@@ -10,11 +10,13 @@ from typing import Any, Literal
 import torch
 
 from cvcc_zoo.classifier.compatibility import check_classes
+from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
 from cvcc_zoo.printing.console import PlainConsole
+from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.measure import correct, measure
 from cvcc_zoo.runs.scores import fit_temperature, scores
 from cvcc_zoo.runs.written import read_config, read_summary
@@ -95,8 +97,8 @@ def publish(
     target = write(Path(folder).expanduser() if folder else folders()[1], card, tensors, dtype=DTYPES[dtype])
     kept, _ = read(target)
     PlainConsole(soft_wrap=True).print(
-        f"{kept.name}: test accuracy {100 * kept.measured['test_accuracy']:.2f} % of {kept.measured['test_images']:,} "
-        f"images, {kept.size / 1e6:.2f} MB as {dtype} "
+        f"{kept.name}: test accuracy {with_interval(kept.measured['correct'], kept.measured['test_images'])} of "
+        f"{kept.measured['test_images']:,} images, {kept.size / 1e6:.2f} MB as {dtype} "
         f"(correct in half precision: {half:,}, in full: {full:,})\nwritten to {target}"
     )
     if summary["test_accuracy"] is None:
@@ -182,8 +184,9 @@ def recipe(config: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a run that determine its weights; folders of this machine are left out."""
     data = {key: value for key, value in config["data"].items() if key != "root"}
     trainer = {k: v for k, v in config["trainer"].items() if v is not None and k != "default_root_dir"}
-    keys = ("model", "weights", "optimizer", "lr_scheduler")
-    return {**{key: config[key] for key in keys if config.get(key) is not None}, "data": data, "trainer": trainer}
+    keys = ("model", "weights", "optimizer", "lr_scheduler", "monitor")
+    chosen = {key: config[key] for key in keys if config.get(key) not in (None, MONITORED[0])}
+    return {**chosen, "data": data, "trainer": trainer}  # older configs have no monitor
 
 
 @cache

@@ -7,7 +7,7 @@ through JPEG is another.
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -41,15 +41,23 @@ class Identity:
 _FOUND: WeakKeyDictionary[ImageDataModule, dict[tuple[str, tuple[str, ...]], Identity]] = WeakKeyDictionary()
 
 
+def digests(images: Tensor, labels: Sequence[object]) -> list[bytes]:
+    """Return the sha256 of shape, label and pixels of each of the uint8 images (N, C, H, W)."""
+    shape = "x".join(map(str, images.shape[1:]))
+    return [
+        hashlib.sha256(f"{shape}:{label}:".encode() + image.cpu().contiguous().numpy().tobytes()).digest()
+        for label, image in zip(labels, images, strict=True)
+    ]
+
+
 def identity(images: Tensor, labels: Tensor) -> Identity:
     """Compute the identity of uint8 images (N, C, H, W) with labels (N,)."""
-    shape = "x".join(map(str, images.shape[1:]))
-    digests, pixels = [], []
-    for label, image in zip(labels.tolist(), images, strict=True):
-        values = image.cpu().contiguous().numpy().tobytes()
-        digests.append(hashlib.sha256(f"{shape}:{label}:".encode() + values).digest())
-        pixels.append(hashlib.blake2b(values, digest_size=8, person=shape.encode()[:16]).digest())
-    joined = b"".join(sorted(digests))
+    shape = "x".join(map(str, images.shape[1:])).encode()
+    pixels = [
+        hashlib.blake2b(image.cpu().contiguous().numpy().tobytes(), digest_size=8, person=shape[:16]).digest()
+        for image in images
+    ]
+    joined = b"".join(sorted(digests(images, labels.tolist())))
     hashes = np.frombuffer(joined, dtype=">u4")[::8].astype(np.uint32)
     return Identity(hashlib.sha256(joined).hexdigest(), hashes, np.frombuffer(b"".join(pixels), dtype=np.uint64))
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from cvcc_zoo.files.own import write_whole
+from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.weights.card import Card, read
 from cvcc_zoo.weights.hub import ENDINGS, failures, first_line, pull
 from cvcc_zoo.zoo.names import resolve_trained
@@ -88,6 +89,8 @@ def readme(card: Card, repo_id: str) -> str:
         header["model-index"] = [{"name": card.name, "results": [result]}]
     size, channels = card.hparams["image_size"], card.hparams["in_channels"]
     numbers = {key: value for key, value in card.measured.items() if isinstance(value, int | float | str)}
+    if {"correct", "test_images"} <= numbers.keys():
+        numbers["test_accuracy"] = with_interval(card.measured["correct"], card.measured["test_images"])
     rows = "\n".join(f"| {key.replace('_', ' ')} | {value} |" for key, value in numbers.items())
     return f"""---
 {_yaml(header)}---

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.classifier.metrics import UNIT
+from cvcc_zoo.classifier.means import UNIT
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.moments import sum_over_processes
 from cvcc_zoo.linear import Frame, NormalEquations, Ridge, RidgePath, Sums, solve

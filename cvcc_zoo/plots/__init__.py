@@ -1,5 +1,6 @@
 """Matplotlib figures from numbers: curves, sheets of images, confusion matrices."""
 
+from cvcc_zoo.plots.calibration import plot_calibration
 from cvcc_zoo.plots.confusion import plot_confusion
 from cvcc_zoo.plots.curves import Curve, plot_curves, plot_depth, plot_runs
 from cvcc_zoo.plots.figure import Figure
@@ -10,6 +11,7 @@ __all__ = [
     "Curve",
     "Figure",
     "Pictures",
+    "plot_calibration",
     "plot_confusion",
     "plot_curves",
     "plot_depth",

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from cvcc_zoo.classifier.quality import BINS
 from cvcc_zoo.plots.curves import FEW, cut_above
 from cvcc_zoo.report.reports import Results, RunReport
 
 COLOURS = ("#1f6f8b", "#d9822b", "#2a7f62", "#a23b72", "#6b5b95", "#8a6d3b", "#c0504d", "#3c5a99")
 SYMBOLS = ("circle", "square", "diamond", "cross", "star")
-BINS = 15
 HEIGHT, LINE = 340, 20  # pixels: the height of a figure, and of each line of its legend
 MOST_TICKS = 6
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))

@@ -1,7 +1,6 @@
 """The self-contained HTML page of a report: tables, figures and images of several runs, readable offline."""
 
-import html
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,10 @@ from cvcc_zoo.data.pictures import as_png
 from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.plots.confusion import FEW, LONGEST, most_confused
 from cvcc_zoo.plots.figure import short
-from cvcc_zoo.report import classes, figures
+from cvcc_zoo.report import classes, comparison, figures, quality
+from cvcc_zoo.report.elements import Cell, number, section, table, text
 from cvcc_zoo.report.reports import Mistake, Results, RunReport, differences
+from cvcc_zoo.runs.intervals import wilson
 
 SHOWN = 96  # width and height in pixels of a misclassified image on the page
 STYLE, SCRIPT = (Path(__file__).parent / name for name in ("page.css", "page.js"))
@@ -28,9 +29,10 @@ def page(runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> 
     made = f"{len(runs)} run{'s' * (len(runs) > 1)}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     body = [
         f"<header><h1>{text(title)}</h1><p>{made}. Click a heading to sort; "
-        "click a name in a legend to hide its curve.</p></header>",
+        "click a name in a legend to hide its curve. Below each test accuracy is its 95 % interval.</p></header>",
         *(f'<p class="remark">{text(remark)}</p>' for remark in remarks),
         section("Leaderboard", leaderboard(runs)),
+        *([section("Comparison on the same test images", comparison.matrices(runs))] if len(runs) > 1 else []),
         section("Learning curves", plots.grid(figures.learning_curves(runs, name) for name in QUANTITIES)),
         section("Size against accuracy", plots.grid(figures.sizes(runs, *cost) for cost in COSTS)),
         section("What differs in the recipes", recipe_table(runs)),
@@ -49,8 +51,6 @@ def page(runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> 
 QUANTITIES = ("loss", "accuracy", "lr")
 LEFT_OUT = "The images themselves are not in this page; <code>cvcc-zoo report --images=all</code> shows them."
 COSTS = (("parameters", "parameters"), ("macs", "multiply-accumulate operations"))
-Cell = tuple[str, float | str | None]
-"""The text of a cell, and its sort key."""
 
 
 class Plots:
@@ -78,38 +78,12 @@ class Plots:
         return ",".join(f"figure{number}: {each}" for number, each in enumerate(self.figures)).replace("<", "\\u003c")
 
 
-def text(value: object) -> str:
-    """Return a value as text, escaped for HTML."""
-    return html.escape(str(value))
-
-
-def section(title: str, content: str) -> str:
-    """Return a section with a heading."""
-    return f"<section><h2>{text(title)}</h2>{content}</section>"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], *, sortable: bool) -> str:
-    """Return a table that scrolls sideways on a narrow page."""
-    if sortable:
-        heads = "".join(f'<th scope="col" aria-sort="none"><button>{text(name)}</button></th>' for name in header)
-    else:
-        heads = "".join(f'<th scope="col">{text(name)}</th>' for name in header)
-    lines = []
-    for row in rows:
-        cells = (f'<td data-key="{text("" if key is None else key)}">{text(shown)}</td>' for shown, key in row)
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    kind = ' class="sortable"' if sortable else ""
-    return (
-        f'<div class="wide"><table{kind}><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-    )
-
-
 def leaderboard(runs: Sequence[RunReport]) -> str:
     """Return a table with one row per run, the best test accuracy first."""
     columns: dict[str, Callable[[dict[str, Any]], Cell]] = {
         "model": lambda s: (s["model"], s["model"]),
         "data": lambda s: (s.get("known_as") or s["dataset"],) * 2,
-        "test accuracy": lambda s: number(s["test_accuracy"], "{:.2f} %", 100),
+        "test accuracy": accuracy,
         "top 5": lambda s: number(s.get("test_top5_accuracy"), "{:.2f} %", 100),
         "validation": lambda s: number(s["val_accuracy"], "{:.2f} %", 100),
         "test loss": lambda s: number(s["test_loss"], "{:.4f}"),
@@ -127,11 +101,14 @@ def leaderboard(runs: Sequence[RunReport]) -> str:
     return table(["run", *columns], rows, sortable=True)
 
 
-def number(value: float | None, form: str, factor: float | None = None) -> Cell:
-    """Return a cell with a number, or "-" if it was not measured."""
-    if value is None:
+def accuracy(summary: Mapping[str, Any]) -> Cell:
+    """Return a cell with the test accuracy of a run, and below it its 95 % interval: the table is wide already."""
+    share = summary["test_accuracy"]
+    if share is None:
         return "-", None
-    return form.format(value if factor is None else factor * value), value
+    count = summary["images"]["test"]
+    low, high = wilson(round(share * count), count)
+    return f"{100 * share:.2f} %\n{100 * low:.2f} to {100 * high:.2f}", share
 
 
 def recipe_table(runs: Sequence[RunReport]) -> str:
@@ -148,11 +125,18 @@ def run_part(run: RunReport, plots: Plots) -> str:
     results = run.results
     if results is None:
         return f"<p>There are no results on its test images: {text(run.reason)}.</p>"
+    measured = quality.numbers(results) + quality.per_class(results)
     confusion, others = classes.confusion(results), (classes.class_accuracies(results), figures.calibration(results))
     many = len(results.classes) > FEW
     return (
-        plots.large(confusion) + confused(results) + plots.grid(others) if many else plots.grid((confusion, *others))
-    ) + mistakes(results)
+        measured
+        + (
+            plots.large(confusion) + confused(results) + plots.grid(others)
+            if many
+            else plots.grid((confusion, *others))
+        )
+        + mistakes(results)
+    )
 
 
 def mistakes(results: Results) -> str:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 
+from cvcc_zoo.classifier.quality import plain_quality, quality_of
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.folder import ImageFolder
+from cvcc_zoo.data.identity import digests
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
 from cvcc_zoo.runs.metrics_file import Curve, read_metrics
@@ -51,6 +54,10 @@ class Results:
     """(N,) probability of the predicted class."""
     right: npt.NDArray[Any]
     """(N,) True where the predicted class is the true one."""
+    quality: dict[str, Any]
+    """The plain data of `cvcc_zoo.classifier.quality`."""
+    digests: npt.NDArray[Any]
+    """(N,) a sha256 of each image and the name of its class; it is the same in all runs."""
     worst: list[Mistake]
     """The mistakes with the highest probabilities, in descending order."""
 
@@ -123,6 +130,8 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
         confusion.view(len(classes), len(classes)).numpy(),
         confidences.numpy(),
         (predicted == labels).numpy(),
+        plain_quality(quality_of(logits, labels), classes),
+        np.array(digests(data.test_dataloader().images, [classes[label] for label in labels.tolist()])),
         worst,
     )
 

@@ -13,13 +13,13 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.length import steps_between_rows
-from cvcc_zoo.files.own import locked, write_picture, write_whole
+from cvcc_zoo.files.own import locked, write_whole
 from cvcc_zoo.internals.lightning import set_log_every_n_steps
-from cvcc_zoo.plots import plot_confusion, plot_curves
 from cvcc_zoo.printing import say
 from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
-from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint, read_metrics
+from cvcc_zoo.runs.figures import draw_curves, draw_test
+from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint
 from cvcc_zoo.runs.run_folder import CONFIG, LAST, write_text
 from cvcc_zoo.runs.stopping import StoppedError
 from cvcc_zoo.runs.summary import Training, print_summary, summarise, write_summary
@@ -80,9 +80,14 @@ class RunFolder(Callback):
                 for name in (CONFIG, NAME, BEST) if unused else ():
                     (self.folder / name).unlink(missing_ok=True)
 
-    def callbacks(self, *, validation: bool, checkpoints: bool, minutes: float, logs: bool = True) -> list[Callback]:
-        """Return the callbacks of a run: this one, the learning rate monitor, and checkpoints `best` and `last`."""
-        saved = checkpoints_of(self.folder, minutes, validation=validation) if checkpoints else []
+    def callbacks(
+        self, *, validation: bool, checkpoints: bool, minutes: float, monitor: str, logs: bool = True
+    ) -> list[Callback]:
+        """Return the callbacks of a run: this one, the learning rate monitor, and checkpoints `best` and `last`.
+
+        The best is the one with the best value of the metric `monitor`.
+        """
+        saved = checkpoints_of(self.folder, minutes, monitor, validation=validation) if checkpoints else []
         return [self, *([LearningRateMonitor("step")] if logs else []), *saved]
 
     def logger(self) -> MetricsFile:
@@ -211,9 +216,7 @@ class RunFolder(Callback):
             return
         for logger in trainer.loggers:
             logger.save()
-        metrics = self.folder / NAME
-        if metrics.is_file():
-            write_picture(self.folder / "curves.png", plot_curves(read_metrics(metrics), self.folder.name))
+        draw_curves(self.folder)
 
     def _own_loggers(self, trainer: Trainer) -> list[MetricsFile]:
         return [logger for logger in trainer.loggers if isinstance(logger, MetricsFile) and trainer.is_global_zero]
@@ -232,8 +235,6 @@ class RunFolder(Callback):
             if test or not self._curves_drawn:  # a resumed run that had already ended did not train
                 self._draw_curves(trainer)
             if test:
-                title = f"{self.folder.name}: test accuracy {100 * summary['test_accuracy']:.2f} %"
-                figure = plot_confusion(model.test_confusion.cpu().numpy(), data.classes, title)
-                write_picture(self.folder / "confusion.png", figure)
+                draw_test(self.folder, model, data.classes, summary["test_accuracy"])
             write_summary(self.folder / SUMMARY, summary)
         return summary

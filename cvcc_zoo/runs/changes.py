@@ -6,6 +6,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from cvcc_zoo.classifier.compatibility import complete
+from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.classifier.trainer import take_options
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files.plain import read_yaml
@@ -28,14 +29,16 @@ Options = dict[str, Any]
 def changed_options(before: str, now: str) -> dict[str, tuple[Any, Any]]:
     """Return the options that differ between two YAML configs: name -> (value before, value now).
 
-    A value that is missing is "not given". `before` comes from a file and may be any text. Options of model and data
-    that were added to this package after it was written have their defaults. Raises ValueError if it is not a config.
+    A value that is missing is "not given". `before` comes from a file and may be any text. Options of model and data,
+    and the monitor, that were added to this package after it was written have their defaults. Raises ValueError if it
+    is not a config.
     """
     old, new = (_options(text) for text in (before, now))
     names = [name for name in {**old, **new} if name not in HARMLESS]
     family = str(old.get("model.class_path")).rpartition(".")[2]
     defaults = {f"model.init_args.{option}": value for option, value in complete(family, {}).items()}
     defaults |= {f"data.{name}": each.default for name, each in inspect.signature(ImageDataModule).parameters.items()}
+    defaults["monitor"] = MONITORED[0]
     values = {name: (old.get(name, defaults.get(name, "not given")), new.get(name, "not given")) for name in names}
     return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
 
@@ -55,6 +58,11 @@ def check_unchanged(before: str | None, now: str, *, allowed: bool) -> str:
         raise ValueError(
             f"{words}: an optimizer cannot use the state of another one; start a new run from these weights: "
             "--weights=CHECKPOINT instead of --ckpt_path"
+        )
+    if "monitor" in changed:
+        raise ValueError(
+            f"{words}: the best weights so far were chosen by {changed['monitor'][0]}, and those of other epochs are "
+            "lost; resume with it, or start a new run from these weights: --weights=CHECKPOINT instead of --ckpt_path"
         )
     return words
 

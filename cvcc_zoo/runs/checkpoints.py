@@ -12,6 +12,7 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
 
+from cvcc_zoo.classifier.metrics import MONITORED, mode_of
 from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.files.plain import load_plain
 from cvcc_zoo.internals.lightning import (
@@ -139,15 +140,29 @@ class LastCheckpoint(CheckpointCallback):
 
 
 class BestCheckpoint(MovableCheckpoint):
-    """Save `best.ckpt` by val/accuracy, even after the run folder was moved."""
+    """Save `best.ckpt` by a metric of the validation images, even after the run folder was moved."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
+    def __init__(self, folder: Path, monitor: str = MONITORED[0]) -> None:
+        super().__init__(folder, "best", monitor=monitor, mode=mode_of(monitor), enable_version_counter=False)
+        self.validation: dict[str, float] = {}  # all metrics of the validation after which best.ckpt was saved
+        self._validated: Any = None  # the best score that they belong to
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the metrics beside the best score, in this checkpoint too; a new best score is a new object."""
+        if self.best_model_score is not self._validated:
+            self._validated = self.best_model_score
+            found = trainer.callback_metrics.items()
+            self.validation = {name: float(value) for name, value in found if name.startswith("val/")}
+        if "callbacks" in checkpoint:
+            checkpoint["callbacks"][self.state_key]["validation"] = self.validation
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume with the best so far if its best.ckpt is in the run folder."""
+        """Resume with the best so far, and its metrics, if its best.ckpt is in the run folder."""
         if (Path(str(self.dirpath)) / BEST).is_file():
             super().load_state_dict(state_dict)
+            self._validated = self.best_model_score
+            older = {} if self.best_model_score is None else {str(self.monitor): float(self.best_model_score)}
+            self.validation = state_dict.get("validation", older)
 
 
 def best_so_far(checkpoint: Checkpoint | None, folder: Path | None, *, allowed: bool) -> Path | None:
@@ -184,10 +199,10 @@ def has_ended(checkpoint: Checkpoint | None, folder: Path | None, changed: str) 
     return True
 
 
-def checkpoints(folder: Path, minutes: float, *, validation: bool) -> list[CheckpointCallback]:
-    """Return the callbacks that save `last.ckpt` and, if there are validation images, `best.ckpt` by val/accuracy.
+def checkpoints(folder: Path, minutes: float, monitor: str, *, validation: bool) -> list[CheckpointCallback]:
+    """Return the callbacks that save `last.ckpt` and, if there are validation images, `best.ckpt` by a metric of them.
 
     ModelCheckpoint's own `save_last` (2.6) skips epochs that are not among the best.
     """
     last = LastCheckpoint(folder, minutes)
-    return [BestCheckpoint(folder), last] if validation else [last]
+    return [BestCheckpoint(folder, monitor), last] if validation else [last]

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.metrics import TOP5, TOP5_FROM, among_top
+from cvcc_zoo.classifier.quality import plain_quality, quality_of
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, with_hashes
+from cvcc_zoo.runs.intervals import wilson
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.summary import hardware
 
@@ -22,12 +22,13 @@ def measure(
 ) -> dict[str, Any]:
     """Test a model on every test image, on a GPU if there is one.
 
-    Returns plain data: `test_images` and how many of them are `correct`; `test_accuracy` in [0, 1], and for 20 classes
-    or more `top5_accuracy`; `test_loss` (cross entropy, nats); `calibration_error` (15 bins, in [0, 1]), and the same
-    after dividing the logits by a `temperature`; `class_accuracy` (share of each class); `confusion` (true class,
-    predicted class); with `mirrored` the accuracy of the mean scores of an image and its mirror image;
-    `images_per_second` on this `hardware`; and `test_set`, the identity of the images. Raises ValueError if the data
-    do not fit the model.
+    Returns plain data: `test_images` and how many of them are `correct`; `test_accuracy` in [0, 1], its 95 % interval
+    `test_accuracy_interval`, and for 20 classes or more `top5_accuracy`; `test_loss` (cross entropy, nats); the numbers
+    of `cvcc_zoo.classifier.quality`, among them `f1` and `calibration_error` (15 bins, in [0, 1]), and the same after
+    dividing the logits by a `temperature`; `per_class` (precision, recall, F1 and support of each class);
+    `class_accuracy` (share of each class); `confusion` (true class, predicted class); with `mirrored` the accuracy of
+    the mean scores of an image and its mirror image; `images_per_second` on this `hardware`; and `test_set`, the
+    identity of the images. Numbers that are not defined are None. Raises ValueError if the data do not fit the model.
     """
     data.prepare_data()
     start = time.perf_counter()
@@ -35,7 +36,8 @@ def measure(
     speed = len(labels) / (time.perf_counter() - start)
     found = _numbers(logits, labels, data.classes)
     if temperature is not None:
-        found["calibration_error_with_temperature"] = _calibration_error(logits / temperature, labels)
+        cooled = quality_of(logits / temperature, labels)
+        found["calibration_error_with_temperature"] = round(float(cooled["calibration_error"]), 6)
     if mirrored:
         both = (logits + scores(model, data, mirrored=True)[0]) / 2
         found["mirrored_accuracy"] = correct(both, labels) / len(labels)
@@ -53,17 +55,15 @@ def _numbers(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, 
     confusion = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
     images, right = confusion.sum(1).tolist(), confusion.diagonal().tolist()
     top5 = {TOP5: int(among_top(logits, labels, 5).sum()) / len(labels)} if classes >= TOP5_FROM else {}
+    quality = plain_quality(quality_of(logits, labels), names)
     return {
         "test_images": len(labels),
         "correct": correct(logits, labels),
         "test_accuracy": correct(logits, labels) / len(labels),
+        "test_accuracy_interval": [round(bound, 6) for bound in wilson(correct(logits, labels), len(labels))],
         **top5,
-        "test_loss": round(float(F.cross_entropy(logits.double(), labels)), 6),
-        "calibration_error": _calibration_error(logits, labels),
+        "test_loss": quality["log_loss"],
+        **quality,
         "class_accuracy": {name: r / n for name, r, n in zip(names, right, images, strict=True) if n},
         "confusion": confusion.tolist(),
     }
-
-
-def _calibration_error(logits: Tensor, labels: Tensor) -> float:
-    return round(float(multiclass_calibration_error(logits.softmax(1), labels, logits.shape[1])), 6)

@@ -14,16 +14,21 @@ from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.classifier.trainer import check_recorded
 from cvcc_zoo.data.length import accumulation, training_length
 from cvcc_zoo.internals.lightning import batches_begun, callbacks_of
 from cvcc_zoo.printing.progress import Display, duration
+from cvcc_zoo.runs.checkpoints import BestCheckpoint
 from cvcc_zoo.runs.stopping import Deadline
 from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 COLUMNS = {"train/loss": "loss", "train/accuracy": "accuracy", "val/loss": "val loss", "val/accuracy": "val acc.",
            "val/top5_accuracy": "top 5"}  # fmt: skip
 """Metrics of an epoch, and their headings in the table; those that are not logged have no column."""
+SELECTING = {"val/f1": "val F1", "val/balanced_accuracy": "bal. acc", "val/log_loss": "log loss",
+             "val/brier_score": "Brier", "val/calibration_error": "cal. err"}  # fmt: skip
+"""Metrics that have a column, instead of the top 5, if they select the best weights."""
 SELDOM = 600.0  # seconds between two lines within an epoch
 
 
@@ -100,9 +105,10 @@ class ProgressBar(LightningProgressBar):
             self._epochs, self._batches = 0, math.inf
         if not self._enabled:
             return
-        logged = pl_module.metrics if isinstance(pl_module, ImageClassifier) else COLUMNS
+        columns = columns_for(trainer)
+        logged = pl_module.metrics if isinstance(pl_module, ImageClassifier) else columns
         validates = trainer.enable_validation and bool(sum(trainer.num_val_batches))
-        self._columns = {k: v for k, v in COLUMNS.items() if k in logged and (validates or not k.startswith("val/"))}
+        self._columns = {k: v for k, v in columns.items() if k in logged and (validates or not k.startswith("val/"))}
         self._display = Display(
             "training: batches", self._batches, self._done(trainer), patience=0.0, every=SELDOM, until=_end(trainer)
         )
@@ -154,7 +160,7 @@ class ProgressBar(LightningProgressBar):
         for name in self._columns:
             known = name in found and (self._validated or not name.startswith("val/"))
             value = float(found[name]) if known else 0.0
-            cells.append("-" if not known else f"{value:.4f}" if name.endswith("loss") else f"{100 * value:.2f} %")
+            cells.append("-" if not known else f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}")
         print(_row([epoch, *cells, *rest], self._columns), flush=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -210,6 +216,13 @@ class ProgressBar(LightningProgressBar):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove the bar."""
         self._close()
+
+
+def columns_for(trainer: Trainer) -> dict[str, str]:
+    """Return the columns of a training, with the metric that selects the best weights."""
+    monitors = [each.monitor for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]
+    chosen = {name: SELECTING[name] for name in monitors if name in SELECTING}
+    return COLUMNS if not chosen else {k: v for k, v in COLUMNS.items() if not k.endswith(TOP5)} | chosen
 
 
 def _end(trainer: Trainer) -> float:

@@ -18,15 +18,18 @@ from rich.table import Table
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.metrics import TOP5
+from cvcc_zoo.classifier.quality import plain_quality
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of, repeated
 from cvcc_zoo.files.own import csv_text, json_text
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
+from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.run_folder import write_text
 from cvcc_zoo.zoo.catalogue import complexity, name_of
 
+FEW = 5  # classes without test images that are named
 PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
 
 
@@ -48,11 +51,11 @@ def summarise(
     """Test the chosen weights, and return the content of `summary.json`.
 
     The weights are those of `best.ckpt` if there are validation images, otherwise those of the last step. Accuracies
-    are fractions in [0, 1]. Without `test` no test image is read, and the results of the test are None.
+    are fractions in [0, 1]. Without `test` no test image is read, and the results of the test are None or missing.
     """
     epochs, steps = trainer.current_epoch, trainer.global_step
     best = next((each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)), None)
-    chosen, score = (best.best_model_path, best.best_model_score) if best else ("", None)
+    chosen, validation = (best.best_model_path, best.validation) if best else ("", {})
     tests: dict[str, Any] = {"test_accuracy": None, "test_loss": None, "tested": None}
     count, sets = 0, {"train": identity_of(data, "train")}
     if test:
@@ -63,6 +66,8 @@ def summarise(
             "test_loss": found["test/loss"],
             "tested": Path(chosen).name if chosen else "the weights of the last step",
         }
+        quality = plain_quality(model.test_quality, data.classes)
+        tests |= {f"test_{name}": value for name, value in quality.items()}
         if f"test/{TOP5}" in found:
             tests["test_top5_accuracy"] = found[f"test/{TOP5}"]
         sets["test"] = identity_of(data, "test")
@@ -81,7 +86,9 @@ def summarise(
         "dataset": data.dataset.title,
         "known_as": known and known.title,
         **tests,
-        "val_accuracy": None if score is None else float(score),
+        "selected_by": best.monitor if best and chosen else None,
+        "val_accuracy": validation.get("val/accuracy"),
+        "validation": validation,
         "last_epoch": dict(training.last_epoch),
         "images": {"train": len(data.training_images()[2]), "test": count},
         "data": described,
@@ -160,18 +167,15 @@ def commit() -> str | None:
 
 def print_summary(summary: dict[str, Any], folder: Path) -> None:
     """Print a table of the results, the training time and the run folder."""
-    table = Table(title=f"{summary['model']} on {summary['known_as'] or summary['dataset']}", show_header=False)
-    val, test = summary["val_accuracy"], summary["test_accuracy"]
-    tests = {"test accuracy": "not tested: --test=false"}
-    if test is not None:
-        tests = {
-            "test accuracy": f"{100 * test:.2f} % of {summary['images']['test']:,} images",
-            **({"top-5 accuracy": f"{100 * top5:.2f} %"} if (top5 := summary.get("test_top5_accuracy")) else {}),
-            "test loss": f"{summary['test_loss']:.4f}",
-            "tested": summary["tested"],
-        }
+    tested = summary["test_accuracy"] is not None
+    table = Table(
+        title=f"{summary['model']} on {summary['known_as'] or summary['dataset']}",
+        show_header=False,
+        caption="in parentheses: 95 % interval" if tested else None,
+    )
+    val = summary["val_accuracy"]
     rows = {
-        **tests,
+        **(_tests(summary) if tested else {"test accuracy": "not tested: --test=false"}),
         "validation accuracy": "-" if val is None else f"{100 * val:.2f} %",
         "epochs": f"{summary['epochs']} ({summary['steps']:,} steps)",
         "training": f"{summary['train_seconds']:.1f} s, {summary['images_per_second'] or 0:,.0f} images/s",
@@ -181,3 +185,36 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     PlainConsole().print(table)
+
+
+def _tests(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return the rows about the test; older summaries have fewer of them."""
+    count, loss = summary["images"]["test"], in_digits(summary["test_loss"])
+    rows = {"test accuracy": f"{with_interval(round(count * summary['test_accuracy']), count)} of {count:,} images"}
+    if top5 := summary.get("test_top5_accuracy"):
+        rows["top-5 accuracy"] = f"{100 * top5:.2f} %"
+    if "test_f1" in summary:
+        rows["macro F1"] = in_digits(summary["test_f1"])
+    if (balanced := summary.get("test_balanced_accuracy")) is not None:
+        rows["balanced accuracy"] = f"{100 * balanced:.2f} %"
+    rows["test loss"] = loss
+    if (log_loss := in_digits(summary.get("test_log_loss"))) not in (loss, "-"):  # a loss other than cross-entropy
+        rows["log loss"] = log_loss
+    if "test_calibration_error" in summary:
+        rows["calibration error"] = in_digits(summary["test_calibration_error"])
+    if missing := without_images(summary.get("test_per_class", {})):
+        rows["no test images"] = missing
+    by = f", selected by {monitor}" if (monitor := summary.get("selected_by")) else ""
+    return rows | {"tested": f"{summary['tested']}{by}"}
+
+
+def in_digits(value: float | None) -> str:
+    """Return a number with four digits, or "-" if it is not defined."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def without_images(per_class: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the names of the classes without test images, the first few of many; empty if there are none."""
+    names = [name for name, numbers in per_class.items() if not numbers["support"]]
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(names[:FEW]) + more

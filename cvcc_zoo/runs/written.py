@@ -6,6 +6,7 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
+from cvcc_zoo.classifier.quality import MEANS
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files.own import shown
 from cvcc_zoo.files.plain import read_yaml
@@ -21,7 +22,9 @@ KINDS = {
     "test_loss": NUMBERS | None, "val_accuracy": NUMBERS | None,
 }  # fmt: skip
 """Required entries of a summary, and their types."""
-LATER = {"known_as": str | None, "tested": str | None, "test_top5_accuracy": NUMBERS, "data": dict}
+LATER = {"known_as": str | None, "tested": str | None, "test_top5_accuracy": NUMBERS, "data": dict,
+         "selected_by": str | None, "validation": dict, "test_per_class": dict,
+         **{f"test_{name}": NUMBERS | None for name in MEANS}}  # fmt: skip
 """Entries that older summaries lack, and their types."""
 
 

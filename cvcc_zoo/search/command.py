@@ -73,7 +73,8 @@ def search(
         method: random, grid (all values; ranges need steps) or optuna (near the best earlier trials).
         trials: Number of training runs; by default 20, or all of a grid.
         minutes: The time limit in minutes, by default none. A step that has begun is finished.
-        measure: val/accuracy (higher is better) or val/loss (lower is better).
+        measure: The metric that decides: val/accuracy, val/loss, val/f1 (macro), val/balanced_accuracy, val/log_loss,
+            val/brier_score, val/calibration_error, or from 20 classes on val/top5_accuracy.
         epoch: The epoch of a training run that counts: best or last.
         seed: The seed of the values; that of training is --seed_everything.
         options: Options of `cvcc-zoo fit` as a list; equivalent to giving them directly.
@@ -127,9 +128,8 @@ def picture(space: Space, trials: Sequence[Trial], goal: Goal) -> Figure:
             values[name] = [texts.index(text_of(value)) for value in values[name]]
         else:
             axes[name] = LOGARITHMIC if found.log else LINEAR
-    percent = goal.measure == "val/accuracy"
-    scores = [(100 if percent else 1) * trial.measure for trial in trials if trial.measure is not None]
-    return plot_search(values, axes, scores, f"{goal.measure} (%)" if percent else goal.measure)
+    scores = [(100 if goal.percent else 1) * trial.measure for trial in trials if trial.measure is not None]
+    return plot_search(values, axes, scores, f"{goal.measure} (%)" if goal.percent else goal.measure)
 
 
 def config_of(options: Sequence[str], values: Values) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The goal of a search: the accuracy or the loss on the validation images."""
+"""The goal of a search: the accuracy or another metric on the validation images."""
 
 import math
 from collections.abc import Sequence
@@ -6,39 +6,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cvcc_zoo.classifier.metrics import MONITORED, mode_of
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs.metrics_file import read_metrics
 from cvcc_zoo.search.record import Trial
 
-MEASURES = ("val/accuracy", "val/loss")
 EPOCHS = ("best", "last")
 
 
 @dataclass(frozen=True)
 class Goal:
-    """The highest val/accuracy, a fraction in [0, 1], or the lowest val/loss, of the best epoch or the last one."""
+    """The best value of a metric, such as the highest val/accuracy, of the best epoch or the last one."""
 
-    measure: str = "val/accuracy"
+    measure: str = MONITORED[0]
     epoch: str = "best"
 
     def __post_init__(self) -> None:
-        if self.measure not in MEASURES:
-            raise unknown("measure", self.measure, MEASURES, "a search never reads the test images")
+        if self.measure not in MONITORED:
+            raise unknown("measure", self.measure, MONITORED, "a search never reads the test images")
         if self.epoch not in EPOCHS:
             raise unknown("epoch to judge by", self.epoch, EPOCHS)
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
         """The better direction, in Optuna's words."""
-        return "maximize" if self.measure == "val/accuracy" else "minimize"
+        return "maximize" if mode_of(self.measure) == "max" else "minimize"
+
+    @property
+    def percent(self) -> bool:
+        """True for accuracies, which are shown in percent."""
+        return self.measure.endswith("accuracy")
 
     def of(self, metrics: Path) -> float:
         """Return the measure from the `metrics.csv` of a run. Raises ValueError if it is missing or not finite."""
         curves = read_metrics(metrics)
         if self.measure not in curves:
             raise ValueError(
-                f"{metrics} has no {self.measure}, because there was no validation; check --trainer.limit_val_batches "
-                "and --trainer.check_val_every_n_epoch"
+                f"{metrics} has no {self.measure}; check --trainer.limit_val_batches and "
+                "--trainer.check_val_every_n_epoch, and for val/top5_accuracy that there are 20 classes"
             )
         values = curves[self.measure][1]
         best = max(values) if self.direction == "maximize" else min(values)
@@ -55,4 +60,4 @@ class Goal:
 
     def shown(self, measure: float) -> str:
         """Return a measure as text: an accuracy in percent."""
-        return f"{100 * measure:.2f} %" if self.measure == "val/accuracy" else f"{measure:.4f}"
+        return f"{100 * measure:.2f} %" if self.percent else f"{measure:.4f}"

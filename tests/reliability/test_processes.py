@@ -18,6 +18,7 @@ from tests.reliability.processes import Started
 
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu")
 TEST_IMAGES = 10_007  # a prime, so that no number of processes divides it
+NUMBERS = 7  # metrics that a test prints, in alphabetical order
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +86,12 @@ def test_an_evaluation_gives_the_same_digits_on_any_number_of_processes(
         args = [*data(images), f"--ckpt_path={trained}/best.ckpt", *QUIET]
         together(["test", *args], folder, processes)
         printed = (folder / "output.txt").read_text()
-        found.append([line.split("│")[1:3] for line in printed.splitlines() if "test/" in line][:2])
+        found.append([line.split("│")[1:3] for line in printed.splitlines() if "test/" in line][:NUMBERS])
         together(["predict", *args], folder, processes)
         found[-1].append((trained / "predictions-noise.csv").read_bytes())
     assert found[0] == found[1] == found[2]
-    assert len(found[0][0]) == 2 and "test/accuracy" in found[0][0][0] and found[0][2].count(b"\n") == TEST_IMAGES + 1
+    assert len(found[0][0]) == 2 and "test/accuracy" in found[0][0][0] and "test/loss" in found[0][NUMBERS - 1][0]
+    assert found[0][NUMBERS].count(b"\n") == TEST_IMAGES + 1
 
 
 def test_processes_that_see_other_checkpoints_are_told(images: Path, trained: Path, tmp_path: Path) -> None:
@@ -157,6 +159,9 @@ def test_two_processes_train_as_one(images: Path, tmp_path: Path, batch_size: in
             torch.testing.assert_close(tensor, states[1][name], rtol=1e-4, atol=1e-6)
     assert curves[0] == curves[1] and summaries[0]["steps"] == summaries[1]["steps"]
     assert abs(summaries[0]["test_loss"] - summaries[1]["test_loss"]) < 1e-5
+    for name in ("test_f1", "test_log_loss", "test_brier_score", "test_calibration_error"):
+        assert summaries[0][name] == pytest.approx(summaries[1][name], abs=1e-5)
+    assert summaries[0]["test_per_class"] == summaries[1]["test_per_class"]
 
 
 @pytest.mark.parametrize("features", ["null", "[{name: HOG, cell: 2}]"])

@@ -1,0 +1,25 @@
+"""The figures of a run: its curves, and of its test the confusion matrix and the reliability diagram."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.files.own import write_picture
+from cvcc_zoo.plots import plot_calibration, plot_confusion, plot_curves
+from cvcc_zoo.runs.metrics_file import NAME, read_metrics
+
+BINNED = ("images", "accuracy", "confidence")
+
+
+def draw_curves(folder: Path) -> None:
+    """Write `curves.png` from the metrics of a run, if there are any."""
+    if (metrics := folder / NAME).is_file():
+        write_picture(folder / "curves.png", plot_curves(read_metrics(metrics), folder.name))
+
+
+def draw_test(folder: Path, model: ImageClassifier, classes: Sequence[str], accuracy: float) -> None:
+    """Write `confusion.png` and `calibration.png` of a model that was tested, with an `accuracy` in [0, 1]."""
+    title = f"{folder.name}: test accuracy {100 * accuracy:.2f} %"
+    write_picture(folder / "confusion.png", plot_confusion(model.test_confusion.cpu().numpy(), classes, title))
+    images, right, sure = (model.test_quality[f"bin_{name}"].cpu().numpy() for name in BINNED)
+    write_picture(folder / "calibration.png", plot_calibration(images, right, sure, title))
