@@ -1,5 +1,6 @@
 """Imbalanced classes: a sampler, class weights and the focal loss, and the line that names them."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def test_no_image_is_drawn_again_before_all_others_of_its_class() -> None:
 
 def test_each_repetition_in_an_epoch_has_a_number_of_its_own_and_so_its_own_augmentation() -> None:
     order = drawn(3)
-    assert len(order.unique()) == len(order)
+    assert len(torch.unique(order)) == len(order)
     rare = order[LABELS[order % len(LABELS)] == 2]
     assert sorted((rare // len(LABELS)).tolist()) in ([0, 0, *range(1, 6), *range(1, 6)], sorted([*range(6)] * 2 + [6]))
 
@@ -152,7 +153,7 @@ def test_the_focal_loss_with_gamma_0_is_the_cross_entropy(weights: list[float] |
     labels = LOGITS.roll(1, 0).softmax(1) if soft else TRUE
     for reduction in ("mean", "none"):
         focal, plain = (
-            make_loss({"name": name, "class_weights": weights, **more})(LOGITS, labels, reduction=reduction)  # type: ignore[arg-type]
+            make_loss({"name": name, "class_weights": weights, **more})(LOGITS, labels, reduction=reduction)
             for name, more in (("focal", {"gamma": 0}), ("cross_entropy", {}))
         )
         torch.testing.assert_close(focal, plain)
@@ -227,16 +228,25 @@ def test_the_logged_loss_is_the_weighted_mean_over_all_batches() -> None:
     assert float(metrics.of("val")["val/loss"].compute()) == pytest.approx(float(loss(LOGITS, TRUE)), abs=1e-6)
 
 
-def test_a_checkpoint_has_balanced_weights_as_numbers_and_needs_no_images_for_them(skewed: Path) -> None:
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # the run had more callbacks
+def test_a_checkpoint_has_balanced_weights_as_numbers_and_needs_no_images_for_them(
+    skewed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [f"--data.root={skewed}", *QUICK, "--data.validation=0"]
     assert main(["fit", "--model=linear", "--model.loss.class_weights=balanced", *words, "--run=run"]) == 0
     expected = [44 / (2 * 4), 44 / (2 * 40)]
     loss = read_checkpoint("run").hparams["loss"]
     assert loss["name"] == "cross_entropy" and loss["class_weights"] == pytest.approx(expected)
-    rows = Path("run/config.yaml").read_text()
-    assert "class_weights: balanced" in rows
-    for path in skewed.glob("train/*/*"):
-        path.unlink()  # the test images are enough
+    assert "class_weights: balanced" in Path("run/config.yaml").read_text()
+    capsys.readouterr()
+    assert main(["test", "--run=run"]) == 0
+    test_loss = json.loads(Path("run/summary.json").read_text())["test_loss"]
+    assert f"{test_loss:.6f}" in capsys.readouterr().out
+    spec = {"name": "cross_entropy", "class_weights": "balanced"}
+    again = cvcc_zoo.create("linear", num_classes=2, image_size=8, loss=spec)
+    data = cvcc_zoo.ImageDataModule(root=str(skewed), validation=0)
+    found = quick().test(again, data, ckpt_path="run/last.ckpt", weights_only=True, verbose=False)
+    assert found[0]["test/loss"] == pytest.approx(test_loss)
     model = cvcc_zoo.load("run")
     images = torch.stack([torch.full((3, 8, 8), value, dtype=torch.uint8) for value in (0, 200)])
     logits, labels = model(images), torch.tensor([0, 1])
@@ -254,15 +264,14 @@ def test_the_order_of_the_classes_of_a_checkpoint_is_that_of_the_weights(skewed:
 
 
 def test_weights_balance_the_predictions_of_an_imbalanced_folder(skewed: Path) -> None:
-    grey = {"augmentations": "none", "batch_size": 44, "validation": 0.0}
+    options: dict[str, Any] = {"root": str(skewed), "augmentations": "none", "batch_size": 44, "validation": 0.0}
     shares = []
     for loss in ("cross_entropy", {"name": "cross_entropy", "class_weights": "balanced"}):
         model = cvcc_zoo.create("linear", num_classes=2, image_size=8, loss=loss, optimizer={"name": "SGD", "lr": 1e-3})
-        quick(max_epochs=1).fit(model, cvcc_zoo.ImageDataModule(root=str(skewed), **grey))  # type: ignore[arg-type]
+        quick(max_epochs=1).fit(model, cvcc_zoo.ImageDataModule(**options))
         shares.append(model.network.state_dict()["fc.bias"])
-    assert (
-        shares[0][1] > 1e-4 and shares[1].abs().max() < 1e-6
-    )  # one step from 0: the share of each class, minus a half
+    # One step from 0 moves the bias by the share of each class, minus a half.
+    assert shares[0][1] > 1e-4 and shares[1].abs().max() < 1e-6
 
 
 def test_a_line_names_the_largest_and_the_smallest_class_and_the_remedies(

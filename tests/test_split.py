@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +113,7 @@ def test_a_class_without_enough_images_or_groups_is_told() -> None:
         partition(np.array([0] * 9 + [1] * 9), np.array([*range(9), *[9] * 5, *[10] * 4]), SHARES, 0, "ab")
 
 
-def saved(pixels: Pixels, name: str, **options: int) -> str:
+def saved(pixels: Pixels, name: str, **options: Any) -> str:
     Image.fromarray(pixels).save(name, **options)
     return name
 

@@ -241,7 +241,9 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
         self.classes = tuple(about["classes"]) if about.get("classes") else None
         if (images := self._images()) is not None:
             check_training_data(self, about, images, goes_on=self.trainer.state.fn == "fit")
-            self.weigh_classes(images)  # whose order may have changed
+            if self.trainer.state.fn == "fit":
+                self.weigh_classes(images)  # whose order may have changed
+        self.take_class_weights(checkpoint.get("hyper_parameters", {}))
         trainer = trainer_of(self)
         if "counted" in about and trainer is not None and trainer.state.fn == "fit" and trainer.is_global_zero:
             self.metrics.resume("train", about["counted"])

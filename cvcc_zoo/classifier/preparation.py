@@ -1,6 +1,6 @@
 """Before its first step a model learns from the training images: its whitening, and weights that are set from them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -102,6 +102,13 @@ class SetFromImages(WhitenedNetwork):
         weights = resolve_class_weights(self._chosen_weights, data.classes, labels[samples])
         self.hparams["loss"] = {**spec, "class_weights": weights}
         self.loss = make_loss(self.hparams["loss"], len(weights))
+
+    def take_class_weights(self, hparams: Mapping[str, Any]) -> None:
+        """Take the class weights of a checkpoint, if those that were chosen by name are not numbers yet."""
+        theirs = loss_spec(hparams.get("loss", "cross_entropy")).get("class_weights")
+        if isinstance(self.loss.class_weights, str | Mapping) and isinstance(theirs, list | tuple):
+            self.hparams["loss"] = {**loss_spec(self.hparams["loss"]), "class_weights": list(theirs)}
+            self.loss = make_loss(self.hparams["loss"], self.num_classes)
 
     def _mention_imbalance(self, data: ImageDataModule) -> None:
         """Print a line if the classes are imbalanced and no remedy was chosen; refuse one that has no effect."""

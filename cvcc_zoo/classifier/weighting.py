@@ -28,7 +28,7 @@ def resolve_class_weights(chosen: Any, classes: Sequence[str], labels: Tensor) -
                 f"class_weights=balanced needs training images of every class, and {missing!r} has none; add some, or "
                 "give the weights as numbers"
             )
-        return (len(labels) / (len(classes) * counts.double())).tolist()  # type: ignore[no-any-return]
+        return (len(labels) / (len(classes) * counts.double())).tolist()
     if not isinstance(chosen, Mapping):
         return [float(weight) for weight in chosen]
     weights, places = [1.0] * len(classes), {name: place for place, name in enumerate(classes)}
@@ -47,12 +47,10 @@ def batch_mean(losses: Tensor, labels: Tensor, loss: Loss, trainer: Trainer | No
     If several processes share the batch, DDP averages their gradients; the means are scaled so that the average is the
     mean over the whole batch, of which processes may have different numbers of images.
     """
-    loader = trainer and trainer.train_dataloader
-    shared = trainer is not None and trainer.world_size > 1 and isinstance(loader, TensorLoader)
-    weights = loss.weights_of(labels)
-    if weights is None:
-        return losses.mean() * (len(labels) * trainer.world_size / loader.batch_size) if shared else losses.mean()
-    total = weights.to(losses.dtype).sum()
-    if shared:
-        total = trainer.strategy.reduce(total, reduce_op="sum") / trainer.world_size
-    return losses.sum() / total
+    weights, loader = loss.weights_of(labels), trainer and trainer.train_dataloader
+    total = None if weights is None else weights.to(losses.dtype).sum()
+    if trainer is None or trainer.world_size == 1 or not isinstance(loader, TensorLoader):
+        return losses.mean() if total is None else losses.sum() / total
+    if total is None:
+        return losses.mean() * (len(labels) * trainer.world_size / loader.batch_size)
+    return losses.sum() * trainer.world_size / trainer.strategy.reduce(total, reduce_op="sum")

@@ -39,7 +39,7 @@ class BalancedOrder(EpochPermutation):
 
     def __init__(self, labels: Tensor, seed: int) -> None:
         super().__init__(len(labels), seed)
-        self.members = [(labels == label).nonzero().flatten() for label in labels.unique().tolist()]
+        self.members = [(labels == label).nonzero().flatten() for label in torch.unique(labels).tolist()]
 
     def order(self) -> Tensor:
         """Return int64 (count,): index + count * n for the n-th repetition of a sample in this epoch, n = 0, 1, ..."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from cvcc_zoo.data.balance import permutation
 from cvcc_zoo.data.duplicates import Numbers, members
@@ -49,8 +50,10 @@ def largest_remainder(count: int, shares: Sequence[float]) -> Numbers:
 
     `count` must be at least the number of shares, which sum up to 1.
     """
-    exact = (count * np.array(shares)).round(9)  # or rounding errors would decide between equal remainders
-    found = np.floor(exact).astype(np.int64)
+    exact: npt.NDArray[np.float64] = (count * np.array(shares)).round(
+        9
+    )  # or rounding errors would decide between equal remainders
+    found: Numbers = np.floor(exact).astype(np.int64)
     by_remainder = np.argsort(found - exact, kind="stable")
     found[by_remainder[: count - found.sum()]] += 1
     while (found < 1).any():
