@@ -98,6 +98,13 @@ def test_usps_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert data.classes == tuple("0123456789") and data.dataset.notes == ()
 
 
+def test_damaged_files_are_not_said_to_be_missing(tmp_path: Path) -> None:
+    write_usps(tmp_path)
+    (tmp_path / "usps.bz2").write_bytes((tmp_path / "usps.bz2").read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"the files of torchvision.USPS in .* are damaged .*remove them"):
+        ImageDataModule("torchvision.USPS", root=str(tmp_path))
+
+
 def write_idx_files(folder: Path, names: tuple[str, str, str, str], count: int, classes: range) -> None:
     folder.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (count, 28, 28)).astype(np.uint8)

@@ -77,6 +77,8 @@ def _opened(name: str, root: Path) -> Opened:
                 f"{title} is not in {root}, and torchvision cannot download it: get its files ({_page(entry)}), and "
                 f"put them into {root / entry.folder}; --data.root=... names another folder ({error})"
             ) from error
+    except PermissionError:
+        raise
     except Exception as error:  # torchvision does not check all files that it reads
         raise ValueError(
             f"the files of {title} in {root / entry.folder} are damaged ({error or 'too short'}); remove them and "
@@ -107,7 +109,7 @@ def _incomplete(entry: TorchvisionSet, opened: Opened, root: Path) -> list[str]:
     counts = {split: sum(map(len, parts)) for split, parts in opened.items()}
     return [
         f"{entry.source} has {entry.counts[split]:,} {split} images, but {count:,} are in {root / entry.folder}; if "
-        "they should be all, remove the folder and start again"
+        "all should be there, remove the files of this data set and start again"
         for split, count in counts.items()
         if count != entry.counts[split]
     ]
