@@ -39,6 +39,7 @@ class PartlyFrozen(WhitenedNetwork):
 
     def on_train_start(self) -> None:
         """Set the frozen parts to evaluation mode again."""
+        super().on_train_start()
         self._ready = True
         self.train()
 

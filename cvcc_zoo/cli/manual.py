@@ -34,6 +34,13 @@ GROUPS: dict[str, dict[str, Command]] = {
                 "--space='{optimizer.lr: {from: 1e-4, to: 1e-1, log: true}}'",
             ),
         ),
+        "find-lr": Command(
+            "find a learning rate: train a few steps while it grows, and draw the loss",
+            (
+                "cvcc-zoo find-lr --model=resnet20 --data.dataset=cifar10 --optimizer=SGD --optimizer.momentum=0.9",
+                "cvcc-zoo find-lr --config configs/cifar10/resnet20.yaml --output=lr.png",
+            ),
+        ),
         "train-zoo": Command(
             "train a folder of recipes within a time limit, and publish their weights",
             ("cvcc-zoo train-zoo --minutes=60 --recipes=configs/cifar10 --only=[linear,resnet20]",),
@@ -55,6 +62,13 @@ GROUPS: dict[str, dict[str, Command]] = {
         "evaluate": Command(
             "measure weights on the test images, and compare published ones with their card",
             ("cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10",),
+        ),
+        "calibrate": Command(
+            "fit the temperature that makes the probabilities of a model honest to its validation images",
+            (
+                "cvcc-zoo calibrate runs/resnet20-cifar10",
+                "cvcc-zoo calibrate runs/resnet20-cifar10 --test=true   # see what it improves on the test images",
+            ),
         ),
         "export": Command(
             "write a trained model as one file, ONNX or torch.export, that runs without this package",

@@ -51,7 +51,7 @@ def main(args: Sequence[str]) -> int:
     card = read_card(path)
     calibration = card.measured.get("calibration", {})
     mirrored = config.test_time_flip or (config.update_card and data.dataset.mirror)
-    found = measure(trained.model, data, temperature=calibration.get("temperature"), mirrored=mirrored)
+    found = measure(trained.model, data, mirrored=mirrored)
     _say(console, trained, data, found, flip=config.test_time_flip)
     if config.update_card:
         kept = {"calibration": calibration} if calibration else {}
@@ -76,12 +76,12 @@ def _say(
 def in_words(found: Mapping[str, Any]) -> str:
     """Return the measured numbers as one line of text."""
     top5 = f"{100 * found[TOP5]:.2f} % among the first five, " if TOP5 in found else ""
-    error = f"calibration error {found['calibration_error']:.4f}"
-    if (with_temperature := found.get("calibration_error_with_temperature")) is not None:
-        error += f" ({with_temperature:.4f} with the card's temperature)"
+    calibrated = ""
+    if (error := found.get("calibration_error_with_temperature")) is not None:
+        calibrated = f" (with its temperature {found['test_loss_with_temperature']:.4f} and {error:.4f})"
     return (
         f"{found['correct']:,} of {found['test_images']:,} images correct, {100 * found['test_accuracy']:.2f} %, {top5}"
-        f"loss {found['test_loss']:.4f}, {error}"
+        f"loss {found['test_loss']:.4f}, calibration error {found['calibration_error']:.4f}{calibrated}"
     )
 
 

@@ -100,8 +100,9 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
 def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC) -> Results:
     """Test the chosen model of a run on the images of its config. Raises ValueError or OSError if they are gone."""
     data = ImageDataModule(**{**data_options, "augmentations": "none"})
-    logits, labels = scores(load(folder), data)
-    probabilities = logits.double().softmax(1)
+    model = load(folder)
+    logits, labels = scores(model, data)
+    probabilities = (logits.double() / model.temperature).softmax(1)
     confidences, predicted = probabilities.max(1)
     classes = list(data.classes)
     confusion = torch.bincount(labels * len(classes) + predicted, minlength=len(classes) ** 2)

@@ -5,37 +5,36 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.metrics import TOP5, TOP5_FROM, among_top
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, with_hashes
+from cvcc_zoo.runs.calibration import reliability
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.summary import hardware
 
 
-def measure(
-    model: ImageClassifier, data: ImageDataModule, *, temperature: float | None = None, mirrored: bool = False
-) -> dict[str, Any]:
+def measure(model: ImageClassifier, data: ImageDataModule, *, mirrored: bool = False) -> dict[str, Any]:
     """Test a model on every test image, on a GPU if there is one.
 
     Returns plain data: `test_images` and how many of them are `correct`; `test_accuracy` in [0, 1], and for 20 classes
-    or more `top5_accuracy`; `test_loss` (cross entropy, nats); `calibration_error` (15 bins, in [0, 1]), and the same
-    after dividing the logits by a `temperature`; `class_accuracy` (share of each class); `confusion` (true class,
-    predicted class); with `mirrored` the accuracy of the mean scores of an image and its mirror image;
-    `images_per_second` on this `hardware`; and `test_set`, the identity of the images. Raises ValueError if the data
-    do not fit the model.
+    or more `top5_accuracy`; `test_loss` (cross entropy, nats) and `calibration_error` (15 bins, in [0, 1]) without the
+    model's temperature, and if it has one, both `_with_temperature`; `class_accuracy` (share of each class);
+    `confusion` (true class, predicted class); with `mirrored` the accuracy of the mean scores of an image and its
+    mirror image; `images_per_second` on this `hardware`; and `test_set`, the identity of the images. Raises ValueError
+    if the data do not fit the model.
     """
     data.prepare_data()
     start = time.perf_counter()
     logits, labels = scores(model, data)
     speed = len(labels) / (time.perf_counter() - start)
     found = _numbers(logits, labels, data.classes)
-    if temperature is not None:
-        found["calibration_error_with_temperature"] = _calibration_error(logits / temperature, labels)
+    if model.temperature != 1:
+        calibrated = reliability(logits / model.temperature, labels)
+        found["test_loss_with_temperature"] = round(calibrated.log_loss, 6)
+        found["calibration_error_with_temperature"] = round(calibrated.calibration_error, 6)
     if mirrored:
         both = (logits + scores(model, data, mirrored=True)[0]) / 2
         found["mirrored_accuracy"] = correct(both, labels) / len(labels)
@@ -52,18 +51,15 @@ def _numbers(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, 
     classes = logits.shape[1]
     confusion = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
     images, right = confusion.sum(1).tolist(), confusion.diagonal().tolist()
+    raw = reliability(logits, labels)
     top5 = {TOP5: int(among_top(logits, labels, 5).sum()) / len(labels)} if classes >= TOP5_FROM else {}
     return {
         "test_images": len(labels),
         "correct": correct(logits, labels),
         "test_accuracy": correct(logits, labels) / len(labels),
         **top5,
-        "test_loss": round(float(F.cross_entropy(logits.double(), labels)), 6),
-        "calibration_error": _calibration_error(logits, labels),
+        "test_loss": round(raw.log_loss, 6),
+        "calibration_error": round(raw.calibration_error, 6),
         "class_accuracy": {name: r / n for name, r, n in zip(names, right, images, strict=True) if n},
         "confusion": confusion.tolist(),
     }
-
-
-def _calibration_error(logits: Tensor, labels: Tensor) -> float:
-    return round(float(multiclass_calibration_error(logits.softmax(1), labels, logits.shape[1])), 6)

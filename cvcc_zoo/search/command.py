@@ -1,8 +1,5 @@
 """`cvcc-zoo search`: train with many values of some options, and find the best on the validation images."""
 
-import difflib
-import inspect
-import json
 import math
 import shlex
 import time
@@ -17,13 +14,13 @@ from rich.table import Table
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
+from cvcc_zoo.cli.passing import split
 from cvcc_zoo.files.own import write_picture
 from cvcc_zoo.plots import Figure, plot_search
 from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.notices import only_warnings
 from cvcc_zoo.printing.progress import Display
-from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Deadline, StoppedError, stopped_by_signals
 from cvcc_zoo.search import (
     OWN,
@@ -190,26 +187,6 @@ def parser() -> ZooParser:
 
 def main(args: Sequence[str]) -> int:
     """Run the command; options that are not its own are those of `cvcc-zoo fit`."""
-    own, passed = split(args)
-    return int(call_with(parser(), search, [*own, *passed]))
-
-
-def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split arguments into those of the search, and its `--options` with all others, which are for `fit`."""
-    mine, passed, rest = [], [], list(args)
-    names = inspect.signature(search).parameters
-    while rest:
-        word = rest.pop(0)
-        flag, equals, _ = word.partition("=")
-        name = flag[2:] if flag.startswith("--") else ""
-        if word in ("-h", "--help") or (name in names and equals):
-            mine.append(word)
-        elif name in names and rest:
-            mine.append(f"{word}={rest.pop(0)}")
-        elif name in OWN and name != "config":
-            raise ValueError(f"a search sets {flag} for each of its trials; leave it out")
-        elif difflib.get_close_matches(name, names, cutoff=0.8):  # no option of fit resembles one of the search as much
-            raise unknown("option", name, names, "`cvcc-zoo search --help` shows all")
-        else:
-            passed.append(word)
-    return mine, [f"--options+={json.dumps(passed)}"] if passed else []
+    refused = [name for name in OWN if name != "config"]
+    own = split(args, "search", search, refused, "a search sets this option for each of its trials")
+    return int(call_with(parser(), search, own))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.files.plain import load_plain
+from cvcc_zoo.weights.calibration import check_calibration
 from cvcc_zoo.weights.fits import Weights, check_fits
 
 LONGEST_NAME = 1_000  # characters
@@ -19,6 +20,7 @@ class Checkpoint(Weights):
     ended: bool = False  # whether training was completed
     has_best: bool = False  # whether it is a best.ckpt, or one was written before it
     metrics: Any = None  # a fingerprint of the metrics that were logged before it; None if unknown
+    train_sha256: str = ""  # the identity of the training images; empty if unknown
 
 
 def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
@@ -52,6 +54,10 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     if classes is not None:
         check_names(path, classes, content["hyper_parameters"])
     title = data.get("title") if isinstance(data, dict) else None
+    train = data.get("train") if isinstance(data, dict) else None
+    identity = train.get("sha256") if isinstance(train, dict) else None
+    calibration = {key: about[key] for key in ("temperature", "fitted_on") if key in about}
+    check_calibration(calibration, f"{path} is not a complete checkpoint: its calibration")
     return Checkpoint(
         path,
         family,
@@ -64,6 +70,8 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
         ended=bool(run.get("ended")),
         has_best=best,
         metrics=run.get("metrics"),
+        train_sha256=identity if isinstance(identity, str) else "",
+        calibration=calibration,
     )
 
 

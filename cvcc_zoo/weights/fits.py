@@ -34,6 +34,8 @@ class Weights:
     """Names in the order of the logits; None where the file does not say."""
     blank: Any = field(repr=False, compare=False)
     """The model on the meta device, as `check_fits` returns it."""
+    calibration: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    """`temperature`, by which the logits are divided, and `fitted_on`, in words; empty without a calibration."""
 
     def model(self) -> Any:
         """Return the model with these weights, in evaluation mode.
@@ -47,7 +49,7 @@ class Weights:
         else:
             model = FAMILIES[self.family](**self.hparams)
             model.load_state_dict(self.state)
-        model.classes = self.classes
+        model.classes, model.temperature = self.classes, self.calibration.get("temperature", 1.0)
         return model.eval()
 
     def _filled(self) -> Any:

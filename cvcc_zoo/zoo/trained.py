@@ -58,7 +58,7 @@ class Trained:
             "pictures": "turned upright by EXIF; {resize} to a square; {background} behind transparency".format_map(
                 self.shaping
             ),
-            "output": f"logits, float32 (N, {hparams['num_classes']})",
+            "output": f"logits, float32 (N, {hparams['num_classes']}){_divided(self.model.temperature)}",
         }
 
 
@@ -96,6 +96,10 @@ def shaping_of(config: Any) -> dict[str, str]:
     resize, background = str(options.get("resize", "squash")), str(options.get("background", "white"))
     check_shaping(resize, background)
     return {"resize": resize, "background": background}
+
+
+def _divided(temperature: float) -> str:
+    return "" if temperature == 1 else f", divided by the temperature {temperature:g}"
 
 
 def _data_of(config: Path, num_classes: int) -> tuple[str, list[str]]:
