@@ -56,12 +56,16 @@ GROUPS: dict[str, dict[str, Command]] = {
             (
                 "cvcc-zoo predict resnet20.cifar10 my_pictures --top=3 --sheet=sheet.png",
                 "cvcc-zoo predict runs/resnet20-folder photo.jpg --output=predictions.csv",
+                "cvcc-zoo predict resnet20.cifar10+cnn_fast.cifar10 photo.jpg   # the mean of two models",
                 "cvcc-zoo predict --run=runs/resnet20-cifar10",
             ),
         ),
         "evaluate": Command(
             "measure weights on the test images, and compare published ones with their card",
-            ("cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10",),
+            (
+                "cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10",
+                "cvcc-zoo evaluate resnet20.cifar10+cnn_fast.cifar10 --data.dataset=cifar10 --test_time_flip=true",
+            ),
         ),
         "calibrate": Command(
             "fit the temperature that makes the probabilities of a model honest to its validation images",

@@ -25,6 +25,7 @@ from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.weights.card import read_card, write_card
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.zoo.names import resolve_trained
+from cvcc_zoo.zoo.trained import find_trained
 
 SPLIT = ("validation", "split_seed", "test")
 """Options of the data that decide which images were held out for validation."""
@@ -53,7 +54,7 @@ def parser() -> ZooParser:
 def main(args: Sequence[str]) -> int:
     """Run the command. Raises ValueError for a model without validation images of its own."""
     made = parser()
-    config, trained = with_its_images(made, args)
+    config, trained = with_its_images(made, args, find_trained)
     origin = origin_of(config.name, trained.data)
     check_split(trained.name, origin.split, config.data)
     data = made.instantiate(config).data

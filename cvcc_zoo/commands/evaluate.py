@@ -11,11 +11,12 @@ from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
 from cvcc_zoo.printing.console import PlainConsole
-from cvcc_zoo.runs.measure import measure
+from cvcc_zoo.runs.measure import measure, measure_average
 from cvcc_zoo.weights.card import Card, read_card, write_card
+from cvcc_zoo.zoo.averaging import Average, find_average
 from cvcc_zoo.zoo.trained import Trained
 
-NAMES = "Published weights, the path of their card, a run folder or a checkpoint."
+NAMES = "Published weights, the path of their card, a run folder or a checkpoint; or several, A+B, to average them."
 
 
 def parser() -> ZooParser:
@@ -38,12 +39,19 @@ def parser() -> ZooParser:
 def main(args: Sequence[str]) -> int:
     """Run the command; return 1 if published weights do not reach the numbers of their card on its images, else 0."""
     made = parser()
-    config, trained = with_its_images(made, args)
-    path = trained.card
+    config, average = with_its_images(made, args, find_average)
+    trained, *others = average.members
+    path = None if others else trained.card
     if config.update_card and path is None:
         raise ValueError(f"{config.name} has no card; `cvcc-zoo publish` makes one of a run")
     data = made.instantiate(config).data
     console = PlainConsole(soft_wrap=True)
+    if others:
+        found = measure_average(average, data, mirrored=config.test_time_flip)
+        _say(console, average, data, found)
+        alone = (f"{name} {100 * share:.2f} %" for name, share in found["test_accuracy_alone"].items())
+        console.print(f"alone: {', '.join(alone)}")
+        return 0
     if path is None:
         found = measure(trained.model, data, mirrored=config.test_time_flip)
         _say(console, trained, data, found)
@@ -64,7 +72,12 @@ def main(args: Sequence[str]) -> int:
 
 
 def _say(
-    console: PlainConsole, trained: Trained, data: ImageDataModule, found: Mapping[str, Any], *, flip: bool = True
+    console: PlainConsole,
+    trained: Trained | Average,
+    data: ImageDataModule,
+    found: Mapping[str, Any],
+    *,
+    flip: bool = True,
 ) -> None:
     title = title_of_test(data, found["test_set"]["sha256"])
     trained_on = f", trained on {trained.dataset}" if trained.dataset else ""

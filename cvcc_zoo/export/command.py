@@ -24,7 +24,7 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.images import reshape
 from cvcc_zoo.export.program import BATCHES, ENDINGS, MAX_BATCH, export
 from cvcc_zoo.printing.console import PlainConsole
-from cvcc_zoo.zoo.trained import find_trained
+from cvcc_zoo.zoo.averaging import PLUS, find_average
 
 
 @cache
@@ -39,6 +39,12 @@ def parser() -> ZooParser:
         "--max_batch", type=int, default=None, help=f"torch_export: the largest batch; by default {MAX_BATCH}."
     )
     parser.add_argument("--dynamic_size", type=bool, default=False, help="onnx: take images of any height and width.")
+    parser.add_argument(
+        "--test_time_flip",
+        type=bool,
+        default=False,
+        help="Let the program return the mean of the logits of each image and its mirror image.",
+    )
     parser.add_argument(
         "--output",
         type=str,
@@ -64,11 +70,17 @@ def main(args: Sequence[str]) -> int:
         raise ValueError("--dynamic_size=true is for --format=onnx; leave it out, or choose that format")
     if config.max_batch is not None and (config.format == "onnx" or config.max_batch < 2):
         raise ValueError("--max_batch is for --format=torch_export, and at least 2; ONNX takes any number of images")
-    trained = find_trained(config.name)
+    if PLUS in config.name and not Path(config.name).expanduser().exists():
+        raise ValueError(f"a program holds one model; export each of {config.name} by itself")
+    (trained,) = find_average(config.name, flip=config.test_time_flip).members
     target = target or Path(trained.name + ending)
     size, channels = trained.model.image_size, trained.model.in_channels
     data = ImageDataModule(config.data.dataset, config.data.root, image_size=size, in_channels=channels)
-    how = {"max_batch": config.max_batch or MAX_BATCH, "dynamic_size": config.dynamic_size}
+    how = {
+        "max_batch": config.max_batch or MAX_BATCH,
+        "dynamic_size": config.dynamic_size,
+        "flip": config.test_time_flip,
+    }
     agreement = export(trained, target, config.format, _some(data), **how)
     PlainConsole(soft_wrap=True).print(
         f"{trained.name}: {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]} test images of {data.dataset.title} "

@@ -8,12 +8,16 @@ import torch
 from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.classifier.metrics import TOP5, TOP5_FROM, among_top
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, with_hashes
 from cvcc_zoo.runs.calibration import reliability
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.summary import hardware
+from cvcc_zoo.zoo.averaging import Average
+
+SMALLEST = 1e-300  # a probability
 
 
 def measure(model: ImageClassifier, data: ImageDataModule, *, mirrored: bool = False) -> dict[str, Any]:
@@ -30,7 +34,7 @@ def measure(model: ImageClassifier, data: ImageDataModule, *, mirrored: bool = F
     start = time.perf_counter()
     logits, labels = scores(model, data)
     speed = len(labels) / (time.perf_counter() - start)
-    found = _numbers(logits, labels, data.classes)
+    found = numbers(logits, labels, data.classes)
     if model.temperature != 1:
         calibrated = reliability(logits / model.temperature, labels)
         found["test_loss_with_temperature"] = round(calibrated.log_loss, 6)
@@ -42,12 +46,35 @@ def measure(model: ImageClassifier, data: ImageDataModule, *, mirrored: bool = F
     return found | {"test_set": with_hashes(identity_of(data, "test"))}
 
 
+def measure_average(average: Average, data: ImageDataModule, *, mirrored: bool = False) -> dict[str, Any]:
+    """Test the mean probabilities of several models on every test image, on a GPU if there is one.
+
+    Returns the numbers of `measure` except speed and hardware, and `test_accuracy_alone` by model. The probabilities
+    are calibrated by the models' temperatures. Raises ValueError if the data do not fit a model.
+    """
+    shares, flipped, alone = [], [], {}
+    for member in average.members:
+        logits, labels = scores(member.model, data)
+        alone[member.name] = correct(logits, labels) / len(labels)
+        shares.append((logits.double() / member.model.temperature).softmax(1))
+        if mirrored:
+            both = (logits.double() + scores(member.model, data, mirrored=True)[0]) / 2
+            flipped.append((both / member.model.temperature).softmax(1))
+    check_classes(average.members[0].model, data)  # the labels in the order of the first model again
+    labels = data.test_dataloader().labels
+    found = numbers(average.mean(shares).clamp_min(SMALLEST).log(), labels, data.classes)
+    if mirrored:
+        found["mirrored_accuracy"] = correct(average.mean(flipped), labels) / len(labels)
+    return found | {"test_accuracy_alone": alone, "test_set": with_hashes(identity_of(data, "test"))}
+
+
 def correct(logits: Tensor, labels: Tensor) -> int:
     """Return how many images have their highest score at their own class."""
     return int((logits.argmax(1) == labels).sum())
 
 
-def _numbers(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Any]:
+def numbers(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Any]:
+    """Return the numbers that depend on logits (N, num_classes) and labels (N,) alone; `names` are of the classes."""
     classes = logits.shape[1]
     confusion = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
     images, right = confusion.sum(1).tolist(), confusion.diagonal().tolist()
