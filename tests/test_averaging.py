@@ -43,7 +43,8 @@ def home(monkeypatch: pytest.MonkeyPatch) -> None:
 def mean(one: ImageClassifier, other: ImageClassifier, images: Tensor) -> Tensor:
     """Of two models, the second of which has the classes in the opposite order."""
     with torch.no_grad():
-        return (one(images).softmax(1) + other(images).softmax(1).flip(1)) / 2
+        both: Tensor = (one(images).softmax(1) + other(images).softmax(1).flip(1)) / 2
+        return both
 
 
 def test_the_probabilities_of_models_are_averaged_class_by_class() -> None:

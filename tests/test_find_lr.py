@@ -1,6 +1,7 @@
 """A learning rate range test finds the rate at which the loss falls fastest, and leaves nothing behind."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def test_all_groups_of_an_optimizer_keep_the_ratios_of_their_rates(colours: Path
     spec = {"name": "Muon", "lr": 0.02, "adamw_lr": 0.004}
     model = create("fcnn", num_classes=2, image_size=8, optimizer=spec)
     growing = Growing(1e-4, 1.0, 8)
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    options: Any = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(max_steps=8, callbacks=[growing], accelerator="cpu", enable_model_summary=False, **options)
     trainer.fit(model, ImageDataModule("folder", str(colours), batch_size=16))
     assert growing.found.rates == pytest.approx(np.geomspace(1e-4, 1, 8).tolist())

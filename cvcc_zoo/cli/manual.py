@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-WIDTH = 13  # of the longest name
+WIDTH = 14  # of the longest name
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,14 @@ GROUPS: dict[str, dict[str, Command]] = {
             (
                 "cvcc-zoo search --folder=searches/linear --trials=20 --model=linear --trainer.max_epochs=3 "
                 "--space='{optimizer.lr: {from: 1e-4, to: 1e-1, log: true}}'",
+            ),
+        ),
+        "cross-validate": Command(
+            "train on all but each fold of the training images in turn, and predict the fold",
+            (
+                "cvcc-zoo cross-validate --folder=cv/linear --folds=5 --model=linear --trainer.max_epochs=3",
+                "cvcc-zoo cross-validate --folder=cv/flowers --model=resnet20 --data.dataset=folder "
+                "--data.root=my_images --minutes=30",
             ),
         ),
         "find-lr": Command(

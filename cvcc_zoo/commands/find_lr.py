@@ -90,7 +90,7 @@ def check(built: ZooCLI) -> None:
         raise ValueError("this model is solved in closed form, without a learning rate; train it: cvcc-zoo fit")
     if trainer.world_size > 1:
         raise ValueError(f"the test is run by one process, not by {trainer.world_size}: --trainer.devices=1")
-    if trainer.fast_dev_run:
+    if built.config.trainer.fast_dev_run:
         raise ValueError("the test needs more steps than --trainer.fast_dev_run has; leave it out")
     if model.lr <= 0:
         raise ValueError("the rates of the test are multiples of the optimizer's; give --optimizer.lr above 0")

@@ -17,7 +17,7 @@ from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.resolution import Resolutions
 from cvcc_zoo.data.shaping import Shaping, check_batch_size
 from cvcc_zoo.data.sources import announce, check_test, find_dataset
-from cvcc_zoo.data.split import stratified_split
+from cvcc_zoo.data.split import check_share, held_out
 from cvcc_zoo.data.whitening import Whitening, make_whitening
 from cvcc_zoo.internals.lightning import batches_done
 
@@ -37,7 +37,7 @@ class ImageDataModule(LightningDataModule):
         dataset: str | None = None,
         root: str | None = None,
         batch_size: int = 128,
-        validation: float = 0.1,
+        validation: float | str = 0.1,
         test: float = 0.1,
         whitening: dict[str, Any] | str | None = None,
         augmentations: list[dict[str, Any] | str] | dict[str, Any] | str = "standard",
@@ -60,7 +60,8 @@ class ImageDataModule(LightningDataModule):
                 which is then split. Defaults to folder if there is a root, else to fashion-mini.
             root: The folder of the data; for a downloaded data set $CVCC_ZOO_DATA or the user's cache by default.
             batch_size: Images per optimizer step, over all processes together.
-            validation: Share of each class held out, in [0, 1); unless it is 0, a folder's val/ is used instead.
+            validation: Share of each class held out, in [0, 1); unless it is 0, a folder's val/ is used instead. Or a
+                fold of the training images, such as 2/5 for the second of five; then val/ is left out.
             test: Share of each class held out for testing in a folder without splits, in [0, 1).
             whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, {name: zca, ...}; None uses the model's.
             augmentations: none, light, standard (random crop, and flip unless the classes are digits) or strong, or a
@@ -81,13 +82,12 @@ class ImageDataModule(LightningDataModule):
         self.options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         check_batch_size(batch_size)
-        for name, share in {"validation": validation, "test": test}.items():
-            if not 0 <= share < 1:
-                raise ValueError(f"{name} must be a share of the images in [0, 1), got {share}")
+        check_share("test", test)
         shaping = Shaping(image_size, in_channels, resize, background)
         limits = {"follow_links": follow_links, "max_pixels": max_pixels}
         self.dataset = find_dataset(dataset, root, shaping=shaping, test=test, split_seed=split_seed, **limits)
-        self.batch_size, self.validation = batch_size, validation
+        self.batch_size, self.held_out = batch_size, held_out(validation)
+        self.validation = self.held_out.share
         self.augmentations = make_augmentations(augmentations, mirror=self.dataset.mirror)
         self.soft_labels = any(isinstance(augmentation, Mixing) for augmentation in self.augmentations)
         self.image_size = image_size or self.dataset.image_size
@@ -129,11 +129,11 @@ class ImageDataModule(LightningDataModule):
     def _load_train(self) -> None:
         train = self._load("train")
         assert train is not None
-        if (val := self._load("val") if self.validation else None) is not None:
-            kept, held_out = torch.arange(len(train.labels)), torch.arange(len(val.labels))
+        if (val := self._load("val") if self.validation and not self.held_out.fold else None) is not None:
+            kept, others = torch.arange(len(train.labels)), torch.arange(len(val.labels))
         else:
-            kept, held_out = stratified_split(train.labels, self.validation, self.split_seed, self.classes)
-        self._images |= {"train": (train, kept), "val": (val or train, held_out)}
+            kept, others = self.held_out.split(train.labels, self.split_seed, self.classes)
+        self._images |= {"train": (train, kept), "val": (val or train, others)}
         announce(self, "train", "val", notes=self.dataset.notes)
 
     def _load(self, split: Any) -> Images | None:

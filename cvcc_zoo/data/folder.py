@@ -202,3 +202,10 @@ def _first_readable(files: Sequence[tuple[str, int]], max_pixels: int) -> tuple[
             raise broken[-1]
     raise_all(broken)
     raise AssertionError("a class has files")
+
+
+def file_of(dataset: object, split: Split, index: int) -> str:
+    """Return the path of an image in its data set's folder; an empty text for a data set without image files."""
+    if not isinstance(dataset, ImageFolder):
+        return ""
+    return str(Path(dataset.files[split][index][0]).relative_to(dataset.root))

@@ -12,7 +12,7 @@ import torch
 
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.datasets import FashionMini, TorchvisionDataset
-from cvcc_zoo.data.folder import ImageFolder
+from cvcc_zoo.data.folder import file_of
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.runs.folder import CONFIG, is_run
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
@@ -131,9 +131,7 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
 
 def _location(data: ImageDataModule, index: int) -> str:
     """Return the path of a test image in its folder, or its index among the test images."""
-    if isinstance(data.dataset, ImageFolder):
-        return str(Path(data.dataset.files["test"][index][0]).relative_to(data.dataset.root))
-    return f"test image {index:,}"
+    return file_of(data.dataset, "test", index) or f"test image {index:,}"
 
 
 def flatten(options: Any, name: str = "") -> dict[str, str]:
