@@ -69,13 +69,21 @@ def test_a_cross_validation_that_was_stopped_is_resumed_by_the_same_command(
     steps = iter(range(100))
     with monkeypatch.context() as patched:
         patched.setattr(Deadline, "reason", lambda self: "enough" if next(steps) >= 4 else "")
-        assert main([*command, "--folder=parts"]) == 1
+        assert main([*command, "--folder=parts"]) == 0
     assert "the same `cvcc-zoo cross-validate` resumes" in capsys.readouterr().out
     assert not Path("parts/predictions.csv").exists()
     assert main([*command, "--folder=parts"]) == 0
     for name in ("predictions.csv", "summary.json"):
         assert Path("parts", name).read_bytes() == Path("whole", name).read_bytes()
     assert "data.batch_size was 8 and is 16" in message(capsys, [*command, "--folder=parts", "--data.batch_size=16"])
+
+
+def test_a_fold_that_fails_ends_the_cross_validation(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    diverging = ["--optimizer=SGD", "--optimizer.lr=1e300", "--lr_scheduler=null"]
+    assert main(["cross-validate", "--folder=cv", "--folds=3", *FIT, *diverging]) == 1
+    printed = capsys.readouterr().out
+    assert "fold 1 failed, so there is no result: " in printed and "choose another --folder" in printed
+    assert not Path("cv/001").exists() and not Path("cv/predictions.csv").exists()
 
 
 @pytest.mark.parametrize(

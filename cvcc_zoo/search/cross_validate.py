@@ -79,8 +79,9 @@ def cross_validate(
                 f"fold {failed[0].number + 1} failed, so there is no result: {failed[0].message}; correct the options, "
                 "and choose another --folder"
             )
-        if len(done) < folds or failed:
-            return code or 1
+            return 1
+        if len(done) < folds:
+            return code
         found = [predict_fold(target / f"{number:03}", CHECKPOINTS[epoch]) for number in range(folds)]
         summary = summarise(found)
         title = f"{target.resolve().name}: accuracy {100 * summary['accuracy']:.2f} % of {summary['images']:,} images"
