@@ -33,7 +33,8 @@ from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.curves import CURVES
 from cvcc_zoo.registry import ENTRIES
 from cvcc_zoo.search import Choice, Range, parse_space, unusual
-from cvcc_zoo.search.command import config_of, search
+from cvcc_zoo.search.command import search
+from cvcc_zoo.search.running import config_of
 from tests.optimizer_checks import CHECKS, Subject
 
 ROOT = Path(__file__).parents[1]

@@ -15,6 +15,9 @@ from cvcc_zoo.commands.completion import main as completion
 from cvcc_zoo.registry import FAMILIES, family_options
 from tests.conftest import Fit
 
+PASSING = ("search", "cross-validate", "find-lr", "train-zoo", "predict")
+"""Commands that take options of `fit`, too."""
+
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_a_command_ends_with_its_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,7 +40,7 @@ def test_examples_name_options_that_exist(name: str) -> None:
         for word in (word.partition("=")[0] for word in words if word.startswith("--")):
             flag = "--" + word[2:].replace("-", "_")
             group = flag.rpartition(".")[0]  # --optimizer.lr is an option of what --optimizer names
-            own = known | of_families | (passed_on if name in ("search", "train-zoo", "predict") else set())
+            own = known | of_families | (passed_on if name in PASSING else set())
             assert flag in own or group in own & {"--optimizer", "--lr_scheduler", "--data.whitening"}, example
 
 

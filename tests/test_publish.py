@@ -12,8 +12,9 @@ from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.data.known import Known
+from cvcc_zoo.runs.calibration import fit_temperature
 from cvcc_zoo.runs.measure import measure
-from cvcc_zoo.runs.scores import fit_temperature, scores
+from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.weights.card import read_card
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
@@ -177,7 +178,7 @@ def test_a_temperature_is_fitted_on_validation_images_of_another_run(
     assert measured["calibration_error_with_temperature"] == pytest.approx(float(error), abs=1e-6)
     capsys.readouterr()
     assert main(["evaluate", "linear.colours", *DATA]) == 0
-    assert "with the card's temperature" in capsys.readouterr().out
+    assert "with its temperature" in capsys.readouterr().out
     no_images = message(capsys, ["publish", "second", "--calibrate=first"])
     assert "first has no validation images; train the recipe with --data.validation=0.1" in no_images
     other = message(capsys, ["publish", "first", "--calibrate=third"])

@@ -16,7 +16,7 @@ from lightning import Trainer
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.runs import RunFolder
-from cvcc_zoo.search import Choice, Goal, Range, Trial, command, parse_space, read_trials
+from cvcc_zoo.search import Choice, Goal, Range, Trial, parse_space, read_trials, running
 from cvcc_zoo.search.methods import GridSearch, RandomSearch
 from tests.test_train_zoo import AfterAStep
 
@@ -163,7 +163,7 @@ def test_a_signal_after_the_last_step_stops_the_search_too(monkeypatch: pytest.M
 def test_a_search_ends_when_its_time_is_over(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "Deadline", AfterAStep)
+    monkeypatch.setattr(running, "Deadline", AfterAStep)
     assert run("timed", RATES, "--trials=2", "--minutes=5") == 0
     assert results("timed") == [] and Path("timed/000/last.ckpt").is_file()
     assert "the time limit is reached: stopped after 1 step;" in capsys.readouterr().out

@@ -43,7 +43,7 @@ from tests.test_search import TINY, run
         ("{optimizer.lr: [0.1]}", ["--data.validation=0"], "data.validation is 0: leave it out, or give a share"),
         ("{optimizer.lr: [0.1]}", ["--trainer.logger=false"], "leave out --trainer.logger"),
         ("{optimizer.lr: [0.1]}", ["--trainer.devices=2"], "trained by one process, not by 2"),
-        ("{optimizer.lr: [0.1]}", ["--run=mine"], "a search sets --run for each of its trials"),
+        ("{optimizer.lr: [0.1]}", ["--run=mine"], "a search sets this option for each of its trials; leave --run out"),
         ("{test: [true]}", [], "test cannot be searched"),
         ("{optimizer.lr: [0.1]}", ["--trails=3"], "no option named 'trails'; did you mean trials?"),
     ],

@@ -50,15 +50,20 @@ def check_data(hparams: Mapping[str, Any], data: ImageDataModule) -> None:
 
 
 class KnowsImages(Protocol):
-    """A model that may know the classes that it was trained on."""
+    """A model that may know the classes that it was trained on, and the temperature that calibrates it."""
 
     classes: tuple[str, ...] | None
     allow_other_images: bool
 
+    @property
+    def temperature(self) -> float: ...  # noqa: D102
+
 
 def training_data(model: KnowsImages, data: ImageDataModule | None) -> dict[str, Any]:
-    """Return, as plain data, what a checkpoint saves about the images that its model is trained on."""
+    """Return, as plain data, what a checkpoint saves about the images that its model is trained and calibrated on."""
     about: dict[str, Any] = {"classes": model.classes and list(model.classes)}
+    if model.temperature != 1:
+        about["temperature"] = model.temperature
     if data is not None:
         about["data"] = {
             "title": data.dataset.title,

@@ -31,8 +31,8 @@ class PartlyFrozen(WhitenedNetwork):
             return []
         parts = self.grouped.parts
         if not 0 < count <= len(parts):
-            names = ", ".join(f"{number + 1} ({' '.join(part)})" for number, part in enumerate(parts)) or "none"
-            raise ValueError(f"freeze={count}: the parts of this network are {names}; freeze 0 to {len(parts)} of them")
+            known = ", ".join(f"{number + 1} ({' '.join(part)})" for number, part in enumerate(parts)) or "none"
+            raise ValueError(f"freeze={count}: the parts of this network are {known}; freeze 0 to {len(parts)} of them")
         parameters = dict(self.network.named_parameters())
         names = [name for part in parts[:count] for name in part]
         return [parameters[name] if name in parameters else self.network.get_submodule(name) for name in names]
@@ -47,6 +47,7 @@ class PartlyFrozen(WhitenedNetwork):
 
     def on_train_start(self) -> None:
         """Set the frozen parts to evaluation mode again."""
+        super().on_train_start()
         self._ready = True
         self.train()
 

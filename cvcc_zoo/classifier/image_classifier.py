@@ -163,7 +163,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
         images, labels = fields(batch)
         if labels.device.type == "cpu" or batch_idx == 0:  # looking at values waits for a GPU
             check_labels(labels, self.num_classes)
-        logits = self._logits(images)
+        logits = self.uncalibrated(self._logits(images))
         if logits.dtype.itemsize < 4:  # with precision=bf16-true a loss has three digits
             logits = logits.float()
         losses = self.loss(logits, labels, reduction="none")
@@ -239,11 +239,11 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
         about = checkpoint.get("cvcc_zoo", {})
         check_model(self, about.get("family"), checkpoint.get("hyper_parameters", {}))
         self.classes = tuple(about["classes"]) if about.get("classes") else None
+        self.temperature = about.get("temperature", 1.0)
         if (images := self._images()) is not None:
             check_training_data(self, about, images, goes_on=self.trainer.state.fn == "fit")
             if self.trainer.state.fn == "fit":
                 self.weigh_classes(images)  # whose order may have changed
         self.take_class_weights(checkpoint.get("hyper_parameters", {}))
-        trainer = trainer_of(self)
-        if "counted" in about and trainer is not None and trainer.state.fn == "fit" and trainer.is_global_zero:
+        if trainer_of(self) and self.trainer.state.fn == "fit" and self.trainer.is_global_zero and "counted" in about:
             self.metrics.resume("train", about["counted"])

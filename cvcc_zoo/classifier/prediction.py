@@ -36,7 +36,9 @@ class Predicting(Headed):
 
     def decoding(self) -> Decoding:
         """Return options that decode image files for the model as in training."""
-        return Decoding(self.image_size, self.in_channels, same_size=False, grey_only=False, **self.shaping)
+        return Decoding(
+            self.image_size, self.in_channels, same_size=False, grey_only=False, **dict[str, Any](self.shaping)
+        )
 
     def predict(self, images: Any, top: int = 5) -> Ranking | list[Ranking]:
         """Return the names and probabilities of the `top` most probable classes (or of all, if these are fewer).
@@ -71,10 +73,15 @@ def most_probable(model: Predicting, images: Tensor, names: Sequence[str], top: 
     found = []
     for batch in torch.split(images, BATCH):
         with torch.inference_mode():
-            best = model(batch.to(model.weights_device)).float().softmax(1).topk(top)
-        for shares, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-            found.append([(names[index], share) for index, share in zip(indices, shares, strict=True)])
+            found += ranked(model(batch.to(model.weights_device)).float().softmax(1), names, top)
     return found
+
+
+def ranked(probabilities: Tensor, names: Sequence[str], top: int) -> list[Ranking]:
+    """Return the `top` most probable classes of each row of probabilities (N, num_classes)."""
+    best = probabilities.topk(top)
+    rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    return [[(names[index], share) for index, share in zip(indices, shares, strict=True)] for shares, indices in rows]
 
 
 def _is_one(images: Any) -> bool:

@@ -108,7 +108,7 @@ class SetFromImages(WhitenedNetwork):
         theirs = loss_spec(hparams.get("loss", "cross_entropy")).get("class_weights")
         if isinstance(self.loss.class_weights, str | Mapping) and isinstance(theirs, list | tuple):
             self.hparams["loss"] = {**loss_spec(self.hparams["loss"]), "class_weights": list(theirs)}
-            self.loss = make_loss(self.hparams["loss"], self.num_classes)
+            self.loss = make_loss(self.hparams["loss"], self.hparams["num_classes"])
 
     def _mention_imbalance(self, data: ImageDataModule) -> None:
         """Print a line if the classes are imbalanced and no remedy was chosen; refuse one that has no effect."""

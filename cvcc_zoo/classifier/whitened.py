@@ -1,6 +1,7 @@
 """Raw images to logits: the whitening, then the network. Nothing here knows how a model is trained."""
 
 import copy
+import math
 from typing import Any, Self
 
 import torch
@@ -22,6 +23,7 @@ class WhitenedNetwork(Unscripted, LightningModule):
     hparams: Any
     channels_last = False  # convolutional families set it: 1.2 to 1.5 times faster training on a CPU
     _chosen_example: Any = None
+    _temperature = 1.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,14 +53,38 @@ class WhitenedNetwork(Unscripted, LightningModule):
     def example_input_array(self, example: Any) -> None:
         self._chosen_example = example
 
+    @property
+    def temperature(self) -> float:
+        """The number by which the logits are divided in evaluation, so that their softmax is calibrated.
+
+        It is fitted to trained weights (`cvcc-zoo calibrate`) and saved with them; training sets it back to 1. It does
+        not change which class has the highest score. Raises ValueError unless it is a finite number above 0.
+        """
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, temperature: float) -> None:
+        if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+            raise ValueError(f"a temperature must be a finite number above 0, got {temperature!r}")
+        self._temperature = float(temperature)
+
+    def uncalibrated(self, logits: Tensor) -> Tensor:
+        """Return logits of `forward` as the network gives them, which is what a loss compares with the labels."""
+        return logits if self.training or self.temperature == 1 else logits * self.temperature
+
+    def on_train_start(self) -> None:
+        """Set the temperature back to 1, because it belongs to the weights from before the training."""
+        super().on_train_start()
+        self.temperature = 1.0
+
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (N, num_classes).
+        """Return the logits (N, num_classes), in evaluation divided by the `temperature`.
 
         Raises ValueError for images of another shape than (N, in_channels, H, W), of another type than uint8 or float,
         and for floats far outside of 0..1; floats below 0 or above 1 give a UserWarning, once.
         """
         logits: Tensor = self.network(self._whiten(images))
-        return logits
+        return logits if self.training or self.temperature == 1 else logits / self.temperature
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Return the output of each part: (N, C, H, W) of the stages of a convolutional network, the stem first."""

@@ -21,16 +21,15 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
 from cvcc_zoo.cli.choices import check_not_of_model
 from cvcc_zoo.cli.expansion import expand_model, options_beside_networks
 from cvcc_zoo.cli.recipes import config_file
-from cvcc_zoo.zoo.trained import Trained, find_trained
 
 EVALUATIONS = ("validate", "test", "predict")
 CONFIG = ("-c", "--config")
@@ -177,13 +176,23 @@ def _without(args: Sequence[str], start: str) -> list[str]:
     return kept
 
 
-def with_its_images(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Trained]:
-    """Return the options of a command on the trained model that its option `name` names, and the model.
+class OnImages(Protocol):
+    """A model, or several, trained on images."""
+
+    @property
+    def data(self) -> dict[str, Any]: ...  # noqa: D102
+
+
+T = TypeVar("T", bound=OnImages)
+
+
+def with_its_images(parser: ArgumentParser, args: Sequence[str], find: Callable[[str], T]) -> tuple[Namespace, T]:
+    """Return the options of a command on the model that its option `name` names, and the model as `find` returns it.
 
     The images are by default those that the model of a run was trained on. They become defaults of the parser, which
-    therefore must not be shared. Raises as `find_trained` does.
+    therefore must not be shared. Raises as `find` does.
     """
     words = rewrite(args)
-    trained = find_trained(parse(parser, words).name)
+    trained = find(parse(parser, words).name)
     parser.set_defaults({f"data.{option}": value for option, value in trained.data.items()})
     return parse(parser, words), trained

@@ -122,6 +122,7 @@ class ZooCLI(LightningCLI):
         if self.checkpoint is None:
             return
         self.model.classes = self.checkpoint.classes
+        self.model.temperature = self.checkpoint.calibration.get("temperature", 1.0)
         if self.command != "fit":
             self.model.use_whitening(self.checkpoint.hparams["whitening"])
             check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)

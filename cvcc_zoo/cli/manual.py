@@ -4,7 +4,7 @@ import shutil
 import textwrap
 from dataclasses import dataclass
 
-WIDTH = 13  # of the longest name
+WIDTH = 14  # of the longest name
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,21 @@ GROUPS: dict[str, dict[str, Command]] = {
             (
                 "cvcc-zoo search --folder=searches/linear --trials=20 --model=linear --trainer.max_epochs=3 "
                 "--space='{optimizer.lr: {from: 1e-4, to: 1e-1, log: true}}'",
+            ),
+        ),
+        "cross-validate": Command(
+            "train on all but each fold of the training images in turn, and predict the fold",
+            (
+                "cvcc-zoo cross-validate --folder=cv/linear --folds=5 --model=linear --trainer.max_epochs=3",
+                "cvcc-zoo cross-validate --folder=cv/flowers --model=resnet20 --data.dataset=folder "
+                "--data.root=my_images --minutes=30",
+            ),
+        ),
+        "find-lr": Command(
+            "find a learning rate: train a few steps while it grows, and draw the loss",
+            (
+                "cvcc-zoo find-lr --model=resnet20 --data.dataset=cifar10 --optimizer=SGD --optimizer.momentum=0.9",
+                "cvcc-zoo find-lr --config configs/cifar10/resnet20.yaml --output=lr.png",
             ),
         ),
         "train-zoo": Command(
@@ -66,12 +81,23 @@ GROUPS: dict[str, dict[str, Command]] = {
             (
                 "cvcc-zoo predict resnet20.cifar10 my_pictures --top=3 --sheet=sheet.png",
                 "cvcc-zoo predict runs/resnet20-folder photo.jpg --output=predictions.csv",
+                "cvcc-zoo predict resnet20.cifar10+cnn_fast.cifar10 photo.jpg   # the mean of two models",
                 "cvcc-zoo predict --run=runs/resnet20-cifar10",
             ),
         ),
         "evaluate": Command(
             "measure weights on the test images, and compare published ones with their card",
-            ("cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10",),
+            (
+                "cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10",
+                "cvcc-zoo evaluate resnet20.cifar10+cnn_fast.cifar10 --data.dataset=cifar10 --test_time_flip=true",
+            ),
+        ),
+        "calibrate": Command(
+            "fit the temperature that makes the probabilities of a model honest to its validation images",
+            (
+                "cvcc-zoo calibrate runs/resnet20-cifar10",
+                "cvcc-zoo calibrate runs/resnet20-cifar10 --test=true   # see what it improves on the test images",
+            ),
         ),
         "export": Command(
             "write a trained model as ONNX, torch.export or a web page that runs without this package",

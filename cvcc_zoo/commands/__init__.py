@@ -17,6 +17,7 @@ MODULES = {
     **dict.fromkeys(LIGHTNING, "cli.lightning"),
     **dict.fromkeys(PICTURES, "commands.look"),
     "compare": "inspection.compare",
+    "cross-validate": "search.cross_validate",
     "demo": "demo.command",
     "describe": "inspection.describe",
     "export": "export.command",

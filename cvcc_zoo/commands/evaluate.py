@@ -16,13 +16,14 @@ from cvcc_zoo.data.sources import OBJECTS
 from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.intervals import with_interval
-from cvcc_zoo.runs.measure import measure
+from cvcc_zoo.runs.measure import measure, measure_average
 from cvcc_zoo.runs.robustness import corruption_table, measure_corruptions
 from cvcc_zoo.runs.summary import in_digits, without_images
 from cvcc_zoo.weights.card import Card, read_card, write_card
+from cvcc_zoo.zoo.averaging import Average, find_average
 from cvcc_zoo.zoo.trained import Trained
 
-NAMES = "Published weights, the path of their card, a run folder or a checkpoint."
+NAMES = "Published weights, the path of their card, a run folder or a checkpoint; or several, A+B, to average them."
 
 
 def parser() -> ZooParser:
@@ -55,22 +56,30 @@ def parser() -> ZooParser:
 def main(args: Sequence[str]) -> int:
     """Run the command; return 1 if published weights do not reach the numbers of their card on its images, else 0."""
     made = parser()
-    config, trained = with_its_images(made, args)
-    path = trained.card
+    config, average = with_its_images(made, args, find_average)
+    trained, *others = average.members
+    path = None if others else trained.card
     if config.update_card and path is None:
         raise ValueError(f"{config.name} has no card; `cvcc-zoo publish` makes one of a run")
     picture = file_to_write(config.corruptions, ".png") if config.corruptions else None
+    if picture and others:
+        raise ValueError(f"corruptions are measured for one model; leave --corruptions out, or evaluate {trained.name}")
     data = made.instantiate(config).data
     console = PlainConsole(soft_wrap=True)
+    if others:
+        found = measure_average(average, data, mirrored=config.test_time_flip)
+        _say(console, average, data, found, per_class=config.per_class)
+        alone = (f"{name} {100 * share:.2f} %" for name, share in found["test_accuracy_alone"].items())
+        console.print(f"alone: {', '.join(alone)}")
+        return 0
     if path is None:
         found = measure(trained.model, data, mirrored=config.test_time_flip)
         _say(console, trained, data, found, per_class=config.per_class)
         _corrupted(console, trained, data, found, picture)
         return 0
     card = read_card(path)
-    calibration = card.measured.get("calibration", {})
     mirrored = config.test_time_flip or (config.update_card and data.dataset.mirror)
-    found = measure(trained.model, data, temperature=calibration.get("temperature"), mirrored=mirrored)
+    found = measure(trained.model, data, mirrored=mirrored)
     _say(console, trained, data, found, per_class=config.per_class, flip=config.test_time_flip)
     corrupted = _corrupted(console, trained, data, found, picture)
     if config.update_card:
@@ -85,7 +94,7 @@ def main(args: Sequence[str]) -> int:
 
 def _say(
     console: PlainConsole,
-    trained: Trained,
+    trained: Trained | Average,
     data: ImageDataModule,
     found: Mapping[str, Any],
     *,
@@ -133,14 +142,15 @@ def _corrupted(
 def in_words(found: Mapping[str, Any]) -> str:
     """Return the measured numbers as text; the accuracy has its 95 % interval in parentheses."""
     top5 = f"{100 * found[TOP5]:.2f} % among the first five, " if TOP5 in found else ""
-    error = f"calibration error {in_digits(found['calibration_error'])}"
-    if (with_temperature := found.get("calibration_error_with_temperature")) is not None:
-        error += f" ({with_temperature:.4f} with the card's temperature)"
+    calibrated = ""
+    if (error := found.get("calibration_error_with_temperature")) is not None:
+        calibrated = f" (with its temperature {found['test_loss_with_temperature']:.4f} and {error:.4f})"
     return (
         f"{found['correct']:,} of {found['test_images']:,} images correct, "
         f"{with_interval(found['correct'], found['test_images'])}, {top5}macro F1 {in_digits(found['f1'])}, "
-        f"balanced accuracy {100 * (found['balanced_accuracy'] or 0):.2f} %, log loss {in_digits(found['log_loss'])}, "
-        f"Brier score {in_digits(found['brier_score'])}, {error}"
+        f"balanced accuracy {100 * (found['balanced_accuracy'] or 0):.2f} %, Brier score "
+        f"{in_digits(found['brier_score'])}, log loss {in_digits(found['log_loss'])} and calibration error "
+        f"{in_digits(found['calibration_error'])}{calibrated}"
     )
 
 

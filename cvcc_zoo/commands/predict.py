@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from cvcc_zoo.classifier.prediction import BATCH, Ranking, most_probable, read_pixels
+from cvcc_zoo.classifier.prediction import BATCH, Ranking, ranked, read_pixels
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data.decode import Decoding, Tally
 from cvcc_zoo.data.decoded import raise_all
@@ -25,7 +24,7 @@ from cvcc_zoo.files.own import csv_text, file_to_write, json_text, shown, write_
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import tracked
-from cvcc_zoo.zoo.trained import Trained, find_trained
+from cvcc_zoo.zoo.averaging import Average, find_average
 
 ON_SHEET = 64
 TOP = 5
@@ -43,9 +42,20 @@ class Prediction:
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser("predict", "NAME IMAGE_OR_FOLDER... [options]")
-    parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
+    parser.add_argument(
+        "name",
+        type=str,
+        help="Published weights, the path of a card, a run folder or a checkpoint; or several, A+B, to average their "
+        "probabilities.",
+    )
     parser.add_argument("images", type=str, nargs="+", help="Image files, and folders of them.")
     parser.add_argument("--top", type=int, default=None, help=f"Number of classes; by default {TOP}, or all if fewer.")
+    parser.add_argument(
+        "--test_time_flip",
+        type=bool,
+        default=False,
+        help="Use the mean of the logits of each image and its mirror image.",
+    )
     parser.add_argument("--output", type=str, default="", help="A .csv or .json file for the predictions.")
     parser.add_argument("--sheet", type=str, default="", help=f"A .png file for the first {ON_SHEET} images.")
     return parser
@@ -59,15 +69,15 @@ def main(args: Sequence[str]) -> int:
     config = parser().parse_args(list(args))
     output = file_to_write(config.output, ".csv", ".json") if config.output else None
     sheet = file_to_write(config.sheet, ".png") if config.sheet else None
-    trained = find_trained(config.name)
+    trained = find_average(config.name, flip=config.test_time_flip)
     classes = len(trained.classes)
     top = min(TOP, classes) if config.top is None else config.top
     if not 1 <= top <= classes:
         raise ValueError(f"{trained.name} has {classes} classes; choose --top=1 to {classes}, not {top}")
-    size, channels = trained.model.image_size, trained.model.in_channels
+    decoding = trained.decoding()
+    size, channels = decoding.image_size, decoding.in_channels
     if channels not in (1, 3):
         raise ValueError(f"image files have 1 or 3 channels, and {trained.name} takes {channels}; call it in Python")
-    decoding = trained.decoding()
     found = find_images([Path(given).expanduser() for given in config.images], size)
     tally, broken = Tally(), found.broken
     predictions = predict(trained, found.files, decoding, top, tally, broken)
@@ -91,25 +101,25 @@ def main(args: Sequence[str]) -> int:
 
 
 def predict(
-    trained: Trained,
+    trained: Average,
     files: Sequence[Path],
     decoding: Decoding,
     top: int,
     tally: Tally,
     broken: dict[Path, ValueError],
 ) -> list[Prediction]:
-    """Return the `top` most probable classes of each file, computed on a GPU if there is one.
+    """Return the `top` most probable classes of each file.
 
     Notes about the images are added to `tally`, and errors of files that cannot be read to `broken`.
     """
-    trained.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictions = []
     parts = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     for part in tracked(parts, "prediction: images", len(files), len):
         images = read_pixels(part, decoding, tally, broken)
         batch = [file for file in part if file not in broken]
-        rankings = most_probable(trained.model, images, trained.classes, top)
-        predictions += [Prediction(file, ranking) for file, ranking in zip(batch, rankings, strict=True)]
+        if batch:
+            rankings = ranked(trained.probabilities(images), trained.classes, top)
+            predictions += [Prediction(file, ranking) for file, ranking in zip(batch, rankings, strict=True)]
     return predictions
 
 

@@ -16,11 +16,13 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
 from cvcc_zoo.printing.console import PlainConsole
+from cvcc_zoo.runs.calibration import fit_temperature
 from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.measure import correct, measure
-from cvcc_zoo.runs.scores import fit_temperature, scores
+from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config, read_summary
 from cvcc_zoo.weights.card import folders, read, write
+from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.zoo.creation import load
 from cvcc_zoo.zoo.published import make_card
 
@@ -57,14 +59,15 @@ def publish(
         folder: The folder for file and card; by default $CVCC_ZOO_HOME, where create() finds them.
         repeats: Folders of runs of the same recipe with other seeds; their test accuracies are added to the card.
         calibrate: Folder of a run of the same recipe with validation images: the temperature that fits them best is
-            added to the card, with its calibration error on the test images.
+            added to the card. By default it is that of the run, if `cvcc-zoo calibrate` fitted one.
         root: The folder of the data set, if it is no longer where the run's config.yaml says.
         dtype: float16, float32, or auto, which is float16 unless that loses more than one correct test image.
 
     """
     source = Path(run).expanduser()
     config, summary = run_of(source)
-    data, model = ImageDataModule(**{**config["data"], **({"root": root} if root else {})}), load(source)
+    data, weights = ImageDataModule(**{**config["data"], **({"root": root} if root else {})}), read_checkpoint(source)
+    model = weights.model()
     check_classes(model, data)
     train = identity_of(data, "train")
     check_unchanged(source, summary, train.sha256)
@@ -74,26 +77,25 @@ def publish(
     training |= {name: summary.get(name) for name in TRAINING}
     if repeats:
         training["test_accuracy_of_seeds"] = of_seeds(config, summary, [Path(path).expanduser() for path in repeats])
+    fitted = temperature_of(Path(calibrate).expanduser(), config) if calibrate else weights.calibration
+    calibration = {"calibration": dict(fitted)} if fitted else {}
     card = make_card(
         model,
         tag,
         data.classes,
         dataset=in_words(dataset, tag, known),
-        measured={},
+        measured=calibration,
         training=training,
         license=license,
     )
     tensors = model.state_dict()
-    calibration = temperature_of(Path(calibrate).expanduser(), config) if calibrate else {}
     with tempfile.TemporaryDirectory() as trial:
         models = {name: load(write(Path(trial), card, tensors, dtype=each)) for name, each in DTYPES.items()}
     half, full = (correct(*scores(each, data)) for each in models.values())
     if dtype == "auto":
         dtype = "float16" if half >= full - ALLOWED else "float32"
-    hot, mirrored = calibration.get("temperature"), data.dataset.mirror
-    measured = measure(models[dtype], data, temperature=hot, mirrored=mirrored)
-    measured |= {"calibration": calibration} if calibration else {}
-    card = dataclasses.replace(card, measured=measured)
+    measured = measure(models[dtype], data, mirrored=data.dataset.mirror)
+    card = dataclasses.replace(card, measured=measured | calibration)
     target = write(Path(folder).expanduser() if folder else folders()[1], card, tensors, dtype=DTYPES[dtype])
     kept, _ = read(target)
     PlainConsole(soft_wrap=True).print(

@@ -17,6 +17,7 @@ from cvcc_zoo.plots import Pictures
 from cvcc_zoo.plots.scores import Scored, plot_scores
 from cvcc_zoo.printing import say
 from cvcc_zoo.runs.scores import margins, scores
+from cvcc_zoo.zoo.trained import find_trained
 
 
 def parser() -> ZooParser:
@@ -34,7 +35,7 @@ def parser() -> ZooParser:
 def main(args: Sequence[str]) -> int:
     """Run the command."""
     made = parser()
-    config, trained = with_its_images(made, args)
+    config, trained = with_its_images(made, args, find_trained)
     output = file_to_write(config.output, ".png")
     data = made.instantiate(config).data
     logits, labels = scores(trained.model, data)

@@ -11,13 +11,14 @@ from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
 from cvcc_zoo.data.balance import EpochPermutation, check_sampler
 from cvcc_zoo.data.classes import places_of
 from cvcc_zoo.data.draws import Draws
-from cvcc_zoo.data.images import Images, on_accelerator, reshape, stratified_split
+from cvcc_zoo.data.images import Images, on_accelerator, reshape
 from cvcc_zoo.data.length import training_length
 from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader, limited, overfits
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.resolution import Resolutions
 from cvcc_zoo.data.shaping import Shaping
 from cvcc_zoo.data.sources import Test, announce, check_test, find_dataset, sort_options
+from cvcc_zoo.data.split import held_out
 from cvcc_zoo.data.whitening import Whitening, make_whitening
 from cvcc_zoo.internals.lightning import batches_done
 
@@ -37,7 +38,7 @@ class ImageDataModule(LightningDataModule):
         dataset: str | None = None,
         root: str | None = None,
         batch_size: int = 128,
-        validation: float = 0.1,
+        validation: float | str = 0.1,
         test: Test = 0.1,
         whitening: dict[str, Any] | str | None = None,
         augmentations: list[dict[str, Any] | str] | dict[str, Any] | str = "standard",
@@ -64,7 +65,7 @@ class ImageDataModule(LightningDataModule):
                 test/<class>/* and perhaps val/<class>/*, or only in <class>/*. By default folder if there is a root.
             root: The folder of the data; for a downloaded data set $CVCC_ZOO_DATA or the user's cache by default.
             batch_size: Images per optimizer step, over all processes together.
-            validation: Share of each class held out, in [0, 1); unless it is 0, a folder's val/ is used instead.
+            validation: Share of each class held out, in [0, 1), if there is no val/; or a fold, such as 2/5.
             test: Share of each class held out for testing in a folder without splits, in [0, 1); or images as `train`.
             whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, {name: zca, ...}; None uses the model's.
             augmentations: none, light, standard (crop, and flip except digits), strong, or a list of these and others.
@@ -73,21 +74,21 @@ class ImageDataModule(LightningDataModule):
             resize: Make images of a folder square: squash (change proportions), crop or pad (add background beside).
             background: Colour behind transparent images of a folder and beside padded ones, such as white or '#808080'.
             progressive_resizing: Start with smaller images: size in pixels -> share of the epochs, {16: 0.5, 24: 0.3}.
-            progressive_cropping: The same, but crop the middle of the images instead of resizing them.
-            split_seed: Seed for the choice of the validation images, and of the test images of a folder without splits.
+            progressive_cropping: The same, but crop the middle.
+            split_seed: Seed for the choice of validation images, and of test images of a folder without splits.
             seed: Seed for the order of the images and for the augmentations.
             follow_links: Follow links that lead out of the image folder.
             max_pixels: Refuse images that have more pixels than this.
             sampler: shuffle, or balanced: draws each class equally often, in epochs of the same length.
-            train: Training images as a torch Dataset, a pair of arrays (images, labels), or a Hugging Face Dataset.
-            val: Validation images, in the same forms; without them a share of the training images is held out.
+            train, val: Images as a torch Dataset, a pair of arrays (images, labels), or a Hugging Face Dataset.
             classes: Names of the classes of objects or arrays, in the order of their labels.
 
         """
         objects, self.options = sort_options(locals())
         super().__init__()
         self.dataset = find_dataset(self.options, Shaping(image_size, in_channels, resize, background), objects)
-        self.batch_size, self.validation, self.sampler = batch_size, validation, check_sampler(sampler)
+        self.batch_size, self.held_out, self.sampler = batch_size, held_out(validation), check_sampler(sampler)
+        self.validation = self.held_out.share
         self.augmentations = make_augmentations(augmentations, mirror=self.dataset.mirror)
         self.soft_labels = any(isinstance(augmentation, Mixing) for augmentation in self.augmentations)
         self.image_size = image_size or self.dataset.image_size
@@ -111,7 +112,7 @@ class ImageDataModule(LightningDataModule):
         if stage in ("fit", "validate") and "train" not in self._images:
             self._load_train()
         if stage == "fit":
-            self._try_augmentations()
+            self._try_augmentations()  # options that do not suit the size of the images fail before training starts
         if stage == "fit" and self.validation == 0 and self.trainer is not None:
             self.trainer.limit_val_batches = 0  # Lightning would warn about an empty loader
         if stage in ("test", "predict") and "test" not in self._images:
@@ -122,18 +123,17 @@ class ImageDataModule(LightningDataModule):
             announce(self, "test")
 
     def _try_augmentations(self) -> None:
-        """Augment two images, so that an option that does not suit their size fails before training starts."""
         images, labels, samples = self.some_images(min(2, len(self._images["train"][1])))
         augment(self.augmentations, images, labels, Draws(self.seed, 0, samples), self.num_classes)
 
     def _load_train(self) -> None:
         train = self._load("train")
         assert train is not None
-        if (val := self._load("val") if self.validation else None) is not None:
-            kept, held_out = torch.arange(len(train.labels)), torch.arange(len(val.labels))
+        if (val := self._load("val") if self.validation and not self.held_out.fold else None) is not None:
+            kept, others = torch.arange(len(train.labels)), torch.arange(len(val.labels))
         else:
-            kept, held_out = stratified_split(train.labels, self.validation, self.split_seed, self.classes)
-        self._images |= {"train": (train, kept), "val": (val or train, held_out)}
+            kept, others = self.held_out.split(train.labels, self.split_seed, self.classes)
+        self._images |= {"train": (train, kept), "val": (val or train, others)}
         announce(self, "train", "val", notes=self.dataset.notes)
 
     def _load(self, split: Any) -> Images | None:

@@ -62,7 +62,7 @@ def sort_options(given: Mapping[str, Any]) -> tuple[dict[Split, Any], dict[str, 
     objects: dict[Split, Any] = {"train": given["train"], "val": given["val"]}
     if not isinstance(options["test"], Real):
         objects["test"] = options.pop("test")
-    check_amounts(options["batch_size"], **{name: options.get(name, 0.0) for name in ("validation", "test")})
+    check_amounts(options["batch_size"], test=options.get("test", 0.0))
     if (classes := options["classes"]) is not None:
         if isinstance(classes, str | Mapping):
             raise ValueError(f"classes must be a list of names in the order of their labels, got {classes!r}")

@@ -25,7 +25,7 @@ from cvcc_zoo.data.images import reshape
 from cvcc_zoo.export.program import BATCHES, ENDINGS, MAX_BATCH, export
 from cvcc_zoo.export.web import PACKAGE, PAGE, PROGRAM, find_runtime, write_page
 from cvcc_zoo.printing.console import PlainConsole
-from cvcc_zoo.zoo.trained import find_trained
+from cvcc_zoo.zoo.averaging import PLUS, find_average
 
 
 @cache
@@ -43,6 +43,12 @@ def parser() -> ZooParser:
         "--max_batch", type=int, default=None, help=f"torch_export: the largest batch; by default {MAX_BATCH}."
     )
     parser.add_argument("--dynamic_size", type=bool, default=False, help="onnx: take images of any height and width.")
+    parser.add_argument(
+        "--test_time_flip",
+        type=bool,
+        default=False,
+        help="Let the program return the mean of the logits of each image and its mirror image.",
+    )
     parser.add_argument(
         "--output",
         type=str,
@@ -78,7 +84,9 @@ def main(args: Sequence[str]) -> int:
         raise ValueError("--max_batch is for --format=torch_export, and at least 2; ONNX takes any number of images")
     if config.runtime and not page:
         raise ValueError("--runtime is for --format=web; leave it out, or choose that format")
-    trained = find_trained(config.name)
+    if PLUS in config.name and not Path(config.name).expanduser().exists():
+        raise ValueError(f"a program holds one model; export each of {config.name} by itself")
+    (trained,) = find_average(config.name, flip=config.test_time_flip).members
     size, channels = trained.model.image_size, trained.model.in_channels
     if page:
         folder = target or Path(f"{trained.name}-web")
@@ -91,7 +99,11 @@ def main(args: Sequence[str]) -> int:
     else:
         file = target or Path(trained.name + ENDINGS[config.format])
     data = ImageDataModule(config.data.dataset, config.data.root, image_size=size, in_channels=channels)
-    how = {"max_batch": config.max_batch or MAX_BATCH, "dynamic_size": config.dynamic_size}
+    how = {
+        "max_batch": config.max_batch or MAX_BATCH,
+        "dynamic_size": config.dynamic_size,
+        "flip": config.test_time_flip,
+    }
     agreement = export(trained, file, "onnx" if page else config.format, _some(data), **how)
     written = write_page(trained, file.read_bytes(), folder, runtime) if page else file
     PlainConsole(soft_wrap=True).print(

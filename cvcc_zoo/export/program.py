@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.flipping import Flipped
 from cvcc_zoo.files.own import whole_file
 from cvcc_zoo.zoo.trained import Trained
 
@@ -48,20 +48,24 @@ def export(
     *,
     max_batch: int = MAX_BATCH,
     dynamic_size: bool = False,
+    flip: bool = False,
 ) -> Agreement:
     """Write the program to `path`, and compare it with the model on images, uint8 (64, C, H, W).
 
-    They come in batches of 1, 7 and 56, and with `dynamic_size` also with black borders. Raises ValueError, and writes
+    They come in batches of 1, 7 and 56, and with `dynamic_size` also with black borders. With `flip` the program
+    returns the mean of the logits of each image and its mirror image. Raises ValueError, and writes
     nothing, if a package is missing, `dynamic_size` is given for a model of one image size, or the program does not
     agree with the model.
     """
     assert len(images) == sum(BATCHES)
-    model = copy.copy(trained.model.cpu().float().eval())
-    model.channels_last = False  # a memory format for training that ExecuTorch's kernels refuse
-    channels, size = model.in_channels, model.image_size
+    plain = copy.copy(trained.model.cpu().float().eval())
+    plain.channels_last = False  # a memory format for training that ExecuTorch's kernels refuse
+    model: nn.Module = Flipped(plain).eval() if flip else plain
+    channels, size = plain.in_channels, plain.image_size
     example = torch.zeros(2, channels, size, size, dtype=torch.uint8)
     batches = [*torch.split(images, list(BATCHES))]
     labels = trained.labels()
+    labels["output"] += ", the mean of those of the image and of its mirror image" if flip else ""
     with torch.no_grad():
         if format == "onnx":
             if dynamic_size:
@@ -107,7 +111,7 @@ def _check_any_size(trained: Trained, batches: list[Tensor]) -> None:
         ) from error
 
 
-def _to_onnx(model: ImageClassifier, example: Tensor, labels: dict[str, str], *, dynamic_size: bool) -> bytes:
+def _to_onnx(model: nn.Module, example: Tensor, labels: dict[str, str], *, dynamic_size: bool) -> bytes:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         _require(package)
     shape = {0: "batch"}
@@ -142,7 +146,7 @@ def _require(package: str) -> Any:
         raise ValueError("export to ONNX needs `pip install 'cvcc_zoo[onnx]'`") from error
 
 
-def _to_torch(model: ImageClassifier, example: Tensor, labels: dict[str, str], max_batch: int) -> bytes:
+def _to_torch(model: nn.Module, example: Tensor, labels: dict[str, str], max_batch: int) -> bytes:
     program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch", max=max_batch)},))
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():

@@ -13,7 +13,7 @@ import torch
 
 from cvcc_zoo.classifier.quality import plain_quality, quality_of
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.folder import ImageFolder
+from cvcc_zoo.data.folder import file_of
 from cvcc_zoo.data.identity import digests
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
@@ -106,8 +106,9 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
 def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC) -> Results:
     """Test the chosen model of a run on the images of its config. Raises ValueError or OSError if they are gone."""
     data = ImageDataModule(**{**data_options, "augmentations": "none"})
-    logits, labels = scores(load(folder), data)
-    probabilities = logits.double().softmax(1)
+    model = load(folder)
+    logits, labels = scores(model, data)
+    probabilities = (logits.double() / model.temperature).softmax(1)
     confidences, predicted = probabilities.max(1)
     classes = list(data.classes)
     confusion = torch.bincount(labels * len(classes) + predicted, minlength=len(classes) ** 2)
@@ -138,9 +139,7 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
 
 def _location(data: ImageDataModule, index: int) -> str:
     """Return the path of a test image in its folder, or its index among the test images."""
-    if isinstance(data.dataset, ImageFolder):
-        return str(Path(data.dataset.files["test"][index][0]).relative_to(data.dataset.root))
-    return f"test image {index:,}"
+    return file_of(data.dataset, "test", index) or f"test image {index:,}"
 
 
 def flatten(options: Any, name: str = "") -> dict[str, str]:

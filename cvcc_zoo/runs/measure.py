@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.classifier.metrics import TOP5, TOP5_FROM, among_top
 from cvcc_zoo.classifier.quality import plain_quality, quality_of
 from cvcc_zoo.data import ImageDataModule
@@ -15,29 +16,32 @@ from cvcc_zoo.data.identity import identity_of, with_hashes
 from cvcc_zoo.runs.intervals import wilson
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.summary import hardware
+from cvcc_zoo.zoo.averaging import Average
+
+SMALLEST = 1e-300  # a probability
 
 
-def measure(
-    model: ImageClassifier, data: ImageDataModule, *, temperature: float | None = None, mirrored: bool = False
-) -> dict[str, Any]:
+def measure(model: ImageClassifier, data: ImageDataModule, *, mirrored: bool = False) -> dict[str, Any]:
     """Test a model on every test image, on a GPU if there is one.
 
     Returns plain data: `test_images` and how many of them are `correct`; `test_accuracy` in [0, 1], its 95 % interval
-    `test_accuracy_interval`, and for 20 classes or more `top5_accuracy`; `test_loss` (cross entropy, nats); the numbers
-    of `cvcc_zoo.classifier.quality`, among them `f1` and `calibration_error` (15 bins, in [0, 1]), and the same after
-    dividing the logits by a `temperature`; `per_class` (precision, recall, F1 and support of each class);
-    `class_accuracy` (share of each class); `confusion` (true class, predicted class); with `mirrored` the accuracy of
-    the mean scores of an image and its mirror image; `images_per_second` on this `hardware`; and `test_set`, the
-    identity of the images. Numbers that are not defined are None. Raises ValueError if the data do not fit the model.
+    `test_accuracy_interval`, and for 20 classes or more `top5_accuracy`; `test_loss` (cross entropy, nats) and the
+    numbers of `cvcc_zoo.classifier.quality`, among them `f1` and `calibration_error` (15 bins, in [0, 1]), without the
+    model's temperature; if it has one, loss and calibration error also `_with_temperature`; `per_class` (precision,
+    recall, F1 and support of each class); `class_accuracy` (share of each class); `confusion` (true class, predicted
+    class); with `mirrored` the accuracy of the mean scores of an image and its mirror image; `images_per_second` on
+    this `hardware`; and `test_set`, the identity of the images. Numbers that are not defined are None. Raises
+    ValueError if the data do not fit the model.
     """
     data.prepare_data()
     start = time.perf_counter()
     logits, labels = scores(model, data)
     speed = len(labels) / (time.perf_counter() - start)
-    found = _numbers(logits, labels, data.classes)
-    if temperature is not None:
-        cooled = quality_of(logits / temperature, labels)
-        found["calibration_error_with_temperature"] = round(float(cooled["calibration_error"]), 6)
+    found = numbers(logits, labels, data.classes)
+    if model.temperature != 1:
+        calibrated = quality_of(logits / model.temperature, labels)
+        found["test_loss_with_temperature"] = round(float(calibrated["log_loss"]), 6)
+        found["calibration_error_with_temperature"] = round(float(calibrated["calibration_error"]), 6)
     if mirrored:
         both = (logits + scores(model, data, mirrored=True)[0]) / 2
         found["mirrored_accuracy"] = correct(both, labels) / len(labels)
@@ -45,12 +49,35 @@ def measure(
     return found | {"test_set": with_hashes(identity_of(data, "test"))}
 
 
+def measure_average(average: Average, data: ImageDataModule, *, mirrored: bool = False) -> dict[str, Any]:
+    """Test the mean probabilities of several models on every test image, on a GPU if there is one.
+
+    Returns the numbers of `measure` except speed and hardware, and `test_accuracy_alone` by model. The probabilities
+    are calibrated by the models' temperatures. Raises ValueError if the data do not fit a model.
+    """
+    shares, flipped, alone = [], [], {}
+    for member in average.members:
+        logits, labels = scores(member.model, data)
+        alone[member.name] = correct(logits, labels) / len(labels)
+        shares.append((logits.double() / member.model.temperature).softmax(1))
+        if mirrored:
+            both = (logits.double() + scores(member.model, data, mirrored=True)[0]) / 2
+            flipped.append((both / member.model.temperature).softmax(1))
+    check_classes(average.members[0].model, data)  # the labels in the order of the first model again
+    labels = data.test_dataloader().labels
+    found = numbers(average.mean(shares).clamp_min(SMALLEST).log(), labels, data.classes)
+    if mirrored:
+        found["mirrored_accuracy"] = correct(average.mean(flipped), labels) / len(labels)
+    return found | {"test_accuracy_alone": alone, "test_set": with_hashes(identity_of(data, "test"))}
+
+
 def correct(logits: Tensor, labels: Tensor) -> int:
     """Return how many images have their highest score at their own class."""
     return int((logits.argmax(1) == labels).sum())
 
 
-def _numbers(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Any]:
+def numbers(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Any]:
+    """Return the numbers that depend on logits (N, num_classes) and labels (N,) alone; `names` are of the classes."""
     classes = logits.shape[1]
     confusion = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
     images, right = confusion.sum(1).tolist(), confusion.diagonal().tolist()

@@ -1,10 +1,8 @@
-"""Scores (logits) of a model for all images of a split, their margins, and the temperature that calibrates them."""
+"""Scores (logits) of a model for all images of a split, and their margins."""
 
-import math
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
@@ -12,14 +10,13 @@ from cvcc_zoo.classifier.compatibility import check_classes, check_data
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.printing.progress import tracked
 
-HOTTEST = 100.0  # the bounds of a temperature are 1 / HOTTEST and HOTTEST
-
 
 def scores(
     model: ImageClassifier, data: ImageDataModule, *, split: Literal["val", "test"] = "test", mirrored: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Return the scores, which are the logits (N, num_classes), and the labels (N,) of all images of a split.
 
+    They are not divided by the model's temperature.
     They are computed on a GPU if there is one. With `mirrored` the scores are those of the mirror images; the mean of
     both is test-time augmentation by a flip. Raises ValueError if the data do not fit the model, and for `val` if there
     are no validation images.
@@ -29,7 +26,8 @@ def scores(
     data.prepare_data()
     data.setup("validate" if split == "val" else "test")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model.eval().to(device).folded()
+    model = model.eval().to(device).folded()  # a copy
+    model.temperature = 1.0
 
     def score(images: Tensor) -> Tensor:
         logits: Tensor = model(images.flip(-1) if mirrored else images)
@@ -49,20 +47,3 @@ def margins(logits: Tensor, labels: Tensor) -> Tensor:
     right = logits.gather(1, labels[:, None])
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return right[:, 0] - others.amax(1)
-
-
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Return the temperature T at which softmax(logits / T) has the smallest cross-entropy with the labels.
-
-    It changes the probabilities, not the predicted classes: above 1 the model is less confident. Fit it on images that
-    are used neither for training nor for the test: Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2.
-    """
-    from scipy.optimize import minimize_scalar  # imported here because it takes a fifth of a second
-
-    logits = logits.double()
-
-    def loss(log_temperature: float) -> float:
-        return float(F.cross_entropy(logits / math.exp(log_temperature), labels))
-
-    bound = math.log(HOTTEST)
-    return math.exp(minimize_scalar(loss, bounds=(-bound, bound), method="bounded").x)

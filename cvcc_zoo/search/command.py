@@ -1,39 +1,26 @@
 """`cvcc-zoo search`: train with many values of some options, and find the best on the validation images."""
 
-import difflib
-import inspect
-import json
-import math
 import shlex
-import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.table import Table
 
-from cvcc_zoo.cli.lightning import build
-from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
+from cvcc_zoo.cli.passing import split
 from cvcc_zoo.files.own import write_picture
 from cvcc_zoo.plots import Figure, plot_search
 from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.notices import only_warnings
-from cvcc_zoo.printing.progress import Display
-from cvcc_zoo.registry import unknown
-from cvcc_zoo.runs import Deadline, StoppedError, stopped_by_signals
 from cvcc_zoo.search import (
     OWN,
     Choice,
     Goal,
     Space,
     Trial,
-    Values,
-    as_record,
-    check_record,
     flags,
     make_method,
     number_of_trials,
@@ -42,11 +29,11 @@ from cvcc_zoo.search import (
     plain,
     read_trials,
     text_of,
-    unusual,
 )
-from cvcc_zoo.search import search as trials_of
+from cvcc_zoo.search.running import Searched, cell, deadline_after, run_trials
 
 BEST = 10
+KIND = "search"
 
 
 def search(
@@ -80,33 +67,15 @@ def search(
         options: Options of `cvcc-zoo fit` as a list; equivalent to giving them directly.
 
     """
-    if minutes is not None and not minutes > 0:
-        raise ValueError(f"give minutes above 0, not {minutes:g}")
-    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    deadline = deadline_after(minutes)
     target, found, goal = Path(folder).expanduser(), parse_space(space), Goal(measure, epoch)
     chosen = make_method(method, found, seed, goal, target)
     count = number_of_trials(chosen, trials)
-    fixed, code = options or [], 0
-    console = PlainConsole(soft_wrap=True)
-
-    def train(values: Values, run: Path) -> None:
-        words = ["--trainer.enable_model_summary=false", *fixed, *flags(values)]
-        words += [f"--run={run}", "--ckpt_path=last", "--test=false"]
-        lightning(["fit", *words], callbacks=[Deadline(deadline)])
-
-    with own_folder(target), only_warnings():
-        try:
-            with stopped_by_signals():
-                configs = [config_of(fixed, values) for values in unusual(found)]
-                how = {"space": plain(found), "method": method, "seed": seed, "measure": measure, "epoch": epoch}
-                check_record(target, as_record(how, configs[0]))
-                whole = Display("trials", count, len(read_trials(target)), until=deadline)
-                for event in trials_of(target, chosen, goal, train, count, deadline):
-                    left = whole.left(event.number + 1) if isinstance(event, Trial) else ""
-                    console.print(told(event, count, goal) + (left and f", {left} left in all"))
-        except StoppedError as stop:
-            console.print(f"{stop}\nthe same `cvcc-zoo search` resumes")
-            code = stop.code
+    fixed, console = options or [], PlainConsole(soft_wrap=True)
+    with own_folder(target, KIND), only_warnings():
+        how = {"space": plain(found), "method": method, "seed": seed, "measure": measure, "epoch": epoch}
+        searched = Searched(KIND, target, found, how, goal, count, fixed)
+        code = run_trials(searched, chosen, deadline, console)
         done = read_trials(target)
         best = goal.ranked(done)
         console.print(overview(best, done, count, goal, target))
@@ -132,41 +101,6 @@ def picture(space: Space, trials: Sequence[Trial], goal: Goal) -> Figure:
     return plot_search(values, axes, scores, f"{goal.measure} (%)" if goal.percent else goal.measure)
 
 
-def config_of(options: Sequence[str], values: Values) -> dict[str, Any]:
-    """Build a training run and return its config. Raises ValueError for options that a search cannot use."""
-    built = build([*options, *flags(values)])
-    config: dict[str, Any] = yaml.safe_load(built.config_text())
-    if built.datamodule.validation == 0:
-        raise ValueError(
-            "a search needs validation images, and data.validation is 0: leave it out, or give a share such as 0.1"
-        )
-    if config["trainer"]["logger"] is False or config["trainer"]["fast_dev_run"]:
-        raise ValueError(
-            "a search reads the metrics of its runs: leave out --trainer.logger and --trainer.fast_dev_run"
-        )
-    if built.trainer.world_size > 1:
-        raise ValueError(
-            f"each trial is trained by one process, not by {built.trainer.world_size}: --trainer.devices=1; several "
-            "searches in folders of their own can use several devices"
-        )
-    return config
-
-
-def told(event: tuple[int, Values] | Trial, count: int, goal: Goal) -> str:
-    """Return a line about the start or the end of a trial."""
-    if isinstance(event, Trial):
-        came = f"failed: {event.message}" if event.measure is None else f"{goal.measure} {goal.shown(event.measure)}"
-        return f"trial {event.number:03}: {came}"
-    number, values = event
-    with_values = ", ".join(f"{name} {cell(value)}" for name, value in values.items())
-    return f"trial {number:03}, {number + 1} of {count}: {with_values}"
-
-
-def cell(value: Any) -> str:
-    """Return a value as text for a table."""
-    return f"{value:.3g}" if isinstance(value, float) else text_of(value)
-
-
 def overview(best: Sequence[Trial], done: Sequence[Trial], count: int, goal: Goal, folder: Path) -> Table:
     """Return a table of the best trials in order; its title has the number of failed ones."""
     failed = f", {len(done) - len(best)} failed" if len(done) > len(best) else ""
@@ -190,26 +124,6 @@ def parser() -> ZooParser:
 
 def main(args: Sequence[str]) -> int:
     """Run the command; options that are not its own are those of `cvcc-zoo fit`."""
-    own, passed = split(args)
-    return int(call_with(parser(), search, [*own, *passed]))
-
-
-def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split arguments into those of the search, and its `--options` with all others, which are for `fit`."""
-    mine, passed, rest = [], [], list(args)
-    names = inspect.signature(search).parameters
-    while rest:
-        word = rest.pop(0)
-        flag, equals, _ = word.partition("=")
-        name = flag[2:] if flag.startswith("--") else ""
-        if word in ("-h", "--help") or (name in names and equals):
-            mine.append(word)
-        elif name in names and rest:
-            mine.append(f"{word}={rest.pop(0)}")
-        elif name in OWN and name != "config":
-            raise ValueError(f"a search sets {flag} for each of its trials; leave it out")
-        elif difflib.get_close_matches(name, names, cutoff=0.8):  # no option of fit resembles one of the search as much
-            raise unknown("option", name, names, "`cvcc-zoo search --help` shows all")
-        else:
-            passed.append(word)
-    return mine, [f"--options+={json.dumps(passed)}"] if passed else []
+    refused = [name for name in OWN if name != "config"]
+    own = split(args, "search", search, refused, "a search sets this option for each of its trials")
+    return int(call_with(parser(), search, own))

@@ -1,4 +1,4 @@
-"""The folder of a search: its description (`search.yaml`), its trials (`trials.jsonl`), and a lock."""
+"""The folder of a search: its description (such as `search.yaml`), its trials (`trials.jsonl`), and a lock."""
 
 import dataclasses
 import json
@@ -14,7 +14,6 @@ from cvcc_zoo.files.own import LOCK, json_text, locked, write_whole
 from cvcc_zoo.runs import changed_options
 from cvcc_zoo.search.space import Values
 
-DESCRIPTION = "search.yaml"
 TRIALS = "trials.jsonl"
 DEFAULT_TRIALS = 20
 
@@ -64,32 +63,33 @@ def write_trials(folder: Path, trials: Sequence[Trial]) -> None:
 
 
 @contextmanager
-def own_folder(folder: Path) -> Iterator[None]:
+def own_folder(folder: Path, kind: str) -> Iterator[None]:
     """Lock the folder for this process; it is made if needed, and removed at the end if it is empty.
 
-    Raises FileExistsError if another process searches in it, or if it contains something else.
+    `kind` is search or cross-validation: the description is `<kind>.yaml`. Raises FileExistsError if another process
+    works in it, or if it contains something else.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, "searching", "--folder"):
+    with locked(folder, "searching" if kind == "search" else "cross-validating", "--folder"):
         others = [path.name for path in folder.iterdir() if path.name != LOCK]
-        if others and DESCRIPTION not in others:
+        if others and f"{kind}.yaml" not in others:
             raise FileExistsError(
-                f"{folder} is not the folder of a search: it has no {DESCRIPTION}; choose another --folder"
+                f"{folder} is not the folder of a {kind}: it has no {kind}.yaml; choose another --folder"
             )
         yield
 
 
-def as_record(searched: dict[str, Any], config: dict[str, Any]) -> str:
+def as_record(kind: str, options: dict[str, Any], config: dict[str, Any]) -> str:
     """Return the description of a search as YAML: its options, and the config of a run with the first values."""
-    return str(yaml.safe_dump({"search": searched, **config}, sort_keys=False, width=120))
+    return str(yaml.safe_dump({kind: options, **config}, sort_keys=False, width=120))
 
 
-def check_record(folder: Path, record: str) -> None:
+def check_record(folder: Path, kind: str, record: str) -> None:
     """Write the description of the search, or raise ValueError if the folder has another one."""
-    path = folder / DESCRIPTION
+    path = folder / f"{kind}.yaml"
     if not path.is_file():
         write_whole(path, record.encode())
         return
     if changed := changed_options(path.read_text(), record):
         words = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in changed.items())
-        raise ValueError(f"another search is in {folder}: {words}; give the same options, or choose another --folder")
+        raise ValueError(f"another {kind} is in {folder}: {words}; give the same options, or choose another --folder")

@@ -25,6 +25,7 @@ from torch import Tensor
 from cvcc_zoo.files.download import fetch
 from cvcc_zoo.files.own import home, json_text, write_whole
 from cvcc_zoo.registry import pick
+from cvcc_zoo.weights.calibration import check_calibration
 
 LARGEST_CARD = 32 << 20  # bytes; the confusion matrix of 1,000 classes takes 5 MB
 PUBLISHED = Path(__file__).parents[1] / "published"
@@ -132,12 +133,7 @@ def _check_measured(path: Path, measured: Mapping[str, Any]) -> None:
         value = measured.get(name, 0)
         if type(value) not in (int, float) or not 0 <= value <= most:
             raise ValueError(f"{path} is not a card: measured.{name} is {reprlib.repr(value)}, not in 0 .. {most}")
-    calibration = measured.get("calibration", {"temperature": 1})
-    temperature = calibration.get("temperature") if isinstance(calibration, Mapping) else None
-    if not isinstance(temperature, int | float) or not 0 < temperature < 2**53:
-        raise ValueError(
-            f"{path} is not a card: measured.calibration is {reprlib.repr(calibration)}, without a valid temperature"
-        )
+    check_calibration(measured.get("calibration", {}), f"{path} is not a card: measured.calibration")
     images = measured.get("test_set", {"sha256": "", "name": None, "images": 0})
     kinds = {"sha256": str, "name": str | None, "images": int, "hashes": str}
     wrong = not isinstance(images, Mapping) or kinds.keys() - images.keys() - {"hashes"}

@@ -6,6 +6,7 @@ from typing import Any
 
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.plain import load_plain, read_yaml
+from cvcc_zoo.weights.calibration import check_calibration
 from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
 
 LONGEST_NAME = 1_000  # characters
@@ -21,6 +22,7 @@ class Checkpoint(Weights):
     has_best: bool = False  # whether it is a best.ckpt, or one was written before it
     metrics: Any = None  # a fingerprint of the metrics that were logged before it; None if unknown
     shaped: Any = None  # what it says about `shaping`; None in files of older versions, where the config says it
+    train_sha256: str = ""  # the identity of the training images; empty if unknown
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -73,6 +75,10 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
     if classes is not None:
         check_names(path, classes, content["hyper_parameters"])
     title = data.get("title") if isinstance(data, dict) else None
+    train = data.get("train") if isinstance(data, dict) else None
+    identity = train.get("sha256") if isinstance(train, dict) else None
+    calibration = {key: about[key] for key in ("temperature", "fitted_on") if key in about}
+    check_calibration(calibration, f"{path} is not a complete checkpoint: its calibration")
     return Checkpoint(
         path,
         family,
@@ -86,6 +92,8 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
         has_best=best,
         metrics=run.get("metrics"),
         shaped=data.get("shaping") if isinstance(data, dict) else None,
+        train_sha256=identity if isinstance(identity, str) else "",
+        calibration=calibration,
     )
 
 

@@ -35,6 +35,8 @@ class Weights:
     """Names in the order of the logits; None where the file does not say."""
     blank: Any = field(repr=False, compare=False)
     """The model without its weights, as `check_fits` returns it."""
+    calibration: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    """`temperature`, by which the logits are divided, and `fitted_on`, in words; empty without a calibration."""
 
     @property
     def shaping(self) -> dict[str, str]:
@@ -61,6 +63,7 @@ class Weights:
             model = FAMILIES[self.family](**self.hparams)
             model.load_state_dict(self.state)
         model.classes, model.shaping = self.classes, self.shaping
+        model.temperature = self.calibration.get("temperature", 1.0)
         return model.eval()
 
 

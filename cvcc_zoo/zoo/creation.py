@@ -16,7 +16,7 @@ from cvcc_zoo.weights.fits import Weights
 from cvcc_zoo.zoo.catalogue import name_of
 from cvcc_zoo.zoo.names import Source, resolve, resolve_trained
 from cvcc_zoo.zoo.published import read_published
-from cvcc_zoo.zoo.transfer import transfer
+from cvcc_zoo.zoo.transfer import ADAPTABLE, transfer
 
 
 def create(
@@ -97,6 +97,7 @@ def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]
         model.use_whitening(weights.hparams["whitening"])
     transfer(model, weights, new_head=new)
     model.classes = None if new else weights.classes
+    model.temperature = 1.0 if new else weights.calibration.get("temperature", 1.0)
     return new
 
 
@@ -140,6 +141,8 @@ def _transferred(weights: Weights, options: Mapping[str, Any], *, new_head: bool
     transfer(model, weights, new_head=new_head)
     if not new_head and weights.classes and model.num_classes == len(weights.classes):
         model.classes = weights.classes
+    if not new_head and all(model.hparams[name] == weights.hparams[name] for name in ADAPTABLE):
+        model.temperature = weights.calibration.get("temperature", 1.0)
     return model.eval()
 
 

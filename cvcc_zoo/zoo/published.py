@@ -46,7 +46,10 @@ def read_published(path: Path, model: str | None = None) -> Published:
     blank = check_fits(path, card.family, card.hparams, tensors)
     if len(card.classes) != card.hparams["num_classes"]:
         raise ValueError(f"{path} names {len(card.classes)} classes, not {card.hparams['num_classes']}; get it again")
-    return Published(path, card.family, card.hparams, tensors, tuple(card.classes), blank, card)
+    calibration = card.measured.get("calibration", {})
+    return Published(
+        path, card.family, card.hparams, tensors, tuple(card.classes), blank, card, calibration=calibration
+    )
 
 
 def make_card(

@@ -55,7 +55,7 @@ class Trained:
             "pictures": "turned upright by EXIF; {resize} to a square; {background} behind transparency".format_map(
                 self.shaping
             ),
-            "output": f"logits, float32 (N, {hparams['num_classes']})",
+            "output": f"logits, float32 (N, {hparams['num_classes']}){_divided(self.model.temperature)}",
         }
 
 
@@ -82,6 +82,10 @@ def find_trained(name: str | Path) -> Trained:
     data = weights.settings.get("data")
     preparation = (weights.shaping, data if isinstance(data, dict) else {})
     return Trained(title, model, dataset, classes, hashlib.sha256(file.read_bytes()).hexdigest(), *preparation)
+
+
+def _divided(temperature: float) -> str:
+    return "" if temperature == 1 else f", divided by the temperature {temperature:g}"
 
 
 def _data_of(config: Path, num_classes: int) -> tuple[str, list[str]]:

@@ -1,0 +1,36 @@
+"""Arguments of commands that train as `fit` does: their own options, and those that they pass on to it."""
+
+import difflib
+import inspect
+import json
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from cvcc_zoo.registry import unknown
+
+
+def split(
+    args: Sequence[str], command: str, function: Callable[..., Any], refused: Collection[str], why: str
+) -> list[str]:
+    """Return the arguments that are parameters of a command's function, and all others as its parameter `options`.
+
+    The options of `fit` that are `refused` raise ValueError, whose message begins with `why` and names the option. So
+    does a misspelt parameter of the function.
+    """
+    mine, passed, rest = [], [], list(args)
+    names = inspect.signature(function).parameters
+    while rest:
+        word = rest.pop(0)
+        flag, equals, _ = word.partition("=")
+        name = flag[2:] if flag.startswith("--") else ""
+        if word in ("-h", "--help") or (name in names and equals):
+            mine.append(word)
+        elif name in names and rest:
+            mine.append(f"{word}={rest.pop(0)}")
+        elif name in refused:
+            raise ValueError(f"{why}; leave {flag} out")
+        elif difflib.get_close_matches(name, names, cutoff=0.8):  # no option of fit resembles one of these as much
+            raise unknown("option", name, names, f"`cvcc-zoo {command} --help` shows all")
+        else:
+            passed.append(word)
+    return [*mine, *([f"--options+={json.dumps(passed)}"] if passed else [])]

@@ -1,0 +1,158 @@
+"""`cvcc-zoo calibrate NAME`: fit a temperature to the validation images of a model, and save it with the weights."""
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from cvcc_zoo.cli.arguments import with_its_images
+from cvcc_zoo.cli.parsing import ZooParser, command_parser
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.identity import identity_of, title_of_test
+from cvcc_zoo.files.own import locked, write_whole
+from cvcc_zoo.files.plain import load_plain
+from cvcc_zoo.printing.console import PlainConsole
+from cvcc_zoo.runs.calibration import Reliability, cross_fitted, fit_temperature, reliability
+from cvcc_zoo.runs.run_folder import is_run
+from cvcc_zoo.runs.scores import scores
+from cvcc_zoo.weights.card import read_card, write_card
+from cvcc_zoo.weights.checkpoint import read_checkpoint
+from cvcc_zoo.zoo.names import resolve_trained
+from cvcc_zoo.zoo.trained import find_trained
+
+SPLIT = ("validation", "split_seed", "test")
+"""Options of the data that decide which images were held out for validation."""
+
+
+def parser() -> ZooParser:
+    """Return the parser of the command."""
+    parser = command_parser(
+        "calibrate",
+        "NAME [options]",
+        "From then on the logits are divided by the temperature: in predict, evaluate, export, publish, the demo and "
+        "in Python. No predicted class changes. The images are those that the model's run held out for validation.",
+    )
+    parser.add_argument("name", type=str, help="A run folder, a checkpoint, published weights or the path of a card.")
+    parser.add_argument(
+        "--test",
+        type=bool,
+        default=False,
+        help="Show what it improves on the test images; by default on the validation images, each fifth of them with "
+        "the temperature of the others.",
+    )
+    parser.add_class_arguments(ImageDataModule, "data")
+    return parser
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command. Raises ValueError for a model without validation images of its own."""
+    made = parser()
+    config, trained = with_its_images(made, args, find_trained)
+    origin = origin_of(config.name, trained.data)
+    check_split(trained.name, origin.split, config.data)
+    data = made.instantiate(config).data
+    folder = origin.file.parent
+    with locked(folder, "training", "run") if is_run(folder) else nullcontext():
+        check_images(trained.name, origin.train_sha256, data)
+        before, labels = scores(trained.model, data, split="val")
+        temperature, count = round(fit_temperature(before, labels), 4), len(labels)
+        where = f"the {count:,} validation images, each fifth with the temperature of the others"
+        if config.test:
+            before, labels = scores(trained.model, data)
+            where = f"the test images of {title_of_test(data)}"
+        after = before / temperature if config.test else cross_fitted(before, labels)
+        save(origin.file, temperature, f"{count:,} validation images of its own")
+    console = PlainConsole(soft_wrap=True)
+    console.print(f"{trained.name}: temperature {temperature:.4f}, fitted to {count:,} validation images")
+    console.print(table(where, reliability(before, labels), reliability(after, labels)))
+    console.print(f"written to {origin.file}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The file of trained weights, and what it says about the images that they were trained on."""
+
+    file: Path
+    """The checkpoint or card, which holds the temperature."""
+    train_sha256: str
+    """The identity of the training images; empty if unknown."""
+    split: dict[str, Any]
+    """The options SPLIT of their data; empty if unknown."""
+
+
+def origin_of(name: str, options: Mapping[str, Any]) -> Origin:
+    """Return the origin of trained weights; `options` are those of the data of a run."""
+    source = resolve_trained(name)
+    assert source.path is not None
+    if source.kind == "card":
+        training = read_card(source.path).training
+        recipe, train = training.get("recipe"), training.get("train_set")
+        found = recipe.get("data") if isinstance(recipe, dict) else None
+        file, options = source.path, found if isinstance(found, dict) else {}
+        sha256 = str(train.get("sha256", "")) if isinstance(train, dict) else ""
+    else:
+        checkpoint = read_checkpoint(source.path)
+        file, sha256 = checkpoint.path, checkpoint.train_sha256
+    defaults = signature(ImageDataModule).parameters
+    split = {option: options.get(option, defaults[option].default) for option in SPLIT} if options else {}
+    return Origin(file, sha256, split)
+
+
+def check_split(name: str, split: Mapping[str, Any], options: Any) -> None:
+    """Raise ValueError unless the options of the data hold out the images that the training held out."""
+    if split and not split["validation"]:
+        raise ValueError(
+            f"{name} was trained on all of its images, and a temperature that is fitted to training images makes a "
+            "model too confident; train with --data.validation=0.1 and calibrate that run, or publish these weights "
+            "with its temperature: cvcc-zoo publish RUN --calibrate=RUN_WITH_VALIDATION"
+        )
+    if not options.validation:
+        raise ValueError("a temperature is fitted to validation images; leave out --data.validation=0")
+    for option, value in split.items():
+        if (given := getattr(options, option)) != value:
+            raise ValueError(
+                f"with --data.{option}={given} the temperature would be fitted to images that {name} was trained on; "
+                f"leave it out, or give that of the training: --data.{option}={value}"
+            )
+
+
+def check_images(name: str, sha256: str, data: ImageDataModule) -> None:
+    """Raise ValueError if the training images are known not to be those with this identity."""
+    if sha256 and identity_of(data, "train").sha256 != sha256:
+        raise ValueError(
+            f"{data.dataset.title} does not have the images that {name} was trained on; restore them, or give their "
+            "folder: --data.root=..."
+        )
+
+
+def save(file: Path, temperature: float, fitted_on: str) -> None:
+    """Save a temperature in a card or a checkpoint; the rest of the file stays."""
+    calibration = {"temperature": temperature, "fitted_on": fitted_on}
+    if file.suffix == ".json":
+        card = read_card(file)
+        measured = {name: value for name, value in card.measured.items() if not name.endswith("_with_temperature")}
+        write_card(file, dataclasses.replace(card, measured=measured | {"calibration": calibration}))
+        return
+    content = load_plain(file)
+    content["cvcc_zoo"] |= calibration
+    data = io.BytesIO()
+    torch.save(content, data)
+    write_whole(file, data.getbuffer())
+
+
+def table(where: str, before: Reliability, after: Reliability) -> Table:
+    """Return a table of both numbers before and after the calibration."""
+    made = Table(title=f"on {where}", title_justify="left")
+    for column in ("", "before", "after"):
+        made.add_column(column, justify="right" if column else "left")
+    made.add_row("log loss", f"{before.log_loss:.4f}", f"{after.log_loss:.4f}")
+    made.add_row("calibration error", f"{before.calibration_error:.4f}", f"{after.calibration_error:.4f}")
+    return made

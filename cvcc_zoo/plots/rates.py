@@ -1,0 +1,26 @@
+"""The figure of a learning rate range test."""
+
+from collections.abc import Sequence
+
+from cvcc_zoo.plots.curves import cut_above
+from cvcc_zoo.plots.figure import Figure
+
+
+def plot_range_test(
+    rates: Sequence[float], smoothed: Sequence[float], losses: Sequence[float], suggestion: float | None, title: str
+) -> Figure:
+    """Plot the loss of each batch and the smoothed loss over the learning rate, and mark the suggested rate."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color="tab:blue", alpha=0.3, linewidth=1, label="loss of the batch")
+    axes.plot(rates, smoothed, color="tab:blue", label="smoothed")
+    if suggestion is not None:
+        height = smoothed[min(range(len(rates)), key=lambda number: abs(rates[number] - suggestion))]
+        axes.plot([suggestion], [height], "o", color="tab:red", label=f"steepest slope: {suggestion:.2g}")
+    if (cut := cut_above([smoothed, losses])) is not None:
+        axes.set_ylim(0, cut[0])
+    axes.set_xscale("log")
+    axes.set(xlabel="learning rate", ylabel="training loss", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure

@@ -1,0 +1,110 @@
+"""Run the trials of a search or of a cross-validation: check, train, and print a line about each."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cvcc_zoo.cli.lightning import build
+from cvcc_zoo.cli.lightning import main as lightning
+from cvcc_zoo.printing.console import PlainConsole
+from cvcc_zoo.printing.progress import Display
+from cvcc_zoo.runs import Deadline, StoppedError, stopped_by_signals
+from cvcc_zoo.search.goal import Goal
+from cvcc_zoo.search.loop import search
+from cvcc_zoo.search.methods import Method
+from cvcc_zoo.search.record import Trial, as_record, check_record, read_trials
+from cvcc_zoo.search.space import Space, Values, flags, text_of, unusual
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What is searched, and where."""
+
+    kind: str
+    """search, or cross-validation, which a failed trial ends because it needs all of them."""
+    folder: Path
+    space: Space
+    how: dict[str, Any]
+    """Its options as plain data, for its description."""
+    goal: Goal
+    count: int
+    """The number of trials."""
+    fixed: Sequence[str]
+    """The options of `cvcc-zoo fit` that every trial has."""
+
+
+def deadline_after(minutes: float | None) -> float:
+    """Return the time of `time.monotonic()` after so many minutes; infinite for None. Raises ValueError for others."""
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"give minutes above 0, not {minutes:g}")
+    return math.inf if minutes is None else time.monotonic() + 60 * minutes
+
+
+def run_trials(searched: Searched, method: Method, deadline: float, console: PlainConsole) -> int:
+    """Train the missing trials; return 0, or the exit code of what stopped them. The folder must be locked.
+
+    Raises ValueError if the options cannot be used, or the folder was made with others.
+    """
+    kind, folder, goal, count, fixed = searched.kind, searched.folder, searched.goal, searched.count, searched.fixed
+
+    def train(values: Values, run: Path) -> None:
+        words = ["--trainer.enable_model_summary=false", *fixed, *flags(values)]
+        words += [f"--run={run}", "--ckpt_path=last", "--test=false"]
+        lightning(["fit", *words], callbacks=[Deadline(deadline)])
+
+    try:
+        with stopped_by_signals():
+            configs = [config_of(fixed, values) for values in unusual(searched.space)]
+            check_record(folder, kind, as_record(kind, searched.how, configs[0]))
+            done = read_trials(folder)
+            what, whole = "trial" if kind == "search" else "fold", Display("trials", count, len(done), until=deadline)
+            for event in search(folder, method, goal, train, count, deadline):
+                left = whole.left(event.number + 1) if isinstance(event, Trial) else ""
+                console.print(told(event, count, goal, what) + (left and f", {left} left in all"))
+                if kind != "search" and isinstance(event, Trial) and event.measure is None:
+                    break
+    except StoppedError as stop:
+        command = kind.replace("validation", "validate")
+        console.print(f"{stop}\nthe same `cvcc-zoo {command}` resumes")
+        return stop.code
+    return 0
+
+
+def config_of(options: Sequence[str], values: Values) -> dict[str, Any]:
+    """Build a training run and return its config. Raises ValueError for options with which there are no results."""
+    built = build([*options, *flags(values)])
+    config: dict[str, Any] = yaml.safe_load(built.config_text())
+    if built.datamodule.validation == 0:
+        raise ValueError(
+            "a search needs validation images, and data.validation is 0: leave it out, or give a share such as 0.1"
+        )
+    if config["trainer"]["logger"] is False or config["trainer"]["fast_dev_run"]:
+        raise ValueError(
+            "a search reads the metrics of its runs: leave out --trainer.logger and --trainer.fast_dev_run"
+        )
+    if built.trainer.world_size > 1:
+        raise ValueError(
+            f"each trial is trained by one process, not by {built.trainer.world_size}: --trainer.devices=1; several "
+            "searches in folders of their own can use several devices"
+        )
+    return config
+
+
+def told(event: tuple[int, Values] | Trial, count: int, goal: Goal, what: str) -> str:
+    """Return a line about the start or the end of a trial; `what` is trial or fold."""
+    if isinstance(event, Trial):
+        came = f"failed: {event.message}" if event.measure is None else f"{goal.measure} {goal.shown(event.measure)}"
+        return f"{what} {event.number:03}: {came}"
+    number, values = event
+    with_values = ", ".join(f"{name} {cell(value)}" for name, value in values.items())
+    return f"{what} {number:03}, {number + 1} of {count}: {with_values}"
+
+
+def cell(value: Any) -> str:
+    """Return a value as text for a table."""
+    return f"{value:.3g}" if isinstance(value, float) else text_of(value)

@@ -1,0 +1,100 @@
+"""The average of trained models with the same classes: `A+B+C` is the mean of their probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cvcc_zoo.classifier.flipping import Flipped
+from cvcc_zoo.data.classes import differences, matching
+from cvcc_zoo.data.datasets import DIGITS
+from cvcc_zoo.data.decode import Decoding
+from cvcc_zoo.zoo.trained import Trained, find_trained
+
+PLUS = "+"
+
+
+@dataclass(frozen=True)
+class Average:
+    """One trained model, or several that are averaged; with `flip` each also looks at the mirror images."""
+
+    members: tuple[Trained, ...]
+    flip: bool = False
+
+    @property
+    def name(self) -> str:
+        """The names of the models, joined by plus signs."""
+        return PLUS.join(member.name for member in self.members)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of the first model."""
+        return self.members[0].classes
+
+    @property
+    def dataset(self) -> str:
+        """The training data of all models, in words; empty if they differ or are unknown."""
+        return self.members[0].dataset if len({member.dataset for member in self.members}) == 1 else ""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The options of the first model's ImageDataModule."""
+        return self.members[0].data
+
+    def decoding(self) -> Decoding:
+        """Return options that decode image files as in training; they are the same for all models."""
+        return self.members[0].decoding()
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return the mean probabilities (N, num_classes) of images, computed on a GPU if there is one."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        shares = []
+        for member in self.members:
+            model: nn.Module = member.model.to(device)
+            logits = (Flipped(model) if self.flip else model)(images.to(device))
+            shares.append(logits.float().softmax(1).cpu())
+        return self.mean(shares)
+
+    def mean(self, shares: Sequence[Tensor]) -> Tensor:
+        """Return the mean of the models' probabilities, each (N, num_classes) in the order of its own classes."""
+        total = torch.zeros_like(shares[0])
+        for member, own in zip(self.members, shares, strict=True):
+            total[:, matching(self.classes, member.classes)] += own
+        return total / len(shares)
+
+
+def find_average(name: str, *, flip: bool = False) -> Average:
+    """Return the models that a name lists: `resnet20.cifar10`, or several joined by plus signs.
+
+    The path of a run or file may contain plus signs. Raises ValueError if the models have other classes than the first
+    one or take other images, and with `flip` for digits, because mirrored digits are other characters; and as
+    `find_trained` does.
+    """
+    names = [name] if Path(name).expanduser().exists() else name.split(PLUS)
+    if not all(names):
+        raise ValueError(f"{name} lacks a name beside a plus sign; write A+B to average two models")
+    first, *others = found = [find_trained(each) for each in names]
+    for other in others:
+        if matching(first.classes, other.classes) is None:
+            raise ValueError(
+                f"{other.name} has other classes than {first.name}: {differences(first.classes, other.classes)}; only "
+                "models with the same classes can be averaged"
+            )
+        if other.decoding() != first.decoding():
+            raise ValueError(
+                f"{other.name} takes {_taken(other)}, but {first.name} takes {_taken(first)}; only models that take "
+                "the same images can be averaged"
+            )
+    if flip and any(member.dataset and tuple(member.classes) == DIGITS for member in found):
+        raise ValueError("mirrored digits are other characters, so their flip helps no prediction; leave it out")
+    return Average(tuple(found), flip)
+
+
+def _taken(trained: Trained) -> str:
+    size = trained.model.image_size
+    made = "resized by {resize} on {background}".format_map(trained.shaping)
+    return f"{trained.model.in_channels}x{size}x{size} images {made}"

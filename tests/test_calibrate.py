@@ -1,0 +1,142 @@
+"""A temperature is fitted to validation images, saved with the weights, and used wherever they are."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from cvcc_zoo import ImageDataModule, create, load
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.runs.calibration import cross_fitted, fit_temperature, reliability
+from cvcc_zoo.runs.measure import measure
+from cvcc_zoo.runs.scores import scores
+from cvcc_zoo.weights.card import read_card
+from cvcc_zoo.zoo.trained import find_trained
+from tests.conftest import QUICK, Fit, message
+
+
+@pytest.fixture(scope="module")
+def svm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a linear SVM, whose scores are no log-probabilities."""
+    run = tmp_path_factory.mktemp("trained") / "svm"
+    assert main(["fit", "--model=linear", "--model.loss=hinge", "--test=false", *QUICK, f"--run={run}"]) == 0
+    return run
+
+
+@pytest.fixture
+def run(svm: Path, tmp_path: Path) -> Path:
+    shutil.copytree(svm, tmp_path / "svm")
+    return Path("svm")
+
+
+def numbers(text: str) -> list[float]:
+    return [float(word) for word in re.findall(r"\d+\.\d+", text)]
+
+
+def test_an_svm_is_calibrated_and_keeps_its_accuracy_and_its_loss(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["test", f"--run={run}", "--trainer.enable_progress_bar=false"]) == 0
+    tested = numbers(capsys.readouterr().out)
+    assert main(["calibrate", str(run)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    logits, labels = scores(load(run), ImageDataModule(), split="val")
+    temperature = round(fit_temperature(logits, labels), 4)
+    assert f"temperature {temperature:.4f}, fitted to 600 validation images" in printed
+    before, after = reliability(logits, labels), reliability(cross_fitted(logits, labels), labels)
+    assert f"log loss │ {before.log_loss:.4f} │ {after.log_loss:.4f}" in printed
+    assert after.log_loss < before.log_loss
+    assert load(run).temperature == temperature != 1
+    assert main(["test", f"--run={run}", "--trainer.enable_progress_bar=false"]) == 0
+    assert numbers(capsys.readouterr().out) == pytest.approx(tested, rel=1e-6)
+    assert main(["evaluate", str(run)]) == 0
+    found = measure(load(run), ImageDataModule())
+    both = f"(with its temperature {found['test_loss_with_temperature']:.4f} and "
+    assert both in capsys.readouterr().out and found["test_loss_with_temperature"] < found["test_loss"]
+
+
+def test_the_probabilities_of_a_calibrated_model_are_those_of_its_divided_scores(run: Path) -> None:
+    images = torch.randint(0, 256, (5, 1, 28, 28), dtype=torch.uint8)
+    raw = load(run)(images)
+    model = load(run)
+    model.temperature = 2.5
+    assert torch.allclose(model(images), raw / 2.5)
+    assert torch.allclose(model.folded()(images), raw / 2.5)
+    assert torch.allclose(model.predict_step(images, 0), (raw / 2.5).softmax(1))
+    assert torch.allclose(model.train()(images), raw)
+
+
+def test_a_program_of_a_calibrated_model_divides_too(run: Path) -> None:
+    assert main(["calibrate", str(run)]) == 0
+    assert main(["export", str(run), "--format=torch_export", "--data.dataset=fashion-mini"]) == 0
+    about = {"output": ""}
+    program = torch.export.load("svm.pt2", extra_files=about).module()
+    images = torch.randint(0, 256, (5, 1, 28, 28), dtype=torch.uint8)
+    model = load(run)
+    assert torch.allclose(program(images), model(images), atol=1e-5)
+    assert about["output"].endswith(f"divided by the temperature {model.temperature:g}")
+
+
+def test_training_that_goes_on_leaves_the_temperature_behind(run: Path) -> None:
+    assert main(["calibrate", str(run / "last.ckpt")]) == 0
+    assert load(run / "last.ckpt").temperature != 1
+    more = ["--ckpt_path=last", "--trainer.max_epochs=2", "--allow_changes=true"]
+    assert main(["fit", f"--config={run}/config.yaml", *more]) == 0
+    assert load(run / "last.ckpt").temperature == 1
+
+
+def test_published_weights_take_the_temperature_along(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CVCC_ZOO_HOME", str(tmp_path / "home"))
+    assert main(["calibrate", str(run)]) == 0
+    assert main(["publish", str(run), "--tag=clothes"]) == 0
+    card = read_card(tmp_path / "home/linear.clothes.json")
+    temperature = card.measured["calibration"]["temperature"]
+    assert card.measured["calibration"]["fitted_on"] == "600 validation images of its own"
+    assert card.measured["test_loss_with_temperature"] < card.measured["test_loss"]
+    assert create("linear.clothes").temperature == temperature != 1
+    assert create("linear.clothes", optimizer="SGD").temperature == temperature
+    assert create("linear.clothes", num_classes=3).temperature == 1
+    assert "divided by the temperature" in find_trained("linear.clothes").labels()["output"]
+    model = create("linear.clothes")
+    model.temperature = 1.0
+    assert torch.equal(
+        model(torch.zeros(1, 1, 28, 28)) / temperature, create("linear.clothes")(torch.zeros(1, 1, 28, 28))
+    )
+
+
+def test_only_images_held_out_in_training_are_used(run: Path, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "leave it out, or give that of the training: --data.split_seed=0" in message(
+        capsys, ["calibrate", str(run), "--data.split_seed=3"]
+    )
+    folder = ["--data.dataset=folder", "--data.root=colours", "--data.image_size=28", "--data.in_channels=1"]
+    assert "colours does not have the images that svm was trained on" in message(
+        capsys, ["calibrate", str(run), *folder]
+    )
+    fit("--model=linear", "--data.validation=0", "--run=all")
+    assert "all was trained on all of its images" in message(capsys, ["calibrate", "all"])
+    fit("--model=linear", "--run=few")
+    assert "4 images are too few to fit a temperature" in message(capsys, ["calibrate", "few"])
+    assert load("few").temperature == 1
+
+
+def test_a_temperature_that_does_not_exist_is_told() -> None:
+    labels = torch.arange(40) % 4
+    right = torch.nn.functional.one_hot(labels).float()
+    with pytest.raises(ValueError, match="the model is right on all 40 images; hold out more images"):
+        fit_temperature(right, labels)
+    with pytest.raises(ValueError, match="knows no more than chance about all 40 images; train it for longer"):
+        fit_temperature(-right, labels)
+
+
+@pytest.mark.parametrize("temperature", [0, -1, "2", None, float("nan"), float("inf"), True, [1]])
+def test_a_checkpoint_with_an_impossible_temperature_is_refused(
+    run: Path, temperature: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(run / "best.ckpt", weights_only=True)
+    content["cvcc_zoo"]["temperature"] = temperature
+    torch.save(content, run / "best.ckpt")
+    assert "without a valid temperature" in message(capsys, ["evaluate", str(run)])

@@ -1,0 +1,111 @@
+"""A cross-validation predicts every training image by a model that was not trained on it, and reads no test image."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from cvcc_zoo import ImageDataModule, load
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.data.split import held_out, stratified_fold
+from cvcc_zoo.runs.stopping import Deadline
+from tests.conftest import QUICK, MakeFolder, message
+
+FIT = ["--model=linear", "--data.dataset=folder", "--data.root=colours", "--data.batch_size=8", *QUICK]
+
+
+def test_each_image_is_held_out_once_and_each_class_evenly() -> None:
+    labels = torch.cat([torch.full((count,), label) for label, count in enumerate((7, 11, 5, 8))])
+    labels = labels[torch.randperm(31, generator=torch.Generator().manual_seed(0))]
+    splits = [stratified_fold(labels, fold, 5, seed=3) for fold in range(1, 6)]
+    assert torch.cat([out for _, out in splits]).sort().values.tolist() == list(range(31))
+    for kept, out in splits:
+        assert torch.cat([kept, out]).sort().values.tolist() == list(range(31))
+        assert len(out) in (6, 7)
+        for label, count in enumerate((7, 11, 5, 8)):
+            assert int((labels[out] == label).sum()) in (count // 5, -(-count // 5))
+    assert torch.equal(splits[0][1], stratified_fold(labels, 1, 5, seed=3)[1])
+    assert not torch.equal(splits[0][1], stratified_fold(labels, 1, 5, seed=4)[1])
+
+
+def test_every_training_image_gets_the_prediction_of_the_model_that_did_not_see_it(
+    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_folder(val=3)
+    shutil.rmtree(root / "test")
+    assert main(["cross-validate", "--folder=cv", "--folds=3", *FIT, "--data.test=0"]) == 0
+    printed = capsys.readouterr().out
+    rows = list(csv.DictReader(Path("cv/predictions.csv").read_text().splitlines()))
+    files = sorted(str(path.relative_to(root)) for path in (root / "train").glob("*/*.png"))
+    assert [row["image"] for row in rows] == files
+    summary = json.loads(Path("cv/summary.json").read_text())
+    right = sum(row["label"] == row["predicted"] for row in rows)
+    assert summary["accuracy"] == right / 40 and summary["confusion"][0][0] + summary["confusion"][1][1] == right
+    found = torch.tensor(summary["accuracy_of_folds"], dtype=torch.float64)
+    assert f"{100 * found.mean():.2f} ± {100 * found.std():.2f} %" in printed
+    for number in range(3):
+        data = ImageDataModule("folder", "colours", validation=f"{number + 1}/3")
+        data.prepare_data()
+        data.setup("fit")
+        samples = data.val_dataloader().samples
+        with torch.no_grad():
+            shares = load(f"cv/00{number}/last.ckpt")(data.training_images()[0][samples]).softmax(1)
+        for position, share in zip(samples.tolist(), shares.tolist(), strict=True):
+            row = rows[position]
+            assert row["label"] == Path(row["image"]).parent.name and row["fold"] == str(number + 1)
+            assert [float(row[name]) for name in ("blue", "red")] == pytest.approx(share, abs=1e-5)
+        last = json.loads(Path(f"cv/00{number}/summary.json").read_text())["last_epoch"]["val/accuracy"]
+        assert summary["accuracy_of_folds"][number] == pytest.approx(last)
+
+
+def test_a_cross_validation_that_was_stopped_is_resumed_by_the_same_command(
+    colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["cross-validate", "--folds=2", *FIT, "--trainer.max_epochs=2"]
+    assert main([*command, "--folder=whole"]) == 0
+    steps = iter(range(100))
+    with monkeypatch.context() as patched:
+        patched.setattr(Deadline, "reason", lambda self: "enough" if next(steps) >= 4 else "")
+        assert main([*command, "--folder=parts"]) == 0
+    assert "the same `cvcc-zoo cross-validate` resumes" in capsys.readouterr().out
+    assert not Path("parts/predictions.csv").exists()
+    assert main([*command, "--folder=parts"]) == 0
+    for name in ("predictions.csv", "summary.json"):
+        assert Path("parts", name).read_bytes() == Path("whole", name).read_bytes()
+    assert "data.batch_size was 8 and is 16" in message(capsys, [*command, "--folder=parts", "--data.batch_size=16"])
+
+
+def test_a_fold_that_fails_ends_the_cross_validation(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    diverging = ["--optimizer=SGD", "--optimizer.lr=1e300", "--lr_scheduler=null"]
+    assert main(["cross-validate", "--folder=cv", "--folds=3", *FIT, *diverging]) == 1
+    printed = capsys.readouterr().out
+    assert "fold 1 failed, so there is no result: " in printed and "choose another --folder" in printed
+    assert not Path("cv/001").exists() and not Path("cv/predictions.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        (["--folds=1"], "at least 2 folds, not 1"),
+        (["--folds=30"], "the class 'blue' has 20 training images, too few for 30 folds"),
+        (["--data.validation=0.2"], "leave --data.validation out, and choose their number: --folds=5"),
+        (["--run=x"], "a cross-validation sets this option for each of its folds; leave --run out"),
+        (["--fold=3"], "did you mean folds"),
+        (["--epoch=first"], "no epoch to judge by named 'first'"),
+        (["--trainer.logger=false"], "leave out --trainer.logger"),
+    ],
+)
+def test_what_cannot_be_cross_validated_is_refused(
+    options: list[str], advice: str, colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert advice in message(capsys, ["cross-validate", "--folder=cv", *FIT, *options])
+    assert not Path("cv/000").exists()
+
+
+@pytest.mark.parametrize("validation", ["0.2x", "0/5", "6/5", "1/1", "2 of 5", "-1/5", ""])
+def test_what_is_neither_a_share_nor_a_fold_is_refused(validation: str) -> None:
+    with pytest.raises(ValueError, match="or a fold such as 2/5, the second of five; got"):
+        held_out(validation)

@@ -1,0 +1,73 @@
+"""A learning rate range test finds the rate at which the loss falls fastest, and leaves nothing behind."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lightning import Trainer
+
+from cvcc_zoo import ImageDataModule, create
+from cvcc_zoo.__main__ import main
+from cvcc_zoo.search.rates import Growing, RangeTest, scaled_rates
+from tests.conftest import message
+
+DATA = ["--data.dataset=folder", "--data.root=colours", "--data.batch_size=16", "--trainer.accelerator=cpu"]
+
+
+def test_the_suggestion_is_where_the_loss_falls_fastest() -> None:
+    rates = np.geomspace(1e-5, 10, 200)
+    falls = 2 - 1 / (1 + (0.01 / rates) ** 2) + (rates > 1) * 50 * np.log(np.maximum(rates, 1))
+    noise = np.random.default_rng(0).normal(0, 0.05, 200)
+    assert RangeTest(200, rates.tolist(), (falls + noise).tolist()).suggestion() == pytest.approx(0.01, rel=0.3)
+
+
+def test_there_is_no_suggestion_if_the_loss_only_rises() -> None:
+    assert RangeTest(50, np.geomspace(1e-5, 10, 50).tolist(), np.linspace(1, 2, 50).tolist()).suggestion() is None
+    assert RangeTest(50).suggestion() is None
+
+
+def test_all_groups_of_an_optimizer_keep_the_ratios_of_their_rates(colours: Path) -> None:
+    spec = {"name": "Muon", "lr": 0.02, "adamw_lr": 0.004}
+    model = create("fcnn", num_classes=2, image_size=8, optimizer=spec)
+    growing = Growing(1e-4, 1.0, 8)
+    options: Any = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(max_steps=8, callbacks=[growing], accelerator="cpu", enable_model_summary=False, **options)
+    trainer.fit(model, ImageDataModule("folder", str(colours), batch_size=16))
+    assert growing.found.rates == pytest.approx(np.geomspace(1e-4, 1, 8).tolist())
+    rates = {group["name"]: group["lr"] for group in trainer.optimizers[0].param_groups}
+    assert rates == pytest.approx({"muon": 1.0, "decay": 0.2, "no_decay": 0.2})
+    assert scaled_rates(spec, 10) == pytest.approx({"lr": 0.2, "adamw_lr": 0.04})
+
+
+def test_the_command_prints_the_options_and_leaves_only_a_picture(
+    colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(Path().iterdir())
+    options = ["--model=fcnn", "--optimizer=SGD", "--lr_scheduler=Cosine", "--lr_scheduler.warmup=0.1", *DATA]
+    assert main(["find-lr", "--steps=40", "--low=1e-4", "--high=1e6", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "where it diverges after" in printed and "it falls fastest at" in printed
+    assert printed.splitlines()[-1].startswith("--optimizer.lr=")
+    assert set(Path().iterdir()) - before == {Path("lr.png"), Path("data-home")}  # the decoded images
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        (["--low=1", "--high=0.1"], "give rates above 0, the lower one as --low, not --low=1 --high=0.1"),
+        (["--low=0"], "give rates above 0"),
+        (["--steps=5"], "give at least --steps=30"),
+        (["--step=50"], "did you mean steps"),
+        (["--run=mine"], "the test writes no run; leave --run out"),
+        (["--output=lr.txt"], "lr.txt must end in .png"),
+        (["--model=ridge", "--data.augmentations=none"], "is solved in closed form"),
+        (["--trainer.fast_dev_run=true"], "leave it out"),
+        (["--optimizer.lr=0"], "give --optimizer.lr above 0"),
+    ],
+)
+def test_what_cannot_be_tested_is_refused(
+    options: list[str], advice: str, colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert advice in message(capsys, ["find-lr", *DATA, *options])
+    assert not Path("lr.png").exists()
