@@ -13,8 +13,9 @@ from cvcc_zoo.classifier.network import Network, depth_of
 class Parts(Protocol):
     """A network whose parts are known."""
 
-    parts: list[list[str]]
-    """Names of the modules (or single parameters) of each part, in order; the classifier belongs to none."""
+    @property
+    def parts(self) -> list[list[str]]:
+        """Names of the modules (or single parameters) of each part, in order; the classifier belongs to none."""
 
     def depth(self, name: str) -> int:
         """Return the number of the part that a parameter belongs to; len(parts) for the classifier."""

@@ -85,7 +85,8 @@ class Headed(WhitenedNetwork):
         like = next(self.network.parameters(), self.whitening.mean)
         if isinstance(network, Network):
             hparams = {**self.hparams, "num_classes": num_classes}
-            network.fc = type(self)(**hparams).network.fc if num_classes else _none_like(network.fc)
+            new: Any = type(self)(**hparams).network.fc if num_classes else _none_like(network.fc)
+            network.fc = new
         elif is_headed(network):
             network.reset_classifier(num_classes)
         else:

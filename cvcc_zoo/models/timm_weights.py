@@ -31,7 +31,7 @@ def weights_file(name: str, pretrained: bool | str) -> Path:
         return path
     import timm  # takes a second
 
-    config = timm.get_pretrained_cfg(name)
+    config: Any = timm.get_pretrained_cfg(name)
     repository = getattr(config, "hf_hub_id", None)
     if repository and repository.endswith("/"):
         repository += name if "." in name or not config.tag else f"{name}.{config.tag}"
