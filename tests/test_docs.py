@@ -52,6 +52,7 @@ def test_the_table_of_models_is_that_of_the_registry() -> None:
     assert rows == {name: f"{entry.parameters:,}" for name, entry in ENTRIES.items()}
 
 
+@pytest.mark.slow
 def test_the_table_of_other_networks_is_that_of_their_results() -> None:
     page = (ROOT / "docs/networks.md").read_text()
     assert with_networks(page) == page, "run python -m benchmarks.networks"

@@ -91,7 +91,8 @@ def test_a_fresh_classifier_starts_like_that_of_a_new_model() -> None:
 def test_the_methods_mean_what_they_mean_in_timm(name: str) -> None:
     model = create(f"timm.{name}", image_size=32, whitening="none").eval()
     model.channels_last = False  # which changes the order of sums
-    theirs = timm.create_model(name, num_classes=10, **({"img_size": 32} if "vit" in name else {})).eval()
+    options: dict[str, Any] = {"img_size": 32} if "vit" in name else {}
+    theirs: Any = timm.create_model(name, num_classes=10, **options).eval()
     theirs.load_state_dict(model.network.state_dict())
     x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     features = theirs.forward_features(x)

@@ -60,13 +60,13 @@ def test_grey_transparent_and_large_images_become_pixels_as_in_training(fit: Fit
         == model.predict(np.zeros((8, 8, 1), np.uint8))
     )
     assert main(["predict", "runs/linear-colours", "wide.png", "--output=found.csv"]) == 0
-    name, share = model.predict("wide.png")[0]  # type: ignore[misc]
+    name, share = model.predict("wide.png")[0]
     assert Path("found.csv").read_text().splitlines()[1].startswith(f"wide.png,{name},{share:.6f}")
     assert Prediction(Path("wide.png"), [(str(name), float(share))]).top[0][0] == name
 
 
 def test_a_checkpoint_of_a_plain_trainer_remembers_how_images_became_pixels(colours: Path, tmp_path: Path) -> None:
-    data = ImageDataModule("folder", colours, resize="pad", background="black", batch_size=16)
+    data = ImageDataModule("folder", str(colours), resize="pad", background="black", batch_size=16)
     model = create("linear", num_classes=2, image_size=8)
     trainer = Trainer(max_epochs=1, logger=False, enable_progress_bar=False, accelerator="cpu", limit_val_batches=0)
     trainer.fit(model, data)
@@ -80,7 +80,7 @@ def test_a_model_in_training_predicts_in_evaluation_mode_and_goes_on_in_its_own(
     image = torch.rand(3, 8, 8)
     assert model.predict(image) == model.predict(image) and [name for name, _ in model.predict(image)] != []
     assert model.training and not model.network.get_submodule("layers.1").training
-    assert {name for name, _ in model.predict(image)} == {"0", "1", "2"}  # type: ignore[misc]
+    assert {name for name, _ in model.predict(image)} == {"0", "1", "2"}
 
 
 @pytest.mark.parametrize(

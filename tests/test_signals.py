@@ -128,7 +128,7 @@ def test_trained_weights_keep_the_statistics_that_they_were_trained_with() -> No
 @pytest.mark.parametrize(
     ("name", "dataset", "count", "message"),
     [
-        ("timm/resnet18", "fashion-mini", 4, "statistics"),
+        ("timm/resnet18", "fashion-mini", 4, "num_classes=1000, but the images of"),
         ("linear", "fashion-mini", 1, "--images=2 or more, got 1"),
         ("linear", "fashion-mini", 10**6, "choose 1 to 5,400 of the training images"),
         ("linear{num_classes: 7}", "fashion-mini", 4, "num_classes=7, but the images of"),

@@ -105,10 +105,8 @@ def test_a_small_stem_keeps_the_size_of_the_images(name: str, before: int, after
 
 
 def test_timms_resnet18_with_a_small_stem_is_ours() -> None:
-    theirs, ours = (
-        create(name, whitening="none", **stem).eval()
-        for name, stem in (("timm.resnet18", {"stem": "small"}), ("resnet18", {}))
-    )
+    theirs = create("timm.resnet18", whitening="none", stem="small").eval()
+    ours = create("resnet18", whitening="none").eval()
     ours.network.load_state_dict(theirs.network.state_dict())
     assert torch.equal(theirs(IMAGES), ours(IMAGES))
 
@@ -134,7 +132,7 @@ def weights(tmp_path: Path) -> Path:
 
 def test_weights_of_timm_bring_their_normalisation(weights: Path) -> None:
     model = create(TINY, pretrained=weights, num_classes=1000, image_size=32).eval()
-    theirs = timm.create_model("test_resnet", checkpoint_path=str(weights)).eval()
+    theirs: Any = timm.create_model("test_resnet", checkpoint_path=str(weights)).eval()
     config = theirs.pretrained_cfg
     x = (IMAGES / 255 - torch.tensor(config["mean"])[:, None, None]) / torch.tensor(config["std"])[:, None, None]
     assert torch.allclose(model(IMAGES), theirs(x), atol=1e-5)

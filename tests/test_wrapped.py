@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cvcc_zoo import ImageClassifier, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.wrapped import _named_by_user
+from cvcc_zoo.zoo.catalogue import name_of
 from tests.conftest import Fit, message
 
 IMAGES = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -137,7 +138,7 @@ def test_networks_of_torchvision_are_wrapped_by_name(tmp_path: Path) -> None:
     with torch.device("meta"):
         model = ImageClassifier.wrap("torchvision.models.squeezenet1_1", num_classes=4, image_size=32)
     assert model.hparams["network"] == "torchvision.models.squeezenet.squeezenet1_1"
-    assert model.model_name(model.hparams) == "squeezenet1_1"  # type: ignore[attr-defined]
+    assert name_of("Wrapped", model.hparams) == "squeezenet1_1"
 
 
 @pytest.mark.parametrize(

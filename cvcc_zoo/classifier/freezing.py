@@ -34,8 +34,8 @@ class PartlyFrozen(WhitenedNetwork):
             known = ", ".join(f"{number + 1} ({' '.join(part)})" for number, part in enumerate(parts)) or "none"
             raise ValueError(f"freeze={count}: the parts of this network are {known}; freeze 0 to {len(parts)} of them")
         parameters = dict(self.network.named_parameters())
-        names = [name for part in parts[:count] for name in part]
-        return [parameters[name] if name in parameters else self.network.get_submodule(name) for name in names]
+        chosen = [name for part in parts[:count] for name in part]
+        return [parameters[name] if name in parameters else self.network.get_submodule(name) for name in chosen]
 
     def on_fit_start(self) -> None:
         """Set train mode, also for a model that was loaded for evaluation.

@@ -85,8 +85,8 @@ class Headed(WhitenedNetwork):
         like = next(self.network.parameters(), self.whitening.mean)
         if isinstance(network, Network):
             hparams = {**self.hparams, "num_classes": num_classes}
-            fresh: Any = type(self)(**hparams).network if num_classes else None
-            network.fc = fresh.fc if num_classes else _none_like(network.fc)
+            new: Any = type(self)(**hparams).network.fc if num_classes else _none_like(network.fc)
+            network.fc = new
         elif is_headed(network):
             network.reset_classifier(num_classes)
         else:

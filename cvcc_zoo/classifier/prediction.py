@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -32,15 +32,23 @@ class Predicting(Headed):
     """A model that names the classes of images."""
 
     classes: tuple[str, ...] | None = None  # names in the order of the logits; None before it is trained on images
-    shaping = shaping_of(None)  # how image files became pixels in training
+    shaping: dict[str, str] = shaping_of(None)  # how image files became pixels in training
 
     def decoding(self) -> Decoding:
         """Return options that decode image files for the model as in training."""
-        return Decoding(
-            self.image_size, self.in_channels, same_size=False, grey_only=False, **dict[str, Any](self.shaping)
-        )
+        as_in_training: dict[str, Any] = {**self.shaping, "same_size": False, "grey_only": False}
+        return Decoding(self.image_size, self.in_channels, **as_in_training)
 
-    def predict(self, images: Any, top: int = 5) -> Ranking | list[Ranking]:
+    @overload
+    def predict(self, images: str | Path | Image.Image, top: int = 5) -> Ranking: ...
+
+    @overload
+    def predict(self, images: Sequence[Any], top: int = 5) -> list[Ranking]: ...
+
+    @overload
+    def predict(self, images: Any, top: int = 5) -> Any: ...
+
+    def predict(self, images: Any, top: int = 5) -> Any:
         """Return the names and probabilities of the `top` most probable classes (or of all, if these are fewer).
 
         For one image it is a list of pairs, the most probable class first; for several (a list, or an array or a tensor
