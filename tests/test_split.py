@@ -178,6 +178,8 @@ def test_wrong_input_is_told_and_writes_nothing(photos: Path, capsys: pytest.Cap
     }.items():
         assert words in message(capsys, ["split", str(photos), *options]), options
     assert "there is no folder nowhere" in message(capsys, ["split", "nowhere", "--output=new"])
+    limited = ["split", str(photos), "--output=new", "--data.max_pixels=1000"]
+    assert "42 images cannot be read" in (printed := message(capsys, limited)) and "--data.max_pixels=..." in printed
     (photos / "dog/broken.png").write_bytes(b"not an image")
     (photos / "dog/broken2.png").write_bytes(b"not an image")
     printed = message(capsys, ["split", str(photos), "--output=new"])

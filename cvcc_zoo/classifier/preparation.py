@@ -21,6 +21,7 @@ class SetFromImages(WhitenedNetwork):
     """A model whose whitening is measured, and some of whose weights may be set, on training images."""
 
     chose_whitening: bool
+    num_classes: int
     loss: Loss
     patches_whitened: Tensor  # bool, with patch_whitening: whether the first convolution is set
 

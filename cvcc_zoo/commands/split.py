@@ -54,7 +54,7 @@ def parser() -> ZooParser:
         default="list",
         help=f"list writes exact and near duplicates to {DUPLICATES}; together also keeps them in one split.",
     )
-    parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help="Refuse images with more pixels than this.")
+    parser.add_argument("--data.max_pixels", type=int, default=MAX_PIXELS, help="Refuse images with more pixels.")
     return parser
 
 
@@ -66,7 +66,7 @@ def main(args: Sequence[str]) -> int:
     check_output(root, output)
     files, classes = images_of(root)
     groups = groups_of(files, options.group)
-    exact, near = duplicates(look_at([path for path, _ in files], options.max_pixels))
+    exact, near = duplicates(look_at([path for path, _ in files], options.data.max_pixels))
     labels = np.array([label for _, label in files])
     together = joined(groups, near) if treatment == "together" else groups
     splits = partition(labels, together, shares, options.seed, classes)
