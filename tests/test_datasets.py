@@ -174,6 +174,11 @@ def test_without_a_network_the_message_names_file_and_place(
         ImageDataModule(name, root=str(tmp_path / "data")).prepare_data()
     assert file in str(caught.value) and str(tmp_path / "data") in str(caught.value)
     assert not (tmp_path / "data").exists()
+    with pytest.raises(FileNotFoundError, match=r"call prepare_data\(\), which downloads it, before setup\(\)"):
+        ImageDataModule(name, root=str(tmp_path / "data")).setup()
+    (tmp_path / "data" / "train" / "cat").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"looks like a folder of images: --data.dataset=folder reads it"):
+        ImageDataModule(name, root=str(tmp_path / "data")).prepare_data()
 
 
 @pytest.mark.parametrize(

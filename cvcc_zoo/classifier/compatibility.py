@@ -103,8 +103,8 @@ def check_classes(model: KnowsImages, data: ImageDataModule) -> None:
     if (places := matching(model.classes, data.classes)) is None:
         raise ValueError(
             f"the model's classes are not those of {data.dataset.title}: {differences(model.classes, data.classes)}; "
-            "rename the class folders if they are the same, or train a new classifier (cvcc-zoo fit --weights=..., "
-            "or create(..., new_head=True))"
+            "choose the images by --data.dataset=... and --data.root=..., rename the class folders if they are the "
+            "same, or train a new classifier (cvcc-zoo fit --weights=..., or create(..., new_head=True))"
         )
     if tuple(model.classes) != tuple(data.classes):
         table = pairs_of(model.classes, data.classes, places)

@@ -119,12 +119,19 @@ class TorchvisionDataset:
                 f"On a machine with a network download {', '.join(self.files)} from {self.url}\n"
                 f"and put {'it' if len(self.files) == 1 else 'them'} into {target} "
                 "(or name the folder that has the data: --data.root=... or $CVCC_ZOO_DATA)"
+                f"{self._advice()}"
             ) from error
+
+    def _advice(self) -> str:
+        """Return what else helps if the root is a folder of images, which another data set reads."""
+        is_folder = any((self.root / split).is_dir() for split in ("train", "test"))
+        return f"; {self.root} looks like a folder of images: --data.dataset=folder reads it" if is_folder else ""
 
     def _files_present(self) -> list[Path]:
         """List the files that exist and have a known checksum."""
         below = self.root / self.folder
-        return [path for path in sorted(below.glob("*")) + sorted(below.glob("*/*")) if path.name in self.sums]
+        paths = sorted(below.glob("*")) + sorted(below.glob("*/*"))
+        return [path for path in paths if path.name in self.sums and path.is_file()]
 
     def _open(self, split: Split, *, download: bool) -> Any:
         try:
@@ -143,7 +150,13 @@ class TorchvisionDataset:
         """Load the training or test images with torchvision, memory-mapped; None for "val"."""
         if split == "val":
             return None
-        source = self.opened.pop(split) if split in self.opened else self._open(split, download=False)
+        try:
+            source = self.opened.pop(split) if split in self.opened else self._open(split, download=False)
+        except RuntimeError as error:
+            raise FileNotFoundError(
+                f"{self.title} is not in {self.root}; call prepare_data(), which downloads it, before setup()"
+                f"{self._advice()}"
+            ) from error
         images = torch.as_tensor(source.data)
         if images.ndim == 3:  # MNIST: (N, H, W)
             images = images[:, None]

@@ -164,7 +164,8 @@ def describe(data: Served, *stages: str) -> str:
     """Return the first line of a run: which images are used, how many, and of how many classes."""
     words = {"train": "training", "val": "validation", "test": "test"}
     counts = " and ".join(f"{data.count(stage):,} {words[stage]}" for stage in stages if data.count(stage))
-    place = f" ({shown(data.dataset.root)})" if isinstance(data.dataset, ImageFolder) else ""
+    folder = shown(data.dataset.root) if isinstance(data.dataset, ImageFolder) else ""
+    place = f" ({folder})" if folder not in ("", data.dataset.title) else ""
     colour = "grey" if data.in_channels == 1 else "colour"
     return (
         f"{data.dataset.title}{place}: {counts} images of {data.num_classes} classes, "
