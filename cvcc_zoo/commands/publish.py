@@ -67,7 +67,7 @@ def publish(
     source = Path(run).expanduser()
     config, summary = run_of(source)
     data, weights = ImageDataModule(**{**config["data"], **({"root": root} if root else {})}), read_checkpoint(source)
-    model = weights.model()
+    model = weights.model
     check_classes(model, data)
     train = identity_of(data, "train")
     check_unchanged(source, summary, train.sha256)
