@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
 from cvcc_zoo.data.datamodule import ImageDataModule
-from cvcc_zoo.data.patches import IMAGES, first_convolution, whiten_patches
+from cvcc_zoo.data.patch_whitening import IMAGES, first_convolution, whiten_patches
 
 LSUV_IMAGES = 256  # the paper takes a batch: https://arxiv.org/abs/1511.06422
 
