@@ -16,6 +16,7 @@ from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, title_of_test
+from cvcc_zoo.data.sources import OBJECTS
 from cvcc_zoo.files.own import locked, write_whole
 from cvcc_zoo.files.plain import load_plain
 from cvcc_zoo.printing.console import PlainConsole
@@ -47,7 +48,7 @@ def parser() -> ZooParser:
         help="Show what it improves on the test images; by default on the validation images, each fifth of them with "
         "the temperature of the others.",
     )
-    parser.add_class_arguments(ImageDataModule, "data")
+    parser.add_class_arguments(ImageDataModule, "data", skip=set(OBJECTS))
     return parser
 
 
