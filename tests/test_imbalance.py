@@ -16,7 +16,7 @@ from torchvision.ops import sigmoid_focal_loss
 import cvcc_zoo
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.metrics import StageMetrics
-from cvcc_zoo.classifier.weighting import resolve_class_weights
+from cvcc_zoo.classifier.weighting import batch_mean, resolve_class_weights
 from cvcc_zoo.data.balance import BalancedOrder, imbalance
 from cvcc_zoo.data.loader import Position, TensorLoader
 from cvcc_zoo.losses import make_loss
@@ -217,6 +217,13 @@ def test_losses_without_class_weights_and_weights_without_images_are_told() -> N
         make_loss({"name": "hinge", "class_weights": [1, 2]})
     with pytest.raises(ValueError, match="class_weights='balanced' become numbers when training with an ImageData"):
         make_loss({"name": "focal", "class_weights": "balanced"})(LOGITS, TRUE)
+
+
+def test_a_step_has_the_gradient_of_the_weighted_mean() -> None:
+    loss = make_loss({"name": "focal", "class_weights": WEIGHTS})
+    for labels in (TRUE, LOGITS.roll(1, 0).softmax(1)):
+        mean = batch_mean(loss(LOGITS, labels, reduction="none"), labels, loss, None)
+        torch.testing.assert_close(mean, loss(LOGITS, labels))
 
 
 def test_the_logged_loss_is_the_weighted_mean_over_all_batches() -> None:
