@@ -33,7 +33,7 @@ class RangeTest:
     def smoothed(self) -> list[float]:
         """Return the losses, each averaged with those before and after it.
 
-        The others average over earlier losses alone, which moves the curve, and what it suggests, to larger rates.
+        fastai and Lightning average over earlier losses alone, which moves the curve to larger rates.
         """
         from scipy.ndimage import gaussian_filter1d
 
@@ -41,16 +41,16 @@ class RangeTest:
         return found
 
     def suggestion(self) -> float | None:
-        """Return the rate, before the lowest smoothed loss, where the loss falls fastest per factor of the rate.
+        """Return the rate where the loss falls fastest per factor of the rate, before it is lowest.
 
-        None if it did not fall.
+        The first tenth of the steps is left out, as in fastai: noise decides there. None if the loss did not fall.
         """
-        losses, logs = np.array(self.smoothed()), np.log(self.rates)
+        losses, logs, first = np.array(self.smoothed()), np.log(self.rates), self.steps // 10
         lowest = int(losses.argmin()) if len(losses) else 0
-        if lowest < 2:
+        if lowest < first + 2:
             return None
-        slopes = np.gradient(losses[: lowest + 1], logs[: lowest + 1])
-        return float(np.exp(logs[slopes.argmin()]))
+        slopes = np.gradient(losses[: lowest + 1], logs[: lowest + 1])[first:-1]  # the lowest loss has only one side
+        return float(np.exp(logs[first + slopes.argmin()]))
 
 
 class Growing(Callback):
