@@ -150,6 +150,8 @@ def test_networks_of_torchvision_are_wrapped_by_name(tmp_path: Path) -> None:
         ("Small", {"in_channels": 2.5}, "in_channels must be a whole number"),
         ("Small", {"freeze": 1}, "Small does not define its parts, which freeze and layer_decay need"),
         ("wrong", {}, "wrong must return an nn.Module, not str"),
+        ("Small", {"network_options": 3}, "network_options of {module}.Small are options by name"),
+        (ImageClassifier, {}, "ImageClassifier is a model already"),
         (3, {}, "the network must be an nn.Module, a class of them, a function that returns one, or an import path"),
         (int, {}, "the network must be an nn.Module"),
         (nn.Identity(), {}, "Identity has no parameters"),
@@ -176,6 +178,13 @@ def test_the_command_line_trains_and_measures_a_network_by_its_import_path(
     assert main([f"--import={module.__name__}", "evaluate", str(run)]) == 0
     assert "of 12 images correct" in capsys.readouterr().out
     assert main(["test", f"--run={run}"]) == 0
+
+
+def test_an_import_path_has_a_module() -> None:
+    with pytest.raises(ValueError, match=r"such as my_nets.Small, not 'Small'"):
+        ImageClassifier.wrap("Small")
+    with pytest.raises(ValueError, match="Linear is a model already"):
+        ImageClassifier.wrap(create("linear"))
 
 
 def test_the_command_line_tells_what_cannot_be_imported(module: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,13 +108,15 @@ def named(network: Any) -> tuple[Builder | None, str | None]:
     """
     if isinstance(network, str):
         return find_network(network), network
-    if isinstance(network, nn.Module):
+    if isinstance(network, nn.Module) and not isinstance(network, ImageClassifier):
         return None, None
     if network is None:
         raise ValueError(
             "this model was made of a network that is an object, which no file can hold; give the object again: "
             "cvcc_zoo.load(..., network=Small())"
         )
+    if isinstance(network, ImageClassifier) or (inspect.isclass(network) and issubclass(network, ImageClassifier)):
+        raise ValueError(f"{shown_name(network)} is a model already, with whitening and optimizer; use it as it is")
     if not callable(network) or (inspect.isclass(network) and not issubclass(network, nn.Module)):
         raise ValueError(
             f"the network must be an nn.Module, a class of them, a function that returns one, or an import path, not "
@@ -133,6 +135,8 @@ def import_network(path: str) -> tuple[Builder, str]:
     Its module is imported. Raises ValueError if there is none.
     """
     module, _, _ = path.rpartition(".")
+    if not module:
+        raise ValueError(f"an import path has a module and a name, such as my_nets.Small, not {path!r}")
     try:
         importlib.import_module(module)
         found = _at(path)
@@ -213,6 +217,8 @@ def split_options(
     an option that neither has; `of_family` are suggested, too.
     """
     known = {*OURS, *of_family}
+    if not isinstance(more, Mapping | None):
+        raise ValueError(f"network_options of {name} are options by name, {{option: value}}, not {more!r}")
     others = {**{key: value for key, value in options.items() if key not in OURS}, **(more or {})}
     for key in others:
         if key in known:
