@@ -19,8 +19,9 @@ from cvcc_zoo.data.forms.fetch import fetch
 from cvcc_zoo.data.forms.given import given_dataset
 from cvcc_zoo.data.forms.items import Items
 from cvcc_zoo.data.forms.torchvision_table import PREFIX, TABLE, TorchvisionSet
-from cvcc_zoo.data.images import ImageDataset, Split, stratified_split
+from cvcc_zoo.data.images import ImageDataset, Split
 from cvcc_zoo.data.shaping import Shaping
+from cvcc_zoo.data.split import stratified_split
 
 Opened = dict[Split, list[Any]]
 """The parts of each split, as torchvision opened them."""
