@@ -140,7 +140,7 @@ FIRST = (
 
 def overview() -> str:
     """Return the help of `cvcc-zoo`."""
-    lines = ["cvcc-zoo: a PyTorch Lightning model zoo for small images", "", "usage: cvcc-zoo COMMAND [options]"]
+    lines = ["cvcc-zoo: a PyTorch Lightning model zoo for small images", "", "usage: cvcc-zoo [--import=MODULE] COMMAND [options]"]
     for group, commands in GROUPS.items():
         lines += ["", f"{group}:"]
         for name, command in commands.items():
