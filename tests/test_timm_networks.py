@@ -17,6 +17,7 @@ from torch import Tensor
 from cvcc_zoo import ImageDataModule, Timm, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.models.timm_weights import normalisation_of
 from cvcc_zoo.optim.build import make_optimizer
 from cvcc_zoo.weights.card import model_and_tag
 from cvcc_zoo.zoo.names import resolve
@@ -137,6 +138,16 @@ def test_weights_of_timm_bring_their_normalisation(weights: Path) -> None:
     x = (IMAGES / 255 - torch.tensor(config["mean"])[:, None, None]) / torch.tensor(config["std"])[:, None, None]
     assert torch.allclose(model(IMAGES), theirs(x), atol=1e-5)
     assert model.whitening.fitted and model.hparams["pretrained"] is False
+
+
+def test_the_normalisation_of_other_channels_is_that_of_the_colours() -> None:
+    config = {"mean": (0.1, 0.2, 0.6), "std": (0.2, 0.3, 0.7)}
+    found = [normalisation_of(config, channels) for channels in (3, 1, 4)]
+    for name, values in (
+        ("mean", [[0.1, 0.2, 0.6], [0.3], [0.1, 0.2, 0.6, 0.1]]),
+        ("std", [[0.2, 0.3, 0.7], [0.4], [0.2, 0.3, 0.7, 0.2]]),
+    ):
+        assert [each[name].tolist() for each in found] == [pytest.approx(each) for each in values]
 
 
 def test_weights_are_used_for_other_classes_and_channels_and_with_a_small_stem(weights: Path) -> None:

@@ -26,7 +26,7 @@ class Parts(Protocol):
 
 @dataclass(frozen=True)
 class GroupedParts:
-    """The parts of a network that is no `Network`."""
+    """The parts of a network that is not a `Network`."""
 
     network: nn.Module
     parts: list[list[str]]

@@ -104,7 +104,8 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        register_family(cls)
+        if not cls.__module__.startswith("torch."):  # torch.export derives classes from those of modules
+            register_family(cls)
 
     @classmethod
     def wrap(cls, network: Any, **options: Any) -> "ImageClassifier":

@@ -185,7 +185,8 @@ FIRST = (
 def overview() -> str:
     """Return the help of `cvcc-zoo`, whose summaries fit into the terminal; examples are not wrapped."""
     columns = min(120, shutil.get_terminal_size().columns)
-    lines = ["cvcc-zoo: a PyTorch Lightning model zoo for small images", "", "usage: cvcc-zoo COMMAND [options]"]
+    usage = "usage: cvcc-zoo [--import=MODULE] COMMAND [options]"
+    lines = ["cvcc-zoo: a PyTorch Lightning model zoo for small images", "", usage]
     for group, commands in GROUPS.items():
         lines += ["", f"{group}:"]
         for name, command in commands.items():

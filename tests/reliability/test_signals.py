@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.runs import callback
+from cvcc_zoo.runs import callback, figures
 from tests.conftest import write_images
 from tests.figures import WRITER, blank
 from tests.reliability.test_kill import QUIET, differences, everything
@@ -23,9 +23,9 @@ MOMENTS: dict[str, tuple[Any, str, int]] = {  # a function and the call of it, f
     "in the last step": (ImageClassifier, "training_step", 8),
     "in the last validation": (ImageClassifier, "validation_step", 3),
     "while the best weights are saved": (ModelCheckpoint, "_save_checkpoint", 1),
-    "while the curves are drawn": (callback, "plot_curves", 1),
+    "while the curves are drawn": (figures, "plot_curves", 1),
     "in the test": (ImageClassifier, "test_step", 1),
-    "while the confusion matrix is drawn": (callback, "plot_confusion", 1),
+    "while the confusion matrix is drawn": (figures, "plot_confusion", 1),
     "before the summary is written": (callback, "write_summary", 1),
     "after the summary was written": (callback, "write_summary", -1),
 }
