@@ -46,7 +46,11 @@ def accuracies(root: Path, seed: int, sampler: str = "shuffle", loss: Any = "cro
     seed_everything(seed, verbose=False)
     data = cvcc_zoo.ImageDataModule(root=str(root), batch_size=64, validation=0, sampler=sampler, seed=seed)
     options: dict[str, Any] = {"hidden": [256], "optimizer": {"name": "AdamW", "lr": 0.002, "weight_decay": 0.05}}
-    shape = {"num_classes": data.num_classes, "in_channels": data.in_channels, "image_size": data.image_size}
+    shape: dict[str, Any] = {
+        "num_classes": data.num_classes,
+        "in_channels": data.in_channels,
+        "image_size": data.image_size,
+    }
     model = cvcc_zoo.create("fcnn", loss=loss, lr_scheduler="OneCycle", **shape, **options)
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(max_epochs=EPOCHS, enable_checkpointing=False, **quiet)
