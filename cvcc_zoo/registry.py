@@ -1,6 +1,7 @@
 """The models by name with their exact parameter counts, and checks of names and options that suggest corrections."""
 
 import difflib
+import functools
 import importlib
 import inspect
 import re
@@ -53,17 +54,14 @@ def register_family(family: type) -> None:
     FAMILIES[family.__name__] = family
 
 
-def family_defaults(family: str) -> dict[str, Any]:
-    """Return the defaults of the options of a family, including those of its base classes."""
-    defaults: dict[str, Any] = {}
-    for base in reversed(inspect.getmro(FAMILIES[family]) if family in FAMILIES else ()):
-        defaults |= {name: p.default for name, p in _parameters(base).items() if p.default is not p.empty}
-    return defaults
-
-
-def _parameters(base: type) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a class's own constructor."""
-    return inspect.signature(vars(base)["__init__"]).parameters if "__init__" in vars(base) else {}
+@functools.cache
+def family_options(family: type) -> Mapping[str, inspect.Parameter]:
+    """Return the options of a family's constructor by name, including those of its base classes."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in reversed(inspect.getmro(family)):
+        found |= inspect.signature(vars(base)["__init__"]).parameters if "__init__" in vars(base) else {}
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: parameter for name, parameter in found.items() if parameter.kind in kinds and name != "self"}
 
 
 def register(
@@ -84,7 +82,7 @@ def register(
     """
     if not (isinstance(family, type) and FAMILIES.get(family.__name__) is family):
         raise ValueError(f"{name}: {family!r} is not a model family; derive a class from cvcc_zoo.ImageClassifier")
-    known = {option for base in inspect.getmro(family) for option in _parameters(base)}
+    known = family_options(family)
     for option in (*fixed, *(defaults or {})):
         if option not in known:
             raise unknown(f"option of {family.__name__}", option, known)

@@ -33,7 +33,7 @@ from cvcc_zoo.data.augment import (
     TrivialAugment,
     augment,
     colour,
-    filters,
+    erasing,
     make_augmentations,
     policies,
 )
@@ -166,7 +166,7 @@ def test_the_hue_of_grey_pixels_and_all_six_sextants_agrees() -> None:
 def test_blur_agrees_with_torchvision(images: Tensor, kernel_size: int) -> None:
     sigma = torch.linspace(0.1, 3, 64)
     theirs = each(lambda x, s: tv.gaussian_blur(x, [kernel_size] * 2, [s, s]), images / 255, sigma)
-    assert torch.allclose(filters.gaussian_blur(images / 255, kernel_size, sigma), theirs, atol=1e-5)
+    assert torch.allclose(erasing.gaussian_blur(images / 255, kernel_size, sigma), theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [2, 4, 8])
@@ -176,12 +176,12 @@ def test_pixelate_agrees_with_shrinking_and_enlarging(images: Tensor, size: int)
     means = torch.nn.functional.interpolate(x, scale_factor=1 / size, mode="area")
     assert small.shape == means.shape
     enlarged = tv.resize(means, [16, 16], interpolation=tv.InterpolationMode.NEAREST)
-    assert torch.allclose(filters.pixelate(x, size), enlarged, atol=1e-6)
+    assert torch.allclose(erasing.pixelate(x, size), enlarged, atol=1e-6)
 
 
 def test_blocks_at_the_edge_may_be_smaller() -> None:
     x = torch.arange(10.0).view(1, 1, 1, 10).expand(1, 1, 4, 10)
-    assert filters.pixelate(x, 4)[0, 0, 0].tolist() == [1.5] * 4 + [5.5] * 4 + [8.5] * 2
+    assert erasing.pixelate(x, 4)[0, 0, 0].tolist() == [1.5] * 4 + [5.5] * 4 + [8.5] * 2
 
 
 def test_erasing_agrees_with_torchvision(images: Tensor) -> None:
@@ -323,7 +323,7 @@ def test_pixelate_takes_each_size_equally_often_for_half_of_the_images(images: T
     x = (images[:1] / 255).expand(4000, -1, -1, -1)
     changed = Pixelate((2, 4))(x, draws(4000))
     for size, expected in ((2, 1000), (4, 1000)):
-        hits = (changed == filters.pixelate(x[:1], size)).flatten(1).all(1).sum()
+        hits = (changed == erasing.pixelate(x[:1], size)).flatten(1).all(1).sum()
         assert abs(int(hits) - expected) < 120  # 4 standard deviations
 
 

@@ -29,8 +29,7 @@ from cvcc_zoo.demo import build, own_files
 from cvcc_zoo.demo.app import EMPTY, analyse, as_html, show, to_image
 from cvcc_zoo.demo.command import best_first, ended_by_sigterm
 from cvcc_zoo.demo.examples import write_examples
-from cvcc_zoo.demo.explain import heatmap
-from cvcc_zoo.demo.pictures import maps
+from cvcc_zoo.demo.explain import heatmap, maps
 from cvcc_zoo.demo.uploads import FILES, Drawings, Limits, as_files
 from tests.reliability.hostile_helpers import png
 

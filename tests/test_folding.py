@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import cvcc_zoo
-from cvcc_zoo.classifier.folding import fold_norms
+from cvcc_zoo.classifier.network import fold_norms
 from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.runs.scores import scores
 

@@ -11,7 +11,7 @@ from skimage.feature import hog
 
 import cvcc_zoo
 from cvcc_zoo.linear import HOG
-from cvcc_zoo.linear.pictures import plot_hog
+from cvcc_zoo.linear.hog_figure import plot_hog
 
 
 def real_images(count: int, channels: int = 1) -> torch.Tensor:

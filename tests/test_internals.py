@@ -323,3 +323,39 @@ def test_an_operation_on_lists_is_that_on_each_tensor(name: str) -> None:
     found = getattr(torch_parts, name)(*lists)
     found = lists[0] if operation.endswith("_") else found
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)), f"torch._{name} is another operation"
+
+
+def test_a_checkpoint_callback_resumes_in_a_folder_that_was_moved(tmp_path: Path) -> None:
+    state = lightning_parts.MovableCheckpoint(tmp_path / "old", "best", monitor="x").state_dict()
+    score = torch.tensor(0.5)
+    best = f"{tmp_path}/old/best.ckpt"
+    state |= {
+        "best_model_path": best,
+        "best_k_models": {best: score},
+        "best_model_score": score,
+        "current_score": score,
+    }
+    callback = lightning_parts.MovableCheckpoint(tmp_path / "new", "best", monitor="x")
+    callback.load_state_dict(state)
+    assert callback.best_model_path == f"{tmp_path}/new/best.ckpt", "Lightning no longer takes over the best file"
+    assert callback.best_k_models == {f"{tmp_path}/new/best.ckpt": score}
+    assert callback.current_score == score, "ModelCheckpoint has another name for its last score"
+
+
+class Noted(lightning_parts.KeepingWriter):
+    """A writer that is not Lightning's own."""
+
+
+def test_a_logger_keeps_the_file_of_metrics_and_has_its_own_writer(tmp_path: Path) -> None:
+    class Own(lightning_parts.KeepingLogger):
+        writer = Noted
+
+    file = tmp_path / "run" / "metrics.csv"
+    file.parent.mkdir()
+    file.write_text("step,x\n0,1\n")
+    logger = Own(tmp_path, name="", version="run")
+    assert type(logger.experiment) is Noted and logger.experiment is logger.experiment
+    assert file.read_text() == "step,x\n0,1\n", "Lightning removes the files of metrics by another way"
+    logger.log_metrics({"x": 2.0}, 1)
+    logger.finalize("success")
+    assert "2.0" in file.read_text(), "finalize does not save the rows of another writer"

@@ -10,9 +10,8 @@ from lightning.fabric.utilities import move_data_to_device
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.data.augment import augment, make_augmentations
 from cvcc_zoo.data.draws import Draws
-from cvcc_zoo.data.images import Images, on_accelerator
+from cvcc_zoo.data.images import Images, on_accelerator, stratified_split
 from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader
-from cvcc_zoo.data.split import stratified_split
 
 
 def loader(count: int, batch_size: int, **options: Any) -> TensorLoader:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 FAULTS = [  # optimizer, file, what stands there, what is planted instead
     ("SGD", "sgd", "alpha=1.0 if first else 1 - dampening", "alpha=1 - dampening"),
-    ("SGD", "sgd", "g.add(b, alpha=momentum) if nesterov else b", "b"),
+    ("SGD", "sgd", "g.add(b, alpha=momentum) if group[\"nesterov\"] else b", "b"),
     ("SGD", "sgd", "g = g.add(w, alpha=weight_decay)", "g = g.add_(w, alpha=weight_decay)"),
     ("SGD", "sgd", "g = g.add(w, alpha=weight_decay)", "g = g.add(w, alpha=2 * weight_decay)"),
     ("SGD", "sgd", "if zeros and not first else", "if zeros else"),
@@ -28,8 +28,8 @@ FAULTS = [  # optimizer, file, what stands there, what is planted instead
     ("RMSprop", "rmsprop", "value=-1)", "value=1)"),
     ("RMSprop", "rmsprop", "b.mul_(momentum).addcdiv_(g, root)", "b.lerp_(g / root, 1 - momentum)"),
     ("Adam", "adam", "1 - beta2**step", "1 - beta1**step"),
-    ("Adam", "adam", "lr / (1 - beta1**step)", "lr"),
-    ("Adam", "adam", ".add_(eps)", ""),
+    ("Adam", "adam", "lr / (1 - beta1**step), m", "lr, m"),
+    ("Adam", "adam", ".add_(group[\"eps\"])", ""),
     ("Adam", "adam", "m.lerp_(g, 1 - beta1)", "m.mul_(beta1).add_(g)"),
     ("Adam", "adam", "largest.maximum(v)", "v"),
     ("AdamW", "adam", "if self.decoupled:", "if not self.decoupled:"),
@@ -89,7 +89,7 @@ def planted(tmp_path: Path, name: str, file: str, old: str, new: str) -> type[to
             assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file}"
             text = text.replace(old, new)
         (folder / source.name).write_text(text.replace("cvcc_zoo.optim.", f"{package}."))
-    modules = {"Adagrad": "adagrad", "RMSprop": "rmsprop", "LowRankAdam": "low_rank_adam"}
+    modules = {"Adagrad": "adagrad", "RMSprop": "rmsprop", "LowRankAdam": "low_rank_adam", "AdamW": "adam"}
     sys.path.insert(0, str(tmp_path))
     try:
         module = importlib.import_module(f"{package}.{modules.get(name, name.lower())}")

@@ -9,10 +9,9 @@ from matplotlib.text import Text
 
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
 from cvcc_zoo.plots import plot_confusion, plot_curves, plot_runs, plot_search
-from cvcc_zoo.plots.confusion import Pair, in_groups, most_confused, plot_many
+from cvcc_zoo.plots.confusion import CIFAR100, Pair, groups_of, in_groups, most_confused, plot_many
 from cvcc_zoo.plots.curves import cut_above
-from cvcc_zoo.plots.names import short
-from cvcc_zoo.plots.superclasses import CIFAR100, groups_of
+from cvcc_zoo.plots.figure import short
 from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
 from cvcc_zoo.runs.metrics_file import read_metrics
 from tests.conftest import Fit

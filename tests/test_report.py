@@ -13,7 +13,7 @@ import pytest
 
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
-from cvcc_zoo.plots.superclasses import CIFAR100
+from cvcc_zoo.plots.confusion import CIFAR100
 from cvcc_zoo.report import figures, read_run
 from cvcc_zoo.report.page import page
 from cvcc_zoo.report.reports import Results, RunReport, differences, flatten

@@ -147,6 +147,35 @@ def test_families_of_users_come_back_as_they_are_built(tmp_path: Path) -> None:
         create("Tied")
 
 
+class Reading(cvcc_zoo.ImageClassifier):
+    """A network whose constructor looks at values of tensors."""
+
+    def __init__(self, depth: int = 2, *, step: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
+        rates = torch.linspace(0, step, depth).tolist()
+        first = nn.Linear(192, 192)
+        layers = [layer for rate in rates for layer in (nn.Linear(192, 192), nn.Dropout(rate / 2))]
+        self.network: nn.Sequential = nn.Sequential(nn.Flatten(), first, *layers, nn.Linear(192, self.num_classes))
+        if first.weight.sum() == 0:
+            raise ValueError("the weights are zero")
+
+
+def test_families_whose_constructor_reads_tensors_come_back(tmp_path: Path) -> None:
+    model = Reading(3, step=0.5, num_classes=3, image_size=8)
+    model.whitening.fit(IMAGES)
+    trainer = Trainer(accelerator="cpu", logger=False, barebones=True)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint("reading.ckpt", weights_only=True)
+    found = load("reading.ckpt")
+    assert torch.equal(found(IMAGES), model.eval()(IMAGES)) and found.device.type == "cpu"
+    assert len([*create("Reading", depth=4, step=0.1).network.children()]) == 11
+    content = torch.load("reading.ckpt", weights_only=True)
+    content["hyper_parameters"]["depth"] = 2000
+    torch.save(content, "deep.ckpt")
+    with pytest.raises(ValueError, match=r"deep\.ckpt is not a complete Reading: a network with these hyperparameters"):
+        load("deep.ckpt")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -10,7 +10,7 @@ from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.losses import takes_soft_labels
-from cvcc_zoo.registry import family_defaults
+from cvcc_zoo.registry import FAMILIES, family_options
 
 TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze", "ridge")
 """Hyperparameters that do not change the shapes of the weights."""
@@ -113,7 +113,9 @@ def shapes(option: str, value: Any) -> bool:
 
 def complete(family: str | None, hparams: Mapping[str, Any]) -> dict[str, Any]:
     """Add the defaults of hyperparameters that are newer than the given ones; tuples become lists."""
-    whole = {**(family_defaults(family) if family else {}), **hparams}
+    options = family_options(FAMILIES[family]) if family in FAMILIES else {}
+    defaults = {name: option.default for name, option in options.items() if option.default is not option.empty}
+    whole = {**defaults, **hparams}
     return {option: list(value) if isinstance(value, tuple) else value for option, value in whole.items()}
 
 

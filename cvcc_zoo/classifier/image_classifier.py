@@ -123,7 +123,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages):
     @property
     def confusion(self) -> MulticlassConfusionMatrix:
         """Counts (num_classes, num_classes) of the test images so far; made when the first ones are counted."""
-        if "_confusion" not in self._modules:
+        if "_confusion" not in dict(self.named_children()):
             self.add_module("_confusion", MulticlassConfusionMatrix(self.num_classes).to(self.weights_device))
         return self.get_submodule("_confusion")  # type: ignore[return-value]
 

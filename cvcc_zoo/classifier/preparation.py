@@ -11,7 +11,7 @@ from cvcc_zoo.classifier.weighting import resolve_class_weights
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
 from cvcc_zoo.data.balance import imbalance
 from cvcc_zoo.data.datamodule import ImageDataModule
-from cvcc_zoo.data.patches import IMAGES, first_convolution, whiten_patches
+from cvcc_zoo.data.patch_whitening import IMAGES, first_convolution, whiten_patches
 from cvcc_zoo.losses import Loss, loss_spec, make_loss
 
 LSUV_IMAGES = 256  # the paper takes a batch: https://arxiv.org/abs/1511.06422

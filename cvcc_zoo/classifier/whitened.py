@@ -7,8 +7,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from cvcc_zoo.classifier.folding import fold_norms
-from cvcc_zoo.classifier.network import Network, Unscripted
+from cvcc_zoo.classifier.network import Network, Unscripted, fold_norms
 from cvcc_zoo.data.pixels import PixelCheck, check_images
 from cvcc_zoo.data.whitening import Whitening, make_whitening
 

@@ -1,5 +1,7 @@
 """Summaries and examples of the commands, for their help."""
 
+import shutil
+import textwrap
 from dataclasses import dataclass
 
 WIDTH = 13  # of the longest name
@@ -21,7 +23,7 @@ GROUPS: dict[str, dict[str, Command]] = {
                 "cvcc-zoo fit                                       # a small CNN on the images in the package",
                 "cvcc-zoo fit --config cifar10/resnet20             # a recipe, or a YAML file of your own",
                 "cvcc-zoo fit --model=resnet20 --data.dataset=cifar10 --trainer.max_epochs=30",
-                "cvcc-zoo fit --model=resnet20.cifar10 --data.dataset=folder --data.root=my_images   # fine-tune",
+                "cvcc-zoo fit --model=resnet20.cifar10 --data.root=my_images --data.image_size=32   # fine-tune",
                 "cvcc-zoo fit --optimizer=Muon --optimizer.lr=0.02 --lr_scheduler=Cosine --lr_scheduler.warmup=0.1",
                 "cvcc-zoo fit --config runs/resnet20-cifar10/config.yaml --ckpt_path=last   # resume",
                 "cvcc-zoo fit --model.help=ResNeXt                  # the options of a family",
@@ -72,10 +74,11 @@ GROUPS: dict[str, dict[str, Command]] = {
             ("cvcc-zoo evaluate resnet20.cifar10 --data.dataset=cifar10",),
         ),
         "export": Command(
-            "write a trained model as one file, ONNX or torch.export, that runs without this package",
+            "write a trained model as ONNX, torch.export or a web page that runs without this package",
             (
                 "cvcc-zoo export resnet20.cifar10 --format=onnx",
                 "cvcc-zoo export runs/resnet20-folder --format=torch_export",
+                "cvcc-zoo export resnet20.cifar10 --format=web      # open resnet20.cifar10-web/index.html",
             ),
         ),
         "demo": Command(
@@ -154,12 +157,14 @@ FIRST = (
 
 
 def overview() -> str:
-    """Return the help of `cvcc-zoo`."""
+    """Return the help of `cvcc-zoo`, whose summaries fit into the terminal; examples are not wrapped."""
+    columns = min(120, shutil.get_terminal_size().columns)
     lines = ["cvcc-zoo: a PyTorch Lightning model zoo for small images", "", "usage: cvcc-zoo COMMAND [options]"]
     for group, commands in GROUPS.items():
         lines += ["", f"{group}:"]
         for name, command in commands.items():
-            lines.append(f"  {name:{WIDTH}s} {command.what}")
+            indent = " " * (WIDTH + 3)
+            lines.append(textwrap.fill(f"  {name:{WIDTH}s} {command.what}", columns, subsequent_indent=indent))
     lines += ["", "examples:", *(f"  {example}" for examples in FIRST for example in examples)]
     return "\n".join([*lines, "", "`cvcc-zoo COMMAND --help` shows all options of a command, and more examples."])
 

@@ -16,9 +16,8 @@ from cvcc_zoo.commands import parser_of
 from cvcc_zoo.data.sources import DATASETS
 from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.curves import CURVES
-from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES
+from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, family_options
 from cvcc_zoo.weights.card import list_cards
-from cvcc_zoo.zoo.catalogue import family_options
 
 SHELLS = ("bash", "zsh", "tcsh")
 BASH = """

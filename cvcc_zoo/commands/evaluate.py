@@ -10,8 +10,10 @@ from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
+from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.measure import measure
+from cvcc_zoo.runs.robustness import corruption_table, measure_corruptions
 from cvcc_zoo.weights.card import Card, read_card, write_card
 from cvcc_zoo.zoo.trained import Trained
 
@@ -31,6 +33,13 @@ def parser() -> ZooParser:
     parser.add_argument(
         "--update_card", type=bool, default=False, help="Replace the numbers of the card by the measured ones."
     )
+    parser.add_argument(
+        "--corruptions",
+        type=str,
+        default="",
+        help="A .png file: also measure the accuracy under 12 corruptions in 5 strengths, and draw it. It takes the "
+        "time of 60 evaluations.",
+    )
     parser.add_class_arguments(ImageDataModule, "data")
     return parser
 
@@ -42,20 +51,23 @@ def main(args: Sequence[str]) -> int:
     path = trained.card
     if config.update_card and path is None:
         raise ValueError(f"{config.name} has no card; `cvcc-zoo publish` makes one of a run")
+    picture = file_to_write(config.corruptions, ".png") if config.corruptions else None
     data = made.instantiate(config).data
     console = PlainConsole(soft_wrap=True)
     if path is None:
         found = measure(trained.model, data, mirrored=config.test_time_flip)
         _say(console, trained, data, found)
+        _corrupted(console, trained, data, found, picture)
         return 0
     card = read_card(path)
     calibration = card.measured.get("calibration", {})
     mirrored = config.test_time_flip or (config.update_card and data.dataset.mirror)
     found = measure(trained.model, data, temperature=calibration.get("temperature"), mirrored=mirrored)
     _say(console, trained, data, found, flip=config.test_time_flip)
+    corrupted = _corrupted(console, trained, data, found, picture)
     if config.update_card:
-        kept = {"calibration": calibration} if calibration else {}
-        write_card(path, dataclasses.replace(card, measured={**found, **kept}))
+        kept = {name: value for name, value in card.measured.items() if name in ("calibration", "corruptions")}
+        write_card(path, dataclasses.replace(card, measured={**found, **kept, **corrupted}))
         console.print(f"written to {path}")
         return 0
     code, verdict = compare(card, found, data, path)
@@ -71,6 +83,22 @@ def _say(
     console.print(f"{trained.name}{trained_on}, on {title}: {in_words(found)}")
     if flip and "mirrored_accuracy" in found:
         console.print(f"with test-time flip: {100 * found['mirrored_accuracy']:.2f} % correct")
+
+
+def _corrupted(
+    console: PlainConsole, trained: Trained, data: ImageDataModule, found: Mapping[str, Any], picture: Path | None
+) -> dict[str, Any]:
+    """Measure, print and draw the accuracy under corruptions if there is a picture to write; return it for the card."""
+    if picture is None:
+        return {}
+    from cvcc_zoo.plots.corruptions import plot_corruptions  # takes half a second
+
+    corrupted, clean = measure_corruptions(trained.model, data), found["test_accuracy"]
+    console.print(corruption_table(corrupted, clean))
+    title = f"{trained.name} on {title_of_test(data, found['test_set']['sha256'])}"
+    write_picture(picture, plot_corruptions(corrupted["accuracy"], clean, title))
+    console.print(f"written to {picture}")
+    return {"corruptions": corrupted}
 
 
 def in_words(found: Mapping[str, Any]) -> str:

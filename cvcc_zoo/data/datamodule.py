@@ -11,14 +11,13 @@ from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
 from cvcc_zoo.data.balance import EpochPermutation, check_sampler
 from cvcc_zoo.data.classes import places_of
 from cvcc_zoo.data.draws import Draws
-from cvcc_zoo.data.images import Images, on_accelerator, reshape
+from cvcc_zoo.data.images import Images, on_accelerator, reshape, stratified_split
 from cvcc_zoo.data.length import training_length
 from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader, limited, overfits
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.resolution import Resolutions
 from cvcc_zoo.data.shaping import Shaping, check_amounts
 from cvcc_zoo.data.sources import announce, check_test, find_dataset
-from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.whitening import Whitening, make_whitening
 from cvcc_zoo.internals.lightning import batches_done
 

@@ -39,7 +39,7 @@ DIGITS = tuple("0123456789")
 
 @dataclass(frozen=True)
 class FashionMini:
-    """6,000 + 1,000 images of Fashion-MNIST that are part of the package: see `fashion_mini/make.py`."""
+    """6,000 + 1,000 images of Fashion-MNIST that are part of the package: see `benchmarks/fashion_mini.py`."""
 
     title: str = "fashion-mini"
     classes: tuple[str, ...] = FASHION_CLASSES

@@ -3,6 +3,8 @@
 A sample gets the same draws on one process or several, on a CPU or a GPU, in a fresh run or a resumed one.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -77,3 +79,22 @@ class Draws:
     def constant(self) -> Tensor:
         """Return (N,) float32 in [0, 1), the same for a sample in all epochs and at every call."""
         return Draws(self.seed, -1, self.samples).uniform()
+
+
+class Noise:
+    """Random numbers for the images at some positions of a data set; they do not depend on the batches."""
+
+    def __init__(self, seed: int, positions: Tensor) -> None:
+        self.seed, self.positions, self.calls = seed, positions.to(torch.int64), 0
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Draw (N, *shape) float32, uniform in [0, 1)."""
+        self.calls += 1
+        size = math.prod(shape)
+        places = self.positions[:, None] * size + torch.arange(size, device=self.positions.device)
+        return Draws(self.seed, self.calls, places.flatten()).uniform().view(-1, *shape)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Draw (N, *shape) float32 with mean 0 and variance 1, by the method of Box and Muller."""
+        radius = (-2 * (1 - self.uniform(*shape)).log_()).sqrt_()
+        return radius.mul_((2 * math.pi * self.uniform(*shape)).cos_())

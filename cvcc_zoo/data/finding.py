@@ -1,17 +1,82 @@
-"""Find the image files among given paths, and in the folders among them."""
+"""Find image files in folders: list the files of a folder, check where links lead, and collect the images of paths."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from cvcc_zoo.data.decode import read_headers
-from cvcc_zoo.data.links import is_junk
 from cvcc_zoo.data.opening import UnknownFormatError
 from cvcc_zoo.data.workers import read_files
 from cvcc_zoo.files.own import shown
 
 CHUNK = 256  # files whose headers a process reads at once
+JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "$recycle.bin", "system volume information",
+        "@eadir", "lost+found"}  # fmt: skip
+"""Files that Windows, macOS, Synology and Linux leave in folders."""
+
+
+def is_junk(name: str) -> bool:
+    """Return whether a file or folder is hidden, or left behind by an operating system."""
+    return name.startswith(".") or name.casefold() in JUNK
+
+
+@dataclass(frozen=True)
+class Links:
+    """A lister of the files below `root`; with `follow` it follows links that lead out of it."""
+
+    root: Path
+    follow: bool
+
+    @cached_property
+    def _inside(self) -> Path:
+        return self.root.resolve()
+
+    def check(self, path: Path) -> None:
+        """Raise ValueError for a broken link, and without `follow` for one that leads out of the root."""
+        if not path.is_symlink():
+            return
+        target = Path(os.path.realpath(path))
+        if not target.exists():
+            raise ValueError(f"{shown(path)} is a link to {shown(target)}, which does not exist; fix it or remove it")
+        if not self.follow and not target.is_relative_to(self._inside):
+            raise ValueError(
+                f"{shown(path)} is a link that leads out of {shown(self.root)}, to {shown(target)}; put the file "
+                "itself there, or follow links: --data.follow_links=true"
+            )
+
+    def entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        """List a folder by name, without junk. Raises ValueError if it may not be read, and for links as `check`."""
+        try:
+            with os.scandir(folder) as scanned:
+                found = sorted((entry for entry in scanned if not is_junk(entry.name)), key=lambda entry: entry.name)
+        except OSError as error:
+            raise ValueError(
+                f"the folder {shown(folder)} cannot be listed ({error.strerror}); give yourself permission to read it, "
+                "or move it away"
+            ) from error
+        for entry in found:
+            if entry.is_symlink():
+                self.check(Path(entry.path))
+        return found
+
+    def files(self, folder: Path, parents: tuple[Path, ...] = ()) -> list[str]:
+        """List the files in and below a folder, by name at each level; `parents` are the folders above it, resolved.
+
+        Raises ValueError for circular links, and as `entries` does.
+        """
+        found: list[str] = []  # not Path, which for 60,000 images takes half of the time
+        for entry in self.entries(folder):
+            if not entry.is_dir():
+                found.append(entry.path)
+                continue
+            path = Path(entry.path)
+            real = Path(os.path.realpath(path))
+            if real in parents or Path(os.path.realpath(folder)).is_relative_to(real):
+                raise ValueError(f"{shown(path)} is a link to {shown(real)}, which contains it; remove the link")
+            found += self.files(path, (*parents, real))
+        return found
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,11 @@ import torch
 
 from cvcc_zoo.data.decode import Decoding, read_headers
 from cvcc_zoo.data.decoded import decode_all, raise_all
-from cvcc_zoo.data.images import Images, Split, data_home
+from cvcc_zoo.data.finding import Links
+from cvcc_zoo.data.images import Images, Split, data_home, stratified_split
 from cvcc_zoo.data.layout import LAYOUT, check_same_classes, check_several, find_classes, find_splits, labelled
-from cvcc_zoo.data.links import Links
 from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageError
 from cvcc_zoo.data.shaping import UNCHANGED, Shaping
-from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.workers import read_files
 from cvcc_zoo.files.own import STALE, shown
 

@@ -3,8 +3,8 @@
 import unicodedata
 from pathlib import Path
 
+from cvcc_zoo.data.finding import Links
 from cvcc_zoo.data.images import Split
-from cvcc_zoo.data.links import Links
 from cvcc_zoo.files.own import shown
 
 NAMES: dict[str, Split] = {

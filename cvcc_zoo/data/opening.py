@@ -22,7 +22,6 @@ from PIL import (
 )
 
 from cvcc_zoo.data.jpeg import whole_jpeg
-from cvcc_zoo.data.webp import HEADER, webp_size
 from cvcc_zoo.data.worker import allow, out_of_memory
 from cvcc_zoo.files.own import shown
 
@@ -31,6 +30,9 @@ MEMORY_PER_PIXEL = {"JPEG": 8, "TIFF": 12, "AVIF": 12, "WEBP": 20}
 """Bytes that a decoder may use beyond its first 200 MB, by format: measured 6, 8, 9 and 16 (progressive, turned)."""
 MEMORY_OF_OTHERS = 6  # measured 4
 MAX_SIDE = 65_535  # pixels, the limit of a JPEG; resizing a longer row takes gigabytes
+HEADER = 30  # bytes of a WebP, with its size
+
+
 _READERS = {
     "PNG": PngImagePlugin, "JPEG": JpegImagePlugin, "WEBP": WebPImagePlugin, "GIF": GifImagePlugin,
     "BMP": BmpImagePlugin, "TIFF": TiffImagePlugin, "PPM": PpmImagePlugin, "AVIF": AvifImagePlugin,
@@ -133,3 +135,21 @@ def _unreadable(path: Path | str, error: Exception) -> UnreadableImageError:
     elif isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         reason, advice = "more pixels than Pillow decodes", "make it smaller or move it away"
     return UnreadableImageError(f"{shown(path)} is not an image that can be read ({reason}); {advice}")
+
+
+def webp_size(header: bytes) -> tuple[int, int] | None:
+    """Return width and height from the first 30 bytes of a file (RFC 9649), or None if it is not a WebP.
+
+    Pillow allocates all pixels of a WebP when it opens the file, before its size can be checked.
+    """
+    if header[:4] != b"RIFF" or header[8:12] != b"WEBP" or len(header) < HEADER:
+        return None
+    kind = header[12:16]
+    if kind == b"VP8X":  # 24 bits each, minus one
+        return 1 + int.from_bytes(header[24:27], "little"), 1 + int.from_bytes(header[27:30], "little")
+    if kind == b"VP8L":  # 14 bits each, minus one
+        bits = int.from_bytes(header[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":  # 14 bits each
+        return tuple(int.from_bytes(header[at : at + 2], "little") & 0x3FFF for at in (26, 28))  # type: ignore[return-value]
+    return None

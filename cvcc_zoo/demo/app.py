@@ -12,8 +12,7 @@ from torch import Tensor
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.pictures import as_png
 from cvcc_zoo.demo.examples import write_examples
-from cvcc_zoo.demo.explain import captum, heatmap
-from cvcc_zoo.demo.pictures import Picture, overlay, stages, whitened
+from cvcc_zoo.demo.explain import Picture, captum, heatmap, overlay, stages, whitened
 from cvcc_zoo.demo.uploads import REMOVED, as_files, decoded, is_blank
 from cvcc_zoo.zoo.trained import Trained, find_trained
 

@@ -1,13 +1,22 @@
-"""Heat maps of what a prediction depends on: Grad-CAM for networks with feature maps, otherwise occlusion (captum)."""
+"""What happens inside a model, as images: the whitened image, feature maps, and what a prediction depends on."""
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+import torch.nn.functional as F
+from matplotlib import colormaps
 from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.network import Network
+from cvcc_zoo.data.pictures import pixels
+from cvcc_zoo.plots import stretch
 
+Picture = npt.NDArray[np.uint8]
+SIDE = 256  # minimum side of a picture in pixels
+MAPS = 16  # maximum number of maps shown for each stage
 WINDOW, STRIDE = 6, 2  # pixels: the side of the hidden square, and the distance that it moves
 
 
@@ -48,3 +57,50 @@ def heatmap(model: ImageClassifier, image: Tensor, label: int) -> tuple[str, Ten
     strength = found.detach()[0].mean(0)
     most = strength.max()
     return "Grad-CAM" if maps else "occlusion", strength / most if most > 0 else torch.zeros_like(strength)
+
+
+def picture(image: Any) -> Picture:
+    """Return an array (H, W, 1 or 3) in [0, 1] as a picture, enlarged by an integer factor."""
+    factor = max(1, SIDE // image.shape[0])
+    large = np.repeat(np.repeat(np.clip(image, 0, 1), factor, 0), factor, 1)
+    return (np.broadcast_to(large, (*large.shape[:2], 3)) * 255).round().astype(np.uint8)
+
+
+def whitened(model: ImageClassifier, image: Tensor) -> Picture | None:
+    """Return the whitened image uint8 (1, C, H, W), stretched to [0, 1]; None if whitening changes its shape."""
+    with torch.no_grad():
+        x = model.whitening(image)
+    return picture(stretch(pixels(x))[0]) if x.shape == image.shape else None
+
+
+def overlay(image: Tensor, heat: Tensor) -> Picture:
+    """Return an image uint8 (1, C, H, W) in grey under a heat map (H, W) in [0, 1]."""
+    grey = np.broadcast_to(pixels(image)[0].mean(-1, keepdims=True), (*heat.shape, 3))
+    colours = colormaps["inferno"](heat.numpy())[..., :3]
+    share = 0.25 + 0.5 * heat.numpy()[..., None]
+    return picture((1 - share) * grey + share * colours)
+
+
+def stages(model: ImageClassifier, image: Tensor) -> list[tuple[Picture, str]]:
+    """Return the first maps of each part of the network, each stretched separately, with number and size."""
+    with torch.no_grad():
+        found = model.features(image)
+    return [
+        (maps(each[0]), f"stage {number}: {each.shape[1]} maps of {each.shape[2]}x{each.shape[3]}")
+        for number, each in enumerate(found, start=1)
+        if each.ndim == 4
+    ]
+
+
+def maps(x: Tensor) -> Picture:
+    """Return the first 16 maps (C, H, W) as one picture, in rows of four."""
+    x = x[:MAPS].float()
+    low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
+    x = (x - low) / (high - low).clamp(min=1e-12)
+    factor = max(1, SIDE // (4 * x.shape[-1]))
+    x = F.pad(x.repeat_interleave(factor, 1).repeat_interleave(factor, 2), (2, 2, 2, 2), value=1.0)
+    columns = min(4, len(x))
+    missing = -len(x) % columns
+    x = torch.cat([x, x.new_ones(missing, *x.shape[1:])])
+    sheet = x.view(-1, columns, *x.shape[1:]).permute(0, 2, 1, 3).flatten(0, 1).flatten(1)
+    return picture(sheet[..., None].numpy())

@@ -93,6 +93,8 @@ def _size(drawing: Any) -> int:
 
 def as_files(editor: Any) -> None:
     """Make an ImageEditor of Gradio pass on files; it would decode them itself, with any reader of PIL."""
+    from gradio.components.base import server
+
     keep = editor.accept_blobs
 
     def accept_blobs(data: Any) -> None:
@@ -114,7 +116,7 @@ def as_files(editor: Any) -> None:
         return drawing and {name: file_of(getattr(drawing, name)) for name in ("background", "composite")}
 
     accept_blobs.__annotations__ = dict(keep.__annotations__)
-    accept_blobs._is_server_fn = True  # type: ignore[attr-defined]
+    server(accept_blobs)  # type: ignore[no-untyped-call]
     editor.blob_storage, editor.accept_blobs, editor.preprocess = Drawings(), accept_blobs, preprocess
 
 

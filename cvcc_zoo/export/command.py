@@ -1,4 +1,4 @@
-"""`cvcc-zoo export NAME`: write a trained model as one file that runs without this package, and check it on images.
+"""`cvcc-zoo export NAME`: write a trained model as a file that runs without this package, and check it on images.
 
 session = onnxruntime.InferenceSession("resnet20.cifar10.onnx")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
@@ -23,6 +23,7 @@ from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.images import reshape
 from cvcc_zoo.export.program import BATCHES, ENDINGS, MAX_BATCH, export
+from cvcc_zoo.export.web import PACKAGE, PAGE, PROGRAM, find_runtime, write_page
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.zoo.trained import find_trained
 
@@ -33,7 +34,10 @@ def parser() -> ZooParser:
     parser = command_parser("export", "NAME [options]", "It takes raw uint8 images and returns logits.")
     parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
     parser.add_argument(
-        "--format", type=Literal["onnx", "torch_export"], default="onnx", help="The format of the file: .onnx or .pt2."
+        "--format",
+        type=Literal["onnx", "torch_export", "web"],
+        default="onnx",
+        help="An .onnx file, a .pt2 file, or a folder with a page that classifies images in the browser.",
     )
     parser.add_argument(
         "--max_batch", type=int, default=None, help=f"torch_export: the largest batch; by default {MAX_BATCH}."
@@ -43,7 +47,13 @@ def parser() -> ZooParser:
         "--output",
         type=str,
         default="",
-        help="The file; by default NAME with the ending of the format, in this folder.",
+        help="The file; by default NAME with the ending of the format, in this folder. web: the folder, NAME-web.",
+    )
+    parser.add_argument(
+        "--runtime",
+        type=str,
+        default="",
+        help=f"web: the folder or the .tgz file of the npm package {PACKAGE}; by default npm gets it.",
     )
     parser.add_argument(
         "--data.dataset", type=str | None, default=None, help="The data set whose test images check the file."
@@ -55,28 +65,48 @@ def parser() -> ZooParser:
 def main(args: Sequence[str]) -> int:
     """Run the command."""
     config = parser().parse_args(list(args))
-    ending, target = ENDINGS[config.format], Path(config.output).expanduser() if config.output else None
-    if target and target.suffix != ending:
+    page, target = config.format == "web", Path(config.output).expanduser() if config.output else None
+    if page and target:
+        _check_folder(target)
+    elif target and target.suffix != (ending := ENDINGS[config.format]):
         raise ValueError(f"a file of --format={config.format} ends in {ending}; choose another --output than {target}")
     if target and not target.parent.is_dir():
         raise ValueError(f"the folder {target.parent} does not exist; make it, or choose another --output=...")
     if config.dynamic_size and config.format != "onnx":
         raise ValueError("--dynamic_size=true is for --format=onnx; leave it out, or choose that format")
-    if config.max_batch is not None and (config.format == "onnx" or config.max_batch < 2):
+    if config.max_batch is not None and (config.format != "torch_export" or config.max_batch < 2):
         raise ValueError("--max_batch is for --format=torch_export, and at least 2; ONNX takes any number of images")
+    if config.runtime and not page:
+        raise ValueError("--runtime is for --format=web; leave it out, or choose that format")
     trained = find_trained(config.name)
-    target = target or Path(trained.name + ending)
     size, channels = trained.model.image_size, trained.model.in_channels
+    if page:
+        folder = target or Path(f"{trained.name}-web")
+        _check_folder(folder)
+        if channels not in (1, 3):
+            raise ValueError(f"images in a browser have 1 or 3 channels, and {trained.name} takes {channels}")
+        runtime = find_runtime(config.runtime)
+        folder.mkdir(exist_ok=True)
+        file = folder / PROGRAM
+    else:
+        file = target or Path(trained.name + ENDINGS[config.format])
     data = ImageDataModule(config.data.dataset, config.data.root, image_size=size, in_channels=channels)
     how = {"max_batch": config.max_batch or MAX_BATCH, "dynamic_size": config.dynamic_size}
-    agreement = export(trained, target, config.format, _some(data), **how)
+    agreement = export(trained, file, "onnx" if page else config.format, _some(data), **how)
+    written = write_page(trained, file.read_bytes(), folder, runtime) if page else file
     PlainConsole(soft_wrap=True).print(
         f"{trained.name}: {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]} test images of {data.dataset.title} "
         f"as {channels}x{size}x{size}: the same classes, and logits that differ by at most "
         f"{agreement.difference:.1e} (the largest is {agreement.largest:.3g})\n"
-        f"written to {target} ({target.stat().st_size / 1e6:.2f} MB)"
+        f"written to {written} ({written.stat().st_size / 1e6:.2f} MB)"
     )
     return 0
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ValueError for a folder that has other files than those of a page."""
+    if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {PAGE, PROGRAM}):
+        raise ValueError(f"{folder} exists and is not the folder of a page; choose another --output=FOLDER")
 
 
 def _some(data: ImageDataModule) -> Tensor:

@@ -5,10 +5,14 @@ handed out, but a batch that was handed out has been trained on when a ModelChec
 and has not been when our `last.ckpt` is written, before a step. (Only then is the step before it logged.)
 """
 
+from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers.csv_logs import CSVLogger, ExperimentWriter
 
 
 def trainer_of(module: LightningModule) -> Trainer | None:
@@ -105,3 +109,36 @@ def end_restart(trainer: Trainer) -> None:
     The setter of `restarting` does not take False in a training run with `max_steps`.
     """
     trainer.fit_loop._restarting = False
+
+
+class MovableCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint that resumes with its files in another folder; Lightning's would forget the best one."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state with its paths, and its last score, which Lightning saves but does not load."""
+        folder, paths = Path(str(self.dirpath)), ("best_model_path", "kth_best_model_path", "last_model_path")
+        moved = {name: str(folder / Path(old).name) if (old := state_dict.get(name)) else "" for name in paths}
+        best = {str(folder / Path(old).name): score for old, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **moved, "dirpath": self.dirpath, "best_k_models": best})
+        self.current_score = state_dict["current_score"]
+
+
+class KeepingWriter(ExperimentWriter):
+    """A writer of metrics that leaves the files in its folder; Lightning would remove them when it is made."""
+
+    def _check_log_dir_exists(self) -> None:
+        pass
+
+
+class KeepingLogger(CSVLogger):
+    """A CSVLogger with another writer; Lightning's has no option for it."""
+
+    writer: type[ExperimentWriter] = KeepingWriter
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        """The writer, made at its first use."""
+        if self._experiment is None:
+            self._experiment = self.writer(self.log_dir)
+        return self._experiment  # type: ignore[return-value]

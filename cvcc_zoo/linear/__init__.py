@@ -3,11 +3,9 @@
 from cvcc_zoo.linear.features import Features
 from cvcc_zoo.linear.hog import HOG
 from cvcc_zoo.linear.patches import Patches
-from cvcc_zoo.linear.pca import PCA
+from cvcc_zoo.linear.pca import PCA, Standardize
 from cvcc_zoo.linear.pretrained import Pretrained
-from cvcc_zoo.linear.ridge import Ridge, make_ridge
-from cvcc_zoo.linear.solve import NormalEquations, RidgePath, solve
-from cvcc_zoo.linear.standardize import Standardize
+from cvcc_zoo.linear.ridge import NormalEquations, Ridge, RidgePath, make_ridge, solve
 from cvcc_zoo.linear.sums import Frame, Sums
 
 __all__ = [

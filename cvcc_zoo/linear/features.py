@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from cvcc_zoo.linear.hog import HOG
 from cvcc_zoo.linear.patches import Patches
-from cvcc_zoo.linear.pca import PCA
+from cvcc_zoo.linear.pca import PCA, Standardize
 from cvcc_zoo.linear.pretrained import Pretrained, read_pretrained
-from cvcc_zoo.linear.standardize import Standardize
 from cvcc_zoo.registry import FAMILIES, Spec, as_spec, check_options, pick
 
 GIVEN = {"Patches": ("in_channels",), "Standardize": ("size",)}

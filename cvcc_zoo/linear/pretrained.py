@@ -10,7 +10,7 @@ from cvcc_zoo.classifier.whitened import WhitenedNetwork
 from cvcc_zoo.data.whitening import Whitening
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.weights.card import find_card, read
-from cvcc_zoo.weights.fits import check_bounds, check_fits
+from cvcc_zoo.weights.fits import check_bounds, check_fits, check_hparams
 
 
 class Pretrained(nn.Module):
@@ -52,6 +52,7 @@ def read_pretrained(name: str, shape: tuple[int, ...]) -> tuple[dict[str, Any], 
     """
     path = find_card(name)
     card, tensors = read(path)
+    check_hparams(path, card.family, card.hparams)
     check_fits(path, card.family, card.hparams, tensors)
     theirs = (card.hparams["in_channels"], *2 * (card.hparams["image_size"],))
     if theirs != shape:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cvcc_zoo.data.moments import CHUNK, Moments, exact_pieces, sum_over_processes
 from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror
-from cvcc_zoo.linear.solve import NormalEquations
+from cvcc_zoo.linear.ridge import NormalEquations
 
 LARGEST_PIXEL = 2**7  # of pixels minus 128
 ROOM = 2**10  # sums stay exact up to this many times the size that the first batch suggests

@@ -106,12 +106,13 @@ def check_init(init: Any, norm: str, *, residual: bool) -> None:
 def initialise(network: Network, init: str = "kaiming") -> None:
     """Initialise all layers except the classifier, by the name of the initialisation.
 
-    `lsuv` also needs images: it is completed when training starts, unless weights are loaded before; or call `lsuv`.
+    Weights on the meta device have no values to set. `lsuv` also needs images: it is completed when training starts,
+    unless weights are loaded before; or call `lsuv`.
     """
     if init == "torch":
         return
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and module is not network.fc:
+        if isinstance(module, nn.Conv2d | nn.Linear) and module is not network.fc and not module.weight.is_meta:
             RULES[init](module)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -2,8 +2,7 @@
 
 from cvcc_zoo.optim.adafactor import Adafactor
 from cvcc_zoo.optim.adagrad import Adagrad
-from cvcc_zoo.optim.adam import Adam
-from cvcc_zoo.optim.adamw import AdamW
+from cvcc_zoo.optim.adam import Adam, AdamW
 from cvcc_zoo.optim.build import OPTIMIZERS, check_optimizer, make_optimizer, plain_spec
 from cvcc_zoo.optim.low_rank_adam import LowRankAdam
 from cvcc_zoo.optim.muon import Muon

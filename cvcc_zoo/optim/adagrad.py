@@ -23,16 +23,6 @@ from cvcc_zoo.optim.paths import Group, Kernel, Lists
 from cvcc_zoo.optim.tensors import T
 
 
-def adagrad(
-    w: T, g: T, s: T, step: Any, *, lr: Any, lr_decay: float = 0.0, weight_decay: float = 0.0, eps: float = 1e-10
-) -> None:
-    """Update the parameters `w` and the sum `s` from the gradients `g`, in place; `step` counts from 1."""
-    if weight_decay:
-        g = g.add(w, alpha=weight_decay)
-    s.addcmul_(g, g)
-    w.addcdiv_(g, s.sqrt().add_(eps), value=-lr / (1 + (step - 1) * lr_decay))
-
-
 class Adagrad(RuleOptimizer):
     """AdaGrad: the rate of each coordinate falls with the squared gradients so far.
 
@@ -84,9 +74,12 @@ class Adagrad(RuleOptimizer):
         return torch.full_like(p, group["initial_accumulator_value"], requires_grad=False)
 
     def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
-        """Apply `adagrad` with the options of the group."""
-        options = {name: group[name] for name in ("lr", "lr_decay", "weight_decay", "eps")}
-        adagrad(w, g, kept["sum"], step, **options)
+        """Update `w` and the sum from the gradients `g`, in place; `step` counts from 1."""
+        s, lr_decay, weight_decay = kept["sum"], group["lr_decay"], group["weight_decay"]
+        if weight_decay:
+            g = g.add(w, alpha=weight_decay)
+        s.addcmul_(g, g)
+        w.addcdiv_(g, s.sqrt().add_(group["eps"]), value=-group["lr"] / (1 + (step - 1) * lr_decay))
 
     def kernel(self, group: Group) -> Kernel | None:
         """Return torch's fused AdaGrad."""

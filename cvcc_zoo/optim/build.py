@@ -12,8 +12,7 @@ from torch.optim import Optimizer
 
 from cvcc_zoo.optim.adafactor import Adafactor
 from cvcc_zoo.optim.adagrad import Adagrad
-from cvcc_zoo.optim.adam import Adam
-from cvcc_zoo.optim.adamw import AdamW
+from cvcc_zoo.optim.adam import Adam, AdamW
 from cvcc_zoo.optim.low_rank_adam import LowRankAdam
 from cvcc_zoo.optim.muon import Muon
 from cvcc_zoo.optim.param_groups import by_depth, param_groups

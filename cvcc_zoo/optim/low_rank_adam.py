@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from cvcc_zoo.optim.adam import adam
-from cvcc_zoo.optim.adamw import AdamW
+from cvcc_zoo.optim.adam import AdamW
 from cvcc_zoo.optim.optimizer import RuleOptimizer
 from cvcc_zoo.optim.options import at_least_zero
 from cvcc_zoo.optim.paths import Group, Kernel
@@ -128,8 +127,8 @@ class LowRankAdam(AdamW):
             w.mul_(1 - group["lr"] * group["weight_decay"])
         small = each(lambda p, g: p.mT @ g, directions, g)
         change = small * 0.0
-        options = {"lr": group["lr"] * group["scale"], "betas": group["betas"], "eps": group["eps"]}
-        adam(change, small, kept["exp_avg"], kept["exp_avg_sq"], step, **options)
+        how = {**group, "lr": group["lr"] * group["scale"], "weight_decay": 0.0}
+        super().rule(how, change, small, kept, step, first=first)
         each(_add_projected, w, directions, change)
 
 

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from cvcc_zoo.optim.adamw import AdamW
+from cvcc_zoo.optim.adam import AdamW
 from cvcc_zoo.optim.newton_schulz import MUON, coefficients_of, orthogonalise
 from cvcc_zoo.optim.optimizer import RuleOptimizer
 from cvcc_zoo.optim.options import at_least_zero, in_unit_interval

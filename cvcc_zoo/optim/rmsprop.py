@@ -21,40 +21,6 @@ from cvcc_zoo.optim.paths import Group
 from cvcc_zoo.optim.tensors import T, subtract
 
 
-def rmsprop(
-    w: T,
-    g: T,
-    v: T,
-    mean: T | None,
-    b: T | None,
-    step: Any,
-    *,
-    lr: Any,
-    alpha: float = 0.99,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    momentum: float = 0.0,
-) -> None:
-    """Update the parameters `w` and the averages from the gradients `g`, in place.
-
-    `v` averages the squares, `mean` the gradients if centered; `b` is the buffer if there is momentum.
-    """
-    if weight_decay:
-        g = g.add(w, alpha=weight_decay)
-    v.mul_(alpha).addcmul_(g, g, value=1 - alpha)
-    variance = v
-    if mean is not None:
-        mean.lerp_(g, 1 - alpha)
-        variance = v.addcmul(mean, mean, value=-1)
-    readable = isinstance(step, float) or isinstance(lr, float)
-    root = variance.sqrt().add_(eps)
-    if b is None:
-        subtract(w, lr, g, root, readable=readable)
-    else:
-        b.mul_(momentum).addcdiv_(g, root)
-        subtract(w, lr, b, readable=readable)
-
-
 class RMSprop(RuleOptimizer):
     """RMSprop: each gradient is divided by the root mean square of the recent ones.
 
@@ -103,6 +69,19 @@ class RMSprop(RuleOptimizer):
         return tuple(name for name, needed in names.items() if needed)
 
     def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
-        """Apply `rmsprop` with the options of the group."""
-        options = {k: group[k] for k in ("lr", "alpha", "eps", "weight_decay", "momentum")}
-        rmsprop(w, g, kept["square_avg"], kept.get("grad_avg"), kept.get("momentum_buffer"), step, **options)
+        """Update `w`, the averages, and the buffer if there is momentum, from the gradients `g`, in place."""
+        lr, alpha, eps, momentum = (group[name] for name in ("lr", "alpha", "eps", "momentum"))
+        if group["weight_decay"]:
+            g = g.add(w, alpha=group["weight_decay"])
+        v = variance = kept["square_avg"]
+        v.mul_(alpha).addcmul_(g, g, value=1 - alpha)
+        if (mean := kept.get("grad_avg")) is not None:
+            mean.lerp_(g, 1 - alpha)
+            variance = v.addcmul(mean, mean, value=-1)
+        readable = isinstance(step, float) or isinstance(lr, float)
+        root = variance.sqrt().add_(eps)
+        if (b := kept.get("momentum_buffer")) is None:
+            subtract(w, lr, g, root, readable=readable)
+        else:
+            b.mul_(momentum).addcdiv_(g, root)
+            subtract(w, lr, b, readable=readable)

@@ -26,30 +26,6 @@ from cvcc_zoo.optim.paths import Group, Kernel, Lists
 from cvcc_zoo.optim.tensors import T
 
 
-def sgd(
-    w: T,
-    g: T,
-    b: T | None,
-    *,
-    lr: Any,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
-    weight_decay: float = 0.0,
-    nesterov: bool = False,
-    first: bool = False,
-) -> None:
-    """Update the parameters `w` and the buffer `b` (zeros before the `first` step) from the gradients `g`, in place.
-
-    The first gradient enters the buffer undamped; dampening starts with the second.
-    """
-    if weight_decay:
-        g = g.add(w, alpha=weight_decay)
-    if b is not None:
-        b.mul_(0.0 if first else momentum).add_(g, alpha=1.0 if first else 1 - dampening)
-        g = g.add(b, alpha=momentum) if nesterov else b
-    w.add_(g, alpha=-lr)
-
-
 class SGD(RuleOptimizer):
     """Stochastic gradient descent, with momentum or Nesterov's momentum.
 
@@ -103,9 +79,17 @@ class SGD(RuleOptimizer):
         return super().moves_rows_alone(group) and not group["momentum"]
 
     def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
-        """Apply `sgd` with the options of the group."""
-        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
-        sgd(w, g, kept.get("momentum_buffer"), **{name: group[name] for name in names}, first=first)
+        """Update `w` and the buffer, which is zero before the `first` step, from the gradients `g`, in place.
+
+        The first gradient enters the buffer undamped; dampening starts with the second.
+        """
+        momentum, dampening, weight_decay = group["momentum"], group["dampening"], group["weight_decay"]
+        if weight_decay:
+            g = g.add(w, alpha=weight_decay)
+        if (b := kept.get("momentum_buffer")) is not None:
+            b.mul_(0.0 if first else momentum).add_(g, alpha=1.0 if first else 1 - dampening)
+            g = g.add(b, alpha=momentum) if group["nesterov"] else b
+        w.add_(g, alpha=-group["lr"])
 
     def kernel(self, group: Group) -> Kernel | None:
         """Return torch's fused SGD."""

@@ -3,7 +3,7 @@
 from cvcc_zoo.plots.confusion import plot_confusion
 from cvcc_zoo.plots.curves import Curve, plot_curves, plot_depth, plot_runs
 from cvcc_zoo.plots.figure import Figure
-from cvcc_zoo.plots.images import Pictures, plot_images, stretch
+from cvcc_zoo.plots.scores import Pictures, plot_images, stretch
 from cvcc_zoo.plots.trials import plot_search
 
 __all__ = [

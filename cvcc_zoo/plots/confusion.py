@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,35 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.image import AxesImage
 
-from cvcc_zoo.plots.figure import Figure, inches
-from cvcc_zoo.plots.names import short
-from cvcc_zoo.plots.superclasses import Groups, groups_of
+from cvcc_zoo.plots.figure import Figure, inches, short
+
+Groups = Mapping[str, tuple[str, ...]]
+"""Names of groups and the classes of each."""
+
+CIFAR100: Groups = {
+    "aquatic mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
+    "fish": ("aquarium_fish", "flatfish", "ray", "shark", "trout"),
+    "flowers": ("orchid", "poppy", "rose", "sunflower", "tulip"),
+    "food containers": ("bottle", "bowl", "can", "cup", "plate"),
+    "fruit and vegetables": ("apple", "mushroom", "orange", "pear", "sweet_pepper"),
+    "household electrical devices": ("clock", "keyboard", "lamp", "telephone", "television"),
+    "household furniture": ("bed", "chair", "couch", "table", "wardrobe"),
+    "insects": ("bee", "beetle", "butterfly", "caterpillar", "cockroach"),
+    "large carnivores": ("bear", "leopard", "lion", "tiger", "wolf"),
+    "large man-made outdoor things": ("bridge", "castle", "house", "road", "skyscraper"),
+    "large natural outdoor scenes": ("cloud", "forest", "mountain", "plain", "sea"),
+    "large omnivores and herbivores": ("camel", "cattle", "chimpanzee", "elephant", "kangaroo"),
+    "medium-sized mammals": ("fox", "porcupine", "possum", "raccoon", "skunk"),
+    "non-insect invertebrates": ("crab", "lobster", "snail", "spider", "worm"),
+    "people": ("baby", "boy", "girl", "man", "woman"),
+    "reptiles": ("crocodile", "dinosaur", "lizard", "snake", "turtle"),
+    "small mammals": ("hamster", "mouse", "rabbit", "shrew", "squirrel"),
+    "trees": ("maple_tree", "oak_tree", "palm_tree", "pine_tree", "willow_tree"),
+    "vehicles 1": ("bicycle", "bus", "motorcycle", "pickup_truck", "train"),
+    "vehicles 2": ("lawn_mower", "rocket", "streetcar", "tank", "tractor"),
+}  # Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html
+KNOWN = (CIFAR100,)
+
 
 Counts = npt.NDArray[np.int64]
 FEW = 20  # classes for which the cells show numbers
@@ -174,3 +200,12 @@ def _list(axes: Axes, columns: Sequence[Sequence[str]]) -> None:
                 left if first else right, LINE * (line + 0.5), text, ha="left" if first else "right", va="center",
                 fontsize=LIST_SIZE, color="black" if line else HEADING, parse_math=False,
             )  # fmt: skip
+
+
+def groups_of(classes: Collection[str]) -> Groups:
+    """Return the groups of the known data set that has exactly these classes, in any order; else no groups."""
+    for groups in KNOWN:
+        members = [name for names in groups.values() for name in names]
+        if len(classes) == len(members) and set(classes) == set(members):
+            return groups
+    return {}

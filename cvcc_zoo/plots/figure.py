@@ -135,3 +135,12 @@ def _family(path: str) -> str:
     if path not in (entry.fname for entry in fontManager.ttflist):
         fontManager.addfont(path)
     return str(get_font(path).family_name)
+
+
+def short(name: str, longest: int) -> str:
+    """Put a name on one line of at most `longest` characters, with an ellipsis before its end, which identifies it."""
+    line = " ".join(name.split())
+    if len(line) <= longest:
+        return line
+    end = longest // 3
+    return f"{line[: longest - 1 - end].rstrip()}\u2026{line[-end:].lstrip()}"

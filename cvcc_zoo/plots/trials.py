@@ -7,8 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from cvcc_zoo.plots.figure import Figure
-from cvcc_zoo.plots.names import short
+from cvcc_zoo.plots.figure import Figure, short
 
 LOGARITHMIC, LINEAR = "log", "linear"
 Axis = Sequence[str] | str

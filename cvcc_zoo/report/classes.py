@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvcc_zoo.plots.confusion import EXPONENT, FEW, LONGEST, in_groups
-from cvcc_zoo.plots.names import short
-from cvcc_zoo.plots.superclasses import Groups, groups_of
+from cvcc_zoo.plots.confusion import EXPONENT, FEW, LONGEST, Groups, groups_of, in_groups
+from cvcc_zoo.plots.figure import short
 from cvcc_zoo.report.figures import COLOURS, as_json
 from cvcc_zoo.report.reports import Results
 

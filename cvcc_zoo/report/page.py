@@ -9,7 +9,7 @@ from typing import Any
 from cvcc_zoo.data.pictures import as_png
 from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.plots.confusion import FEW, LONGEST, most_confused
-from cvcc_zoo.plots.names import short
+from cvcc_zoo.plots.figure import short
 from cvcc_zoo.report import classes, figures
 from cvcc_zoo.report.reports import Mistake, Results, RunReport, differences
 

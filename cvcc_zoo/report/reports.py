@@ -14,9 +14,9 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.datasets import FashionMini, TorchvisionDataset
 from cvcc_zoo.data.folder import ImageFolder
 from cvcc_zoo.data.pictures import pixels
-from cvcc_zoo.runs.folder import CONFIG, is_run
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
 from cvcc_zoo.runs.metrics_file import Curve, read_metrics
+from cvcc_zoo.runs.run_folder import CONFIG, is_run
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import SUMMARY, read_config, read_summary
 from cvcc_zoo.zoo.creation import load

@@ -19,8 +19,8 @@ from cvcc_zoo.plots import plot_confusion, plot_curves
 from cvcc_zoo.printing import say
 from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
-from cvcc_zoo.runs.folder import CONFIG, LAST, write_text
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint, read_metrics
+from cvcc_zoo.runs.run_folder import CONFIG, LAST, write_text
 from cvcc_zoo.runs.stopping import StoppedError
 from cvcc_zoo.runs.summary import Training, print_summary, summarise, write_summary
 from cvcc_zoo.runs.written import SUMMARY, read_summary

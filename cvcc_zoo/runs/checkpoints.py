@@ -11,12 +11,17 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.files.plain import load_plain
-from cvcc_zoo.internals.lightning import batches_begun, end_restart, forget_unstarted_batch, start_epoch_anew
-from cvcc_zoo.runs.folder import LAST, PREVIOUS
+from cvcc_zoo.internals.lightning import (
+    MovableCheckpoint,
+    batches_begun,
+    end_restart,
+    forget_unstarted_batch,
+    start_epoch_anew,
+)
+from cvcc_zoo.runs.run_folder import LAST, PREVIOUS
 from cvcc_zoo.weights.checkpoint import Checkpoint
 
 MINUTES = 10.0
@@ -133,23 +138,16 @@ class LastCheckpoint(CheckpointCallback):
         forget_unstarted_batch(checkpoint)
 
 
-class BestCheckpoint(ModelCheckpoint):
+class BestCheckpoint(MovableCheckpoint):
     """Save `best.ckpt` by val/accuracy, even after the run folder was moved."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "best", monitor="val/accuracy", mode="max", enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Adjust paths to where the run folder is now, if its best.ckpt is there; Lightning would forget the best."""
-        if not (Path(str(self.dirpath)) / BEST).is_file():
-            return
-        moved = {"dirpath": self.dirpath}
-        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
-            old = state_dict.get(name)
-            moved[name] = str(Path(str(self.dirpath)) / Path(old).name) if old else ""
-        best = {str(Path(str(self.dirpath)) / Path(old).name): v for old, v in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **moved, "best_k_models": best})
-        self.current_score = state_dict["current_score"]
+        """Resume with the best so far if its best.ckpt is in the run folder."""
+        if (Path(str(self.dirpath)) / BEST).is_file():
+            super().load_state_dict(state_dict)
 
 
 def best_so_far(checkpoint: Checkpoint | None, folder: Path | None, *, allowed: bool) -> Path | None:

@@ -9,12 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers.csv_logs import CSVLogger, ExperimentWriter
-
 from cvcc_zoo.files.own import write_whole
+from cvcc_zoo.internals.lightning import KeepingLogger, KeepingWriter
 
-NAME = ExperimentWriter.NAME_METRICS_FILE
+NAME = KeepingWriter.NAME_METRICS_FILE
 Curve = tuple[list[float], list[float]]
 """Optimizer steps, and a value at each."""
 
@@ -32,9 +30,9 @@ def read_metrics(path: Path) -> dict[str, Curve]:
     return curves
 
 
-class _Writer(ExperimentWriter):
-    def _check_log_dir_exists(self) -> None:
-        """Continue with the columns of the file; Lightning would remove it here."""
+class _Writer(KeepingWriter):
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
         self.metrics_keys = read_rows(Path(self.metrics_file_path))[0]
 
     def log_hparams(self, params: dict[str, Any]) -> None:
@@ -124,20 +122,14 @@ def _csv(columns: list[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-class MetricsFile(CSVLogger):
-    """Writes `metrics.csv` into the folder of a run."""
+class MetricsFile(KeepingLogger):
+    """Writes `metrics.csv` into the folder of a run, and continues the file of a run that is resumed."""
+
+    writer = _Writer
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder.parent, name="", version=folder.name, flush_logs_every_n_steps=100)
         self.file = folder / NAME
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
-        """The writer, created at its first use."""
-        if self._experiment is None:
-            self._experiment = _Writer(self.log_dir)
-        return self._experiment  # type: ignore[return-value]
 
     def save(self) -> None:
         """Write the logged rows. Raises OSError, with the file's name, if the disk is full."""

@@ -25,7 +25,7 @@ from cvcc_zoo.files.own import csv_text, json_text
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
-from cvcc_zoo.runs.folder import write_text
+from cvcc_zoo.runs.run_folder import write_text
 from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
@@ -136,7 +136,8 @@ def hardware() -> str:
     if info.is_file():
         models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         name = models[0] if models else name
-    return f"{name}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def same_bits(trainer: Trainer) -> str:

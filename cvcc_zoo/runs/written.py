@@ -10,7 +10,7 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files.own import shown
 from cvcc_zoo.files.plain import read_yaml
 from cvcc_zoo.registry import unknown
-from cvcc_zoo.runs.folder import CONFIG
+from cvcc_zoo.runs.run_folder import CONFIG
 
 SUMMARY = "summary.json"
 GROUPS = ("model", "data", "trainer")

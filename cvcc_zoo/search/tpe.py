@@ -37,8 +37,16 @@ class TPESearch:
         """The study in the folder, created at its first use."""
         import optuna
 
-        storage = f"sqlite:///{self.path}"
-        return optuna.create_study(storage=storage, study_name=STUDY, direction=self.direction, load_if_exists=True)
+        return optuna.create_study(
+            storage=self.storage, study_name=STUDY, direction=self.direction, load_if_exists=True
+        )
+
+    @functools.cached_property
+    def storage(self) -> Any:
+        """The file that holds the study."""
+        import optuna
+
+        return optuna.storages.get_storage(f"sqlite:///{self.path}")
 
     def values(self, number: int) -> Values:
         """Return what Optuna suggests; for an interrupted trial, what it suggested before."""
@@ -49,7 +57,8 @@ class TPESearch:
         if number == len(known):
             trial = self.study.ask()
         elif number < len(known):
-            trial = optuna.trial.Trial(self.study, known[number]._trial_id)
+            study = self.storage.get_study_id_from_name(STUDY)
+            trial = optuna.trial.Trial(self.study, self.storage.get_trial_id_from_study_id_trial_number(study, number))
         else:
             raise self._missing(number)
         return {name: _suggest(trial, name, found) for name, found in self.space.items()}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.files.plain import load_plain
-from cvcc_zoo.weights.fits import Weights, check_fits
+from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
 
 LONGEST_NAME = 1_000  # characters
 
@@ -43,6 +43,7 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
         if not isinstance(content.get(part), dict):
             raise ValueError(f"{path} is not a complete checkpoint: it has no {part}; get it again")
     family = about["family"]
+    check_hparams(path, family, content["hyper_parameters"])
     blank = check_fits(path, family, content["hyper_parameters"], content["state_dict"])
     callbacks = content.get("callbacks")
     run = callbacks.get("RunFolder") if isinstance(callbacks, dict) else None

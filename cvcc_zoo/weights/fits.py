@@ -1,10 +1,10 @@
 """Trained weights and their model: tensors are compared with its shapes before the model takes memory."""
 
-import copy
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,65 +33,64 @@ class Weights:
     classes: tuple[str, ...] | None
     """Names in the order of the logits; None where the file does not say."""
     blank: Any = field(repr=False, compare=False)
-    """The model on the meta device, as `check_fits` returns it."""
+    """The model without its weights, as `check_fits` returns it."""
 
+    @cached_property
     def model(self) -> Any:
-        """Return the model with these weights, in evaluation mode.
+        """The model with these weights, in evaluation mode; it is made once.
 
         A model of ours is the one that was checked, with the tensors put in. One of a user's class, which may tie
         weights, or with tensors outside its state_dict (HOG has some) is built anew.
         """
-        ours = FAMILIES[self.family].__module__.startswith("cvcc_zoo.")
-        if ours and not _other_tensors(self.blank, self.state):
-            model = self._filled()
+        if is_ours(self.family) and not any(tensor.is_meta for tensor in _other_tensors(self.blank, self.state)):
+            model, own = self.blank, self.blank.state_dict()
+            doubles = all(tensor.dtype == torch.float64 for tensor in self.state.values() if tensor.is_floating_point())
+            tensors = {
+                name: tensor.to(tensor.dtype if doubles else own[name].dtype, copy=True)
+                for name, tensor in self.state.items()
+            }
+            model.load_state_dict(tensors, assign=True)
+            model.to(torch.get_default_device())  # Lightning's `device` is "meta" until now
         else:
             model = FAMILIES[self.family](**self.hparams)
             model.load_state_dict(self.state)
         model.classes = self.classes
         return model.eval()
 
-    def _filled(self) -> Any:
-        """Return the blank model with copies of the tensors, of its types of numbers; only float64 stays as it is."""
-        model = copy.deepcopy(self.blank)
-        like = model.state_dict()
-        doubles = all(tensor.dtype == torch.float64 for tensor in self.state.values() if tensor.is_floating_point())
-        tensors = {
-            name: tensor.to(tensor.dtype if doubles else like[name].dtype, copy=True)
-            for name, tensor in self.state.items()
-        }
-        model.load_state_dict(tensors, assign=True)
-        return model.to(torch.get_default_device())  # Lightning's `device` is "meta" until now
+
+def is_ours(family: str) -> bool:
+    """Return whether a family belongs to this package; one of a user may do anything in its constructor."""
+    return FAMILIES[family].__module__.startswith("cvcc_zoo.")
 
 
-def _other_tensors(model: nn.Module, state: Collection[str]) -> list[Tensor]:
-    """Return the buffers and attributes on "meta" that are not in a state_dict."""
-    buffers = [buffer for name, buffer in model.named_buffers() if name not in state]
-    attributes = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    return [tensor for tensor in (*buffers, *attributes) if tensor.is_meta]
+def _other_tensors(model: nn.Module, state: Collection[str]) -> Iterator[Tensor]:
+    """Yield the buffers and attributes that are not in a state_dict."""
+    yield from (buffer for name, buffer in model.named_buffers() if name not in state)
+    yield from (value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor))
 
 
-def check_family(family: str, path: Path) -> None:
-    """Raise ValueError for a family that is not registered; classes are not looked up anywhere else."""
+def check_hparams(path: Path, family: str, hparams: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a family is registered, as classes are looked up nowhere else, and its options plain."""
     if family not in FAMILIES:
         raise unknown("model family", family, FAMILIES, f"{path} was made with a class that is not imported")
+    check_plain(hparams, f"the hyperparameters in {path}")
 
 
 def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
-    """Return the model of a family, on the meta device, if the tensors of a file fit it by name and shape.
+    """Return the model of a family if the tensors of a file fit it by name and shape; `check_hparams` comes before.
 
-    Building stops once the model has far more parameters than the file has tensors, so memory is in proportion to the
-    size of the file, whatever the hyperparameters say. Raises ValueError, and says what differs, if they do not fit.
+    The model is on the meta device, and building stops once it has far more parameters than the file has tensors, so
+    memory is in proportion to the size of the file, whatever the hyperparameters say. Only a user's class that cannot
+    be built there, because it reads values of tensors, is built with memory. Raises ValueError, and says what differs,
+    if they do not fit.
     """
-    check_family(family, path)
-    check_plain(hparams, f"the hyperparameters in {path}")
     incomplete = f"{path} is not a complete {family}"
     wrong = [name for name, tensor in tensors.items() if not _is_plain(tensor)]
     if wrong:
         raise ValueError(f"{incomplete}: {', '.join(map(repr, wrong[:4]))} are not plain tensors; get it again")
     check_bounds(hparams, incomplete)
     try:
-        with torch.device("meta"), _at_most(2 * len(tensors)):
-            model = FAMILIES[family](**hparams)
+        model = _built(family, hparams, 2 * len(tensors))
     except Exception as error:  # options from a file can cause any error
         raise ValueError(f"{incomplete}: {error}") from error
     own: dict[str, Tensor] = model.state_dict()
@@ -158,6 +157,19 @@ def _whitening(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int
     kept = min(max(kept, 1), values)
     shapes = {"mean": (groups, values), "matrix": (groups, kept, values), "spectrum": (groups, values)}
     return {f"whitening.{name}": shape for name, shape in shapes.items()}
+
+
+def _built(family: str, hparams: Mapping[str, Any], most: int) -> Any:
+    """Build a model with at most that many parameters, on the meta device if its class can be built there."""
+    with _at_most(most):
+        try:
+            with torch.device("meta"):
+                return FAMILIES[family](**hparams)
+        except (RuntimeError, TypeError):  # which torch raises where values are read
+            if is_ours(family):
+                raise
+    with _at_most(most):
+        return FAMILIES[family](**hparams)
 
 
 @contextmanager

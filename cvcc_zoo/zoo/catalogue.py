@@ -2,7 +2,6 @@
 
 import copy
 import fnmatch
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,16 +34,6 @@ def _matches(name: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern)
 
 
-def family_options(family: type) -> set[str]:
-    """Return the names of all constructor options of a family, including those of ImageClassifier."""
-    names: set[str] = set()
-    for base in inspect.getmro(family):
-        if issubclass(base, ImageClassifier):
-            parameters = inspect.signature(base.__init__).parameters.values()
-            names |= {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"}
-    return names
-
-
 def describe(name: str) -> tuple[str, dict[str, Any]]:
     """Return a named model's family and the options that shape it: ("ResNet", {"depth": 20, "shortcut": "B", ...})."""
     entry = find(name)
@@ -63,8 +52,9 @@ def architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
 
 def name_of(family: str, hparams: Mapping[str, Any]) -> str:
     """Return the registered name of a model with this family and shape, or else the family's name in lower case."""
-    wanted = (family, architecture(complete(family, hparams)))
-    return next((name for name in ENTRIES if describe(name) == wanted), family.lower())
+    wanted = architecture(complete(family, hparams))
+    own = (entry for entry in ENTRIES.values() if entry.family.__name__ == family)
+    return next((e.name for e in own if architecture(complete(family, e.options)) == wanted), family.lower())
 
 
 @dataclass(frozen=True)

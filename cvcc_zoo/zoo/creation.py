@@ -1,17 +1,15 @@
 """Make a model from a name: `create`, `load`, and `use_weights` for a model to be fine-tuned."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data.classes import matching
-from cvcc_zoo.registry import ENTRIES, FAMILIES, check_options, find, unknown
-from cvcc_zoo.weights.card import find_card, list_cards
+from cvcc_zoo.registry import ENTRIES, FAMILIES, check_options, family_options, unknown
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.weights.fits import Weights
-from cvcc_zoo.zoo.catalogue import family_options, name_of
+from cvcc_zoo.zoo.catalogue import name_of
 from cvcc_zoo.zoo.names import Source, resolve, resolve_trained
 from cvcc_zoo.zoo.published import read_published
 from cvcc_zoo.zoo.transfer import transfer
@@ -39,17 +37,12 @@ def create(
     Raises ValueError for an unknown name or option, with the nearest names, for weights that do not fit, and for
     damaged files; FileNotFoundError for missing files.
     """
-    source = resolve(name)
+    source = resolve(name, pretrained)
     if source.trained:
-        if pretrained is False:
-            raise ValueError(f"{name} has weights; for a model without them name it alone, or leave pretrained out")
-        if pretrained not in (None, True):
-            raise ValueError(f"{name} already names its weights; leave pretrained={str(pretrained)!r} out")
-        return _with_weights(read_weights(source), options, new_head=new_head)
+        weights = read_weights(source)
+        return _transferred(weights, options, new_head=new_head) if options or new_head else weights.model
     if source.kind == "import path":
         raise unknown("model", str(name), FAMILIES, f"import the module, and create {source.name.rpartition('.')[2]!r}")
-    if pretrained not in (None, False):
-        return _with_weights(_weights_of(source, pretrained), options, new_head=new_head)
     if new_head:
         raise ValueError("new_head=True replaces the classifier of pretrained weights; give pretrained=... too")
     return _fresh(source, options)
@@ -59,21 +52,24 @@ def load(checkpoint: str | Path) -> ImageClassifier:
     """Return a trained model by any name that `cvcc_zoo.zoo.names` lists, in evaluation mode.
 
     For a run folder it is the model in best.ckpt, or else in last.ckpt. Only plain data and tensors are read, and only
-    registered families are built: a file cannot run code or import a module, and memory is in proportion to its size.
+    registered families are built: a file cannot run code or import a module, and memory is in proportion to its size
+    (unless the constructor of a family of your own reads values of tensors; then its options decide on the memory).
     The import path of an optimizer in it is followed in training, and only if its module is already imported. Raises
     FileNotFoundError for a missing file, and ValueError for a file without a model of this package.
     """
-    model: ImageClassifier = read_weights(resolve_trained(checkpoint)).model()
+    model: ImageClassifier = read_weights(resolve_trained(checkpoint)).model
     return model
 
 
 def read_weights(source: Source) -> Weights:
     """Read the weights of a resolved name. Raises FileNotFoundError or ValueError, as `load` does."""
     assert source.path is not None, source
-    if source.kind == "checkpoint":
-        return read_checkpoint(source.path)
-    model = source.name.partition(".")[0]
-    return read_published(source.path, model if model in ENTRIES else None)
+    if source.kind == "card":
+        return read_published(source.path, source.model)
+    weights = read_checkpoint(source.path)
+    if source.model is not None and (found := name_of(weights.family, weights.hparams)) != source.model:
+        raise ValueError(f"{source.path} holds a {found}, not a {source.model}")
+    return weights
 
 
 def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]) -> bool:
@@ -98,7 +94,7 @@ def _fresh(source: Source, options: Mapping[str, Any]) -> ImageClassifier:
     """Build a model or a family without weights."""
     family, fixed, defaults = source.name, dict[str, Any](), dict[str, Any]()
     if source.kind == "model":
-        entry = find(source.name)
+        entry = ENTRIES[source.name]
         family, fixed, defaults = entry.family.__name__, entry.fixed, entry.defaults
     _check_options(source.name, family, options)
     if taken := fixed.keys() & options.keys():
@@ -112,12 +108,9 @@ def _fresh(source: Source, options: Mapping[str, Any]) -> ImageClassifier:
     return model
 
 
-def _with_weights(weights: Weights, options: Mapping[str, Any], *, new_head: bool) -> ImageClassifier:
-    """Build a model with trained weights, with the options of the weights or with changed ones."""
+def _transferred(weights: Weights, options: Mapping[str, Any], *, new_head: bool) -> ImageClassifier:
+    """Build a model with trained weights whose options are changed, or whose classifier is to be new."""
     _check_options(weights.path.stem, weights.family, options)
-    if not options and not new_head:
-        same: ImageClassifier = weights.model()
-        return same
     model: ImageClassifier = FAMILIES[weights.family](**{**weights.hparams, **options})
     transfer(model, weights, new_head=new_head)
     if not new_head and weights.classes and model.num_classes == len(weights.classes):
@@ -130,34 +123,3 @@ def _check_options(name: str, family: str, options: Mapping[str, Any]) -> None:
     for option in options:
         if option not in known:
             raise unknown(f"option of {name}", option, known)
-
-
-def _weights_of(source: Source, pretrained: str | Path | bool | None) -> Weights:
-    """Read the weights of a model that `pretrained` chooses."""
-    if source.kind == "family":
-        raise ValueError(
-            f"weights belong to a named model, not to the family {source.name}; choose one of `cvcc-zoo list "
-            "--pretrained`"
-        )
-    model = source.name
-    if pretrained is True:
-        tags = [name.partition(".")[2] for name in list_cards() if name.startswith(f"{model}.")]
-        if "cifar10" not in tags and len(tags) != 1:
-            there = f"choose one of {', '.join(tags)}" if tags else "`cvcc-zoo list --pretrained` shows what there is"
-            raise ValueError(f"pretrained=True finds no weights of {model} for cifar10; {there}")
-        pretrained = "cifar10" if "cifar10" in tags else tags[0]
-    given = Path(str(pretrained)).expanduser()
-    if given.suffix == ".json":
-        return read_published(given, model)
-    if not given.is_dir() and re.search(r"[./:]", str(pretrained)):
-        weights = read_weights(resolve_trained(str(pretrained)))
-        if (there := name_of(weights.family, weights.hparams)) != model:
-            raise ValueError(f"{pretrained} holds a {there}, not a {model}")
-        return weights
-    if not given.is_dir():
-        return read_published(find_card(f"{model}.{pretrained}"), model)
-    cards = sorted(given.glob(f"{model}.*.json"))
-    if len(cards) != 1:
-        names = ", ".join(card.name for card in cards) or "none"
-        raise ValueError(f"{given} must have one card {model}.<data set>.json, but has {names}; give the card's path")
-    return read_published(cards[0], model)

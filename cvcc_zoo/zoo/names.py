@@ -10,12 +10,12 @@ my_package.MyNet               a model family by its import path
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import cvcc_zoo.models  # noqa: F401  registers every model
-from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, LONGEST_NAME, as_typed, find, unknown
+from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, LONGEST_NAME, as_typed, unknown
 from cvcc_zoo.weights.card import find_card, list_cards
 from cvcc_zoo.weights.hub import SCHEME, pull
 
@@ -32,6 +32,8 @@ class Source:
     """The registered name of a model, family or published weights, the path of a file, or an import path."""
     path: Path | None = None
     """The card, or the checkpoint or run folder."""
+    model: str | None = None
+    """The registered model that the weights must be of; None if they may be of any."""
 
     @property
     def trained(self) -> bool:
@@ -39,41 +41,88 @@ class Source:
         return self.path is not None
 
 
-def resolve(name: str | Path) -> Source:
+def resolve(name: str | Path, pretrained: str | Path | bool | None = None) -> Source:
     """Return the meaning of a name as people type it: case, "-", "_" and spaces do not matter in names of models.
 
-    Raises ValueError, with the nearest names, for an unknown name, and as `weights.hub.pull` does. A file is not
-    checked before it is read.
+    `pretrained` chooses weights of a named model, as in `create`. Raises ValueError, with the nearest names, for an
+    unknown name, and as `weights.hub.pull` does. A file is not checked before it is read.
     """
+    source = _meaning(name)
+    if pretrained is None:
+        return source
+    if source.trained and pretrained is False:
+        raise ValueError(f"{name} has weights; for a model without them name it alone, or leave pretrained out")
+    if source.trained and pretrained is not True:
+        raise ValueError(f"{name} already names its weights; leave pretrained={str(pretrained)!r} out")
+    if source.trained or source.kind == "import path" or pretrained is False:
+        return source
+    if source.kind == "family":
+        raise ValueError(
+            f"weights belong to a named model, not to the family {source.name}; choose one of `cvcc-zoo list "
+            "--pretrained`"
+        )
+    return _chosen(source.name, pretrained)
+
+
+def _chosen(model: str, pretrained: str | Path | bool) -> Source:
+    """Return the weights of a model that `pretrained` chooses."""
+    if pretrained is True:
+        tags = [name.partition(".")[2] for name in list_cards() if name.startswith(f"{model}.")]
+        if "cifar10" not in tags and len(tags) != 1:
+            there = f"choose one of {', '.join(tags)}" if tags else "`cvcc-zoo list --pretrained` shows what there is"
+            raise ValueError(f"pretrained=True finds no weights of {model} for cifar10; {there}")
+        pretrained = "cifar10" if "cifar10" in tags else tags[0]
+    text, path = str(pretrained), _expanded(str(pretrained))
+    if path.is_dir():
+        cards = sorted(path.glob(f"{model}.*.json"))
+        if len(cards) != 1:
+            names = ", ".join(card.name for card in cards) or "none"
+            raise ValueError(
+                f"{path} must have one card {model}.<data set>.json, but has {names}; give the card's path"
+            )
+        return _card(cards[0])
+    if not re.search(r"[./:]", text):
+        return _card(find_card(f"{model}.{text}"))
+    source = resolve_trained(text)
+    if source.model not in (None, model):
+        raise ValueError(f"{text} holds a {source.model}, not a {model}")
+    return replace(source, model=model)
+
+
+def _meaning(name: str | Path) -> Source:
+    """Return the meaning of a name by itself."""
     if not isinstance(name, str | Path):
         raise unknown("model", name, _known(), HINT)
     text = str(name)
     if address := re.match(r"(\w+):/+", text):
         if address[1].casefold() != "hf":
             raise ValueError(f"{text} is not hf://owner/name; download the card and its file, and give the card's path")
-        card = pull(SCHEME + text[address.end() :])
-        return Source("card", card.stem, card)
+        return _card(pull(SCHEME + text[address.end() :]))
     if isinstance(name, Path) or _is_path(text):
         return _of_file(_expanded(text))
     if not text or len(text) > LONGEST_NAME:
         raise unknown("model", text, _known(), HINT)
     if text in FAMILIES and text not in ENTRIES:
         return Source("family", text)
-    if model := as_typed(text, [*ENTRIES, *ALIASES]):
-        return Source("model", find(model).name)
-    if card_name := as_typed(_without_alias(text), list_cards()):
-        return Source("card", card_name, find_card(card_name))
+    typed, dot, tag = text.partition(".")
+    known = as_typed(typed, [*ENTRIES, *ALIASES])
+    model = ALIASES.get(known, known) if known else None
+    if model and not dot:
+        return Source("model", model)
+    full, cards = f"{model}.{tag}" if model else text, list_cards()
+    if card := as_typed(full, cards):
+        return _card(cards[card])
     if Path(text).exists():
         return _of_file(Path(text))
     if family := as_typed(text, FAMILIES):
         return Source("family", family)
+    if model:
+        return _card(find_card(full))  # raises, with the nearest names
     head, dot, last = text.rpartition(".")
-    if as_typed(text.partition(".")[0], [*ENTRIES, *ALIASES]):
-        return Source("card", text, find_card(_without_alias(text)))  # raises, with the nearest names
     if dot and head and last[:1].isupper():
         imported = FAMILIES.get(last)
-        known = imported is not None and imported.__module__ == head
-        return Source("family", last) if known else Source("import path", text)
+        registered = imported is not None and imported.__module__ == head
+        return Source("family", last) if registered else Source("import path", text)
     raise unknown("model", text, _known(), HINT)
 
 
@@ -109,21 +158,19 @@ def _of_file(path: Path) -> Source:
     if path.suffix == ".safetensors":
         path = path.with_suffix(".json")
     if path.suffix == ".json":
-        return Source("card", path.stem, path)
+        return _card(path)
     if (beside := path.with_name(f"{path.name}.json")).is_file() and not path.exists():
-        return Source("card", path.name, beside)
+        return _card(beside)
     if path.is_dir() and not any((path / name).exists() for name in ("best.ckpt", "last.ckpt")):
         cards = [card for card in path.glob("*.json") if card.with_suffix(".safetensors").exists()]
         if len(cards) == 1:
-            return Source("card", cards[0].stem, cards[0])
+            return _card(cards[0])
     return Source("checkpoint", str(path), path)
 
 
-def _without_alias(name: str) -> str:
-    """Return `resnext29_32x4d.cifar10` for `resnext29.cifar10`."""
-    model, dot, data = name.partition(".")
-    known = as_typed(model, [*ENTRIES, *ALIASES])
-    return f"{find(known).name}{dot}{data}" if dot and known else name
+def _card(path: Path) -> Source:
+    model = path.stem.partition(".")[0]
+    return Source("card", path.stem, path, model if model in ENTRIES else None)
 
 
 def _known() -> list[Any]:

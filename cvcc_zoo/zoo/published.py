@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.files.plain import check_plain
-from cvcc_zoo.registry import FAMILIES, unknown
+from cvcc_zoo.registry import FAMILIES, family_options, unknown
 from cvcc_zoo.weights.card import Card, read
-from cvcc_zoo.weights.fits import Weights, check_family, check_fits
-from cvcc_zoo.zoo.catalogue import complexity, family_options, name_of
+from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
+from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,11 @@ def read_published(path: Path, model: str | None = None) -> Published:
     does.
     """
     card, tensors = read(path)
-    check_family(card.family, path)
-    known = family_options(FAMILIES[card.family])
+    known = family_options(FAMILIES[card.family]) if card.family in FAMILIES else card.hparams
     for option in card.hparams:
         if option not in known:
             raise unknown(f"option of {card.family} in {path}", option, known)
-    check_plain(card.hparams, f"the hyperparameters in {path}")
+    check_hparams(path, card.family, card.hparams)
     if model is not None and (found := name_of(card.family, card.hparams)) != model:
         raise ValueError(f"{path} is the card of a {found}, not of a {model}")
     for option in ("num_classes", "in_channels", "image_size", "whitening"):

@@ -71,11 +71,11 @@ def find_trained(name: str | Path) -> Trained:
     source = resolve_trained(name)
     weights = read_weights(source)
     if isinstance(weights, Published):
-        card, model = weights.card, weights.model()
+        card, model = weights.card, weights.model
         shaping = shaping_of(card.training.get("recipe"))
         return Trained(card.name, model, card.dataset, card.classes, card.sha256, shaping, card=source.path)
     assert isinstance(weights, Checkpoint) and source.path is not None
-    file, model = weights.path, weights.model()
+    file, model = weights.path, weights.model
     config = file.parent / "config.yaml"
     if weights.classes:
         dataset, classes = weights.dataset, list(weights.classes)

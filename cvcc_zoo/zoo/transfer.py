@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import check_model
-from cvcc_zoo.data.patches import first_convolution
+from cvcc_zoo.data.patch_whitening import first_convolution
 from cvcc_zoo.weights.fits import Weights, in_short, mismatches
 
 ADAPTABLE = ("num_classes", "in_channels", "image_size")

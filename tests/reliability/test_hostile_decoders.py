@@ -18,9 +18,8 @@ from PIL import Image
 from cvcc_zoo.data import workers
 from cvcc_zoo.data.decode import Decoding, decode_some
 from cvcc_zoo.data.jpeg import whole_jpeg
-from cvcc_zoo.data.opening import FORMATS, NeedsOptionError, open_image
+from cvcc_zoo.data.opening import FORMATS, NeedsOptionError, open_image, webp_size
 from cvcc_zoo.data.shaping import Shaping
-from cvcc_zoo.data.webp import webp_size
 from cvcc_zoo.data.workers import Worker, read_files
 from tests.reliability.hostile_folders import cache, pixels
 from tests.reliability.hostile_helpers import png

@@ -4,12 +4,10 @@ torchvision's random transforms draw one set of parameters for a batch; these dr
 of (seed, epoch, sample) alone: the same on any device, in any batch, on any number of processes.
 """
 
-from cvcc_zoo.data.augment.augmentation import Augmentation, Mixing
+from cvcc_zoo.data.augment.augmentation import Augmentation, Compose, Mixing, Probability, augment
 from cvcc_zoo.data.augment.build import AUGMENTATIONS, PRESETS, make_augmentations
 from cvcc_zoo.data.augment.colour import ColorJitter
-from cvcc_zoo.data.augment.compose import Compose, Probability, augment
-from cvcc_zoo.data.augment.erasing import Cutout, RandomErasing
-from cvcc_zoo.data.augment.filters import GaussianBlur, Pixelate
+from cvcc_zoo.data.augment.erasing import Cutout, GaussianBlur, Pixelate, RandomErasing
 from cvcc_zoo.data.augment.geometry import AlternatingFlip, HorizontalFlip, RandomCrop
 from cvcc_zoo.data.augment.mixing import CutMix, MixUp
 from cvcc_zoo.data.augment.policies import RandAugment, TrivialAugment

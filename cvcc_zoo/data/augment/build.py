@@ -5,11 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from cvcc_zoo.data.augment.augmentation import Augmentation, Mixing
+from cvcc_zoo.data.augment.augmentation import Augmentation, Compose, Mixing, Probability
 from cvcc_zoo.data.augment.colour import ColorJitter
-from cvcc_zoo.data.augment.compose import Compose, Probability
-from cvcc_zoo.data.augment.erasing import Cutout, RandomErasing
-from cvcc_zoo.data.augment.filters import GaussianBlur, Pixelate
+from cvcc_zoo.data.augment.erasing import Cutout, GaussianBlur, Pixelate, RandomErasing
 from cvcc_zoo.data.augment.geometry import AlternatingFlip, HorizontalFlip, RandomCrop
 from cvcc_zoo.data.augment.mixing import CutMix, MixUp
 from cvcc_zoo.data.augment.policies import RandAugment, TrivialAugment

@@ -1,4 +1,4 @@
-"""Data sets that the package recognises by their images. `make.py` computed this list from the originals."""
+"""Data sets that the package recognises by their images. `benchmarks/known_images.py` made the list."""
 
 from dataclasses import dataclass
 from functools import cache

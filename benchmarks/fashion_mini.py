@@ -1,8 +1,8 @@
-"""Make `fashion_mini.npz` from the full Fashion-MNIST: the first 600 + 100 images of each class, lossless.
+"""Make `cvcc_zoo/data/fashion_mini/fashion_mini.npz`: the first 600 + 100 images of each class of Fashion-MNIST.
 
-    python make.py /usr/share/datasets/fashion-mnist
+    python -m benchmarks.fashion_mini /usr/share/datasets/fashion-mnist
 
-The four `*-ubyte.gz` files are those of https://github.com/zalandoresearch/fashion-mnist (MIT licence, in this
+The four `*-ubyte.gz` files are those of https://github.com/zalandoresearch/fashion-mnist (MIT licence, in that
 folder); Debian's package `dataset-fashion-mnist` has them too.
 """
 
@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+TARGET = Path(__file__).parents[1] / "cvcc_zoo/data/fashion_mini/fashion_mini.npz"
 
 
 def read(path: Path) -> npt.NDArray[np.uint8]:
@@ -28,16 +30,15 @@ def first_of_each(labels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.i
 
 
 def main(source: Path) -> None:
-    """Write the file next to this script."""
+    """Write the file into the package."""
     arrays: dict[str, Any] = {}
     for split, prefix, count in (("train", "train", 600), ("test", "t10k", 100)):
         labels = read(source / f"{prefix}-labels-idx1-ubyte.gz")
         chosen = first_of_each(labels, count)
         arrays[f"{split}_images"] = read(source / f"{prefix}-images-idx3-ubyte.gz")[chosen]
         arrays[f"{split}_labels"] = labels[chosen]
-    target = Path(__file__).with_name("fashion_mini.npz")
-    np.savez_compressed(target, **arrays)
-    print(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB")
+    np.savez_compressed(TARGET, **arrays)
+    print(f"{TARGET.name}: {TARGET.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""Accuracy of a model on corrupted test images, and a table of it."""
+
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.compatibility import check_classes, check_data
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.corruptions import CORRUPTIONS, STRENGTHS, corrupt
+from cvcc_zoo.printing.progress import tracked
+
+
+def measure_corruptions(model: ImageClassifier, data: ImageDataModule) -> dict[str, Any]:
+    """Test a model on all test images under each corruption in each strength, on a GPU if there is one.
+
+    Returns plain data: `accuracy`, for each corruption its accuracies in [0, 1] from strength 1 to 5, and their
+    `mean`. The noise depends on the position of an image in the data set only. Raises ValueError if the data do not fit
+    the model.
+    """
+    check_classes(model, data)
+    check_data(model.hparams, data)
+    data.prepare_data()
+    data.setup("test")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    folded = model.eval().to(device).folded()
+    correct = {name: [0] * STRENGTHS for name in CORRUPTIONS}
+    count, position = data.count("test"), 0
+    batches = tracked(data.test_dataloader(), "corrupted images", count, lambda batch: len(batch[1]))
+    with torch.inference_mode():
+        for images, labels in batches:
+            images, labels = images.to(device), labels.to(device)
+            positions = torch.arange(position, position + len(labels), device=device)
+            for name, found in correct.items():
+                for strength in range(STRENGTHS):
+                    logits = folded(corrupt(images, name, strength + 1, positions))
+                    found[strength] += int((logits.argmax(1) == labels).sum())
+            position += len(labels)
+    accuracy = {name: [right / count for right in found] for name, found in correct.items()}
+    mean = sum(map(sum, accuracy.values())) / (STRENGTHS * len(accuracy))
+    return {"accuracy": accuracy, "mean": mean}
+
+
+def corruption_table(found: dict[str, Any], clean: float) -> Table:
+    """Return a table with the accuracies of each corruption, in percent; `clean` is that of the unchanged images."""
+    table = Table(title=f"accuracy under corruption, % ({100 * clean:.2f} without)")
+    table.add_column("corruption")
+    for heading in (*(f"{strength}" for strength in range(1, STRENGTHS + 1)), "mean"):
+        table.add_column(heading, justify="right")
+    for name, values in found["accuracy"].items():
+        table.add_row(name.replace("_", " "), *(f"{100 * value:.1f}" for value in (*values, sum(values) / len(values))))
+    table.add_section()
+    by_strength = [sum(column) / len(column) for column in zip(*found["accuracy"].values(), strict=True)]
+    table.add_row("mean", *(f"{100 * value:.1f}" for value in (*by_strength, found["mean"])))
+    return table
