@@ -15,8 +15,8 @@ from rich.text import Text
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.duplicates import Numbers, connected, duplicates, members, several
+from cvcc_zoo.data.finding import Links
 from cvcc_zoo.data.layout import check_several, find_classes, find_splits, labelled
-from cvcc_zoo.data.links import Links
 from cvcc_zoo.data.looks import Looks, look_at_some
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.partition import partition
