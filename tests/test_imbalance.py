@@ -266,8 +266,14 @@ def test_the_order_of_the_classes_of_a_checkpoint_is_that_of_the_weights(skewed:
     data = cvcc_zoo.ImageDataModule(root=str(skewed), batch_size=8)
     model = cvcc_zoo.create("linear", num_classes=2, image_size=8, loss=spec)
     model.classes = ("猫", "dog")
-    quick(max_epochs=1).fit(model, data)
+    trainer = quick(max_epochs=1)
+    trainer.fit(model, data)
     assert model.hparams["loss"] == {**spec, "class_weights": [3.0, 1.0]}
+    trainer.save_checkpoint("first.ckpt")
+    resumed = cvcc_zoo.create("linear", num_classes=2, image_size=8, loss=spec)  # which does not know the order
+    data = cvcc_zoo.ImageDataModule(root=str(skewed), batch_size=8)
+    quick(max_epochs=2).fit(resumed, data, ckpt_path="first.ckpt", weights_only=True)
+    assert resumed.classes == ("猫", "dog") and resumed.hparams["loss"] == model.hparams["loss"]
 
 
 def test_weights_balance_the_predictions_of_an_imbalanced_folder(skewed: Path) -> None:

@@ -143,7 +143,8 @@ def test_a_folder_of_a_known_data_set_is_called_by_its_name(
     assert "linear on Two Colours" in capsys.readouterr().out
     summary = json.loads(Path("runs/linear-colours/summary.json").read_text())
     assert summary["known_as"] == "Two Colours"
-    assert summary["data"]["test"] == {"name": "Two Colours", "images": 12, "sha256": pair.test, "in_training": 0}
+    known = {"name": "Two Colours", "images": 12, "sha256": pair.test}
+    assert summary["data"]["test"] == {**known, "in_training": 0}
     assert main(["publish", "runs/linear-colours"]) == 0
     card = read_card(home / "linear.two.json")
     assert card.dataset == card.training["train_set"]["name"] == "Two Colours"
