@@ -56,7 +56,7 @@ def test_every_training_image_gets_the_prediction_of_the_model_that_did_not_see_
         for position, share in zip(samples.tolist(), shares.tolist(), strict=True):
             row = rows[position]
             assert row["label"] == Path(row["image"]).parent.name and row["fold"] == str(number + 1)
-            assert [float(row[name]) for name in ("blue", "red")] == pytest.approx(share, abs=1e-5)
+            assert [float(row[f"p_{name}"]) for name in ("blue", "red")] == pytest.approx(share, abs=1e-5)
         last = json.loads(Path(f"cv/00{number}/summary.json").read_text())["last_epoch"]["val/accuracy"]
         assert summary["accuracy_of_folds"][number] == pytest.approx(last)
 

@@ -72,7 +72,10 @@ def main(args: Sequence[str]) -> int:
         save(origin.file, temperature, f"{count:,} validation images of its own")
     console = PlainConsole(soft_wrap=True)
     console.print(f"{trained.name}: temperature {temperature:.4f}, fitted to {count:,} validation images")
-    console.print(table(where, reliability(before, labels), reliability(after, labels)))
+    old, new = reliability(before, labels), reliability(after, labels)
+    console.print(table(where, old, new))
+    if new.log_loss >= old.log_loss:
+        console.print("the log loss is not lower: one temperature does not improve these probabilities")
     console.print(f"written to {origin.file}")
     return 0
 

@@ -161,7 +161,7 @@ def predictions(folds: Sequence[Fold]) -> str:
         for position, label, best, row in zip(*(column.tolist() for column in columns), strict=True):
             image = file_of(fold.data.dataset, "train", position) or position
             rows[position] = [image, number, classes[label], classes[best], *(f"{share:.6f}" for share in row)]
-    header = ["image", "fold", "label", "predicted", *classes]
+    header = ["image", "fold", "label", "predicted", *(f"p_{name}" for name in classes)]  # a class may be named label
     return csv_text([header, *(rows[position] for position in sorted(rows))])
 
 
