@@ -9,7 +9,8 @@ import torch
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.runs.calibration import cross_fitted, fit_temperature, reliability
+from cvcc_zoo.classifier.quality import quality_of
+from cvcc_zoo.runs.calibration import cross_fitted, fit_temperature
 from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.weights.card import read_card
@@ -45,9 +46,9 @@ def test_an_svm_is_calibrated_and_keeps_its_accuracy_and_its_loss(
     logits, labels = scores(load(run), ImageDataModule(), split="val")
     temperature = round(fit_temperature(logits, labels), 4)
     assert f"temperature {temperature:.4f}, fitted to 600 validation images" in printed
-    before, after = reliability(logits, labels), reliability(cross_fitted(logits, labels), labels)
-    assert f"log loss │ {before.log_loss:.4f} │ {after.log_loss:.4f}" in printed
-    assert after.log_loss < before.log_loss
+    before, after = quality_of(logits, labels), quality_of(cross_fitted(logits, labels), labels)
+    assert f"log loss │ {before['log_loss']:.4f} │ {after['log_loss']:.4f}" in printed
+    assert after["log_loss"] < before["log_loss"]
     assert load(run).temperature == temperature != 1
     assert main(["test", f"--run={run}", "--trainer.enable_progress_bar=false"]) == 0
     assert numbers(capsys.readouterr().out) == pytest.approx(tested, rel=1e-6)

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from torch import Tensor
 
+from cvcc_zoo.classifier.quality import quality_of
 from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
@@ -20,7 +22,7 @@ from cvcc_zoo.data.sources import OBJECTS
 from cvcc_zoo.files.own import locked, write_whole
 from cvcc_zoo.files.plain import load_plain
 from cvcc_zoo.printing.console import PlainConsole
-from cvcc_zoo.runs.calibration import Reliability, cross_fitted, fit_temperature, reliability
+from cvcc_zoo.runs.calibration import cross_fitted, fit_temperature
 from cvcc_zoo.runs.run_folder import is_run
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.weights.card import read_card, write_card
@@ -72,9 +74,9 @@ def main(args: Sequence[str]) -> int:
         save(origin.file, temperature, f"{count:,} validation images of its own")
     console = PlainConsole(soft_wrap=True)
     console.print(f"{trained.name}: temperature {temperature:.4f}, fitted to {count:,} validation images")
-    old, new = reliability(before, labels), reliability(after, labels)
+    old, new = quality_of(before, labels), quality_of(after, labels)
     console.print(table(where, old, new))
-    if new.log_loss >= old.log_loss:
+    if new["log_loss"] >= old["log_loss"]:
         console.print("the log loss is not lower: one temperature does not improve these probabilities")
     console.print(f"written to {origin.file}")
     return 0
@@ -152,11 +154,11 @@ def save(file: Path, temperature: float, fitted_on: str) -> None:
     write_whole(file, data.getbuffer())
 
 
-def table(where: str, before: Reliability, after: Reliability) -> Table:
+def table(where: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Table:
     """Return a table of both numbers before and after the calibration."""
     made = Table(title=f"on {where}", title_justify="left")
     for column in ("", "before", "after"):
         made.add_column(column, justify="right" if column else "left")
-    made.add_row("log loss", f"{before.log_loss:.4f}", f"{after.log_loss:.4f}")
-    made.add_row("calibration error", f"{before.calibration_error:.4f}", f"{after.calibration_error:.4f}")
+    for name in ("log_loss", "calibration_error"):
+        made.add_row(name.replace("_", " "), f"{before[name]:.4f}", f"{after[name]:.4f}")
     return made

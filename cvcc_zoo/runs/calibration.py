@@ -4,26 +4,14 @@ Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2. The temperature 
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 BOUND = 100.0  # a temperature is between 1 / BOUND and BOUND
 FOLDS = 5
 FEWEST = 10  # images to fit a temperature to
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """How good probabilities are."""
-
-    log_loss: float
-    """Cross-entropy with the labels, in nats."""
-    calibration_error: float
-    """The expected calibration error with 15 bins, in [0, 1]."""
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -52,12 +40,6 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         advice = "hold out more images for validation" if right else "train it for longer"
         raise ValueError(f"no temperature fits best: {why} all {len(labels):,} images; {advice}, and calibrate it then")
     return math.exp(found)
-
-
-def reliability(logits: Tensor, labels: Tensor) -> Reliability:
-    """Measure the probabilities softmax(logits) of images with these labels."""
-    error = multiclass_calibration_error(logits.softmax(1), labels, logits.shape[1])
-    return Reliability(float(F.cross_entropy(logits.double(), labels)), float(error))
 
 
 def cross_fitted(logits: Tensor, labels: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from cvcc_zoo.classifier.quality import quality_of
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.cli.passing import split
@@ -24,7 +25,6 @@ from cvcc_zoo.files.own import csv_text, json_text, write_picture, write_whole
 from cvcc_zoo.plots import plot_confusion
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.notices import only_warnings
-from cvcc_zoo.runs.calibration import reliability
 from cvcc_zoo.runs.measure import correct
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config
@@ -133,7 +133,7 @@ def summarise(folds: Sequence[Fold]) -> dict[str, Any]:
     `confusion` (true class, predicted class) are those of the predictions of all images.
     """
     logits, labels = torch.cat([fold.logits for fold in folds]), torch.cat([fold.labels for fold in folds])
-    found, measured = torch.tensor([fold.accuracy for fold in folds], dtype=torch.float64), reliability(logits, labels)
+    found, measured = torch.tensor([fold.accuracy for fold in folds], dtype=torch.float64), quality_of(logits, labels)
     classes = logits.shape[1]
     confusion = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
     return {
@@ -144,8 +144,8 @@ def summarise(folds: Sequence[Fold]) -> dict[str, Any]:
         "accuracy_mean": float(found.mean()),
         "accuracy_std": float(found.std()),
         "accuracy_range": [float(found.min()), float(found.max())],
-        "log_loss": measured.log_loss,
-        "calibration_error": measured.calibration_error,
+        "log_loss": float(measured["log_loss"]),
+        "calibration_error": float(measured["calibration_error"]),
         "classes": list(folds[0].data.classes),
         "confusion": confusion.tolist(),
     }
