@@ -32,7 +32,7 @@ class Checkpoint(Weights):
 
     @property
     def shaping(self) -> dict[str, str]:
-        """How image files became pixels in training: `resize` and `background` of the ImageDataModule."""
+        """`resize` and `background` of the ImageDataModule, by which image files became pixels in training."""
         return shaping_of(self.settings.get("data") if self.shaped is None else self.shaped)
 
 

@@ -40,7 +40,7 @@ class Weights:
 
     @property
     def shaping(self) -> dict[str, str]:
-        """How image files became pixels in training: `resize` and `background` of the ImageDataModule."""
+        """`resize` and `background` of the ImageDataModule, by which image files became pixels in training."""
         return shaping_of(None)
 
     @cached_property

@@ -21,7 +21,7 @@ class Published(Weights):
 
     @property
     def shaping(self) -> dict[str, str]:
-        """How image files became pixels in training: `resize` and `background` of the ImageDataModule."""
+        """`resize` and `background` of the ImageDataModule, by which image files became pixels in training."""
         recipe = self.card.training.get("recipe")
         return shaping_of(recipe.get("data") if isinstance(recipe, dict) else None)
 
