@@ -25,7 +25,7 @@ def summary(run: str) -> dict[str, float]:
 
 assert "site-packages" in cvcc_zoo.__file__, f"{cvcc_zoo.__file__} is not the wheel's"
 
-printed = number(r"│ test accuracy +│ ([\d.]+) % of 1,000 images", readme)
+printed = number(r"│ test accuracy +│ ([\d.]+) % (?:\([\d. to]+\) )?of 1,000 images", readme)
 points = number(r"may differ by up to ([\d.]+) points", readme)
 reached = 100 * summary("cnn_small-fashion-mini")["test_accuracy"]
 assert abs(reached - printed) <= points, f"{reached:.2f} %, but the README prints {printed} % +- {points}"
