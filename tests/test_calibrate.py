@@ -10,6 +10,7 @@ import torch
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.quality import quality_of
+from cvcc_zoo.report.reports import evaluate
 from cvcc_zoo.runs.calibration import cross_fitted, fit_temperature
 from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.runs.scores import scores
@@ -56,6 +57,9 @@ def test_an_svm_is_calibrated_and_keeps_its_accuracy_and_its_loss(
     found = measure(load(run), ImageDataModule())
     both = f"(with its temperature {found['test_loss_with_temperature']:.4f} and "
     assert both in capsys.readouterr().out and found["test_loss_with_temperature"] < found["test_loss"]
+    quality = evaluate(run, {"dataset": "fashion-mini"}).quality  # of a report, which shows the model as it is used
+    assert quality["log_loss"] == pytest.approx(found["test_loss_with_temperature"], abs=2e-6)
+    assert quality["calibration_error"] == pytest.approx(found["calibration_error_with_temperature"], abs=2e-6)
 
 
 def test_the_probabilities_of_a_calibrated_model_are_those_of_its_divided_scores(run: Path) -> None:

@@ -107,8 +107,9 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
     """Test the chosen model of a run on the images of its config. Raises ValueError or OSError if they are gone."""
     data = ImageDataModule(**{**data_options, "augmentations": "none"})
     model = load(folder)
-    logits, labels = scores(model, data)
-    probabilities = (logits.double() / model.temperature).softmax(1)
+    raw, labels = scores(model, data)
+    logits = raw / model.temperature  # as the model is used
+    probabilities = logits.double().softmax(1)
     confidences, predicted = probabilities.max(1)
     classes = list(data.classes)
     confusion = torch.bincount(labels * len(classes) + predicted, minlength=len(classes) ** 2)
