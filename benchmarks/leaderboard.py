@@ -58,12 +58,23 @@ class Words:
 
 
 ENGLISH = Words(
-    ("weights", "test accuracy", "three seeds", "top five", "best elsewhere", "aim", "parameters", "MACs", "MB"),
+    (
+        "weights",
+        "test accuracy",
+        "three seeds",
+        "top five",
+        "corrupted",
+        "best elsewhere",
+        "aim",
+        "parameters",
+        "MACs",
+        "MB",
+    ),
     ("recipe", "epochs", "training", "images/s", "precision", "hardware"),
     "\\* trained on a JPEG copy of the training images, measured on the original test images",
 )
 CHINESE = Words(
-    ("权重", "测试准确率", "三个随机种子", "前五", "他处最佳", "目标", "参数量", "乘加次数", "MB"),
+    ("权重", "测试准确率", "三个随机种子", "前五", "损坏图像", "他处最佳", "目标", "参数量", "乘加次数", "MB"),
     ("训练配方", "epoch 数", "训练时间", "张/s", "精度", "硬件"),
     "\\* 在训练图像的 JPEG 副本上训练，在原始测试图像上测量",  # noqa: RUF001
 )
@@ -86,12 +97,13 @@ def row(card: Card) -> list[str]:
     seeds = card.training.get("test_accuracy_of_seeds", {}) if is_original(card) else {}  # tested on the copy
     scores = [100 * score for score in seeds.values()]
     mean = torch.tensor(scores, dtype=torch.float64)
-    top5 = card.measured.get(TOP5)
+    top5, corrupted = card.measured.get(TOP5), card.measured.get("corruptions")
     return [
         f"`{card.name}`" + ("" if is_original(card) else " \\*"),
         percent(100 * card.measured["test_accuracy"]),
         f"{mean.mean():.2f} ± {mean.std():.2f} %" if scores else "-",
         percent(top5 and 100 * top5),
+        percent(corrupted and 100 * corrupted["mean"]),
         percent(ELSEWHERE.get(card.name)),
         percent(AIMS.get(card.name)),
         f"{card.parameters:,}",
