@@ -31,13 +31,13 @@ def test_a_line_of_the_leaderboard_has_what_a_card_says() -> None:
     seeds = {"0": 0.92, "1": 0.93, "2": 0.94}
     changed = dataclasses.replace(
         card,
-        measured=card.measured | {"test_accuracy": 0.9234, "top5_accuracy": 0.998},
+        measured=card.measured | {"test_accuracy": 0.9234, "top5_accuracy": 0.998, "corruptions": {"mean": 0.701}},
         training=card.training | {"test_accuracy_of_seeds": seeds},
         macs=40_813_184,
         size=1_108_400,
     )
     assert row(changed)[1:] == [
-        "92.34 %", "93.00 ± 1.00 %", "99.80 %", "94.03 %", "94.10 %", "272,474", "40.81 M", "1.11"
+        "92.34 %", "93.00 ± 1.00 %", "99.80 %", "70.10 %", "94.03 %", "94.10 %", "272,474", "40.81 M", "1.11"
     ]  # fmt: skip
     copied = dataclasses.replace(changed, dataset="a copy of CIFAR-10")
     assert copied.tested_on == "CIFAR-10" and row(copied)[0] == "`resnet20.cifar10` \\*"
