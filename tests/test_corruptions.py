@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -141,3 +142,8 @@ def test_evaluate_draws_the_corruptions_and_keeps_them_in_the_card(
     assert first["accuracy"].keys() == {"contrast"} and 0.2 < first["mean"] < 0.9
     assert main(["evaluate", card.name, "--update_card=true"]) == 0
     assert json.loads(path.read_text())["measured"]["corruptions"] == first
+    pixels, labels = (np.arange(20 * 784) % 251).astype(np.uint8).reshape(20, 28, 28), np.arange(20) % 10
+    names = np.array(trained.classes)
+    np.savez("few.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels, classes=names)
+    assert main(["evaluate", card.name, "--data.dataset=few.npz", "--update_card=true"]) == 0
+    assert "corruptions" not in read_card(path).measured  # they were measured on other images

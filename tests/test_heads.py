@@ -169,3 +169,38 @@ def test_classes_of_timm_networks_are_replaced_on_the_right_device_and_dtype() -
     classifier = model.get_classifier()
     assert isinstance(classifier, nn.Linear) and classifier.weight.dtype == torch.float64
     assert re.fullmatch(r"Linear\(in_features=\d+, out_features=3, bias=True\)", repr(classifier))
+
+
+@pytest.mark.parametrize("name", ["cnn_small", "timm.test_resnet", "plain"])
+def test_a_new_classifier_has_no_temperature_of_the_old_one(name: str) -> None:
+    model = ready(name)
+    model.temperature = 4.0
+    model.reset_classifier(0)
+    features = model.forward_head(model.forward_features(IMAGES), pre_logits=True)
+    assert torch.equal(model(IMAGES), features)
+    assert model.temperature == 1
+
+
+@pytest.mark.parametrize("name", ["cnn_small", "timm.test_resnet"])
+def test_numbers_of_old_classes_leave_the_loss_and_balanced_weights_are_counted_again(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels, few, many = torch.zeros(36, 3, 16, 16, dtype=torch.uint8), [0] * 24 + [1] * 12, [0, 1, 2] * 12
+    options: Any = {**QUIET, "max_epochs": 1, "limit_train_batches": 1, "enable_checkpointing": False}
+    balanced = {"name": "cross_entropy", "class_weights": "balanced"}
+    model = create(name, num_classes=2, image_size=16, loss=balanced)
+    Trainer(**options).fit(model, ImageDataModule(train=(pixels, torch.tensor(few)), validation=0))
+    assert model.hparams["loss"]["class_weights"] == [0.75, 1.5]
+    model.reset_classifier(3)
+    Trainer(**options).fit(model, ImageDataModule(train=(pixels, torch.tensor(many)), validation="1/2"))
+    assert model.hparams["loss"]["class_weights"] == [1, 1, 1]
+
+    keeper = Trainer(**options)
+    keeper.strategy.connect(model)
+    keeper.save_checkpoint("three.ckpt", weights_only=True)
+    for classes in (0, 5):
+        assert create("three.ckpt", num_classes=classes).hparams["loss"] == {"name": "cross_entropy"}
+    assert create("three.ckpt", image_size=16).hparams["loss"]["class_weights"] == [1, 1, 1]
+    again = load("three.ckpt")
+    again.reset_classifier(4)
+    assert again.loss.class_weights is None

@@ -117,3 +117,8 @@ def test_a_model_of_other_channels_takes_tensors() -> None:
     assert len(model.predict(torch.zeros(2, 8, 8))) == 5
     with pytest.raises(ValueError, match="1 or 3 channels, and the model takes 2; give a tensor"):
         model.predict(np.zeros((8, 8), np.uint8))
+
+
+@pytest.mark.parametrize("none", [[], PIXELS[:0], torch.zeros(0, 3, 32, 32)])
+def test_no_images_have_no_classes(none: Any, model: Any) -> None:
+    assert model.predict(none) == []

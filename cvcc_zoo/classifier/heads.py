@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.network import Network, NoClassifier, called
+from cvcc_zoo.classifier.weighting import without_numbers
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
+from cvcc_zoo.losses import Loss, make_loss
 from cvcc_zoo.registry import check_whole
 
 METHODS = ("forward_features", "forward_head", "get_classifier", "reset_classifier")
@@ -24,6 +26,8 @@ class Headed(WhitenedNetwork):
     num_classes: int
     metrics: StageMetrics
     classes: tuple[str, ...] | None
+    loss: Loss
+    _chosen_weights: Any = None  # the class weights that were chosen, before training made them numbers
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Remove the classifier of a new network if the model is built with num_classes=0."""
@@ -75,16 +79,18 @@ class Headed(WhitenedNetwork):
         """Replace the classifier by a fresh one, which has the same initial weights as in a new model.
 
         With 0 classes the model returns features (N, head_hidden_size). The classes of the model have no names until it
-        is trained again. Build a new optimizer afterwards. Raises ValueError for a single class, and for a network
+        is trained again; its temperature is 1, and class weights that are numbers leave its loss, because they belong
+        to the old classes. Build a new optimizer afterwards. Raises ValueError for a single class, and for a network
         whose classifier is not known.
         """
         check_whole("num_classes", num_classes)
         if num_classes < 0 or num_classes == 1:
             raise ValueError(f"num_classes must be at least 2, or 0 for features, got {num_classes}")
+        hparams = {**self.hparams, "num_classes": num_classes}
+        hparams["loss"] = without_numbers(hparams["loss"], self._chosen_weights)
         network: Any = self.network
         like = next(self.network.parameters(), self.whitening.mean)
         if isinstance(network, Network):
-            hparams = {**self.hparams, "num_classes": num_classes}
             new: Any = type(self)(**hparams).network.fc if num_classes else _none_like(network.fc)
             network.fc = new
         elif is_headed(network):
@@ -98,11 +104,14 @@ class Headed(WhitenedNetwork):
         self.num_classes = num_classes
         for name in classifier_names(network, num_classes):
             network.get_submodule(name).to(like.device, like.dtype).train(self.training)
-        self.hparams["num_classes"] = num_classes
-        self.classes = None
+        self.hparams.update(hparams)
+        self.loss, self._chosen_weights = make_loss(hparams["loss"]), None
+        self.classes, self.temperature = None, 1.0
         self._modules.pop("_confusion", None)
         with torch.device("cpu"):
-            self.metrics = StageMetrics(max(num_classes, 2)).to(like.device)
+            self.metrics = StageMetrics(max(num_classes, 2), weighted=self.loss.class_weights is not None).to(
+                like.device
+            )
 
     def check_head(self) -> None:
         """Raise ValueError if the model has no classifier."""

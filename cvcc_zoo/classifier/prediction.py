@@ -147,7 +147,7 @@ def _pixels(image: Any, decoding: Decoding) -> Tensor:
                 "(N, C, H, W) with values in 0..1"
             )
         if image.ndim == 4:
-            return torch.cat([_pixels(each, decoding) for each in image])
+            return torch.cat([torch.from_numpy(decoding.none()), *(_pixels(each, decoding) for each in image)])
         if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
             raise ValueError(
                 f"an image as an array is (H, W), or (H, W, C) with 1, 3 or 4 channels, not {image.shape}; a tensor is "

@@ -41,6 +41,18 @@ def resolve_class_weights(chosen: Any, classes: Sequence[str], labels: Tensor) -
     return weights
 
 
+def without_numbers(loss: Any, chosen: Any = None) -> Any:
+    """Return the options of a loss for other classes: without class weights that are numbers of the old classes.
+
+    `chosen` are the class weights from which the numbers were made; those by name, such as "balanced", stay.
+    """
+    if not isinstance(loss, Mapping) or "class_weights" not in loss:
+        return loss
+    by_name = [each for each in (chosen, loss["class_weights"]) if isinstance(each, str | Mapping)]
+    rest = {key: value for key, value in loss.items() if key != "class_weights"}
+    return {**rest, "class_weights": by_name[0]} if by_name else rest
+
+
 def batch_mean(losses: Tensor, labels: Tensor, loss: Loss, trainer: Trainer | None) -> Tensor:
     """Return the mean of the losses (N,) of a training batch, weighted if the loss has class weights.
 

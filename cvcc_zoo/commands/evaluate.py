@@ -83,7 +83,9 @@ def main(args: Sequence[str]) -> int:
     _say(console, trained, data, found, per_class=config.per_class, flip=config.test_time_flip)
     corrupted = _corrupted(console, trained, data, found, picture)
     if config.update_card:
-        kept = {name: value for name, value in card.measured.items() if name in ("calibration", "corruptions")}
+        same = found["test_set"]["sha256"] == card.measured.get("test_set", {}).get("sha256")  # images as before
+        names = ("calibration", "corruptions") if same else ("calibration",)
+        kept = {name: card.measured[name] for name in names if name in card.measured}
         write_card(path, dataclasses.replace(card, measured={**found, **kept, **corrupted}))
         console.print(f"written to {path}")
         return 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.classifier import ImageClassifier, Wrapped
+from cvcc_zoo.classifier.weighting import without_numbers
 from cvcc_zoo.classifier.wrapped import import_network
 from cvcc_zoo.data.classes import matching
 from cvcc_zoo.models import Timm
@@ -137,7 +138,10 @@ def family_or_network(path: str) -> Callable[..., ImageClassifier]:
 def _transferred(weights: Weights, options: Mapping[str, Any], *, new_head: bool) -> ImageClassifier:
     """Build a model with trained weights whose options are changed, or whose classifier is to be new."""
     _check_options(weights.path.stem, weights.family, options)
-    model: ImageClassifier = FAMILIES[weights.family](**{**weights.hparams, **options})
+    hparams = {**weights.hparams, **options}
+    if "loss" not in options and (new_head or hparams["num_classes"] != weights.hparams["num_classes"]):
+        hparams["loss"] = without_numbers(hparams.get("loss", "cross_entropy"))
+    model: ImageClassifier = FAMILIES[weights.family](**hparams)
     transfer(model, weights, new_head=new_head)
     if not new_head and weights.classes and model.num_classes == len(weights.classes):
         model.classes = weights.classes
