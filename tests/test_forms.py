@@ -108,6 +108,12 @@ def test_given_validation_images_are_used_and_others_come_from_the_training_imag
         data.setup("test")
 
 
+def test_a_fold_beside_given_validation_images_is_refused() -> None:
+    images = (np.zeros((8, 8, 8), dtype=np.uint8), [0, 1] * 4)
+    with pytest.raises(ValueError, match="validation=1/2 holds out a fold of the training images, and val gives other"):
+        ImageDataModule(train=images, val=images, validation="1/2")
+
+
 def test_a_trainer_fits_and_tests_objects_which_are_no_hyperparameters(tmp_path: Path) -> None:
     data = ImageDataModule(train=Pictures(), test=(PIXELS, LABELS), batch_size=8)
     model = create("linear", num_classes=4, image_size=8)

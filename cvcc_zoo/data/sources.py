@@ -60,6 +60,11 @@ def sort_options(given: Mapping[str, Any]) -> tuple[dict[Split, Any], dict[str, 
             f"a dataset has a name, and not a {type(options['dataset']).__name__}; give images as train=..."
         )
     objects: dict[Split, Any] = {"train": given["train"], "val": given["val"]}
+    if isinstance(options["validation"], str) and given["val"] is not None:
+        raise ValueError(
+            f"validation={options['validation']} holds out a fold of the training images, and val gives other images; "
+            "leave one of them out"
+        )
     if not isinstance(options["test"], Real):
         objects["test"] = options.pop("test")
     check_amounts(options["batch_size"], test=options.get("test", 0.0))
