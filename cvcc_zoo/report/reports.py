@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from cvcc_zoo.classifier.quality import plain_quality, quality_of
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.folder import file_of
 from cvcc_zoo.data.identity import digests
 from cvcc_zoo.data.pictures import pixels
+from cvcc_zoo.runs.measure import confusion_of
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
 from cvcc_zoo.runs.metrics_file import Curve, read_metrics
 from cvcc_zoo.runs.run_folder import CONFIG, is_run
@@ -112,7 +112,7 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
     probabilities = logits.double().softmax(1)
     confidences, predicted = probabilities.max(1)
     classes = list(data.classes)
-    confusion = torch.bincount(labels * len(classes) + predicted, minlength=len(classes) ** 2)
+    confusion = confusion_of(predicted, labels, len(classes))
     wrong = (predicted != labels).nonzero()[:, 0]
     chosen = wrong[confidences[wrong].argsort(descending=True, stable=True)[:WORST]]
     may_be_shown = images == ALL or (images == PUBLIC and data.dataset.public)
@@ -129,7 +129,7 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
     ]
     return Results(
         classes,
-        confusion.view(len(classes), len(classes)).numpy(),
+        confusion.numpy(),
         confidences.numpy(),
         (predicted == labels).numpy(),
         plain_quality(quality_of(logits, labels), classes),

@@ -71,6 +71,11 @@ def measure_average(average: Average, data: ImageDataModule, *, mirrored: bool =
     return found | {"test_accuracy_alone": alone, "test_set": with_hashes(identity_of(data, "test"))}
 
 
+def confusion_of(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return counts (classes, classes) of predicted classes (N,) and labels (N,): row = true, column = predicted."""
+    return torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
+
+
 def correct(logits: Tensor, labels: Tensor) -> int:
     """Return how many images have their highest score at their own class."""
     return int((logits.argmax(1) == labels).sum())
@@ -79,7 +84,7 @@ def correct(logits: Tensor, labels: Tensor) -> int:
 def numbers(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Any]:
     """Return the numbers that depend on logits (N, num_classes) and labels (N,) alone; `names` are of the classes."""
     classes = logits.shape[1]
-    confusion = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
+    confusion = confusion_of(logits.argmax(1), labels, classes)
     images, right = confusion.sum(1).tolist(), confusion.diagonal().tolist()
     top5 = {TOP5: int(among_top(logits, labels, 5).sum()) / len(labels)} if classes >= TOP5_FROM else {}
     quality = plain_quality(quality_of(logits, labels), names)

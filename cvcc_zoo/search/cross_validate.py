@@ -25,7 +25,7 @@ from cvcc_zoo.files.own import csv_text, json_text, write_picture, write_whole
 from cvcc_zoo.plots import plot_confusion
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.notices import only_warnings
-from cvcc_zoo.runs.measure import correct
+from cvcc_zoo.runs.measure import confusion_of, correct
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config
 from cvcc_zoo.search.goal import Goal
@@ -134,8 +134,7 @@ def summarise(folds: Sequence[Fold]) -> dict[str, Any]:
     """
     logits, labels = torch.cat([fold.logits for fold in folds]), torch.cat([fold.labels for fold in folds])
     found, measured = torch.tensor([fold.accuracy for fold in folds], dtype=torch.float64), quality_of(logits, labels)
-    classes = logits.shape[1]
-    confusion = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
+    confusion = confusion_of(logits.argmax(1), labels, logits.shape[1])
     return {
         "folds": len(folds),
         "images": len(labels),
