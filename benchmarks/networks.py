@@ -23,11 +23,11 @@ from cvcc_zoo.zoo.catalogue import complexity
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, RESULTS = DOCS / "networks.md", DOCS / "networks.json"
 RUNS = Path("networks")
-EPOCHS = 5
-OURS = ("resnet20", "cnn_fast", "wrn16_4")
+EPOCHS = 2
+OURS = ("resnet20", "cnn_fast")
 THEIRS = (
-    "resnet18", "mobilenetv2_100", "mobilenetv3_small_100", "efficientnet_b0", "regnetx_002", "regnety_002",
-    "ghostnet_100", "convnext_atto", "densenet121", "vit_tiny_patch16_224",
+    "regnetx_002", "regnety_002", "mobilenetv4_conv_small", "mobilenetv3_small_100", "mobilenetv2_100", "ghostnet_100",
+    "efficientnet_b0", "resnet18", "convnext_atto", "vit_tiny_patch16_224",
 )  # fmt: skip
 NETWORKS: dict[str, dict[str, Any]] = {name: {} for name in OURS} | {
     f"timm.{name}": {"stem": "small"} for name in THEIRS
