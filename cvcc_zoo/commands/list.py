@@ -92,7 +92,7 @@ def weights(pattern: str, dataset: str, max_parameters: float, min_accuracy: flo
     ]
     table = Table(title=f"{len(chosen)} of {len(cards)} published weights", box=SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("weights", no_wrap=True)
-    table.add_column("data set", overflow="fold")
+    table.add_column("trained on", overflow="fold")
     for column in ("accuracy", "parameters", "MACs", "MB"):
         table.add_column(column, justify="right", no_wrap=True)
     for card in sorted(chosen, key=ORDERS[sort]):
