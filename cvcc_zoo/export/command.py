@@ -16,12 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
-from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.images import reshape
+from cvcc_zoo.export.images import images_to_check
 from cvcc_zoo.export.program import BATCHES, ENDINGS, MAX_BATCH, export
 from cvcc_zoo.export.web import PACKAGE, PAGE, PROGRAM, find_runtime, write_page
 from cvcc_zoo.printing.console import PlainConsole
@@ -62,7 +58,10 @@ def parser() -> ZooParser:
         help=f"web: the folder or the .tgz file of the npm package {PACKAGE}; by default npm gets it.",
     )
     parser.add_argument(
-        "--data.dataset", type=str | None, default=None, help="The data set whose test images check the file."
+        "--data.dataset",
+        type=str | None,
+        default=None,
+        help="The data set whose test images check the file; by default that of the run.",
     )
     parser.add_argument("--data.root", type=str, default=None, help="Their folder.")
     return parser
@@ -98,18 +97,19 @@ def main(args: Sequence[str]) -> int:
         file = folder / PROGRAM
     else:
         file = target or Path(trained.name + ENDINGS[config.format])
-    data = ImageDataModule(config.data.dataset, config.data.root, image_size=size, in_channels=channels)
+    checked = images_to_check(trained, config.data.dataset, config.data.root)
     how = {
         "max_batch": config.max_batch or MAX_BATCH,
         "dynamic_size": config.dynamic_size,
         "flip": config.test_time_flip,
     }
-    agreement = export(trained, file, "onnx" if page else config.format, _some(data), **how)
+    agreement = export(trained, file, "onnx" if page else config.format, checked.images, **how)
     written = write_page(trained, file.read_bytes(), folder, runtime) if page else file
     PlainConsole(soft_wrap=True).print(
-        f"{trained.name}: {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]} test images of {data.dataset.title} "
-        f"as {channels}x{size}x{size}: the same classes, and logits that differ by at most "
-        f"{agreement.difference:.1e} (the largest is {agreement.largest:.3g})\n"
+        f"{trained.name}: {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]} {checked.title} as "
+        f"{channels}x{size}x{size}: the same classes, and logits that differ by at most "
+        f"{agreement.difference:.1e} (the largest is {agreement.largest:.3g})"
+        f"{'; ' + checked.note if checked.note else ''}\n"
         f"written to {written} ({written.stat().st_size / 1e6:.2f} MB)"
     )
     return 0
@@ -119,12 +119,3 @@ def _check_folder(folder: Path) -> None:
     """Raise ValueError for a folder that has other files than those of a page."""
     if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {PAGE, PROGRAM}):
         raise ValueError(f"{folder} exists and is not the folder of a page; choose another --output=FOLDER")
-
-
-def _some(data: ImageDataModule) -> Tensor:
-    """Return 64 test images (64, C, H, W) at evenly spread positions, some repeatedly if there are fewer."""
-    data.prepare_data()
-    test = data.dataset.load("test")
-    assert test is not None
-    count = sum(BATCHES)
-    return reshape(test.images[torch.arange(count) * len(test.labels) // count], data.image_size, data.in_channels)
