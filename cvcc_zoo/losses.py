@@ -118,6 +118,7 @@ VALID: dict[str, tuple[Callable[[Any], bool], str]] = {
     "power": (lambda value: value in (1, 2), "1 or 2"),
     "l2": (lambda value: value >= 0, "at least 0"),
 }
+QUOTES = "; quote names with commas, brackets, colons or quotes, and write a blank before the number: '{\"a, b\": 2}'"
 
 
 class Loss:
@@ -200,11 +201,13 @@ def check_class_weights(weights: Any, num_classes: int | None) -> None:
     if not isinstance(weights, Mapping | list | tuple):
         raise ValueError(
             f"class_weights are balanced, a list of numbers in the order of the classes, or {{name: number}}, not "
-            f"{weights!r}"
+            f"{weights!r}{QUOTES if isinstance(weights, str) else ''}"
         )
     for weight in weights.values() if isinstance(weights, Mapping) else weights:
         if not (_is_number(weight) and weight > 0):
-            raise ValueError(f"class_weights must be numbers above 0, not {weight!r}")
+            raise ValueError(
+                f"class_weights must be numbers above 0, not {weight!r}{QUOTES if weight in (None, 'None') else ''}"
+            )
     if not isinstance(weights, Mapping) and num_classes not in (None, len(weights)):
         raise ValueError(
             f"class_weights has {len(weights)} numbers, but there are {num_classes} classes; give a number for each, "

@@ -79,6 +79,9 @@ def _of_value(message: str) -> str | None:
     if (option := find("option", message)) is None:
         return None
     name, value = option[1], find("value", message)
+    if value and name == "data.classes":
+        given = value[1].strip()
+        return f'--{name} takes a list of names, and not {given}; quote each name: --{name}=\'["no", "a, b"]\''
     choices = re.findall(r"'([^']*)'", " ".join(re.findall(MESSAGES["choices"], message)))
     if value and choices:
         return str(unknown(name.rpartition(".")[2], value[1].strip(), [*dict.fromkeys(choices)], f"--{name}"))
