@@ -78,7 +78,9 @@ def test_what_cannot_be_tested_is_refused(
     assert not Path("lr.png").exists()
 
 
-@pytest.mark.parametrize(("savers", "said"), [(0, "ending this step\n"), (1, "ending this step and writing last.ckpt\n")])
+@pytest.mark.parametrize(
+    ("savers", "said"), [(0, "ending this step\n"), (1, "ending this step and writing last.ckpt\n")]
+)
 def test_a_signal_promises_a_checkpoint_only_where_one_is_written(
     savers: int, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

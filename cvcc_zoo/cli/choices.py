@@ -155,6 +155,8 @@ def told_in_one_line() -> Iterator[None]:
 
 def _explained(error: Exception) -> str | None:
     """Return an error of Lightning, with what to do about it, in one line; None for other errors."""
+    if isinstance(error, ValueError) and "pip install" in str(error):  # it says already which package is missing
+        return None
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ModuleNotFoundError):
         cause = cause.__cause__ or cause.__context__

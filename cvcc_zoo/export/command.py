@@ -11,7 +11,8 @@ about = {"classes": ""}  # or name, model, dataset, sha256, input, output
 model = torch.export.load("resnet20.cifar10.pt2", extra_files=about).module()  # takes up to --max_batch images
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -93,7 +94,6 @@ def main(args: Sequence[str]) -> int:
         if channels not in (1, 3):
             raise ValueError(f"images in a browser have 1 or 3 channels, and {trained.name} takes {channels}")
         runtime = find_runtime(config.runtime)
-        folder.mkdir(exist_ok=True)
         file = folder / PROGRAM
     else:
         file = target or Path(trained.name + ENDINGS[config.format])
@@ -103,8 +103,9 @@ def main(args: Sequence[str]) -> int:
         "dynamic_size": config.dynamic_size,
         "flip": config.test_time_flip,
     }
-    agreement = export(trained, file, "onnx" if page else config.format, checked.images, **how)
-    written = write_page(trained, file.read_bytes(), folder, runtime) if page else file
+    with _made(folder) if page else nullcontext():
+        agreement = export(trained, file, "onnx" if page else config.format, checked.images, **how)
+        written = write_page(trained, file.read_bytes(), folder, runtime) if page else file
     PlainConsole(soft_wrap=True).print(
         f"{trained.name}: {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]} {checked.title} as "
         f"{channels}x{size}x{size}: the same classes, and logits that differ by at most "
@@ -119,3 +120,14 @@ def _check_folder(folder: Path) -> None:
     """Raise ValueError for a folder that has other files than those of a page."""
     if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {PAGE, PROGRAM}):
         raise ValueError(f"{folder} exists and is not the folder of a page; choose another --output=FOLDER")
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder if there is none, and remove it if it stays empty because of an error."""
+    folder.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
