@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from lightning.pytorch.tuner.tuning import Tuner
 
 from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
-from tests.conftest import Fit
+from tests.conftest import Fit, message
 from tests.test_choices import folder, linear, quick
 
 PLATEAU = "--lr_scheduler=ReduceLROnPlateau"
