@@ -1,9 +1,7 @@
 """Losses by name: logits (N, num_classes) and labels (N,) to a scalar, the mean over the batch.
 
-With `reduction="none"` they return the loss of each image (N,).
-
-`cross_entropy`, `focal` and `squared_error` also take soft labels (N, num_classes), the shares of the classes in a
-mixed image.
+With `reduction="none"` they return the loss of each image (N,). `cross_entropy`, `focal` and `squared_error` also take
+soft labels (N, num_classes), the shares of the classes in a mixed image.
 
 `cross_entropy`   softmax and negative log-likelihood, with label smoothing
 `focal`           the same, with less weight on images whose class is probable already: times (1 - p)^gamma

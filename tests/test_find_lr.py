@@ -90,4 +90,4 @@ def test_a_signal_promises_a_checkpoint_only_where_one_is_written(
         os.kill(os.getpid(), signal.SIGTERM)
     finally:
         stop._restore()
-    assert capfd.readouterr().err == f"SIGTERM: ending this {said}"
+    assert capfd.readouterr().err == f"SIGTERM: {said}"

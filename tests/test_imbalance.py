@@ -199,9 +199,9 @@ def test_weights_by_name_are_in_the_order_of_the_classes_and_the_others_weigh_1(
 
 
 def test_names_that_yaml_reads_as_something_else_are_found(capsys: pytest.CaptureFixture[str]) -> None:
-    assert loss_spec({"name": "focal", "class_weights": yaml.safe_load("{no: 2, 01: 3, null: 4, 1.0: 5}")}) == {
+    assert loss_spec({"name": "focal", "class_weights": yaml.safe_load("{no: 2, 01: 3, null: 4, 1.5: 5}")}) == {
         "name": "focal",
-        "class_weights": {"False": 2, "1": 3, "None": 4, "1.0": 5},
+        "class_weights": {"False": 2, "1": 3, "None": 4, "1.5": 5},
     }
     classes = ["1.0", "no", "01", "null", "[x: y"]
     chosen = {"False": 2, "1": 3, "None": 4, "1.0": 5, "[x: y": 6}
