@@ -168,9 +168,9 @@ def find_network(path: str) -> Builder:
     if found is None:
         module = module if re.fullmatch(r"[\w.]{1,99}", module) else "MODULE"  # because users copy the command
         raise NotImportedError(
-            f"the module of the network {path[:LONGEST_NAME]!r} is not imported; if you trust it, start with `cvcc-zoo "
-            f"--import={module} ...` in its folder (in Python `import {module}` first, or cvcc_zoo.load(..., "
-            "network=...)); no file can import a module by itself, because it may come from others"
+            f"the module of the network {path[:LONGEST_NAME]!r} is not imported; if you trust it, start in its folder "
+            f"with `cvcc-zoo --import={module} ...` (in Python: `import {module}` first, or cvcc_zoo.load(..., "
+            "network=...))"
         )
     if inspect.isclass(found) and issubclass(found, nn.Module):
         return found
