@@ -296,7 +296,12 @@ def test_the_file_of_a_run_is_checked_on_images_of_the_run(
     trained = find_trained(file[0])
     test = ImageDataModule("folder", str(colours)).dataset.load("test")
     assert test is not None
-    assert torch.equal(images_to_check(trained, None, None).images.unique(dim=0), test.images.unique(dim=0))
+    given, own = (
+        {image.numpy().tobytes() for image in images}
+        for images in (images_to_check(trained, None, None).images, test.images)
+    )
+    same = given == own  # pytest would take minutes to show how they differ
+    assert same and len(own) == 12
     shutil.rmtree(colours / "test")
     assert images_to_check(trained, None, None).title == "validation images of colours"
     assert images_to_check(trained, "fashion-mini", None).title == "test images of fashion-mini"

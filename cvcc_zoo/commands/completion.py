@@ -72,9 +72,9 @@ def script(shell: str) -> str:
         for action in parser_of(name)._actions:
             if action.option_strings and "--help" not in action.option_strings:
                 more: dict[str, Any] = {"action": "store_true"} if action.nargs == 0 else {"choices": values(action)}
-                option = parser.add_argument(*action.option_strings, help=in_a_line(action.help), **more)
+                flag = parser.add_argument(*action.option_strings, help=in_a_line(action.help), **more)
                 if action.dest == "config":
-                    option.complete = RECIPE_OR_FILE  # type: ignore[attr-defined]
+                    flag.complete = RECIPE_OR_FILE  # type: ignore[attr-defined]
             if action.required or not action.option_strings:  # may stand alone
                 text, known = in_a_line(action.help), None if name == "recipes" else values(action)
                 nargs: Any = "?" if action.option_strings else action.nargs
@@ -84,7 +84,7 @@ def script(shell: str) -> str:
         if name == "fit":
             for option in sorted({option for family in FAMILIES.values() for option in family_options(family)}):
                 parser.add_argument(f"--model.{option}", help="an option of a family")
-    functions = {shell: text.replace("RECIPES", " ".join(recipes())) for shell, text in FUNCTIONS.items()}
+    functions = FUNCTIONS.get(shell, "").replace("RECIPES", " ".join(recipes()))
     made = str(shtab.complete(root, shell, preamble=functions))
     if shell == "zsh":
         return re.sub(

@@ -33,7 +33,7 @@ def images_to_check(trained: Trained, dataset: str | None, root: str | None) -> 
     A run without test images has validation images, or else training images. Its data set is not downloaded again; a
     note says if it cannot be read. Raises ValueError or OSError if the given data set cannot be read.
     """
-    shape = {"image_size": trained.model.image_size, "in_channels": trained.model.in_channels}
+    shape: dict[str, Any] = {"image_size": trained.model.image_size, "in_channels": trained.model.in_channels}
     note = ""
     if dataset is None and root is None and trained.data:
         try:
