@@ -103,7 +103,7 @@ def test_a_runtime_that_is_not_there_is_refused_with_what_to_do(
     with pytest.raises(ValueError, match=r"is not the file of `npm pack onnxruntime-web`"):
         find_runtime(str(archive(tmp_path / "half.tgz", PARTS["script"])))
     (tmp_path / "no.tgz").write_text("not an archive")
-    with pytest.raises(ValueError, match=r"is not the file of `npm pack onnxruntime-web`"):
+    with pytest.raises(ValueError, match=r"^\S+ is not the file of `npm pack onnxruntime-web` \(.*\); pack it again$"):
         find_runtime(str(tmp_path / "no.tgz"))
     monkeypatch.setattr("cvcc_zoo.export.web.shutil.which", lambda name: None)
     with pytest.raises(ValueError, match=r"there is no npm to get it; `npm pack onnxruntime-web` writes it where"):
