@@ -1,9 +1,7 @@
 """Losses by name: logits (N, num_classes) and labels (N,) to a scalar, the mean over the batch.
 
-With `reduction="none"` they return the loss of each image (N,).
-
-`cross_entropy`, `focal` and `squared_error` also take soft labels (N, num_classes), the shares of the classes in a
-mixed image.
+With `reduction="none"` they return the loss of each image (N,). `cross_entropy`, `focal` and `squared_error` also take
+soft labels (N, num_classes), the shares of the classes in a mixed image.
 
 `cross_entropy`   softmax and negative log-likelihood, with label smoothing
 `focal`           the same, with less weight on images whose class is probable already: times (1 - p)^gamma
@@ -118,6 +116,7 @@ VALID: dict[str, tuple[Callable[[Any], bool], str]] = {
     "power": (lambda value: value in (1, 2), "1 or 2"),
     "l2": (lambda value: value >= 0, "at least 0"),
 }
+QUOTES = "; quote names with commas, brackets, colons or quotes, and write a blank before the number: '{\"a, b\": 2}'"
 
 
 class Loss:
@@ -200,11 +199,13 @@ def check_class_weights(weights: Any, num_classes: int | None) -> None:
     if not isinstance(weights, Mapping | list | tuple):
         raise ValueError(
             f"class_weights are balanced, a list of numbers in the order of the classes, or {{name: number}}, not "
-            f"{weights!r}"
+            f"{weights!r}{QUOTES if isinstance(weights, str) else ''}"
         )
     for weight in weights.values() if isinstance(weights, Mapping) else weights:
         if not (_is_number(weight) and weight > 0):
-            raise ValueError(f"class_weights must be numbers above 0, not {weight!r}")
+            raise ValueError(
+                f"class_weights must be numbers above 0, not {weight!r}{QUOTES if weight in (None, 'None') else ''}"
+            )
     if not isinstance(weights, Mapping) and num_classes not in (None, len(weights)):
         raise ValueError(
             f"class_weights has {len(weights)} numbers, but there are {num_classes} classes; give a number for each, "

@@ -178,6 +178,10 @@ def as_plain(value: Any) -> Any:
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
+class NotImportedError(ValueError):
+    """A file names a class or function of a module that is not imported; only its user may decide to import it."""
+
+
 def check_whole(name: str, value: Any) -> None:
     """Raise ValueError unless `value` is a whole number."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):

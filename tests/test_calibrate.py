@@ -125,6 +125,7 @@ def test_only_images_held_out_in_training_are_used(run: Path, fit: Fit, capsys: 
     fit("--model=linear", "--data.validation=0", "--run=all")
     assert "all was trained on all of its images" in message(capsys, ["calibrate", "all"])
     fit("--model=linear", "--run=few")
+    assert "calibrate each of few+few by itself" in message(capsys, ["calibrate", "few+few"])
     assert "4 images are too few to fit a temperature" in message(capsys, ["calibrate", "few"])
     assert load("few").temperature == 1
 

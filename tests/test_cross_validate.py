@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ import torch
 from cvcc_zoo import ImageDataModule, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.split import held_out, stratified_fold
+from cvcc_zoo.plots import plot_calibration
+from cvcc_zoo.runs import figures
 from cvcc_zoo.runs.stopping import Deadline
 from tests.conftest import QUICK, MakeFolder, message
 
@@ -32,11 +35,18 @@ def test_each_image_is_held_out_once_and_each_class_evenly() -> None:
 
 
 def test_every_training_image_gets_the_prediction_of_the_model_that_did_not_see_it(
-    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = make_folder(val=3)
+    root, drawn = make_folder(val=3), list[Any]()
+
+    def draw(*bins: Any) -> Any:
+        drawn.append(bins)
+        return plot_calibration(*bins)
+
     shutil.rmtree(root / "test")
-    assert main(["cross-validate", "--folder=cv", "--folds=3", *FIT, "--data.test=0"]) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(figures, "plot_calibration", draw)
+        assert main(["cross-validate", "--folder=cv", "--folds=3", *FIT, "--data.test=0"]) == 0
     printed = capsys.readouterr().out
     rows = list(csv.DictReader(Path("cv/predictions.csv").read_text().splitlines()))
     files = sorted(str(path.relative_to(root)) for path in (root / "train").glob("*/*.png"))
@@ -44,6 +54,11 @@ def test_every_training_image_gets_the_prediction_of_the_model_that_did_not_see_
     summary = json.loads(Path("cv/summary.json").read_text())
     right = sum(row["label"] == row["predicted"] for row in rows)
     assert summary["accuracy"] == right / 40 and summary["confusion"][0][0] + summary["confusion"][1][1] == right
+    images, accuracy, _, title = drawn[-1]  # the reliability diagram is that of the predictions of all folds
+    assert title.startswith("cv: ") and Path("cv/calibration.png").is_file()
+    sure = [min(14, int(15 * max(float(row["p_blue"]), float(row["p_red"])))) for row in rows]
+    assert images.tolist() == [sure.count(place) for place in range(15)]
+    assert (accuracy[images > 0] * images[images > 0]).sum() == pytest.approx(right)
     found = torch.tensor(summary["accuracy_of_folds"], dtype=torch.float64)
     assert f"{100 * found.mean():.2f} ± {100 * found.std():.2f} %" in printed
     for number in range(3):

@@ -1,5 +1,6 @@
 """An exported file gives the model's logits without this package, and nothing is written that does not."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -16,12 +17,13 @@ import torch
 from PIL import Image
 
 import cvcc_zoo
-from cvcc_zoo import create
+from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data.datasets import FashionMini
 from cvcc_zoo.data.images import reshape
 from cvcc_zoo.export import program
 from cvcc_zoo.export.command import main as export
+from cvcc_zoo.export.images import images_to_check
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.weights.card import write
 from cvcc_zoo.zoo.published import make_card
@@ -282,6 +284,33 @@ def test_a_run_is_exported_with_the_classes_of_its_data(
     assert find_trained(str(run)).labels() == trained.labels()
     (run / "config.yaml").unlink()
     assert find_trained(str(run)).classes == ["blue", "red"]
+
+
+def test_the_file_of_a_run_is_checked_on_images_of_the_run(
+    fit: Fit, colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=linear") == 0
+    file = [str(Path("runs/linear-colours")), "--format=torch_export", "--output=red.pt2"]
+    assert export(file) == 0
+    assert "1, 7 and 56 test images of colours as 3x8x8" in capsys.readouterr().out
+    trained = find_trained(file[0])
+    test = ImageDataModule("folder", str(colours)).dataset.load("test")
+    assert test is not None
+    given, own = (
+        {image.numpy().tobytes() for image in images}
+        for images in (images_to_check(trained, None, None).images, test.images)
+    )
+    same = given == own  # pytest would take minutes to show how they differ
+    assert same and len(own) == 12
+    shutil.rmtree(colours / "test")
+    assert images_to_check(trained, None, None).title == "validation images of colours"
+    assert images_to_check(trained, "fashion-mini", None).title == "test images of fashion-mini"
+    fetched = dataclasses.replace(trained, data={"dataset": "torchvision.STL10"})
+    assert "give it as --data.dataset=torchvision.STL10" in images_to_check(fetched, None, None).note
+    shutil.rmtree(colours)
+    assert export(file) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "56 test images of fashion-mini" in printed and "the images of its run cannot be read (" in printed
 
 
 def test_a_checkpoint_that_is_too_old_to_name_its_classes_has_those_of_the_data(fit: Fit, colours: Path) -> None:

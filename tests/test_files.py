@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from cvcc_zoo.files.own import STALE, give_back, remove_unfinished, whole_file, write_whole
+from cvcc_zoo.files.own import STALE, file_to_write, give_back, remove_unfinished, whole_file, write_whole
 
 
 def test_a_write_does_not_go_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,3 +74,15 @@ def test_a_write_removes_what_a_killed_one_of_the_same_file_left_long_ago(tmp_pa
     assert STALE > 60
     write_whole(tmp_path / "[a]", b"whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([young.name, new.name, other.name, "[a]"])
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert file_to_write(str(tmp_path / "a.png"), ".png") == tmp_path / "a.png"
+    (tmp_path / "b.png").mkdir()
+    with pytest.raises(ValueError, match=r"b.png is a folder; choose another name"):
+        file_to_write(str(tmp_path / "b.png"), ".png")
+    monkeypatch.setattr("cvcc_zoo.files.own.os.access", lambda path, mode: (path, mode) != (tmp_path, os.W_OK))
+    with pytest.raises(PermissionError, match="cannot write into this folder"):
+        file_to_write(str(tmp_path / "a.png"), ".png")

@@ -1,6 +1,9 @@
 """A learning rate range test finds the rate at which the loss falls fastest, and leaves nothing behind."""
 
+import os
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,8 @@ from lightning import Trainer
 
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.runs.checkpoints import LastCheckpoint
+from cvcc_zoo.runs.stopping import StopAtSignal
 from cvcc_zoo.search.rates import Growing, RangeTest, scaled_rates
 from tests.conftest import message
 
@@ -71,3 +76,18 @@ def test_what_cannot_be_tested_is_refused(
 ) -> None:
     assert advice in message(capsys, ["find-lr", *DATA, *options])
     assert not Path("lr.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("savers", "said"), [(0, "ending this step\n"), (1, "ending this step and writing last.ckpt\n")]
+)
+def test_a_signal_promises_a_checkpoint_only_where_one_is_written(
+    savers: int, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stop: Any = StopAtSignal()
+    stop.on_train_start(SimpleNamespace(checkpoint_callbacks=[LastCheckpoint(Path("run"))] * savers), None)
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        stop._restore()
+    assert capfd.readouterr().err == f"SIGTERM: {said}"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from lightning import Trainer
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
@@ -19,7 +20,7 @@ from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.weighting import batch_mean, resolve_class_weights
 from cvcc_zoo.data.balance import BalancedOrder, imbalance
 from cvcc_zoo.data.loader import Position, TensorLoader
-from cvcc_zoo.losses import make_loss
+from cvcc_zoo.losses import loss_spec, make_loss
 from cvcc_zoo.runs import RunFolder
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from tests.conftest import QUICK, message, write_images
@@ -197,11 +198,27 @@ def test_weights_by_name_are_in_the_order_of_the_classes_and_the_others_weigh_1(
         resolve_class_weights("balanced", ["a", "b", "c", "d"], LABELS)
 
 
+def test_names_that_yaml_reads_as_something_else_are_found(capsys: pytest.CaptureFixture[str]) -> None:
+    assert loss_spec({"name": "focal", "class_weights": yaml.safe_load("{no: 2, 01: 3, null: 4, 1.5: 5}")}) == {
+        "name": "focal",
+        "class_weights": {"False": 2, "1": 3, "None": 4, "1.5": 5},
+    }
+    classes = ["1.0", "no", "01", "null", "[x: y"]
+    chosen = {"False": 2, "1": 3, "None": 4, "1.0": 5, "[x: y": 6}
+    assert resolve_class_weights(chosen, classes, LABELS) == [5, 2, 3, 4, 6]
+    for given in ("[yes, no]", "[1, 2]", "[a[1], b]", "a,b", "[null, x]"):
+        found = message(capsys, ["fit", f"--data.classes={given}"])
+        assert "--data.classes takes a list of names, and not " in found and found.count("\n") <= 1
+        assert """quote each name: --data.classes='["no", "a, b"]'""" in found
+
+
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
         ([1, 2], "class_weights has 2 numbers, but there are 3 classes"),
         ([1, 2, 0], "class_weights must be numbers above 0, not 0"),
+        ("{a: b: 2}", "quote names with commas, brackets, colons or quotes"),
+        ({"a": None}, """not None; quote names with commas"""),
         ({"a": "much"}, "class_weights must be numbers above 0, not 'much'"),
         ([1, 2, float("nan")], "numbers above 0, not nan"),
         ("equal", "class_weights are balanced, a list of numbers in the order of the classes"),

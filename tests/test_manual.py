@@ -92,14 +92,19 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("fit --optimizer = A", {"Adam", "AdamW", "Adagrad"}, {"SGD"}),
         ("evaluate fcnn", {"fcnn.cifar10", "fcnn.fashion_mnist"}, {"fcnn"}),
         ("list --pre", {"--pretrained"}, {"--pattern"}),
+        ("fit --config = cifar10/re", {"cifar10/resnet20"}, {"cifar100/resnet20", "cifar10/cnn"}),
+        ("fit --config my", {"my.yaml"}, {"cifar10/resnet20"}),  # files, too
+        ("fit -c cifar10/linear", {"cifar10/linear"}, {"my.yaml"}),
+        ("recipes fast/", {"fast/cnn_fast"}, {"resnet20.cifar10", "my.yaml"}),
         ("completion ", {"bash", "zsh"}, {"fit"}),
     ],
 )
 def test_bash_completes(bash_script: Path, typed: str, offered: set[str], not_offered: set[str]) -> None:
+    (bash_script.parent / "my.yaml").touch()
     words = typed.split(" ")
     quoted = " ".join(shlex.quote(word) for word in ["cvcc-zoo", *words])
     lines = f"source {bash_script}; COMP_WORDS=({quoted}); COMP_CWORD={len(words)}; _cvcc_zoo; echo ${{COMPREPLY[@]}}"
-    done = subprocess.run(["bash", "-c", lines], capture_output=True, text=True, check=True)
+    done = subprocess.run(["bash", "-c", lines], capture_output=True, text=True, check=True, cwd=bash_script.parent)
     found = set(done.stdout.split())
     assert offered <= found
     assert not found & not_offered

@@ -75,3 +75,10 @@ def test_a_value_without_a_text_is_recognised_in_a_config() -> None:
 
 def test_a_message_that_is_not_known_stays() -> None:
     assert explain(" something new \n", parser("fit")) == "something new"
+
+
+@pytest.mark.parametrize("program", ["cvcc-zoo", "__main__.py"])  # as the installed script, and by `python -m`
+def test_an_option_that_a_chosen_class_lacks_is_named_with_its_flag(program: str) -> None:
+    message = "the following arguments are required: save_dir"
+    assert "also needs save_dir: --trainer.callbacks.save_dir=... or" in explain(message, ZooParser(prog=program))
+    assert explain(message, parser("fit")) == message

@@ -253,6 +253,7 @@ def test_pairs_are_listed_where_many_classes_were_confused_and_nowhere_else() ->
         counts[0, 1] = mistakes
         content, matrix = judged_page(counts, [f"class {number}" for number in range(count)])
         assert ("Most confused" in content) is listed
+        assert matrix["layout"]["yaxis"]["automargin"]  # room for names such as "golden retriever"
         assert matrix["data"][0]["zmin"] == 0 and matrix["data"][0]["zmax"] >= 1
         assert "annotations" not in matrix["layout"] or not matrix["layout"]["annotations"]
 

@@ -1,5 +1,6 @@
 """A zoo is trained in pieces of time, and ends as if it had been trained in one."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,9 @@ def test_what_is_published_is_not_trained_again(
 ) -> None:
     for _ in range(2):
         assert main([*words, "--minutes=5", "--only=[linear]"]) == 0
-    assert capsys.readouterr().out.count("runs/zoo/linear-pets-0: 0:05:00 of the time left") == 1
+    printed = capsys.readouterr().out
+    assert printed.count("runs/zoo/linear-pets-0: 0:05:00 of the time left") == 1
+    assert re.search(r"published . [\d.]+ % \([\d.]+ to [\d.]+\)", printed)
     assert sorted(path.name for path in Path("runs/zoo").iterdir()) == ["linear-pets-0"]
     assert not (home / "fcnn.pets.json").exists()
 

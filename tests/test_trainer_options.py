@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from lightning.pytorch.tuner.tuning import Tuner
 
 from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
-from tests.conftest import Fit
+from tests.conftest import Fit, message
 from tests.test_choices import folder, linear, quick
 
 PLATEAU = "--lr_scheduler=ReduceLROnPlateau"
@@ -147,3 +148,18 @@ def test_a_schedule_peaks_at_the_rate_that_a_callback_has_found(colours: Path) -
     trainer = quick(callbacks=[finder], max_epochs=2)
     trainer.fit(model, folder(colours))
     assert trainer.optimizers[0].param_groups[0]["max_lr"] == model.lr
+
+
+@pytest.mark.parametrize(
+    ("package", "options", "advice"),
+    [
+        ("datasets", ["--data.dataset=hf:mine"], "pip install 'cvcc_zoo[hf]'"),
+        ("h5py", ["--data.dataset=torchvision.PCAM", "--data.root=pcam"], "please run pip install h5py"),
+    ],
+)
+def test_a_data_set_that_needs_a_package_says_how_to_install_it(
+    package: str, options: list[str], advice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    found = message(capsys, ["fit", "--model=linear", *options])
+    assert advice in found and found.strip().splitlines()[-1].startswith("cvcc-zoo: error: ")

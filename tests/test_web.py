@@ -8,6 +8,7 @@ import json
 import math
 import re
 import shutil
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ from PIL import Image
 from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.export import web
+from cvcc_zoo.export import command, web
 from cvcc_zoo.export.web import PARTS, Runtime, find_runtime, write_page
 from cvcc_zoo.weights.card import write
 from cvcc_zoo.zoo.published import make_card
@@ -102,7 +103,7 @@ def test_a_runtime_that_is_not_there_is_refused_with_what_to_do(
     with pytest.raises(ValueError, match=r"is not the file of `npm pack onnxruntime-web`"):
         find_runtime(str(archive(tmp_path / "half.tgz", PARTS["script"])))
     (tmp_path / "no.tgz").write_text("not an archive")
-    with pytest.raises(ValueError, match=r"is not the file of `npm pack onnxruntime-web`"):
+    with pytest.raises(ValueError, match=r"^\S+ is not the file of `npm pack onnxruntime-web` \(.*\); pack it again$"):
         find_runtime(str(tmp_path / "no.tgz"))
     monkeypatch.setattr("cvcc_zoo.export.web.shutil.which", lambda name: None)
     with pytest.raises(ValueError, match=r"there is no npm to get it; `npm pack onnxruntime-web` writes it where"):
@@ -139,6 +140,16 @@ def test_what_does_not_fit_a_page_is_refused(
     Path("mine/notes.txt").write_text("dear diary")
     assert expected in message(capsys, ["export", name, *more])
     assert not Path(f"{name}-web").exists() and Path("mine/notes.txt").read_text() == "dear diary"
+
+
+def test_a_page_that_cannot_be_made_leaves_no_folder(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = published(home, ["a", "b"], PAD, image_size=8)
+    monkeypatch.setattr(command, "find_runtime", lambda given: RUNTIME)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert "pip install 'cvcc_zoo[onnx]'" in message(capsys, ["export", name, "--format=web"])
+    assert not Path(f"{name}-web").exists()
 
 
 def pictures() -> list[Path]:

@@ -1,9 +1,11 @@
 """Weights of classes in the loss: from names or counts to numbers, and the mean loss of a batch."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import yaml
 from lightning import Trainer
 from torch import Tensor
 
@@ -33,12 +35,18 @@ def resolve_class_weights(chosen: Any, classes: Sequence[str], labels: Tensor) -
         return [float(weight) for weight in chosen]
     weights, places = [1.0] * len(classes), {name: place for place, name in enumerate(classes)}
     plain = {plain_name(name): place for name, place in places.items()}
+    read = {_as_yaml_reads(name): place for name, place in places.items()}
     for name, weight in chosen.items():
-        place = places.get(name, plain.get(plain_name(name)))
+        place = places.get(name, plain.get(plain_name(name), read.get(name)))
         if place is None:
             raise unknown("class in class_weights", name, classes)
         weights[place] = float(weight)
     return weights
+
+
+def _as_yaml_reads(name: str) -> str:
+    """Return how YAML reads a plain name in {name: weight}: `no` is False, and `01` is 1."""
+    return str(yaml.safe_load(name)) if re.fullmatch(r"[\w.+-]+|~", name) else name
 
 
 def without_numbers(loss: Any, chosen: Any = None) -> Any:

@@ -16,6 +16,7 @@ imported already, and must be that of a class of networks, or of a function that
 import functools
 import importlib
 import inspect
+import re
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ from torch import nn
 
 from cvcc_zoo.classifier.compatibility import check_logits
 from cvcc_zoo.classifier.image_classifier import ImageClassifier
-from cvcc_zoo.registry import LONGEST_NAME, check_options, closest, unknown
+from cvcc_zoo.registry import LONGEST_NAME, NotImportedError, check_options, closest, unknown
 
 Builder = Callable[..., nn.Module]
 SHAPES = {
@@ -37,7 +38,6 @@ SHAPES = {
 }
 """Parameters of a network that it is given, and the option of the model that is their value."""
 OURS = frozenset(inspect.signature(ImageClassifier.__init__).parameters) - {"self"}
-KIND = "network"
 _named_by_user: dict[str, Builder] = {}
 """Classes and functions that the user has named in this process, by import path."""
 
@@ -157,17 +157,20 @@ def import_network(path: str) -> tuple[Builder, str]:
 def find_network(path: str) -> Builder:
     """Return the class or function at an import path that may come from a file; no module is imported for it.
 
-    Raises ValueError if there is none, or if it is neither a class of networks nor a function that says that it returns
-    one; the user may have named any function before.
+    Raises NotImportedError if its module is not imported, and ValueError if it has no such name, or if that is neither
+    a class of networks nor a function that says that it returns one; the user may have named any function before.
     """
     if path in _named_by_user:
         return _named_by_user[path]
     module, found = path.rpartition(".")[0], _at(path) if len(path) <= LONGEST_NAME else None
+    if found is None and module in sys.modules:
+        raise ValueError(f"the module {module} has no network {path.rpartition('.')[2]!r}; was it renamed?")
     if found is None:
-        raise ValueError(
-            f"no {KIND} at the import path {path[:LONGEST_NAME]!r} in the modules imported so far, and no others are "
-            f"imported for it, because the path may come from a file; if you trust it, `import {module}` first (on the "
-            f"command line cvcc-zoo --import={module} ...), or give the network: cvcc_zoo.load(..., network=...)"
+        module = module if re.fullmatch(r"[\w.]{1,99}", module) else "MODULE"  # because users copy the command
+        raise NotImportedError(
+            f"the module of the network {path[:LONGEST_NAME]!r} is not imported; if you trust it, start in its folder "
+            f"with `cvcc-zoo --import={module} ...` (in Python: `import {module}` first, or cvcc_zoo.load(..., "
+            "network=...))"
         )
     if inspect.isclass(found) and issubclass(found, nn.Module):
         return found

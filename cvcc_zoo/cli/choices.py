@@ -155,6 +155,9 @@ def told_in_one_line() -> Iterator[None]:
 
 def _explained(error: Exception) -> str | None:
     """Return an error of Lightning, with what to do about it, in one line; None for other errors."""
+    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    if "pip install" in str(error) and raised_in.is_relative_to(Path(__file__).parents[1]):  # it says all already
+        return None
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ModuleNotFoundError):
         cause = cause.__cause__ or cause.__context__

@@ -43,7 +43,7 @@ def find(kind: str, message: str) -> re.Match[str] | None:
 def explain(message: str, parser: argparse.ArgumentParser) -> str:
     """Return an error of the parser in one line that says what to do; one that is not known is returned as it is."""
     found = find("required", message)
-    if found and not parser.prog.startswith("cvcc-zoo"):  # the parser of a class that was chosen by its name
+    if found and not parser.prog.startswith("cvcc-zoo "):  # of no command, but of a class that was chosen by its name
         name = found[1]
         options = f"--trainer.callbacks.{name}=... or --trainer.logger.{name}=..."
         return f"the class that was chosen also needs {name}: {options}"
@@ -79,6 +79,9 @@ def _of_value(message: str) -> str | None:
     if (option := find("option", message)) is None:
         return None
     name, value = option[1], find("value", message)
+    if value and name == "data.classes":
+        given = value[1].strip()
+        return f'--{name} takes a list of names, and not {given}; quote each name: --{name}=\'["no", "a, b"]\''
     choices = re.findall(r"'([^']*)'", " ".join(re.findall(MESSAGES["choices"], message)))
     if value and choices:
         return str(unknown(name.rpartition(".")[2], value[1].strip(), [*dict.fromkeys(choices)], f"--{name}"))

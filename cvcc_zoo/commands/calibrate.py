@@ -27,8 +27,9 @@ from cvcc_zoo.runs.run_folder import is_run
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.weights.card import read_card, write_card
 from cvcc_zoo.weights.checkpoint import read_checkpoint
+from cvcc_zoo.zoo.averaging import PLUS
 from cvcc_zoo.zoo.names import resolve_trained
-from cvcc_zoo.zoo.trained import find_trained
+from cvcc_zoo.zoo.trained import Trained, find_trained
 
 SPLIT = ("validation", "split_seed", "test")
 """Options of the data that decide which images were held out for validation."""
@@ -57,7 +58,7 @@ def parser() -> ZooParser:
 def main(args: Sequence[str]) -> int:
     """Run the command. Raises ValueError for a model without validation images of its own."""
     made = parser()
-    config, trained = with_its_images(made, args, find_trained)
+    config, trained = with_its_images(made, args, find_one)
     origin = origin_of(config.name, trained.data)
     check_split(trained.name, origin.split, config.data)
     data = made.instantiate(config).data
@@ -80,6 +81,13 @@ def main(args: Sequence[str]) -> int:
         console.print("the log loss is not lower: one temperature does not improve these probabilities")
     console.print(f"written to {origin.file}")
     return 0
+
+
+def find_one(name: str) -> Trained:
+    """Return a trained model. Raises ValueError for several, and as `find_trained` does."""
+    if PLUS in name and not Path(name).expanduser().exists():
+        raise ValueError(f"a temperature is fitted to one model; calibrate each of {name} by itself")
+    return find_trained(name)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from cvcc_zoo.cli.manual import COMMANDS
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
+from cvcc_zoo.cli.recipes import recipes
 from cvcc_zoo.commands import parser_of
 from cvcc_zoo.data.sources import NAMES
 from cvcc_zoo.optim.build import OWN
@@ -32,6 +33,18 @@ _cvcc_zoo() {  # bash takes --model=resnet20 for three words: the "=" is left ou
   _shtab_cvcc_zoo
 }
 complete -o bashdefault -F _cvcc_zoo cvcc-zoo"""
+
+FUNCTIONS = {
+    "bash": """
+_cvcc_zoo_recipe() { compgen -W "RECIPES" -- "$1"; }
+_cvcc_zoo_recipe_or_file() { _cvcc_zoo_recipe "$1"; compgen -f -- "$1"; }""",
+    "zsh": """
+_cvcc_zoo_recipe() { compadd -- RECIPES }
+_cvcc_zoo_recipe_or_file() { _alternative 'recipes:recipe:(RECIPES)' 'files:file:_files' }""",
+}
+"""Functions of a shell that complete recipes; tcsh has none, and in its patterns the names would end at the slash."""
+RECIPE = {"bash": "_cvcc_zoo_recipe", "zsh": "_cvcc_zoo_recipe"}
+RECIPE_OR_FILE = {"bash": "_cvcc_zoo_recipe_or_file", "zsh": "_cvcc_zoo_recipe_or_file", "tcsh": "f"}
 
 
 @cache
@@ -59,19 +72,24 @@ def script(shell: str) -> str:
         for action in parser_of(name)._actions:
             if action.option_strings and "--help" not in action.option_strings:
                 more: dict[str, Any] = {"action": "store_true"} if action.nargs == 0 else {"choices": values(action)}
-                parser.add_argument(*action.option_strings, help=in_a_line(action.help), **more)
+                flag = parser.add_argument(*action.option_strings, help=in_a_line(action.help), **more)
+                if action.dest == "config":
+                    flag.complete = RECIPE_OR_FILE  # type: ignore[attr-defined]
             if action.required or not action.option_strings:  # may stand alone
-                text, known = in_a_line(action.help), values(action)
+                text, known = in_a_line(action.help), None if name == "recipes" else values(action)
                 nargs: Any = "?" if action.option_strings else action.nargs
                 place = parser.add_argument(action.dest, nargs=nargs, help=text, choices=known)
                 if known is None:
-                    place.complete = shtab.FILE  # type: ignore[attr-defined]
+                    place.complete = RECIPE if name == "recipes" else shtab.FILE  # type: ignore[attr-defined]
         if name == "fit":
             for option in sorted({option for family in FAMILIES.values() for option in family_options(family)}):
                 parser.add_argument(f"--model.{option}", help="an option of a family")
-    made = str(shtab.complete(root, shell))
+    functions = FUNCTIONS.get(shell, "").replace("RECIPES", " ".join(recipes()))
+    made = str(shtab.complete(root, shell, preamble=functions))
     if shell == "zsh":
-        return re.sub(r'"(--[\w.]+)\[([^"]*\]:)', r'"\1=[\2', made)  # --model=resnet20 as well as --model resnet20
+        return re.sub(
+            r'(--[\w.]+)(\}"|)\[([^"]*\]:)', r"\1=\2[\3", made
+        )  # --model=resnet20 as well as --model resnet20
     return made + BASH if shell == "bash" else made
 
 

@@ -20,6 +20,7 @@ from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import duration
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Compile, Deadline, StoppedError
+from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.written import read_summary
 from cvcc_zoo.timing import fast_precision
 from cvcc_zoo.weights.card import Card, folders, read_card
@@ -137,7 +138,7 @@ def repeats_in(card: Card) -> int:
 
 def overview(jobs: dict[str, list[Job]], target: Path) -> Table:
     """Return a table with the state and the accuracies of each model."""
-    table = Table(title=f"weights in {target}")
+    table = Table(title=f"weights in {target}", caption="in parentheses: 95 % interval")
     for column in ("model", "state", "test accuracy", "seeds", "epochs", "training"):
         table.add_column(column, no_wrap=True)
     for model, mine in jobs.items():
@@ -146,7 +147,8 @@ def overview(jobs: dict[str, list[Job]], target: Path) -> Table:
         state = "published" if card.is_file() else "trained" if len(summaries) == len(mine) else "waiting"
         if state == "waiting" and any((job.run / "last.ckpt").is_file() for job in mine):
             state = "begun"
-        accuracy = f"{100 * read_card(card).measured['test_accuracy']:.2f} %" if card.is_file() else "-"
+        measured = read_card(card).measured if card.is_file() else None
+        accuracy = with_interval(measured["correct"], measured["test_images"]) if measured else "-"
         found = [summary["test_accuracy"] for summary in summaries]
         spread = "not tested" if None in found else "-"
         if len(found) > 1 and None not in found:

@@ -11,17 +11,14 @@ about = {"classes": ""}  # or name, model, dataset, sha256, input, output
 model = torch.export.load("resnet20.cifar10.pt2", extra_files=about).module()  # takes up to --max_batch images
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
-from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.images import reshape
+from cvcc_zoo.export.images import images_to_check
 from cvcc_zoo.export.program import BATCHES, ENDINGS, MAX_BATCH, export
 from cvcc_zoo.export.web import PACKAGE, PAGE, PROGRAM, find_runtime, write_page
 from cvcc_zoo.printing.console import PlainConsole
@@ -62,7 +59,10 @@ def parser() -> ZooParser:
         help=f"web: the folder or the .tgz file of the npm package {PACKAGE}; by default npm gets it.",
     )
     parser.add_argument(
-        "--data.dataset", type=str | None, default=None, help="The data set whose test images check the file."
+        "--data.dataset",
+        type=str | None,
+        default=None,
+        help="The data set whose test images check the file; by default that of the run.",
     )
     parser.add_argument("--data.root", type=str, default=None, help="Their folder.")
     return parser
@@ -94,22 +94,23 @@ def main(args: Sequence[str]) -> int:
         if channels not in (1, 3):
             raise ValueError(f"images in a browser have 1 or 3 channels, and {trained.name} takes {channels}")
         runtime = find_runtime(config.runtime)
-        folder.mkdir(exist_ok=True)
         file = folder / PROGRAM
     else:
         file = target or Path(trained.name + ENDINGS[config.format])
-    data = ImageDataModule(config.data.dataset, config.data.root, image_size=size, in_channels=channels)
+    checked = images_to_check(trained, config.data.dataset, config.data.root)
     how = {
         "max_batch": config.max_batch or MAX_BATCH,
         "dynamic_size": config.dynamic_size,
         "flip": config.test_time_flip,
     }
-    agreement = export(trained, file, "onnx" if page else config.format, _some(data), **how)
-    written = write_page(trained, file.read_bytes(), folder, runtime) if page else file
+    with _made(folder) if page else nullcontext():
+        agreement = export(trained, file, "onnx" if page else config.format, checked.images, **how)
+        written = write_page(trained, file.read_bytes(), folder, runtime) if page else file
     PlainConsole(soft_wrap=True).print(
-        f"{trained.name}: {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]} test images of {data.dataset.title} "
-        f"as {channels}x{size}x{size}: the same classes, and logits that differ by at most "
-        f"{agreement.difference:.1e} (the largest is {agreement.largest:.3g})\n"
+        f"{trained.name}: {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]} {checked.title} as "
+        f"{channels}x{size}x{size}: the same classes, and logits that differ by at most "
+        f"{agreement.difference:.1e} (the largest is {agreement.largest:.3g})"
+        f"{'; ' + checked.note if checked.note else ''}\n"
         f"written to {written} ({written.stat().st_size / 1e6:.2f} MB)"
     )
     return 0
@@ -121,10 +122,12 @@ def _check_folder(folder: Path) -> None:
         raise ValueError(f"{folder} exists and is not the folder of a page; choose another --output=FOLDER")
 
 
-def _some(data: ImageDataModule) -> Tensor:
-    """Return 64 test images (64, C, H, W) at evenly spread positions, some repeatedly if there are fewer."""
-    data.prepare_data()
-    test = data.dataset.load("test")
-    assert test is not None
-    count = sum(BATCHES)
-    return reshape(test.images[torch.arange(count) * len(test.labels) // count], data.image_size, data.in_channels)
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder if there is none, and remove it if it stays empty because of an error."""
+    folder.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()

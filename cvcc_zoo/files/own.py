@@ -42,12 +42,19 @@ def shown(path: Path | str) -> str:
 
 
 def file_to_write(path: str, *endings: str) -> Path:
-    """Return the path of an output file. Raises ValueError for another ending, or if its folder does not exist."""
+    """Return the path of an output file, which is written only after the work of minutes.
+
+    Raises ValueError for another ending, or if its folder does not exist, and OSError if it cannot be written there.
+    """
     found = Path(path).expanduser()
     if found.suffix not in endings:
         raise ValueError(f"{found} must end in {' or '.join(endings)}")
     if not found.parent.is_dir():
         raise ValueError(f"the folder {found.parent} does not exist; create it, or choose another one for {found.name}")
+    if found.is_dir():
+        raise ValueError(f"{found} is a folder; choose another name for the file")
+    if not os.access(found.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, "cannot write into this folder", str(found.parent))
     return found
 
 

@@ -27,7 +27,10 @@ def weights_file(name: str, pretrained: bool | str) -> Path:
         if path.is_dir():
             path = path / "model.safetensors"
         if not path.is_file():
-            raise FileNotFoundError(f"there is no file of weights {path}; give the path of model.safetensors")
+            raise FileNotFoundError(
+                f"there is no file of weights {path}; correct the path, or choose pretrained=True "
+                "(--model.pretrained=true), which finds timm's file, or says where to get it"
+            )
         return path
     import timm  # takes a second
 

@@ -38,7 +38,7 @@ def confusion(results: Results) -> str:
     axis, layout = _class_axis(classes) | {"showgrid": False}, dict[str, Any]()
     if many:
         size = max(7, min(12, (SIDE / len(classes)) // 1.3))
-        axis |= {"automargin": True, "tickfont": {"size": size}}
+        axis |= {"tickfont": {"size": size}}
         layout = {"width": SIDE + 150 + (150 if groups else 0), "height": SIDE + 150, **_group_marks(groups)}
     return as_json(
         traces,
@@ -77,7 +77,7 @@ def _heatmap(
 def _class_axis(classes: Sequence[str]) -> dict[str, Any]:
     """Return an axis of classes, with long names cut off."""
     cut = {name: short(name, LONGEST) for name in classes if name != short(name, LONGEST)}
-    return {"type": "category", "labelalias": cut, "automargin": bool(cut)}
+    return {"type": "category", "labelalias": cut, "automargin": True}
 
 
 def _group_marks(groups: Groups) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """The figures of a run: its curves, and of its test the confusion matrix and the reliability diagram."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.files.own import write_picture
@@ -21,5 +23,10 @@ def draw_test(folder: Path, model: ImageClassifier, classes: Sequence[str], accu
     """Write `confusion.png` and `calibration.png` of a model that was tested, with an `accuracy` in [0, 1]."""
     title = f"{folder.name}: test accuracy {100 * accuracy:.2f} %"
     write_picture(folder / "confusion.png", plot_confusion(model.test_confusion.cpu().numpy(), classes, title))
-    images, right, sure = (model.test_quality[f"bin_{name}"].cpu().numpy() for name in BINNED)
+    draw_reliability(folder, model.test_quality, title)
+
+
+def draw_reliability(folder: Path, quality: Mapping[str, Tensor], title: str) -> None:
+    """Write `calibration.png`, the reliability diagram of what `Quality` computed."""
+    images, right, sure = (quality[f"bin_{name}"].cpu().numpy() for name in BINNED)
     write_picture(folder / "calibration.png", plot_calibration(images, right, sure, title))

@@ -67,6 +67,7 @@ class StopAtSignal(Stop):
     def __init__(self) -> None:
         self._handlers: dict[int, Any] = {}
         self._received = 0
+        self._saves = ""
 
     @property
     def code(self) -> int:  # type: ignore[override]
@@ -80,6 +81,8 @@ class StopAtSignal(Stop):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the signal handlers; Python allows that in the main thread only."""
         self._received = 0
+        saves = any(isinstance(saver, LastCheckpoint) for saver in trainer.checkpoint_callbacks)
+        self._saves = " and writing last.ckpt" if saves else ""
         if threading.current_thread() is not threading.main_thread():
             return
         self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
@@ -89,7 +92,7 @@ class StopAtSignal(Stop):
             raise StoppedError("SIGINT twice: stopped in the middle of a step", 128 + number)
         self._received = number
         with suppress(OSError):  # print() is not safe here: the signal may have interrupted one
-            os.write(2, f"{signal.Signals(number).name}: ending this step and writing last.ckpt\n".encode())
+            os.write(2, f"{signal.Signals(number).name}: ending this step{self._saves}\n".encode())
 
     def _restore(self) -> None:
         for number, handler in self._handlers.items():

@@ -4,7 +4,7 @@ Every training image is predicted by the one model that was not trained on it. K
 https://www.ijcai.org/Proceedings/95-2/Papers/016.pdf, recommends stratified folds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,7 @@ from cvcc_zoo.files.own import csv_text, json_text, write_picture, write_whole
 from cvcc_zoo.plots import plot_confusion
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.notices import only_warnings
+from cvcc_zoo.runs.figures import draw_reliability
 from cvcc_zoo.runs.measure import confusion_of, correct
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config
@@ -54,7 +55,7 @@ def cross_validate(
 
     Args:
         folder: The folder of the cross-validation, with a run folder for each fold, `predictions.csv` with the
-            prediction of each training image, `summary.json` and `confusion.png`.
+            prediction of each training image, `summary.json`, `confusion.png` and `calibration.png`.
         folds: Number of folds, at least 2. Each has the same share of every class, chosen by --data.split_seed.
         minutes: The time limit in minutes, by default none. A step that has begun is finished.
         epoch: The weights that predict a fold: last or best. The best epoch is chosen on the fold itself, which makes
@@ -83,14 +84,16 @@ def cross_validate(
         if len(done) < folds:
             return code
         found = [predict_fold(target / f"{number:03}", CHECKPOINTS[epoch]) for number in range(folds)]
-        summary = summarise(found)
+        quality = quality_of(torch.cat([fold.logits for fold in found]), torch.cat([fold.labels for fold in found]))
+        summary = summarise(found, quality)
         title = f"{target.resolve().name}: accuracy {100 * summary['accuracy']:.2f} % of {summary['images']:,} images"
         confusion = plot_confusion(np.array(summary["confusion"]), found[0].data.classes, title)
         write_whole(target / "predictions.csv", predictions(found).encode(errors="surrogateescape"))
         write_picture(target / "confusion.png", confusion)
+        draw_reliability(target, quality, title)
         write_whole(target / "summary.json", json_text(summary).encode())
         console.print(overview(summary, target))
-        console.print(f"written to {target}: predictions.csv, confusion.png, summary.json")
+        console.print(f"written to {target}: predictions.csv, confusion.png, calibration.png, summary.json")
     return 0
 
 
@@ -126,14 +129,15 @@ def predict_fold(run: Path, checkpoint: str) -> Fold:
     return Fold(data, data.val_dataloader().samples, logits, labels)
 
 
-def summarise(folds: Sequence[Fold]) -> dict[str, Any]:
+def summarise(folds: Sequence[Fold], quality: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return plain data: accuracies, fractions in [0, 1], of the folds and of all images, and results of all images.
 
     `accuracy_std` is the standard deviation of the folds with n - 1. Log loss (nats), calibration error (15 bins) and
-    `confusion` (true class, predicted class) are those of the predictions of all images.
+    `confusion` (true class, predicted class) are those of the predictions of all images; `quality` is what `quality_of`
+    returns for them.
     """
     logits, labels = torch.cat([fold.logits for fold in folds]), torch.cat([fold.labels for fold in folds])
-    found, measured = torch.tensor([fold.accuracy for fold in folds], dtype=torch.float64), quality_of(logits, labels)
+    found = torch.tensor([fold.accuracy for fold in folds], dtype=torch.float64)
     confusion = confusion_of(logits.argmax(1), labels, logits.shape[1])
     return {
         "folds": len(folds),
@@ -143,8 +147,8 @@ def summarise(folds: Sequence[Fold]) -> dict[str, Any]:
         "accuracy_mean": float(found.mean()),
         "accuracy_std": float(found.std()),
         "accuracy_range": [float(found.min()), float(found.max())],
-        "log_loss": float(measured["log_loss"]),
-        "calibration_error": float(measured["calibration_error"]),
+        "log_loss": float(quality["log_loss"]),
+        "calibration_error": float(quality["calibration_error"]),
         "classes": list(folds[0].data.classes),
         "confusion": confusion.tolist(),
     }

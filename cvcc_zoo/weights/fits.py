@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from cvcc_zoo.data.moments import vectors
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.plain import check_plain
-from cvcc_zoo.registry import FAMILIES, unknown
+from cvcc_zoo.registry import FAMILIES, NotImportedError, unknown
 
 MOST_CLASSES = 10_000  # the confusion matrix of a model has as many rows and columns
 LARGEST_IMAGE = 4096  # pixels
@@ -82,7 +82,9 @@ def _other_tensors(model: nn.Module, state: Collection[str]) -> Iterator[Tensor]
 def check_hparams(path: Path, family: str, hparams: Mapping[str, Any]) -> None:
     """Raise ValueError unless a family is registered, as classes are looked up nowhere else, and its options plain."""
     if family not in FAMILIES:
-        raise unknown("model family", family, FAMILIES, f"{path} was made with a class that is not imported")
+        raise unknown(
+            "model family", family, FAMILIES, f"if {path} has a class of your own: cvcc-zoo --import=ITS_MODULE ..."
+        )
     check_plain(hparams, f"the hyperparameters in {path}")
 
 
@@ -92,7 +94,7 @@ def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Map
     The model is on the meta device, and building stops once it has far more parameters than the file has tensors, so
     memory is in proportion to the size of the file, whatever the hyperparameters say. Only a class or network of others
     that cannot be built there, because it reads values of tensors, is built with memory. Raises ValueError, and says
-    what differs, if they do not fit.
+    what differs, if they do not fit, and NotImportedError for a network of a module that is not imported.
     """
     incomplete = f"{path} is not a complete {family}"
     wrong = [name for name, tensor in tensors.items() if not _is_plain(tensor)]
@@ -101,6 +103,8 @@ def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Map
     check_bounds(hparams, incomplete)
     try:
         model = _built(family, hparams, 2 * len(tensors))
+    except NotImportedError:
+        raise
     except Exception as error:  # options from a file can cause any error
         raise ValueError(f"{incomplete}: {error}") from error
     own: dict[str, Tensor] = model.state_dict()

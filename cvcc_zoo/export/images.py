@@ -1,0 +1,73 @@
+"""Images on which an exported program is compared with its model: those of the model's run, or of a data set."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.images import reshape
+from cvcc_zoo.export.program import BATCHES
+from cvcc_zoo.zoo.trained import Trained
+
+FETCHED = ("torchvision.", "hf:")
+"""How names of data sets begin that may be downloaded as soon as they are opened."""
+
+
+@dataclass(frozen=True)
+class CheckImages:
+    """Images of a model's size and channels, uint8 (64, C, H, W), and where they come from."""
+
+    images: Tensor
+    title: str
+    """What they are, such as "test images of cats"."""
+    note: str = ""
+    """Why they are not those of the model's run; empty if they are, or if it has none."""
+
+
+def images_to_check(trained: Trained, dataset: str | None, root: str | None) -> CheckImages:
+    """Return test images of a data set, or if none is given those of the model's run, or else of fashion-mini.
+
+    A run without test images has validation images, or else training images. Its data set is not downloaded again; a
+    note says if it cannot be read. Raises ValueError or OSError if the given data set cannot be read.
+    """
+    shape: dict[str, Any] = {"image_size": trained.model.image_size, "in_channels": trained.model.in_channels}
+    note = ""
+    if dataset is None and root is None and trained.data:
+        try:
+            return _some(_of_run({**trained.data, **shape}))
+        except (OSError, ValueError, TypeError) as error:
+            note = f"the images of its run cannot be read ({' '.join(str(error).split())})"
+    data = ImageDataModule(dataset, root, **shape)
+    data.prepare_data()
+    found = _some(data)
+    return CheckImages(found.images, found.title, note)
+
+
+def _of_run(options: dict[str, Any]) -> ImageDataModule:
+    """Return the data of a run. Raises ValueError or OSError if they are not at hand."""
+    name = str(options.get("dataset") or "")
+    if name.startswith(FETCHED) and not Path(name.removeprefix("hf:")).expanduser().exists():
+        raise ValueError(f"{name} may have to be downloaded; give it as --data.dataset={name}")
+    return ImageDataModule(**{**options, "augmentations": "none"})  # so no import path of the file is followed
+
+
+def _some(data: ImageDataModule) -> CheckImages:
+    """Return 64 images at evenly spread positions, some repeatedly if there are fewer."""
+    images, places, words = _best_split(data)
+    count = sum(BATCHES)
+    chosen = images[places[torch.arange(count) * len(places) // count]]
+    return CheckImages(reshape(chosen, data.image_size, data.in_channels), f"{words} images of {data.dataset.title}")
+
+
+def _best_split(data: ImageDataModule) -> tuple[Tensor, Tensor, str]:
+    """Return images, the positions of those to take, and the name of their split."""
+    for split, words in (("test", "test"), ("val", "validation")):
+        if split in data.dataset.splits and (found := data.dataset.load(split)) is not None:
+            return found.images, torch.arange(len(found.labels)), words
+    train = data.dataset.load("train")
+    assert train is not None
+    kept, others = data.held_out.split(train.labels, data.split_seed, data.classes)
+    return (train.images, others, "validation") if len(others) else (train.images, kept, "training")
