@@ -28,7 +28,8 @@ MOST = 0.8  # ms
 def bare(data: ImageDataModule, epochs: int, batches: int | None) -> float:
     """Return milliseconds per step of a bare training loop."""
     data.training_images()
-    model: Any = create("linear", num_classes=data.num_classes)
+    sizes = {"in_channels": data.in_channels, "image_size": data.image_size}
+    model: Any = create("linear", num_classes=data.num_classes, **sizes)
     model.whitening = data.fit_whitening()
     optimizer = make_optimizer(model.hparams["optimizer"], model)
     model.train()

@@ -1,25 +1,34 @@
 """Description and peak performance of the machine, and tables of measurements."""
 
 import os
+import platform
 from collections.abc import Callable
+from importlib.metadata import version
 
 import torch
 
-from cvcc_zoo.runs.summary import hardware
+from cvcc_zoo.runs.summary import hardware, processor
 from cvcc_zoo.timing import seconds
 
 
-def machine() -> str:
-    """Return the processor, threads and versions in one line."""
-    return f"{hardware()}, {os.cpu_count()} cores, torch {torch.__version__}"
+def machine(device: str) -> str:
+    """Return the GPU or the processor with its threads, and the number of cores."""
+    return f"{hardware() if device == 'cuda' else processor()}, {os.cpu_count()} cores"
 
 
-def limits() -> str:
-    """Return the measured peak rates of matrix products and copies, on the GPU if there is one."""
-    if not torch.cuda.is_available():
-        return f"float32 products {gemm_gflops():.0f} GFLOP/s, copies {copy_gbytes():.0f} GB/s"
-    products, copies = gemm_gflops("cuda", torch.bfloat16, 8192), copy_gbytes("cuda", 4096)
-    return f"bfloat16 products {products / 1e3:.0f} TFLOP/s, copies {copies / 1e3:.1f} TB/s"
+def versions() -> str:
+    """Return the versions on which the speed depends."""
+    return f"Python {platform.python_version()}, torch {torch.__version__}, lightning {version('lightning')}"
+
+
+def limits(device: str) -> dict[str, float]:
+    """Return the measured peak rates of matrix products and of copies, in the units of the page."""
+    if device == "cuda":
+        return {
+            "bfloat16 products": gemm_gflops("cuda", torch.bfloat16, 8192) / 1e3,
+            "copies": copy_gbytes("cuda", 4096),
+        }
+    return {"float32 products": gemm_gflops(), "copies": copy_gbytes()}
 
 
 def gemm_gflops(device: str = "cpu", dtype: torch.dtype = torch.float32, size: int = 2048) -> float:

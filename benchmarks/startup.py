@@ -31,7 +31,8 @@ def measure(settings: Settings) -> Found:
         return seconds(lambda: subprocess.run(command, check=True, capture_output=True))
 
     sides = {name: partial(side, command) for name, command in commands.items()}
-    took = alternate(sides, max(3, settings.repeats))
+    sides["models"]()  # reads the files that all of them import, if the system has not cached them
+    took = alternate(sides, settings.repeats)
     extra = max(0.0, took["package"] - took["torch"])
     lightning = f"import lightning: {took['lightning']:.2f}"
     return Found(
