@@ -19,7 +19,7 @@ from benchmarks.timm_script import train
 
 TARGETS = {"resnet20": 8.0, "resnet18": 3.0, "resnext29_32x4d": 1.5}
 """How many times as fast as the usual script each model should be trained."""
-IMAGES = {"resnet20": 200_000, "resnet18": 150_000, "resnext29_32x4d": 100_000}
+IMAGES = {"resnet20": 150_000, "resnet18": 100_000, "resnext29_32x4d": 100_000}
 """The images of a run, so that a line takes less than three minutes on an H200."""
 BATCH_SIZES = (128, 512)
 PRECISION, COMPILE = "--trainer.precision=bf16-mixed", "--trainer.callbacks+=Compile"

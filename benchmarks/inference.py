@@ -47,10 +47,10 @@ Engine = Callable[[Tensor], Tensor]
 
 def model_of(name: str, data: ImageDataModule) -> ImageClassifier:
     """Return published weights, or random ones, which take as long, if there are none for such images."""
-    sizes = {"in_channels": data.in_channels, "image_size": data.image_size, "num_classes": data.num_classes}
-    if name in PUBLISHED and tuple(sizes.values()) == (3, 32, 10):
+    channels, size, classes = data.in_channels, data.image_size, data.num_classes
+    if name in PUBLISHED and (channels, size, classes) == (3, 32, 10):
         return create(f"{name}.cifar10").eval()
-    model = create(name, **sizes)
+    model = create(name, num_classes=classes, in_channels=channels, image_size=size)
     model.whitening = data.fit_whitening()
     return model.eval()
 

@@ -11,8 +11,13 @@ from cvcc_zoo.runs.summary import hardware, processor
 from cvcc_zoo.timing import seconds
 
 
-def machine(device: str) -> str:
-    """Return the GPU or the processor with its threads, and the number of cores."""
+def machine() -> str:
+    """Return the processor, threads and versions in one line."""
+    return f"{hardware()}, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def name_of(device: str) -> str:
+    """Return the name of the GPU or of the processor, with the number of cores."""
     return f"{hardware() if device == 'cuda' else processor()}, {os.cpu_count()} cores"
 
 
@@ -24,10 +29,12 @@ def versions() -> str:
 def limits(device: str) -> dict[str, float]:
     """Return the measured peak rates of matrix products and of copies, in the units of the page."""
     if device == "cuda":
-        return {
+        found = {
             "bfloat16 products": gemm_gflops("cuda", torch.bfloat16, 8192) / 1e3,
             "copies": copy_gbytes("cuda", 4096),
         }
+        torch.cuda.empty_cache()  # the runs that follow are other processes
+        return found
     return {"float32 products": gemm_gflops(), "copies": copy_gbytes()}
 
 

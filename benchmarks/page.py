@@ -61,6 +61,10 @@ If you choose it:
   with graphs (an H200 with eight other processes). On a CPU a step of resnet20 takes 118 ms instead of 153, after 20 s
   of compilation, which 570 steps make up for. It needs a C++ compiler and rounds differently."""
 
+RATIOS = """The figure has the ratios on processors; the tables, one for each machine, have all numbers.
+
+![Ratios](pictures/performance.png)"""
+
 
 def place(topic: str, device: str, line: str = "") -> str:
     """Return the key of a topic's numbers: those of its second device have a suffix, and so have single lines."""
@@ -86,7 +90,7 @@ def title(topic: str) -> str:
 
 def places() -> dict[str, tuple[str, str, str]]:
     """Return the topic, device and line of each place, in the order of the page."""
-    found = {}
+    found: dict[str, tuple[str, str, str]] = {}
     for topic, devices in TOPICS.items():
         for device in devices:
             found |= {place(topic, device, line): (topic, device, line) for line in lines(topic)}
@@ -102,7 +106,7 @@ def command(topic: str, line: str = "") -> str:
 
 def page(content: Mapping[str, Any]) -> str:
     """Return the page in Markdown."""
-    parts = [INTRODUCTION, "## Results", "![Ratios](pictures/performance.png)"]
+    parts = [INTRODUCTION, "## Results", RATIOS]
     processors_first = sorted(
         (each for each in places() if each in content), key=lambda each: places()[each][1] == CUDA
     )

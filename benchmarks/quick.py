@@ -6,7 +6,7 @@ import torch
 
 from benchmarks import gpu_training, inference, lightning_cost, memory, startup, training
 from benchmarks.rates import count_images, in_turns, length, ours, theirs
-from benchmarks.report import HEADER, Row
+from benchmarks.report import Row
 from benchmarks.sides import Settings, without_gpu
 from cvcc_zoo.printing.console import PlainConsole
 
@@ -51,11 +51,11 @@ def show(rows: list[Row], title: str) -> None:
     """Print the table of all rows, and how many targets were reached."""
     from rich.table import Table
 
-    table = Table(title=title, title_style="")
-    for number, column in enumerate(HEADER):
-        table.add_column(column, justify="left" if number in (0, 3) else "right")
+    table = Table("ratio", "", "target", title=title, title_style="", show_lines=True)
     for row in rows:
-        table.add_row(*(cell.replace("**", "") for cell in row.cells()))
+        what, unit, mine, other, ratio, target, mark = (cell.replace("**", "") for cell in row.cells())
+        sides = f"{mine} {unit}; {other}" if other else f"{mine} {unit}"
+        table.add_row(ratio, f"{what}\n{sides}", f"{target}\n{mark}" if target else "")
     PlainConsole().print(table)
     judged = [row.reached for row in rows if row.reached is not None]
     print(f"{sum(judged)} of {len(judged)} targets are reached.")

@@ -21,13 +21,15 @@ from pathlib import Path
 import torch
 
 from benchmarks import quick
-from benchmarks.measure import limits, machine, versions
+from benchmarks.measure import limits, name_of, versions
 from benchmarks.page import CPU, CUDA, TOPICS, lines, place, write_page
 from benchmarks.report import Row, save
 from benchmarks.sides import Settings, without_gpu
-from benchmarks.timm_script import REPOSITORY
+from benchmarks.timm_script import REPOSITORY, source
+from cvcc_zoo.data import ImageDataModule
 
 DOCS = Path(__file__).parents[1] / "docs"
+NEED_TESTS, NEED_NO_IMAGES = {"inference", "accuracy_time"}, {"startup", "growth"}
 
 
 def measure_all(chosen: Sequence[str], settings: Settings, docs: Path, file: Path) -> None:
@@ -37,7 +39,7 @@ def measure_all(chosen: Sequence[str], settings: Settings, docs: Path, file: Pat
         for line in lines(topic):
             if line and settings.lines and line not in settings.lines:
                 continue
-            about = {"machine": machine(device), "versions": versions(), "limits": limits(device)}
+            about = {"machine": name_of(device), "versions": versions(), "limits": limits(device)}
             about["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
             print(f"{topic} {line}: {about}", flush=True)
             with without_gpu() if device == CPU else nullcontext():
@@ -48,7 +50,8 @@ def measure_all(chosen: Sequence[str], settings: Settings, docs: Path, file: Pat
 
 def measure_quickly(settings: Settings) -> None:
     """Print each topic as it is measured, and a table of all."""
-    about, start, rows = f"{machine(CPU)}; {versions()}", time.perf_counter(), []
+    machines = [name_of(CPU), *([name_of(CUDA)] if torch.cuda.is_available() else [])]
+    about, start, rows = "; ".join([*machines, versions()]), time.perf_counter(), list[Row]()
     print(f"{about}; images: {settings.root or settings.dataset}", flush=True)
     for found in quick.measure(settings):
         show(found)
@@ -70,9 +73,9 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", help=f"some of {', '.join(TOPICS)}; all by default")
     parser.add_argument("--lines", default="", help=f"lines of gpu_training: {', '.join(lines('gpu_training'))}")
     parser.add_argument("--dataset", help="cifar10 by default; with --root folder, with --quick fashion-mini")
-    parser.add_argument("--root")
+    parser.add_argument("--root", help="folder of the images")
     parser.add_argument("--repeats", type=int, help="runs of each side; 3 by default, with --quick 1")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch, for each process")
     parser.add_argument("--small", action="store_true", help="a few batches of each, only to see that everything runs")
     parser.add_argument("--timm_train", type=Path, metavar="PATH", help=f"train.py in a checkout of {REPOSITORY}")
     parser.add_argument("--docs", type=Path, help="folder of the page; docs by default")
@@ -80,13 +83,16 @@ def main(args: Sequence[str] | None = None) -> int:
     options = parser.parse_args(args)
     try:
         chosen, settings = check(options)
-        if options.quick:
-            measure_quickly(settings)
-        else:
-            docs = options.docs or DOCS
-            measure_all(chosen, settings, docs, options.json or docs / "performance.json")
-    except (ValueError, OSError, RuntimeError) as error:
-        parser.error(str(error))
+        read_images(settings, NEED_TESTS if options.quick else set(chosen))
+    except (ValueError, OSError) as error:
+        parser.error(str(error).replace("--data.", "--"))
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    if options.quick:
+        measure_quickly(settings)
+    else:
+        docs = options.docs or DOCS
+        measure_all(chosen, settings, docs, options.json or docs / "performance.json")
     return 0
 
 
@@ -103,6 +109,12 @@ def check(options: argparse.Namespace) -> tuple[list[str], Settings]:
         raise ValueError("--quick chooses its own topics and only prints them; leave out --only, --docs and --json")
     if options.timm_train and not options.timm_train.is_file():
         raise ValueError(f"there is no file {options.timm_train}; `git clone {REPOSITORY}` brings timm's train.py")
+    on_gpu = gpu if options.quick else "gpu_training" in chosen
+    if (names or options.timm_train) and not on_gpu:
+        why = "and torch finds none" if options.quick else "which --only leaves out"
+        raise ValueError(f"--lines and --timm_train belong to training on a GPU, {why}; leave them out")
+    if options.small and not options.quick and not options.docs:
+        raise ValueError("the numbers of --small mean nothing; name another folder for them with --docs=FOLDER")
     if "gpu_training" in chosen and not gpu and not options.small:
         raise ValueError("gpu_training needs a GPU that torch can use; add --small to try it on the CPU")
     if "inference" in chosen and not options.quick and find_spec("onnxruntime") is None:
@@ -110,12 +122,21 @@ def check(options: argparse.Namespace) -> tuple[list[str], Settings]:
     repeats = (1 if options.quick else 3) if options.repeats is None else options.repeats
     if repeats < 1 or options.threads < 1:
         raise ValueError("--repeats and --threads must be at least 1")
-    if not options.timm_train and (gpu if options.quick else "gpu_training" in chosen):
+    if on_gpu and not options.timm_train:
         print(f"timm's train.py is left out; after `git clone {REPOSITORY}` name it with --timm_train=PATH", flush=True)
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     dataset = options.dataset or ("folder" if options.root else "fashion-mini" if options.quick else "cifar10")
+    if options.timm_train:
+        source(dataset, options.root)
     return chosen, Settings(dataset, options.root, repeats, options.threads, options.small, names, options.timm_train)
+
+
+def read_images(settings: Settings, topics: set[str]) -> None:
+    """Read the images that the topics need, so that wrong ones are found before anything is measured."""
+    data = ImageDataModule(settings.dataset, settings.root, validation=0)
+    if topics - NEED_NO_IMAGES:
+        data.training_images()
+    if topics & NEED_TESTS:
+        data.setup("test")
 
 
 if __name__ == "__main__":

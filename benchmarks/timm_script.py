@@ -9,6 +9,7 @@ import shlex
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -46,7 +47,7 @@ def train(settings: Settings, model: str, of: Length, available: int) -> Rates:
         "--model",
         f"cvcc_{model}",
     ]
-    words += [*_source(settings, data), "--val-split", "", "--num-classes", str(data.num_classes)]
+    words += [*source(settings.dataset, settings.root), "--val-split", "", "--num-classes", str(data.num_classes)]
     words += ["--input-size", *map(str, (data.in_channels, data.image_size, data.image_size))]
     words += ["--mean", *map(str, mean), "--std", *map(str, std)]
     words += ["--batch-size", str(of.batch_size), "--epochs", str(of.epochs)]
@@ -67,14 +68,15 @@ def steady_rate(log: str) -> float:
     return statistics.harmonic_mean([rate for epoch, rate in last.items() if epoch > min(last)])
 
 
-def _source(settings: Settings, data: ImageDataModule) -> list[str]:
-    """Return the options that name the images."""
-    name = settings.dataset.lower().replace("-", "_")
+def source(dataset: str, root: str | None) -> list[str]:
+    """Return the options that name the images. Raise ValueError for images that timm's script cannot read."""
+    name = dataset.lower().replace("-", "_")
     if name in IN_MEMORY:
-        return ["--dataset", f"torch/{name}", "--data-dir", str(data.dataset.root), "--train-split", "train"]
-    if name == "folder" and settings.root and (Path(settings.root) / "train").is_dir():
-        return ["--data-dir", settings.root, "--train-split", "train"]
+        files: Any = ImageDataModule(name, root).dataset  # a TorchvisionDataset
+        return ["--dataset", f"torch/{name}", "--data-dir", str(files.root), "--train-split", "train"]
+    if name == "folder" and root and (Path(root) / "train").is_dir():
+        return ["--data-dir", root, "--train-split", "train"]
     raise ValueError(
-        f"timm's train.py cannot read {settings.dataset}; use --dataset=folder with a root that has the folder train, "
-        f"or one of {', '.join(IN_MEMORY)}"
+        f"timm's train.py cannot read {dataset}{f' in {root}' if root else ''}; use --dataset=folder with a --root "
+        f"that has a folder train, or --dataset={', '.join(IN_MEMORY)}, or leave out --timm_train"
     )

@@ -9,6 +9,7 @@ import argparse
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -107,9 +108,9 @@ def prepare(options: argparse.Namespace) -> tuple[nn.Module, int, Tensor, Tensor
     """Return the network, the number of its classes, the training images and labels, and the callbacks."""
     data = ImageDataModule(options.dataset, options.root, validation=0)
     images, labels, _ = data.training_images()
-    sizes = {"in_channels": images.shape[1], "image_size": images.shape[-1]}
-    network = create(options.model, num_classes=data.num_classes, **sizes).network
-    return network, data.num_classes, images, labels, [Steady(options.steady)] if options.steady else []
+    channels, size = data.in_channels, data.image_size
+    model: Any = create(options.model, num_classes=data.num_classes, in_channels=channels, image_size=size)
+    return model.network, data.num_classes, images, labels, [Steady(options.steady)] if options.steady else []
 
 
 def main() -> None:

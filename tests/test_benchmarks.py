@@ -156,18 +156,24 @@ def test_a_line_on_a_gpu_is_compared_with_both_scripts(monkeypatch: pytest.Monke
 
 
 def test_quick_prints_a_table_and_writes_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, colours: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [[Row("a", "s", 1.0, limit=2.0)], [Row("b", "images/s", 3.0, "x", 2.0, least=2.0), Row("c", "s", 1.0)]]
     seen: list[Settings] = []
-    monkeypatch.setattr(quick, "measure", lambda settings: (seen.append(settings), iter(rows))[1])
+
+    def measure(settings: Settings) -> list[list[Row]]:
+        seen.append(settings)
+        return rows
+
+    monkeypatch.setattr(quick, "measure", measure)
     monkeypatch.setattr(run, "write_page", lambda *args: pytest.fail("writes"))
-    monkeypatch.chdir(tmp_path)
-    assert main(["--quick"]) == 0 and not list(tmp_path.iterdir())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["--quick"]) == 0 and not list(Path().iterdir())
     shown = capsys.readouterr().out
     assert "1 of 2 targets are reached." in shown and "1.50x" in shown and "missed" in shown
     assert (seen[0].dataset, seen[0].repeats) == ("fashion-mini", 1)
-    assert main(["--quick", "--root=IMAGES", "--repeats=2"]) == 0
+    assert main(["--quick", f"--root={colours}", "--repeats=2"]) == 0
     assert (seen[1].dataset, seen[1].repeats) == ("folder", 2)
 
 
@@ -199,8 +205,13 @@ def test_of_two_that_take_turns_one_works_and_waiting_is_not_counted(tmp_path: P
         (["--lines=resnet20"], "there is no line resnet20; choose from resnet20-128"),
         (["--quick", "--only=startup"], "--quick chooses its own topics and only prints them; leave out --only"),
         (["--timm_train=train.py", "--quick"], "there is no file train.py; `git clone https://github.com/huggingface/"),
+        (["--only=startup", "--lines=resnet20-128"], "training on a GPU, which --only leaves out; leave them out"),
+        (
+            ["--only=startup", "--small"],
+            "the numbers of --small mean nothing; name another folder for them with --docs",
+        ),
         (["--only=startup", "--repeats=0"], "--repeats and --threads must be at least 1"),
-        (["--quick", "--root=nowhere"], "the image folder nowhere does not exist"),
+        (["--quick", "--root=nowhere"], "the image folder nowhere does not exist; expected train/<class>/<image>"),
     ],
 )
 def test_wrong_options_are_refused(
@@ -227,7 +238,7 @@ def test_training_on_a_gpu_without_one_is_refused(capsys: pytest.CaptureFixture[
 def small(make_folder: MakeFolder) -> list[str]:
     classes = [f"class{number}" for number in range(10)]  # as many as the published models have
     data = ["--dataset=folder", f"--root={make_folder(size=32, classes=classes)}"]
-    return ["--small", "--repeats=1", "--threads=1", "--lines=resnet20-128", *data]
+    return ["--small", "--repeats=1", "--threads=1", *data]
 
 
 @pytest.mark.slow
@@ -237,7 +248,8 @@ def test_a_topic_runs_and_writes_its_part_of_the_page(topic: str, small: list[st
         pytest.importorskip("onnxruntime")
     if topic == "gpu_training" and not shutil.which("g++"):
         pytest.skip("torch.compile needs a C++ compiler")
-    assert main([f"--only={topic}", f"--docs={tmp_path}", *small]) == 0
+    line = ["--lines=resnet20-128"] if topic == "gpu_training" else []
+    assert main([f"--only={topic}", *line, f"--docs={tmp_path}", *small]) == 0
     content = json.loads((tmp_path / "performance.json").read_text())
     device = CPU if CPU in TOPICS[topic] and not torch.cuda.is_available() else TOPICS[topic][-1]
     key = place(topic, device, "resnet20-128" if topic == "gpu_training" else "")
