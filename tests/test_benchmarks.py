@@ -222,6 +222,8 @@ def test_wrong_options_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "measure_quickly", lambda *args: pytest.fail("measures"))
+    monkeypatch.setattr(run, "measure_all", lambda *args: pytest.fail("measures"))
     with pytest.raises(SystemExit):
         main(options)
     assert message in capsys.readouterr().err
