@@ -7,6 +7,7 @@ that were measured before, and the page and its figures are made from this file.
 
 import argparse
 import importlib
+import json
 import logging
 import sys
 import time
@@ -83,6 +84,9 @@ def main(args: Sequence[str] | None = None) -> int:
     options = parser.parse_args(args)
     try:
         chosen, settings = check(options)
+        docs = options.docs or DOCS
+        file = options.json or docs / "performance.json"
+        check_numbers(file)
         read_images(settings, NEED_TESTS if options.quick else set(chosen))
     except (ValueError, OSError) as error:
         parser.error(str(error).replace("--data.", "--"))
@@ -91,8 +95,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if options.quick:
         measure_quickly(settings)
     else:
-        docs = options.docs or DOCS
-        measure_all(chosen, settings, docs, options.json or docs / "performance.json")
+        measure_all(chosen, settings, docs, file)
     return 0
 
 
@@ -128,6 +131,14 @@ def check(options: argparse.Namespace) -> tuple[list[str], Settings]:
     if options.timm_train:
         source(dataset, options.root)
     return chosen, Settings(dataset, options.root, repeats, options.threads, options.small, names, options.timm_train)
+
+
+def check_numbers(file: Path) -> None:
+    """Raise ValueError if the numbers of earlier measurements, which the page needs too, have another form."""
+    if file.is_file() and not all(
+        {"machine", "missing"} <= set(found) for found in json.loads(file.read_text()).values()
+    ):
+        raise ValueError(f"{file} was written by an older version; move it away, or name another file with --json")
 
 
 def read_images(settings: Settings, topics: set[str]) -> None:
