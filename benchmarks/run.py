@@ -40,7 +40,8 @@ def measure_all(chosen: Sequence[str], settings: Settings, docs: Path, file: Pat
         for line in lines(topic):
             if line and settings.lines and line not in settings.lines:
                 continue
-            about = {"machine": name_of(device), "versions": versions(), "limits": limits(device)}
+            here = device if torch.cuda.is_available() else CPU  # a small run on a CPU may try what is for a GPU
+            about = {"machine": name_of(here), "versions": versions(), "limits": limits(here)}
             about["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
             print(f"{topic} {line}: {about}", flush=True)
             with without_gpu() if device == CPU else nullcontext():
