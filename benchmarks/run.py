@@ -9,6 +9,7 @@ import argparse
 import importlib
 import json
 import logging
+import os
 import sys
 import time
 import warnings
@@ -55,6 +56,8 @@ def measure_quickly(settings: Settings) -> None:
     machines = [name_of(CPU), *([name_of(CUDA)] if torch.cuda.is_available() else [])]
     about, start, rows = "; ".join([*machines, versions()]), time.perf_counter(), list[Row]()
     print(f"{about}; images: {settings.root or settings.dataset}", flush=True)
+    if (busy := os.getloadavg()[0]) > 1:
+        print(f"Other programs keep {busy:.0f} cores busy, which distorts the ratios; stop them first.", flush=True)
     for found in quick.measure(settings):
         show(found)
         rows += found

@@ -1,6 +1,7 @@
 """The benchmark's page says what was measured, and its targets are judged as they read."""
 
 import json
+import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -166,6 +167,7 @@ def test_quick_prints_a_table_and_writes_nothing(
         return rows
 
     monkeypatch.setattr(quick, "measure", measure)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.4, 0.4, 0.4))
     monkeypatch.setattr(run, "write_page", lambda *args: pytest.fail("writes"))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -173,7 +175,10 @@ def test_quick_prints_a_table_and_writes_nothing(
     shown = capsys.readouterr().out
     assert "1 of 2 targets are reached." in shown and "1.50x" in shown and "missed" in shown
     assert (seen[0].dataset, seen[0].repeats) == ("fashion-mini", 1)
+    assert "Other programs" not in shown
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.2, 0.4, 0.4))
     assert main(["--quick", f"--root={colours}", "--repeats=2"]) == 0
+    assert "Other programs keep 3 cores busy" in capsys.readouterr().out
     assert (seen[1].dataset, seen[1].repeats) == ("folder", 2)
 
 
