@@ -1,11 +1,13 @@
 """Description and peak performance of the machine, and tables of measurements."""
 
 import os
+import platform
 from collections.abc import Callable
+from importlib.metadata import version
 
 import torch
 
-from cvcc_zoo.runs.summary import hardware
+from cvcc_zoo.runs.summary import hardware, processor
 from cvcc_zoo.timing import seconds
 
 
@@ -14,12 +16,26 @@ def machine() -> str:
     return f"{hardware()}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
-def limits() -> str:
-    """Return the measured peak rates of matrix products and copies, on the GPU if there is one."""
-    if not torch.cuda.is_available():
-        return f"float32 products {gemm_gflops():.0f} GFLOP/s, copies {copy_gbytes():.0f} GB/s"
-    products, copies = gemm_gflops("cuda", torch.bfloat16, 8192), copy_gbytes("cuda", 4096)
-    return f"bfloat16 products {products / 1e3:.0f} TFLOP/s, copies {copies / 1e3:.1f} TB/s"
+def name_of(device: str) -> str:
+    """Return the name of the GPU or of the processor, with the number of cores."""
+    return f"{hardware() if device == 'cuda' else processor()}, {os.cpu_count()} cores"
+
+
+def versions() -> str:
+    """Return the versions on which the speed depends."""
+    return f"Python {platform.python_version()}, torch {torch.__version__}, lightning {version('lightning')}"
+
+
+def limits(device: str) -> dict[str, float]:
+    """Return the measured peak rates of matrix products and of copies, in the units of the page."""
+    if device == "cuda":
+        found = {
+            "bfloat16 products": gemm_gflops("cuda", torch.bfloat16, 8192) / 1e3,
+            "copies": copy_gbytes("cuda", 4096),
+        }
+        torch.cuda.empty_cache()  # the runs that follow are other processes
+        return found
+    return {"float32 products": gemm_gflops(), "copies": copy_gbytes()}
 
 
 def gemm_gflops(device: str = "cpu", dtype: torch.dtype = torch.float32, size: int = 2048) -> float:

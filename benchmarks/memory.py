@@ -2,12 +2,9 @@
 
 The peak resident memory of the process `cvcc-zoo fit --model=resnet20`, in 10^6 bytes, in float32 with batches of 128
 on all images. The two workers of the usual script, which hold copies of the images, are not counted. About 720 MB are
-the libraries. They include torch._dynamo, although nothing is compiled: torchmetrics imports torchvision, which imports
-it. It looks for triton, which takes 77 MB and is not imported if there is no accelerator. 150 MB are the images of
-CIFAR-10, which are mapped from the file in the cache and shared by all processes. A step needs 300 MB. It needed 60
-more when gradients were freed after the next forward pass, as Lightning does: glibc cannot merge free memory across
-blocks that are still in use. The resident part of CUDA's libraries, which are not used here, depends on the system's
-file cache: 100 MB more or less.
+the libraries, 150 MB the images of CIFAR-10, which are mapped from the file in the cache and shared by all processes,
+and a step needs 300 MB. The resident part of CUDA's libraries, which are not used here, depends on the system's file
+cache: 100 MB more or less.
 """
 
 from benchmarks.report import Found, Row

@@ -1,13 +1,9 @@
 """The network's share of a training step.
 
-The time of a step of `cvcc-zoo fit --model=resnet20` in batches of 512, against the forward and backward pass of the
-same network alone, on a batch in memory. The rest is augmentation, whitening, the optimizer, metrics and Lightning. The
-time of a step of `fit` is computed from a longer and a shorter run, so it contains neither the start nor compilation.
-On a GPU, both sides compute in bfloat16 and are compiled.
-
-On the GPU the host is the limit: kernels were busy for 3.9 ms of a step (torch's profiler, H200), which took 6.5 ms,
-and the network alone took 5.2. According to cProfile, seven tenths of the host's work are torch's calls of the compiled
-network, forward and backward; only a graph of the whole step would avoid them.
+A step of `cvcc-zoo fit --model=resnet20` in batches of 512, without the start and compilation, against the forward and
+backward pass of the same network alone, on a batch in memory. The rest is augmentation, whitening, the optimizer,
+metrics and Lightning. On a GPU, both sides compute in bfloat16 and are compiled. There the host is the limit: on an
+H200, kernels were busy for 3.9 ms of a step, which took 6.5 ms, and the network alone took 5.2 (torch's profiler).
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Results of the benchmarks: rows with their targets, saved as JSON, shown as a page with tables and figures."""
+"""Results of the benchmarks: rows with their targets, saved as JSON and drawn as figures."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import markdown
-
-GPU = "_gpu"
-"""Suffix of a topic's name for numbers of a GPU, which are shown after those of a CPU."""
 RATES = ("images/s", "%")
 """Units for which more is better; for all others, less is."""
 
@@ -65,6 +61,8 @@ class Found:
     """Each is a header and rows."""
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """By title, like "images": `x`, `measured` and, where there is one, `expected`."""
+    missing: list[str] = field(default_factory=list)
+    """What could not be measured, for the page's list."""
 
 
 HEADER = ["", "unit", "cvcc_zoo", "the alternative", "ratio", "target", ""]
@@ -75,38 +73,19 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def save(path: Path, topic: str, about: Mapping[str, Any], found: Found) -> dict[str, Any]:
-    """Save a topic's numbers in the file, beside those of other topics, and return all of them."""
+def save(path: Path, key: str, about: Mapping[str, Any], found: Found) -> dict[str, Any]:
+    """Save the numbers of a topic, or of one of its lines, in the file beside the others; return all of them."""
     content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    content[topic] = {**about, **asdict(found)}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    content[key] = {**about, **asdict(found)}
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return content
 
 
-def page(content: Mapping[str, Any], texts: Mapping[str, str], introduction: str) -> str:
-    """Return the page in Markdown; `texts` has the title and description of each topic, in the order of the page."""
-    parts = [introduction]
-    for topic, text in texts.items():
-        places = [place for place in (topic, topic + GPU) if place in content]
-        title, _, description = text.partition("\n")
-        if places:
-            parts += [f"## {title.rstrip('.')}", description.strip()]
-        for place in places:
-            found = content[place]
-            parts.append(f"*{found['about']}*")
-            if found["rows"]:
-                parts.append(markdown(HEADER, [Row(**row).cells() for row in found["rows"]]))
-            parts += [markdown(table[0], table[1:]) for table in found["tables"]]
-            if found["curves"]:
-                parts.append(f"![{title}](pictures/{place}.png)")
-    return "\n\n".join(parts) + "\n"
-
-
-def draw_ratios(content: Mapping[str, Any], path: Path) -> None:
+def draw_ratios(measured: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Plot how many times better each row is than its alternative, on a logarithmic axis, with the targets."""
     from matplotlib.figure import Figure
 
-    rows = [Row(**row) for found in content.values() for row in found["rows"]]
+    rows = [Row(**row) for found in measured for row in found["rows"]]
     rows = [row for row in rows if row.ratio is not None]
     figure = Figure(figsize=(8, 0.9 + 0.34 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
@@ -125,7 +104,7 @@ def draw_ratios(content: Mapping[str, Any], path: Path) -> None:
     axes.minorticks_off()
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlim(right=1.35 * max([1.0, *(row.ratio or 1 for row in rows)]))
-    axes.set_title("times faster than the alternative; black: the target", fontsize=10)
+    axes.set_title("times better than the alternative, on a CPU; black: the target", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 

@@ -1,116 +1,157 @@
 """All measurements of speed: `python -m benchmarks.run --only=training,startup --dataset=folder --root=IMAGE_FOLDER`.
 
 This package and the alternative take turns in one run. The numbers are written to a JSON file, beside those of topics
-that were measured before, and the page and its figures are made from this file. Needs `pip install -e '.[bench]'`.
+that were measured before, and the page and its figures are made from this file. `--only=inference` needs
+`pip install -e '.[bench]'`. With `--quick` a few minutes are enough, and the numbers are only printed.
 """
 
 import argparse
 import importlib
+import json
 import logging
+import os
 import sys
+import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from benchmarks.measure import limits, machine
-from benchmarks.report import GPU, draw_curves, draw_ratios, page, save
-from benchmarks.sides import Settings
+from benchmarks import quick
+from benchmarks.measure import limits, name_of, versions
+from benchmarks.page import CPU, CUDA, TOPICS, lines, place, write_page
+from benchmarks.report import Row, save
+from benchmarks.sides import Settings, without_gpu
+from benchmarks.timm_script import REPOSITORY, source
+from cvcc_zoo.data import ImageDataModule
 
-TOPICS = ("training", "lightning_cost", "network_share", "accuracy_time", "inference", "startup", "memory", "growth")
 DOCS = Path(__file__).parents[1] / "docs"
-INTRODUCTION = """# Speed
-
-Each number is compared with the alternative that a user would pick, or with a limit. Both were measured in one run,
-taking turns, by `python -m benchmarks.run --dataset=folder --root=IMAGES`, which writes this page, its figures and
-[performance.json](performance.json); `--only=startup,memory` repeats some of the measurements. Absolute times depend on
-the machine and on its other work, so compare the ratios.
-
-These make the difference, and are on by default:
-
-- Images stay bytes in one tensor, mapped from a file. A whole batch is gathered, augmented and whitened at once in the
-  training process; there are no worker processes that decode or copy.
-- Convolutional networks get their images in channels_last.
-- The program keeps the memory that it frees. By default glibc returns blocks of megabytes to the system and requests
-  them again in every step, and the system fills them with zeros. In Python, call
-  `cvcc_zoo.cli.allocation.keep_freed_memory()`. If you have set `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`,
-  `GLIBC_TUNABLES` or `LD_PRELOAD`, they are not changed.
-- Without an accelerator, the program does not import triton, a compiler for accelerators that torch looks for. This
-  saves half a second and 77 MB.
-- The program starts and ends without garbage collection, and lists the files of an image folder without an object for
-  each: a run of five batches of CIFAR-10 took 5.4 s from start to end instead of 7.2 (medians of three runs that took
-  turns, on the Intel Xeon below).
-- Gradients are freed after a step, not after the next forward pass. Otherwise their small blocks would fragment the
-  freed memory, which costs resnet20 60 MB in training.
-- Optimizers use torch's fused kernels, or are as fast ([optimizers](optimizers.md)).
-- Metrics are summed on the device, a row is logged only every few steps, and a step sets the seeds of one device.
-- Evaluation folds norms into convolutions.
-- On a GPU, several batches are augmented at once, with as many kernels as one batch, and Muon's Newton-Schulz steps are
-  one CUDA graph, which does not change a bit. With both, and a graph of its network, airbench94's method takes 1.58 s
-  instead of 2.32 (6 and 11 runs, each on an H200).
-- On a GPU, `cvcc-zoo train-zoo` compiles the network and replays its kernels as CUDA graphs. A step of wrn16_4 with 128
-  images in bfloat16 (forward and backward pass) took 22.7 ms, 9.3 compiled, and 4.9 with graphs (an H200 with eight
-  other processes). On a CPU, compile with `--trainer.callbacks+=Compile`: a step of resnet20 takes 118 ms instead of
-  153, after 20 s of compilation, which 570 steps make up for. This is not the default on a CPU, because it needs a C++
-  compiler, rounds differently, and does not pay off for every network and precision. Validation and test are not
-  compiled.
-- Everything is computed in float32 unless you choose `--trainer.precision=bf16-mixed`, which pays off on a GPU and on
-  some processors with bfloat16 instructions, such as an AMD EPYC or an Intel Xeon with a matrix unit. A Xeon in a
-  virtual machine that hides this unit has bfloat16 instructions too, but its convolutions take 1.7 times as long as in
-  float32, so `cvcc-zoo train-zoo` times one before it chooses.
-
-The figure shows a CPU, and so do the tables that name no GPU. `train-zoo` with all recipes was not measured on a GPU.
-
-![Ratios](pictures/performance.png)"""
+NEED_TESTS, NEED_NO_IMAGES = {"inference", "accuracy_time"}, {"startup", "growth"}
 
 
-def texts() -> dict[str, str]:
-    """Return the title and description of each topic: the docstring of its module."""
-    return {topic: importlib.import_module(f"benchmarks.{topic}").__doc__ or "" for topic in TOPICS}
+def measure_all(chosen: Sequence[str], settings: Settings, docs: Path, file: Path) -> None:
+    """Measure topics, and write the results after each, and after each of their lines."""
+    for topic in chosen:
+        device = CUDA if CUDA in TOPICS[topic] and torch.cuda.is_available() else TOPICS[topic][0]
+        for line in lines(topic):
+            if line and settings.lines and line not in settings.lines:
+                continue
+            here = device if torch.cuda.is_available() else CPU  # a small run on a CPU may try what is for a GPU
+            about = {"machine": name_of(here), "versions": versions(), "limits": limits(here)}
+            about["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
+            print(f"{topic} {line}: {about}", flush=True)
+            with without_gpu() if device == CPU else nullcontext():
+                found = importlib.import_module(f"benchmarks.{topic}").measure(replace(settings, lines=(line,)))
+            show(found.rows)
+            write_page(save(file, place(topic, device, line), about, found), docs)
 
 
-def write_page(content: dict[str, Any], docs: Path) -> None:
-    """Write the page and its figures, from the numbers alone."""
-    pictures = docs / "pictures"
-    pictures.mkdir(exist_ok=True)
-    (docs / "performance.md").write_text(page(content, texts(), INTRODUCTION))
-    draw_ratios({topic: content[topic] for topic in TOPICS if topic in content}, pictures / "performance.png")
-    for topic, found in content.items():
-        if found["curves"]:
-            draw_curves(found["curves"], pictures / f"{topic}.png")
+def measure_quickly(settings: Settings) -> None:
+    """Print each topic as it is measured, and a table of all."""
+    machines = [name_of(CPU), *([name_of(CUDA)] if torch.cuda.is_available() else [])]
+    about, start, rows = "; ".join([*machines, versions()]), time.perf_counter(), list[Row]()
+    print(f"{about}; images: {settings.root or settings.dataset}", flush=True)
+    if (busy := os.getloadavg()[0]) > 1:
+        print(f"Other programs keep {busy:.0f} cores busy, which distorts the ratios; stop them first.", flush=True)
+    for found in quick.measure(settings):
+        show(found)
+        rows += found
+    quick.show(rows, about)
+    print(f"It took {(time.perf_counter() - start) / 60:.1f} minutes.")
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print rows at once."""
+    for row in rows:
+        print("  " + " | ".join(row.cells()), flush=True)
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Measure topics, and write the results after each."""
+    """Measure what is chosen."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(TOPICS), help=f"some of {', '.join(TOPICS)}")
-    parser.add_argument("--dataset", default="cifar10")
-    parser.add_argument("--root")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--quick", action="store_true", help="print the ratios of this machine in five minutes")
+    parser.add_argument("--only", help=f"some of {', '.join(TOPICS)}; all by default")
+    parser.add_argument("--lines", default="", help=f"lines of gpu_training: {', '.join(lines('gpu_training'))}")
+    parser.add_argument("--dataset", help="cifar10 by default; with --root folder, with --quick fashion-mini")
+    parser.add_argument("--root", help="folder of the images")
+    parser.add_argument("--repeats", type=int, help="runs of each side; 3 by default, with --quick 1")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch, for each process")
     parser.add_argument("--small", action="store_true", help="a few batches of each, only to see that everything runs")
-    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page")
+    parser.add_argument("--timm_train", type=Path, metavar="PATH", help=f"train.py in a checkout of {REPOSITORY}")
+    parser.add_argument("--docs", type=Path, help="folder of the page; docs by default")
     parser.add_argument("--json", type=Path, help="file of the numbers; by default beside the page")
     options = parser.parse_args(args)
-    chosen = options.only.split(",")
-    if unknown := [topic for topic in chosen if topic not in TOPICS]:
-        parser.error(f"there is no topic {', '.join(unknown)}; choose from {', '.join(TOPICS)}")
+    try:
+        chosen, settings = check(options)
+        docs = options.docs or DOCS
+        file = options.json or docs / "performance.json"
+        check_numbers(file)
+        read_images(settings, NEED_TESTS if options.quick else set(chosen))
+    except (ValueError, OSError) as error:
+        parser.error(str(error).replace("--data.", "--"))
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    settings = Settings(options.dataset, options.root, options.repeats, options.threads, options.small)
-    file = options.json or options.docs / "performance.json"
-    for topic in chosen:
-        about = f"{machine()}, {options.threads} threads; {limits()}; {datetime.now(UTC):%Y-%m-%d}"
-        print(f"{topic}: {about}", flush=True)
-        found = importlib.import_module(f"benchmarks.{topic}").measure(settings)
-        for row in found.rows:
-            print("  " + " | ".join(row.cells()), flush=True)
-        place = topic + GPU if torch.cuda.is_available() else topic
-        write_page(save(file, place, {"about": about}, found), options.docs)
+    if options.quick:
+        measure_quickly(settings)
+    else:
+        measure_all(chosen, settings, docs, file)
     return 0
+
+
+def check(options: argparse.Namespace) -> tuple[list[str], Settings]:
+    """Return the topics and the settings. Raise ValueError for options that are wrong or do not belong together."""
+    gpu, known = torch.cuda.is_available(), lines("gpu_training")
+    chosen = options.only.split(",") if options.only else [each for each in TOPICS if gpu or CPU in TOPICS[each]]
+    if unknown := [topic for topic in chosen if topic not in TOPICS]:
+        raise ValueError(f"there is no topic {', '.join(unknown)}; choose from {', '.join(TOPICS)}")
+    names = tuple(options.lines.split(",")) if options.lines else ()
+    if unknown := [line for line in names if line not in known]:
+        raise ValueError(f"there is no line {', '.join(unknown)}; choose from {', '.join(known)}")
+    if options.quick and (options.only or options.docs or options.json):
+        raise ValueError("--quick chooses its own topics and only prints them; leave out --only, --docs and --json")
+    if options.timm_train and not options.timm_train.is_file():
+        raise ValueError(f"there is no file {options.timm_train}; `git clone {REPOSITORY}` brings timm's train.py")
+    on_gpu = gpu if options.quick else "gpu_training" in chosen
+    if (names or options.timm_train) and not on_gpu:
+        why = "and torch finds none" if options.quick else "which --only leaves out"
+        raise ValueError(f"--lines and --timm_train belong to training on a GPU, {why}; leave them out")
+    if options.small and not options.quick and not options.docs:
+        raise ValueError("the numbers of --small mean nothing; name another folder for them with --docs=FOLDER")
+    if "gpu_training" in chosen and not gpu and not options.small:
+        raise ValueError("gpu_training needs a GPU that torch can use; add --small to try it on the CPU")
+    if "inference" in chosen and not options.quick and find_spec("onnxruntime") is None:
+        raise ValueError("inference needs ONNX Runtime: pip install -e '.[bench]'")
+    repeats = (1 if options.quick else 3) if options.repeats is None else options.repeats
+    if repeats < 1 or options.threads < 1:
+        raise ValueError("--repeats and --threads must be at least 1")
+    if on_gpu and not options.timm_train:
+        print(f"timm's train.py is left out; after `git clone {REPOSITORY}` name it with --timm_train=PATH", flush=True)
+    dataset = options.dataset or ("folder" if options.root else "fashion-mini" if options.quick else "cifar10")
+    if options.timm_train:
+        source(dataset, options.root)
+    return chosen, Settings(dataset, options.root, repeats, options.threads, options.small, names, options.timm_train)
+
+
+def check_numbers(file: Path) -> None:
+    """Raise ValueError if the numbers of earlier measurements, which the page needs too, have another form."""
+    if file.is_file() and not all(
+        {"machine", "missing"} <= set(found) for found in json.loads(file.read_text()).values()
+    ):
+        raise ValueError(f"{file} was written by an older version; move it away, or name another file with --json")
+
+
+def read_images(settings: Settings, topics: set[str]) -> None:
+    """Read the images that the topics need, so that wrong ones are found before anything is measured."""
+    data = ImageDataModule(settings.dataset, settings.root, validation=0)
+    if topics - NEED_NO_IMAGES:
+        data.training_images()
+    if topics & NEED_TESTS:
+        data.setup("test")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.runs import Compile
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+CHECKOUT = Path(__file__).parents[1]
 BARE = [f"--trainer.{name}=false" for name in ("logger", "enable_checkpointing", "enable_progress_bar")]
 
 
@@ -34,6 +37,10 @@ class Settings:
     threads: int
     small: bool = False
     """Run only a few batches of each, to see that everything runs; the numbers then mean nothing."""
+    lines: tuple[str, ...] = ()
+    """Lines of `gpu_training`, such as resnet20-128; all if empty."""
+    timm_train: Path | None = None
+    """timm's script train.py, in a checkout of its repository."""
 
     def data(self) -> list[str]:
         """Return the settings as options of the benchmark's own scripts."""
@@ -52,12 +59,26 @@ class Ended:
     """Seconds from its start to its end."""
     peak_mb: float
     """Peak resident memory, without that of its child processes."""
+    shown: str
+    """Text that it printed."""
     summary: dict[str, Any] = field(default_factory=dict)
     """summary.json of a training run."""
 
 
+@contextmanager
+def without_gpu() -> Iterator[None]:
+    """Hide the GPUs from the processes that are started in the block."""
+    before = os.environ.get(VISIBLE)
+    os.environ[VISIBLE] = ""
+    try:
+        yield
+    finally:
+        del os.environ[VISIBLE]
+        os.environ.update({} if before is None else {VISIBLE: before})
+
+
 def run(words: Sequence[str], threads: int) -> Ended:
-    """Run `python -m WORDS` on a terminal, as a user sees it. Raises RuntimeError with the last lines if it fails."""
+    """Run `python WORDS` on a terminal, as a user sees it. Raise RuntimeError with the last lines if it fails."""
     master, slave = pty.openpty()
     shown: list[bytes] = []
 
@@ -71,8 +92,9 @@ def run(words: Sequence[str], threads: int) -> Ended:
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    environment["PYTHONPATH"] = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
     start, peak = time.perf_counter(), 0.0
-    process = subprocess.Popen([sys.executable, "-m", *words], stdin=slave, stdout=slave, stderr=slave, env=environment)
+    process = subprocess.Popen([sys.executable, *words], stdin=slave, stdout=slave, stderr=slave, env=environment)
     os.close(slave)
     while process.poll() is None:
         peak = max(peak, _peak_mb(process.pid))
@@ -80,9 +102,10 @@ def run(words: Sequence[str], threads: int) -> Ended:
     seconds = time.perf_counter() - start
     reader.join()
     os.close(master)
+    text = b"".join(shown).decode(errors="replace")
     if process.returncode:
-        raise RuntimeError(f"{' '.join(words)}:\n{b''.join(shown).decode(errors='replace')[-2000:]}")
-    return Ended(seconds, peak)
+        raise RuntimeError(f"{' '.join(words)}:\n{text[-2000:]}")
+    return Ended(seconds, peak, text)
 
 
 def _peak_mb(pid: int) -> float:
@@ -97,10 +120,10 @@ def _peak_mb(pid: int) -> float:
 def fit(settings: Settings, *options: str) -> Ended:
     """Run `cvcc-zoo fit` on all training images, without the test, in a folder that is removed."""
     folder = Path(tempfile.mkdtemp()) / "run"
-    words = ["cvcc_zoo", "fit", *settings.options(), "--data.validation=0", "--test=false", f"--run={folder}"]
+    words = ["-m", "cvcc_zoo", "fit", *settings.options(), "--data.validation=0", "--test=false", f"--run={folder}"]
     try:
         ended = run([*words, *options], settings.threads)
-        return Ended(ended.seconds, ended.peak_mb, json.loads((folder / "summary.json").read_text()))
+        return replace(ended, summary=json.loads((folder / "summary.json").read_text()))
     finally:
         shutil.rmtree(folder.parent)
 
@@ -131,6 +154,6 @@ def fit_here(words: Sequence[str]) -> tuple[ImageClassifier, float]:
     return built.model, clock.seconds
 
 
-def usual(settings: Settings, *options: str) -> Ended:
-    """Run the usual script: `python -m benchmarks.usual`."""
-    return run(["benchmarks.usual", *settings.data(), *options], settings.threads)
+def usual(settings: Settings, *options: str, script: str = "usual") -> Ended:
+    """Run the usual script: `python -m benchmarks.usual`, or `usual_gpu`."""
+    return run(["-m", f"benchmarks.{script}", *settings.data(), *options], settings.threads)

@@ -1,16 +1,11 @@
-"""Training, from the start of the process to its end.
+"""Training on a CPU.
 
-`cvcc-zoo fit` with its defaults against the usual script (`benchmarks/usual.py`): torchvision's transforms on PIL
-images, a DataLoader with two workers, the same network, AdamW with torch's default implementation, and Lightning with
-its default progress bar, logger and checkpoint. Both train in batches of 128 and print to a terminal. Images per second
-are the training images divided by the time of the whole process, including imports, data and checkpoints. The table
-shows medians of runs that take turns. Small models are trained for few epochs and for more, because the start, 5 s on
-both sides and mostly imports, is a large part of the short run.
-
-Most of a step of fcnn is spent in the ten matrix products of the network, which both sides compute: 11.8 of 17.7 ms by
-torch's profiler, on an AMD EPYC; dropout's random numbers take 1.4 and the fused AdamW 1.3. On that machine, where
-bfloat16 is faster, and with an earlier version that started more slowly, the ratios were: linear, 30 epochs, 6.47x;
-fcnn, 3 epochs, 1.90x (bf16-mixed 2.82x); resnet20 1.55x (2.14x); resnext29_32x4d 2.61x (4.72x).
+`cvcc-zoo fit` with its defaults against the script that one would write without this package (`benchmarks/usual.py`):
+torchvision's transforms on PIL images, a DataLoader with two workers, the same network, AdamW, and Lightning with its
+defaults. Both train in batches of 128 and print to a terminal. Images per second are the training images divided by the
+time of the whole process, with imports, data and checkpoints; medians of runs that take turns. Small models are trained
+for few epochs and for more, because the start, 5 s on both sides and mostly imports, is a large part of the short run.
+Most of a step of fcnn is spent in the ten matrix products of the network, which both sides compute.
 """
 
 from collections.abc import Callable

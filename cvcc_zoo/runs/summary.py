@@ -136,8 +136,11 @@ def write_predictions(folder: Path, batches: Sequence[Any], data: ImageDataModul
 
 def hardware() -> str:
     """Return the name of the GPU, or that of the CPU with the number of threads that torch uses."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+
+
+def processor() -> str:
+    """Return the name of the CPU with the number of threads that torch uses."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():

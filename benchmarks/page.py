@@ -1,0 +1,188 @@
+"""The page docs/performance.md: what makes the package fast, a table for each machine, and what is not measured yet."""
+
+import importlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import markdown
+from benchmarks.report import HEADER, Row, draw_curves, draw_ratios
+
+CPU, CUDA = "cpu", "cuda"
+TOPICS: dict[str, tuple[str, ...]] = {
+    "training": (CPU,),
+    "gpu_training": (CUDA,),
+    "lightning_cost": (CPU,),
+    "network_share": (CPU, CUDA),
+    "accuracy_time": (CPU, CUDA),
+    "inference": (CPU,),
+    "startup": (CPU,),
+    "memory": (CPU,),
+    "growth": (CPU,),
+}
+"""Each topic is a module with a function `measure`; its devices are those on which it is measured."""
+DATA, TIMM = "--dataset=folder --root=IMAGES", "pytorch-image-models/train.py"
+UNITS = {"float32 products": "GFLOP/s", "bfloat16 products": "TFLOP/s", "copies": "GB/s"}
+INTRODUCTION = """# Speed
+
+This package against the alternative that a user would pick, or against a limit; both sides took turns in one run.
+Absolute times depend on the machine and on its other work, so compare the ratios. In five minutes, or more with a GPU,
+
+```
+python -m benchmarks.run --quick
+```
+
+prints those of your own machine (in a checkout, on the included images; `--dataset=folder --root=IMAGES` names others).
+
+## What makes it fast
+
+By default:
+
+- **Images** stay bytes in one tensor, mapped from a file. A whole batch is gathered, augmented and whitened at once in
+  the training process; there are no worker processes that decode or copy. On a GPU, several batches are augmented at
+  once.
+- **channels_last** for convolutional networks, and **fused optimizers** ([optimizers](optimizers.md)).
+- **Memory** that the program frees stays with it. By default glibc returns blocks of megabytes to the system and
+  requests them again in every step. In Python, call `cvcc_zoo.cli.allocation.keep_freed_memory()`. If you have set
+  `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`, `GLIBC_TUNABLES` or `LD_PRELOAD`, they are not changed.
+- **Gradients** are freed after a step, not after the next forward pass, which would fragment the freed memory.
+- **Metrics** are summed on the device, and a row is logged only every few steps.
+- **Evaluation** folds norms into convolutions.
+- **The start** imports a public name when it is first used, no triton without an accelerator, and runs without garbage
+  collection.
+
+If you choose it:
+
+- **bfloat16**, `--trainer.precision=bf16-mixed`, pays off on a GPU and on processors with fast bfloat16 instructions,
+  such as an Intel Xeon with a matrix unit. A virtual machine that hides this unit has bfloat16 convolutions that take
+  1.7 times as long as in float32, so `cvcc-zoo train-zoo` times one before it chooses.
+- **Compiling**, `--trainer.callbacks+=Compile`. On a GPU `cvcc-zoo train-zoo` does so, and replays the kernels as CUDA
+  graphs: a step of wrn16_4 with 128 images in bfloat16 (forward and backward pass) took 22.7 ms, 9.3 compiled, and 4.9
+  with graphs (an H200 with eight other processes). On a CPU a step of resnet20 takes 118 ms instead of 153, after 20 s
+  of compilation, which 570 steps make up for. It needs a C++ compiler and rounds differently."""
+
+RATIOS = """The figure has the ratios on processors; the tables, one for each machine, have all numbers.
+
+![Ratios](pictures/performance.png)"""
+
+
+def place(topic: str, device: str, line: str = "") -> str:
+    """Return the key of a topic's numbers: those of its second device have a suffix, and so have single lines."""
+    suffix = "_gpu" if device != TOPICS[topic][0] else ""
+    return f"{topic}{suffix}/{line}" if line else f"{topic}{suffix}"
+
+
+def lines(topic: str) -> list[str]:
+    """Return the names of the lines that are measured by commands of their own, or one empty name."""
+    found = getattr(importlib.import_module(f"benchmarks.{topic}"), "LINES", None)
+    return [line.name for line in found] if found else [""]
+
+
+def texts() -> dict[str, str]:
+    """Return the title and description of each topic: the docstring of its module."""
+    return {topic: importlib.import_module(f"benchmarks.{topic}").__doc__ or "" for topic in TOPICS}
+
+
+def title(topic: str) -> str:
+    """Return the title of a topic."""
+    return texts()[topic].partition("\n")[0].rstrip(".")
+
+
+def places() -> dict[str, tuple[str, str, str]]:
+    """Return the topic, device and line of each place, in the order of the page."""
+    found: dict[str, tuple[str, str, str]] = {}
+    for topic, devices in TOPICS.items():
+        for device in devices:
+            found |= {place(topic, device, line): (topic, device, line) for line in lines(topic)}
+    return found
+
+
+def command(topic: str, line: str = "") -> str:
+    """Return the command that measures a topic, or one of its lines."""
+    if not line:
+        return f"python -m benchmarks.run --only={topic} {DATA}"
+    return f"python -m benchmarks.run --only={topic} --lines={line} --repeats=1 --timm_train={TIMM} {DATA}"
+
+
+def page(content: Mapping[str, Any]) -> str:
+    """Return the page in Markdown."""
+    parts = [INTRODUCTION, "## Results", RATIOS]
+    processors_first = sorted(
+        (each for each in places() if each in content), key=lambda each: places()[each][1] == CUDA
+    )
+    for machine in dict.fromkeys(content[each]["machine"] for each in processors_first):
+        here = {each: content[each] for each in places() if each in content and content[each]["machine"] == machine}
+        parts += [f"### {machine}", f"*{caption(here.values())}*", _table(here)]
+    parts += _not_measured(content)
+    parts.append("## How it is measured")
+    for topic, text in texts().items():
+        parts += [f"### {title(topic)}", text.partition("\n")[2].strip()]
+        for key in (each for each in content if each.partition("/")[0] in (topic, f"{topic}_gpu")):
+            tables, curves = content[key]["tables"], content[key]["curves"]
+            if tables or curves:
+                parts.append(f"*{content[key]['machine']}; {caption([content[key]])}*")
+            parts += [markdown(table[0], table[1:]) for table in map(_filled, tables)]
+            if curves:
+                parts.append(f"![{title(topic)}](pictures/{key}.png)")
+    return "\n\n".join(parts) + "\n"
+
+
+def caption(measured: Iterable[Mapping[str, Any]]) -> str:
+    """Return the versions, the limits of the machine while it was measured, and the dates."""
+    found = list(measured)
+    versions = "; ".join(dict.fromkeys(each["versions"] for each in found))
+    dates = sorted(date for each in found for date in each["date"].split(" to "))
+    limits = {key: [each["limits"][key] for each in found if key in each["limits"]] for key in UNITS}
+    shown = [f"{key} {_range(values)} {UNITS[key]}" for key, values in limits.items() if values]
+    return "; ".join(
+        [versions, *([", ".join(shown)] if shown else []), " to ".join(dict.fromkeys([dates[0], dates[-1]]))]
+    )
+
+
+def _range(values: list[float]) -> str:
+    least, most = (f"{each:,.0f}" for each in (min(values), max(values)))
+    return least if least == most else f"{least} to {most}"
+
+
+def _table(here: Mapping[str, Any]) -> str:
+    """Return the table of a machine: the rows of each topic below its name."""
+    rows: list[list[str]] = []
+    for key, found in here.items():
+        heading = [f"**{title(places()[key][0])}**", *[""] * (len(HEADER) - 1)]
+        rows += [*([] if heading in rows else [heading]), *(Row(**row).cells() for row in found["rows"])]
+    return markdown(HEADER, rows)
+
+
+def _filled(table: list[list[str]]) -> list[list[str]]:
+    """Return a table without the columns that are empty below their header."""
+    kept = [column for column in zip(*table, strict=True) if any(column[1:])]
+    return [list(row) for row in zip(*kept, strict=True)]
+
+
+def _not_measured(content: Mapping[str, Any]) -> list[str]:
+    """Return the list of what is not measured, with the commands; an empty list if there is nothing."""
+    items = []
+    for key, (topic, device, line) in places().items():
+        what = [title(topic)] if key not in content else [f"{title(topic)}: {each}" for each in content[key]["missing"]]
+        on_gpu = " on a GPU" if CPU in TOPICS[topic] and device == CUDA else ""
+        items += [f"# {each}{on_gpu}{f', {line}' if line else ''}\n{command(topic, line)}" for each in what]
+    if not items:
+        return []
+    return [
+        "## Not measured yet",
+        "`IMAGES` is a folder with CIFAR-10's original images, and `pytorch-image-models` a checkout of [timm's\n"
+        "repository](https://github.com/huggingface/pytorch-image-models).",
+        "\n".join(["```", *items, "```"]),
+    ]
+
+
+def write_page(content: Mapping[str, Any], docs: Path) -> None:
+    """Write the page and its figures, from the numbers alone."""
+    pictures = docs / "pictures"
+    pictures.mkdir(exist_ok=True)
+    (docs / "performance.md").write_text(page(content))
+    shown = [content[key] for key, (_, device, _) in places().items() if device == CPU and key in content]
+    draw_ratios(shown, pictures / "performance.png")
+    for key, found in content.items():
+        if found["curves"]:
+            draw_curves(found["curves"], pictures / f"{key}.png")
