@@ -1,5 +1,6 @@
 """StepGraph: a step that is recorded once and replayed does what an ordinary step does, to the bit."""
 
+import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import cvcc_zoo
-from cvcc_zoo.runs import EMA, Compile, OptimizerMonitor, StepGraph
+from cvcc_zoo.runs import EMA, Compile, OptimizerMonitor, StepGraph, users_callbacks
 from cvcc_zoo.runs.recording import RECORDERS, WARM_UP
 from tests.conftest import QUICK, Fit, MakeFolder, message
 from tests.cpu_graph import CpuGraphs
@@ -409,6 +410,17 @@ def test_a_schedule_of_the_momentum_is_said_before_training(colours: Path) -> No
     options = {"optimizer": SGD, "lr_scheduler": {"name": "OneCycleLR", "cycle_momentum": True}}
     with pytest.raises(ValueError, match="StepGraph: the schedule changes the momentum in every step"):
         Case(options=options).fit(colours, StepGraph())
+
+
+def test_graphs_are_a_default_only_where_they_are_switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = argparse.Namespace(enable_progress_bar=False, enable_model_summary=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert users_callbacks([], bare) == []
+    monkeypatch.setattr("cvcc_zoo.runs.step_graph.BY_DEFAULT", True)
+    (added,) = users_callbacks([], bare)
+    assert isinstance(added, StepGraph) and not added.required
+    chosen = StepGraph()
+    assert users_callbacks([chosen], bare) == [chosen]
 
 
 def test_ridge_regression_has_no_steps_to_record(colours: Path) -> None:

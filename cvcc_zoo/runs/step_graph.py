@@ -15,9 +15,10 @@ as the probability of dropout) differs at the first step of an epoch, or an opti
 numbers in a model must not change while it is trained. Each graph needs its own memory, as much as a step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
@@ -35,6 +36,8 @@ from cvcc_zoo.runs.recording import RECORDERS, Recorder, StaticStep
 MOST = 4
 """Number of shapes of batches that have graphs at the same time; the oldest one gives way."""
 PLAIN = (bool, int, float, str, type(None))
+BY_DEFAULT = False
+"""Whether `cvcc-zoo fit` and `train-zoo` replay steps on a GPU without being asked, where nothing forbids it."""
 
 
 class StepGraph(Callback):
@@ -137,6 +140,12 @@ class StepGraph(Callback):
             self._recorder.wait()
             self._steps.clear()
         self._numbers, self._options = numbers, options
+
+
+def default_step_graphs(chosen: Sequence[Callback]) -> list[Callback]:
+    """Return the StepGraph that training adds by itself to the chosen callbacks, or nothing."""
+    wanted = BY_DEFAULT and torch.cuda.is_available() and not any(isinstance(each, StepGraph) for each in chosen)
+    return [StepGraph(required=False)] if wanted else []
 
 
 def numbers_of(network: nn.Module) -> list[Any]:
