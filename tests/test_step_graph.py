@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import cvcc_zoo
 from cvcc_zoo.runs import EMA, Compile, OptimizerMonitor, StepGraph, users_callbacks
+from cvcc_zoo.runs.obstacles import reason_against
 from cvcc_zoo.runs.recording import RECORDERS, WARM_UP
 from tests.conftest import QUICK, Fit, MakeFolder, message
 from tests.cpu_graph import CpuGraphs
@@ -282,9 +283,11 @@ def test_each_size_of_images_has_a_recording(
     monkeypatch.setattr("cvcc_zoo.runs.step_graph.MOST", most)
     data = {"progressive_resizing": {8: 0.5}}
     case, root = Case("ResNet", {"depth": 8}, data, trainer={"max_epochs": 2}), make_folder(size=12)
-    ordinary, replayed = case.fit(root), case.fit(root, StepGraph())
+    graphs, held = StepGraph(), []
+    count = LambdaCallback(on_train_batch_end=lambda *given: held.append(len(graphs._steps)))
+    ordinary, replayed = case.fit(root), case.fit(root, graphs, count)
     assert_same(ordinary, replayed)
-    assert replayed.recordings == 2
+    assert replayed.recordings == 2 and max(held) == min(most, 2)
 
 
 class Change(Callback):
@@ -421,6 +424,11 @@ def test_graphs_are_a_default_only_where_they_are_switched_on(monkeypatch: pytes
     assert isinstance(added, StepGraph) and not added.required
     chosen = StepGraph()
     assert users_callbacks([chosen], bare) == [chosen]
+
+
+def test_several_processes_are_said_before_training() -> None:
+    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
+    assert reason_against(trainer, small()) == "training runs in 2 processes; train in one (--trainer.devices=1)"
 
 
 def test_ridge_regression_has_no_steps_to_record(colours: Path) -> None:
