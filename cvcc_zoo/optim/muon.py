@@ -179,7 +179,7 @@ class Muon(AdamW):
             kind = i if alone else (as_matrix(p).shape, p.dtype, p.device)
             kinds.setdefault(kind, []).append(i)
         shapes = [([params[i] for i in chosen], [grads[i] for i in chosen]) for chosen in kinds.values()]
-        if group["foreach"] is not False and can_replay(params):
+        if group["foreach"] is not False and not group["capturable"] and can_replay(params):
             self._orthogonal_step(group, shapes, self._replay)
         else:
             for shape in shapes:
