@@ -23,12 +23,12 @@ SHARE = 85.0  # percent
 STEPS = {"cpu": (10, 30), "cuda": (200, 1000)}
 
 
-def network_alone(device: str) -> Callable[[], object]:
+def network_alone(device: str, name: str = "resnet20", batch: int = BATCH) -> Callable[[], object]:
     """Return a function that runs the forward and backward pass of a batch."""
-    model: Any = create("resnet20", whitening="none")
+    model: Any = create(name, whitening="none")
     network = model.network.to(device).train()
-    images = torch.randn(BATCH, 3, 32, 32).to(device).contiguous(memory_format=torch.channels_last)
-    labels = torch.zeros(BATCH, dtype=torch.int64, device=device)
+    images = torch.randn(batch, 3, 32, 32).to(device).contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(batch, dtype=torch.int64, device=device)
     run = torch.compile(network, mode="reduce-overhead") if device == "cuda" else network  # as Compile does
 
     def work() -> None:

@@ -2,18 +2,21 @@
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import LambdaCallback
 
 from cvcc_zoo import create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.optim import Muon
+from cvcc_zoo.runs import EMA, OptimizerMonitor, StepGraph
+from cvcc_zoo.runs.recording import CudaGraphs, Step
 from tests.conftest import MakeFolder
 
 pytestmark = [
@@ -23,10 +26,10 @@ pytestmark = [
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("callbacks", [(), ("Compile",), ("StepGraph",), ("Compile", "StepGraph")])
 @pytest.mark.parametrize("model", ["cnn_fast", "resnet20"])
 def test_a_training_with_everything_that_is_set_from_images(
-    model: str, compiled: bool, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    model: str, callbacks: tuple[str, ...], make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Whitening, patches, sizes and augmentation, then going on, evaluation and publication."""
     monkeypatch.setenv("CVCC_ZOO_HOME", str(tmp_path / "home"))
@@ -35,7 +38,7 @@ def test_a_training_with_everything_that_is_set_from_images(
     words += ["--data.progressive_resizing={16: 0.3}", "--data.progressive_cropping={24: 0.3}"]
     words += ["--data.augmentations=strong", "--optimizer=Muon", "--lr_scheduler=Linear"]
     words += ["--model.patch_whitening=0.0005"] if model == "cnn_fast" else ["--model.init=lsuv"]
-    words += ["--trainer.callbacks+=Compile"] if compiled else []
+    words += [f"--trainer.callbacks+={name}" for name in callbacks]
     assert main(["fit", *data, *words, "--trainer.precision=bf16-mixed", *QUIET]) == 0
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary["hardware"] == torch.cuda.get_device_name() and summary["epochs"] == 3
@@ -72,6 +75,51 @@ def test_muon_does_the_same_from_a_graph(options: dict[str, Any]) -> None:
     assert all(not torch.equal(a, b) for a, b in zip(begin, replayed, strict=True))
     again = copy.deepcopy(with_graph)
     again.load_state_dict(with_graph.state_dict())
+
+
+EXACT = 2.0**-5  # a learning rate that is the same number in float32, as which a graph takes it
+RUNS: dict[str, tuple[dict[str, Any], dict[str, Any], list[type[Callback]]]] = {
+    "linear": ({"optimizer": {"name": "SGD", "lr": EXACT, "momentum": 0.9}}, {}, [EMA]),
+    "fcnn": ({"optimizer": {"name": "AdamW", "lr": EXACT}, "hidden": (32, 16)}, {"gradient_clip_val": 1.0}, []),
+    "resnet20": ({"optimizer": {"name": "SGD", "lr": EXACT}}, {"precision": "bf16-mixed"}, [OptimizerMonitor]),
+    "cnn_fast": ({"optimizer": {"name": "Muon", "sgd_lr": 0.1}, "lr_scheduler": "Linear"}, {}, []),
+    "cnn": ({"optimizer": "torch.optim.RMSprop", "lr_scheduler": "OneCycle"}, {}, []),
+}
+
+
+def trained(root: Path, accelerator: str, model: str, *callbacks: Callback) -> tuple[list[torch.Tensor], float]:
+    """The weights after three epochs, and the loss in the last one."""
+    options, more, others = RUNS[model]
+    torch.manual_seed(0)
+    data = ImageDataModule("folder", str(root), batch_size=4, augmentations=["standard"], validation=0.2)
+    made = create(model, num_classes=data.num_classes, image_size=data.image_size, **options)
+    how: dict[str, Any] = {"max_epochs": 3, "logger": False, "enable_checkpointing": False, **more}
+    every = [each() for each in others]
+    trainer = Trainer(accelerator=accelerator, devices=1, deterministic="warn", callbacks=[*every, *callbacks], **how)
+    trainer.fit(made, data)
+    torch.use_deterministic_algorithms(False)
+    return [each.cpu() for each in made.state_dict().values()], float(trainer.callback_metrics["train/loss"])
+
+
+@pytest.mark.parametrize("model", RUNS)
+def test_a_training_from_graphs_of_steps_is_that_without(
+    model: str, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit with a fused optimizer and a rate that float32 holds; dropout has the same random numbers."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    root, recordings, record = make_folder(size=16), [0], CudaGraphs.record
+
+    def counted(self: CudaGraphs, step: Step) -> tuple[Callable[[], None], torch.Tensor]:
+        recordings[0] += 1
+        return record(self, step)
+
+    monkeypatch.setattr(CudaGraphs, "record", counted)
+    (ordinary, loss), (replayed, its_loss) = (trained(root, "gpu", model, *each) for each in ([], [StepGraph()]))
+    assert recordings == [1]
+    exact = model not in ("cnn_fast", "cnn")
+    assert its_loss == pytest.approx(loss, rel=0 if exact else 0.02)
+    for a, b in zip(ordinary, replayed, strict=True):
+        torch.testing.assert_close(a, b, **({"rtol": 0, "atol": 0} if exact else {"rtol": 0.05, "atol": 0.01}))
 
 
 def test_batches_made_ahead_on_a_gpu_are_those_of_a_cpu(make_folder: MakeFolder) -> None:

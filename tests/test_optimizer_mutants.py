@@ -49,7 +49,7 @@ FAULTS = [  # optimizer, file, what stands there, what is planted instead
     ("Muon", "newton_schulz", "return y.mT if tall else y", "return y"),
     ("Adafactor", "adafactor", "lengths / longer", "lengths"),
     ("Adafactor", "adafactor", "g = each(as_matrix, g)", "g = each(lambda g: g.flatten(0, -2), g)"),
-    ("Adafactor", "adafactor", "min(group[\"lr\"], 1 / step**0.5)", "group[\"lr\"]"),
+    ("Adafactor", "adafactor", "smaller(group[\"lr\"], 1 / step**0.5)", "group[\"lr\"]"),
     ("LowRankAdam", "low_rank_adam", "(step - 1) % group", "step % group"),
     ("LowRankAdam", "low_rank_adam", "group[\"lr\"] * group[\"scale\"]", "group[\"lr\"]"),
     ("LowRankAdam", "low_rank_adam", "if not g.isfinite().all():", "if False:"),

@@ -1,6 +1,5 @@
 """ImageClassifier: whitening -> network -> loss, with metrics, optimizer and schedule; the base of every family."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,14 +25,14 @@ from cvcc_zoo.classifier.hyperparameters import declare_metrics, table_of
 from cvcc_zoo.classifier.metrics import ON_BAR, StageMetrics
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.classifier.preparation import SetFromImages
-from cvcc_zoo.classifier.trainer import Optimized, all_finite, check_monitors, diverged
+from cvcc_zoo.classifier.trainer import Optimized, all_finite, check_monitors, diverged, report_loss
 from cvcc_zoo.classifier.weighting import batch_mean
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import mix_seed, seed_torch
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.files.plain import check_plain
-from cvcc_zoo.internals.lightning import batches_done, log_every_n_steps, trainer_of
+from cvcc_zoo.internals.lightning import batches_done, trainer_of
 from cvcc_zoo.losses import check_labels, fields, loss_spec, make_loss
 from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, plain_spec
 from cvcc_zoo.registry import FAMILIES, as_plain, check_whole, register_family
@@ -127,26 +126,23 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of a batch (images, labels). Raises FloatingPointError if it is not finite."""
-        trainer = trainer_of(self)
-        loss = batch_mean(self._step(batch, batch_idx, "train")[0], fields(batch)[1], self.loss, trainer)
-        if self.loss.l2:
-            loss = loss + self.loss.penalty(self.network)
-        every = 0 if trainer is None else log_every_n_steps(trainer)
-        now = every > 0 and (self.global_step + 1) % every == 0  # when Lightning writes a row
-        if now:
-            self.log("train/batch_loss", loss, prog_bar=True, sync_dist=True)
-        # Reading the value waits for a GPU, so it is read seldom there; a NaN in the weights stays until then.
-        if (now or loss.device.type == "cpu") and not math.isfinite(value := loss.item()):
-            raise diverged(self, f"the loss is {value}")
-        return loss
+        self.check_batch(batch, batch_idx)
+        return report_loss(self, self.training_loss(batch))
+
+    def training_loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the loss of a batch, and count its metrics, without reading values: a CUDA graph can record this."""
+        loss = batch_mean(self._step(batch, "train")[0], fields(batch)[1], self.loss, trainer_of(self))
+        return loss + self.loss.penalty(self.network) if self.loss.l2 else loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Count the metrics."""
-        self._step(batch, batch_idx, "val")
+        self.check_batch(batch, batch_idx)
+        self._step(batch, "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Count the metrics and the confusion matrix."""
-        self.confusion.update(self._step(batch, batch_idx, "test")[1], batch[1])
+        self.check_batch(batch, batch_idx)
+        self.confusion.update(self._step(batch, "test")[1], batch[1])
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
         """Return class probabilities (N, num_classes), and the labels (N,) if the batch has labels."""
@@ -158,12 +154,16 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
     def _logits(self, images: Tensor) -> Tensor:  # one of several processes may have no image left
         return self(images) if len(images) else images.new_zeros(0, self.num_classes, dtype=torch.float32)
 
-    def _step(self, batch: tuple[Tensor, Tensor], batch_idx: int, stage: str) -> tuple[Tensor, Tensor]:
-        """Count a batch in the metrics of the stage, and return its losses (N,) and logits (N, num_classes)."""
+    def check_batch(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Raise ValueError for invalid labels; on a GPU, which must be waited for, only the first batch is checked."""
         self.check_head()
-        images, labels = fields(batch)
-        if labels.device.type == "cpu" or batch_idx == 0:  # looking at values waits for a GPU
+        labels = fields(batch)[1]
+        if labels.device.type == "cpu" or batch_idx == 0:
             check_labels(labels, self.num_classes)
+
+    def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> tuple[Tensor, Tensor]:
+        """Count a batch in the metrics of the stage, and return its losses (N,) and logits (N, num_classes)."""
+        images, labels = fields(batch)
         logits = self.uncalibrated(self._logits(images))
         if logits.dtype.itemsize < 4:  # with precision=bf16-true a loss has three digits
             logits = logits.float()

@@ -27,7 +27,7 @@ class ImageMean(KeepsDtype, Metric):
     images: Tensor
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(compute_with_cache=False)  # a CUDA graph changes the sums without a call of `update`
         self.add_state("total", torch.zeros((), dtype=EXACT), dist_reduce_fx="sum")
         self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 

@@ -1,6 +1,7 @@
 """Optimizer and schedule as Lightning's Trainer takes them, and checks of what it is given before the first step."""
 
 import inspect
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cvcc_zoo.classifier.metrics import mode_of
 from cvcc_zoo.data.length import training_length
-from cvcc_zoo.internals.lightning import callbacks_of
+from cvcc_zoo.internals.lightning import callbacks_of, log_every_n_steps, trainer_of
 from cvcc_zoo.optim import make_lr_scheduler, make_optimizer
 from cvcc_zoo.optim.build import find_optimizer
 from cvcc_zoo.registry import unknown
@@ -189,6 +190,22 @@ def diverged(module: LightningModule, what: str) -> FloatingPointError:
         f"{what} at step {module.global_step} (epoch {module.current_epoch}{rate}); training stops here. Lower the "
         "learning rate (--optimizer.lr=...), warm it up, or clip the gradients (--trainer.gradient_clip_val=1)"
     )
+
+
+def report_loss(module: LightningModule, loss: Tensor) -> Tensor:
+    """Log the loss of a training step in every row of metrics, and return it.
+
+    Raises FloatingPointError if it is not finite. Reading the value waits for a GPU, so it is read seldom there; a NaN
+    in the weights stays until then.
+    """
+    trainer = trainer_of(module)
+    every = 0 if trainer is None else log_every_n_steps(trainer)
+    now = every > 0 and (module.global_step + 1) % every == 0  # when Lightning writes a row
+    if now:
+        module.log("train/batch_loss", loss, prog_bar=True, sync_dist=True)
+    if (now or loss.device.type == "cpu") and not math.isfinite(value := loss.item()):
+        raise diverged(module, f"the loss is {value}")
+    return loss
 
 
 def all_finite(module: nn.Module) -> bool:

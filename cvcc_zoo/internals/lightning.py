@@ -5,6 +5,8 @@ handed out, but a batch that was handed out has been trained on when a ModelChec
 and has not been when our `last.ckpt` is written, before a step. (Only then is the step before it logged.)
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.csv_logs import CSVLogger, ExperimentWriter
+from lightning.pytorch.loops.optimization.automatic import ClosureResult
+from torch import Tensor
 
 
 def trainer_of(module: LightningModule) -> Trainer | None:
@@ -109,6 +113,30 @@ def end_restart(trainer: Trainer) -> None:
     The setter of `restarting` does not take False in a training run with `max_steps`.
     """
     trainer.fit_loop._restarting = False
+
+
+@contextmanager
+def in_training_step(module: LightningModule) -> Iterator[None]:
+    """Let `module.log` log under the same key as in `training_step`; else Lightning writes the older of both values."""
+    before, module._current_fx_name = module._current_fx_name, "training_step"
+    try:
+        yield
+    finally:
+        module._current_fx_name = before
+
+
+def end_step(trainer: Trainer, closure: Any, loss: Tensor) -> None:
+    """Let a step that ran without Lightning's closure count like one that ran it; its output is a copy of the loss."""
+    closure._result = ClosureResult(loss)
+    zero_grad = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.zero_grad
+    zero_grad.increment_ready()
+    zero_grad.increment_started()
+    zero_grad.increment_completed()
+
+
+def has_scaler(trainer: Trainer) -> bool:
+    """Return whether gradients are scaled, as with precision=16-mixed. The attribute is public, but not typed."""
+    return getattr(trainer.precision_plugin, "scaler", None) is not None
 
 
 class MovableCheckpoint(ModelCheckpoint):

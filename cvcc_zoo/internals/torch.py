@@ -53,6 +53,15 @@ foreach_sqrt = torch._foreach_sqrt
 foreach_sub_ = torch._foreach_sub_
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Return whether Python code of others runs in the forward or backward pass of a module or of its parameters."""
+    of_module = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    of_tensor = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    return any(getattr(each, name) for each in module.modules() for name in of_module) or any(
+        getattr(p, name) for p in module.parameters() for name in of_tensor
+    )
+
+
 def default_arguments(operation: Any) -> dict[str, Any]:
     """Return the names of an operation's arguments and their default values; inspect.signature takes no operation."""
     return {argument.name: argument.default_value for argument in operation._schema.arguments}

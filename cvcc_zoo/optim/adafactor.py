@@ -44,6 +44,14 @@ def averaged(g: T, variance: T, share: float) -> T:
     return variance.clone()
 
 
+def smaller(lr: float | Tensor, rate: Any) -> Any:
+    """Return the smaller one of two rates; the second may be tensors without dimensions."""
+    if isinstance(rate, float):
+        return min(lr, rate)
+    limit = torch.as_tensor(lr, dtype=torch.float32)
+    return each(lambda rate: torch.minimum(limit, rate), rate)
+
+
 def root_mean_square(t: Tensor) -> Tensor:
     """Return the root mean square of all elements, without dimensions."""
     length: Tensor = torch.linalg.vector_norm(t)
@@ -131,8 +139,8 @@ class Adafactor(RuleOptimizer):
         """Apply the rule at the top of this file."""
         smallest, size = group["eps"]
         eps = float(torch.finfo(w.dtype).eps) if smallest is None else smallest
-        share, rate = step ** group["beta2_decay"], min(group["lr"], 1 / step**0.5)
-        lengths = each(lambda w: root_mean_square(w).clamp(min=size) * rate, w)
+        share, rate = step ** group["beta2_decay"], smaller(group["lr"], 1 / step**0.5)
+        lengths = each(lambda w: root_mean_square(w).clamp(min=size), w) * rate
         if group["weight_decay"]:
             w.mul_(1 - group["lr"] * group["weight_decay"])
         if group["factored"]:
@@ -143,4 +151,4 @@ class Adafactor(RuleOptimizer):
         update = each(lambda v, g: v.clamp_(min=eps * eps).rsqrt_().mul_(g), estimate, g)
         longer = each(lambda u: (root_mean_square(u) / group["d"]).clamp(min=1.0), update)
         update = each(lambda u, w: u.reshape(w.shape), update, w)
-        subtract(w, lengths / longer, update, readable=isinstance(w, Tensor))
+        subtract(w, lengths / longer, update, readable=isinstance(w, Tensor) and isinstance(step, float))

@@ -20,7 +20,7 @@ from torch.optim.optimizer import ParamsT
 from cvcc_zoo.optim.optimizer import RuleOptimizer
 from cvcc_zoo.optim.options import at_least_zero
 from cvcc_zoo.optim.paths import Group, Kernel, Lists
-from cvcc_zoo.optim.tensors import T
+from cvcc_zoo.optim.tensors import T, subtract
 
 
 class Adagrad(RuleOptimizer):
@@ -79,7 +79,8 @@ class Adagrad(RuleOptimizer):
         if weight_decay:
             g = g.add(w, alpha=weight_decay)
         s.addcmul_(g, g)
-        w.addcdiv_(g, s.sqrt().add_(group["eps"]), value=-group["lr"] / (1 + (step - 1) * lr_decay))
+        rate = group["lr"] / (1 + (step - 1) * lr_decay)
+        subtract(w, rate, g, s.sqrt().add_(group["eps"]), readable=isinstance(step, float))
 
     def kernel(self, group: Group) -> Kernel | None:
         """Return torch's fused AdaGrad."""

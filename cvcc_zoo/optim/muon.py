@@ -37,7 +37,7 @@ from cvcc_zoo.optim.options import at_least_zero, in_unit_interval
 from cvcc_zoo.optim.paths import Group
 from cvcc_zoo.optim.replay import Replay, can_replay
 from cvcc_zoo.optim.sgd import SGD
-from cvcc_zoo.optim.tensors import T, TensorList, as_matrix
+from cvcc_zoo.optim.tensors import T, TensorList, as_matrix, subtract
 from cvcc_zoo.registry import unknown
 
 BATCHED = 2**16
@@ -179,7 +179,7 @@ class Muon(AdamW):
             kind = i if alone else (as_matrix(p).shape, p.dtype, p.device)
             kinds.setdefault(kind, []).append(i)
         shapes = [([params[i] for i in chosen], [grads[i] for i in chosen]) for chosen in kinds.values()]
-        if group["foreach"] is not False and can_replay(params):
+        if group["foreach"] is not False and not group["capturable"] and can_replay(params):
             self._orthogonal_step(group, shapes, self._replay)
         else:
             for shape in shapes:
@@ -217,11 +217,12 @@ class Muon(AdamW):
             directions = orthogonalised if len(params) > 1 else orthogonalised[None]
             rate = group["lr"] * SCALES[group["adjust_lr_fn"] or "original"](*directions[0].shape)
             for p, direction in zip(params, directions, strict=True):
-                if group["unit_norm"] and group["lr"]:
-                    p.mul_(math.sqrt(len(p)) / p.norm().clamp(min=group["eps"]))
+                if group["unit_norm"]:
+                    _normalise(p, group)
                 if group["weight_decay"]:
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(direction.reshape(p.shape), alpha=-rate)
+                step = direction.reshape(p.shape)
+                subtract(p, rate, step.to(p.dtype) if group["capturable"] else step, readable=not group["capturable"])
 
 
 def precision(p: Tensor) -> torch.dtype:
@@ -232,6 +233,14 @@ def precision(p: Tensor) -> torch.dtype:
     if p.device.type == "cuda":
         return torch.bfloat16
     return torch.promote_types(p.dtype, torch.float32)
+
+
+def _normalise(p: Tensor, group: Group) -> None:
+    """Scale a matrix to Frobenius norm sqrt(out), in place, unless the learning rate is 0."""
+    if not group["capturable"] and not group["lr"]:
+        return
+    factor = math.sqrt(len(p)) / p.norm().clamp(min=group["eps"])
+    p.mul_(torch.where(group["lr"] > 0, factor, 1.0) if group["capturable"] else factor)
 
 
 def _routed(group: Group) -> Group:

@@ -23,7 +23,7 @@ import cvcc_zoo.internals.torch as internals
 from cvcc_zoo.optim.optimizer import RuleOptimizer
 from cvcc_zoo.optim.options import at_least_zero
 from cvcc_zoo.optim.paths import Group, Kernel, Lists
-from cvcc_zoo.optim.tensors import T
+from cvcc_zoo.optim.tensors import T, subtract
 
 
 class SGD(RuleOptimizer):
@@ -89,7 +89,7 @@ class SGD(RuleOptimizer):
         if (b := kept.get("momentum_buffer")) is not None:
             b.mul_(0.0 if first else momentum).add_(g, alpha=1.0 if first else 1 - dampening)
             g = g.add(b, alpha=momentum) if group["nesterov"] else b
-        w.add_(g, alpha=-group["lr"])
+        subtract(w, group["lr"], g, readable=not group["capturable"])
 
     def kernel(self, group: Group) -> Kernel | None:
         """Return torch's fused SGD."""

@@ -50,8 +50,8 @@ class TensorList:
         internals.foreach_div_(self.tensors, _plain(other))
         return self
 
-    def lerp_(self, end: "TensorList", weight: float) -> "TensorList":
-        internals.foreach_lerp_(self.tensors, end.tensors, weight)
+    def lerp_(self, end: "TensorList", weight: "float | TensorList") -> "TensorList":
+        internals.foreach_lerp_(self.tensors, end.tensors, _plain(weight))  # type: ignore[arg-type]  # takes both
         return self
 
     def addcmul_(self, first: "TensorList", second: "TensorList", value: float = 1) -> "TensorList":
@@ -93,6 +93,12 @@ class TensorList:
 
     def __add__(self, other: "float | TensorList") -> "TensorList":
         return self.add(other)
+
+    def __radd__(self, number: float) -> "TensorList":
+        return self.add(number)
+
+    def __sub__(self, number: float) -> "TensorList":
+        return self.add(-number)
 
     def __mul__(self, other: "float | Tensor | TensorList") -> "TensorList":
         return TensorList(internals.foreach_mul(self.tensors, _plain(other)))

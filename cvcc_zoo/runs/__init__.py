@@ -10,6 +10,7 @@ from cvcc_zoo.runs.metrics_file import check_metrics
 from cvcc_zoo.runs.monitor import OptimizerMonitor
 from cvcc_zoo.runs.progress import ProgressBar, users_callbacks
 from cvcc_zoo.runs.run_folder import HEADER, folder_to_resume, last_of, new_folder, saved_config
+from cvcc_zoo.runs.step_graph import StepGraph
 from cvcc_zoo.runs.stopping import Deadline, StopAtSignal, StoppedError, stopped_by_signals
 from cvcc_zoo.runs.summary import print_summary, write_predictions
 
@@ -23,6 +24,7 @@ __all__ = [
     "OptimizerMonitor",
     "ProgressBar",
     "RunFolder",
+    "StepGraph",
     "StopAtSignal",
     "StoppedError",
     "UseChanges",

@@ -19,6 +19,8 @@ from torch import nn
 
 from cvcc_zoo.registry import unknown
 
+OWN_GRAPHS = ("reduce-overhead", "max-autotune")
+"""Modes that make CUDA graphs of the network."""
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
@@ -28,16 +30,18 @@ class Compile(Callback):
     def __init__(self, mode: str | None = None) -> None:
         """`mode` is torch's: default, reduce-overhead (CUDA graphs), max-autotune, max-autotune-no-cudagraphs.
 
-        None means reduce-overhead on a GPU, and default elsewhere.
+        None means reduce-overhead on a GPU, and default elsewhere and within the graphs of StepGraph.
         """
         if mode is not None and mode not in MODES:
             raise unknown("mode of Compile", mode, MODES)
         self.mode = mode
+        self.within_graph = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wrap the network; torch compiles it at the first batch."""
         network = _network(pl_module)
-        mode = self.mode or ("reduce-overhead" if pl_module.device.type == "cuda" else "default")
+        graphs = pl_module.device.type == "cuda" and not self.within_graph
+        mode = self.mode or ("reduce-overhead" if graphs else "default")
         self.compiled = torch.compile(network.forward, mode=mode, dynamic=False)
         network.forward = self.compiled
 

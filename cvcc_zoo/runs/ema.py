@@ -25,26 +25,39 @@ class EMA(Callback):
         self.decay = decay
         self._average: dict[str, Tensor] = {}
         self._current: dict[str, Tensor] | None = None  # the trained weights, while the model holds the average
+        self.moved = False  # whether a StepGraph has already moved the average in this step
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from the initial weights, unless a checkpoint brought an average."""
         if not self._average:
             self._average = _copy(pl_module)
 
+    def share(self, step: int) -> float:
+        """Return the share of the weights in the average after a step, which counts from 0."""
+        return 1 - min(self.decay, (1 + step) / (10 + step))
+
     @torch.no_grad()
+    def move(self, pl_module: LightningModule, share: float | Tensor) -> None:
+        """Move the average by a share towards the weights; a tensor is not read back from its device."""
+        for name, tensor in pl_module.state_dict().items():
+            average = self._average[name]
+            if not tensor.is_floating_point():
+                average.copy_(tensor)
+            elif isinstance(share, Tensor):
+                wide = torch.promote_types(average.dtype, torch.float32)  # in 16 bits a share has three digits
+                average.copy_(average.to(wide).lerp(tensor.to(wide), share.to(wide)))
+            else:
+                average.lerp_(tensor, share)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the average towards the weights after a step of the optimizer."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
             return
-        step = trainer.global_step - 1
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for name, tensor in pl_module.state_dict().items():
-            if tensor.is_floating_point():
-                self._average[name].lerp_(tensor, 1 - decay)
-            else:
-                self._average[name].copy_(tensor)
+        if not self.moved:
+            self.move(pl_module, self.share(trainer.global_step - 1))
+        self.moved = False
 
     def _swap_in(self, pl_module: LightningModule) -> None:
         self._current = _copy(pl_module)

@@ -22,10 +22,14 @@ class OptimizerMonitor(Callback):
         self._params: list[Tensor] = []
         self._before: list[Tensor] = []
 
+    def looks(self, trainer: Trainer) -> bool:
+        """Return whether the current step is one that is logged."""
+        every = log_every_n_steps(trainer)
+        return every > 0 and (trainer.global_step + 1) % every == 0
+
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Log the norm of the gradient, and copy the parameters."""
-        every = log_every_n_steps(trainer)
-        if every == 0 or (trainer.global_step + 1) % every:
+        if not self.looks(trainer):
             return
         self._params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         self._before = [p.detach().clone() for p in self._params]

@@ -20,6 +20,7 @@ from cvcc_zoo.data.length import accumulation, training_length
 from cvcc_zoo.internals.lightning import batches_begun, callbacks_of
 from cvcc_zoo.printing.progress import Display, duration
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
+from cvcc_zoo.runs.step_graph import default_step_graphs
 from cvcc_zoo.runs.stopping import Deadline
 from cvcc_zoo.zoo.catalogue import complexity, name_of
 
@@ -33,7 +34,7 @@ SELDOM = 600.0  # seconds between two lines within an epoch
 
 
 def users_callbacks(chosen: Sequence[Callback], trainer: Any) -> list[Callback]:
-    """Return the user's callbacks, with ours for progress and summary unless they include such callbacks.
+    """Return the user's callbacks, with ours for progress, summary and graphs unless they include such callbacks.
 
     The options enable_progress_bar and enable_model_summary of the `trainer` turn ours off. Raises ValueError for
     callbacks that would make the run differ from its config.
@@ -41,7 +42,8 @@ def users_callbacks(chosen: Sequence[Callback], trainer: Any) -> list[Callback]:
     check_recorded(chosen)
     bar = trainer.enable_progress_bar is not False and not any(isinstance(c, LightningProgressBar) for c in chosen)
     summary = trainer.enable_model_summary is not False and not any(isinstance(c, ModelSummary) for c in chosen)
-    return [*chosen, *([ProgressBar()] if bar else []), *([Summary()] if summary else [])]
+    graphs = default_step_graphs(chosen)
+    return [*chosen, *graphs, *([ProgressBar()] if bar else []), *([Summary()] if summary else [])]
 
 
 class Summary(ModelSummary):

@@ -1,0 +1,90 @@
+"""Milliseconds of a training step on a GPU: ordinary, compiled, as one CUDA graph, and both.
+
+    python -m benchmarks.gpu_steps --dataset=folder --root=IMAGES
+
+Each row is a network and a way to train it with `cvcc-zoo fit` in bfloat16; the time of a step is the mean over the
+last steps of one training run, without the first ones, which compile and record. The share is the time of the forward
+and backward pass of the same network alone, compiled and as a CUDA graph, in that of the step. It takes about two
+minutes on one GPU. `--small` takes a few steps of small batches, to see that everything runs, on a CPU too.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from benchmarks.measure import machine, markdown
+from benchmarks.network_share import network_alone
+from benchmarks.sides import BARE, Settings
+from cvcc_zoo.cli.lightning import build
+from cvcc_zoo.runs import Compile, StepGraph
+from cvcc_zoo.timing import seconds_each
+
+BATCHES = {"resnet20": 512, "cnn_fast": 1000}
+OPTIMIZERS = {"resnet20": "SGD", "cnn_fast": "Muon"}
+WAYS: dict[str, Callable[[], list[Callback]]] = {
+    "ordinary": list,
+    "Compile": lambda: [Compile()],
+    "StepGraph": lambda: [StepGraph()],
+    "Compile and StepGraph": lambda: [Compile(), StepGraph()],
+}
+STEPS = 60, 260
+"""First and last step that are measured."""
+
+
+class StepClock(Callback):
+    """Measures the mean time of the steps after the first ones."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first, self.last = first, last
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *given: object) -> None:
+        """Start and stop the clock, when the device has done its work."""
+        if trainer.global_step not in (self.first, self.last):
+            return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if trainer.global_step == self.first:
+            self._start = time.perf_counter()
+        else:
+            self.milliseconds = 1000 * (time.perf_counter() - self._start) / (self.last - self.first)
+
+
+def milliseconds(settings: Settings, model: str, way: str, batch: int, steps: tuple[int, int]) -> float:
+    """Return the milliseconds of a step of `cvcc-zoo fit`."""
+    words = [f"--model={model}", f"--data.batch_size={batch}", f"--optimizer={OPTIMIZERS[model]}", *BARE]
+    words += [*settings.options(), "--data.in_channels=3", "--data.image_size=32", "--data.validation=0"]
+    words += ["--lr_scheduler=OneCycle", f"--trainer.max_steps={steps[1]}", "--trainer.max_epochs=-1"]
+    words += ["--trainer.precision=bf16-mixed"] if torch.cuda.is_available() else ["--trainer.accelerator=cpu"]
+    built, clock = build(words), StepClock(*steps)
+    built.trainer.callbacks += [*WAYS[way](), clock]  # type: ignore[attr-defined]
+    built.trainer.fit(built.model, built.datamodule)
+    return clock.milliseconds
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="fashion-mini")
+    parser.add_argument("--root", help="where the images are")
+    parser.add_argument("--models", nargs="+", choices=BATCHES, default=list(BATCHES))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--small", action="store_true", help="a few steps of small batches")
+    options = parser.parse_args()
+    settings = Settings(options.dataset, options.root, 1, torch.get_num_threads(), options.small)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rows = []
+    for model in options.models:
+        batch, steps = (4, (5, 7)) if options.small else (BATCHES[model], STEPS)
+        alone = 1000 * seconds_each(network_alone(device, model, batch), 0.01 if options.small else 2.0)
+        for way in options.ways:
+            step = milliseconds(settings, model, way, batch, steps)
+            rows.append([model, f"{batch:,}", way, f"{step:.2f}", f"{alone:.2f}", f"{100 * alone / step:.1f} %"])
+    print(f"{torch.cuda.get_device_name() if device == 'cuda' else device}; {machine()}\n")
+    print(markdown(["network", "images", "way", "ms a step", "ms of the network alone", "share"], rows))
+
+
+if __name__ == "__main__":
+    main()
