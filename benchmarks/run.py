@@ -8,7 +8,6 @@ that were measured before, and the page and its figures are made from this file.
 import argparse
 import importlib
 import json
-import logging
 import os
 import sys
 import time
@@ -29,6 +28,7 @@ from benchmarks.report import Row, save
 from benchmarks.sides import Settings, without_gpu
 from benchmarks.timm_script import REPOSITORY, source
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.printing.notices import only_warnings
 
 DOCS = Path(__file__).parents[1] / "docs"
 NEED_TESTS, NEED_NO_IMAGES = {"inference", "accuracy_time"}, {"startup", "growth"}
@@ -94,12 +94,11 @@ def main(args: Sequence[str] | None = None) -> int:
         read_images(settings, NEED_TESTS if options.quick else set(chosen))
     except (ValueError, OSError) as error:
         parser.error(str(error).replace("--data.", "--"))
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    if options.quick:
-        measure_quickly(settings)
-    else:
-        measure_all(chosen, settings, docs, file)
+    with warnings.catch_warnings(action="ignore"), only_warnings():
+        if options.quick:
+            measure_quickly(settings)
+        else:
+            measure_all(chosen, settings, docs, file)
     return 0
 
 
