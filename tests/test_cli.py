@@ -262,6 +262,7 @@ def test_predict_writes_a_line_for_each_test_image(fit: Fit) -> None:
         (["fit", "--trainer.precision=fp16"], "no precision named 'fp16'; did you mean bf16 or 16? (--trainer.precis"),
         (["fit", "--trainer.logger=WandB"], "no logger named 'WandB'; did you mean WandbLogger?"),
         (["fit", "--trainer.callbacks+=EarlyStop"], "no callback named 'EarlyStop'; did you mean EarlyStopping?"),
+        (["fit", "--trainer.callbacks+=stepgraph"], "no callback named 'stepgraph'; did you mean StepGraph?"),
         (["fit", "--trainer.callbacks+=my.Mine"], "--trainer.callbacks cannot be my.Mine: No module named 'my'"),
         (
             ["fit", "--trainer.callbacks+=EarlyStopping"],

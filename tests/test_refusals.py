@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from lightning import Callback
 
+from cvcc_zoo import runs
 from cvcc_zoo.cli.options import parser
 from cvcc_zoo.cli.parsing import ZooParser
-from cvcc_zoo.cli.refusals import MESSAGES, check_text, explain
+from cvcc_zoo.cli.refusals import MESSAGES, OURS, check_text, explain
 
 BROKEN = "trainer: {max_epochs: 1\nmodel: linear\n"
 PROVOKED: dict[str, list[Sequence[str]]] = {
@@ -82,3 +84,8 @@ def test_an_option_that_a_chosen_class_lacks_is_named_with_its_flag(program: str
     message = "the following arguments are required: save_dir"
     assert "also needs save_dir: --trainer.callbacks.save_dir=... or" in explain(message, ZooParser(prog=program))
     assert explain(message, parser("fit")) == message
+
+
+def test_our_callbacks_that_are_suggested_exist() -> None:
+    """Their names are written out, because their modules take seconds to import."""
+    assert all(issubclass(getattr(runs, name), Callback) for name in OURS["callbacks"])

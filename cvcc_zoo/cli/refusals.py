@@ -29,6 +29,8 @@ MESSAGES = {
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null", "str": "a text"}
 CHOSEN = {"trainer.callbacks": "callbacks", "trainer.logger": "loggers", "trainer.plugins": "plugins"}
 """Options that take a class of Lightning by its name, and the module that has them."""
+OURS = {"callbacks": ("Compile", "EMA", "OptimizerMonitor", "StepGraph")}
+"""The classes of this package that are chosen in the same way."""
 INNER = {"data": "dataset", "trainer": "accelerator"}
 """The option that is meant if a group of options is given a name."""
 UNLISTED = {"optimizer.lr", "optimizer.weight_decay", "optimizer.momentum"}
@@ -86,9 +88,9 @@ def _of_value(message: str) -> str | None:
     if value and choices:
         return str(unknown(name.rpartition(".")[2], value[1].strip(), [*dict.fromkeys(choices)], f"--{name}"))
     if (found := find("class", message)) and name in CHOSEN:
-        known = importlib.import_module(f"lightning.pytorch.{CHOSEN[name]}")
+        known = [*importlib.import_module(f"lightning.pytorch.{CHOSEN[name]}").__all__, *OURS.get(CHOSEN[name], ())]
         hint = f"or the import path of your own: --{name}=my_module.Mine"
-        return str(unknown(name.rpartition(".")[2].removesuffix("s"), found[1], known.__all__, hint))
+        return str(unknown(name.rpartition(".")[2].removesuffix("s"), found[1], known, hint))
     if found := find("import", message):
         return f"--{name} cannot be {found[1]}: {found[2].strip()}"
     expected = dict.fromkeys(re.findall(MESSAGES["type"], message))
