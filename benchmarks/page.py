@@ -14,6 +14,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
     "gpu_training": (CUDA,),
     "lightning_cost": (CPU,),
     "network_share": (CPU, CUDA),
+    "step_parts": (CPU,),
     "accuracy_time": (CPU, CUDA),
     "inference": (CPU,),
     "startup": (CPU,),

@@ -31,7 +31,7 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.printing.notices import only_warnings
 
 DOCS = Path(__file__).parents[1] / "docs"
-NEED_TESTS, NEED_NO_IMAGES = {"inference", "accuracy_time"}, {"startup", "growth"}
+NEED_TESTS, NEED_NO_IMAGES = {"inference", "accuracy_time"}, {"startup", "growth", "step_parts"}
 
 
 def measure_all(chosen: Sequence[str], settings: Settings, docs: Path, file: Path) -> None:
