@@ -25,8 +25,12 @@ from benchmarks.sides import Settings
 from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.zoo.creation import create
 
-CONVOLUTIONS = {"aten::mkldnn_convolution": (0, 1), "aten::convolution_backward": (1, 2)}
-"""The kernels of a convolution, and which of their arguments are its input and its weight."""
+CONVOLUTIONS = {
+    "aten::mkldnn_convolution": (0, 1, 1), "aten::_slow_conv2d_forward": (0, 1, 1),
+    "aten::convolution_backward": (1, 2, 2), "aten::_slow_conv2d_backward": (1, 2, 0),
+}  # fmt: skip
+"""The kernels of convolutions: which of their arguments are the input and the weight, and how many times as many
+operations as a forward pass they do; the last one runs within the one before it."""
 NAMES = {
     "aten::native_batch_norm": "norms", "aten::native_batch_norm_backward": "norms",
     "aten::clamp_min": "ReLU and sums", "aten::threshold_backward": "ReLU and sums",
@@ -81,11 +85,10 @@ def parts(network: nn.Module, images: Tensor, step: Callable[[], object]) -> dic
     for event in recorded.key_averages(group_by_input_shape=True):
         part, operations = NAMES.get(event.key, "the rest"), 0
         if event.key in CONVOLUTIONS:
-            shapes = tuple(tuple(event.input_shapes[place]) for place in CONVOLUTIONS[event.key])
-            kind, forward = kinds[shapes]
-            back = event.key.endswith("backward")
-            part = f"{kind}, {'backward' if back else 'forward'}"
-            operations = forward * event.count * (2 if back else 1)
+            images_at, weight_at, times = CONVOLUTIONS[event.key]
+            kind, forward = kinds[tuple(event.input_shapes[images_at]), tuple(event.input_shapes[weight_at])]
+            part = f"{kind}, {'backward' if event.key.endswith('backward') else 'forward'}"
+            operations = times * forward * event.count
         found[part][0] += event.self_cpu_time_total / 1e6
         found[part][1] += operations
     return {part: (took, done) for part, (took, done) in found.items()}
