@@ -23,6 +23,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
 }
 """Each topic is a module with a function `measure`; its devices are those on which it is measured."""
 DATA, TIMM = "--dataset=folder --root=IMAGES", "pytorch-image-models/train.py"
+STEP_GRAPHS = f"pytest tests/test_gpu.py -k graphs_of_steps\npython -m benchmarks.gpu_steps {DATA}"
 UNITS = {"float32 products": "GFLOP/s", "bfloat16 products": "TFLOP/s", "copies": "GB/s"}
 INTRODUCTION = """# Speed
 
@@ -161,14 +162,13 @@ def _filled(table: list[list[str]]) -> list[list[str]]:
 
 
 def _not_measured(content: Mapping[str, Any]) -> list[str]:
-    """Return the list of what is not measured, with the commands; an empty list if there is nothing."""
+    """Return the list of what is not measured, with the commands."""
     items = []
     for key, (topic, device, line) in places().items():
         what = [title(topic)] if key not in content else [f"{title(topic)}: {each}" for each in content[key]["missing"]]
         on_gpu = " on a GPU" if CPU in TOPICS[topic] and device == CUDA else ""
         items += [f"# {each}{on_gpu}{f', {line}' if line else ''}\n{command(topic, line)}" for each in what]
-    if not items:
-        return []
+    items.append(f"# Whole training steps as CUDA graphs (StepGraph), and that they compute the same\n{STEP_GRAPHS}")
     return [
         "## Not measured yet",
         "`IMAGES` is a folder with CIFAR-10's original images, and `pytorch-image-models` a checkout of [timm's\n"
