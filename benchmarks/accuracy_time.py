@@ -9,16 +9,16 @@ side follow each other in one process, after one run that compiles and is not co
 augmentation; a second table also has them with it.
 
 On a CPU, only fewer operations save time, because 80 % of a step is spent in convolutions (torch's profiler, bfloat16;
-AMD EPYC at 32 pixels 83, Intel Xeon with AMX at 24 pixels 78). But smaller images save less time than operations: on
-the Xeon, a step at 24 and 28 pixels took 68 and 82 % of one at 32 (medians of nine that took turns), with 52 and 75 %
-of the operations. On a GPU the host is the limit: on an H200 a step at 28 pixels takes 5.8 ms, and kernels are busy for
-3.0 of them.
+AMD EPYC at 32 pixels 83, Intel Xeon with AMX at 24 pixels 78). But smaller images save less of the time than of the
+operations: on the Xeon, a step at 24 and 28 pixels took 68 and 82 % of one at 32 (medians of nine that took turns),
+with 52 and 75 % of the operations. On a GPU the host is the limit: on an H200 a step at 28 pixels takes 5.8 ms, and
+kernels are busy for 3.0 of them.
 
 On a JPEG copy of the images, none of these raised the recipe's validation accuracy by more than the spread of its
 seeds: crops of other sizes, other channels, GELU, a trained bias of the stem, five Newton-Schulz steps, other rates,
 batches of 500 and 2,000, label smoothing 0.1, OneCycle, mean pooling, padding 3, and crops at random places. Not yet
-tried one at a time: airbench94's decay of biases and of the classifier, its norms without scales, and their faster
-statistics.
+tried one at a time: airbench94's decay of biases and of the classifier, its norms without scales, and the faster
+moving averages of these norms.
 """
 
 import functools

@@ -30,7 +30,7 @@ CLASSES = (10, 100, 1_000)
 SIZES = (32, 64, 128)
 VISITED = 100_000  # images that a run trains on at least
 BATCH = 64
-FLAT = 1.15  # times as long an image, at most
+FLAT = 1.15  # times the time per image, at most
 
 
 def mapped(path: Path, count: int) -> Tensor:
@@ -107,7 +107,7 @@ def measure(settings: Settings) -> Found:
     macs = [complexity(create("resnet20", image_size=size)).macs for size in sizes]
     images, classes, pixels = (list(found.values()) for found in (by_count, by_class, by_size))
     expected = [pixels[0] * each / macs[0] for each in macs]
-    unit = "times as long an image"
+    unit = "times the time per image"
     return Found(
         [
             Row(f"{counts[-1]:,} images against {counts[1]:,}", unit, images[-1] / images[1], limit=FLAT),

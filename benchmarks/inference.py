@@ -226,8 +226,8 @@ def compare(name: str, settings: Settings) -> tuple[Row, list[list[str]]]:
                     for part, labels in zip(torch.split(test.images, 250), torch.split(test.labels, 250), strict=True)
                 )
                 right[engine] = f"{100 * correct / len(test.labels):.2f} %"
-    table = [[name, *(f"images/s, {size} at once" for size in BATCHES), *("" for _ in BATCHES), "test accuracy"]]
-    table[0][3:5] = ["ratio", "ratio"]
+    columns = [f"{what}, batch of {size}" for what in ("images/s", "ratio") for size in BATCHES]
+    table = [[name, *columns, "test accuracy"]]
     for engine in found:
         own = [rates[engine][size] for size in BATCHES]
         ratios = [f"{rate / rates['eager'][size]:.2f}x" for rate, size in zip(own, BATCHES, strict=True)]

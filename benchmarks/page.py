@@ -27,14 +27,14 @@ STEP_GRAPHS = f"pytest tests/test_gpu.py -k graphs_of_steps\npython -m benchmark
 UNITS = {"float32 products": "GFLOP/s", "bfloat16 products": "TFLOP/s", "copies": "GB/s"}
 INTRODUCTION = """# Speed
 
-This package against the alternative that a user would pick, or against a limit; both sides took turns in one run.
+The package is compared with the alternative that a user would pick, or with a limit; both sides took turns in one run.
 Absolute times depend on the machine and on its other work, so compare the ratios. In five minutes, or more with a GPU,
 
 ```
 python -m benchmarks.run --quick
 ```
 
-prints those of your own machine (in a checkout, on the included images; `--dataset=folder --root=IMAGES` names others).
+prints those of your own machine (in a checkout, on the included images; `--dataset=folder --root=IMAGES` takes others).
 
 ## What makes it fast
 
@@ -44,26 +44,26 @@ By default:
   the training process; there are no worker processes that decode or copy. On a GPU, several batches are augmented at
   once.
 - **channels_last** for convolutional networks, and **fused optimizers** ([optimizers](optimizers.md)).
-- **Memory** that the program frees stays with it. By default glibc returns blocks of megabytes to the system and
-  requests them again in every step. In Python, call `cvcc_zoo.cli.allocation.keep_freed_memory()`. If you have set
-  `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`, `GLIBC_TUNABLES` or `LD_PRELOAD`, they are not changed.
+- **Freed memory** is kept for the next step. By default glibc returns blocks of megabytes to the system and requests
+  them again in every step. `cvcc-zoo` does this itself; in Python, call `cvcc_zoo.cli.allocation.keep_freed_memory()`.
+  If you have set `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`, `GLIBC_TUNABLES` or `LD_PRELOAD`, nothing changes.
 - **Gradients** are freed after a step, not after the next forward pass, which would fragment the freed memory.
 - **Metrics** are summed on the device, and a row is logged only every few steps.
 - **Evaluation** folds norms into convolutions.
-- **The start** imports a public name when it is first used, no triton without an accelerator, and runs without garbage
-  collection.
+- **At the start**, a public name is only imported when it is first used, triton only with an accelerator, and garbage
+  collection is off.
 
 If you choose it:
 
 - **bfloat16**, `--trainer.precision=bf16-mixed`, pays off on a GPU and on processors with fast bfloat16 instructions,
-  such as an Intel Xeon with a matrix unit. A virtual machine that hides this unit has bfloat16 convolutions that take
-  1.7 times as long as in float32, so `cvcc-zoo train-zoo` times one before it chooses.
+  such as an Intel Xeon with a matrix unit. In a virtual machine that hides this unit, bfloat16 convolutions take 1.7
+  times as long as float32, so `cvcc-zoo train-zoo` times one before it chooses.
 - **Compiling**, `--trainer.callbacks+=Compile`. On a GPU `cvcc-zoo train-zoo` does so, and replays the kernels as CUDA
-  graphs: a step of wrn16_4 with 128 images in bfloat16 (forward and backward pass) took 22.7 ms, 9.3 compiled, and 4.9
-  with graphs (an H200 with eight other processes). On a CPU a step of resnet20 takes 118 ms instead of 153, after 20 s
-  of compilation, which 570 steps make up for. It needs a C++ compiler and rounds differently."""
+  graphs: the forward and backward pass of wrn16_4 with 128 images in bfloat16 took 22.7 ms, 9.3 ms compiled, and 4.9
+  ms with graphs (on an H200 that ran eight other processes). On a CPU a step of resnet20 takes 118 ms instead of 153,
+  after 20 s of compilation, which 570 steps make up for. It needs a C++ compiler and rounds differently."""
 
-RATIOS = """The figure has the ratios on processors; the tables, one for each machine, have all numbers.
+RATIOS = """The figure shows the ratios on CPUs; the tables, one for each machine, have all numbers.
 
 ![Ratios](pictures/performance.png)"""
 
@@ -132,12 +132,13 @@ def page(content: Mapping[str, Any]) -> str:
 def caption(measured: Iterable[Mapping[str, Any]]) -> str:
     """Return the versions, the limits of the machine while it was measured, and the dates."""
     found = list(measured)
-    versions = "; ".join(dict.fromkeys(each["versions"] for each in found))
+    versions = list(dict.fromkeys(each["versions"] for each in found))
+    versions = [each for each in versions if not any(each != other and each in other for other in versions)]
     dates = sorted(date for each in found for date in each["date"].split(" to "))
     limits = {key: [each["limits"][key] for each in found if key in each["limits"]] for key in UNITS}
     shown = [f"{key} {_range(values)} {UNITS[key]}" for key, values in limits.items() if values]
     return "; ".join(
-        [versions, *([", ".join(shown)] if shown else []), " to ".join(dict.fromkeys([dates[0], dates[-1]]))]
+        [*versions, *([", ".join(shown)] if shown else []), " to ".join(dict.fromkeys([dates[0], dates[-1]]))]
     )
 
 
@@ -168,7 +169,7 @@ def _not_measured(content: Mapping[str, Any]) -> list[str]:
         what = [title(topic)] if key not in content else [f"{title(topic)}: {each}" for each in content[key]["missing"]]
         on_gpu = " on a GPU" if CPU in TOPICS[topic] and device == CUDA else ""
         items += [f"# {each}{on_gpu}{f', {line}' if line else ''}\n{command(topic, line)}" for each in what]
-    items.append(f"# Whole training steps as CUDA graphs (StepGraph), and that they compute the same\n{STEP_GRAPHS}")
+    items.append(f"# Whole training steps as CUDA graphs (StepGraph), tested to compute the same\n{STEP_GRAPHS}")
     return [
         "## Not measured yet",
         "`IMAGES` is a folder with CIFAR-10's original images, and `pytorch-image-models` a checkout of [timm's\n"

@@ -1,7 +1,7 @@
 """Start-up.
 
 Seconds of whole processes, medians of runs that take turns. `cvcc_zoo.list_models()` and `fit` import Lightning, which
-takes most of their time. The package imports each public name when it is first used.
+takes most of their time.
 """
 
 import subprocess

@@ -1,9 +1,9 @@
 """Where a training step of ResNeXt goes on a CPU.
 
 The forward and backward pass of resnext29_32x4d on 64 random images, by kind of layer: shares by torch's profiler, and
-operations a second relative to those of a product of large matrices, which is the limit. Grouped convolutions, with a
-twentieth of the operations, are slow, but they are not what the time is spent on: the 1x1 convolutions take two thirds
-of it, at the speed of the products. So even if nothing else took any time, a step would only be 1.6 times as fast.
+operations a second relative to those of a product of large matrices, which is the limit. Grouped convolutions are slow,
+but have only a twentieth of the operations: the 1x1 convolutions take over 60 % of the time, at about the speed of that
+product. So even if nothing else took any time, a step would only be 1.6 times as fast.
 Three changes were tried in turns, on an AMD EPYC in both precisions: pairs of groups as one group of twice as many
 channels, half of whose weights are zero, 0.99 to 1.02 times as fast; ReLU in place 1.00 to 1.02; torch.compile, which
 fuses norms and ReLU, 0.95 to 0.99, after 32 to 47 s.
@@ -29,8 +29,8 @@ CONVOLUTIONS = {
     "aten::mkldnn_convolution": (0, 1, 1), "aten::_slow_conv2d_forward": (0, 1, 1),
     "aten::convolution_backward": (1, 2, 2), "aten::_slow_conv2d_backward": (1, 2, 0),
 }  # fmt: skip
-"""The kernels of convolutions: which of their arguments are the input and the weight, and how many times as many
-operations as a forward pass they do; the last one runs within the one before it."""
+"""The kernels of convolutions: the positions of input and weight among their arguments, and their operations as a
+multiple of a forward pass; 0 for the last one, which runs within the one before it."""
 NAMES = {
     "aten::native_batch_norm": "norms", "aten::native_batch_norm_backward": "norms",
     "aten::clamp_min": "ReLU and sums", "aten::threshold_backward": "ReLU and sums",
@@ -110,7 +110,7 @@ def measured(network: Any, images: Tensor, dtype: torch.dtype) -> tuple[float, d
 
 
 def measure(settings: Settings) -> Found:
-    """Measure both precisions."""
+    """Return the speed and the parts of a step in both precisions."""
     keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
@@ -129,5 +129,5 @@ def measure(settings: Settings) -> Found:
             speed = f"{100 * done / spent / limit:.0f} %" if done else ""
             cells.setdefault(part, []).extend((f"{100 * spent / total:.1f} %", speed))
     torch.set_num_threads(before)
-    columns = [f"{precision}: {what}" for precision in PRECISIONS for what in ("share", "speed of the products")]
+    columns = [f"{precision}: {what}" for precision in PRECISIONS for what in ("share", "relative speed")]
     return Found(rows, [[["part", *columns], *([part, *values] for part, values in cells.items())]])
