@@ -4,8 +4,8 @@
 
 Each row is a network and a way to train it with `cvcc-zoo fit` in bfloat16; the time of a step is the mean over the
 last steps of one training run, without the first ones, which compile and record. The share is the time of the forward
-and backward pass of the same network alone, compiled and as a CUDA graph, in that of the step. It takes about two
-minutes on one GPU. `--small` takes a few steps of small batches, to see that everything runs, on a CPU too.
+and backward pass of the network alone, compiled and as a CUDA graph, divided by that of the step. It takes about two
+minutes on one GPU. `--small` takes a few steps of small batches, on a CPU with `--ways ordinary Compile`.
 """
 
 import argparse

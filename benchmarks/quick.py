@@ -11,7 +11,7 @@ from benchmarks.sides import Settings, without_gpu
 from cvcc_zoo.printing.console import PlainConsole
 
 IMAGES = {"linear": 150_000, "resnet20": 12_000}
-"""The images of a training run, each counted as often as it is visited."""
+"""The number of images that a training run sees, counting each as often as it is seen."""
 SMALL = 8  # images in a batch
 
 

@@ -1,4 +1,4 @@
-"""timm's own script train.py on our networks, with the options of a careful user of a GPU.
+"""timm's own script train.py on our networks, with the options that a careful user of a GPU would choose.
 
 The script is not in timm's wheel; it is in a checkout of https://github.com/huggingface/pytorch-image-models. Its
 option --device-modules imports modules at the start, so it can register our networks in timm.
@@ -34,8 +34,8 @@ OPTIONS = """
 def train(settings: Settings, model: str, of: Length, available: int) -> Rates:
     """Train one of our networks with timm's script; its epochs have all `available` images.
 
-    It reads a folder of images from the disk, and data sets of torchvision from memory. Raise ValueError for other
-    images, and RuntimeError if its log has no rates.
+    The script reads a folder of images from the disk, and data sets of torchvision from memory. Raise ValueError for
+    other images, and RuntimeError if its log has no rates.
     """
     data = ImageDataModule(settings.dataset, settings.root, validation=0)
     mean, std = NORMALISATION[data.in_channels]

@@ -1,11 +1,11 @@
 """The script that a careful user would write for a GPU without this package: torchvision, PIL, DataLoader, Lightning.
 
-`python -m benchmarks.usual_gpu --model=resnet20 --epochs=4 --dataset=folder --root=IMAGES`: as `benchmarks/usual.py`,
+`python -m benchmarks.usual_gpu --model=resnet20 --epochs=4 --dataset=folder --root=IMAGES`: like `benchmarks/usual.py`,
 with what PyTorch's performance guide recommends (https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html):
-eight workers that stay, prefetch four batches and pin their memory, which Lightning copies without blocking;
+eight persistent workers that prefetch four batches each; pinned memory, which Lightning copies without blocking;
 channels_last, bfloat16, TF32, cuDNN's search for the fastest algorithms, the fused AdamW, full batches only, and
 metrics and a progress bar that do not wait for the GPU in every step. It does not compile. Without a GPU it runs on the
-CPU, to see that it works.
+CPU, so that it can be tried there.
 """
 
 import tempfile
@@ -29,7 +29,7 @@ class CarefulModule(UsualModule):
 
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__(network.to(memory_format=torch.channels_last), num_classes)
-        self.accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)  # checks would wait
+        self.accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)  # checks wait for the GPU
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Convert the images to channels_last."""

@@ -13,7 +13,7 @@ from cvcc_zoo.export.program import BATCHES
 from cvcc_zoo.zoo.trained import Trained
 
 FETCHED = ("torchvision.", "hf:")
-"""How names of data sets begin that may be downloaded as soon as they are opened."""
+"""Prefixes of data sets that may be downloaded when they are opened."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class CheckImages:
 
     images: Tensor
     title: str
-    """What they are, such as "test images of cats"."""
+    """Their split and data set, such as "test images of cats"."""
     note: str = ""
     """Why they are not those of the model's run; empty if they are, or if it has none."""
 
@@ -30,8 +30,8 @@ class CheckImages:
 def images_to_check(trained: Trained, dataset: str | None, root: str | None) -> CheckImages:
     """Return test images of a data set, or if none is given those of the model's run, or else of fashion-mini.
 
-    A run without test images has validation images, or else training images. Its data set is not downloaded again; a
-    note says if it cannot be read. Raises ValueError or OSError if the given data set cannot be read.
+    If there are no test images, they are validation images, or else training images. The data set of a run is not
+    downloaded again; a note says why it cannot be read. Raises ValueError or OSError if the given one cannot be read.
     """
     shape: dict[str, Any] = {"image_size": trained.model.image_size, "in_channels": trained.model.in_channels}
     note = ""
@@ -47,11 +47,11 @@ def images_to_check(trained: Trained, dataset: str | None, root: str | None) -> 
 
 
 def _of_run(options: dict[str, Any]) -> ImageDataModule:
-    """Return the data of a run. Raises ValueError or OSError if they are not at hand."""
+    """Return the data of a run. Raises ValueError or OSError if they are not on this machine."""
     name = str(options.get("dataset") or "")
     if name.startswith(FETCHED) and not Path(name.removeprefix("hf:")).expanduser().exists():
         raise ValueError(f"{name} may have to be downloaded; give it as --data.dataset={name}")
-    return ImageDataModule(**{**options, "augmentations": "none"})  # so no import path of the file is followed
+    return ImageDataModule(**{**options, "augmentations": "none"})  # so no import path in the file is followed
 
 
 def _some(data: ImageDataModule) -> CheckImages:

@@ -33,12 +33,12 @@ def reason_against_recording(optimizer: Optimizer) -> str | None:
 
 @contextmanager
 def without_python_numbers(optimizer: Optimizer, rates: Sequence[Tensor]) -> Iterator[None]:
-    """Let the steps in this context take the learning rates, one for each group, and count steps on the device."""
+    """Make the optimizer take its learning rates, one per group, from tensors, and count its steps on the device."""
     for p, state in optimizer.state.items():
         if isinstance(step := state.get("step"), Tensor) and step.device != p.device:
             state["step"] = step.to(p.device)
     before = [dict(group) for group in optimizer.param_groups]
-    with warnings.catch_warnings():  # torch warns of a capturable step outside of a graph, which warm-ups are
+    with warnings.catch_warnings():  # torch warns about capturable steps outside a graph, such as warm-ups
         warnings.filterwarnings("ignore", "This instance was constructed with capturable=True", UserWarning)
         try:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):

@@ -1,4 +1,4 @@
-"""What forbids CUDA graphs of whole training steps: Python code within a step, and what changes from step to step."""
+"""Reasons against CUDA graphs of whole training steps: Python code in a step, and changes from step to step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +15,12 @@ from cvcc_zoo.runs.monitor import OptimizerMonitor
 from cvcc_zoo.runs.recording import RECORDERS
 
 WITHIN = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
-"""Hooks that Lightning calls within a step, of callbacks and of modules."""
+"""Hooks of callbacks and modules that Lightning calls within a step."""
 OF_MODEL = (
     *("training_step", "check_batch", "backward", "optimizer_step", "optimizer_zero_grad"),
     *("configure_gradient_clipping", "clip_gradients", *WITHIN),
 )
-"""Methods of a model that Lightning calls within a step, or that are not called with a graph."""
+"""Methods of a model that belong to a step; graphs are only made if the model does not override them."""
 
 
 def reason_against(trainer: Trainer, model: LightningModule) -> str | None:
@@ -40,7 +40,7 @@ def _model(trainer: Trainer, model: LightningModule) -> str | None:
         return f"{name} is not a model of this package; wrap its network (cvcc_zoo.ImageClassifier.wrap)"
     if getattr(model, "solver", None) is not None:
         return "ridge regression is solved in one pass over the images, without steps; train by an optimizer instead"
-    if own := [name for name in OF_MODEL if _module_of(getattr(model, name)) not in ("cvcc_zoo", "lightning")]:
+    if own := [name for name in OF_MODEL if _package_of(getattr(model, name)) not in ("cvcc_zoo", "lightning")]:
         return f"{name} has a {own[0]} of its own, which runs in every step; remove it, or override training_loss"
     if has_hooks(model.network):
         return f"the network of {name} has hooks, which run in every step; remove them before training"
@@ -78,6 +78,6 @@ def _compiler(trainer: Trainer, model: LightningModule) -> str | None:
     return None
 
 
-def _module_of(method: Any) -> str:
+def _package_of(method: Any) -> str:
     """Return the package in which a method was written."""
     return str(getattr(method, "__module__", "")).partition(".")[0]

@@ -1,8 +1,8 @@
-"""A training step as a function of tensors in fixed places, which is recorded once and then replayed.
+"""A training step as a function of fixed tensors, which is recorded once and then replayed.
 
-A recorded step is run by no Python: it reads and writes the very tensors that it found when it was recorded. So what
-changes from step to step (images, labels, learning rates, the weight of an average) is copied into tensors before, and
-metrics, which start each epoch with new tensors, get the recorded ones back.
+A replay runs without Python: it reads and writes the same tensors as the step that was recorded. So what changes from
+step to step (images, labels, learning rates, the weight of an average) is first copied into these tensors, and metrics,
+which start each epoch with new tensors, get the recorded ones back.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from cvcc_zoo.optim.capture import set_rates, without_python_numbers
 from cvcc_zoo.runs.ema import EMA
 
 WARM_UP = 3
-"""Steps before one is recorded: libraries and optimizers set themselves up, which cannot be recorded.
+"""Steps before one is recorded, in which libraries and optimizers set themselves up; that cannot be recorded.
 
-https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture has as many.
+https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture uses as many.
 """
 
 Step = Callable[[], Tensor]
@@ -40,13 +40,13 @@ class Recorder(Protocol):
         """Record a step without running it; return a function that runs it, and where its result will be."""
 
     def wait(self) -> None:
-        """Wait until all that was replayed is done, after which recordings may be freed."""
+        """Wait until all replays are done, so that recordings may be freed."""
 
 
 class CudaGraphs:
-    """CUDA graphs of steps; the generator of random numbers takes part in them, with the seed that it has at a replay.
+    """CUDA graphs of steps, in which a replay draws random numbers from the current state of the generator.
 
-    Warm-up and recording are on a stream of their own, as torch's documentation of CUDA graphs demands.
+    Warm-up and recording use a stream of their own, as torch's documentation of CUDA graphs requires.
     """
 
     number = torch.float32
@@ -80,7 +80,7 @@ class CudaGraphs:
 
 
 RECORDERS: dict[str, Callable[[torch.device], Recorder]] = {"cuda": CudaGraphs}
-"""What records steps, by type of device."""
+"""Recorders of steps, by type of device."""
 
 
 class StaticStep:
@@ -124,7 +124,7 @@ class StaticStep:
         return loss
 
     def _run(self) -> Tensor:
-        """Do what Lightning does in a step, with what is in the fixed places."""
+        """Do what Lightning does in a step, on the images, labels and rates in the fixed tensors."""
         trainer, model, optimizer = self.trainer, self.model, self.optimizer
         model.reads_values = False
         try:
@@ -136,7 +136,7 @@ class StaticStep:
                 optimizer.step()
         finally:
             del model.reads_values
-        optimizer.zero_grad()  # so that the memory of the gradients is the recording's own
+        optimizer.zero_grad()  # so that the recording owns the memory of the gradients
         for average, share in self.averages:
             average.move(model, share)
         return loss.detach()

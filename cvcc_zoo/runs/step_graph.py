@@ -7,12 +7,12 @@ sizes each size has a graph of its own.
 
 A step computes the same numbers as without a graph, up to rounding: learning rates are float32, and Muon, RMSprop,
 Adagrad and Adafactor, for which torch has no fused kernel on a GPU, round once more where they multiply by a rate.
-Dropout draws the same random numbers, because a graph reads the seed before each replay. A loss that is not finite
-stops training after its step, not before.
+Dropout draws the same random numbers, because each replay starts from the current state of the generator. A loss that
+is not finite stops training after its step, not before.
 
 A replay repeats the numbers that Python had at the recording. So steps are recorded again if a number of a module (such
-as the probability of dropout) differs at the first step of an epoch, or an option of the optimizer at any step. Other
-numbers in a model must not change while it is trained. Each graph needs its own memory, as much as a step.
+as the probability of dropout) has changed at the first step of an epoch, or an option of the optimizer at any step.
+Other numbers in a model must not change while it is trained. Each graph needs its own memory, as much as a step.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ from cvcc_zoo.runs.obstacles import reason_against
 from cvcc_zoo.runs.recording import RECORDERS, Recorder, StaticStep
 
 MOST = 4
-"""Number of shapes of batches that have graphs at the same time; the oldest one gives way."""
+"""Number of batch shapes that have graphs at the same time; the next one replaces the oldest."""
 PLAIN = (bool, int, float, str, type(None))
 BY_DEFAULT = False
 """Whether `cvcc-zoo fit` and `train-zoo` replay steps on a GPU without being asked, where nothing forbids it."""
@@ -44,7 +44,7 @@ class StepGraph(Callback):
     """Record whole training steps as CUDA graphs and replay them."""
 
     def __init__(self, required: bool = True) -> None:
-        """With `required`, raise ValueError where something forbids graphs; else say so and train the ordinary way."""
+        """If something forbids graphs, training raises ValueError, or runs without them if `required` is False."""
         self.required = required
         self._recorder: Recorder | None = None
         self._batch: Any = None
