@@ -13,7 +13,7 @@ from cvcc_zoo.export.program import BATCHES
 from cvcc_zoo.zoo.trained import Trained
 
 FETCHED = ("torchvision.", "hf:")
-"""Prefixes of data sets that may be downloaded when they are opened."""
+"""Prefixes of the names of data sets that may be downloaded when they are opened."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def images_to_check(trained: Trained, dataset: str | None, root: str | None) -> 
     """Return test images of a data set, or if none is given those of the model's run, or else of fashion-mini.
 
     If there are no test images, they are validation images, or else training images. The data set of a run is not
-    downloaded again; a note says why it cannot be read. Raises ValueError or OSError if the given one cannot be read.
+    downloaded again; a note gives the reason if it cannot be read. Raises ValueError or OSError for a given one.
     """
     shape: dict[str, Any] = {"image_size": trained.model.image_size, "in_channels": trained.model.in_channels}
     note = ""
