@@ -35,8 +35,9 @@ def reason_against_recording(optimizer: Optimizer) -> str | None:
 def without_python_numbers(optimizer: Optimizer, rates: Sequence[Tensor]) -> Iterator[None]:
     """Let the steps in this context take the learning rates, one for each group, and count steps on the device."""
     for p, state in optimizer.state.items():
-        if isinstance(step := state.get("step"), Tensor) and step.device != p.device:
-            state["step"] = step.to(p.device)
+        for name, value in state.items():  # counts, and NAdam's product of momenta
+            if isinstance(value, Tensor) and value.device != p.device:
+                state[name] = value.to(p.device)
     before = [dict(group) for group in optimizer.param_groups]
     with warnings.catch_warnings():  # torch warns of a capturable step outside of a graph, which warm-ups are
         warnings.filterwarnings("ignore", "This instance was constructed with capturable=True", UserWarning)
