@@ -234,12 +234,15 @@ def test_wrong_options_are_refused(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "numbers", [{"startup": {"about": "a machine", "rows": [], "tables": [], "curves": {}}}, {"startup": 1}, []]
+)
 def test_numbers_of_an_older_version_are_refused_and_stay(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    numbers: object, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "measure_all", lambda *args: pytest.fail("measures"))
     file = tmp_path / "performance.json"
-    file.write_text(json.dumps({"startup": {"about": "a machine", "rows": [], "tables": [], "curves": {}}}))
+    file.write_text(json.dumps(numbers))
     before = file.read_bytes()
     with pytest.raises(SystemExit):
         main(["--only=startup", f"--docs={tmp_path}"])

@@ -322,3 +322,11 @@ def test_a_line_names_the_largest_and_the_smallest_class_and_the_remedies(
 def test_misspelt_samplers_and_losses_are_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no sampler named 'balance'; did you mean balanced" in message(capsys, ["fit", "--data.sampler=balance"])
     assert "did you mean focal" in message(capsys, ["fit", "--model.loss=focl"])
+
+
+def test_a_class_that_yaml_cannot_read_has_a_weight_and_one_of_two_that_it_reads_alike_must_be_quoted() -> None:
+    labels = torch.tensor([0, 1])
+    assert resolve_class_weights({"...": 2}, ["...", "a"], labels) == [2.0, 1.0]
+    assert resolve_class_weights({"no": 2}, ["no", "off"], labels) == [2.0, 1.0]
+    with pytest.raises(ValueError, match="no class in class_weights named 'False'"):
+        resolve_class_weights({"False": 2}, ["no", "off"], labels)  # {no: 2} without quotes

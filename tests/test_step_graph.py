@@ -1,6 +1,7 @@
 """StepGraph: a step that is recorded once and replayed does what an ordinary step does, to the bit."""
 
 import argparse
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from lightning.pytorch.callbacks import (
     GradientAccumulationScheduler,
     LambdaCallback,
     LearningRateMonitor,
+    StochasticWeightAveraging,
 )
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import MixedPrecision
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import cvcc_zoo
+from cvcc_zoo.optim.capture import without_python_numbers
 from cvcc_zoo.runs import EMA, Compile, OptimizerMonitor, StepGraph, users_callbacks
 from cvcc_zoo.runs.obstacles import reason_against
 from cvcc_zoo.runs.recording import RECORDERS, WARM_UP
@@ -319,6 +322,41 @@ def test_an_option_of_the_optimizer_that_changes_in_each_step_is_never_recorded(
     ordinary, replayed = case.fit(colours), case.fit(colours, StepGraph())
     assert_same(ordinary, replayed)
     assert replayed.recordings == 0
+
+
+@pytest.mark.filterwarnings("ignore:Swapping scheduler")
+@pytest.mark.parametrize("model", ["fcnn", "resnet20"])  # batch norms have an epoch of their own
+def test_weights_are_averaged_by_lightning_as_without(model: str, colours: Path) -> None:
+    case = Case(model, {"optimizer": SGD}, callbacks=lambda: [StochasticWeightAveraging(1e-2, 1, 1)])
+    assert_same(case.fit(colours, max_epochs=4), case.fit(colours, StepGraph(), max_epochs=4))
+
+
+def test_a_copy_of_a_model_in_training_does_not_have_its_steps(colours: Path) -> None:
+    copies: list[LightningModule] = []
+    keep = LambdaCallback(on_train_epoch_end=lambda trainer, model: copies.append(copy.deepcopy(model)))
+    model = Case("linear").fit(colours, StepGraph(), keep).model
+    for each in (model, *copies):
+        assert each.optimizer_step.__func__ is cvcc_zoo.ImageClassifier.optimizer_step  # type: ignore[attr-defined]
+        assert each.optimizer_step.__self__ is each  # type: ignore[attr-defined]
+
+
+def test_an_average_moves_in_the_first_step_after_a_training_that_failed() -> None:
+    average = EMA(0.5)
+    average.moved = True
+    model = small()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    train(model, loader(4), average)  # one step
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_numbers_that_an_ordinary_step_kept_on_the_host_move_to_the_device() -> None:
+    p = nn.Parameter(torch.zeros(2, device="meta"))  # as on a GPU, NAdam keeps the product of momenta on the host
+    p.grad = torch.zeros(2, device="meta")
+    optimizer = torch.optim.NAdam([p], foreach=False)
+    optimizer.step()
+    assert optimizer.state[p]["mu_product"].is_cpu
+    with without_python_numbers(optimizer, [torch.zeros((), device="meta")]):
+        assert all(value.is_meta for value in optimizer.state[p].values())
 
 
 def test_one_callback_serves_two_trainings(colours: Path) -> None:

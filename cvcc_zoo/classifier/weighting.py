@@ -1,6 +1,7 @@
 """Weights of classes in the loss: from names or counts to numbers, and the mean loss of a batch."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,8 @@ def resolve_class_weights(chosen: Any, classes: Sequence[str], labels: Tensor) -
         return [float(weight) for weight in chosen]
     weights, places = [1.0] * len(classes), {name: place for place, name in enumerate(classes)}
     plain = {plain_name(name): place for name, place in places.items()}
-    read = {_as_yaml_reads(name): place for name, place in places.items()}
+    readings = Counter(map(_as_yaml_reads, classes))
+    read = {_as_yaml_reads(name): place for name, place in places.items() if readings[_as_yaml_reads(name)] == 1}
     for name, weight in chosen.items():
         place = places.get(name, plain.get(plain_name(name), read.get(name)))
         if place is None:
@@ -46,7 +48,10 @@ def resolve_class_weights(chosen: Any, classes: Sequence[str], labels: Tensor) -
 
 def _as_yaml_reads(name: str) -> str:
     """Return how YAML reads a plain name in {name: weight}: `no` is False, and `01` is 1."""
-    return str(yaml.safe_load(name)) if re.fullmatch(r"[\w.+-]+|~", name) else name
+    try:
+        return str(yaml.safe_load(name)) if re.fullmatch(r"[\w.+-]+|~", name) else name
+    except yaml.YAMLError:  # "..." ends a document
+        return name
 
 
 def without_numbers(loss: Any, chosen: Any = None) -> Any:

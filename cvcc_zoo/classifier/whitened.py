@@ -106,6 +106,10 @@ class WhitenedNetwork(Unscripted, LightningModule):
         self.check_pixels.look = True
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the steps of a StepGraph, which are those of this model and not of a copy."""
+        return {name: value for name, value in super().__getstate__().items() if name != "optimizer_step"}
+
     def folded(self) -> Self:
         """Return a faster copy for evaluation: norms are folded into convolutions, which changes logits by rounding.
 

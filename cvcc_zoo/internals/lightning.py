@@ -139,6 +139,11 @@ def has_scaler(trainer: Trainer) -> bool:
     return getattr(trainer.precision_plugin, "scaler", None) is not None
 
 
+def skips_backward(trainer: Trainer) -> bool:
+    """Return whether steps do not train: StochasticWeightAveraging has an epoch that only updates batch norms."""
+    return trainer.fit_loop._skip_backward
+
+
 class MovableCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint that resumes with its files in another folder; Lightning's would forget the best one."""
 

@@ -35,8 +35,9 @@ def reason_against_recording(optimizer: Optimizer) -> str | None:
 def without_python_numbers(optimizer: Optimizer, rates: Sequence[Tensor]) -> Iterator[None]:
     """Make the optimizer take its learning rates, one per group, from tensors, and count its steps on the device."""
     for p, state in optimizer.state.items():
-        if isinstance(step := state.get("step"), Tensor) and step.device != p.device:
-            state["step"] = step.to(p.device)
+        for name, value in state.items():  # counts, and NAdam's product of momenta
+            if isinstance(value, Tensor) and value.device != p.device:
+                state[name] = value.to(p.device)
     before = [dict(group) for group in optimizer.param_groups]
     with warnings.catch_warnings():  # torch warns about capturable steps outside a graph, such as warm-ups
         warnings.filterwarnings("ignore", "This instance was constructed with capturable=True", UserWarning)

@@ -29,6 +29,7 @@ class EMA(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from the initial weights, unless a checkpoint brought an average."""
+        self.moved = False
         if not self._average:
             self._average = _copy(pl_module)
 

@@ -25,7 +25,7 @@ from torch import nn
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.trainer import report_loss
-from cvcc_zoo.internals.lightning import callbacks_of, end_step, in_training_step
+from cvcc_zoo.internals.lightning import callbacks_of, end_step, in_training_step, skips_backward
 from cvcc_zoo.losses import fields
 from cvcc_zoo.optim.capture import repeated_numbers
 from cvcc_zoo.runs.compiled import Compile
@@ -113,6 +113,8 @@ class StepGraph(Callback):
     def _step_for(self, trainer: Trainer, model: ImageClassifier, batch: Any) -> StaticStep | None:
         """Return the step for batches of this shape, or None if this one runs the ordinary way."""
         assert self._recorder is not None
+        if trainer.accumulate_grad_batches > 1 or skips_backward(trainer):  # since a callback changed it
+            return None
         tensors = fields(batch)
         shape = tuple((each.shape, each.stride(), each.dtype) for each in tensors)
         rest = trainer.is_last_batch and shape != self._shape
