@@ -12,12 +12,12 @@ CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES", 
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep what this process frees, until it ends; whether it does.
+    """Let glibc keep the memory that this process frees, until it ends; return True if it does so.
 
-    Otherwise it gives large blocks back to the system, which fills each page with zeros when it is asked for them in
-    the next step: a tenth of the time of a training of resnet20 on a CPU, near half of one of resnext29, whose peak
-    memory grows by half. Only a program may choose that, not a library. Nothing happens on other systems, and where
-    the user's environment says how memory is to be kept.
+    By default it returns large blocks to the system and requests them again in the next step, and the system fills each
+    page with zeros: this takes a tenth of the training time of resnet20 on a CPU, and nearly half of that of resnext29.
+    In return, the peak memory of resnext29 grows by half, so only a program may choose this, not a library. Nothing
+    happens on other systems, or if the user's environment already chooses how memory is kept.
     """
     if not sys.platform.startswith("linux") or any(name in os.environ for name in CHOSEN):
         return False
