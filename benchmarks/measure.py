@@ -4,8 +4,11 @@ import os
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from cvcc_zoo.runs.summary import hardware, processor
 from cvcc_zoo.timing import seconds
@@ -68,3 +71,21 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     """Return a table in Markdown whose first column is aligned to the left, the others to the right."""
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def training_pass(network: nn.Module, images: Tensor, *, half: bool, run: Any = None) -> Callable[[], None]:
+    """Return a function that runs the forward and backward pass of images, and waits for a GPU.
+
+    With `half` it computes in bfloat16 where autocast does. `run` is called instead of the network, if it is compiled.
+    """
+    labels = torch.arange(len(images), device=images.device) % 10
+
+    def work() -> None:
+        network.zero_grad()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+            loss = F.cross_entropy((run or network)(images), labels)
+        torch.autograd.backward(loss)
+        if images.is_cuda:
+            torch.cuda.synchronize()
+
+    return work

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
+from benchmarks.measure import training_pass
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings, fit, fit_here
 from cvcc_zoo.cli.allocation import keep_freed_memory
@@ -28,17 +28,8 @@ def network_alone(device: str, name: str = "resnet20", batch: int = BATCH) -> Ca
     model: Any = create(name, whitening="none")
     network = model.network.to(device).train()
     images = torch.randn(batch, 3, 32, 32).to(device).contiguous(memory_format=torch.channels_last)
-    labels = torch.zeros(batch, dtype=torch.int64, device=device)
     run = torch.compile(network, mode="reduce-overhead") if device == "cuda" else network  # as Compile does
-
-    def work() -> None:
-        network.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss = F.cross_entropy(run(images), labels)
-        torch.autograd.backward(loss)
-        if device == "cuda":
-            torch.cuda.synchronize()
-
+    work = training_pass(network, images, half=device == "cuda", run=run)
     for _ in range(3):
         work()
     return work

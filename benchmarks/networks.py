@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from benchmarks.generated import fill
+from benchmarks.measure import training_pass
 from cvcc_zoo import create
 from cvcc_zoo.timing import alternate, fast_precision, seconds
 from cvcc_zoo.zoo.catalogue import complexity
@@ -75,19 +75,12 @@ def speeds() -> dict[str, float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     images = torch.randn(BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
-    labels = torch.arange(BATCH) % 10
     half = fast_precision() == "bf16-mixed"
 
     def side(name: str) -> Callable[[], float]:
         network: Any = create(name, **NETWORKS[name]).network
         network.to(memory_format=torch.channels_last).train()
-
-        def step() -> None:
-            network.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                loss = F.cross_entropy(network(images), labels)
-            torch.autograd.backward(loss)
-
+        step = training_pass(network, images, half=half)
         step()  # the first one is slower
         return partial(seconds, step)
 

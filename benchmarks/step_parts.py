@@ -9,20 +9,19 @@ channels, half of whose weights are zero, 0.99 to 1.02 times as fast; ReLU in pl
 fuses norms and ReLU, 0.95 to 0.99, after 32 to 47 s.
 """
 
-import contextlib
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.measure import gemm_gflops, training_pass
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings
 from cvcc_zoo.cli.allocation import keep_freed_memory
+from cvcc_zoo.timing import seconds
 from cvcc_zoo.zoo.creation import create
 
 CONVOLUTIONS = {
@@ -39,19 +38,6 @@ NAMES = {
 MODEL, BATCH, SIDE, REPEATS = "resnext29_32x4d", 64, 2048, 5
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 LARGEST = "1x1"
-
-
-def products(dtype: torch.dtype, side: int) -> float:
-    """Return the operations a second of a product of square matrices."""
-    a = torch.randn(side, side, dtype=dtype)
-    return 2 * side**3 / min(seconds(lambda: a @ a) for _ in range(REPEATS))
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Return the seconds that a call takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def kind_of(conv: nn.Conv2d) -> str:
@@ -96,15 +82,7 @@ def parts(network: nn.Module, images: Tensor, step: Callable[[], object]) -> dic
 
 def measured(network: Any, images: Tensor, dtype: torch.dtype) -> tuple[float, dict[str, tuple[float, float]]]:
     """Return the seconds of a step, and those of its parts with their operations."""
-    labels = torch.arange(len(images)) % 10
-    mixed = torch.autocast("cpu", dtype) if dtype != torch.float32 else contextlib.nullcontext()
-
-    def step() -> None:
-        network.zero_grad()
-        with mixed:
-            loss = F.cross_entropy(network(images), labels)
-        torch.autograd.backward(loss)
-
+    step = training_pass(network, images, half=dtype != torch.float32)
     step()
     return min(seconds(step) for _ in range(REPEATS)), parts(network, images, step)
 
@@ -119,7 +97,7 @@ def measure(settings: Settings) -> Found:
     images = torch.randn(2 if settings.small else BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
     rows, cells = [], dict[str, list[str]]()
     for precision, dtype in PRECISIONS.items():
-        limit = products(dtype, 64 if settings.small else SIDE)
+        limit = 1e9 * gemm_gflops(dtype=dtype, size=64 if settings.small else SIDE)
         took, found = measured(network, images, dtype)
         total = sum(spent for spent, _ in found.values())
         most = sum(spent for part, (spent, _) in found.items() if part.startswith(f"{LARGEST},")) / total
