@@ -144,7 +144,8 @@ def trainings(words: Words) -> str:
         seconds = about["train_seconds"]
         taken = f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
         speed = f"{about['images_per_second']:,.0f}"
-        rows.append([f"`{tag}/{model}`", str(about["epochs"]), taken, speed, about["precision"], about["hardware"]])
+        hardware = about["hardware"].replace(" 1 threads", " 1 thread")  # in older cards
+        rows.append([f"`{tag}/{model}`", str(about["epochs"]), taken, speed, about["precision"], hardware])
     return table(words.trainings, rows)
 
 
