@@ -1,18 +1,19 @@
 """Time to accuracy.
 
-`configs/fast/cnn_fast.yaml`, 9 epochs through `cvcc-zoo fit`, against the method of airbench94 with Muon, 8 epochs of
-the same network with GELU (`benchmarks/airbench.py`); and `configs/cifar10/cnn_fast.yaml`, 20 epochs. All compute in
-the fastest precision of the processor, train on all training images, and are tested once. Seconds are those of
-training, and numbers are means over runs with different seeds. On a CPU, the two sides take turns every 15 seconds, and
-waiting is not counted (`benchmarks/turns.py`), because the speed of a shared machine varies. On a GPU, the runs of a
-side follow each other in one process, after one run that compiles and is not counted. Accuracies are without test-time
-augmentation; a second table also has them with it.
+`configs/fast/cnn_fast.yaml`, 9 epochs through `cvcc-zoo fit`, against the method of
+[airbench94](https://github.com/KellerJordan/cifar10-airbench) with Muon, 8 epochs of the same network with GELU
+(`benchmarks/airbench.py`); and `configs/cifar10/cnn_fast.yaml`, 20 epochs. All compute in the fastest precision of the
+processor, train on all training images, and are tested once. Seconds are those of training, and numbers are means over
+runs with different seeds. On a CPU, the two sides take turns every 15 seconds, and waiting is not counted
+(`benchmarks/turns.py`), because the speed of a shared machine varies. On a GPU, the runs of a side follow each other in
+one process, after one run that compiles and is not counted. Accuracies are without test-time augmentation; a second
+table also has them with it.
 
-On a CPU, only fewer operations save time, because 80 % of a step is spent in convolutions (torch's profiler, bfloat16;
-AMD EPYC at 32 pixels 83, Intel Xeon with AMX at 24 pixels 78). But smaller images save less of the time than of the
-operations: on the Xeon, a step at 24 and 28 pixels took 68 and 82 % of one at 32 (medians of nine that took turns),
-with 52 and 75 % of the operations. On a GPU the host is the limit: on an H200 a step at 28 pixels takes 5.8 ms, and
-kernels are busy for 3.0 of them.
+On a CPU, only fewer operations save time, because about 80 % of a step is spent in convolutions (by torch's profiler in
+bfloat16, 83 % on an AMD EPYC at 32 pixels, 78 % on an Intel Xeon with AMX at 24). But smaller images save less of the
+time than of the operations: on the Xeon, a step at 24 and 28 pixels took 68 and 82 % of one at 32 (medians of nine that
+took turns), with 52 and 75 % of the operations. On a GPU the host is the limit: on an H200 a step at 28 pixels takes
+5.8 ms, and kernels are busy for 3.0 ms of it.
 
 On a JPEG copy of the images, none of these raised the recipe's validation accuracy by more than the spread of its
 seeds: crops of other sizes, other channels, GELU, a trained bias of the stem, five Newton-Schulz steps, other rates,

@@ -3,9 +3,9 @@
 `cvcc-zoo fit` in bfloat16, with and without `Compile`, against the script that a careful user would write
 (`benchmarks/usual_gpu.py`: torchvision's transforms on PIL images, a DataLoader with eight workers, channels_last,
 bfloat16, fused AdamW) and against timm's `train.py` on the same network, with the same number of workers and in the
-same precision. A steady state is all epochs but the first; the whole process also has the start and compilation. timm's
-script is not in its package: `--timm_train` is its path in a checkout of
-[its repository](https://github.com/huggingface/pytorch-image-models).
+same precision. The steady state is all epochs but the first; the whole process includes the start and compilation. The
+script of timm is not in its package: `--timm_train` is its path in a checkout of
+[timm's repository](https://github.com/huggingface/pytorch-image-models).
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The page docs/performance.md: what makes the package fast, a table for each machine, and what is not measured yet."""
+"""The page docs/performance.md: a table for each machine, what is not measured yet, and what makes the package fast."""
 
 import importlib
 from collections.abc import Iterable, Mapping
@@ -25,18 +25,20 @@ TOPICS: dict[str, tuple[str, ...]] = {
 DATA, TIMM = "--dataset=folder --root=IMAGES", "pytorch-image-models/train.py"
 STEP_GRAPHS = f"pytest tests/test_gpu.py -k graphs_of_steps\npython -m benchmarks.gpu_steps {DATA}"
 UNITS = {"float32 products": "GFLOP/s", "bfloat16 products": "TFLOP/s", "copies": "GB/s"}
-INTRODUCTION = """# Speed
-
-The package is compared with the alternative that a user would pick, or with a limit; both sides took turns in one run.
-Absolute times depend on the machine and on its other work, so compare the ratios. In five minutes, or more with a GPU,
+HEADLINES = {
+    "training": ("training on a CPU", "the usual script"),
+    "gpu_training": ("training on a GPU", "the usual script and timm's"),
+    "inference": ("evaluation and exported models on a CPU", "PyTorch's eager mode"),
+}
+"""Topics whose ratios stand at the top of the page: what is compared, and with what."""
+QUICK = """Absolute times depend on the machine and on its other work, so compare the ratios. In a checkout, this prints
+those of your own machine in five minutes, or more with a GPU, on the included images (`--dataset=folder --root=IMAGES`
+takes others):
 
 ```
 python -m benchmarks.run --quick
-```
-
-prints those of your own machine (in a checkout, on the included images; `--dataset=folder --root=IMAGES` takes others).
-
-## What makes it fast
+```"""
+REASONS = """## What makes it fast
 
 By default:
 
@@ -50,20 +52,21 @@ By default:
 - **Gradients** are freed after a step, not after the next forward pass, which would fragment the freed memory.
 - **Metrics** are summed on the device, and a row is logged only every few steps.
 - **Evaluation** folds norms into convolutions.
-- **At the start**, a public name is only imported when it is first used, triton only with an accelerator, and garbage
+- **At the start**, modules are imported only when they are first used, triton only with an accelerator, and garbage
   collection is off.
 
 If you choose it:
 
 - **bfloat16**, `--trainer.precision=bf16-mixed`, pays off on a GPU and on processors with fast bfloat16 instructions,
-  such as an Intel Xeon with a matrix unit. In a virtual machine that hides this unit, bfloat16 convolutions take 1.7
-  times as long as float32, so `cvcc-zoo train-zoo` times one before it chooses.
+  such as an Intel Xeon with AMX. In a virtual machine that hides these instructions, bfloat16 convolutions take 1.7
+  times as long as those in float32, so `cvcc-zoo train-zoo` times one before it chooses.
 - **Compiling**, `--trainer.callbacks+=Compile`. On a GPU `cvcc-zoo train-zoo` does so, and replays the kernels as CUDA
   graphs: the forward and backward pass of wrn16_4 with 128 images in bfloat16 took 22.7 ms, 9.3 ms compiled, and 4.9
   ms with graphs (on an H200 that ran eight other processes). On a CPU a step of resnet20 takes 118 ms instead of 153,
   after 20 s of compilation, which 570 steps make up for. It needs a C++ compiler and rounds differently."""
 
-RATIOS = """The figure shows the ratios on CPUs; the tables, one for each machine, have all numbers.
+RATIOS = """The package is compared with the alternative that a user would pick, or with a limit; both sides took turns
+in one run. The figure shows the ratios on CPUs; the tables, one for each machine, have all numbers.
 
 ![Ratios](pictures/performance.png)"""
 
@@ -108,15 +111,14 @@ def command(topic: str, line: str = "") -> str:
 
 def page(content: Mapping[str, Any]) -> str:
     """Return the page in Markdown."""
-    parts = [INTRODUCTION, "## Results", RATIOS]
+    parts = ["# Speed", _headline(content), QUICK, "## Results", RATIOS]
     processors_first = sorted(
         (each for each in places() if each in content), key=lambda each: places()[each][1] == CUDA
     )
     for machine in dict.fromkeys(content[each]["machine"] for each in processors_first):
         here = {each: content[each] for each in places() if each in content and content[each]["machine"] == machine}
         parts += [f"### {machine}", f"*{caption(here.values())}*", _table(here)]
-    parts += _not_measured(content)
-    parts.append("## How it is measured")
+    parts += [*_not_measured(content), REASONS, "## How it is measured"]
     for topic, text in texts().items():
         parts += [f"### {title(topic)}", text.partition("\n")[2].strip()]
         for key in (each for each in content if each.partition("/")[0] in (topic, f"{topic}_gpu")):
@@ -127,6 +129,16 @@ def page(content: Mapping[str, Any]) -> str:
             if curves:
                 parts.append(f"![{title(topic)}](pictures/{key}.png)")
     return "\n\n".join(parts) + "\n"
+
+
+def _headline(content: Mapping[str, Any]) -> str:
+    """Return a list of the smallest and largest ratios of the topics at the top of the page."""
+    found = []
+    for topic, (what, against) in HEADLINES.items():
+        rows = [Row(**row) for key, each in content.items() if key.partition("/")[0] == topic for row in each["rows"]]
+        if ratios := [row.ratio for row in rows if row.ratio is not None]:
+            found.append(f"- {what}: {min(ratios):.1f} to {max(ratios):.1f} times as fast as {against}")
+    return "\n".join(found)
 
 
 def caption(measured: Iterable[Mapping[str, Any]]) -> str:
