@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cvcc_zoo.cli.manual import COMMANDS, overview, with_examples
+from cvcc_zoo.cli.parsing import HEADINGS
 from cvcc_zoo.commands import call, parser_of
 from cvcc_zoo.commands.completion import main as completion
 from cvcc_zoo.registry import FAMILIES, family_options
@@ -60,6 +61,18 @@ def test_the_overview_names_every_command_with_what_it_does() -> None:
         assert re.search(rf"^  {name} +{words}$", summaries, re.MULTILINE)
     assert max(map(len, summaries.splitlines())) <= 80
     assert max(map(len, overview().splitlines())) <= 120
+
+
+def test_the_help_of_fit_says_what_a_model_can_be_and_heads_its_options_in_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        call("fit", ["--help"])
+    text = capsys.readouterr().out
+    headings = re.findall(r"^(\w.*):$", text, re.MULTILINE)
+    assert headings == [*["options", *HEADINGS.values()][:4], "Linked arguments", HEADINGS["fit"], "examples"]
+    models = " ".join(text.partition("  --model CONFIG")[2].partition("  --data")[0].split())
+    assert all(f"({name})" in models for name in ("resnet20", "resnet20.cifar10", "timm.resnet18"))
 
 
 def test_a_parser_without_a_command_has_no_examples() -> None:

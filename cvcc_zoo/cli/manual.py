@@ -37,7 +37,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             ),
         ),
         "cross-validate": Command(
-            "train on all but each fold of the training images in turn, and predict the fold",
+            "train on all folds of the training images but one, in turn, and predict the one left out",
             (
                 "cvcc-zoo cross-validate --folder=cv/linear --folds=5 --model=linear --trainer.max_epochs=3",
                 "cvcc-zoo cross-validate --folder=cv/flowers --model=resnet20 --data.dataset=folder "
@@ -48,7 +48,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "find a learning rate: train a few steps while it grows, and draw the loss",
             (
                 "cvcc-zoo find-lr --model=resnet20 --data.dataset=cifar10 --optimizer=SGD --optimizer.momentum=0.9",
-                "cvcc-zoo find-lr --config configs/cifar10/resnet20.yaml --output=lr.png",
+                "cvcc-zoo find-lr --config cifar10/resnet20 --output=lr.png",
             ),
         ),
         "train-zoo": Command(
@@ -71,7 +71,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             ),
         ),
         "publish": Command(
-            "make a file of weights and a card of a run, measured from that file",
+            "write the weights of a run as a file, and a card that says how they were trained and tested",
             ("cvcc-zoo publish runs/resnet20-cifar10", "cvcc-zoo publish runs/resnet20-folder --tag=flowers"),
         ),
     },
@@ -93,7 +93,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             ),
         ),
         "calibrate": Command(
-            "fit the temperature that makes the probabilities of a model honest to its validation images",
+            "calibrate the probabilities of a model: fit a temperature to its validation images",
             (
                 "cvcc-zoo calibrate runs/resnet20-cifar10",
                 "cvcc-zoo calibrate runs/resnet20-cifar10 --test=true   # see what it improves on the test images",

@@ -26,6 +26,10 @@ GIVEN = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloa
 """Arguments of the Trainer's methods that are not options of the commands."""
 DEFAULT_OPTIMIZER = {"name": "AdamW", "lr": 0.004, "weight_decay": 0.05}
 DEFAULT_SCHEDULE = {"name": "OneCycleLR"}
+MODEL_HELP = (
+    "A model of `cvcc-zoo list` (resnet20), published weights (resnet20.cifar10), a family with options (ResNet with "
+    "--model.depth=26; --model.help=ResNet shows them), a network of timm (timm.resnet18), or the import path of yours."
+)
 IMPORTED = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}
 
 
@@ -40,6 +44,7 @@ def parser(command: str) -> ZooParser:
     made.add_lightning_class_args(Trainer, "trainer")
     made.add_lightning_class_args(ImageClassifier, "model", subclass_mode=True)
     made.add_class_arguments(ImageDataModule, "data", fail_untyped=False, sub_configs=True, skip=set(OBJECTS))
+    next(action for action in made._actions if action.dest == "model").help = MODEL_HELP
     family, options = describe(DEFAULT_MODEL)
     made.set_defaults({
         "trainer.use_distributed_sampler": False,

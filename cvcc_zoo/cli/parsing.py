@@ -11,6 +11,14 @@ from cvcc_zoo.cli.manual import COMMANDS, with_examples
 from cvcc_zoo.cli.refusals import explain
 from cvcc_zoo.printing import say
 
+HEADINGS = {
+    "trainer": "Lightning's Trainer",
+    "model": "The model",
+    "data": "The data set, and how its images are prepared",
+    **dict.fromkeys(("fit", "validate", "test", "predict"), "The checkpoint"),
+}
+"""Headings of groups of options in the help, instead of the first lines of the docstrings of their classes."""
+
 
 class ZooParser(LightningArgumentParser):
     """The parser of every command; its help ends with examples, and an error is one line without the usage."""
@@ -20,6 +28,8 @@ class ZooParser(LightningArgumentParser):
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """Return the help of the command, followed by its examples."""
+        for name, group in (self.groups or {}).items():
+            group.title = HEADINGS.get(name, group.title)
         return with_examples(self.prog, super().format_help(*args, **kwargs))
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:

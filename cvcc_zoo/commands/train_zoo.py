@@ -61,7 +61,7 @@ def train_zoo(
     """Train recipes one after the other within a time limit, and publish the weights of each that is finished.
 
     They are trained on all training images, unless --data.validation says otherwise. Training that does not finish
-    stops with a checkpoint, and the same command resumes it, to the same bits. With several seeds the weights of the
+    stops with a checkpoint, and the same command resumes it, bit for bit. With several seeds the weights of the
     first one are published, and the card has the test accuracies of all.
 
     Args:

@@ -66,7 +66,7 @@ class ImageDataModule(LightningDataModule):
             root: The folder of the data; for a downloaded data set $CVCC_ZOO_DATA or the user's cache by default.
             batch_size: Images per optimizer step, over all processes together.
             validation: Share of each class held out, in [0, 1), if there is no val/; or a fold, such as 2/5.
-            test: Share of each class held out for testing in a folder without splits, in [0, 1); or images as `train`.
+            test: Share of each class held out for testing in a folder without splits, in [0, 1); in Python also images.
             whitening: standardize, none, zca, pca, cholesky, zca_cor, pca_cor, {name: zca, ...}; None uses the model's.
             augmentations: none, light, standard (crop, and flip except digits), strong, or a list of these and others.
             image_size: Resize all images to this height and width, in pixels; by default keep their size.

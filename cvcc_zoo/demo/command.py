@@ -23,6 +23,7 @@ def parser() -> ZooParser:
         "names",
         type=str,
         nargs="*",
+        default=[],
         help="Published weights (by default all, the best first), cards, run folders or checkpoints.",
     )
     parser.add_argument("--port", type=int, default=7860, help="The port on which the page is served.")
