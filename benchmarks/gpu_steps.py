@@ -2,10 +2,10 @@
 
     python -m benchmarks.gpu_steps --dataset=folder --root=IMAGES
 
-Each row is a network and a way to train it with `cvcc-zoo fit` in bfloat16; the time of a step is the mean over the
-last steps of one training run, without the first ones, which compile and record. The share is the time of the forward
-and backward pass of the network alone, compiled and as a CUDA graph, divided by that of the step. It takes about two
-minutes on one GPU. `--small` takes a few steps of small batches, on a CPU with `--ways ordinary Compile`.
+Each row is a network and a way to train it with `cvcc-zoo fit` in bfloat16. The time of a step is the mean over one
+training run without its first steps, which compile and record. The share is the time of the forward and backward pass
+of the network alone, compiled and as a CUDA graph, divided by that of the step. All rows take about two minutes on one
+GPU. `--small` takes a few steps of small batches; on a CPU, add `--ways ordinary Compile`.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="fashion-mini")
-    parser.add_argument("--root", help="where the images are")
+    parser.add_argument("--root", help="folder of the images")
     parser.add_argument("--models", nargs="+", choices=BATCHES, default=list(BATCHES))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--small", action="store_true", help="a few steps of small batches")

@@ -1,10 +1,10 @@
 """Ten networks of timm beside ours on CIFAR-10, trained in the same way: the table in docs/networks.md.
 
-`python -m benchmarks.networks --dataset=folder --root=IMAGES` trains those that have no result yet, with `cvcc-zoo fit`
-in `networks/`, and writes each result to docs/networks.json as soon as it is there. A network whose training was
-interrupted is resumed. Without `--root` only the table is written again. All have the same optimizer, schedule,
-augmentations and number of epochs, tuned for none of them; accuracies are those of the last epoch on all test images.
-`--speed` measures forward and backward passes of all networks, which take turns on one thread of a CPU.
+`python -m benchmarks.networks --dataset=folder --root=IMAGES` trains those that have no result yet with `cvcc-zoo fit`,
+in run folders under `networks/`, and writes each result to docs/networks.json as soon as it is measured. Training that
+was interrupted is resumed. Without `--root` nothing is trained, and the table is written again. All networks have the
+same optimizer, schedule, augmentations and number of epochs, tuned for none of them; accuracies are those after the
+last epoch on all test images. `--speed` measures forward and backward passes of all networks, in turns on one thread.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """All measurements of speed: `python -m benchmarks.run --only=training,startup --dataset=folder --root=IMAGE_FOLDER`.
 
-This package and the alternative take turns in one run. The numbers are written to a JSON file, beside those of topics
-that were measured before, and the page and its figures are made from this file. `--only=inference` needs
-`pip install -e '.[bench]'`. With `--quick` a few minutes are enough, and the numbers are only printed.
+This package and the alternative take turns in one run. The numbers are added to docs/performance.json, and
+docs/performance.md and its figures are made from this file. `--only=inference` needs `pip install -e '.[bench]'`.
+`--quick` takes a few minutes, and only prints the numbers.
 """
 
 import argparse
@@ -75,13 +75,13 @@ def main(args: Sequence[str] | None = None) -> int:
     """Measure what is chosen."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="print the ratios of this machine in five minutes")
-    parser.add_argument("--only", help=f"some of {', '.join(TOPICS)}; all by default")
+    parser.add_argument("--only", help=f"some topics of {', '.join(TOPICS)}, separated by commas; all by default")
     parser.add_argument("--lines", default="", help=f"lines of gpu_training: {', '.join(lines('gpu_training'))}")
     parser.add_argument("--dataset", help="cifar10 by default; with --root folder, with --quick fashion-mini")
     parser.add_argument("--root", help="folder of the images")
     parser.add_argument("--repeats", type=int, help="runs of each side; 3 by default, with --quick 1")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch, for each process")
-    parser.add_argument("--small", action="store_true", help="a few batches of each, only to see that everything runs")
+    parser.add_argument("--small", action="store_true", help="a few batches of each, to check that everything runs")
     parser.add_argument("--timm_train", type=Path, metavar="PATH", help=f"train.py in a checkout of {REPOSITORY}")
     parser.add_argument("--docs", type=Path, help="folder of the page; docs by default")
     parser.add_argument("--json", type=Path, help="file of the numbers; by default beside the page")

@@ -1,4 +1,4 @@
-"""Reasons against CUDA graphs of whole training steps: Python code in a step, and changes from step to step."""
+"""Obstacles to CUDA graphs of whole training steps: Python code in a step, and changes from step to step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ OF_MODEL = (
 
 
 def reason_against(trainer: Trainer, model: LightningModule) -> str | None:
-    """Return what forbids graphs of whole steps, and what to do about it, or None if nothing does."""
+    """Return what rules out graphs of whole steps, and what to do about it, or None if nothing does."""
     if (device := model.device.type) not in RECORDERS:
         return f"a {device} has no CUDA graphs; train on an NVIDIA GPU (--trainer.accelerator=gpu)"
     reasons: tuple[Callable[[Trainer, Any], str | None], ...] = (_model, _trainer, _callbacks, _compiler)

@@ -19,9 +19,9 @@ from cvcc_zoo.optim.capture import set_rates, without_python_numbers
 from cvcc_zoo.runs.ema import EMA
 
 WARM_UP = 3
-"""Steps before one is recorded, in which libraries and optimizers set themselves up; that cannot be recorded.
+"""Steps before the recording, in which libraries and optimizers set themselves up, which cannot be recorded.
 
-https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture uses as many.
+https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture takes three, too.
 """
 
 Step = Callable[[], Tensor]
@@ -40,7 +40,7 @@ class Recorder(Protocol):
         """Record a step without running it; return a function that runs it, and where its result will be."""
 
     def wait(self) -> None:
-        """Wait until all replays are done, so that recordings may be freed."""
+        """Wait until all replays are done, so that recordings can be freed."""
 
 
 class CudaGraphs:
@@ -156,7 +156,7 @@ class StaticStep:
             ) from error
 
     def _restore_counts(self) -> None:
-        """Let metrics count in the tensors of the recording again: at the start of an epoch they take new ones."""
+        """Let metrics count in the tensors of the recording again; at the start of an epoch they take new ones."""
         for metric, name, value in self._counts:
             if getattr(metric, name) is not value:
                 if not metric.update_called:  # torchmetrics would warn that nothing was counted

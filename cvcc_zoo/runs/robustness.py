@@ -15,9 +15,9 @@ from cvcc_zoo.printing.progress import tracked
 def measure_corruptions(model: ImageClassifier, data: ImageDataModule) -> dict[str, Any]:
     """Test a model on all test images under each corruption in each strength, on a GPU if there is one.
 
-    Returns plain data: `accuracy`, for each corruption its accuracies in [0, 1] from strength 1 to 5, and their
-    `mean`. The noise depends on the position of an image in the data set only. Raises ValueError if the data do not fit
-    the model.
+    Return plain data: `accuracy`, the accuracies in [0, 1] of each corruption from strength 1 to 5, and their `mean`.
+    The noise depends only on the position of an image in the data set. Raise ValueError if the data do not fit the
+    model.
     """
     check_classes(model, data)
     check_data(model.hparams, data)
@@ -43,7 +43,7 @@ def measure_corruptions(model: ImageClassifier, data: ImageDataModule) -> dict[s
 
 
 def corruption_table(found: dict[str, Any], clean: float) -> Table:
-    """Return a table with the accuracies of each corruption, in percent; `clean` is that of the unchanged images."""
+    """Return a table of the accuracies under each corruption, in percent; `clean` is that on the unchanged images."""
     table = Table(title=f"accuracy under corruption, % ({100 * clean:.2f} without)")
     table.add_column("corruption")
     for heading in (*(f"{strength}" for strength in range(1, STRENGTHS + 1)), "mean"):

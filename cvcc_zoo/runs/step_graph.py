@@ -1,18 +1,18 @@
 """StepGraph: whole training steps as CUDA graphs, so that a GPU does not wait for Python between two kernels.
 
 Forward pass, loss, backward pass, clipping, optimizer, metrics and an EMA are recorded once and replayed for every
-batch of the same shape; schedules, logging, checkpoints, validation and callbacks stay outside. Batches of another
-shape, such as a smaller last one, and steps that OptimizerMonitor looks into run the ordinary way. With progressive
-sizes each size has a graph of its own.
+batch of the same shape; schedules, logging, checkpoints, validation and callbacks stay outside. With progressive
+resizing or cropping, each size of images has its own graph. A smaller last batch of an epoch, and steps that
+OptimizerMonitor looks into, run the ordinary way.
 
 A step computes the same numbers as without a graph, up to rounding: learning rates are float32, and Muon, RMSprop,
 Adagrad and Adafactor, for which torch has no fused kernel on a GPU, round once more where they multiply by a rate.
 Dropout draws the same random numbers, because each replay starts from the current state of the generator. A loss that
 is not finite stops training after its step, not before.
 
-A replay repeats the numbers that Python had at the recording. So steps are recorded again if a number of a module (such
-as the probability of dropout) has changed at the first step of an epoch, or an option of the optimizer at any step.
-Other numbers in a model must not change while it is trained. Each graph needs its own memory, as much as a step.
+A replay repeats the Python numbers of the recording. So steps are recorded again if a number of a module, such as the
+probability of dropout, differs at the first step of an epoch, or an option of the optimizer at any step. Other numbers
+in a model must not change during training. Each graph needs as much memory as a step.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ class StepGraph(Callback):
         self._forget()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Choose how steps are recorded. Raises ValueError if something forbids it."""
+        """Choose how steps are recorded. Raise ValueError if something forbids it and graphs are required."""
         self._forget()
         if (reason := reason_against(trainer, pl_module)) is None:
             self._recorder = RECORDERS[pl_module.device.type](pl_module.device)
@@ -111,9 +111,9 @@ class StepGraph(Callback):
         self._options: Any = None
 
     def _step_for(self, trainer: Trainer, model: ImageClassifier, batch: Any) -> StaticStep | None:
-        """Return the step for batches of this shape, or None if this one runs the ordinary way."""
+        """Return the step for batches of this shape, or None if this batch runs the ordinary way."""
         assert self._recorder is not None
-        if trainer.accumulate_grad_batches > 1 or skips_backward(trainer):  # since a callback changed it
+        if trainer.accumulate_grad_batches > 1 or skips_backward(trainer):  # a callback changed it during training
             return None
         tensors = fields(batch)
         shape = tuple((each.shape, each.stride(), each.dtype) for each in tensors)
@@ -131,7 +131,7 @@ class StepGraph(Callback):
         return self._steps[shape]
 
     def _check_numbers(self, trainer: Trainer, model: ImageClassifier) -> None:
-        """Free the graphs if numbers that they repeat have changed; those of modules are looked at once an epoch."""
+        """Free the graphs if numbers that they repeat have changed; those of modules are checked once an epoch."""
         assert self._recorder is not None
         numbers = self._numbers
         if trainer.current_epoch != self._epoch:
