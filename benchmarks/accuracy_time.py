@@ -36,13 +36,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.airbench import accuracies
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings, fit_here, run
 from benchmarks.turns import Turns
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
-from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.timing import fast_precision
 from cvcc_zoo.zoo.creation import load
 
@@ -84,14 +84,12 @@ def here(settings: Settings, seeds: Sequence[int]) -> list[dict[str, float]]:
 
 
 def tested(settings: Settings, model: ImageClassifier, seconds: float) -> dict[str, float]:
-    """One run, as the table shows it."""
-    found = {"seconds": seconds}
+    """Return one run as the table shows it."""
     data = ImageDataModule(settings.dataset, settings.root)
-    logits, labels = scores(model, data)
-    both = logits + scores(model, data, mirrored=True)[0]
-    for name, each in {"plain": logits, "mirrored": both}.items():
-        found[name] = float((each.argmax(1) == labels).float().mean())
-    return found
+    data.setup("test")
+    test, device = data.test_dataloader(), "cuda" if torch.cuda.is_available() else "cpu"
+    score = model.eval().to(device).folded()
+    return {"seconds": seconds, **accuracies(score, test.images.to(device), test.labels.to(device))}
 
 
 def theirs(settings: Settings, seeds: Sequence[int], turns: str | None = None) -> list[dict[str, float]]:

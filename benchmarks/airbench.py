@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -83,9 +84,10 @@ def _orthogonalised(matrices: list[Tensor]) -> list[Tensor]:
 
 
 def normalised(images: Tensor) -> Tensor:
-    """Convert uint8 images to float32, in channels_last."""
+    """Normalise images, uint8 0..255 or float 0..1, in channels_last."""
     mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (MEAN, STD))
-    return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+    pixels = images if images.is_floating_point() else images.float() / 255
+    return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def train(
@@ -155,16 +157,19 @@ def views(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def accuracies(network: Any, images: Tensor, labels: Tensor) -> tuple[float, float, float]:
-    """Return the test accuracy in [0, 1] of the images alone, with mirror images, and with all six views."""
+def accuracies(score: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return test accuracies in [0, 1]: `plain`, with mirror images (`mirrored`), and with all `six_views`.
+
+    `score` turns images, float 0..1, into logits; `images` are uint8 (N, C, H, W).
+    """
     shares = [0.25, 0.25, 0.125, 0.125, 0.125, 0.125]  # half for those that are not shifted
-    weights, right = torch.tensor(shares, device=images.device), torch.zeros(3, device=images.device)
+    weights = torch.tensor(shares, device=images.device)
+    right = torch.zeros(3, dtype=torch.float64, device=images.device)
     for part, y in zip(torch.split(images, 500), torch.split(labels, 500), strict=True):
-        logits = torch.stack([network(view) for view in views(normalised(part))])
+        logits = torch.stack([score(view) for view in views(part.float() / 255)])
         for way, share in enumerate((logits[0], logits[:2].mean(0), (weights[:, None, None] * logits).sum(0))):
             right[way] += (share.argmax(1) == y).sum()
-    plain, mirrored, six = (right / len(labels)).tolist()
-    return plain, mirrored, six
+    return dict(zip(("plain", "mirrored", "six_views"), (right / len(labels)).tolist(), strict=True))
 
 
 def main() -> None:
@@ -192,8 +197,8 @@ def main() -> None:
     test = data.test_dataloader()
     for seed in range(options.seed, options.seed + options.runs):
         seconds = train(network, run, images, labels, options, seed, turns)
-        plain, mirrored, six = accuracies(network, test.images.to(device), test.labels.to(device))
-        print(json.dumps({"seconds": seconds, "plain": plain, "mirrored": mirrored, "six_views": six}), flush=True)
+        found = accuracies(lambda x: network(normalised(x)), test.images.to(device), test.labels.to(device))
+        print(json.dumps({"seconds": seconds, **found}), flush=True)
 
 
 if __name__ == "__main__":
