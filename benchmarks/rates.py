@@ -45,7 +45,7 @@ def count_images(settings: Settings) -> int:
 
 
 def length(available: int, wanted: int, batch_size: int) -> Length:
-    """Return a length of about `wanted` images in at least two epochs. Raise ValueError if there is no full batch."""
+    """Return a length of about `wanted` images in at least two epochs. Raises ValueError if there is no full batch."""
     if available < batch_size:
         raise ValueError(f"there are {available} training images, fewer than a batch of {batch_size}; use more images")
     epochs = max(2, round(wanted / available))

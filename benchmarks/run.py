@@ -103,7 +103,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def check(options: argparse.Namespace) -> tuple[list[str], Settings]:
-    """Return the topics and the settings. Raise ValueError for options that are wrong or do not belong together."""
+    """Return the topics and the settings. Raises ValueError for options that are wrong or do not belong together."""
     gpu, known = torch.cuda.is_available(), lines("gpu_training")
     chosen = options.only.split(",") if options.only else [each for each in TOPICS if gpu or CPU in TOPICS[each]]
     if unknown := [topic for topic in chosen if topic not in TOPICS]:

@@ -78,7 +78,7 @@ def without_gpu() -> Iterator[None]:
 
 
 def run(words: Sequence[str], threads: int) -> Ended:
-    """Run `python WORDS` on a terminal, as a user sees it. Raise RuntimeError with the last lines if it fails."""
+    """Run `python WORDS` on a terminal, as a user sees it. Raises RuntimeError with the last lines if it fails."""
     master, slave = pty.openpty()
     shown: list[bytes] = []
 

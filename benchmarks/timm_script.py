@@ -34,7 +34,7 @@ OPTIONS = """
 def train(settings: Settings, model: str, of: Length, available: int) -> Rates:
     """Train one of our networks with timm's script; its epochs have all `available` images.
 
-    The script reads a folder of images from the disk, and data sets of torchvision from memory. Raise ValueError for
+    The script reads a folder of images from the disk, and data sets of torchvision from memory. Raises ValueError for
     other images, and RuntimeError if its log has no rates.
     """
     data = ImageDataModule(settings.dataset, settings.root, validation=0)
@@ -59,7 +59,7 @@ def train(settings: Settings, model: str, of: Length, available: int) -> Rates:
 
 
 def steady_rate(log: str) -> float:
-    """Return the images per second of all epochs but the first. Raise RuntimeError if the log does not have them."""
+    """Return the images per second of all epochs but the first. Raises RuntimeError if the log does not have them."""
     last: dict[int, float] = {}
     for epoch, _, _, rate in LINE.findall(log):
         last[int(epoch)] = float(rate)  # the last line of an epoch has the mean of all its steps
@@ -69,7 +69,7 @@ def steady_rate(log: str) -> float:
 
 
 def source(dataset: str, root: str | None) -> list[str]:
-    """Return the options that name the images. Raise ValueError for images that timm's script cannot read."""
+    """Return the options that name the images. Raises ValueError for images that timm's script cannot read."""
     name = dataset.lower().replace("-", "_")
     if name in IN_MEMORY:
         files: Any = ImageDataModule(name, root).dataset  # a TorchvisionDataset

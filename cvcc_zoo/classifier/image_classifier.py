@@ -236,7 +236,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
             about["counted"] = sums
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raise ValueError for the checkpoint of another model; take over its classes and what it had counted."""
+        """Restore classes, temperature and counts. Raises ValueError for the checkpoint of another model."""
         about = checkpoint.get("cvcc_zoo", {})
         check_model(self, about.get("family"), checkpoint.get("hyper_parameters", {}))
         self.classes = tuple(about["classes"]) if about.get("classes") else None

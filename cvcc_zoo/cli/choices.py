@@ -57,7 +57,7 @@ def check_not_of_model(option: str) -> None:
 
 
 def check_training(config: Any) -> None:
-    """Raise ValueError if there are no images; then give the model their whitening, to which it is linked."""
+    """Give the model the whitening of the images, to which it is linked. Raises ValueError if there are no images."""
     if config.get("data") is None:
         raise ValueError("data is null, but training needs images; give data its options, or leave it out")
     if config.get("model"):
@@ -128,7 +128,7 @@ def monitor_named(typed: str, measured: Iterable[str]) -> str:
 
 
 def check_monitored(monitor: str, measured: Iterable[str], *, validates: bool) -> None:
-    """Raise ValueError if the model does not measure the metric; say so if there are no images to measure it on."""
+    """Raise ValueError if the model does not measure the metric; print a line if there are no images for it."""
     monitor_named(monitor, measured)
     if not validates and monitor != MONITORED[0]:
         rank_zero_info(f"--monitor={monitor} selects nothing: without validation, the last weights are tested")

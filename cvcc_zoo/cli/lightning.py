@@ -184,7 +184,10 @@ class ZooCLI(LightningCLI):
         return runs.new_folder(self.config.run, Path(parent).expanduser(), name)
 
     def config_text(self) -> str:
-        """Return the config in YAML with which `fit --config` repeats the run in a new folder, or raise ValueError."""
+        """Return the config in YAML with which `fit --config` repeats the run in a new folder.
+
+        Raises ValueError as `check_text` does.
+        """
         config = self.config.clone()
         config.run = None
         config.ckpt_path = None

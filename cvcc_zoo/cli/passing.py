@@ -14,8 +14,8 @@ def split(
 ) -> list[str]:
     """Return the arguments that are parameters of a command's function, and all others as its parameter `options`.
 
-    The options of `fit` that are `refused` raise ValueError, whose message begins with `why` and names the option. So
-    does a misspelt parameter of the function.
+    Raises ValueError for a misspelt parameter of the function, and for options of `fit` that are `refused`: then the
+    message begins with `why` and names the option.
     """
     mine, passed, rest = [], [], list(args)
     names = inspect.signature(function).parameters

@@ -99,7 +99,7 @@ def shares_of(val: float, test: float) -> dict[str, float]:
 
 
 def check_output(root: Path, output: Path) -> None:
-    """Raise ValueError unless the images are a folder, and the output is new or empty and not inside it."""
+    """Raise OSError or ValueError unless the images are a folder, and the output is new or empty and not inside it."""
     if not root.is_dir():
         raise FileNotFoundError(
             f"there is no folder {shown(root)}; give a folder with a folder of images for each class"

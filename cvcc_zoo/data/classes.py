@@ -30,7 +30,7 @@ def matching(wanted: Sequence[str], given: Sequence[str]) -> list[int] | None:
 
 
 def places_of(wanted: Sequence[str], given: Sequence[str], title: str) -> list[int]:
-    """Return `matching`, or raise ValueError if the data set called `title` has other classes."""
+    """Return `matching`. Raises ValueError if the data set called `title` has other classes."""
     if (places := matching(wanted, given)) is None:
         raise ValueError(f"{title} has other classes: {differences(wanted, given)}")
     return places

@@ -20,7 +20,7 @@ class Resolutions:
     """Sizes in pixels and their shares of the epochs, smallest first; the remaining epochs have the full size."""
 
     def __init__(self, resizing: Mapping[int, float], full: int, cropping: Mapping[int, float] | None = None) -> None:
-        """Raise ValueError for sizes outside 8 .. `full` - 1, and for shares that leave no epoch for the full size."""
+        """Take sizes of 8 .. `full` - 1 pixels whose shares leave epochs for `full`. Raises ValueError for others."""
         resized, cropped = _checked(RESIZING, resizing, full), _checked(CROPPING, cropping or {}, full)
         if both := sorted(resized.keys() & cropped.keys()):
             raise ValueError(f"{both[0]} pixels are in both {RESIZING} and {CROPPING}; choose one of them")
@@ -54,7 +54,7 @@ class Resolutions:
 
 
 def _checked(name: str, shares: Mapping[int, float], full: int) -> dict[int, float]:
-    """Return the sizes and shares with integer keys, or raise ValueError."""
+    """Return the shares with integers as keys. Raises ValueError for an invalid size or share."""
     if not isinstance(shares, Mapping):
         raise ValueError(f"{name} must map sizes to shares of the epochs, such as {{16: 0.5}}, not {shares!r}")
     # a run's config stores the keys as text

@@ -56,7 +56,7 @@ def check_shape(image_size: int | None, in_channels: int | None) -> None:
 
 @dataclass(frozen=True)
 class Shaping:
-    """The shape that all images of a data set get; raises ValueError for an impossible one.
+    """The shape that all images of a data set get. Raises ValueError for an impossible one.
 
     `image_size` is height and width in pixels and `in_channels` 1 or 3; None keeps what the images have. `resize`
     (squash, crop or pad) makes images of a folder square, with the colour `background` behind what is transparent.

@@ -152,8 +152,8 @@ def read_files(
 ) -> Generator[tuple[T | None, Broken], None, None]:
     """Do a job on each part of some files; yield its results in order, with the errors of files by path.
 
-    A result is None if the only file of a part ended its process. As many processes work as there are processors. An
-    error that the job raises is raised.
+    A result is None if the only file of a part ended its process. As many processes work as there are processors.
+    Raises any error that the job raises.
     """
     busy, stopped = set[Worker](), threading.Event()
 

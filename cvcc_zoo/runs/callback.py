@@ -62,7 +62,7 @@ class RunFolder(Callback):
         """Lock the folder for a training; unlock it at the end, and remove it if training never started.
 
         The config is written if the folder is new, and a copy of the `best` checkpoint of an earlier folder. A
-        StoppedError is raised on with how to resume the run. Raises FileExistsError if another process is training
+        StoppedError gets the command that resumes the run. Raises FileExistsError if another process is training
         in the folder.
         """
         first = not getattr(rank_zero_only, "rank", 0)

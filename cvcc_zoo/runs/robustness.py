@@ -16,7 +16,7 @@ def measure_corruptions(model: ImageClassifier, data: ImageDataModule) -> dict[s
     """Test a model on all test images under each corruption in each strength, on a GPU if there is one.
 
     Return plain data: `accuracy`, the accuracies in [0, 1] of each corruption from strength 1 to 5, and their `mean`.
-    The noise depends only on the position of an image in the data set. Raise ValueError if the data do not fit the
+    The noise depends only on the position of an image in the data set. Raises ValueError if the data do not fit the
     model.
     """
     check_classes(model, data)

@@ -51,7 +51,7 @@ class StepGraph(Callback):
         self._forget()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Choose how steps are recorded. Raise ValueError if something forbids it and graphs are required."""
+        """Choose how steps are recorded. Raises ValueError if something forbids it and graphs are required."""
         self._forget()
         if (reason := reason_against(trainer, pl_module)) is None:
             self._recorder = RECORDERS[pl_module.device.type](pl_module.device)

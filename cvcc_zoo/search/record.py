@@ -85,7 +85,7 @@ def as_record(kind: str, options: dict[str, Any], config: dict[str, Any]) -> str
 
 
 def check_record(folder: Path, kind: str, record: str) -> None:
-    """Write the description of the search, or raise ValueError if the folder has another one."""
+    """Write the description of the search. Raises ValueError if the folder has another one."""
     path = folder / f"{kind}.yaml"
     if not path.is_file():
         write_whole(path, record.encode())

@@ -63,7 +63,10 @@ Space = dict[str, Choice | Range]
 
 
 def parse_space(text: str) -> Space:
-    """Parse a space from YAML, or from a file if `text` is its path. Raises ValueError, with what to write instead."""
+    """Parse a space from YAML, or from a file if `text` is its path.
+
+    Raises FileNotFoundError if the file is missing, and ValueError, with what to write instead, for an invalid space.
+    """
     if (path := Path(text).expanduser()).suffix in (".yaml", ".yml", ".json"):
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}; the space is YAML or the path of a YAML file: {EXAMPLE}")

@@ -91,7 +91,7 @@ def _opened(name: str, root: Path) -> Opened:
 
 
 def open_all(entry: TorchvisionSet, root: Path, *, download: bool) -> Opened:
-    """Open the parts of all splits; raises the errors of torchvision's class if files are missing."""
+    """Open the parts of all splits. Raises the errors of torchvision's class if files are missing."""
     source = getattr(tv_datasets, entry.source)
     more: dict[str, Any] = (
         {"loader": str} if "loader" in inspect.signature(source).parameters else {}
