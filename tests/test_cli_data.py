@@ -111,10 +111,10 @@ def test_whitening_is_fitted_anew_only_when_asked(colours: Path) -> None:
 # The pictures
 
 
-@pytest.mark.parametrize("command", ["augmentations", "whitening"])
-def test_pictures_are_written(command: str, colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", [["augmentations", "--data.augmentations=strong"], ["whitening", *ZCA]])
+def test_pictures_are_written(words: list[str], colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--data.dataset=folder", f"--data.root={colours}", "--images=3", "--output=picture.png"]
-    assert main([command, *arguments, *ZCA, "--data.augmentations=strong"]) == 0
+    assert main([*words, *arguments]) == 0
     assert "written to picture.png" in capsys.readouterr().out
     with Image.open("picture.png") as picture:
         assert picture.width > 300 and len(picture.convert("RGB").getcolors(1 << 20) or ()) > 100
@@ -162,6 +162,12 @@ def test_every_whitening_can_be_drawn(method: str, scope: str) -> None:
         (["fit", "--data.follow_links=maybe"], "the option data.follow_links takes true or false, not maybe"),
         (["fit", "--data.resize=stretch"], "no way to resize named 'stretch'"),
         (["fit", "--data.test=1"], "test must be a share of the images in [0, 1), got 1.0"),
+        (["evaluate", "x", "--data.augmentations=none"], "--data.augmentations changes nothing in `cvcc-zoo evaluate`"),
+        (["scores", "x", "--data.whitening.eps=1"], "--data.whitening.eps changes nothing in `cvcc-zoo scores`"),
+        (["calibrate", "x", "--data.seed=1"], "--data.seed changes nothing in `cvcc-zoo calibrate`; leave it out"),
+        (["augmentations", "--data.sampler=balanced"], "--data.sampler changes nothing in `cvcc-zoo augmentations`"),
+        (["whitening", "--data.augmentations=light"], "--data.augmentations changes nothing in `cvcc-zoo whitening`"),
+        (["evaluate", "x", "--data.train=a"], "no option named 'data.train'"),
         (["whitening", "--imagess=3"], "no option named 'imagess'; did you mean images"),
     ],
 )

@@ -193,6 +193,7 @@ def with_its_images(parser: ArgumentParser, args: Sequence[str], find: Callable[
     therefore must not be shared. Raises as `find` does.
     """
     words = rewrite(args)
-    trained = find(parse(parser, words).name)
-    parser.set_defaults({f"data.{option}": value for option, value in trained.data.items()})
+    config = parse(parser, words)
+    trained = find(config.name)
+    parser.set_defaults({f"data.{option}": value for option, value in trained.data.items() if option in config.data})
     return parse(parser, words), trained

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import re
+from inspect import signature
 
 import yaml
 
@@ -51,10 +52,18 @@ def explain(message: str, parser: argparse.ArgumentParser) -> str:
         return f"the class that was chosen also needs {name}: {options}"
     if found := find("argument", message) or find("key", message):
         name = next(filter(None, found.groups())).lstrip("-").partition("=")[0]
+        if name.startswith("data.") and name.split(".")[1] in _options_of_images():
+            return f"--{name} changes nothing in `{parser.prog}`; leave it out"
         own = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
         known = {option for option in own if "-->" not in option} | UNLISTED  # the former are links
         return str(unknown("option", name, known, "`cvcc-zoo COMMAND --help` shows all"))
     return _of_file(message) or _of_value(message) or message.strip()
+
+
+def _options_of_images() -> set[str]:
+    from cvcc_zoo.data import ImageDataModule  # seconds, and only needed for an error
+
+    return {*signature(ImageDataModule).parameters} - {"train", "val"}
 
 
 def _of_file(message: str) -> str | None:

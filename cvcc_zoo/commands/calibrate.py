@@ -15,10 +15,10 @@ from torch import Tensor
 
 from cvcc_zoo.classifier.quality import quality_of
 from cvcc_zoo.cli.arguments import with_its_images
+from cvcc_zoo.cli.images import MODEL, add_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, title_of_test
-from cvcc_zoo.data.sources import OBJECTS
 from cvcc_zoo.files.own import locked, write_whole
 from cvcc_zoo.files.plain import load_plain
 from cvcc_zoo.printing.console import PlainConsole
@@ -51,7 +51,7 @@ def parser() -> ZooParser:
         help="Show what it improves on the test images; by default on the validation images, each fifth of them with "
         "the temperature of the others.",
     )
-    parser.add_class_arguments(ImageDataModule, "data", skip=set(OBJECTS))
+    add_images(parser, MODEL)
     return parser
 
 

@@ -9,10 +9,10 @@ from rich.table import Table
 
 from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.cli.arguments import with_its_images
+from cvcc_zoo.cli.images import MODEL, add_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
-from cvcc_zoo.data.sources import OBJECTS
 from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.intervals import with_interval
@@ -49,7 +49,7 @@ def parser() -> ZooParser:
         help="A .png file: also measure the accuracy under 12 corruptions in 5 strengths, and draw it. It takes the "
         "time of 60 evaluations.",
     )
-    parser.add_class_arguments(ImageDataModule, "data", skip=set(OBJECTS))
+    add_images(parser, MODEL)
     return parser
 
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from functools import cache
 
 from cvcc_zoo.cli.arguments import parse, rewrite
+from cvcc_zoo.cli.images import AUGMENTATIONS, WHITENING, add_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
-from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.sources import OBJECTS
 from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.printing import say
 
@@ -15,7 +14,7 @@ from cvcc_zoo.printing import say
 def parser(command: str) -> ZooParser:
     """Return the parser of `augmentations` or `whitening`."""
     made = command_parser(command, "[options]")
-    made.add_class_arguments(ImageDataModule, "data", skip=set(OBJECTS))
+    add_images(made, AUGMENTATIONS if command == "augmentations" else WHITENING)
     made.add_argument("--images", type=int, default=8, help="Number of images.")
     if command == "augmentations":
         made.add_argument("--draws", type=int, default=8, help="Number of augmentations of each image.")

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from cvcc_zoo.cli.arguments import with_its_images
+from cvcc_zoo.cli.images import MODEL, add_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
-from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import title_of_test
 from cvcc_zoo.data.pictures import pixels
-from cvcc_zoo.data.sources import OBJECTS
 from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.losses import Loss, crammer_singer, cross_entropy, hinge
 from cvcc_zoo.plots import Pictures
@@ -26,7 +25,7 @@ def parser() -> ZooParser:
         "scores", "NAME [options]", "The images are by default those of the model's run, or fashion-mini."
     )
     parser.add_argument("name", type=str, help="Published weights, the path of a card, a run folder or a checkpoint.")
-    parser.add_class_arguments(ImageDataModule, "data", skip=set(OBJECTS))
+    add_images(parser, MODEL)
     parser.add_argument("--images", type=int, default=6, help="Number of images whose scores are drawn.")
     parser.add_argument("--output", type=str, default="scores.png", help="The PNG file to write.")
     return parser
