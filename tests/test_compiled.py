@@ -100,9 +100,10 @@ def test_compiled_gradients_in_bfloat16_are_those_without(name: str) -> None:
 def test_a_model_that_torch_compiled_is_tested_with_the_same_numbers(
     colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = RequirementCache("torch_xla")  # as in a process that has counted no confusion matrix yet
-    monkeypatch.setattr("torchmetrics.utilities.data._XLA_AVAILABLE", found)
+    # As in a process that has counted no confusion matrix yet:
+    monkeypatch.setattr("torchmetrics.utilities.data._XLA_AVAILABLE", RequirementCache("torch_xla"))
     model, data = parts(colours)
     Trainer(max_epochs=1, **QUIET).fit(model, data)
-    compiled = Trainer(**QUIET).test(torch.compile(copy.deepcopy(model), backend="eager"), data, verbose=False)
-    assert compiled[0] == pytest.approx(Trainer(**QUIET).test(model, data, verbose=False)[0])
+    compiled: Any = torch.compile(copy.deepcopy(model), backend="eager")
+    found = Trainer(**QUIET).test(compiled, data, verbose=False)
+    assert found[0] == pytest.approx(Trainer(**QUIET).test(model, data, verbose=False)[0])
