@@ -259,6 +259,7 @@ def test_predict_writes_a_line_for_each_test_image(fit: Fit) -> None:
         (["fit", "--data.dataset=folder"], "needs the folder of the images"),
         (["fit", "--data.image_size=7"], "image_size must be at least 8 pixels"),
         (["fit", "--config=nowhere.yaml"], "nowhere.yaml, which --config names"),
+        (["fit", "--config=."], "is a folder; the options of a run are in its config.yaml"),
         (["fit", "--trainer.precision=fp16"], "no precision named 'fp16'; did you mean bf16 or 16? (--trainer.precis"),
         (["fit", "--trainer.logger=WandB"], "no logger named 'WandB'; did you mean WandbLogger?"),
         (["fit", "--trainer.callbacks+=EarlyStop"], "no callback named 'EarlyStop'; did you mean EarlyStopping?"),

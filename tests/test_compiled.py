@@ -1,5 +1,6 @@
 """Compile: only the training is compiled, and what is compiled has the gradients of what is not."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning import Trainer
+from lightning_utilities.core.imports import RequirementCache
 from torch import Tensor
 
 import cvcc_zoo
@@ -91,3 +93,17 @@ def test_compiled_gradients_in_bfloat16_are_those_without(name: str) -> None:
     assert compiled.isfinite().all()
     near, nearer = (F.cosine_similarity(exact, each, dim=0) for each in (compiled, without))
     assert nearer > 0.9 and near > nearer - 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_model_that_torch_compiled_is_tested_with_the_same_numbers(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a process that has counted no confusion matrix yet:
+    monkeypatch.setattr("torchmetrics.utilities.data._XLA_AVAILABLE", RequirementCache("torch_xla"))
+    model, data = parts(colours)
+    Trainer(max_epochs=1, **QUIET).fit(model, data)
+    compiled: Any = torch.compile(copy.deepcopy(model), backend="eager")
+    found = Trainer(**QUIET).test(compiled, data, verbose=False)
+    assert found[0] == pytest.approx(Trainer(**QUIET).test(model, data, verbose=False)[0])

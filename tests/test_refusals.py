@@ -27,6 +27,7 @@ PROVOKED: dict[str, list[Sequence[str]]] = {
     "syntax": [["--config=broken.yaml"]],
     "line": [["--config=broken.yaml"]],
     "no file": [["--config=nowhere.yaml"]],
+    "folder": [["--config=."]],
     "no options": [["--config=empty.yaml"]],
     "option": [["--data.batch_size=many"]],
     "value": [["--data.batch_size=many"], ["--trainer.max_epochs=many"]],

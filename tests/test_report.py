@@ -129,6 +129,15 @@ def test_the_matrix_of_cifar100_is_in_its_superclasses() -> None:
     assert re.findall(r">([^<]+)<", row) == ["otter", "tank", "30", "30 %"]
 
 
+def test_names_of_classes_are_no_markup_in_figures() -> None:
+    names = ["<b>cat</b>", "<i>dog & " + 80 * "x"]
+    _, matrix = judged_page(np.array([[6, 2], [0, 8]]), names)
+    (heatmap, _), axis = matrix["data"], matrix["layout"]["xaxis"]
+    assert [html.unescape(name) for name in heatmap["x"]] == names and "<" not in "".join(heatmap["y"])
+    ((name, cut),) = axis["labelalias"].items()
+    assert name == heatmap["x"][1] and cut.startswith("&lt;i&gt;dog &amp; x")
+
+
 def test_what_is_right_is_blue_and_mistakes_are_orange_and_the_title_says_so() -> None:
     _, matrix = judged_page(np.array([[6, 2], [0, 8]]), ["cat", "dog"])
     mistakes, right = matrix["data"]

@@ -6,6 +6,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cvcc_zoo.classifier.means import ImageMean, WeightedMean
 from cvcc_zoo.classifier.quality import MEANS, Part, Quality
@@ -47,6 +48,9 @@ class StageMetrics(nn.ModuleDict):
             if stage != "train":
                 whole = Quality(num_classes)
                 self.update({f"{stage}/{name}": Part(whole, name) for name in MEANS})
+        # The first confusion matrix of a process looks for packages as it counts, which torch.compile cannot trace; the
+        # test step of a compiled model would fail.
+        MulticlassConfusionMatrix(2).update(torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
 
     def count(self, stage: str, losses: Tensor, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
         """Add a batch: losses (N,), logits (N, num_classes) and labels (N,) or soft labels (N, num_classes).

@@ -17,6 +17,7 @@ MESSAGES = {
     "syntax": r"^Problems parsing config.*?:(?s:(.*))",
     "line": r"line (\d+), column \d+",
     "no file": r"Parser key \"config\": File does not exist: '(.*)'",
+    "folder": r"Parser key \"config\": Path is not a file: '(.*)'",
     "no options": r"^Unexpected config:",
     "option": r"Parser key \"([\w.]+)\":",
     "value": r"(?:Got value|Given value): (.*)",
@@ -80,6 +81,8 @@ def _of_file(message: str) -> str | None:
         return f"the YAML cannot be read{f', line {places[-1]}' if places else ''}: {', '.join(said)}"
     if found := find("no file", message):
         return f"there is no file {found[1]}, which --config names"
+    if found := find("folder", message):
+        return f"--config takes a file, and {found[1]} is a folder; the options of a run are in its config.yaml"
     if find("no options", message):
         return "a file of options has lines such as `name: value`, and this one has none; correct it"
     return None

@@ -1,5 +1,6 @@
 """Plotly figures of the results per class: the confusion matrix and the accuracy of each class."""
 
+import html
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -57,10 +58,11 @@ def _heatmap(
     """Return a heat map of the shades that are not NaN, from 0 to `most`; with few classes it shows the counts too."""
     shown = np.isfinite(shades)
     few = len(classes) <= FEW
+    names = [_as_text(name) for name in classes]
     return {
         "type": "heatmap",
-        "x": classes,
-        "y": classes,
+        "x": names,
+        "y": names,
         "z": [[value if np.isfinite(value) else None for value in row] for row in shades.round(3).tolist()],
         "text": np.where(shown & (counts > 0), counts.astype(str), "").tolist(),
         "texttemplate": "%{text}" if few else "",
@@ -76,8 +78,13 @@ def _heatmap(
 
 def _class_axis(classes: Sequence[str]) -> dict[str, Any]:
     """Return an axis of classes, with long names cut off."""
-    cut = {name: short(name, LONGEST) for name in classes if name != short(name, LONGEST)}
+    cut = {_as_text(name): _as_text(short(name, LONGEST)) for name in classes if name != short(name, LONGEST)}
     return {"type": "category", "labelalias": cut, "automargin": True}
+
+
+def _as_text(name: str) -> str:
+    """Return a name as Plotly shows it unchanged: in a text it reads `<b>` as bold type, and drops unknown tags."""
+    return html.escape(name, quote=False)
 
 
 def _group_marks(groups: Groups) -> dict[str, Any]:
@@ -105,7 +112,7 @@ def class_accuracies(results: Results) -> str:
         "type": "bar",
         "orientation": "h",
         "x": share[order].round(2).tolist(),
-        "y": [results.classes[index] for index in order],
+        "y": [_as_text(results.classes[index]) for index in order],
         "marker": {"color": COLOURS[0]},
         "hovertemplate": "%{y}: %{x:.2f} %<extra></extra>",
     }

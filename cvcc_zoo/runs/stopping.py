@@ -20,8 +20,12 @@ from cvcc_zoo.runs.checkpoints import LastCheckpoint, between_steps
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class StoppedError(Exception):
-    """Training, or what comes before or after it, was stopped; `code` is the exit code of the process."""
+class StoppedError(BaseException):
+    """Training, or what comes before or after it, was stopped; `code` is the exit code of the process.
+
+    Like KeyboardInterrupt it is not an Exception: code that handles errors of all kinds, such as the parser of the
+    options, does not take it for one of them.
+    """
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.runs import callback, figures
+from cvcc_zoo.runs import StoppedError, callback, figures, stopped_by_signals
 from tests.conftest import write_images
 from tests.figures import WRITER, blank
 from tests.reliability.test_kill import QUIET, differences, everything
@@ -95,3 +95,14 @@ def test_a_signal_ends_a_run_at_any_moment_and_it_goes_on_to_the_same_end(
         assert "nothing of it was saved" in said or moment == "while the images are read"
         assert main(arguments) == 0
     assert not differences(everything(expected), everything(Path("run")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_no_library_takes_a_signal_for_an_error_of_its_own(number: signal.Signals) -> None:
+    taken = []
+    with pytest.raises(StoppedError) as stop, stopped_by_signals():
+        try:  # as the parser of the options tries one type after the other
+            os.kill(os.getpid(), number)
+        except Exception as error:
+            taken.append(error)
+    assert not taken and stop.value.code == 128 + number
