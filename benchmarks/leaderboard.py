@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 
 from benchmarks.generated import fill
 from benchmarks.measure import markdown
 from cvcc_zoo.classifier.metrics import TOP5
+from cvcc_zoo.cli.recipes import recipes
 from cvcc_zoo.data.known import KNOWN
 from cvcc_zoo.weights.card import PUBLISHED, Card, read_card
 
@@ -135,17 +137,30 @@ def leaderboard(words: Words) -> str:
     return "\n\n".join(parts)
 
 
+def recipe_of(card: Card) -> str:
+    """Return the name of the recipe that the weights were trained with. Raises ValueError if there is none."""
+    model, _, tag = card.name.partition(".")
+    epochs, optimizer = card.training["epochs"], card.training["recipe"].get("optimizer")
+    for name in (f"{tag}/{model}", f"fast/{model}"):
+        if name not in recipes():
+            continue
+        recipe = yaml.safe_load(recipes()[name].read_text())
+        same = recipe["data"]["dataset"] == tag and recipe["trainer"]["max_epochs"] == epochs
+        if same and recipe.get("optimizer") == optimizer:
+            return name
+    raise ValueError(f"no recipe trains {card.name} as its card says: {epochs} epochs with {optimizer}")
+
+
 def trainings(words: Words) -> str:
     """Return the table of how long each training run took, by data set and from the shortest."""
     rows = []
     for card in sorted(cards(), key=lambda card: (card.tested_on, card.training["train_seconds"])):
-        model, _, tag = card.name.partition(".")
         about = card.training
         seconds = about["train_seconds"]
         taken = f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
         speed = f"{about['images_per_second']:,.0f}"
         hardware = about["hardware"].replace(" 1 threads", " 1 thread")  # in older cards
-        rows.append([f"`{tag}/{model}`", str(about["epochs"]), taken, speed, about["precision"], hardware])
+        rows.append([f"`{recipe_of(card)}`", str(about["epochs"]), taken, speed, about["precision"], hardware])
     return table(words.trainings, rows)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.leaderboard import AIMS, ELSEWHERE, ENGLISH, PAGES, row, with_tables
+from benchmarks.leaderboard import AIMS, ELSEWHERE, ENGLISH, PAGES, recipe_of, row, with_tables
 from cvcc_zoo import load
 from cvcc_zoo.data.known import KNOWN
 from cvcc_zoo.registry import find
@@ -22,7 +22,7 @@ LARGEST, ALL = 25e6, 95e6  # bytes
 def test_the_leaderboards_are_those_of_the_cards(page: str) -> None:
     text = (ROOT / page).read_text()
     assert with_tables(text, PAGES[page]) == text
-    leaderboard, trainings = [path.stem for path in CARDS], ["/".join(path.stem.split(".")[::-1]) for path in CARDS]
+    leaderboard, trainings = [path.stem for path in CARDS], [recipe_of(read_card(path)) for path in CARDS]
     assert all(f"| `{name}`" in text for name in (trainings if page == "docs/recipes.md" else leaderboard))
 
 
@@ -41,6 +41,14 @@ def test_a_line_of_the_leaderboard_has_what_a_card_says() -> None:
     ]  # fmt: skip
     copied = dataclasses.replace(changed, dataset="a copy of CIFAR-10")
     assert copied.tested_on == "CIFAR-10" and row(copied)[0] == "`resnet20.cifar10` \\*"
+
+
+def test_weights_are_listed_with_the_recipe_that_trained_them() -> None:
+    card = read_card(PUBLISHED / "resnet20.cifar10.json")
+    assert recipe_of(card) == "cifar10/resnet20"
+    short = dataclasses.replace(card, training=card.training | {"epochs": 3})
+    with pytest.raises(ValueError, match=r"no recipe trains resnet20.cifar10 as its card says: 3 epochs with \{"):
+        recipe_of(short)
 
 
 def test_what_is_published_elsewhere_and_aimed_at_are_percents_of_registered_models() -> None:
