@@ -62,9 +62,10 @@ def explain(message: str, parser: argparse.ArgumentParser) -> str:
 
 
 def _options_of_images() -> set[str]:
-    from cvcc_zoo.data import ImageDataModule  # seconds, and only needed for an error
+    from cvcc_zoo.data import ImageDataModule  # takes seconds, and is only needed for an error
+    from cvcc_zoo.data.sources import OBJECTS
 
-    return {*signature(ImageDataModule).parameters} - {"train", "val"}
+    return {*signature(ImageDataModule).parameters} - {*OBJECTS}
 
 
 def _of_file(message: str) -> str | None:
