@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from cvcc_zoo.cli.choices import EPOCHS
 from cvcc_zoo.cli.manual import COMMANDS, overview, with_examples
+from cvcc_zoo.cli.options import parser
 from cvcc_zoo.cli.parsing import HEADINGS
 from cvcc_zoo.commands import call, parser_of
 from cvcc_zoo.commands.completion import main as completion
@@ -73,6 +75,15 @@ def test_the_help_of_fit_says_what_a_model_can_be_and_heads_its_options_in_words
     assert headings == [*["options", *HEADINGS.values()][:4], "Linked arguments", HEADINGS["fit"], "examples"]
     models = " ".join(text.partition("  --model CONFIG")[2].partition("  --data")[0].split())
     assert all(f"({name})" in models for name in ("resnet20", "resnet20.cifar10", "timm.resnet18"))
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_the_help_of_lightnings_options_says_what_they_mean_here(command: str) -> None:
+    text = " ".join(parser(command).format_help().split())
+    assert f"Number of epochs: {EPOCHS}, unless" in text and "1000" not in text
+    assert "default_root_dir DEFAULT_ROOT_DIR fit: the folder of the run folders, by default runs." in text
+    checkpoint = text.partition("--ckpt_path CKPT_PATH")[2].partition("--")[0]
+    assert ("or last" in checkpoint) == (command == "fit") and "hpc" not in checkpoint
 
 
 def test_a_parser_without_a_command_has_no_examples() -> None:
