@@ -15,9 +15,11 @@ from cvcc_zoo.cli.options import parser
 from cvcc_zoo.cli.parsing import HEADINGS
 from cvcc_zoo.commands import call, parser_of
 from cvcc_zoo.commands.completion import main as completion
+from cvcc_zoo.data.sources import DATASETS
 from cvcc_zoo.registry import FAMILIES, family_options
 from tests.conftest import Fit
 
+ROOT = Path(__file__).parents[1]
 PASSING = ("search", "cross-validate", "find-lr", "train-zoo", "predict")
 """Commands that take options of `fit`, too."""
 
@@ -84,6 +86,14 @@ def test_the_help_of_lightnings_options_says_what_they_mean_here(command: str) -
     assert "default_root_dir DEFAULT_ROOT_DIR fit: the folder of the run folders, by default runs." in text
     checkpoint = text.partition("--ckpt_path CKPT_PATH")[2].partition("--")[0]
     assert ("or last" in checkpoint) == (command == "fit") and "hpc" not in checkpoint
+
+
+def test_run_folders_of_examples_are_those_that_fit_writes() -> None:
+    """They end with the name of a data set, or with that of the folder of images that other examples read."""
+    texts = [example for command in COMMANDS.values() for example in command.examples]
+    texts += [page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))]
+    ends = set(re.findall(r"runs/\w+-([a-z]\w*)", "\n".join(texts)))
+    assert {"cifar10", "my_images", "my_birds"} <= ends <= {*DATASETS, "fashion", "my_images", "my_birds"} - {"folder"}
 
 
 def test_a_parser_without_a_command_has_no_examples() -> None:
