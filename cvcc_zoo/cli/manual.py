@@ -40,8 +40,8 @@ GROUPS: dict[str, dict[str, Command]] = {
             "train on all folds of the training images but one, in turn, and predict the one left out",
             (
                 "cvcc-zoo cross-validate --folder=cv/linear --folds=5 --model=linear --trainer.max_epochs=3",
-                "cvcc-zoo cross-validate --folder=cv/flowers --model=resnet20 --data.dataset=folder "
-                "--data.root=my_images --minutes=30",
+                "cvcc-zoo cross-validate --folder=cv/my_images --model=resnet20 --data.root=my_images "
+                "--data.image_size=32 --minutes=30",
             ),
         ),
         "find-lr": Command(
