@@ -257,10 +257,3 @@ def test_the_chinese_readme_says_the_same() -> None:
     translated = skeleton((ROOT / "README.zh.md").read_text())
     for what, original in skeleton(README).items():
         assert translated[what] == original, what
-
-
-def test_links_between_pages_lead_somewhere() -> None:
-    pages = [ROOT / "README.md", ROOT / "README.zh.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
-    for page in pages:
-        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"

@@ -9,13 +9,34 @@ from typing import Any
 
 import pytest
 
+from cvcc_zoo.cli.choices import EPOCHS
 from cvcc_zoo.cli.manual import COMMANDS, overview, with_examples
+from cvcc_zoo.cli.options import parser
 from cvcc_zoo.cli.parsing import HEADINGS
 from cvcc_zoo.commands import call, parser_of
 from cvcc_zoo.commands.completion import main as completion
+from cvcc_zoo.data.sources import DATASETS
 from cvcc_zoo.registry import FAMILIES, family_options
 from tests.conftest import Fit
 
+ROOT = Path(__file__).parents[1]
+PAGES = [(ROOT / name).read_text() for name in ("README.md", *sorted(map(str, (ROOT / "docs").glob("*.md"))))]
+FENCES = [fence for page in PAGES for fence in re.findall(r"^```\w*\n(.*?)^```", page, re.DOTALL | re.MULTILINE)]
+PRINTED = [
+    found
+    for fence in FENCES
+    for found in re.findall(r"^(?:\$ )?(cvcc-zoo (?!-).*)$", fence.replace("\\\n", " "), re.MULTILINE)
+]
+"""The commands of the pages."""
+CHOSEN = {
+    "--optimizer",
+    "--lr_scheduler",
+    "--data.whitening",
+    "--model.loss",
+    "--trainer.callbacks",
+    "--trainer.logger",
+}
+"""Options that name something with options of its own, such as --optimizer.lr."""
 PASSING = ("search", "cross-validate", "find-lr", "train-zoo", "predict")
 """Commands that take options of `fit`, too."""
 
@@ -31,18 +52,21 @@ def test_help_of_a_command_ends_with_its_examples(name: str, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_examples_name_options_that_exist(name: str) -> None:
+def test_examples_and_pages_name_options_that_exist(name: str) -> None:
     known = {option for action in parser_of(name)._actions for option in action.option_strings}
     of_families = {f"--model.{option}" for family in FAMILIES.values() for option in family_options(family)}
     passed_on = {option for action in parser_of("fit")._actions for option in action.option_strings}
-    for example in COMMANDS[name].examples:
+    printed = [line for line in PRINTED if line.split()[1] == name]
+    assert printed
+    for example in (*COMMANDS[name].examples, *printed):
         words = shlex.split(example, comments=True)
         assert words[:2] == ["cvcc-zoo", name]
-        for word in (word.partition("=")[0] for word in words if word.startswith("--")):
+        of_others = any(word.startswith(("--model=timm.", "--model=my_nets.")) for word in words)
+        for word in (word.partition("=")[0] for word in words if word.startswith("--") and word != "--data..."):
             flag = "--" + word[2:].replace("-", "_")
-            group = flag.rpartition(".")[0]  # --optimizer.lr is an option of what --optimizer names
+            group = flag.rpartition(".")[0]
             own = known | of_families | (passed_on if name in PASSING else set())
-            assert flag in own or group in own & {"--optimizer", "--lr_scheduler", "--data.whitening"}, example
+            assert flag in own or group in own & CHOSEN or (group == "--model" and of_others), example
 
 
 def test_the_parser_of_a_training_is_built_once_and_keeps_no_option(fit: Fit) -> None:
@@ -73,6 +97,22 @@ def test_the_help_of_fit_says_what_a_model_can_be_and_heads_its_options_in_words
     assert headings == [*["options", *HEADINGS.values()][:4], "Linked arguments", HEADINGS["fit"], "examples"]
     models = " ".join(text.partition("  --model CONFIG")[2].partition("  --data")[0].split())
     assert all(f"({name})" in models for name in ("resnet20", "resnet20.cifar10", "timm.resnet18"))
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_the_help_of_lightnings_options_says_what_they_mean_here(command: str) -> None:
+    text = " ".join(parser(command).format_help().split())
+    assert f"Number of epochs: {EPOCHS}, unless" in text and "1000" not in text
+    assert "default_root_dir DEFAULT_ROOT_DIR fit: the folder of the run folders, by default runs." in text
+    checkpoint = text.partition("--ckpt_path CKPT_PATH")[2].partition("--")[0]
+    assert ("or last" in checkpoint) == (command == "fit") and "hpc" not in checkpoint
+
+
+def test_run_folders_of_examples_are_those_that_fit_writes() -> None:
+    """They end with the name of a data set, or with that of the folder of images that other examples read."""
+    texts = [example for command in COMMANDS.values() for example in command.examples]
+    ends = set(re.findall(r"runs/\w+-([a-z]\w*)", "\n".join([*texts, *PAGES])))
+    assert {"cifar10", "my_images", "my_birds"} <= ends <= {*DATASETS, "fashion", "my_images", "my_birds"} - {"folder"}
 
 
 def test_a_parser_without_a_command_has_no_examples() -> None:

@@ -60,7 +60,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
         patch_whitening: float | None = None,
         freeze: int = 0,
     ) -> None:
-        """Check and store the options that every family takes in addition to its own.
+        """Check and store the options that every family takes besides its own. Raises ValueError for impossible values.
 
         Args:
             num_classes: Number of classes, at least 2; with 0 the model has no classifier and returns features.

@@ -40,8 +40,8 @@ GROUPS: dict[str, dict[str, Command]] = {
             "train on all folds of the training images but one, in turn, and predict the one left out",
             (
                 "cvcc-zoo cross-validate --folder=cv/linear --folds=5 --model=linear --trainer.max_epochs=3",
-                "cvcc-zoo cross-validate --folder=cv/flowers --model=resnet20 --data.dataset=folder "
-                "--data.root=my_images --minutes=30",
+                "cvcc-zoo cross-validate --folder=cv/my_images --model=resnet20 --data.root=my_images "
+                "--data.image_size=32 --minutes=30",
             ),
         ),
         "find-lr": Command(
@@ -72,7 +72,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "publish": Command(
             "write the weights of a run as a file, and a card that says how they were trained and tested",
-            ("cvcc-zoo publish runs/resnet20-cifar10", "cvcc-zoo publish runs/resnet20-folder --tag=flowers"),
+            ("cvcc-zoo publish runs/resnet20-cifar10", "cvcc-zoo publish runs/resnet20-my_images --tag=flowers"),
         ),
     },
     "use": {
@@ -80,7 +80,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "show the most probable classes of image files; with --run=... write those of the test images",
             (
                 "cvcc-zoo predict resnet20.cifar10 my_pictures --top=3 --sheet=sheet.png",
-                "cvcc-zoo predict runs/resnet20-folder photo.jpg --output=predictions.csv",
+                "cvcc-zoo predict runs/resnet20-my_images photo.jpg --output=predictions.csv",
                 "cvcc-zoo predict resnet20.cifar10+cnn_fast.cifar10 photo.jpg   # the mean of two models",
                 "cvcc-zoo predict --run=runs/resnet20-cifar10",
             ),
@@ -103,7 +103,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "write a trained model as ONNX, torch.export or a web page that runs without this package",
             (
                 "cvcc-zoo export resnet20.cifar10 --format=onnx",
-                "cvcc-zoo export runs/resnet20-folder --format=torch_export",
+                "cvcc-zoo export runs/resnet20-my_images --format=torch_export",
                 "cvcc-zoo export resnet20.cifar10 --format=web      # open resnet20.cifar10-web/index.html",
             ),
         ),

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.metrics import MONITORED
-from cvcc_zoo.cli.choices import link_options
+from cvcc_zoo.cli.choices import EPOCHS, link_options
 from cvcc_zoo.cli.expansion import path_of
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
@@ -26,10 +26,23 @@ GIVEN = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloa
 """Arguments of the Trainer's methods that are not options of the commands."""
 DEFAULT_OPTIMIZER = {"name": "AdamW", "lr": 0.004, "weight_decay": 0.05}
 DEFAULT_SCHEDULE = {"name": "OneCycleLR"}
-MODEL_HELP = (
-    "A model of `cvcc-zoo list` (resnet20), published weights (resnet20.cifar10), a family with options (ResNet with "
-    "--model.depth=26; --model.help=ResNet shows them), a network of timm (timm.resnet18), or the import path of yours."
-)
+HELP = {
+    "model": "A model of `cvcc-zoo list` (resnet20), published weights (resnet20.cifar10), a family with options "
+    "(ResNet with --model.depth=26; --model.help=ResNet shows them), a network of timm (timm.resnet18), or the import "
+    "path of yours.",
+    "trainer.max_epochs": f"Number of epochs: {EPOCHS}, unless this, --trainer.max_steps or --trainer.max_time is "
+    "given. Training ends at the first of these limits; -1 sets none.",
+    "trainer.max_steps": "Number of optimizer steps; -1 sets no limit.",
+    "trainer.logger": "fit: loggers of Lightning that are used in addition to metrics.csv, by name "
+    "(TensorBoardLogger); false also turns metrics.csv off.",
+    "trainer.default_root_dir": "fit: the folder of the run folders, by default runs.",
+}
+"""Help for options of Lightning that mean something else here than Lightning says, or more."""
+CHECKPOINT_HELP = {
+    "fit": "The checkpoint from which training is resumed: its path, or last for that of --run, or of the run whose "
+    "config.yaml is given by --config.",
+    "others": "The path of the checkpoint; by default the best of --run.",
+}
 IMPORTED = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}
 
 
@@ -44,7 +57,6 @@ def parser(command: str) -> ZooParser:
     made.add_lightning_class_args(Trainer, "trainer")
     made.add_lightning_class_args(ImageClassifier, "model", subclass_mode=True)
     made.add_class_arguments(ImageDataModule, "data", fail_untyped=False, sub_configs=True, skip=set(OBJECTS))
-    next(action for action in made._actions if action.dest == "model").help = MODEL_HELP
     family, options = describe(DEFAULT_MODEL)
     made.set_defaults({
         "trainer.use_distributed_sampler": False,
@@ -53,6 +65,9 @@ def parser(command: str) -> ZooParser:
     add_own_options(made)
     link_options(made)
     made.add_method_arguments(Trainer, command, skip=GIVEN & set(signature(getattr(Trainer, command)).parameters))
+    ours = {**HELP, "ckpt_path": CHECKPOINT_HELP.get(command, CHECKPOINT_HELP["others"])}
+    for action in made._actions:
+        action.help = ours.get(action.dest, action.help)
     return made
 
 

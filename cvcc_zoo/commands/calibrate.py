@@ -49,7 +49,7 @@ def parser() -> ZooParser:
         type=bool,
         default=False,
         help="Show what it improves on the test images; by default on the validation images, each fifth of them with "
-        "the temperature of the others.",
+        "a temperature that is fitted to the other four.",
     )
     add_images(parser, MODEL)
     return parser
@@ -67,7 +67,7 @@ def main(args: Sequence[str]) -> int:
         check_images(trained.name, origin.train_sha256, data)
         before, labels = scores(trained.model, data, split="val")
         temperature, count = round(fit_temperature(before, labels), 4), len(labels)
-        where = f"the {count:,} validation images, each fifth with the temperature of the others"
+        where = f"the {count:,} validation images, each fifth with a temperature fitted to the other four"
         if config.test:
             before, labels = scores(trained.model, data)
             where = f"the test images of {title_of_test(data)}"

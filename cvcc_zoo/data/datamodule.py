@@ -57,12 +57,12 @@ class ImageDataModule(LightningDataModule):
         val: Any = None,
         classes: list[str] | None = None,
     ) -> None:
-        """Choose a data set and how to serve it.
+        """Choose and serve a data set. Raises ValueError for impossible options, FileNotFoundError for a missing root.
 
         Args:
-            dataset: fashion-mini (in the package), cifar10, cifar100, mnist, fashion_mnist, svhn, torchvision.NAME,
-                hf:NAME (Hugging Face), a file of arrays (.npz, .npy), or folder: your own images in train/<class>/*,
-                test/<class>/* and perhaps val/<class>/*, or only in <class>/*. By default folder if there is a root.
+            dataset: fashion-mini (in the package; the default without a root), cifar10, cifar100, mnist, fashion_mnist,
+                svhn, torchvision.NAME, hf:NAME (Hugging Face), a file of arrays (.npz, .npy), or folder (the default
+                with a root): your images in train/<class>/*, test/<class>/* and perhaps val/<class>/*, or in <class>/*.
             root: The folder of the data; for a downloaded data set $CVCC_ZOO_DATA or the user's cache by default.
             batch_size: Images per optimizer step, over all processes together.
             validation: Share of each class held out, in [0, 1), if there is no val/; or a fold, such as 2/5.
@@ -81,7 +81,7 @@ class ImageDataModule(LightningDataModule):
             max_pixels: Refuse images that have more pixels than this.
             sampler: shuffle, or balanced: draws each class equally often, in epochs of the same length.
             train, val: Images as a torch Dataset, a pair of arrays (images, labels), or a Hugging Face Dataset.
-            classes: Names of the classes of objects or arrays, in the order of their labels.
+            classes: Names of the classes of arrays, of hf:NAME or of `train`, in the order of their labels.
 
         """
         objects, self.options = sort_options(locals())

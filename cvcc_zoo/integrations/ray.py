@@ -1,6 +1,6 @@
 """Training on a Ray cluster, with the options and YAML files of `cvcc-zoo fit`; needs cvcc_zoo[ray].
 
-    python -m cvcc_zoo.integrations.ray --workers=4 --config=configs/cifar10/resnet20.yaml --run=/shared/runs/resnet20
+    python -m cvcc_zoo.integrations.ray --workers=4 --config=cifar10/resnet20 --run=/shared/runs/resnet20
 
 All workers must see the run folder and the data. When a worker is lost, Ray restarts all of them, and they resume from
 `last.ckpt`. https://docs.ray.io/en/latest/train/getting-started-pytorch-lightning.html

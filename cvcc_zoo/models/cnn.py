@@ -141,7 +141,7 @@ class CNN(ImageClassifier):
         classifier_bias: bool = True,
         **options: Any,
     ) -> None:
-        """Build the model; `options` are those of ImageClassifier.
+        """Build the model; `options` are those of ImageClassifier. Raises ValueError for impossible values.
 
         Args:
             channels: Channels of each stage; each stage halves height and width.

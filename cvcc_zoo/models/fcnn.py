@@ -79,7 +79,7 @@ class FCNN(ImageClassifier):
         init: str = "kaiming",
         **options: Any,
     ) -> None:
-        """Build the model; `options` are those of ImageClassifier.
+        """Build the model; `options` are those of ImageClassifier. Raises ValueError for impossible values.
 
         Args:
             hidden: Width of each hidden layer.

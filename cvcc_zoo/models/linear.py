@@ -52,7 +52,7 @@ class Linear(ImageClassifier):
         loss: str | dict[str, Any] = "cross_entropy",
         **options: Any,
     ) -> None:
-        """Build the model; `options` are those of ImageClassifier.
+        """Build the model; `options` are those of ImageClassifier. Raises ValueError for impossible values.
 
         Args:
             features: Inputs instead of the whitened pixels, as a list of names or {name: ..., option: value}: HOG,

@@ -135,7 +135,7 @@ class ResNet(ImageClassifier):
         init: str = "kaiming",
         **options: Any,
     ) -> None:
-        """Build the model; `options` are those of ImageClassifier.
+        """Build the model; `options` are those of ImageClassifier. Raises ValueError for impossible values.
 
         Args:
             depth: Layers with weights: 6n + 2 (20, 26, 32, ...), or 18.

@@ -103,7 +103,7 @@ class ResNeXt(ImageClassifier):
         init: str = "kaiming",
         **options: Any,
     ) -> None:
-        """Build the model; `options` are those of ImageClassifier.
+        """Build the model; `options` are those of ImageClassifier. Raises ValueError for impossible values.
 
         Args:
             depth: Layers with weights: 9n + 2 (11, 20, 29, 38, ...).

@@ -42,6 +42,8 @@ class Timm(ImageClassifier):
     ) -> None:
         """Build the model; `options` are those of ImageClassifier, and others are added to `network_options`.
 
+        Raises ValueError for impossible values, and FileNotFoundError for missing weights.
+
         Args:
             network: Name in timm: resnet18, or resnet18.a1_in1k for the weights of this name.
             stem: standard, or small for images of 32 to 96 pixels: a first convolution of 3x3 pixels and stride 1,

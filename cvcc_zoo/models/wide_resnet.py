@@ -94,7 +94,7 @@ class WideResNet(ImageClassifier):
         init: str = "kaiming",
         **options: Any,
     ) -> None:
-        """Build the model; `options` are those of ImageClassifier.
+        """Build the model; `options` are those of ImageClassifier. Raises ValueError for impossible values.
 
         Args:
             depth: Layers with weights: 6n + 4 (10, 16, 22, 28, 40, ...).
