@@ -12,6 +12,25 @@ SHOWN = 5  # names of each kind in a message
 LISTED = 100  # classes in a table
 
 
+JOINERS = str.maketrans("", "", "\u200c\u200d")
+"""Characters that have no width but belong to words of Persian and Malayalam, and join emoji."""
+
+
+def is_printable(name: str) -> bool:
+    """Return whether a terminal can show a name: it is not blank, and none of its characters moves the cursor."""
+    return bool(name.strip()) and name.translate(JOINERS).isprintable()
+
+
+def check_class_names(names: Sequence[str], place: str) -> None:
+    """Raise ValueError for the first name of a class that cannot be shown; `place` is where it was found."""
+    for number, name in enumerate(names):
+        if not is_printable(name):
+            raise ValueError(
+                f"{place} has {name!r} as the name of class {number}, which is blank or has unprintable characters; "
+                "give other names as classes=[...] (--data.classes)"
+            )
+
+
 def plain_name(name: str) -> str:
     """Normalise a name for comparison: lower-case letters and digits of any script, with one "_" between words."""
     return re.sub(r"[\W_]+", "_", unicodedata.normalize("NFKC", name).casefold()).strip("_") or name
