@@ -144,6 +144,7 @@ def test_a_trainer_fits_and_tests_objects_which_are_no_hyperparameters(tmp_path:
         ({"train": (PIXELS, LABELS), "classes": list("abcde")}, r"train has no images of class 4 \('e'\); add some"),
         ({"train": (PIXELS, LABELS), "classes": ["a", "b\x1b[2J", "c", "d"]}, r"train has 'b\\x1b\[2J' as .* class 1"),
         ({"train": (PIXELS, LABELS), "classes": ["a", "b", " ", "d"]}, "class 2, which is blank or has unprintable"),
+        ({"train": (PIXELS, LABELS), "classes": ["a", "b", "c", "x" * 1001]}, "a name of 1,001 characters for class 3"),
         ({"train": (PIXELS, LABELS), "classes": list("abc")}, r"train\[3\] has the label 3, but there are 3 classes"),
         ({"train": (PIXELS, LABELS), "classes": list("abca")}, "at least two classes with different names"),
         ({"train": (PIXELS, LABELS * 0)}, "at least two classes"),
