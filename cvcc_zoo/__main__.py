@@ -51,7 +51,7 @@ def finished(args: list[str]) -> int:
         say("cvcc-zoo: SIGINT", error=True)
         return 128 + 2
     except (ValueError, OSError, ArithmeticError) as error:
-        message = meant_for_users(error)
+        message = meant_for_users(error) or missing_folder()
         if message is None:
             raise
         say(f"cvcc-zoo: error: {message}", error=True)
@@ -82,6 +82,15 @@ def _import(module: str) -> None:
         importlib.import_module(module)
     except ImportError as error:
         raise ValueError(f"--import={module} cannot be imported: {error}; start the command in its folder") from error
+
+
+def missing_folder() -> str | None:
+    """Return a message if the current folder was removed, which many libraries cannot handle; otherwise None."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return "the current folder no longer exists; change to another folder with cd, and start the command again"
+    return None
 
 
 def meant_for_users(error: BaseException | None) -> str | None:

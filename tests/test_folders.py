@@ -42,6 +42,16 @@ def test_classes_without_splits_are_split_stratified_and_by_seed(
     assert test != names(classes, "test", test=0.2, split_seed=1)
 
 
+def test_an_evaluation_after_images_were_added_warns_of_a_test_that_was_trained_on(
+    classes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", f"--data.root={classes}", "--model=linear", "--run=mine-run", *QUICK]) == 0
+    words = "mine-run was trained on other images than mine has now"
+    assert main(["evaluate", "mine-run"]) == 0 and words not in capsys.readouterr().out
+    write_images(classes / "blue" / "new", 10, 5)
+    assert main(["evaluate", "mine-run"]) == 0 and words in capsys.readouterr().out
+
+
 def test_a_class_too_small_for_the_test_is_named(classes: Path) -> None:
     write_images(classes / "green", 1, 0)
     with pytest.raises(ValueError, match=r"class 'green' has 1 training image, too few .* the test; .*data\.test=0"):

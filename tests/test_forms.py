@@ -138,7 +138,13 @@ def test_a_trainer_fits_and_tests_objects_which_are_no_hyperparameters(tmp_path:
         ({"train": (PIXELS, np.eye(4)[LABELS])}, r"labels of the shape \(40, 4\).*labels.argmax\(1\)"),
         ({"train": (PIXELS, LABELS / 1)}, "labels of type float64, which must be integers"),
         ({"train": (PIXELS, np.array(list("abcd"))[LABELS])}, r"numpy.unique\(labels, return_inverse=True\)"),
-        ({"train": (PIXELS, LABELS + 1)}, r"train has no images of class 0 \('0'\); add some, or number"),
+        ({"train": (PIXELS, LABELS + 1)}, r"train\[0\] has the label 1, but no image has the label 0; number"),
+        ({"train": (PIXELS, LABELS * 10**12)}, r"train\[1\] has the label 1000000000000, but no image has the label 1"),
+        ({"train": (PIXELS, LABELS - 1)}, r"train\[0\] has the label -1, but labels begin at 0"),
+        ({"train": (PIXELS, LABELS), "classes": list("abcde")}, r"train has no images of class 4 \('e'\); add some"),
+        ({"train": (PIXELS, LABELS), "classes": ["a", "b\x1b[2J", "c", "d"]}, r"train has 'b\\x1b\[2J' as .* class 1"),
+        ({"train": (PIXELS, LABELS), "classes": ["a", "b", " ", "d"]}, "class 2, which is blank or has unprintable"),
+        ({"train": (PIXELS, LABELS), "classes": ["a", "b", "c", "x" * 1001]}, "a name of 1,001 characters for class 3"),
         ({"train": (PIXELS, LABELS), "classes": list("abc")}, r"train\[3\] has the label 3, but there are 3 classes"),
         ({"train": (PIXELS, LABELS), "classes": list("abca")}, "at least two classes with different names"),
         ({"train": (PIXELS, LABELS * 0)}, "at least two classes"),
@@ -207,7 +213,7 @@ def test_files_of_one_array_each_are_found_by_their_names(tmp_path: Path) -> Non
         ({"x_train": PIXELS}, r"bad.npz has 'x_train', but no labels for it"),
         ({"x_train": PIXELS, "train_images": PIXELS, "y": LABELS}, "x_train and train_images for the same"),
         ({"x": np.array([{}], dtype=object), "y": LABELS}, r"bad.npz cannot be read .*allow_pickle=False"),
-        ({"x": PIXELS, "y": LABELS + 1}, r"x of bad.npz has no images of class 0"),
+        ({"x": PIXELS, "y": LABELS + 1}, r"x of bad.npz\[0\] has the label 1, but no image has the label 0"),
     ],
 )
 def test_a_file_of_other_arrays_is_refused(arrays: dict[str, Any], message: str) -> None:
@@ -216,9 +222,15 @@ def test_a_file_of_other_arrays_is_refused(arrays: dict[str, Any], message: str)
         ImageDataModule("bad.npz")
 
 
+def test_names_of_classes_may_be_bytes_and_joined_emoji() -> None:
+    names = ["a", "é", "👨\u200d👩\u200d👧", "ल्\u200dल"]
+    np.savez("bytes.npz", x=PIXELS, y=LABELS, class_names=np.array([name.encode() for name in names]))
+    assert ImageDataModule("bytes.npz").classes == tuple(names)
+
+
 def test_files_that_are_missing_or_no_arrays_are_refused() -> None:
     Path("text.npz").write_text("hello")
-    with pytest.raises(ValueError, match=r"text.npz cannot be read"):
+    with pytest.raises(ValueError, match=r"text.npz cannot be read \(it is not a NumPy file\)"):
         ImageDataModule("text.npz")
     with pytest.raises(FileNotFoundError, match=r"there is no file none.npy"):
         ImageDataModule("none.npy")

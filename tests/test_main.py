@@ -80,3 +80,15 @@ def test_what_is_printed_and_run_at_the_end_is_there() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "resnet20" in shown and shown.endswith("at exit\n")
+
+
+def test_a_folder_that_was_removed_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["fit", "--model=linear"]) == 2
+    error = capsys.readouterr().err
+    assert "the current folder no longer exists; change to another folder with cd" in error and "Traceback" not in error

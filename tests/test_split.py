@@ -168,6 +168,7 @@ def test_wrong_input_is_told_and_writes_nothing(photos: Path, capsys: pytest.Cap
     for options, words in {
         ("--output=full",): "full exists and is not an empty folder; choose another --output",
         (f"--output={photos}/new",): "would be inside the originals",
+        ("--output=full/mine.txt/a/new",): "full/mine.txt is a file; choose another one",
         ("--output=new", "--test=1"): "--val and --test are shares of the images",
         ("--output=new", "--val=0", "--test=0"): "--val and --test are shares",
         ("--output=new", "--group=("): "is not a regular expression: missing )",
@@ -185,6 +186,15 @@ def test_wrong_input_is_told_and_writes_nothing(photos: Path, capsys: pytest.Cap
     printed = message(capsys, ["split", str(photos), "--output=new"])
     assert "2 images cannot be read" in printed and "broken2.png" in printed
     assert sorted(path.name for path in Path().iterdir()) == ["full", "photos"]
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_images_are_read(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "dog/broken.png").write_bytes(b"not an image")
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # as on a read-only disk, for root too
+    assert "cannot write into this folder" in message(capsys, ["split", str(photos), "--output=far/away/new"])
+    assert not Path("far").exists()
 
 
 def test_a_folder_that_is_divided_already_is_refused(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data.decorrelation import METHODS
 from cvcc_zoo.linear.templates import templates
 from cvcc_zoo.losses import crammer_singer
-from cvcc_zoo.plots.scores import RIGHT, WRONG, Scored, plot_scores, plot_templates
+from cvcc_zoo.plots.scores import LONGEST, RIGHT, WRONG, Scored, plot_scores, plot_templates
 from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.runs.scores import margins, scores
 from tests.conftest import Fit, MakeFolder, message
@@ -124,7 +124,8 @@ def test_bars_are_the_scores_and_the_histogram_counts_every_image_on_its_side() 
     values = np.array([0.5, -1.0, 2.0])
     some = [Scored(np.zeros((4, 4, 1)), values, 0, "wrong", None), Scored(np.zeros((4, 4, 3)), values, 2, "right", 1.0)]
     won = np.array([-1.0, -0.25, 0.0, 0.25, 3.0])
-    _, first, _, second, histogram = plot_scores(some, won, ["a", "b", "c"], "$x^$").axes
+    image, first, _, second, histogram = plot_scores(some, won, ["a" * 300, "b", "c"], "$x^$").axes
+    assert len(image.get_title()) <= LONGEST
     assert [bar.get_width() for bar in first.patches] == values.tolist()  # type: ignore[attr-defined]
     green, red = to_rgba(RIGHT), to_rgba(WRONG)
     assert [first.patches[0].get_facecolor(), first.patches[2].get_facecolor()] == [green, red]

@@ -66,6 +66,12 @@ def main(args: Sequence[str]) -> int:
         raise ValueError(f"corruptions are measured for one model; leave --corruptions out, or evaluate {trained.name}")
     data = made.instantiate(config).data
     console = PlainConsole(soft_wrap=True)
+    for member in average.members:
+        if have_changed(member, data, config.data):
+            console.print(
+                f"{member.name} was trained on other images than {data.dataset.title} has now; if its test images are "
+                "held out of the same folder, some of them were training images, and the accuracy is too high"
+            )
     if others:
         found = measure_average(average, data, mirrored=config.test_time_flip)
         _say(console, average, data, found, per_class=config.per_class)
@@ -92,6 +98,13 @@ def main(args: Sequence[str]) -> int:
     code, verdict = compare(card, found, data, path)
     console.print(verdict, style="red" if code else "")
     return code
+
+
+def have_changed(trained: Trained, data: ImageDataModule, options: Any) -> bool:
+    """Return whether the training images in the place of a run's images are known not to be those of the run."""
+    here = all(trained.data.get(name) == getattr(options, name) for name in ("dataset", "root"))
+    known = bool(trained.data and trained.train_sha256)
+    return known and here and identity_of(data, "train").sha256 != trained.train_sha256
 
 
 def _say(

@@ -178,8 +178,8 @@ def _draw(predictions: Sequence[Prediction], images: Tensor) -> bytes:
 
 def _remarks(found: Found, size: int, sheet: Path | None, count: int) -> list[str]:
     remarks = []
-    if found.resized:
-        remarks.append(f"{found.resized} of {len(found.files)} images were resized to {size}x{size}")
+    if resized := found.resized - found.broken.keys():  # some images are found to be broken only when they are decoded
+        remarks.append(f"{len(resized)} of {count} images were resized to {size}x{size}")
     if found.skipped:
         some = ", ".join(map(shown, found.skipped[:3])) + (", ..." if len(found.skipped) > 3 else "")
         remarks.append(

@@ -21,7 +21,7 @@ from cvcc_zoo.data.looks import Looks, look_at_some
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.partition import partition
 from cvcc_zoo.data.workers import read_files
-from cvcc_zoo.files.own import UNFINISHED, csv_text, shown
+from cvcc_zoo.files.own import UNFINISHED, check_new_folder, csv_text, shown
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import tracked
@@ -108,6 +108,7 @@ def check_output(root: Path, output: Path) -> None:
         raise FileExistsError(f"{shown(output)} exists and is not an empty folder; choose another --output")
     if output.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{shown(output)} would be inside the originals; choose an --output elsewhere")
+    check_new_folder(output)
 
 
 def images_of(root: Path) -> tuple[list[tuple[str, int]], tuple[str, ...]]:

@@ -10,6 +10,29 @@ from collections.abc import Sequence
 
 SHOWN = 5  # names of each kind in a message
 LISTED = 100  # classes in a table
+LONGEST_CLASS = 1_000  # characters; a checkpoint with a longer name is refused
+JOINERS = str.maketrans("", "", "\u200c\u200d")
+"""Characters that have no width but belong to words of Persian and Malayalam, and join emoji."""
+
+
+def is_printable(name: str) -> bool:
+    """Return whether a terminal can show a name: it is not blank, and none of its characters moves the cursor."""
+    return bool(name.strip()) and name.translate(JOINERS).isprintable()
+
+
+def check_class_names(names: Sequence[str], place: str) -> None:
+    """Raise ValueError for the first name that cannot be shown or saved; `place` is where the names were found."""
+    for number, name in enumerate(names):
+        if not is_printable(name):
+            raise ValueError(
+                f"{place} has {name!r} as the name of class {number}, which is blank or has unprintable characters; "
+                "give other names as classes=[...] (--data.classes)"
+            )
+        if len(name) > LONGEST_CLASS:
+            raise ValueError(
+                f"{place} has a name of {len(name):,} characters for class {number}, and a model saves at most "
+                f"{LONGEST_CLASS:,}; give shorter names as classes=[...] (--data.classes)"
+            )
 
 
 def plain_name(name: str) -> str:

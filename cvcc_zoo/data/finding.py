@@ -85,8 +85,8 @@ class Found:
 
     files: list[Path]
     """Images that can be read."""
-    resized: int
-    """How many of them have another size than the model."""
+    resized: set[Path]
+    """Those of them that have another size than the model."""
     skipped: list[Path]
     """Files in folders that are not images."""
     broken: dict[Path, ValueError]
@@ -99,7 +99,7 @@ def find_images(given: Sequence[Path], size: int) -> Found:
     `size` is the model's, in pixels. Only headers are read. Raises FileNotFoundError for a missing path, and
     ValueError if there are no images.
     """
-    files, skipped, resized, broken = list[Path](), list[Path](), 0, dict[Path, ValueError]()
+    files, skipped, resized, broken = list[Path](), list[Path](), set[Path](), dict[Path, ValueError]()
     for place in given:
         if not place.exists():
             raise FileNotFoundError(f"there is no image or folder {shown(place)}")
@@ -107,7 +107,7 @@ def find_images(given: Sequence[Path], size: int) -> Found:
         parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
         for found, wrong in read_files(parts, read_headers):
             files += map(Path, found or {})
-            resized += sum(shape != (size, size) for shape, _ in (found or {}).values())
+            resized |= {Path(path) for path, (shape, _) in (found or {}).items() if shape != (size, size)}
             for path, error in wrong.items():
                 if isinstance(error, UnknownFormatError) and place.is_dir():
                     skipped.append(Path(path))

@@ -149,7 +149,10 @@ def image_folder(
     different classes.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"the image folder {root} does not exist; {LAYOUT}. Set it with --data.root=...")
+        where = "" if root.is_absolute() else f" in {shown(Path.cwd())}"
+        raise FileNotFoundError(
+            f"the image folder {shown(root)} does not exist{where}; {LAYOUT}. Set it with --data.root=..."
+        )
     links, notes = Links(root, follow_links), list[str]()
     folders, others = find_splits(root, links)
     found = {split: find_classes(folder, links) for split, folder in sorted(folders.items())}

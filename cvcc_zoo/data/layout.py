@@ -3,6 +3,7 @@
 import unicodedata
 from pathlib import Path
 
+from cvcc_zoo.data.classes import is_printable
 from cvcc_zoo.data.finding import Links
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.files.own import shown
@@ -60,7 +61,7 @@ def find_classes(folder: Path, links: Links) -> Classes:
         place = shown(entry.path)
         if not entry.is_dir():
             raise ValueError(f"{place} is a file, where only class folders belong; move it away")
-        if not entry.name.isprintable():
+        if not is_printable(entry.name):
             raise ValueError(f"the class folder {place} has a name with unprintable characters; rename it")
         paths = links.files(Path(entry.path))
         if not paths:

@@ -58,6 +58,20 @@ def file_to_write(path: str, *endings: str) -> Path:
     return found
 
 
+def check_new_folder(path: Path) -> None:
+    """Check the place of a folder that is made only after the work of minutes.
+
+    Raises ValueError if a file is in the way, and PermissionError if nothing can be written there.
+    """
+    place = next(each for each in path.absolute().parents if each.exists())
+    if not place.is_dir():
+        raise ValueError(
+            f"the folder {shown(path)} cannot be made, because {shown(place)} is a file; choose another one"
+        )
+    if not os.access(place, os.W_OK):
+        raise PermissionError(errno.EACCES, "cannot write into this folder", str(place))
+
+
 def json_text(value: Any, indent: int | None = 2) -> str:
     """Return plain data as JSON. NaN and infinite numbers, which are not valid JSON, become null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False) + "\n"

@@ -101,7 +101,7 @@ def _plot_scored(picture: Axes, bars: Axes, scored: Scored, classes: Sequence[st
     picture.imshow(scored.image.repeat(3 // scored.image.shape[-1], axis=2), interpolation="nearest")
     picture.set_axis_off()
     picture.set_anchor("N")
-    picture.set_title(classes[scored.label], fontsize=10, color=RIGHT, parse_math=False)
+    picture.set_title(short(classes[scored.label], LONGEST), fontsize=10, color=RIGHT, parse_math=False)
     highest = np.argsort(-scored.scores, kind="stable")[:TOP]
     others = [k for k in highest.tolist() if k != scored.label]
     drawn = sorted([*others[: TOP - 1], scored.label])

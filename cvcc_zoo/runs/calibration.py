@@ -24,8 +24,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     if len(labels) < FEWEST:
         raise ValueError(
-            f"{len(labels)} images are too few to fit a temperature; hold out at least {FEWEST} for validation: "
-            "--data.validation=0.1"
+            f"{len(labels)} images are too few to fit a temperature; train with at least {FEWEST} held out for "
+            "validation, by a larger share of the images (--data.validation=0.3)"
         )
     logits = logits.double()
 

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cvcc_zoo.data.classes import LONGEST_CLASS
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.plain import load_plain, read_yaml
 from cvcc_zoo.weights.calibration import check_calibration
 from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
-
-LONGEST_NAME = 1_000  # characters
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,6 @@ def _has_best(callbacks: dict[Any, Any]) -> bool:
 
 def check_names(path: Path, classes: Any, hparams: dict[str, Any]) -> None:
     """Raise ValueError unless `classes` is a list with a name for each class of the model."""
-    names = isinstance(classes, list) and all(isinstance(name, str) and len(name) <= LONGEST_NAME for name in classes)
+    names = isinstance(classes, list) and all(isinstance(name, str) and len(name) <= LONGEST_CLASS for name in classes)
     if not names or len(classes) != hparams.get("num_classes"):
         raise ValueError(f"{path} does not name the {hparams.get('num_classes')} classes of its model; get it again")

@@ -37,6 +37,8 @@ class Trained:
     """The options of the run's ImageDataModule; empty for published weights."""
     card: Path | None = None
     """The card of published weights."""
+    train_sha256: str = ""
+    """The identity of a run's training images; empty if unknown, and for published weights."""
 
     def decoding(self) -> Decoding:
         """Return options that decode image files for the model as in training."""
@@ -81,7 +83,8 @@ def find_trained(name: str | Path) -> Trained:
     title = file.parent.resolve().name if in_a_run else file.stem
     data = weights.settings.get("data")
     preparation = (weights.shaping, data if isinstance(data, dict) else {})
-    return Trained(title, model, dataset, classes, hashlib.sha256(file.read_bytes()).hexdigest(), *preparation)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Trained(title, model, dataset, classes, sha256, *preparation, train_sha256=weights.train_sha256)
 
 
 def _divided(temperature: float) -> str:

@@ -175,6 +175,12 @@ def test_a_class_needs_a_name_that_can_be_shown(name: bytes, colours: Path) -> N
     assert str(caught.value).isprintable()
 
 
+def test_joiners_belong_to_the_names_of_classes(colours: Path) -> None:
+    for split in ("train", "test"):
+        (colours / split / "red").rename(colours / split / "ल्\u200dल")
+    assert "ल्\u200dल" in image_folder(colours).classes
+
+
 def test_predictions_of_files_with_any_name_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(options(), "a.ckpt")
     place = tmp_path / "pictures"

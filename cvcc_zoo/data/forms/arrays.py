@@ -96,8 +96,10 @@ def array_file(path: Path) -> tuple[dict[Split, Items], tuple[str, ...] | None]:
             names = list(beside)
             found = {key: np.load(beside[key], mmap_mode="r", allow_pickle=False) for key in names if _meaning(key)}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError) as error:
+        reason = "it is not a NumPy file" if "pickled (object)" in str(error) else error  # advises allow_pickle=True
         raise ValueError(
-            f"{shown(path)} cannot be read ({error}); save plain arrays with numpy.savez or numpy.save, without objects"
+            f"{shown(path)} cannot be read ({reason}); save plain arrays with numpy.savez or numpy.save, without "
+            "objects"
         ) from error
     return _splits(found, names, path)
 
@@ -112,7 +114,7 @@ def _splits(
         meaning = _meaning(key)
         assert meaning is not None
         if meaning == "classes":
-            classes = tuple(map(str, found[key].ravel()))
+            classes = tuple(map(_text, found[key].ravel()))
         elif meaning in parts:
             raise ValueError(f"{shown(path)} has {parts[meaning]} and {key} for the same; remove one of them")
         else:
@@ -127,6 +129,11 @@ def _splits(
             raise ValueError(f"{shown(path)} has {images!r}, but no labels for it; expected {KEYS}")
         splits[split] = array_items(found[images], found[labels], f"{images} of {shown(path)}")
     return splits, classes
+
+
+def _text(name: Any) -> str:
+    """Return the name of a class as text; arrays of the kind S hold bytes."""
+    return name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
 
 
 def _meaning(key: str) -> Any:

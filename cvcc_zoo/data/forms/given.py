@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
+from cvcc_zoo.data.classes import check_class_names
 from cvcc_zoo.data.decode import Decoding, Tally
 from cvcc_zoo.data.folder import plain_title
 from cvcc_zoo.data.forms.arrays import Arrays, array_items, is_arrays
@@ -80,10 +81,10 @@ def given_dataset(
     title, loaded = plain_title(title) or "images", dict[Split, Images]()
     if classes is None:
         loaded["train"] = decoded(items["train"], decoding, f"{title}-train")
-        classes = [str(number) for number in range(int(loaded["train"].labels.max()) + 1)]
-        check_labels(loaded["train"].labels, classes, items["train"], whole=True)
+        classes = numbered_classes(loaded["train"].labels, items["train"])
     if len(set(classes)) < max(2, len(classes)):
         raise ValueError(f"{items['train'].place} needs at least two classes with different names, got {list(classes)}")
+    check_class_names(tuple(map(str, classes)), items["train"].place)
     return GivenDataset(title, tuple(map(str, classes)), items, decoding, loaded=loaded, **more)
 
 
@@ -160,6 +161,21 @@ def _kept(name: str, shape: tuple[int, ...], make: Callable[[], Images]) -> Imag
             return made
     images = torch.from_file(str(target), shared=False, size=size, dtype=torch.uint8).view(shape)
     return Images(images, torch.from_numpy(np.fromfile(target, dtype=np.int64, offset=size)))
+
+
+def numbered_classes(labels: torch.Tensor, items: Items) -> list[str]:
+    """Name classes by their numbers, 0 to the largest label. Raises ValueError for a negative label or a gap."""
+    found = labels.unique()  # sorted; the largest label may be 10^9, so that a name for each would fill the memory
+    wrong = (found != torch.arange(len(found))).nonzero().flatten()
+    if len(wrong):
+        label, missing = int(found[wrong[0]]), int(wrong[0])
+        where = items.name(int((labels == label).nonzero()[0]))
+        problem = "labels begin at 0" if label < 0 else f"no image has the label {missing}"
+        raise ValueError(
+            f"{where} has the label {label}, but {problem}; number the classes without gaps from 0: "
+            "classes, labels = numpy.unique(labels, return_inverse=True)"
+        )
+    return [str(number) for number in range(len(found))]
 
 
 def check_labels(labels: torch.Tensor, classes: Sequence[str], items: Items, *, whole: bool) -> None:
