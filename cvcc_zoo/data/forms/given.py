@@ -165,7 +165,7 @@ def _kept(name: str, shape: tuple[int, ...], make: Callable[[], Images]) -> Imag
 
 def numbered_classes(labels: torch.Tensor, items: Items) -> list[str]:
     """Name classes by their numbers, 0 to the largest label. Raises ValueError for a negative label or a gap."""
-    found = labels.unique()  # sorted; the largest label may be 10^9, so that a name for each would fill the memory
+    found = torch.unique(labels)  # sorted; the largest label may be 10^9, so that a name for each would fill the memory
     wrong = (found != torch.arange(len(found))).nonzero().flatten()
     if len(wrong):
         label, missing = int(found[wrong[0]]), int(wrong[0])
