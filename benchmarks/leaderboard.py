@@ -1,7 +1,8 @@
 """The tables of the published weights, from their cards: `python -m benchmarks.leaderboard` writes them.
 
 A leaderboard for each data set, the best first, beside the best that others publish for the same network and what we
-aim at; and how long each training run took. The tables stand between comments, and the rest of a page is left alone.
+aim at; how long each training run took; and how robust the weights are. The tables stand between comments, and the rest
+of a page is left alone.
 """
 
 from collections.abc import Sequence
@@ -48,6 +49,14 @@ AIMS = {
 }  # fmt: skip
 """The test accuracy that the weights should reach, in percent."""
 
+KINDS = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "motion_blur", "zoom_blur"),
+    "fog, brightness, contrast": ("fog", "brightness", "contrast"),
+    "elastic, pixelated, JPEG": ("elastic_transform", "pixelate", "jpeg_compression"),
+}
+"""The corruptions in four groups."""
+
 
 @dataclass(frozen=True)
 class Words:
@@ -80,13 +89,24 @@ CHINESE = Words(
     ("训练配方", "epoch 数", "训练时间", "张/s", "精度", "硬件"),
     "\\* 在训练图像的 JPEG 副本上训练，在原始测试图像上测量",  # noqa: RUF001
 )
-PAGES = {"README.md": ENGLISH, "README.zh.md": CHINESE, "docs/index.md": ENGLISH, "docs/recipes.md": ENGLISH}
+PAGES = {
+    "README.md": ENGLISH,
+    "README.zh.md": CHINESE,
+    "docs/index.md": ENGLISH,
+    "docs/recipes.md": ENGLISH,
+    "docs/weights.md": ENGLISH,
+}
 """The pages that have the tables, or some of them."""
 
 
 def is_original(card: Card) -> bool:
     """Return whether the weights were trained on the data set that they were measured on."""
     return card.dataset == card.tested_on
+
+
+def marked(card: Card) -> str:
+    """Return the name of the weights, with a star if they were trained on a copy of the images."""
+    return f"`{card.name}`" + ("" if is_original(card) else " \\*")
 
 
 def percent(value: float | None) -> str:
@@ -101,7 +121,7 @@ def row(card: Card) -> list[str]:
     mean = torch.tensor(scores, dtype=torch.float64)
     top5, corrupted = card.measured.get(TOP5), card.measured.get("corruptions")
     return [
-        f"`{card.name}`" + ("" if is_original(card) else " \\*"),
+        marked(card),
         percent(100 * card.measured["test_accuracy"]),
         f"{mean.mean():.2f} ± {mean.std():.2f} %" if scores else "-",
         percent(top5 and 100 * top5),
@@ -164,9 +184,22 @@ def trainings(words: Words) -> str:
     return table(words.trainings, rows)
 
 
+def robustness(words: Words) -> str:
+    """Return the table of the mean accuracies under each kind of corruption, the most robust weights first."""
+    measured = [card for card in cards() if "corruptions" in card.measured]
+    rows = []
+    for card in sorted(measured, key=lambda card: -card.measured["corruptions"]["mean"]):
+        accuracy, mean = (card.measured["corruptions"][name] for name in ("accuracy", "mean"))
+        kinds = [[share for name in names for share in accuracy[name]] for names in KINDS.values()]
+        shares = (card.measured["test_accuracy"], mean, *(sum(kind) / len(kind) for kind in kinds))
+        rows.append([marked(card), *(percent(100 * share) for share in shares)])
+    note = "" if all(map(is_original, measured)) else f"\n\n{words.copy}"
+    return table(("weights", "without", "mean", *KINDS), rows) + note
+
+
 def with_tables(page: str, words: Words) -> str:
     """Return the page with its tables as they are now. Raises ValueError for a page that has a place twice, or none."""
-    makers = {"leaderboard": leaderboard, "trainings": trainings}
+    makers = {"leaderboard": leaderboard, "trainings": trainings, "robustness": robustness}
     if not any(f"<!-- {place}:" in page for place in makers):
         raise ValueError("the page has no place for a table")
     for place, make in makers.items():

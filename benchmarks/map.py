@@ -18,7 +18,7 @@ imports.
 
 | beside the package | what is in it |
 |---|---|
-| `configs/` | Recipes, `<dataset>/<model>.yaml`; `linear/` fits linear classifiers, `fast/` is for CIFAR-10 in little time. |
+| `configs/` | Recipes, `<dataset>/<model>.yaml`; `linear/` fits linear classifiers, `fast/` CIFAR-10 in less time. |
 | `docs/` | The tutorial, the guides and the reference, as pages or as a site: `mkdocs serve`. |
 | `notebooks/` | The course in eight parts, with measurements and figures. |
 | `benchmarks/` | Measurements against what a user would pick instead, and the programs that write tables of the docs. |

@@ -1,13 +1,15 @@
 """What the package publishes is whole, small, and in the README as it was measured."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.leaderboard import AIMS, ELSEWHERE, ENGLISH, PAGES, recipe_of, row, with_tables
+from benchmarks.leaderboard import AIMS, ELSEWHERE, ENGLISH, KINDS, PAGES, recipe_of, robustness, row, with_tables
 from cvcc_zoo import load
+from cvcc_zoo.data.corruptions import CORRUPTIONS
 from cvcc_zoo.data.known import KNOWN
 from cvcc_zoo.registry import find
 from cvcc_zoo.weights.card import PUBLISHED, read, read_card
@@ -22,8 +24,20 @@ LARGEST, ALL = 25e6, 95e6  # bytes
 def test_the_leaderboards_are_those_of_the_cards(page: str) -> None:
     text = (ROOT / page).read_text()
     assert with_tables(text, PAGES[page]) == text
-    leaderboard, trainings = [path.stem for path in CARDS], [recipe_of(read_card(path)) for path in CARDS]
-    assert all(f"| `{name}`" in text for name in (trainings if page == "docs/recipes.md" else leaderboard))
+    names = {path.stem for path in CARDS}
+    if page == "docs/recipes.md":
+        names = {recipe_of(read_card(path)) for path in CARDS}
+    elif page == "docs/weights.md":
+        names = {path.stem for path in CARDS if path.stem.endswith(".cifar10")}
+    assert all(f"| `{name}`" in text for name in names)
+
+
+def test_the_mean_under_corruption_is_that_of_its_kinds() -> None:
+    assert sorted(name for names in KINDS.values() for name in names) == sorted(CORRUPTIONS)
+    for line in robustness(ENGLISH).splitlines()[2:]:
+        if line.startswith("|"):
+            _, mean, *kinds = [float(share) for share in re.findall(r"([\d.]+) %", line)]
+            assert len(kinds) == len(KINDS) and sum(kinds) / len(kinds) == pytest.approx(mean, abs=0.011)
 
 
 def test_a_line_of_the_leaderboard_has_what_a_card_says() -> None:
