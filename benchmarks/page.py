@@ -58,8 +58,9 @@ By default:
 If you choose it:
 
 - **bfloat16**, `--trainer.precision=bf16-mixed`, pays off on a GPU and on processors with fast bfloat16 instructions,
-  such as an Intel Xeon with AMX. In a virtual machine that hides these instructions, bfloat16 convolutions take 1.7
-  times as long as those in float32, so `cvcc-zoo train-zoo` times one before it chooses.
+  such as an Intel Xeon with AMX. Where these instructions are missing, it is slower than float32: convolutions take
+  1.7 times as long in a virtual machine that hides them, and nine times as long on an AMD EPYC that has AVX2 alone.
+  So `cvcc-zoo train-zoo` times one before it chooses, and `cvcc-zoo fit` prints a line if your choice is slow.
 - **Compiling**, `--trainer.callbacks+=Compile`. On a GPU `cvcc-zoo train-zoo` does so, and replays the kernels as CUDA
   graphs: the forward and backward pass of wrn16_4 with 128 images in bfloat16 took 22.7 ms, 9.3 ms compiled, and 4.9
   ms with graphs (on an H200 that ran eight other processes). On a CPU a step of resnet20 takes 118 ms instead of 153,

@@ -1,4 +1,4 @@
-"""Timing for noisy machines: runs that take turns, and their medians."""
+"""Timing for noisy machines: runs that take turns, and which precision is fast."""
 
 import functools
 import statistics
@@ -37,6 +37,8 @@ def seconds_each(work: Callable[[], object], least: float) -> float:
 
 WORTHWHILE = 0.9
 """bfloat16 is used if it takes at most this share of float32's time; otherwise it is not worth its rounding."""
+SLOW = 1.5
+"""A type of 16 bits is worth a warning if it takes at least this multiple of float32's time."""
 
 
 @functools.cache
@@ -47,14 +49,40 @@ def fast_precision() -> str:
     processor but not AVX-512's bfloat16, convolutions took 1.7 times as long as in float32. So a CPU that has the
     instructions is timed, for a tenth of a second.
     """
-    if torch.cuda.is_available():
-        return "bf16-mixed"
-    if not has_bfloat16():
-        return "32-true"
-    half, single = (_convolution(dtype) for dtype in (torch.bfloat16, torch.float32))
-    times = [(seconds(half), seconds(single)) for _ in range(6)][1:]  # without the first, which is slower
+    return "bf16-mixed" if torch.cuda.is_available() else _fast_on_cpu()
+
+
+def _fast_on_cpu() -> str:
+    fast = has_bfloat16() and against_float32(torch.bfloat16, turns=6) <= WORTHWHILE
+    return "bf16-mixed" if fast else "32-true"
+
+
+def slow_precision(precision: str) -> str:
+    """Return what to do about a precision whose 16-bit type this CPU computes slowly; "" if it does not.
+
+    `precision` is one of Lightning's names; only those with 16 bits are timed. Processors without instructions for a
+    type emulate it: with AVX2 alone, convolutions in bfloat16 took nine times as long as in float32.
+    """
+    dtype = {"bf16": torch.bfloat16, "16": torch.float16}.get(precision.partition("-")[0])
+    if dtype is None or (ratio := against_float32(dtype, turns=2)) < SLOW:
+        return ""
+    times = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
+    return (
+        f"precision={precision} is slow on this processor: convolutions take {times} times as long as in float32. "
+        f"Choose --trainer.precision={_fast_on_cpu()}"
+    )
+
+
+@functools.cache
+def against_float32(dtype: torch.dtype, turns: int) -> float:
+    """Return the time of a convolution in this type on the CPU, as a multiple of its time in float32.
+
+    Both take `turns` turns, without the first, which is slower, and the shortest time of each counts.
+    """
+    half, single = (_convolution(each) for each in (dtype, torch.float32))
+    times = [(seconds(half), seconds(single)) for _ in range(turns)][1:]
     half_time, single_time = (min(column) for column in zip(*times, strict=True))
-    return "bf16-mixed" if half_time <= WORTHWHILE * single_time else "32-true"
+    return half_time / single_time
 
 
 def _convolution(dtype: torch.dtype) -> Callable[[], object]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -19,6 +20,7 @@ from cvcc_zoo.internals.lightning import callbacks_of, log_every_n_steps, traine
 from cvcc_zoo.optim import make_lr_scheduler, make_optimizer
 from cvcc_zoo.optim.build import find_optimizer
 from cvcc_zoo.registry import unknown
+from cvcc_zoo.timing import slow_precision
 
 AVERAGES = ("StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging")
 """Callbacks of Lightning (2.6) that test other weights than they save."""
@@ -82,8 +84,13 @@ class Optimized(LightningModule):
         self.hparams["optimizer"] = {**self.hparams["optimizer"], "lr": float(lr)}
 
     def on_fit_start(self) -> None:
-        """Rebuild the schedule if a callback has changed the learning rate or the length of the training."""
+        """Rebuild the schedule if a callback has changed the learning rate or the length of the training.
+
+        Also print a line if the trainer's precision is slow on this CPU.
+        """
         super().on_fit_start()
+        if self.device.type == "cpu" and (line := slow_precision(str(self.trainer.precision))):
+            rank_zero_info(line)
         if self._made_for is not None and self._made_for != (self.lr, training_length(self.trainer)):
             take_options(self.trainer, self)
 
