@@ -81,8 +81,7 @@ def against_float32(dtype: torch.dtype, turns: int) -> float:
     """
     half, single = (_convolution(each) for each in (dtype, torch.float32))
     times = [(seconds(half), seconds(single)) for _ in range(turns)][1:]
-    half_time, single_time = (min(column) for column in zip(*times, strict=True))
-    return half_time / single_time
+    return min(first for first, _ in times) / min(second for _, second in times)
 
 
 def _convolution(dtype: torch.dtype) -> Callable[[], object]:
