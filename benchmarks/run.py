@@ -113,6 +113,8 @@ def check(options: argparse.Namespace) -> tuple[list[str], Settings]:
         raise ValueError(f"there is no line {', '.join(unknown)}; choose from {', '.join(known)}")
     if options.quick and (options.only or options.docs or options.json):
         raise ValueError("--quick chooses its own topics and only prints them; leave out --only, --docs and --json")
+    if "gpu_training" in chosen and not gpu and not options.small:
+        raise ValueError("gpu_training needs a GPU that torch can use; add --small to try it on the CPU")
     if options.timm_train and not options.timm_train.is_file():
         raise ValueError(f"there is no file {options.timm_train}; `git clone {REPOSITORY}` brings timm's train.py")
     on_gpu = gpu if options.quick else "gpu_training" in chosen
@@ -121,8 +123,6 @@ def check(options: argparse.Namespace) -> tuple[list[str], Settings]:
         raise ValueError(f"--lines and --timm_train belong to training on a GPU, {why}; leave them out")
     if options.small and not options.quick and not options.docs:
         raise ValueError("the numbers of --small mean nothing; name another folder for them with --docs=FOLDER")
-    if "gpu_training" in chosen and not gpu and not options.small:
-        raise ValueError("gpu_training needs a GPU that torch can use; add --small to try it on the CPU")
     if "inference" in chosen and not options.quick and find_spec("onnxruntime") is None:
         raise ValueError("inference needs ONNX Runtime: pip install -e '.[bench]'")
     repeats = (1 if options.quick else 3) if options.repeats is None else options.repeats

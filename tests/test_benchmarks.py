@@ -251,9 +251,10 @@ def test_numbers_of_an_older_version_are_refused_and_stay(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_training_on_a_gpu_without_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("more", [[], ["--timm_train=nowhere/train.py"]])
+def test_training_on_a_gpu_without_one_is_refused(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["--only=gpu_training"])
+        main(["--only=gpu_training", *more])
     assert "gpu_training needs a GPU that torch can use; add --small to try it on the CPU" in capsys.readouterr().err
 
 
