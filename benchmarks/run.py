@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Sequence
@@ -91,6 +92,8 @@ def main(args: Sequence[str] | None = None) -> int:
         docs = options.docs or DOCS
         file = options.json or docs / "performance.json"
         check_numbers(file)
+        if not options.quick:
+            check_writable(docs, file)
         read_images(settings, NEED_TESTS if options.quick else set(chosen))
     except (ValueError, OSError) as error:
         parser.error(str(error).replace("--data.", "--"))
@@ -143,6 +146,17 @@ def check_numbers(file: Path) -> None:
         isinstance(found, dict) and {"machine", "missing"} <= set(found) for found in numbers.values()
     ):
         raise ValueError(f"{file} was written by an older version; move it away, or name another file with --json")
+
+
+def check_writable(docs: Path, file: Path) -> None:
+    """Create the folders of the results. Raises ValueError if nothing can be written there."""
+    for folder in (docs, file.parent):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise ValueError(f"cannot write to {folder} ({error.strerror}); choose a folder with --docs") from None
 
 
 def read_images(settings: Settings, topics: set[str]) -> None:

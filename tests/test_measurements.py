@@ -1,9 +1,11 @@
 """Measurements refuse at once what they cannot do, and treat both sides alike."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from benchmarks import gpu_steps
+from benchmarks import gpu_steps, run
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -15,3 +17,24 @@ def test_steps_on_a_gpu_without_one_are_refused(
     with pytest.raises(SystemExit):
         gpu_steps.main(options)
     assert "gpu_steps needs a GPU that torch can use; add --small --ways ordinary" in capsys.readouterr().err
+
+
+def test_a_new_folder_of_results_is_created_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    docs, numbers = tmp_path / "new" / "docs", tmp_path / "other" / "numbers.json"
+    monkeypatch.setattr(run, "measure_all", lambda *args: seen.append(docs.is_dir() and numbers.parent.is_dir()))
+    assert run.main(["--only=startup", f"--docs={docs}", f"--json={numbers}"]) == 0
+    assert seen == [True] and not list(docs.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not Path("/proc/self").is_dir():
+        pytest.skip("needs a folder in which even root cannot write")
+    monkeypatch.setattr(run, "measure_all", lambda *args: pytest.fail("measures"))
+    with pytest.raises(SystemExit):
+        run.main(["--only=startup", "--docs=/proc/self"])
+    assert "cannot write to /proc/self (" in capsys.readouterr().err
