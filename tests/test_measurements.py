@@ -1,11 +1,13 @@
 """Measurements refuse at once what they cannot do, and treat both sides alike."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import gpu_steps, run
+from benchmarks import gpu_steps, rates, run, training
+from benchmarks.sides import Ended, Settings
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -38,3 +40,24 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
     with pytest.raises(SystemExit):
         run.main(["--only=startup", "--docs=/proc/self"])
     assert "cannot write to /proc/self (" in capsys.readouterr().err
+
+
+def test_the_usual_script_trains_on_as_many_images_as_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, ...]] = []
+
+    def usual(settings: Settings, *options: str, **script: Any) -> Ended:
+        seen.append(options)
+        for option in options:
+            if option.startswith("--steady="):
+                Path(option.partition("=")[2]).write_text("2.0")
+        return Ended(4.0, 1.0, "")
+
+    monkeypatch.setattr(rates, "usual", usual)
+    monkeypatch.setattr(training, "usual", usual)
+    monkeypatch.setattr(training, "fit", lambda *args: Ended(4.0, 1.0, ""))
+    settings = Settings("fashion-mini", None, 1, 1)
+    found = rates.theirs(settings, "linear", rates.length(6_000, 12_000, 128))
+    assert found.whole == 2 * 46 * 128 / 4.0 and "--batches=46" in seen.pop()
+    training.measure(settings)
+    limits = [option for options in seen for option in options if option.startswith("--batches=")]
+    assert limits == ["--batches=46"] * 5 + ["--batches=20"]
