@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gpu_steps, rates, run, training
+from benchmarks import data, gpu_steps, inference, rates, run, training
 from benchmarks.sides import Ended, Settings
 
 
@@ -61,3 +61,11 @@ def test_the_usual_script_trains_on_as_many_images_as_are_counted(monkeypatch: p
     training.measure(settings)
     limits = [option for options in seen for option in options if option.startswith("--batches=")]
     assert limits == ["--batches=46"] * 5 + ["--batches=20"]
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_measurement() -> None:
+    with pytest.raises(RuntimeError, match="a process that evaluates nothing has died; its error stands above"):
+        inference.evaluation("nothing", Settings("fashion-mini", None, 1, 1))
+    with pytest.raises(ValueError, match="not enough values to unpack"):
+        data.zca("nothing", torch.zeros(2, 1, 2, 2, dtype=torch.uint8), {})
