@@ -57,12 +57,16 @@ def measure_quickly(settings: Settings) -> None:
     machines = [name_of(CPU), *([name_of(CUDA)] if torch.cuda.is_available() else [])]
     about, start, rows = "; ".join([*machines, versions()]), time.perf_counter(), list[Row]()
     print(f"{about}; images: {settings.root or settings.dataset}", flush=True)
-    if (busy := os.getloadavg()[0]) > 1:
-        print(f"Other programs keep {busy:.0f} cores busy, which distorts the ratios; stop them first.", flush=True)
+    busy = ""
+    if (others := os.getloadavg()[0]) > 1:
+        busy = f"Other programs had {others:.0f} busy threads in the last minute, which distorts the ratios"
+        print(f"{busy}; stop them first.", flush=True)
     for found in quick.measure(settings):
         show(found)
         rows += found
     quick.show(rows, about)
+    if busy:
+        print(f"{busy.replace('in the last minute', 'at the start')}: measure again without them.")
     print(f"It took {(time.perf_counter() - start) / 60:.1f} minutes.")
 
 
