@@ -7,9 +7,10 @@ Needs `pip install -e '.[bench]'`.
 
 import argparse
 import json
-import multiprocessing
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,8 @@ def peak_mb() -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def fit_zca(side: str, images: Tensor, out: Any) -> None:
-    """Fit in its own process; send seconds, the memory beyond the data in MB, and the error of the whitening."""
+def fit_zca(side: str, images: Tensor) -> tuple[float, float, float]:
+    """Fit, and return seconds, the memory beyond the data in MB, and the error of the whitening."""
     images.amax()  # the pages of shared memory count once they were read
     if side == "cvcc_zoo":
         before = peak_mb()
@@ -112,7 +113,7 @@ def fit_zca(side: str, images: Tensor, out: Any) -> None:
         took = seconds(lambda: pca.fit(x))
         extra = peak_mb() - before
         parts = (torch.from_numpy(pca.transform(x[i : i + 5000])) for i in range(0, len(x), 5000))
-    out.put((took, extra, whiteness(parts)))
+    return took, extra, whiteness(parts)
 
 
 def whiteness(parts: Iterable[Tensor]) -> float:
@@ -125,14 +126,10 @@ def whiteness(parts: Iterable[Tensor]) -> float:
 
 def zca(side: str, images: Tensor, found: dict[str, dict[str, float]]) -> float:
     """Return the seconds of one fit; put the other measurements into `found`."""
-    context = multiprocessing.get_context("spawn")
-    out = context.Queue()
-    process = context.Process(target=fit_zca, args=(side, images, out))
-    process.start()
-    took, extra, error = out.get()
-    process.join()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # its peak memory is that of one fit
+        took, extra, error = pool.submit(fit_zca, side, images).result()
     found[side] = {"extra_mb": extra, "covariance_error": error}
-    return float(took)
+    return took
 
 
 def pipelines(images: Tensor, repeats: int) -> tuple[list[list[str]], dict[str, Any]]:

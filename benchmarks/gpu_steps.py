@@ -5,12 +5,12 @@
 Each row is a network and a way to train it with `cvcc-zoo fit` in bfloat16. The time of a step is the mean over one
 training run without its first steps, which compile and record. The share is the time of the forward and backward pass
 of the network alone, compiled and as a CUDA graph, divided by that of the step. All rows take about two minutes on one
-GPU. `--small` takes a few steps of small batches; on a CPU, add `--ways ordinary Compile`.
+GPU. `--small` takes a few steps of small batches; on a CPU, it needs `--ways ordinary Compile` too.
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -64,7 +64,7 @@ def milliseconds(settings: Settings, model: str, way: str, batch: int, steps: tu
     return clock.milliseconds
 
 
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="fashion-mini")
@@ -72,7 +72,10 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=BATCHES, default=list(BATCHES))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--small", action="store_true", help="a few steps of small batches")
-    options = parser.parse_args()
+    options = parser.parse_args(args)
+    graphs = [way for way in options.ways if "StepGraph" in way]
+    if not torch.cuda.is_available() and (graphs or not options.small):
+        parser.error("gpu_steps needs a GPU that torch can use; add --small --ways ordinary Compile to try the CPU")
     settings = Settings(options.dataset, options.root, 1, torch.get_num_threads(), options.small)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rows = []

@@ -82,21 +82,24 @@ def evaluation(name: str, settings: Settings) -> Row:
     """Measure our evaluation against the loop."""
     context = multiprocessing.get_context("spawn")
     sides: dict[str, Callable[[], float]] = {}
-    ends, processes = [], []
+    started = []
     for side in ("ours", "eager"):
         here, there = context.Pipe()
-        process = context.Process(target=turns, args=(there, side, name, settings))
+        process = context.Process(target=turns, args=(there, side, name, settings), daemon=True)
         process.start()
-        ends.append(here)
-        processes.append(process)
+        there.close()  # or `recv` would wait for ever if the process dies
+        started.append((here, process))
 
         def turn(here: Any = here) -> float:
             here.send(True)
             return float(here.recv())
 
         sides[side] = turn
-    took = alternate(sides, max(3, settings.repeats))
-    for end, process in zip(ends, processes, strict=True):
+    try:
+        took = alternate(sides, max(3, settings.repeats))
+    except (EOFError, OSError) as error:
+        raise RuntimeError(f"a process that evaluates {name} has died; its error stands above") from error
+    for end, process in started:
         end.send(False)
         process.join()
     data = ImageDataModule(settings.dataset, settings.root)
@@ -217,12 +220,9 @@ def compare(name: str, settings: Settings) -> tuple[Row, list[list[str]]]:
         right = {engine: "" for engine in found}
         if name in PUBLISHED and not settings.small:
             right[OURS] = f"{100 * float(read_card(find_card(f'{name}.cifar10')).measured['test_accuracy']):.2f} %"
-            for engine in ROUNDED:
-                run = found.get(engine)
-                if run is None:
-                    continue
+            for engine in filter(found.get, ROUNDED):
                 correct = sum(
-                    int((run(part).argmax(1) == labels).sum())
+                    int((found[engine](part).argmax(1) == labels).sum())
                     for part, labels in zip(torch.split(test.images, 250), torch.split(test.labels, 250), strict=True)
                 )
                 right[engine] = f"{100 * correct / len(test.labels):.2f} %"

@@ -71,7 +71,7 @@ def ours(settings: Settings, model: str, of: Length, *options: str) -> Rates:
 def theirs(settings: Settings, model: str, of: Length, script: str = "usual") -> Rates:
     """Run the usual script."""
     words = [f"--model={model}", f"--batch_size={of.batch_size}", f"--epochs={of.epochs}"]
-    words += [f"--batches={of.batches}"] if of.limited else []
+    words.append(f"--batches={of.batches}")  # without a smaller last batch, which `ours` leaves out
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "seconds"
         return rates(of, usual(settings, *words, f"--steady={file}", script=script), float(file.read_text()))

@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Sequence
@@ -56,12 +57,16 @@ def measure_quickly(settings: Settings) -> None:
     machines = [name_of(CPU), *([name_of(CUDA)] if torch.cuda.is_available() else [])]
     about, start, rows = "; ".join([*machines, versions()]), time.perf_counter(), list[Row]()
     print(f"{about}; images: {settings.root or settings.dataset}", flush=True)
-    if (busy := os.getloadavg()[0]) > 1:
-        print(f"Other programs keep {busy:.0f} cores busy, which distorts the ratios; stop them first.", flush=True)
+    busy = ""
+    if (others := os.getloadavg()[0]) > 1:
+        busy = f"Other programs had {others:.0f} busy threads in the last minute, which distorts the ratios"
+        print(f"{busy}; stop them first.", flush=True)
     for found in quick.measure(settings):
         show(found)
         rows += found
     quick.show(rows, about)
+    if busy:
+        print(f"{busy.replace('in the last minute', 'at the start')}: measure again without them.")
     print(f"It took {(time.perf_counter() - start) / 60:.1f} minutes.")
 
 
@@ -91,6 +96,8 @@ def main(args: Sequence[str] | None = None) -> int:
         docs = options.docs or DOCS
         file = options.json or docs / "performance.json"
         check_numbers(file)
+        if not options.quick:
+            check_writable(docs, file)
         read_images(settings, NEED_TESTS if options.quick else set(chosen))
     except (ValueError, OSError) as error:
         parser.error(str(error).replace("--data.", "--"))
@@ -113,6 +120,8 @@ def check(options: argparse.Namespace) -> tuple[list[str], Settings]:
         raise ValueError(f"there is no line {', '.join(unknown)}; choose from {', '.join(known)}")
     if options.quick and (options.only or options.docs or options.json):
         raise ValueError("--quick chooses its own topics and only prints them; leave out --only, --docs and --json")
+    if "gpu_training" in chosen and not gpu and not options.small:
+        raise ValueError("gpu_training needs a GPU that torch can use; add --small to try it on the CPU")
     if options.timm_train and not options.timm_train.is_file():
         raise ValueError(f"there is no file {options.timm_train}; `git clone {REPOSITORY}` brings timm's train.py")
     on_gpu = gpu if options.quick else "gpu_training" in chosen
@@ -121,8 +130,6 @@ def check(options: argparse.Namespace) -> tuple[list[str], Settings]:
         raise ValueError(f"--lines and --timm_train belong to training on a GPU, {why}; leave them out")
     if options.small and not options.quick and not options.docs:
         raise ValueError("the numbers of --small mean nothing; name another folder for them with --docs=FOLDER")
-    if "gpu_training" in chosen and not gpu and not options.small:
-        raise ValueError("gpu_training needs a GPU that torch can use; add --small to try it on the CPU")
     if "inference" in chosen and not options.quick and find_spec("onnxruntime") is None:
         raise ValueError("inference needs ONNX Runtime: pip install -e '.[bench]'")
     repeats = (1 if options.quick else 3) if options.repeats is None else options.repeats
@@ -143,6 +150,17 @@ def check_numbers(file: Path) -> None:
         isinstance(found, dict) and {"machine", "missing"} <= set(found) for found in numbers.values()
     ):
         raise ValueError(f"{file} was written by an older version; move it away, or name another file with --json")
+
+
+def check_writable(docs: Path, file: Path) -> None:
+    """Create the folders of the results. Raises ValueError if nothing can be written there."""
+    for folder in (docs, file.parent):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise ValueError(f"cannot write to {folder} ({error.strerror}); choose a folder with --docs") from None
 
 
 def read_images(settings: Settings, topics: set[str]) -> None:

@@ -56,7 +56,7 @@ def measure(settings: Settings) -> Found:
         count = case.epochs * BATCH * (batches or images // BATCH)
         limit = [f"--trainer.limit_train_batches={batches}"] if batches else []
         ours = [f"--model={case.model}", f"--trainer.max_epochs={case.epochs}", *limit]
-        theirs = [f"--model={case.model}", f"--epochs={case.epochs}", *([f"--batches={batches}"] if batches else [])]
+        theirs = [f"--model={case.model}", f"--epochs={case.epochs}", f"--batches={batches or images // BATCH}"]
         sides = {
             "ours": partial(taken, fit, settings, ours),
             "usual": partial(taken, usual, settings, theirs),

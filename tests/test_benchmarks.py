@@ -178,7 +178,9 @@ def test_quick_prints_a_table_and_writes_nothing(
     assert "Other programs" not in shown
     monkeypatch.setattr(os, "getloadavg", lambda: (3.2, 0.4, 0.4))
     assert main(["--quick", f"--root={colours}", "--repeats=2"]) == 0
-    assert "Other programs keep 3 cores busy" in capsys.readouterr().out
+    before, _, after = capsys.readouterr().out.partition("┏")
+    assert "Other programs had 3 busy threads in the last minute" in before and "; stop them first" in before
+    assert "Other programs had 3 busy threads at the start" in after and ": measure again without them" in after
     assert (seen[1].dataset, seen[1].repeats) == ("folder", 2)
 
 
@@ -251,9 +253,10 @@ def test_numbers_of_an_older_version_are_refused_and_stay(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_training_on_a_gpu_without_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("more", [[], ["--timm_train=nowhere/train.py"]])
+def test_training_on_a_gpu_without_one_is_refused(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["--only=gpu_training"])
+        main(["--only=gpu_training", *more])
     assert "gpu_training needs a GPU that torch can use; add --small to try it on the CPU" in capsys.readouterr().err
 
 

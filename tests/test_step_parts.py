@@ -1,8 +1,10 @@
 """The benchmark that says where a training step goes."""
 
+import pytest
 import torch
 from torch import nn
 
+from benchmarks import step_parts
 from benchmarks.step_parts import parts
 
 
@@ -19,3 +21,13 @@ def test_parts_of_a_step_are_counted_by_the_kind_of_convolution() -> None:
         "1x1, backward": 2 * dense,
     }
     assert all(seconds >= 0 for seconds, _ in found.values())
+
+
+def test_bfloat16_is_left_out_on_a_processor_without_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(step_parts, "has_bfloat16", lambda: True)
+    assert [*step_parts.precisions()] == ["32-true", "bf16-mixed"] and not capsys.readouterr().out
+    monkeypatch.setattr(step_parts, "has_bfloat16", lambda: False)
+    assert [*step_parts.precisions()] == ["32-true"]
+    assert "bf16-mixed is left out" in capsys.readouterr().out
