@@ -20,8 +20,15 @@ def machine() -> str:
 
 
 def name_of(device: str) -> str:
-    """Return the name of the GPU or of the processor, with the number of cores."""
-    return f"{hardware() if device == 'cuda' else processor()}, {os.cpu_count()} cores"
+    """Return the name of the GPU, or of the processor with its vector instructions, and the number of cores.
+
+    Virtual machines may have the same name for processors with different instructions.
+    """
+    name = hardware()
+    if device != "cuda":
+        model, _, threads = processor().rpartition(", ")
+        name = f"{model} ({torch.backends.cpu.get_cpu_capability()}), {threads}"
+    return f"{name}, {os.cpu_count()} cores"
 
 
 def versions() -> str:

@@ -18,6 +18,7 @@ from benchmarks.report import Found, Row, draw_curves, draw_ratios, save
 from benchmarks.run import main
 from benchmarks.sides import Settings
 from benchmarks.turns import Turns
+from cvcc_zoo import create
 from tests.conftest import MakeFolder
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -262,7 +263,7 @@ def test_training_on_a_gpu_without_one_is_refused(more: list[str], capsys: pytes
 
 @pytest.fixture
 def small(make_folder: MakeFolder) -> list[str]:
-    classes = [f"class{number}" for number in range(10)]  # as many as the published models have
+    classes = create("resnet20.cifar10").classes  # so that published weights are measured
     data = ["--dataset=folder", f"--root={make_folder(size=32, classes=classes)}"]
     return ["--small", "--repeats=1", "--threads=1", *data]
 

@@ -7,7 +7,11 @@ import pytest
 import torch
 
 from benchmarks import data, gpu_steps, inference, rates, run, training
+from benchmarks.measure import name_of
 from benchmarks.sides import Ended, Settings
+from cvcc_zoo import ImageDataModule, create
+from cvcc_zoo.runs.scores import scores
+from tests.conftest import MakeFolder
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -69,3 +73,19 @@ def test_a_process_that_dies_ends_the_measurement() -> None:
         inference.evaluation("nothing", Settings("fashion-mini", None, 1, 1))
     with pytest.raises(ValueError, match="not enough values to unpack"):
         data.zca("nothing", torch.zeros(2, 1, 2, 2, dtype=torch.uint8), {})
+
+
+def test_processors_of_one_name_are_told_apart_by_their_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    for instructions in ("AVX2", "AVX512"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda found=instructions: found)
+        assert f" ({instructions}), {torch.get_num_threads()} thread" in name_of("cpu")
+
+
+def test_weights_are_published_for_the_classes_of_the_images_or_random(make_folder: MakeFolder) -> None:
+    classes = create("resnet20.cifar10").classes
+    assert classes is not None
+    for names, published in [(classes, True), ([f"class{number}" for number in range(10)], False)]:
+        images = ImageDataModule("folder", make_folder(names[0], size=32, classes=names))
+        model = inference.model_of("resnet20", images)
+        assert (model.classes is not None) == published and not model.training
+        assert len(scores(model, images)[1]) == 60
