@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
 from cvcc_zoo import ImageDataModule, load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.runs import RunFolder
+from cvcc_zoo.runs import RunFolder, new_folder
 from cvcc_zoo.runs.written import read_summary
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
@@ -318,6 +319,14 @@ def test_a_command_in_a_message_quotes_a_path_with_spaces(
     (tmp_path / "my runs" / "summary.json").write_text("{")
     with pytest.raises(ValueError, match=re.escape(f"--config='{tmp_path}/my runs/config.yaml' --ckpt_path=last")):
         read_summary(tmp_path / "my runs")
+
+
+def test_every_process_finds_the_run_folder_below_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    assert new_folder("~/runs/mine", Path("runs"), "linear") == tmp_path / "runs" / "mine"
 
 
 def test_a_run_folder_can_be_named(fit: Fit, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def new_folder(asked: str | None, parent: Path, name: str) -> Path:
     Only the first of several processes makes it. Raises FileExistsError if the folder asked for exists.
     """
     if getattr(rank_zero_only, "rank", 0):
-        return Path(asked) if asked else parent / name
+        return Path(asked).expanduser() if asked else parent / name
     if not asked:
         return reserve_folder(name, parent)
     folder = Path(asked).expanduser()
