@@ -131,17 +131,24 @@ def test_a_logger_that_is_not_installed_names_its_extra(
 
 @pytest.fixture
 def mine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module with a callback that refuses its default option."""
+    """A module with a callback that refuses its default option, and with callbacks whose state is no plain data."""
     Path("of_mine.py").write_text(MINE)
     monkeypatch.syspath_prepend(Path.cwd())
 
 
 MINE = """
+import numpy as np
 from lightning import Callback
 class Refuses(Callback):
     def __init__(self, every: int = 0) -> None:
         if not every:
             raise ValueError("every must be positive")
+class OfNumpy(Callback):
+    def state_dict(self):
+        return {"scores": [np.float64(1)]}
+class OfObjects(Callback):
+    def state_dict(self):
+        return {"other": Callback()}
 """
 
 
@@ -155,6 +162,17 @@ def test_what_a_callback_says_as_it_is_made_is_told_in_one_line(
     assert fit("--model=linear", *before, "--trainer.callbacks+=EMA", "--trainer.callbacks.decay=2") == 2
     assert "cvcc-zoo: error: " in (printed := capsys.readouterr().err) and "decay" in printed
     assert "a class that was chosen" not in printed
+
+
+@pytest.mark.parametrize(("name", "place"), [("OfNumpy", "scores"), ("OfObjects", "other")])
+def test_a_state_that_could_not_be_read_again_stops_the_training_at_its_first_checkpoint(
+    fit: Fit, mine: None, name: str, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=linear", "--run=run", f"--trainer.callbacks+=of_mine.{name}") == 2
+    printed = capsys.readouterr().err
+    assert "the checkpoint run/last.ckpt could not be read again: it would have " in printed
+    assert f" in callbacks.{name}.{place}; the state of a callback" in printed
+    assert not list(Path("run").glob("*.ckpt"))
 
 
 def test_a_plateau_counts_epochs_that_were_validated(fit: Fit) -> None:
