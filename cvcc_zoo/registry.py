@@ -164,6 +164,8 @@ def as_spec(kind: str, value: str | Mapping[str, Any]) -> Spec:
     spec = dict(value)
     if "class_path" in spec:
         spec = {"name": spec["class_path"], **spec.get("init_args", {})}
+    if isinstance(spec.get("name"), bool):  # YAML reads no, off, false, yes, on and true without quotes as these
+        raise ValueError(f"no {kind} is named {str(spec['name']).lower()}; write the name of one, or leave it out")
     if not isinstance(spec.get("name"), str):
         raise ValueError(f"{kind} {spec} has no name; write it like {{name: ..., option: value}}")
     return spec

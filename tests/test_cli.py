@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -11,10 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
 from cvcc_zoo import ImageDataModule, load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.runs import RunFolder, new_folder
+from cvcc_zoo.runs.written import read_summary
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
 
@@ -300,6 +304,29 @@ def test_a_run_folder_that_exists_is_not_touched(fit: Fit, tmp_path: Path, capsy
     assert fit("--run=mine") == 2
     assert "the run folder mine exists, and none of it will be overwritten" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["precious.txt"]
+
+
+def test_a_command_in_a_message_quotes_a_path_with_spaces(
+    fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my runs").mkdir()
+    (tmp_path / "my runs" / "config.yaml").touch()
+    assert fit("--run=my runs") == 2
+    assert "to resume it: --config='my runs/config.yaml' --ckpt_path=last" in capsys.readouterr().err
+    (tmp_path / "my runs" / "last.ckpt").touch()
+    resume = "`cvcc-zoo fit --config='my runs/config.yaml' --ckpt_path=last`"
+    assert RunFolder(tmp_path / "my runs", "").how_to_resume() == f"{resume} resumes it"
+    (tmp_path / "my runs" / "summary.json").write_text("{")
+    with pytest.raises(ValueError, match=re.escape(f"--config='{tmp_path}/my runs/config.yaml' --ckpt_path=last")):
+        read_summary(tmp_path / "my runs")
+
+
+def test_every_process_finds_the_run_folder_below_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    assert new_folder("~/runs/mine", Path("runs"), "linear") == tmp_path / "runs" / "mine"
 
 
 def test_a_run_folder_can_be_named(fit: Fit, tmp_path: Path) -> None:

@@ -34,8 +34,12 @@ PROVOKED: dict[str, list[Sequence[str]]] = {
     "type": [["--data.batch_size=many"]],
     "choices": [["--trainer.precision=17"]],
     "class": [["--trainer.callbacks+=EarlyStoping"]],
+    "no subclass": [["--trainer.callbacks+=torch.nn.Linear"], ["--trainer.callbacks=[EMA, torch.nn.Linear]"]],
     "import": [["--trainer.callbacks+=nowhere.Mine"]],
 }
+
+OF_CONSTRUCTORS = {"constructor", "other kind"}
+"""These occur as a class is made, after the options were read: tests/test_trainer_options.py provokes them."""
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ def files() -> None:
 
 
 def test_every_message_is_provoked() -> None:
-    assert {*PROVOKED, "no text"} == MESSAGES.keys()
+    assert {*PROVOKED, "no text", *OF_CONSTRUCTORS} == MESSAGES.keys()
 
 
 @pytest.mark.parametrize(("kind", "args"), [(kind, args) for kind, each in PROVOKED.items() for args in each])

@@ -50,6 +50,13 @@ def state(root: Path) -> list[tuple[str, int, bytes]]:
     return [(str(path), path.stat().st_ctime_ns, path.read_bytes()) for path in sorted(root.glob("*/*"))]
 
 
+def test_the_command_that_trains_on_the_new_folder_quotes_spaces(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["split", str(photos), "--output=my images", "--copy"]) == 0
+    assert "Train on it: cvcc-zoo fit --data.root='my images' (" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("copy", [False, True])
 def test_a_folder_is_divided_class_by_class_and_can_be_trained_on(
     photos: Path, copy: bool, capsys: pytest.CaptureFixture[str]

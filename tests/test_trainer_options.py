@@ -46,6 +46,24 @@ STOP = "--trainer.callbacks+=EarlyStopping"
             "not every epoch is validated",
         ),
         (["--trainer.callbacks+=LearningRateFinder"], "Tuner(trainer).lr_find(model, datamodule=data), and pass"),
+        (
+            ["--trainer.callbacks+=torch.nn.Linear"],
+            "trainer.callbacks takes a class below Callback, not torch.nn.Linear",
+        ),
+        (["--trainer.logger=torch.nn.Linear"], "trainer.logger takes a class below Logger, not torch.nn.Linear"),
+        (["--trainer.callbacks=[EMA, torch.nn.Linear]"], "takes a class below Callback, not torch.nn.Linear"),
+        (["--optimizer=SGD, lr=0.1"], "not 'SGD, lr=0.1': --optimizer=NAME --optimizer.OPTION=VALUE"),
+        (["--optimizer=SGD\r"], "not 'SGD\\r': --optimizer=NAME"),
+        (["--lr_scheduler="], "--lr_scheduler takes a name, and its options beside it, not ''"),
+        (["--optimizer=no"], "no optimizer is named false; write the name of one, or leave it out"),
+        (["--lr_scheduler=false"], "no lr_scheduler is named false"),
+        (["--model.loss=no"], "cvcc-zoo: error: no loss is named false"),
+        (["--data.progressive_resizing=16"], "data.progressive_resizing takes {key: value, ...} or null, not 16"),
+        (["--seed_everything="], "takes true or false or a whole number, not ''"),
+        (["--optimizer.lr", "=", "0.1"], "'0.1' belongs to no option; write --option=value"),
+        (["-optimizer.lr=0.1"], "'-optimizer.lr=0.1' belongs to no option; write --optimizer.lr=0.1, and"),
+        (["\u2014optimizer.lr=0.1"], "write --optimizer.lr=0.1, and"),
+        ([""], "'' belongs to no option"),
         (["--trainer.callbacks+=BatchSizeFinder"], "Tuner(trainer).scale_batch_size(model, datamodule=data), and pass"),
     ],
 )
@@ -105,8 +123,56 @@ def test_a_logger_that_is_not_installed_names_its_extra(
     if importlib.util.find_spec(package):
         pytest.skip(f"{package} is installed")
     more = ["--trainer.logger.save_dir=logs"] if package == "tensorboard" else []
-    assert fit("--model=linear", f"--trainer.logger={logger}", *more) == 2
-    assert f"pip install 'cvcc_zoo[{package}]'" in capsys.readouterr().err
+    csv = ["--trainer.logger+=CSVLogger", "--trainer.logger.save_dir=logs"]
+    for chosen in ([f"--trainer.logger={logger}"], [*csv, f"--trainer.logger+={logger}"]):
+        assert fit("--model=linear", *chosen, *more) == 2
+        assert f"this logger needs {package}: pip install 'cvcc_zoo[{package}]'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def mine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module with a callback that refuses its default option, and with callbacks whose state is no plain data."""
+    Path("of_mine.py").write_text(MINE)
+    monkeypatch.syspath_prepend(Path.cwd())
+
+
+MINE = """
+import numpy as np
+from lightning import Callback
+class Refuses(Callback):
+    def __init__(self, every: int = 0) -> None:
+        if not every:
+            raise ValueError("every must be positive")
+class OfNumpy(Callback):
+    def state_dict(self):
+        return {"scores": [np.float64(1)]}
+class OfObjects(Callback):
+    def state_dict(self):
+        return {"other": Callback()}
+"""
+
+
+@pytest.mark.parametrize("before", [[], ["--trainer.callbacks+=EMA"]])
+def test_what_a_callback_says_as_it_is_made_is_told_in_one_line(
+    fit: Fit, mine: None, before: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=linear", *before, "--trainer.callbacks+=of_mine.Refuses") == 2
+    printed = capsys.readouterr().err
+    assert printed.endswith("cvcc-zoo: error: a class that was chosen cannot be made: every must be positive\n")
+    assert fit("--model=linear", *before, "--trainer.callbacks+=EMA", "--trainer.callbacks.decay=2") == 2
+    assert "cvcc-zoo: error: " in (printed := capsys.readouterr().err) and "decay" in printed
+    assert "a class that was chosen" not in printed
+
+
+@pytest.mark.parametrize(("name", "place"), [("OfNumpy", "scores"), ("OfObjects", "other")])
+def test_a_state_that_could_not_be_read_again_stops_the_training_at_its_first_checkpoint(
+    fit: Fit, mine: None, name: str, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=linear", "--run=run", f"--trainer.callbacks+=of_mine.{name}") == 2
+    printed = capsys.readouterr().err
+    assert "the checkpoint run/last.ckpt could not be read again: it would have " in printed
+    assert f" in callbacks.{name}.{place}; the state of a callback" in printed
+    assert not list(Path("run").glob("*.ckpt"))
 
 
 def test_a_plateau_counts_epochs_that_were_validated(fit: Fit) -> None:

@@ -15,6 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.classifier.metrics import MONITORED
+from cvcc_zoo.cli.refusals import of_constructor
 from cvcc_zoo.files.plain import read_yaml
 from cvcc_zoo.registry import as_typed, pick
 
@@ -155,8 +156,7 @@ def told_in_one_line() -> Iterator[None]:
 
 def _explained(error: Exception) -> str | None:
     """Return an error of Lightning, with what to do about it, in one line; None for other errors."""
-    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    if "pip install" in str(error) and raised_in.is_relative_to(Path(__file__).parents[1]):  # it says all already
+    if "pip install" in str(error) and _is_ours(error):  # it says all already
         return None
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ModuleNotFoundError):
@@ -166,12 +166,15 @@ def _explained(error: Exception) -> str | None:
         package = re.search("|".join(EXTRAS), text)
         if package is None:
             return f"a package is missing: {' '.join(text.split())}"
-        return f"this logger needs {package[0]}: pip install 'cvcc_zoo[{EXTRAS[package[0]]}]', or leave it out"
+        return needs(package[0])
     first: BaseException = error
     while first.__cause__ is not None:
         first = first.__cause__
     if any(LOGGERS in Path(frame.filename).parents for frame in traceback.extract_tb(first.__traceback__)):
         return f"this logger cannot be made: {' '.join(str(first).split())}"
+    if not _is_ours(first) and (reason := of_constructor(str(error))) is not None:
+        package = re.search("|".join(EXTRAS), reason) if "not met" in reason else None
+        return needs(package[0]) if package else f"a class that was chosen cannot be made: {reason}"
     file = traceback.extract_tb(error.__traceback__)[-1].filename
     if not isinstance(error, MisconfigurationException) and Path(lightning.__file__).parent not in Path(file).parents:
         return None
@@ -179,6 +182,16 @@ def _explained(error: Exception) -> str | None:
     if re.search("accelerator|backend|device", text):
         text += "; leave --trainer.accelerator and --trainer.devices out to use what this machine has"
     return text
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Return whether an error was raised in this package."""
+    return Path(traceback.extract_tb(error.__traceback__)[-1].filename).is_relative_to(Path(__file__).parents[1])
+
+
+def needs(package: str) -> str:
+    """Return how to install one of EXTRAS, which a logger needs."""
+    return f"this logger needs {package}: pip install 'cvcc_zoo[{EXTRAS[package]}]', or leave it out"
 
 
 def check_launcher(trainer: Trainer) -> None:

@@ -17,7 +17,7 @@ from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.sources import OBJECTS
 from cvcc_zoo.optim.build import TIMM
-from cvcc_zoo.registry import import_class
+from cvcc_zoo.registry import as_spec, import_class
 from cvcc_zoo.runs import MINUTES
 from cvcc_zoo.zoo.catalogue import describe
 
@@ -133,7 +133,7 @@ def add_own_options(parser: LightningArgumentParser) -> None:
 def import_named(config: Any) -> None:
     """Import the optimizer and the schedule that a user names by an import path; files of others import nothing."""
     for kind, kind_of in IMPORTED.items():
-        name = (config.get(kind) or {}).get("name", "")
+        name = as_spec(kind, config[kind])["name"] if config.get(kind) else ""
         if "." in name and not TIMM.fullmatch(name):
             import_class(kind, name, kind_of)
 

@@ -9,9 +9,11 @@ import yaml
 
 from cvcc_zoo.registry import unknown
 
+DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
+"""Hyphens, and what programs for texts put in their place."""
 MESSAGES = {
     "required": r"arguments are required: (\w+)",
-    "argument": r"unrecognized arguments: (\S+)",
+    "argument": r"unrecognized arguments: ?(\S*)",
     "key": r"[Kk]ey \"([\w.]+)\" is not|Option '([\w.]+)' is not",
     "group": r"Parser key \"(data|trainer)\":\s+Unable to load config '(.*?)'",
     "syntax": r"^Problems parsing config.*?:(?s:(.*))",
@@ -24,17 +26,23 @@ MESSAGES = {
     "type": r"Expected an? ([^.\n]*)",
     "choices": r"Literal\[(.*?)\]",
     "class": r"Expected a dot import path string: (.*)",
+    "no subclass": r"Import path(?: (\S+))? does not correspond to a subclass of (\w+)",
+    "constructor": r"(?s)^Does not validate against any.*?\nErrors:\n(.*?)\nGiven value type:",
+    "other kind": r"Expected an? |Not a valid subclass of |Import path ",
     "import": r"class_path '([^']*)':\s+(No module named .*|module .* has no .*)",
     "no text": r"(\w+): Unable to serialize instance (.*)",
 }
 """What jsonargparse 4.53 writes, as its errors carry nothing but text. A test provokes each of these messages."""
-TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null", "str": "a text"}
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null", "str": "a text",
+         "dict": "{key: value, ...}"}  # fmt: skip
 CHOSEN = {"trainer.callbacks": "callbacks", "trainer.logger": "loggers", "trainer.plugins": "plugins"}
 """Options that take a class of Lightning by its name, and the module that has them."""
 OURS = {"callbacks": ("Compile", "EMA", "OptimizerMonitor", "StepGraph")}
 """The classes of this package that are chosen in the same way."""
 INNER = {"data": "dataset", "trainer": "accelerator"}
 """The option that is meant if a group of options is given a name."""
+NAMED = ("optimizer", "lr_scheduler")
+"""Options that take a name, or `{name: ..., option: value}`."""
 UNLISTED = {"optimizer.lr", "optimizer.weight_decay", "optimizer.momentum"}
 """Options that are suggested, too, although no parser lists them."""
 
@@ -52,11 +60,15 @@ def explain(message: str, parser: argparse.ArgumentParser) -> str:
         options = f"--trainer.callbacks.{name}=... or --trainer.logger.{name}=..."
         return f"the class that was chosen also needs {name}: {options}"
     if found := find("argument", message) or find("key", message):
-        name = next(filter(None, found.groups())).lstrip("-").partition("=")[0]
+        word = next(filter(None, found.groups()), "")
+        name = word.strip(DASHES).partition("=")[0]
         if name.startswith("data.") and name.split(".")[1] in _options_of_images():
             return f"--{name} changes nothing in `{parser.prog}`; leave it out"
         own = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
         known = {option for option in own if "-->" not in option} | UNLISTED  # the former are links
+        if find("argument", message) and not word.startswith("--"):
+            meant = f"--{word.strip(DASHES)}" if name in known else "--option=value"
+            return f"{word!r} belongs to no option; write {meant}, and quote values that have spaces"
         return str(unknown("option", name, known, "`cvcc-zoo COMMAND --help` shows all"))
     return _of_file(message) or _of_value(message) or message.strip()
 
@@ -66,6 +78,15 @@ def _options_of_images() -> set[str]:
     from cvcc_zoo.data.sources import OBJECTS
 
     return {*signature(ImageDataModule).parameters} - {*OBJECTS}
+
+
+def of_constructor(message: str) -> str | None:
+    """Return why a class that was chosen in a list, or beside other kinds of values, cannot be made; otherwise None."""
+    if (found := find("constructor", message)) is None:
+        return None
+    reasons = re.split(r"\n  - ", f"\n{found[1]}")[1:]
+    said = [" ".join(each.split()) for each in reasons if not re.match(MESSAGES["other kind"], each)]
+    return "; ".join(said) or None
 
 
 def _of_file(message: str) -> str | None:
@@ -94,27 +115,32 @@ def _of_value(message: str) -> str | None:
     if (option := find("option", message)) is None:
         return None
     name, value = option[1], find("value", message)
+    given = value[1].strip(" ") if value else ""
     if value and name == "data.classes":
-        given = value[1].strip()
         return f'--{name} takes a list of names, and not {given}; quote each name: --{name}=\'["no", "a, b"]\''
     choices = re.findall(r"'([^']*)'", " ".join(re.findall(MESSAGES["choices"], message)))
     if value and choices:
-        return str(unknown(name.rpartition(".")[2], value[1].strip(), [*dict.fromkeys(choices)], f"--{name}"))
+        return str(unknown(name.rpartition(".")[2], given.strip(), [*dict.fromkeys(choices)], f"--{name}"))
     if (found := find("class", message)) and name in CHOSEN:
         known = [*importlib.import_module(f"lightning.pytorch.{CHOSEN[name]}").__all__, *OURS.get(CHOSEN[name], ())]
         hint = f"or the import path of your own: --{name}=my_module.Mine"
         return str(unknown(name.rpartition(".")[2].removesuffix("s"), found[1], known, hint))
+    if others := re.findall(MESSAGES["no subclass"], message):
+        path = next((path for path, _ in others if path), given)
+        return f"--{name} takes a class below {' or '.join(dict.fromkeys(kind for _, kind in others))}, not {path}"
     if found := find("import", message):
         return f"--{name} cannot be {found[1]}: {found[2].strip()}"
     expected = dict.fromkeys(re.findall(MESSAGES["type"], message))
     kinds = [kind.removeprefix("<class '").removesuffix("'>") for kind in expected]
     if value is None or not kinds or not set(kinds) <= TYPES.keys():
         return None
-    given, hint = value[1].strip(), ""
+    if name in NAMED:
+        return f"--{name} takes a name, and its options beside it, not {given!r}: --{name}=NAME --{name}.OPTION=VALUE"
+    hint = ""
     sides = re.fullmatch(r"[\[(]?(\d+) ?[x,] ?(\d+)[\])]?", given)
     if sides and name.endswith("image_size"):
         hint = f"; images are square: --{name}={sides[1]}"
-    return f"the option {name} takes {' or '.join(TYPES[kind] for kind in kinds)}, not {given}{hint}"
+    return f"the option {name} takes {' or '.join(TYPES[kind] for kind in kinds)}, not {given or repr(given)}{hint}"
 
 
 def check_text(config: str) -> None:

@@ -13,7 +13,7 @@ from cvcc_zoo.cli.images import MODEL, add_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
-from cvcc_zoo.files.own import file_to_write, write_picture
+from cvcc_zoo.files.own import file_to_write, in_command, write_picture
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.measure import measure, measure_average
@@ -172,7 +172,7 @@ def in_words(found: Mapping[str, Any]) -> str:
 def compare(card: Card, found: Mapping[str, Any], data: ImageDataModule, path: Path) -> tuple[int, str]:
     """Compare the measured numbers with those of the card; return the exit code and the verdict."""
     there = card.measured
-    again = f"measure it again: cvcc-zoo evaluate {path} --data... --update_card=true"
+    again = f"measure it again: cvcc-zoo evaluate {in_command(path)} --data... --update_card=true"
     if not {"correct", "test_accuracy"} <= there.keys():
         return 1, f"the card has no measured numbers to compare with; {again}"
     if "test_set" not in there:

@@ -21,7 +21,7 @@ from cvcc_zoo.data.looks import Looks, look_at_some
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.partition import partition
 from cvcc_zoo.data.workers import read_files
-from cvcc_zoo.files.own import UNFINISHED, check_new_folder, csv_text, shown
+from cvcc_zoo.files.own import UNFINISHED, check_new_folder, csv_text, in_command, shown
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import tracked
@@ -85,7 +85,8 @@ def main(args: Sequence[str]) -> int:
     for line in remarks(exact, near, splits, labels, output / DUPLICATES):
         say(line)
     follow = "" if options.copy else " --data.follow_links=true"
-    say(f"Train on it: cvcc-zoo fit --data.root={shown(output)}{follow} (--data.image_size=32 for images of any size)")
+    command = f"cvcc-zoo fit --data.root={in_command(output)}{follow}"
+    say(f"Train on it: {command} (--data.image_size=32 for images of any size)")
     return 0
 
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -39,6 +40,12 @@ def shown(path: Path | str) -> str:
     """Return a path for a message: unchanged, or quoted with escapes if a terminal cannot show it on one line."""
     text = str(path)
     return text if text.isprintable() else repr(text)
+
+
+def in_command(path: Path | str) -> str:
+    """Return a path for a command in a message: as `shown`, and quoted if a shell would take it apart."""
+    text = str(path)
+    return shlex.quote(text) if text.isprintable() else shown(text)
 
 
 def file_to_write(path: str, *endings: str) -> Path:

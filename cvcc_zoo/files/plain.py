@@ -88,6 +88,19 @@ def load_plain(path: Path, *, old: bool = False) -> Any:
     return content
 
 
+def refused_in(written: BinaryIO) -> str | None:
+    """Return what `load_plain` would refuse in what torch.save has written, besides damage, or None."""
+    with zipfile.ZipFile(written) as archive:
+        pickles = [archive.read(entry) for entry in archive.infolist() if entry.filename.endswith(".pkl")]
+    if sum(map(len, pickles)) > LARGEST_PICKLE:
+        return f"over {LARGEST_PICKLE:,} bytes besides tensors"
+    try:
+        names = [name for pickle in pickles for name in _names(pickle)]
+    except ValueError as error:
+        return str(error)
+    return next((name.replace(" ", ".") for name in names if name not in NEEDED and not _of_torch(name)), None)
+
+
 def _load(path: Path, file: BinaryIO) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)

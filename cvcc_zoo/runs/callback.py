@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.length import steps_between_rows
-from cvcc_zoo.files.own import locked, write_whole
+from cvcc_zoo.files.own import in_command, locked, write_whole
 from cvcc_zoo.internals.lightning import set_log_every_n_steps
 from cvcc_zoo.printing import say
 from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints
@@ -209,7 +209,7 @@ class RunFolder(Callback):
             return "nothing of it was saved"
         folder, here = self.folder.resolve(), Path.cwd()
         shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-        return f"`cvcc-zoo fit --config={shown}/{CONFIG} --ckpt_path=last` resumes it"
+        return f"`cvcc-zoo fit --config={in_command(shown / CONFIG)} --ckpt_path=last` resumes it"
 
     def _draw_curves(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero:

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
 
 from cvcc_zoo.classifier.metrics import MONITORED, mode_of
 from cvcc_zoo.files.own import write_whole
-from cvcc_zoo.files.plain import load_plain
+from cvcc_zoo.files.plain import load_plain, refused_in
 from cvcc_zoo.internals.lightning import (
     MovableCheckpoint,
     batches_begun,
@@ -27,6 +27,7 @@ from cvcc_zoo.weights.checkpoint import Checkpoint
 
 MINUTES = 10.0
 BEST = "best.ckpt"
+PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.layout)
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -43,9 +44,18 @@ class WholeCheckpoints(TorchCheckpointIO):
         return content
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write the whole file; if that fails, raise OSError and leave the existing file unchanged."""
+        """Write the whole file; if that fails, raise OSError and leave the existing file unchanged.
+
+        Raises ValueError if `load_checkpoint` would refuse it, because no test and no resumed training could read it.
+        """
         target, content = Path(path), io.BytesIO()
         torch.save(checkpoint, content)
+        if (refused := refused_in(content)) is not None:
+            raise ValueError(
+                f"the checkpoint {target} could not be read again: it would have {refused}{place_of_object(checkpoint)}"
+                "; the state of a callback, an optimizer or a data module may have numbers, text, tensors, and lists "
+                "and dicts of these"
+            )
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.name == LAST and target.is_file():
@@ -60,6 +70,20 @@ class WholeCheckpoints(TorchCheckpointIO):
         if (previous := folder / PREVIOUS).is_file():
             self.load_checkpoint(folder / LAST)
             previous.unlink()
+
+
+def place_of_object(checkpoint: dict[str, Any]) -> str:
+    """Return in which part of a checkpoint an object is that is not plain data, or "" if there is none."""
+    waiting: list[tuple[str, Any]] = [("", checkpoint)]
+    while waiting:
+        place, item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += [(f"{place}.{key}", each) for key, each in item.items()]
+        elif isinstance(item, list | tuple | set):
+            waiting += [(place, each) for each in item]
+        elif not isinstance(item, torch.Tensor) and type(item) not in PLAIN:
+            return f" in {place[1:]}"
+    return ""
 
 
 def link_or_copy(file: Path, name: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from cvcc_zoo.files.own import shown, write_whole
+from cvcc_zoo.files.own import in_command, shown, write_whole
 from cvcc_zoo.weights.checkpoint import Checkpoint
 
 CONFIG = "config.yaml"
@@ -43,7 +43,7 @@ def new_folder(asked: str | None, parent: Path, name: str) -> Path:
     Only the first of several processes makes it. Raises FileExistsError if the folder asked for exists.
     """
     if getattr(rank_zero_only, "rank", 0):
-        return Path(asked) if asked else parent / name
+        return Path(asked).expanduser() if asked else parent / name
     if not asked:
         return reserve_folder(name, parent)
     folder = Path(asked).expanduser()
@@ -52,7 +52,8 @@ def new_folder(asked: str | None, parent: Path, name: str) -> Path:
     except FileExistsError:
         raise FileExistsError(
             f"the run folder {folder} exists, and none of it will be overwritten; choose another --run=..., or "
-            f"leave --run out to get a numbered one; to resume it: --config={folder}/config.yaml --ckpt_path=last"
+            f"leave --run out to get a numbered one; to resume it: "
+            f"--config={in_command(folder / CONFIG)} --ckpt_path=last"
         ) from None
     return folder
 

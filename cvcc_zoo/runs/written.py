@@ -8,7 +8,7 @@ from typing import Any
 
 from cvcc_zoo.classifier.quality import MEANS
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.files.own import shown
+from cvcc_zoo.files.own import in_command, shown
 from cvcc_zoo.files.plain import read_yaml
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs.run_folder import CONFIG
@@ -55,7 +55,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def _broken(path: Path, why: str) -> ValueError:
     return ValueError(
         f"{shown(path)} cannot be read as the summary of a run: {why}; restore it, or write it again: "
-        f"`cvcc-zoo fit --config={path.parent / CONFIG} --ckpt_path=last`"
+        f"`cvcc-zoo fit --config={in_command(path.parent / CONFIG)} --ckpt_path=last`"
     )
 
 
