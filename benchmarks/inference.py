@@ -47,7 +47,7 @@ Engine = Callable[[Tensor], Tensor]
 
 def model_of(name: str, data: ImageDataModule) -> ImageClassifier:
     """Return published weights, or random ones, which take as long, if there are none for such images and classes."""
-    shape = {"num_classes": data.num_classes, "in_channels": data.in_channels, "image_size": data.image_size}
+    shape: Any = {"num_classes": data.num_classes, "in_channels": data.in_channels, "image_size": data.image_size}
     published = create(f"{name}.cifar10").eval() if name in PUBLISHED else None
     if published and (published.classes, data.in_channels, data.image_size) == (tuple(data.classes), 3, 32):
         return published

@@ -85,7 +85,7 @@ def test_weights_are_published_for_the_classes_of_the_images_or_random(make_fold
     classes = create("resnet20.cifar10").classes
     assert classes is not None
     for names, published in [(classes, True), ([f"class{number}" for number in range(10)], False)]:
-        images = ImageDataModule("folder", make_folder(names[0], size=32, classes=names))
+        images = ImageDataModule("folder", str(make_folder(names[0], size=32, classes=names)))
         model = inference.model_of("resnet20", images)
         assert (model.classes is not None) == published and not model.training
         assert len(scores(model, images)[1]) == 60
