@@ -84,9 +84,8 @@ def main(args: Sequence[str]) -> int:
     PlainConsole().print(table_of(labels, splits, classes, list(shares), str(output)))
     for line in remarks(exact, near, splits, labels, output / DUPLICATES):
         say(line)
-    follow = "" if options.copy else " --data.follow_links=true"
-    command = f"cvcc-zoo fit --data.root={in_command(output)}{follow}"
-    say(f"Train on it: {command} (--data.image_size=32 for images of any size)")
+    more = f"{'' if options.copy else ' --data.follow_links=true'} (--data.image_size=32 for images of any size)"
+    say(f"Train on it: cvcc-zoo fit --data.root={in_command(output)}{more}")
     return 0
 
 
