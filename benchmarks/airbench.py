@@ -12,7 +12,6 @@ pixels, alternating flips.
 import argparse
 import json
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.clocks import now
 from benchmarks.turns import Turns
 from benchmarks.usual import MEAN, STD
 from cvcc_zoo.cli.allocation import keep_freed_memory
@@ -103,7 +103,7 @@ def train(
     torch.manual_seed(seed)
     device, batches = images.device, options.batches
     augmentations = make_augmentations(AUGMENTED)
-    start = _now(device)
+    start = now()
     network.load_state_dict(make_network(normalised(images[:5000])).state_dict())
     network.train()
     network.stem[0].bias.requires_grad_(True)
@@ -139,13 +139,7 @@ def train(
             filters.step(MUON_RATE * (1 - step / total))
             step += 1
     network.eval()
-    return _now(device) - start - (turns.waited if turns else 0.0)
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
+    return now() - start - (turns.waited if turns else 0.0)
 
 
 def views(x: Tensor) -> Tensor:

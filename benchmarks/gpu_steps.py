@@ -9,12 +9,12 @@ GPU. `--small` takes a few steps of small batches; on a CPU, it needs `--ways or
 """
 
 import argparse
-import time
 from collections.abc import Callable, Sequence
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback
 
+from benchmarks.clocks import Steps
 from benchmarks.measure import machine, markdown
 from benchmarks.network_share import network_alone
 from benchmarks.sides import BARE, Settings
@@ -34,31 +34,13 @@ STEPS = 60, 260
 """First and last step that are measured."""
 
 
-class StepClock(Callback):
-    """Measures the mean time of the steps after the first ones."""
-
-    def __init__(self, first: int, last: int) -> None:
-        self.first, self.last = first, last
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *given: object) -> None:
-        """Start and stop the clock, when the device has done its work."""
-        if trainer.global_step not in (self.first, self.last):
-            return
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        if trainer.global_step == self.first:
-            self._start = time.perf_counter()
-        else:
-            self.milliseconds = 1000 * (time.perf_counter() - self._start) / (self.last - self.first)
-
-
 def milliseconds(settings: Settings, model: str, way: str, batch: int, steps: tuple[int, int]) -> float:
     """Return the milliseconds of a step of `cvcc-zoo fit`."""
     words = [f"--model={model}", f"--data.batch_size={batch}", f"--optimizer={OPTIMIZERS[model]}", *BARE]
     words += [*settings.options(), "--data.in_channels=3", "--data.image_size=32", "--data.validation=0"]
     words += ["--lr_scheduler=OneCycle", f"--trainer.max_steps={steps[1]}", "--trainer.max_epochs=-1"]
     words += ["--trainer.precision=bf16-mixed"] if torch.cuda.is_available() else ["--trainer.accelerator=cpu"]
-    built, clock = build(words), StepClock(*steps)
+    built, clock = build(words), Steps(*steps)
     built.trainer.callbacks += [*WAYS[way](), clock]  # type: ignore[attr-defined]
     built.trainer.fit(built.model, built.datamodule)
     return clock.milliseconds
@@ -85,7 +67,7 @@ def main(args: Sequence[str] | None = None) -> None:
         for way in options.ways:
             step = milliseconds(settings, model, way, batch, steps)
             rows.append([model, f"{batch:,}", way, f"{step:.2f}", f"{alone:.2f}", f"{100 * alone / step:.1f} %"])
-    print(f"{torch.cuda.get_device_name() if device == 'cuda' else device}; {machine()}\n")
+    print(f"{machine(device)}\n")
     print(markdown(["network", "images", "way", "ms a step", "ms of the network alone", "share"], rows))
 
 

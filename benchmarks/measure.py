@@ -14,26 +14,19 @@ from cvcc_zoo.runs.summary import hardware, processor
 from cvcc_zoo.timing import seconds
 
 
-def machine() -> str:
-    """Return the processor, threads and versions in one line."""
-    return f"{hardware()}, {os.cpu_count()} cores, torch {torch.__version__}"
-
-
 def name_of(device: str) -> str:
-    """Return the name of the GPU, or of the processor with its vector instructions, and the number of cores.
-
-    Virtual machines may have the same name for processors with different instructions.
-    """
-    name = hardware()
-    if device != "cuda":
-        model, _, threads = processor().rpartition(", ")
-        name = f"{model} ({torch.backends.cpu.get_cpu_capability()}), {threads}"
-    return f"{name}, {os.cpu_count()} cores"
+    """Return the name of the GPU (`cuda`), or that of the processor (`cpu`), and the number of cores."""
+    return f"{hardware() if device == 'cuda' else processor()}, {os.cpu_count()} cores"
 
 
 def versions() -> str:
     """Return the versions on which the speed depends."""
     return f"Python {platform.python_version()}, torch {torch.__version__}, lightning {version('lightning')}"
+
+
+def machine(device: str = "cpu") -> str:
+    """Return the name of the machine and the versions in one line."""
+    return f"{name_of(device)}; {versions()}"
 
 
 def limits(device: str) -> dict[str, float]:

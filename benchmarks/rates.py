@@ -64,7 +64,7 @@ def ours(settings: Settings, model: str, of: Length, *options: str) -> Rates:
     words += [f"--trainer.limit_train_batches={of.batches}"] if of.limited else []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "seconds"
-        clock = ["--trainer.callbacks+=benchmarks.steady.Steady", f"--trainer.callbacks.file={file}"]
+        clock = ["--trainer.callbacks+=benchmarks.clocks.Steady", f"--trainer.callbacks.file={file}"]
         return rates(of, fit(settings, *words, *clock), float(file.read_text()))
 
 

@@ -15,9 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning import Callback, LightningModule, Trainer
-
+from benchmarks.clocks import Whole
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.runs import Compile
@@ -128,26 +126,12 @@ def fit(settings: Settings, *options: str) -> Ended:
         shutil.rmtree(folder.parent)
 
 
-class Clock(Callback):
-    """Measures the seconds of training on a GPU, from the first batch to the end of the last."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        torch.cuda.synchronize()
-        self.start = time.perf_counter()
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock."""
-        torch.cuda.synchronize()
-        self.seconds = time.perf_counter() - self.start
-
-
 def fit_here(words: Sequence[str]) -> tuple[ImageClassifier, float]:
     """Run `cvcc-zoo fit` compiled on a GPU, in this process; return the model and the seconds of training.
 
     It writes no files and shows no progress bar. Kernels that an earlier run compiled are reused; CUDA graphs are not.
     """
-    built, clock = build([*words, *BARE]), Clock()
+    built, clock = build([*words, *BARE]), Whole()
     for callback in (clock, Compile()):
         built.trainer.callbacks.append(callback)  # type: ignore[attr-defined]
     built.trainer.fit(built.model, built.datamodule)

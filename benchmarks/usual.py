@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
 
-from benchmarks.steady import Steady
+from benchmarks.clocks import Steady
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.zoo.creation import create
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import data, gpu_steps, inference, rates, run, training
-from benchmarks.measure import name_of
+from benchmarks.measure import machine, name_of
 from benchmarks.sides import Ended, Settings
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.runs.scores import scores
@@ -79,6 +79,9 @@ def test_processors_of_one_name_are_told_apart_by_their_instructions(monkeypatch
     for instructions in ("AVX2", "AVX512"):
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda found=instructions: found)
         assert f" ({instructions}), {torch.get_num_threads()} thread" in name_of("cpu")
+        assert machine().startswith(name_of("cpu")) and f"torch {torch.__version__}" in machine()
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")  # an ARM processor
+    assert "DEFAULT" not in name_of("cpu")
 
 
 def test_weights_are_published_for_the_classes_of_the_images_or_random(make_folder: MakeFolder) -> None:

@@ -140,14 +140,19 @@ def hardware() -> str:
 
 
 def processor() -> str:
-    """Return the name of the CPU with the number of threads that torch uses."""
+    """Return the name of the CPU, its vector instructions and the number of threads that torch uses.
+
+    Virtual machines may have the same name for processors with different instructions.
+    """
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
         models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         name = models[0] if models else name
     threads = torch.get_num_threads()
-    return f"{name}, {threads} thread{'' if threads == 1 else 's'}"
+    instructions = torch.backends.cpu.get_cpu_capability()
+    with_them = "" if instructions in ("DEFAULT", "NO AVX") else f" ({instructions})"
+    return f"{name}{with_them}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def same_bits(trainer: Trainer) -> str:
