@@ -73,7 +73,25 @@ def run(args: list[str]) -> int:
     if args[0] == "--version":
         print(f"cvcc_zoo {version('cvcc_zoo')}")
         return 0
-    return call(pick("command", args[0], COMMANDS, "`cvcc-zoo --help` shows what they do"), args[1:])
+    command = pick("command", args[0], COMMANDS, "`cvcc-zoo --help` shows what they do")
+    refuse_empty(args[1:])
+    return call(command, args[1:])
+
+
+def refuse_empty(args: Sequence[str]) -> None:
+    """Raise ValueError for an argument or a value without a character, as of an empty variable of the shell.
+
+    Options of classes, such as the loggers of Lightning, may be empty: `--trainer.logger.name=`.
+    """
+    for before, word in zip(["", *args], args, strict=False):
+        option, equals, value = word.partition("=")
+        if not word and before.startswith("-") and "=" not in before:
+            option = before
+        elif value or (word and not equals):
+            continue
+        if option.count(".") < 2:
+            what = f"{option} has no value" if option else "an argument is empty"
+            raise ValueError(f"{what}; give it one, or leave it out (perhaps a variable of the shell is not set)")
 
 
 def _import(module: str) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from cvcc_zoo import ImageDataModule, create, load
-from cvcc_zoo.__main__ import main
+from cvcc_zoo.__main__ import main, refuse_empty
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.files.own import write_whole
 
@@ -201,3 +201,34 @@ def test_a_file_that_cannot_be_written_is_named_as_the_user_named_it(tmp_path: P
     with pytest.raises(OSError, match=r"sheet\.png") as told:
         write_whole(tmp_path / "file" / "sheet.png", b"")
     assert "unfinished" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fit", "--data.root="], "--data.root has no value; give it one, or leave it out"),
+        (["fit", "--run", "", "--model=linear"], "--run has no value"),
+        (["split", "", "there"], "an argument is empty"),
+        (["cross-validate", "--folder=", "--model=linear"], "--folder has no value"),
+    ],
+)
+def test_an_empty_variable_of_the_shell_is_no_current_folder(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2 and said in capsys.readouterr().err and not [*tmp_path.iterdir()]
+
+
+def test_a_name_of_a_logger_may_be_empty() -> None:
+    refuse_empty(["--trainer.logger=CSVLogger", "--trainer.logger.name=", "--trainer.logger.version", ""])
+
+
+def test_an_empty_root_is_refused_in_python_as_well() -> None:
+    for option in ("dataset", "root"):
+        with pytest.raises(ValueError, match=f"{option} is an empty text"):
+            ImageDataModule(**dict[str, Any]({option: ""})).setup("fit")
+
+
+def test_options_in_braces_are_answered_with_the_way_to_write_them() -> None:
+    with pytest.raises(ValueError, match=r"write --model=ResNet --model.depth=..., or create\('ResNet', depth=...\)"):
+        create("ResNet{depth: 20}")

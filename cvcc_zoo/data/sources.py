@@ -82,6 +82,9 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
     for a root or class names that do not belong.
     """
     name, root, classes, max_pixels = (given[option] for option in ("dataset", "root", "classes", "max_pixels"))
+    for option in ("dataset", "root"):
+        if given[option] == "":  # Path("") is the current folder
+            raise ValueError(f"{option} is an empty text; leave it out, or write which images you mean")
     if objects:
         if name is not None or root is not None:
             raise ValueError(f"images come from {' and '.join(objects)}=... or from {name or root}; give one of them")

@@ -134,6 +134,12 @@ def _meaning(name: str | Path) -> Source:
         imported = FAMILIES.get(last)
         registered = imported is not None and imported.__module__ == head
         return Source("family", last) if registered else Source("import path", text)
+    if braces := re.fullmatch(r"([^{}]+)\{\s*(\w+)\s*:.*\}", text):
+        of = f"{braces[1].strip()!r}, {braces[2]}=..."
+        raise ValueError(
+            f"{text}: options in braces belong to `cvcc-zoo compare` alone; write --model={braces[1].strip()} "
+            f"--model.{braces[2]}=..., or create({of}) in Python"
+        )
     raise unknown("model", text, _known(), HINT)
 
 
