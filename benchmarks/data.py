@@ -7,6 +7,7 @@ Needs `pip install -e '.[bench]'`.
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from benchmarks.measure import copy_gbytes, gemm_gflops, machine, markdown
+from benchmarks.measure import copy_gbytes, gemm_gflops, machine, markdown, peak_mb
 from benchmarks.usual import MEAN, STD, PILImages
 from cvcc_zoo.data import ImageDataModule, Whitening
 from cvcc_zoo.data.augment import augment, make_augmentations
@@ -87,20 +88,14 @@ def ours(images: Tensor, chosen: Any, *, compiled: bool = False) -> Callable[[],
     return run
 
 
-def peak_mb() -> float:
-    """Return the peak memory of this process; ru_maxrss would be that of its parent."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-
-
 def fit_zca(side: str, images: Tensor) -> tuple[float, float, float]:
     """Fit, and return seconds, the memory beyond the data in MB, and the error of the whitening."""
     images.amax()  # the pages of shared memory count once they were read
     if side == "cvcc_zoo":
-        before = peak_mb()
+        before = peak_mb(os.getpid())
         whitening = Whitening("zca")
         took = seconds(lambda: whitening.fit(images))
-        extra = peak_mb() - before
+        extra = peak_mb(os.getpid()) - before
         parts = (whitening(part).flatten(1) for part in torch.split(images, 5000))
     else:
         from sklearn.decomposition import PCA
@@ -108,10 +103,10 @@ def fit_zca(side: str, images: Tensor) -> tuple[float, float, float]:
         _, solver, dtype = side.split()
         x = images.flatten(1).numpy().astype(dtype)
         x /= 255
-        before = peak_mb()
+        before = peak_mb(os.getpid())
         pca = PCA(whiten=True, svd_solver=solver)
         took = seconds(lambda: pca.fit(x))
-        extra = peak_mb() - before
+        extra = peak_mb(os.getpid()) - before
         parts = (torch.from_numpy(pca.transform(x[i : i + 5000])) for i in range(0, len(x), 5000))
     return took, extra, whiteness(parts)
 

@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,6 +66,15 @@ def _best(work: Callable[[], object], device: str) -> float:
 
     whole()
     return min(seconds(whole) for _ in range(5))
+
+
+def peak_mb(pid: int) -> float:
+    """Return the peak memory of a process, VmHWM, or 0 if it has ended. (ru_maxrss would be that of its parent.)"""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((1024 * int(line.split()[1]) / 1e6 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:

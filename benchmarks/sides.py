@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.clocks import Whole
+from benchmarks.measure import peak_mb
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.runs import Compile
@@ -95,7 +96,7 @@ def run(words: Sequence[str], threads: int) -> Ended:
     process = subprocess.Popen([sys.executable, *words], stdin=slave, stdout=slave, stderr=slave, env=environment)
     os.close(slave)
     while process.poll() is None:
-        peak = max(peak, _peak_mb(process.pid))
+        peak = max(peak, peak_mb(process.pid))
         time.sleep(0.02)
     seconds = time.perf_counter() - start
     reader.join()
@@ -104,15 +105,6 @@ def run(words: Sequence[str], threads: int) -> Ended:
     if process.returncode:
         raise RuntimeError(f"{' '.join(words)}:\n{text[-2000:]}")
     return Ended(seconds, peak, text)
-
-
-def _peak_mb(pid: int) -> float:
-    """Return VmHWM of a process, or 0 if it has ended. (ru_maxrss would be that of its parent.)"""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((1024 * int(line.split()[1]) / 1e6 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def fit(settings: Settings, *options: str) -> Ended:

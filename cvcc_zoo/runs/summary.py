@@ -186,7 +186,7 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
     rows = {
         **(_tests(summary) if tested else {"test accuracy": "not tested: --test=false"}),
         "validation accuracy": "-" if val is None else f"{100 * val:.2f} %",
-        "epochs": f"{summary['epochs']} ({summary['steps']:,} steps)",
+        "epochs": f"{summary['epochs']} ({summary['steps']:,} step{'' if summary['steps'] == 1 else 's'})",
         "training": f"{summary['train_seconds']:.1f} s, {summary['images_per_second'] or 0:,.0f} images/s",
         "parameters": f"{summary['parameters']:,}",
         "folder": str(folder),
