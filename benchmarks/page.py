@@ -1,7 +1,7 @@
 """The page docs/performance.md: a table for each machine, what is not measured yet, and what makes the package fast."""
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ from benchmarks.measure import markdown
 from benchmarks.report import HEADER, Row, draw_curves, draw_ratios
 
 CPU, CUDA = "cpu", "cuda"
+Content = Mapping[str, Sequence[Mapping[str, Any]]]
+"""The numbers of each place, a topic or one of its lines: those of each machine where it was measured."""
 TOPICS: dict[str, tuple[str, ...]] = {
     "training": (CPU,),
     "gpu_training": (CUDA,),
@@ -110,33 +112,38 @@ def command(topic: str, line: str = "") -> str:
     return f"python -m benchmarks.run --only={topic} --lines={line} --repeats=1 --timm_train={TIMM} {DATA}"
 
 
-def page(content: Mapping[str, Any]) -> str:
+def page(content: Content) -> str:
     """Return the page in Markdown."""
     parts = ["# Speed", _headline(content), QUICK, "## Results", RATIOS]
-    processors_first = sorted(
-        (each for each in places() if each in content), key=lambda each: places()[each][1] == CUDA
-    )
-    for machine in dict.fromkeys(content[each]["machine"] for each in processors_first):
-        here = {each: content[each] for each in places() if each in content and content[each]["machine"] == machine}
-        parts += [f"### {machine}", f"*{caption(here.values())}*", _table(here)]
+    found = [(key, each) for key in places() for each in content.get(key, [])]
+    processors_first = sorted(found, key=lambda pair: places()[pair[0]][1] == CUDA)
+    for machine in dict.fromkeys(each["machine"] for _, each in processors_first):
+        here = [(key, each) for key, each in found if each["machine"] == machine]
+        parts += [f"### {machine}", f"*{caption(each for _, each in here)}*", _table(here)]
     parts += [*_not_measured(content), REASONS, "## How it is measured"]
     for topic, text in texts().items():
         parts += [f"### {title(topic)}", text.partition("\n")[2].strip()]
         for key in (each for each in content if each.partition("/")[0] in (topic, f"{topic}_gpu")):
-            tables, curves = content[key]["tables"], content[key]["curves"]
-            if tables or curves:
-                parts.append(f"*{content[key]['machine']}; {caption([content[key]])}*")
-            parts += [markdown(table[0], table[1:]) for table in map(_filled, tables)]
-            if curves:
-                parts.append(f"![{title(topic)}](pictures/{key}.png)")
+            for number, each in enumerate(content[key]):
+                if each["tables"] or each["curves"]:
+                    parts.append(f"*{each['machine']}; {caption([each])}*")
+                parts += [markdown(table[0], table[1:]) for table in map(_filled, each["tables"])]
+                if each["curves"]:
+                    parts.append(f"![{title(topic)}](pictures/{_picture(key, number)})")
     return "\n\n".join(parts) + "\n"
 
 
-def _headline(content: Mapping[str, Any]) -> str:
+def _picture(key: str, number: int) -> str:
+    """Return the file of the curves that were measured on a machine, the first or a later one."""
+    return f"{key}-{number + 1}.png" if number else f"{key}.png"
+
+
+def _headline(content: Content) -> str:
     """Return a list of the smallest and largest ratios of the topics at the top of the page."""
     found = []
     for topic, (what, against) in HEADLINES.items():
-        rows = [Row(**row) for key, each in content.items() if key.partition("/")[0] == topic for row in each["rows"]]
+        of_topic = [each for key, here in content.items() if key.partition("/")[0] == topic for each in here]
+        rows = [Row(**row) for each in of_topic for row in each["rows"]]
         if ratios := [row.ratio for row in rows if row.ratio is not None]:
             found.append(f"- {what}: {min(ratios):.1f} to {max(ratios):.1f} times as fast as {against}")
     return "\n".join(found)
@@ -160,10 +167,10 @@ def _range(values: list[float]) -> str:
     return least if least == most else f"{least} to {most}"
 
 
-def _table(here: Mapping[str, Any]) -> str:
+def _table(here: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     """Return the table of a machine: the rows of each topic below its name."""
     rows: list[list[str]] = []
-    for key, found in here.items():
+    for key, found in here:
         heading = [f"**{title(places()[key][0])}**", *[""] * (len(HEADER) - 1)]
         rows += [*([] if heading in rows else [heading]), *(Row(**row).cells() for row in found["rows"])]
     return markdown(HEADER, rows)
@@ -175,11 +182,12 @@ def _filled(table: list[list[str]]) -> list[list[str]]:
     return [list(row) for row in zip(*kept, strict=True)]
 
 
-def _not_measured(content: Mapping[str, Any]) -> list[str]:
+def _not_measured(content: Content) -> list[str]:
     """Return the list of what is not measured, with the commands."""
     items = []
     for key, (topic, device, line) in places().items():
-        what = [title(topic)] if key not in content else [f"{title(topic)}: {each}" for each in content[key]["missing"]]
+        nowhere = [set(each["missing"]) for each in content.get(key, [])]
+        what = [f"{title(topic)}: {each}" for each in sorted(set.intersection(*nowhere))] if nowhere else [title(topic)]
         on_gpu = " on a GPU" if CPU in TOPICS[topic] and device == CUDA else ""
         items += [f"# {each}{on_gpu}{f', {line}' if line else ''}\n{command(topic, line)}" for each in what]
     items.append(f"# Whole training steps as CUDA graphs (StepGraph), tested to compute the same\n{STEP_GRAPHS}")
@@ -191,13 +199,14 @@ def _not_measured(content: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def write_page(content: Mapping[str, Any], docs: Path) -> None:
+def write_page(content: Content, docs: Path) -> None:
     """Write the page and its figures, from the numbers alone."""
     pictures = docs / "pictures"
     pictures.mkdir(exist_ok=True)
     (docs / "performance.md").write_text(page(content))
-    shown = [content[key] for key, (_, device, _) in places().items() if device == CPU and key in content]
-    draw_ratios(shown, pictures / "performance.png")
-    for key, found in content.items():
-        if found["curves"]:
-            draw_curves(found["curves"], pictures / f"{key}.png")
+    on_cpus = [key for key, (_, device, _) in places().items() if device == CPU]
+    draw_ratios([each for key in on_cpus for each in content.get(key, [])], pictures / "performance.png")
+    for key, here in content.items():
+        for number, each in enumerate(here):
+            if each["curves"]:
+                draw_curves(each["curves"], pictures / _picture(key, number))

@@ -73,39 +73,54 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def save(path: Path, key: str, about: Mapping[str, Any], found: Found) -> dict[str, Any]:
-    """Save the numbers of a topic, or of one of its lines, in the file beside the others; return all of them."""
-    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    content[key] = {**about, **asdict(found)}
+def save(path: Path, key: str, about: Mapping[str, Any], found: Found) -> dict[str, list[dict[str, Any]]]:
+    """Save the numbers of a topic, or of one of its lines, in the file beside the others; return all of them.
+
+    They replace those of the same machine, and stand beside those of other machines.
+    """
+    content: dict[str, list[dict[str, Any]]] = json.loads(path.read_text()) if path.is_file() else {}
+    others = [each for each in content.get(key, []) if each["machine"] != about["machine"]]
+    content[key] = [*others, {**about, **asdict(found)}]
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return content
 
 
 def draw_ratios(measured: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Plot how many times better each row is than its alternative, on a logarithmic axis, with the targets."""
+    """Plot how many times better each row is than its alternative, on a logarithmic axis, with the targets.
+
+    There is a panel for each machine.
+    """
     from matplotlib.figure import Figure
 
-    rows = [Row(**row) for found in measured for row in found["rows"]]
-    rows = [row for row in rows if row.ratio is not None]
-    figure = Figure(figsize=(8, 0.9 + 0.34 * len(rows)), layout="constrained")
-    axes = figure.add_subplot()
-    for place, row in enumerate(reversed(rows)):
-        colour = {True: "#2a7f62", False: "#c0504d", None: "#7f8c9b"}[row.reached]
-        assert row.ratio is not None
-        axes.barh(place, row.ratio - 1, left=1, color=colour, height=0.62)
-        end = max(row.ratio, 1, 0 if row.least is None or row.reached else row.least)  # do not cover the target
-        axes.text(end * 1.03, place, f"{row.ratio:.2f}x", va="center", fontsize=8)
-        if row.least is not None:
-            axes.plot([row.least] * 2, [place - 0.42, place + 0.42], color="black", linewidth=1.5)
-    axes.set_yticks(range(len(rows)), [f"{row.what} (against {row.against})" for row in reversed(rows)], fontsize=8)
-    axes.set_xscale("log")
+    panels: dict[str, list[Row]] = {}
+    for found in measured:
+        rows = [row for row in (Row(**each) for each in found["rows"]) if row.ratio is not None]
+        panels.setdefault(found["machine"], []).extend(rows)
+    panels = {machine: rows for machine, rows in panels.items() if rows}
+    counts = [len(rows) for rows in panels.values()] or [1]
+    figure = Figure(figsize=(8, 0.7 + sum(0.5 + 0.34 * count for count in counts)), layout="constrained")
+    grid = figure.subplots(len(counts), 1, sharex=True, squeeze=False, height_ratios=counts)
+    for axes, (machine, rows) in zip(grid[:, 0], panels.items(), strict=False):
+        for place, row in enumerate(reversed(rows)):
+            colour = {True: "#2a7f62", False: "#c0504d", None: "#7f8c9b"}[row.reached]
+            assert row.ratio is not None
+            axes.barh(place, row.ratio - 1, left=1, color=colour, height=0.62)
+            end = max(row.ratio, 1, 0 if row.least is None or row.reached else row.least)  # do not cover the target
+            axes.text(end * 1.03, place, f"{row.ratio:.2f}x", va="center", fontsize=8)
+            if row.least is not None:
+                axes.plot([row.least] * 2, [place - 0.42, place + 0.42], color="black", linewidth=1.5)
+        names = [f"{row.what} (against {row.against})" for row in reversed(rows)]
+        axes.set_yticks(range(len(rows)), names, fontsize=8)
+        axes.set_title(machine, fontsize=9, loc="left")
+    for axes in grid[:, 0]:
+        axes.set_xscale("log")
+        axes.minorticks_off()
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
     ticks = [1, 1.5, 2, 3, 5, 10]
     axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
-    axes.minorticks_off()
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xlim(right=1.35 * max([1.0, *(row.ratio or 1 for row in rows)]))
-    axes.set_title("times better than the alternative, on a CPU; black: the target", fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlim(right=1.35 * max([1.0, *(row.ratio or 1 for rows in panels.values() for row in rows)]))
+    figure.suptitle("times better than the alternative, on CPUs; black: the target", fontsize=10)
     figure.savefig(path, dpi=120)
 
 

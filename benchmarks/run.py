@@ -147,7 +147,9 @@ def check_numbers(file: Path) -> None:
     """Raise ValueError if the numbers of earlier measurements, which the page needs too, have another form."""
     numbers = json.loads(file.read_text()) if file.is_file() else {}
     if not isinstance(numbers, dict) or not all(
-        isinstance(found, dict) and {"machine", "missing"} <= set(found) for found in numbers.values()
+        isinstance(here, list)
+        and all(isinstance(found, dict) and {"machine", "missing"} <= set(found) for found in here)
+        for here in numbers.values()
     ):
         raise ValueError(f"{file} was written by an older version; move it away, or name another file with --json")
 

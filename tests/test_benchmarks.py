@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import gpu_training, quick, rates, run, timm_script
-from benchmarks.page import CPU, TOPICS, page, place, places
+from benchmarks.page import CPU, TOPICS, Content, page, place, places, write_page
 from benchmarks.rates import Rates, length
 from benchmarks.report import Found, Row, draw_curves, draw_ratios, save
 from benchmarks.run import main
@@ -73,9 +73,26 @@ def test_a_machine_has_one_table_with_versions_limits_and_dates(tmp_path: Path) 
     assert first < shown.index("| a |") < shown.index("| c |") < second < shown.index("| b |")
 
 
+def test_the_numbers_of_several_machines_stand_beside_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "found.json"
+    curve = {"images": {"x": [1.0, 10.0], "measured": [2.0, 2.1]}}
+    for machine, each, missing in [("A", 1.0, ["x", "y"]), ("B", 2.0, ["x"]), ("A", 3.0, ["x", "z"])]:
+        row = Row("a", "s", each, "other", 6.0)
+        content = save(file, "training", measured(machine, "1"), Found([row], [], curve, missing))
+    shown = page(content)
+    assert shown.index("### B\n") < shown.index("| a | s | 2 | other: 6 | 3.00x |")
+    assert shown.index("### A\n") < shown.index("| a | s | 3 | other: 6 | 2.00x |") and "| a | s | 1 |" not in shown
+    assert "- training on a CPU: 2.0 to 3.0 times" in shown
+    listed = shown.partition("## Not measured yet")[2].partition("## How")[0]
+    assert "# Training on a CPU: x\n" in listed and not any(f"a CPU: {one}" in listed for one in "yz")
+    write_page(content, tmp_path)
+    for picture in ("pictures/training.png", "pictures/training-2.png"):
+        assert (tmp_path / picture).is_file() and f"({picture})" in shown
+
+
 def test_what_is_not_measured_is_listed_with_its_command(tmp_path: Path) -> None:
     file = tmp_path / "found.json"
-    content: dict[str, object] = {}
+    content: Content = {}
     for key, (topic, *_) in places().items():
         missing = ["the engines"] if topic == "inference" else []
         if key not in ("gpu_training/resnet18-512", "network_share_gpu"):
@@ -98,8 +115,8 @@ def test_columns_without_values_are_left_out(tmp_path: Path) -> None:
 
 def test_the_pictures_are_drawn(tmp_path: Path) -> None:
     rows = [Row("a", "s", 1.0, "x", 2.0, least=1.5), Row("b", "s", 1.0), Row("c", "s", 1.0, "x", 0.5)]
-    content = save(tmp_path / "found.json", "startup", {}, Found(rows))
-    draw_ratios(list(content.values()), tmp_path / "ratios.png")
+    content = save(tmp_path / "found.json", "startup", measured("A", "1"), Found(rows))
+    draw_ratios(content["startup"], tmp_path / "ratios.png")
     draw_curves({"images": {"x": [1.0, 10.0], "measured": [2.0, 2.1], "expected": [2.0, 2.0]}}, tmp_path / "curves.png")
     assert (tmp_path / "ratios.png").stat().st_size > 5000 and (tmp_path / "curves.png").stat().st_size > 5000
 
@@ -238,7 +255,15 @@ def test_wrong_options_are_refused(
 
 
 @pytest.mark.parametrize(
-    "numbers", [{"startup": {"about": "a machine", "rows": [], "tables": [], "curves": {}}}, {"startup": 1}, []]
+    "numbers",
+    [
+        {"startup": {"about": "a machine", "rows": [], "tables": [], "curves": {}}},
+        {"startup": {"machine": "A", "rows": [], "tables": [], "curves": {}, "missing": []}},
+        {"startup": [{"about": "a machine"}]},
+        {"startup": [1]},
+        {"startup": 1},
+        [],
+    ],
 )
 def test_numbers_of_an_older_version_are_refused_and_stay(
     numbers: object, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -280,7 +305,7 @@ def test_a_topic_runs_and_writes_its_part_of_the_page(topic: str, small: list[st
     content = json.loads((tmp_path / "performance.json").read_text())
     device = CPU if CPU in TOPICS[topic] and not torch.cuda.is_available() else TOPICS[topic][-1]
     key = place(topic, device, "resnet20-128" if topic == "gpu_training" else "")
-    assert content[key]["rows"] and (tmp_path / "pictures" / "performance.png").is_file()
+    assert content[key][0]["rows"] and (tmp_path / "pictures" / "performance.png").is_file()
     assert (tmp_path / "performance.md").read_text() == page(content)
 
 
