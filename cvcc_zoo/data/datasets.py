@@ -109,9 +109,11 @@ class TorchvisionDataset:
                 if folder.is_relative_to(self.root) and folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
             if damaged := [path for path in self._files_present() if not check_integrity(path, self.sums[path.name])]:
+                names, one = ", ".join(path.name for path in damaged), len(damaged) == 1
                 raise ValueError(
-                    f"{', '.join(shown(path) for path in damaged)} has a wrong checksum: it is damaged or incomplete; "
-                    "remove it and start again on a machine with a network, or replace it with the right file"
+                    f"{shown(damaged[0].parent)}: {names} {'has a wrong checksum' if one else 'have wrong checksums'}, "
+                    f"so {'it is' if one else 'they are'} damaged or incomplete; remove {'it' if one else 'them'} and "
+                    "start again on a machine with a network, or bring the right files there"
                 ) from error
             raise FileNotFoundError(
                 f"{self.title} is not in {self.root} and could not be downloaded "
