@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.classifier.network import Network
-from cvcc_zoo.models.initialisation import ResidualBlock, initialise
+from cvcc_zoo.models.initialisation import ResidualBlock
 from cvcc_zoo.models.layers import Layers, make_norm
+from cvcc_zoo.models.stages import StagedNetwork
 from cvcc_zoo.registry import register, unknown
 
 
@@ -86,38 +86,24 @@ class BasicBlock(ResidualBlock):
         return y
 
 
-class ResNetNetwork(Network):
-    """Images (N, in_channels, H, W) to logits (N, num_classes); stage i works on H / 2^i x W / 2^i pixels."""
+class ResNetNetwork(StagedNetwork):
+    """A 3x3 stem, stages of basic blocks or plain ones, and a classifier."""
 
     def __init__(
         self, blocks: int, channels: Sequence[int], shortcut: str, layers: Layers, in_channels: int, num_classes: int
     ) -> None:
         super().__init__()
         block: Callable[..., nn.Module] = PlainBlock if shortcut == PLAIN else partial(BasicBlock, shortcut=shortcut)
-        width = channels[0]
-        self.conv1 = layers.conv3x3(in_channels, width)
-        self.bn1 = layers.normalisation(width)
+        self.conv1 = layers.conv3x3(in_channels, channels[0])
+        self.bn1 = layers.normalisation(channels[0])
         self.activation = layers.nonlinearity()
         self.parts = [["conv1", "bn1"]]
-        for number, out in enumerate(channels, start=1):
-            stage = nn.Sequential()
-            for index in range(blocks):
-                stage.append(block(width, out, 2 if number > 1 and index == 0 else 1, layers))
-                width = out
-            self.parts.append([f"layer{number}"])
-            self.add_module(f"layer{number}", stage)
-        self.pool = layers.pooling()
-        self.fc = layers.classifier(width, num_classes)
-        initialise(self, layers.init)
+        width = self.add_stages(partial(block, layers=layers), blocks, channels[0], channels)
+        self.add_classifier(width, num_classes, layers)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        outputs = [self.activation(self.bn1(self.conv1(x)))]
-        for (stage,) in self.parts[1:]:
-            outputs.append(getattr(self, stage)(outputs[-1]))
-        return outputs
-
-    def classify(self, x: Tensor) -> Tensor:
-        return super().classify(self.pool(x))
+    def stem(self, x: Tensor) -> Tensor:
+        y: Tensor = self.activation(self.bn1(self.conv1(x)))
+        return y
 
 
 class ResNet(ImageClassifier):

@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.classifier.network import Network
-from cvcc_zoo.models.initialisation import ResidualBlock, initialise
+from cvcc_zoo.models.initialisation import ResidualBlock
 from cvcc_zoo.models.layers import Layers, make_norm
+from cvcc_zoo.models.stages import StagedNetwork
 from cvcc_zoo.registry import register
 
 
@@ -52,39 +52,27 @@ class BottleneckBlock(ResidualBlock):
         return y
 
 
-class ResNeXtNetwork(Network):
-    """Images (N, in_channels, H, W) to logits (N, num_classes)."""
+class ResNeXtNetwork(StagedNetwork):
+    """A 3x3 stem with 64 channels, three stages of bottleneck blocks, and a classifier."""
 
     def __init__(
         self, blocks: int, cardinality: int, base_width: int, layers: Layers, in_channels: int, num_classes: int
     ) -> None:
         super().__init__()
+
+        def block(channels: int, out_channels: int, stride: int) -> BottleneckBlock:
+            return BottleneckBlock(channels, out_channels // 4, stride, cardinality, base_width, layers)
+
         self.conv1 = layers.conv3x3(in_channels, 64)
         self.bn1 = layers.normalisation(64)
         self.activation = layers.nonlinearity()
-        channels = 64
-        stages = []
-        for stride, planes in ((1, 64), (2, 128), (2, 256)):
-            stage = nn.Sequential()
-            for index in range(blocks):
-                step = stride if index == 0 else 1
-                stage.append(BottleneckBlock(channels, planes, step, cardinality, base_width, layers))
-                channels = 4 * planes
-            stages.append(stage)
-        self.layer1, self.layer2, self.layer3 = stages
-        self.parts = [["conv1", "bn1"], ["layer1"], ["layer2"], ["layer3"]]
-        self.pool = layers.pooling()
-        self.fc = layers.classifier(channels, num_classes)
-        initialise(self, layers.init)
+        self.parts = [["conv1", "bn1"]]
+        channels = self.add_stages(block, blocks, 64, (256, 512, 1024))
+        self.add_classifier(channels, num_classes, layers)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        outputs = [self.activation(self.bn1(self.conv1(x)))]
-        for stage in (self.layer1, self.layer2, self.layer3):
-            outputs.append(stage(outputs[-1]))
-        return outputs
-
-    def classify(self, x: Tensor) -> Tensor:
-        return super().classify(self.pool(x))
+    def stem(self, x: Tensor) -> Tensor:
+        y: Tensor = self.activation(self.bn1(self.conv1(x)))
+        return y
 
 
 class ResNeXt(ImageClassifier):

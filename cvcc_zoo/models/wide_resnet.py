@@ -3,14 +3,15 @@
 Depth 6n + 4: a 3x3 stem with 16 channels, three stages of n blocks with 16k, 32k and 64k channels, norm, ReLU, pooling.
 """
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.classifier.network import Network
-from cvcc_zoo.models.initialisation import ResidualBlock, initialise
+from cvcc_zoo.models.initialisation import ResidualBlock
 from cvcc_zoo.models.layers import Layers
+from cvcc_zoo.models.stages import StagedNetwork
 from cvcc_zoo.registry import register
 
 
@@ -44,38 +45,29 @@ class PreActivationBlock(ResidualBlock):
         return y
 
 
-class WideResNetNetwork(Network):
-    """Images (N, in_channels, H, W) to logits (N, num_classes)."""
+class WideResNetNetwork(StagedNetwork):
+    """A 3x3 convolution with 16 channels, three stages of blocks, a last norm and activation, and a classifier."""
 
     def __init__(
         self, blocks: int, width: int, dropout: float, layers: Layers, in_channels: int, num_classes: int
     ) -> None:
         super().__init__()
         self.conv1 = layers.conv3x3(in_channels, 16)
-        channels = 16
-        stages = []
-        for stride, out in ((1, 16 * width), (2, 32 * width), (2, 64 * width)):
-            stage = nn.Sequential()
-            for index in range(blocks):
-                stage.append(PreActivationBlock(channels, out, stride if index == 0 else 1, dropout, layers))
-                channels = out
-            stages.append(stage)
-        self.layer1, self.layer2, self.layer3 = stages
-        self.parts = [["conv1"], ["layer1"], ["layer2"], ["layer3", "bn"]]
+        self.parts = [["conv1"]]
+        block = partial(PreActivationBlock, dropout=dropout, layers=layers)
+        channels = self.add_stages(block, blocks, 16, (16 * width, 32 * width, 64 * width))
+        self.parts[-1].append("bn")
         self.bn = layers.normalisation(channels)
         self.activation = layers.nonlinearity()
-        self.pool = layers.pooling()
-        self.fc = layers.classifier(channels, num_classes)
-        initialise(self, layers.init)
+        self.add_classifier(channels, num_classes, layers)
+
+    def stem(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv1(x)
+        return y
 
     def features(self, x: Tensor) -> list[Tensor]:
-        outputs = [self.conv1(x)]
-        for stage in (self.layer1, self.layer2, self.layer3):
-            outputs.append(stage(outputs[-1]))
-        return [*outputs[:-1], self.activation(self.bn(outputs[-1]))]
-
-    def classify(self, x: Tensor) -> Tensor:
-        return super().classify(self.pool(x))
+        *outputs, last = super().features(x)
+        return [*outputs, self.activation(self.bn(last))]
 
 
 class WideResNet(ImageClassifier):

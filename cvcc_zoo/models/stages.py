@@ -1,0 +1,53 @@
+"""What all residual networks of the zoo share: a stem, stages of blocks, global pooling and a classifier."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from cvcc_zoo.classifier.network import Network
+from cvcc_zoo.models.initialisation import initialise
+from cvcc_zoo.models.layers import Layers
+
+
+class StagedNetwork(Network):
+    """Images (N, in_channels, H, W) to logits (N, num_classes); stage i works on H / 2^(i - 1) x W / 2^(i - 1) pixels.
+
+    A subclass builds the modules of its stem, then its stages (`add_stages`) and its classifier (`add_classifier`). The
+    parts are the stem, `layer1`, `layer2` and so on.
+    """
+
+    def stem(self, x: Tensor) -> Tensor:
+        """Return the input of the first stage, (N, C, H, W)."""
+        raise NotImplementedError
+
+    def add_stages(
+        self, block: Callable[[int, int, int], nn.Module], blocks: int, channels: int, stages: Sequence[int]
+    ) -> int:
+        """Add a stage of `blocks` blocks for each number of output channels in `stages`, and return the last one.
+
+        `block(in_channels, out_channels, stride)` builds a block; the stem has `channels`. From the second stage on,
+        the first block has stride 2.
+        """
+        for number, out in enumerate(stages, start=1):
+            stage = nn.Sequential()
+            for index in range(blocks):
+                stage.append(block(channels, out, 2 if number > 1 and index == 0 else 1))
+                channels = out
+            self.add_module(f"layer{number}", stage)
+            self.parts.append([f"layer{number}"])
+        return channels
+
+    def add_classifier(self, channels: int, num_classes: int, layers: Layers) -> None:
+        """Add pooling and the classifier, then initialise all weights."""
+        self.pool = layers.pooling()
+        self.fc = layers.classifier(channels, num_classes)
+        initialise(self, layers.init)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        outputs = [self.stem(x)]
+        for stage, *_ in self.parts[1:]:
+            outputs.append(getattr(self, stage)(outputs[-1]))
+        return outputs
+
+    def classify(self, x: Tensor) -> Tensor:
+        return super().classify(self.pool(x))
