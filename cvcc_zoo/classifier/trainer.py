@@ -120,6 +120,12 @@ class Optimized(LightningModule):
         if self.trainer.global_step == self.trainer.max_steps:
             self.trainer.should_stop = True
 
+    def on_train_end(self) -> None:
+        """Take the stop back, because Lightning's BatchSizeFinder trains for some steps before the training itself."""
+        super().on_train_end()
+        if self.trainer.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = False
+
     def configure_optimizers(self) -> Any:
         """Return one optimizer over all parameters, and the schedule for the whole length of the training."""
         optimizer = make_optimizer(self.hparams["optimizer"], self)
