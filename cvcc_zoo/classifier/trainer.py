@@ -131,6 +131,11 @@ class Optimized(LightningModule):
         optimizer = make_optimizer(self.hparams["optimizer"], self)
         if self.hparams["lr_scheduler"] is None:
             return optimizer
+        if trainer_of(self) is None:
+            raise ValueError(
+                "a schedule spans a training run, whose length a Trainer knows; in a loop of your own, make it with "
+                "cvcc_zoo.optim.make_lr_scheduler(spec, optimizer, steps, epochs), and the model with lr_scheduler=None"
+            )
         self._made_for = self.lr, training_length(self.trainer)
         schedule = place_schedule(self.hparams["lr_scheduler"], optimizer, self.trainer)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
