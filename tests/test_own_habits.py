@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from cvcc_zoo import ImageDataModule, create, load
+from cvcc_zoo import ImageDataModule, Linear, create, load
 from cvcc_zoo.__main__ import main, refuse_empty
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.files.own import write_whole
@@ -108,6 +108,29 @@ def own(*given: Any) -> ImageClassifier:
 
 
 OWN_LOADER = pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+
+
+class OwnSteps(Linear):
+    """A model with steps of its own, which count no images."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("val/mine", self.training_step(batch, batch_idx))
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("test/mine", self.training_step(batch, batch_idx))
+
+
+def test_steps_of_ones_own_log_nothing_but_their_own_numbers() -> None:
+    model = OwnSteps(in_channels=1, image_size=8)
+    data = ImageDataModule("fashion-mini", image_size=8)
+    short: Any = {"limit_train_batches": 2, "limit_val_batches": 1, "limit_test_batches": 1, **QUIET}
+    trainer = Trainer(max_epochs=1, enable_checkpointing=False, **short)
+    trainer.fit(model, data)
+    assert set(trainer.callback_metrics) == {"val/mine"}
+    assert set(trainer.test(model, data, verbose=False)[0]) == {"test/mine"}
 
 
 @OWN_LOADER
