@@ -72,6 +72,33 @@ def test_a_batch_is_of_a_whole_number_of_images(size: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"image_size": (32, 32)}, "image_size must be a whole number, got (32, 32)"),
+        ({"image_size": "32"}, "image_size must be a whole number, got '32'"),
+        ({"in_channels": True}, "in_channels must be a whole number, got True"),
+        ({"seed": None}, "seed must be a whole number, got None"),
+        ({"split_seed": 0.5}, "split_seed must be a whole number, got 0.5"),
+        ({"max_pixels": None}, "max_pixels must be a whole number, got None"),
+        ({"validation": None}, "validation must be a share of the images in [0, 1), got None"),
+        ({"augmentations": None}, "augmentations are none, light, standard, strong, or a list of"),
+        ({"background": (0, 0, 0)}, "background is a colour such as white or '#808080', not (0, 0, 0)"),
+        ({"whitening": 1}, "whitening is a name or {name: ..., option: value}, not 1"),
+    ],
+)
+def test_options_of_the_data_of_another_type_are_told_in_words(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        ImageDataModule("fashion-mini", **options)
+
+
+def test_a_loss_of_ones_own_is_refused_where_a_name_is_expected() -> None:
+    with pytest.raises(
+        ValueError, match=r"loss is a name or \{name: \.\.\., option: value\}, not <function cross_entropy"
+    ):
+        create("linear", loss=torch.nn.functional.cross_entropy)
+
+
+@pytest.mark.parametrize(
     ("images", "said"),
     [
         (torch.zeros(3, 8, 8), "a single image is a batch of one: images[None]"),
