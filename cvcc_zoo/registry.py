@@ -157,10 +157,12 @@ def unknown(kind: str, name: Any, known: Iterable[str], hint: str = "") -> Value
 def as_spec(kind: str, value: str | Mapping[str, Any]) -> Spec:
     """Return `"SGD"` or `{"name": "SGD", "lr": 0.1}` as a dict with the key `name`; accepts class_path and init_args.
 
-    Raises ValueError if there is no name.
+    Raises ValueError for anything else, and if there is no name.
     """
     if isinstance(value, str):
         return {"name": value}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{kind} is a name or {{name: ..., option: value}}, not {value!r}")
     spec = dict(value)
     if "class_path" in spec:
         spec = {"name": spec["class_path"], **spec.get("init_args", {})}

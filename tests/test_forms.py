@@ -55,6 +55,7 @@ FORMS: dict[str, Any] = {
     "floats": (PIXELS / 255, LABELS),
     "labels (N, 1)": (PIXELS, LABELS.astype(np.uint8)[:, None]),
     "tensors": (TENSOR, torch.from_numpy(LABELS)),
+    "bfloat16": ((TENSOR / 255).bfloat16(), LABELS),
     "PIL": Pictures(),
     "uint8 tensors": Pictures(v2.functional.to_image),
     "float tensors": Pictures(as_float),

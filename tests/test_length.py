@@ -1,6 +1,7 @@
 """How long a training is, whatever ends it and however many batches are summed up to a step."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from torch.utils.data import DataLoader, IterableDataset
 
 from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
@@ -65,6 +67,24 @@ def test_a_schedule_spans_a_training_whose_steps_grow(
     trainer = quick(callbacks=[Watch(), GradientAccumulationScheduler(scheduling)], **length)
     trainer.fit(model, folder(colours, validation=0))
     assert list(rates.values()) == pytest.approx([1 - step / steps for step in range(steps)])
+
+
+class Stream(IterableDataset[Any]):
+    """Images that come one by one; nobody knows how many."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([(torch.zeros(3, 8, 8), label % 2) for label in range(40)])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("length", [{"max_epochs": 2}, {"max_epochs": -1, "max_steps": 14}])
+def test_a_schedule_over_a_stream_needs_the_length_of_an_epoch(length: dict[str, int]) -> None:
+    loader = DataLoader(Stream(), batch_size=4)
+    with pytest.raises(ValueError, match=r"images come as a stream; give .* Trainer\(limit_train_batches=100\)"):
+        quick(**length).fit(linear(lr_scheduler="Cosine", whitening="none"), loader)
+    trainer = quick(limit_train_batches=5, **length)
+    trainer.fit(linear(lr_scheduler="Cosine", whitening="none"), loader)
+    assert trainer.global_step == length.get("max_steps", 2 * 5)
 
 
 @pytest.mark.parametrize("more", [[], ["--trainer.val_check_interval=2"], ["--trainer.accumulate_grad_batches=2"]])

@@ -50,6 +50,17 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
+def test_in_a_loop_of_ones_own_each_iteration_is_the_next_epoch() -> None:
+    training, epochs = loader(50, 10, shuffle_seed=0), []
+    for epoch in range(3):
+        expected = loader(50, 10, shuffle_seed=0)
+        assert expected.sampler is not None
+        expected.sampler.set_epoch(epoch)
+        epochs.append(seen(training))
+        assert epochs[-1] == seen(expected)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
 def test_several_processes_share_each_global_batch() -> None:
     whole = loader(40, 10, shuffle_seed=1)
     parts = [loader(40, 10, shuffle_seed=1, rank=rank, world_size=3) for rank in range(3)]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import cvcc_zoo.optim
-from cvcc_zoo.optim import describe_groups, make_lr_scheduler, make_optimizer, param_groups, plain_spec
+from cvcc_zoo.optim import Muon, describe_groups, make_lr_scheduler, make_optimizer, param_groups, plain_spec
 from cvcc_zoo.optim.build import OWN, find_optimizer
 from cvcc_zoo.registry import ENTRIES, Spec
 from cvcc_zoo.zoo.creation import create
@@ -271,3 +271,14 @@ def test_betas_that_torch_refuses_are_refused_before_parameters_are_looked_at(
 ) -> None:
     with pytest.raises(ValueError, match=advice):
         optimizer(None, lr=0.01, betas=betas, foreach=foreach)
+
+
+@pytest.mark.parametrize("adjust_lr_fn", ["original", "match_rms_adamw", "spectral_unclamped"])
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
+def test_muon_leaves_matrices_without_numbers_alone(shape: tuple[int, int], adjust_lr_fn: str) -> None:
+    matrices = [nn.Parameter(torch.ones(size)) for size in (shape, (2, 2))]
+    optimizer = Muon(matrices, lr=0.1, adjust_lr_fn=adjust_lr_fn, unit_norm=True)
+    for matrix in matrices:
+        matrix.grad = torch.ones_like(matrix)
+    optimizer.step()
+    assert matrices[0].shape == shape and bool(torch.isfinite(matrices[1]).all()) and matrices[1][0, 0] != 1

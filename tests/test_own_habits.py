@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from cvcc_zoo import ImageDataModule, create, load
+from cvcc_zoo import ImageDataModule, Linear, create, load
 from cvcc_zoo.__main__ import main, refuse_empty
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.files.own import write_whole
@@ -72,6 +72,33 @@ def test_a_batch_is_of_a_whole_number_of_images(size: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"image_size": (32, 32)}, "image_size must be a whole number, got (32, 32)"),
+        ({"image_size": "32"}, "image_size must be a whole number, got '32'"),
+        ({"in_channels": True}, "in_channels must be a whole number, got True"),
+        ({"seed": None}, "seed must be a whole number, got None"),
+        ({"split_seed": 0.5}, "split_seed must be a whole number, got 0.5"),
+        ({"max_pixels": None}, "max_pixels must be a whole number, got None"),
+        ({"validation": None}, "validation must be a share of the images in [0, 1), got None"),
+        ({"augmentations": None}, "augmentations are none, light, standard, strong, or a list of"),
+        ({"background": (0, 0, 0)}, "background is a colour such as white or '#808080', not (0, 0, 0)"),
+        ({"whitening": 1}, "whitening is a name or {name: ..., option: value}, not 1"),
+    ],
+)
+def test_options_of_the_data_of_another_type_are_told_in_words(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        ImageDataModule("fashion-mini", **options)
+
+
+def test_a_loss_of_ones_own_is_refused_where_a_name_is_expected() -> None:
+    with pytest.raises(
+        ValueError, match=r"loss is a name or \{name: \.\.\., option: value\}, not <function cross_entropy"
+    ):
+        create("linear", loss=torch.nn.functional.cross_entropy)
+
+
+@pytest.mark.parametrize(
     ("images", "said"),
     [
         (torch.zeros(3, 8, 8), "a single image is a batch of one: images[None]"),
@@ -108,6 +135,29 @@ def own(*given: Any) -> ImageClassifier:
 
 
 OWN_LOADER = pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+
+
+class OwnSteps(Linear):
+    """A model with steps of its own, which count no images."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("val/mine", self.training_step(batch, batch_idx))
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("test/mine", self.training_step(batch, batch_idx))
+
+
+def test_steps_of_ones_own_log_nothing_but_their_own_numbers() -> None:
+    model = OwnSteps(in_channels=1, image_size=8)
+    data = ImageDataModule("fashion-mini", image_size=8)
+    short: Any = {"limit_train_batches": 2, "limit_val_batches": 1, "limit_test_batches": 1, **QUIET}
+    trainer = Trainer(max_epochs=1, enable_checkpointing=False, **short)
+    trainer.fit(model, data)
+    assert set(trainer.callback_metrics) == {"val/mine"}
+    assert set(trainer.test(model, data, verbose=False)[0]) == {"test/mine"}
 
 
 @OWN_LOADER

@@ -160,6 +160,11 @@ def test_a_training_that_goes_on_uses_the_rates_of_the_rest(tmp_path: Path) -> N
     assert longer[1:] == exactly(rates(spec, 80, lr=0.1)[21:])  # a closed form: the new length counts from now on
 
 
+def test_a_schedule_without_a_trainer_says_how_to_make_it() -> None:
+    with pytest.raises(ValueError, match=r"in a loop of your own, make it with cvcc_zoo\.optim\.make_lr_scheduler"):
+        create("linear", lr_scheduler="Cosine").configure_optimizers()
+
+
 def test_what_weight_decay_leaves_of_a_weight_depends_on_the_schedule() -> None:
     def left(name: str) -> float:
         return math.prod(1 - 0.05 * rate for rate in rates({"name": name}, 100, lr=0.1))

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder
+from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder
 from lightning.pytorch.tuner.tuning import Tuner
 
 from cvcc_zoo import create
@@ -214,6 +214,15 @@ def test_a_schedule_peaks_at_the_rate_that_a_callback_has_found(colours: Path) -
     trainer = quick(callbacks=[finder], max_epochs=2)
     trainer.fit(model, folder(colours))
     assert trainer.optimizers[0].param_groups[0]["max_lr"] == model.lr
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_is_trained_after_a_callback_has_found_the_batch_size(colours: Path) -> None:
+    finder = BatchSizeFinder(steps_per_trial=1, max_trials=2, init_val=2)
+    model, data, trainer = linear(), folder(colours), quick(callbacks=[finder], max_epochs=3)
+    trainer.fit(model, data)
+    assert data.batch_size == finder.optimal_batch_size == 4
+    assert (trainer.current_epoch, trainer.global_step) == (3, 3 * len(data.train_dataloader()))
 
 
 @pytest.mark.parametrize(

@@ -157,8 +157,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
     def check_batch(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Raise ValueError for invalid labels; on a GPU, which must be waited for, only the first batch is checked."""
         self.check_head()
-        labels = fields(batch)[1]
-        if labels.device.type == "cpu" or batch_idx == 0:
+        if (labels := fields(batch)[1]).device.type == "cpu" or batch_idx == 0:
             check_labels(labels, self.num_classes)
 
     def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> tuple[Tensor, Tensor]:
@@ -194,11 +193,12 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
     def on_test_epoch_end(self) -> None:
         """Log the metrics, and set `test_confusion` and `test_quality` to those of the images of all processes."""
         self._log_metrics("test")
-        self.test_confusion, self.test_quality = self.confusion.compute(), self.metrics.quality("test").compute()
-        self.confusion.reset()
+        if self.confusion.update_called:
+            self.test_confusion, self.test_quality = self.confusion.compute(), self.metrics.quality("test").compute()
+            self.confusion.reset()
 
     def _log_metrics(self, stage: str) -> None:
-        for name, metric in self.metrics.of(stage).items():
+        for name, metric in self.metrics.of_images(stage).items():
             self.log(name, metric, prog_bar=name in ON_BAR)  # Lightning sums and resets
 
     def setup(self, stage: str) -> None:

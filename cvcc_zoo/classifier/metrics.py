@@ -73,6 +73,13 @@ class StageMetrics(nn.ModuleDict):
         """Return the metrics of a stage by the names that they are logged under."""
         return {name: self._metric(name) for name in self if name.startswith(f"{stage}/")}
 
+    def of_images(self, stage: str) -> dict[str, Metric]:
+        """Return those of a stage that have counted images; a subclass whose step does not count has none."""
+        sources = {
+            name: metric.metric_a if isinstance(metric, Part) else metric for name, metric in self.of(stage).items()
+        }
+        return {name: self._metric(name) for name, source in sources.items() if cast(Metric, source).update_called}
+
     def counted(self, stage: str) -> dict[str, dict[str, Tensor]]:
         """Return what a stage has counted so far on this process, by metric and name of its state."""
         return {

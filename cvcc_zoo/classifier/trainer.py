@@ -120,11 +120,22 @@ class Optimized(LightningModule):
         if self.trainer.global_step == self.trainer.max_steps:
             self.trainer.should_stop = True
 
+    def on_train_end(self) -> None:
+        """Take the stop back, because Lightning's BatchSizeFinder trains for some steps before the training itself."""
+        super().on_train_end()
+        if self.trainer.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = False
+
     def configure_optimizers(self) -> Any:
         """Return one optimizer over all parameters, and the schedule for the whole length of the training."""
         optimizer = make_optimizer(self.hparams["optimizer"], self)
         if self.hparams["lr_scheduler"] is None:
             return optimizer
+        if trainer_of(self) is None:
+            raise ValueError(
+                "a schedule spans a training run, whose length a Trainer knows; in a loop of your own, make it with "
+                "cvcc_zoo.optim.make_lr_scheduler(spec, optimizer, steps, epochs), and the model with lr_scheduler=None"
+            )
         self._made_for = self.lr, training_length(self.trainer)
         schedule = place_schedule(self.hparams["lr_scheduler"], optimizer, self.trainer)
         return {"optimizer": optimizer, "lr_scheduler": schedule}

@@ -200,7 +200,7 @@ class ImageDataModule(LightningDataModule):
         return TensorLoader(data.images, data.labels, samples, self.batch_size, **options)
 
     def train_dataloader(self) -> TensorLoader:
-        """Return shuffled batches of equal size, or for a model with `whole_batches` every image once."""
+        """Return equal batches, shuffled anew in each iteration; for a model with `whole_batches` every image once."""
         whole = self.trainer is not None and getattr(self.trainer.lightning_module, "whole_batches", False)
         loader = self._loader("train", shuffle_seed=None if whole else self.seed)
         if loader.images.is_cuda and not (whole or self.soft_labels):  # mixing must not cross batches

@@ -11,7 +11,7 @@ from cvcc_zoo.internals.lightning import callbacks_of, load_training_batches, lo
 def training_length(trainer: Trainer) -> tuple[int, int]:
     """Return the optimizer steps and epochs (the last may be cut off) of a training run that is set up.
 
-    Raises ValueError if it has no end: neither max_epochs nor max_steps.
+    Raises ValueError if it has no end, neither max_epochs nor max_steps, or if its images are a stream of any length.
     """
     most = trainer.max_steps if trainer.max_steps != -1 else math.inf
     last = trainer.max_epochs if trainer.max_epochs != -1 else math.inf
@@ -23,6 +23,11 @@ def training_length(trainer: Trainer) -> tuple[int, int]:
         )
     if trainer.train_dataloader is None:
         load_training_batches(trainer)
+    if math.isinf(trainer.num_training_batches):
+        raise ValueError(
+            "a schedule needs the length of an epoch, and the training images come as a stream; give the number of its "
+            "batches, Trainer(limit_train_batches=100), or train without a schedule: --lr_scheduler=null"
+        )
     steps, epochs, factors = 0, 0, accumulation(trainer)
     for factor, end in zip(factors.values(), [*list(factors)[1:], math.inf], strict=True):
         each = max(1, math.ceil(trainer.num_training_batches / factor))

@@ -86,7 +86,8 @@ class TensorLoader:
     single process; the last ones may be empty, so that every process has the same number.
 
     A resumed run starts after the batches in its `position`. The epoch is read at the first batch, not when the
-    iterator is created, because Lightning sets it in between.
+    iterator is created, because Lightning sets it in between; where nobody sets it, as in a loop of your own, the next
+    iteration is the next epoch.
     """
 
     batch_sampler = None  # Lightning reads it if there is a sampler
@@ -147,6 +148,7 @@ class TensorLoader:
         if self.sampler is not None:
             epoch = self.sampler.epoch
             order, first = self.sampler.order(), self.position.take(epoch)
+            self.sampler.set_epoch(epoch + 1)
             samples = samples[order % len(samples)] + order // len(samples) * len(self.images)
         samples = samples.to(self.images.device)
         for number in range(first, len(self), self.ahead):

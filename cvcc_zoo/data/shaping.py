@@ -21,7 +21,7 @@ def check_shaping(resize: str, background: str) -> None:
         raise unknown("way to resize", resize, RESIZES)
     try:
         ImageColor.getrgb(background)
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:  # the last two if it is no text
         raise ValueError(f"background is a colour such as white or '#808080', not {background!r}") from error
 
 
@@ -48,6 +48,9 @@ def check_amounts(batch_size: int, **shares: float) -> None:
 
 def check_shape(image_size: int | None, in_channels: int | None) -> None:
     """Raise ValueError for an invalid size or number of channels; None stands for those of the images."""
+    for name, value in {"image_size": image_size, "in_channels": in_channels}.items():
+        if value is not None:
+            check_whole(name, value)
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
     if in_channels not in (None, 1, 3):

@@ -18,7 +18,7 @@ from cvcc_zoo.data.forms.torchvision_table import SAME, TABLE
 from cvcc_zoo.data.images import ImageDataset, Split, data_home
 from cvcc_zoo.data.shaping import Shaping, check_amounts
 from cvcc_zoo.files.own import shown
-from cvcc_zoo.registry import as_typed, pick
+from cvcc_zoo.registry import as_typed, check_whole, pick
 
 if TYPE_CHECKING:
     Test = Any  # a share of the images, or test images
@@ -49,8 +49,8 @@ class Served(Protocol):
 def sort_options(given: Mapping[str, Any]) -> tuple[dict[Split, Any], dict[str, Any]]:
     """Divide the arguments of an ImageDataModule into objects with images, by split, and all other options.
 
-    `test` is an object unless it is a number. Raises ValueError for a share outside [0, 1), a batch size below 1, a
-    data set that is not a name, and class names that are not a list.
+    `test` is an object unless it is a number. Raises ValueError for a share outside [0, 1), a batch size below 1, other
+    numbers that are not whole, a data set that is not a name, and class names that are not a list.
     """
     options = {name: value for name, value in given.items() if name not in ("self", "__class__", *OBJECTS)}
     if isinstance(options["dataset"], PathLike):
@@ -68,6 +68,8 @@ def sort_options(given: Mapping[str, Any]) -> tuple[dict[Split, Any], dict[str, 
     if not isinstance(options["test"], Real):
         objects["test"] = options.pop("test")
     check_amounts(options["batch_size"], test=options.get("test", 0.0))
+    for name in ("split_seed", "seed", "max_pixels"):
+        check_whole(name, options[name])
     if (classes := options["classes"]) is not None:
         if isinstance(classes, str | Mapping):
             raise ValueError(f"classes must be a list of names in the order of their labels, got {classes!r}")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -82,8 +83,8 @@ class HeldOut:
 def held_out(validation: float | str) -> HeldOut:
     """Return what a share such as 0.1, or a fold such as "2/5", holds out. Raises ValueError for anything else."""
     if not isinstance(validation, str):
-        if not 0 <= validation < 1:
-            raise ValueError(f"validation must be a share of the images in [0, 1), got {validation}")
+        if not isinstance(validation, Real) or not 0 <= validation < 1:
+            raise ValueError(f"validation must be a share of the images in [0, 1), got {validation!r}")
         return HeldOut(validation)
     numbers = re.fullmatch(r"(\d{1,6})/(\d{1,6})", validation)
     fold, folds = map(int, numbers.groups()) if numbers else (0, 0)

@@ -215,7 +215,7 @@ class Muon(AdamW):
         found = orthogonal(updates) if replay is None else replay(orthogonal, updates, key)
         for (params, _), orthogonalised in zip(shapes, found, strict=True):
             directions = orthogonalised if len(params) > 1 else orthogonalised[None]
-            rate = group["lr"] * SCALES[group["adjust_lr_fn"] or "original"](*directions[0].shape)
+            rate = group["lr"] * SCALES[group["adjust_lr_fn"] or "original"](*(max(1, n) for n in directions[0].shape))
             for p, direction in zip(params, directions, strict=True):
                 if group["unit_norm"]:
                     _normalise(p, group)

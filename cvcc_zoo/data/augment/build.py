@@ -1,6 +1,6 @@
 """Build augmentations from names and options: presets, lists, and augmentations inside others."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -43,6 +43,8 @@ def make_augmentations(chosen: Any, *, mirror: bool = True) -> list[nn.Module]:
     """
     if isinstance(chosen, str | Mapping | nn.Module):
         chosen = [chosen]
+    if not isinstance(chosen, Iterable):
+        raise ValueError(f"augmentations are none, light, standard, strong, or a list of augmentations, not {chosen!r}")
     modules: list[nn.Module] = []
     for item in chosen:
         if isinstance(item, str) and (preset := as_typed(item, PRESETS)):

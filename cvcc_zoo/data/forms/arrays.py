@@ -49,7 +49,10 @@ def array_items(images: Any, labels: Any, place: str) -> Items:
     that are not integers.
     """
     is_tensor = isinstance(images, torch.Tensor)
-    values = images.detach().cpu().numpy() if is_tensor else np.asanyarray(images)
+    if is_tensor:  # NumPy has no bfloat16
+        values = (images.float() if images.dtype == torch.bfloat16 else images).detach().cpu().numpy()
+    else:
+        values = np.asanyarray(images)
     if values.ndim not in (3, 4) or 0 in values.shape:
         raise ValueError(
             f"{place} has images of the shape {values.shape}; give uint8 as (N, H, W), (N, H, W, C) or (N, C, H, W)"
