@@ -85,13 +85,15 @@ def refuse_empty(args: Sequence[str]) -> None:
     """
     for before, word in zip(["", *args], args, strict=False):
         option, equals, value = word.partition("=")
+        if word == "=":
+            raise ValueError("an equals sign stands alone; write --option=value without spaces")
         if not word and before.startswith("-") and "=" not in before:
             option = before
         elif value or (word and not equals):
             continue
         if option.count(".") < 2:
-            what = f"{option} has no value" if option else "an argument is empty"
-            raise ValueError(f"{what}; give it one, or leave it out (perhaps a variable of the shell is not set)")
+            what = f"{option} has no value; give it one" if option else "an argument is empty; fill it"
+            raise ValueError(f"{what}, or leave it out (perhaps a variable of the shell is not set)")
 
 
 def _import(module: str) -> None:

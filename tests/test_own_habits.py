@@ -256,7 +256,7 @@ def test_a_file_that_cannot_be_written_is_named_as_the_user_named_it(tmp_path: P
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["fit", "--data.root="], "--data.root has no value; give it one, or leave it out"),
+        (["fit", "--data.root="], "--data.root has no value; give it one, or"),
         (["fit", "--run", "", "--model=linear"], "--run has no value"),
         (["split", "", "there"], "an argument is empty"),
         (["cross-validate", "--folder=", "--model=linear"], "--folder has no value"),

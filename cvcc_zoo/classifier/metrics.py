@@ -41,6 +41,7 @@ class StageMetrics(nn.ModuleDict):
 
     def __init__(self, num_classes: int, *, weighted: bool = False) -> None:
         super().__init__()
+        self.counting: set[str] = set()
         for stage in STAGES:
             top5 = (TOP5,) if num_classes >= TOP5_FROM and stage != "train" else ()
             for name in (*NAMES, *top5):
@@ -57,6 +58,7 @@ class StageMetrics(nn.ModuleDict):
 
         A mixed image counts as right if its largest share is predicted. `weights` (N,) are those of a weighted loss.
         """
+        self.counting.add(stage)
         self._metric(f"{stage}/loss").update(losses.detach(), *([] if weights is None else [weights]))
         single = labels.argmax(1) if labels.is_floating_point() else labels
         self._metric(f"{stage}/accuracy").update(logits.detach().argmax(1) == single)
@@ -74,11 +76,11 @@ class StageMetrics(nn.ModuleDict):
         return {name: self._metric(name) for name in self if name.startswith(f"{stage}/")}
 
     def of_images(self, stage: str) -> dict[str, Metric]:
-        """Return those of a stage that have counted images; a subclass whose step does not count has none."""
-        sources = {
-            name: metric.metric_a if isinstance(metric, Part) else metric for name, metric in self.of(stage).items()
-        }
-        return {name: self._metric(name) for name, source in sources.items() if cast(Metric, source).update_called}
+        """Return those of a stage that has ever counted images; that of a subclass whose step does not count has none.
+
+        Whether this epoch counted is not asked: a recorded step that is replayed counts without calling `count`.
+        """
+        return self.of(stage) if stage in self.counting else {}
 
     def counted(self, stage: str) -> dict[str, dict[str, Tensor]]:
         """Return what a stage has counted so far on this process, by metric and name of its state."""
@@ -89,6 +91,7 @@ class StageMetrics(nn.ModuleDict):
 
     def resume(self, stage: str, counted: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Continue from what `counted` returned."""
+        self.counting.add(stage)
         for name, metric in self.of(stage).items():
             metric.update(torch.zeros(0, device=metric.device))  # torchmetrics warns of a metric without updates
             for key, value in counted[name].items():
