@@ -55,8 +55,9 @@ def test_an_svm_is_calibrated_and_keeps_its_accuracy_and_its_loss(
     assert numbers(capsys.readouterr().out) == pytest.approx(tested, rel=1e-6)
     assert main(["evaluate", str(run)]) == 0
     found = measure(load(run), ImageDataModule())
-    both = f"(with its temperature {found['test_loss_with_temperature']:.4f} and "
-    assert both in capsys.readouterr().out and found["test_loss_with_temperature"] < found["test_loss"]
+    both = f"with its temperature log loss {found['test_loss_with_temperature']:.4f} and calibration error "
+    assert both in " ".join(capsys.readouterr().out.split())
+    assert found["test_loss_with_temperature"] < found["test_loss"]
     quality = evaluate(run, {"dataset": "fashion-mini"}).quality  # of a report, which shows the model as it is used
     assert quality["log_loss"] == pytest.approx(found["test_loss_with_temperature"], abs=2e-6)
     assert quality["calibration_error"] == pytest.approx(found["calibration_error_with_temperature"], abs=2e-6)
