@@ -141,6 +141,16 @@ def test_each_fifth_of_the_images_has_the_temperature_of_the_others() -> None:
         assert torch.allclose(ratios[~others], torch.tensor(expected), rtol=1e-4)
 
 
+def test_ten_images_are_enough_also_for_showing_what_the_temperature_improves() -> None:
+    labels = torch.arange(10) % 3
+    logits = torch.randn(10, 3, generator=torch.Generator().manual_seed(0)) + torch.nn.functional.one_hot(labels, 3)
+    assert fit_temperature(logits, labels) > 0
+    ratios = logits / cross_fitted(logits, labels)
+    assert (ratios > 0).all() and len({round(float(ratio), 4) for ratio in ratios[:, 0]}) > 1
+    with pytest.raises(ValueError, match="9 images are too few to fit a temperature"):
+        fit_temperature(logits[:9], labels[:9])
+
+
 def test_a_temperature_that_does_not_exist_is_told() -> None:
     labels = torch.arange(40) % 4
     right = torch.nn.functional.one_hot(labels).float()
