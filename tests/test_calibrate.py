@@ -55,8 +55,9 @@ def test_an_svm_is_calibrated_and_keeps_its_accuracy_and_its_loss(
     assert numbers(capsys.readouterr().out) == pytest.approx(tested, rel=1e-6)
     assert main(["evaluate", str(run)]) == 0
     found = measure(load(run), ImageDataModule())
-    both = f"(with its temperature {found['test_loss_with_temperature']:.4f} and "
-    assert both in capsys.readouterr().out and found["test_loss_with_temperature"] < found["test_loss"]
+    both = f"with its temperature log loss {found['test_loss_with_temperature']:.4f} and calibration error "
+    assert both in " ".join(capsys.readouterr().out.split())
+    assert found["test_loss_with_temperature"] < found["test_loss"]
     quality = evaluate(run, {"dataset": "fashion-mini"}).quality  # of a report, which shows the model as it is used
     assert quality["log_loss"] == pytest.approx(found["test_loss_with_temperature"], abs=2e-6)
     assert quality["calibration_error"] == pytest.approx(found["calibration_error_with_temperature"], abs=2e-6)
@@ -138,6 +139,16 @@ def test_each_fifth_of_the_images_has_the_temperature_of_the_others() -> None:
         others = torch.arange(50) % 5 != fifth
         expected = fit_temperature(logits[others], labels[others])
         assert torch.allclose(ratios[~others], torch.tensor(expected), rtol=1e-4)
+
+
+def test_ten_images_are_enough_also_for_showing_what_the_temperature_improves() -> None:
+    labels = torch.arange(10) % 3
+    logits = torch.randn(10, 3, generator=torch.Generator().manual_seed(0)) + torch.nn.functional.one_hot(labels, 3)
+    assert fit_temperature(logits, labels) > 0
+    ratios = logits / cross_fitted(logits, labels)
+    assert (ratios > 0).all() and len({round(float(ratio), 4) for ratio in ratios[:, 0]}) > 1
+    with pytest.raises(ValueError, match="9 images are too few to fit a temperature"):
+        fit_temperature(logits[:9], labels[:9])
 
 
 def test_a_temperature_that_does_not_exist_is_told() -> None:

@@ -129,6 +129,14 @@ def test_a_grid_shows_originals_and_all_draws(colours: Path) -> None:
         assert (right[:, 9 * draw : 9 * draw + 8] == left).all()
 
 
+@pytest.mark.parametrize("draws", [1, 3, 8])
+def test_draws_are_level_with_their_originals(draws: int, colours: Path) -> None:
+    figure = ImageDataModule("folder", str(colours)).plot_augmentations(images=6, draws=draws)
+    figure.draw_without_rendering()
+    left, right = (axes.get_position() for axes in figure.axes)
+    assert (left.y0, left.y1) == pytest.approx((right.y0, right.y1), abs=1e-3)
+
+
 @pytest.mark.parametrize("method", ["none", "standardize", "zca", "pca", "cholesky"])
 @pytest.mark.parametrize("scope", ["all", "pixels_per_channel", "channel_values"])
 def test_every_whitening_can_be_drawn(method: str, scope: str) -> None:

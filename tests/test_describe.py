@@ -64,7 +64,8 @@ def test_statistics_of_several_models_are_drawn_together(capsys: pytest.CaptureF
     assert {row["model"] for row in found} == set(words[:2]) and len(found) == 2 * 11
     assert [row["block"] for row in found[:3]] == ["conv1", "layer1.0", "layer1.1"]
     assert all(0 <= row["zeros"] <= 1 and row["deviation"] > 0 and row["gradient"] > 0 for row in found)
-    assert "written to depth.png" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "written to depth.png" in printed and "weight gradient" in printed
     again = rows("describe", *words, "--statistics")
     other = rows("describe", *words, "--statistics", "--seed=1")
     assert again == found and other != found
@@ -79,6 +80,9 @@ def test_each_model_is_a_curve_in_each_panel() -> None:
     assert [list(line.get_xdata()) for line in figure.axes[0].lines] == [[1, 2], [1, 2, 3]]  # type: ignore[arg-type]
     assert all(axes.get_yscale() == "log" for axes in figure.axes)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    figure.draw_without_rendering()
+    assert {"0.1", "0.2", "0.5", "1", "2"} <= {text.get_text() for text in figure.axes[0].get_yticklabels()}
+    assert not any(text.get_text() for text in figure.axes[0].get_yticklabels(minor=True))
 
 
 FAST = ["--batch_size=2", "--repeats=1"]

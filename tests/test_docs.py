@@ -102,6 +102,15 @@ def test_the_optimizer_of_the_contributing_guide_works_as_it_stands(
         check(Subject(importlib.import_module("sign_sgd").SignSGD, {"lr": 0.01}))
 
 
+@pytest.mark.parametrize(("number", "folder"), [(0, "models"), (1, "data/augment"), (2, "optim")])
+def test_the_files_of_the_contributing_guide_pass_its_own_checks(number: int, folder: str) -> None:
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)[number]
+    for check in (["check"], ["format", "--check"]):
+        ruff = [sys.executable, "-m", "ruff", *check, f"--stdin-filename=cvcc_zoo/{folder}/example.py", "-"]
+        done = subprocess.run(ruff, cwd=ROOT, input=code, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_page_about_data_names_everything_with_its_defaults() -> None:
     page = (ROOT / "docs/data.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)`(?: \(default\))? \| (.*?) \|", page, flags=re.MULTILINE))

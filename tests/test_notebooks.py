@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cvcc_zoo.weights.card import PUBLISHED, read_card
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
@@ -62,3 +64,17 @@ def test_they_compare_with_the_course_and_end_with_two_exercises() -> None:
         }
 
     check(rules)
+
+
+def test_they_describe_the_published_weights_as_their_cards_do() -> None:
+    """Run notebooks 7 and 8 again after publishing weights."""
+    listed = json.dumps(cells(NOTEBOOKS[7], "code")[0]["outputs"])
+    words = re.sub(r"\s+", " ", cells(NOTEBOOKS[6], "markdown")[-1]["source"])
+    told = re.findall(r"((?:`\w+`(?: and )?)+) for (\d+)", words)
+    epochs = {name: int(count) for names, count in told for name in re.findall(r"`(\w+)`", names)}
+    cards = {card.name: card for card in map(read_card, PUBLISHED.glob("*.json"))}
+    for name, card in cards.items():
+        where = f"{100 * card.measured['test_accuracy']:.2f} % of {card.tested_on}"
+        note = "" if card.dataset == card.tested_on else f"; trained on {card.dataset}"
+        assert f"{name:26s} {card.parameters:9,} parameters  {where}{note}\\n" in listed
+    assert epochs == {name: cards[f"{name}.cifar10"].training["epochs"] for name in epochs} and "resnet56" in epochs

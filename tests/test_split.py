@@ -158,8 +158,8 @@ def test_duplicates_across_splits_are_listed_or_put_together(photos: Path, capsy
     Image.fromarray(scene(4)).save(photos / "dog/wrong.webp", quality=90)  # 猫1_1
     assert main(["split", str(photos), "--output=new", "--test=0.3"]) == 0
     printed = capsys.readouterr().out
-    assert "11 images have exact and 2 only near duplicates, in 2 sets: new/duplicates.csv" in printed
-    assert "lie across splits; --duplicates=together" in printed and "1 of the sets have images of several" in printed
+    assert "images with exact duplicates: 11, only with near ones: 2, sets of duplicates: 2; listed in new/" in printed
+    assert "sets that lie across splits: " in printed and "sets with images of several classes: 1; check" in printed
     found = rows()
     assert [row["kind"] for row in found].count("exact") == 11 and found[0]["across_splits"] == "yes"
     assert {Path("new", row["file"]).resolve().parent.parent for row in found} == {photos}

@@ -159,7 +159,8 @@ def in_words(found: Mapping[str, Any]) -> str:
     top5 = f"{100 * found[TOP5]:.2f} % among the first five, " if TOP5 in found else ""
     calibrated = ""
     if (error := found.get("calibration_error_with_temperature")) is not None:
-        calibrated = f" (with its temperature {found['test_loss_with_temperature']:.4f} and {error:.4f})"
+        loss = found["test_loss_with_temperature"]
+        calibrated = f"; with its temperature log loss {loss:.4f} and calibration error {error:.4f}"
     return (
         f"{found['correct']:,} of {found['test_images']:,} images correct, "
         f"{with_interval(found['correct'], found['test_images'])}, {top5}macro F1 {in_digits(found['f1'])}, "

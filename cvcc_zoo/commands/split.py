@@ -228,13 +228,13 @@ def remarks(exact: Numbers, near: Numbers, splits: Numbers, labels: Numbers, pat
     across = sum(len(set(splits[images])) > 1 for images in sets)
     mixed = sum(len(set(labels[images])) > 1 for images in sets)
     lines = [
-        f"{same.sum():,} images have exact and {(alike & ~same).sum():,} only near duplicates, in {len(sets):,} sets: "
-        f"{shown(path)}"
+        f"images with exact duplicates: {same.sum():,}, only with near ones: {(alike & ~same).sum():,}, "
+        f"sets of duplicates: {len(sets):,}; listed in {shown(path)}"
     ]
     if across:
-        lines.append(f"{across:,} of the sets lie across splits; --duplicates=together keeps each in one split")
+        lines.append(f"sets that lie across splits: {across:,}; --duplicates=together keeps each in one split")
     if mixed:
-        lines.append(f"{mixed:,} of the sets have images of several classes; check their labels")
+        lines.append(f"sets with images of several classes: {mixed:,}; check their labels")
     return lines
 
 

@@ -16,6 +16,7 @@ from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.images import ImageDataset
 from cvcc_zoo.plots import Pictures, plot_images, stretch
 from cvcc_zoo.plots.figure import Figure
+from cvcc_zoo.plots.scores import gap_between
 
 WINDOW = 11  # pixels of a filter that are shown, as the others are nearly zero
 
@@ -80,7 +81,9 @@ def plot_augmentations(data: Augmenting, count: int, draws: int) -> Figure:
     floats = [each if each.is_floating_point() else each / 255 for each in drawn]
     augmented = torch.stack(floats, 1)  # (N, draws, C, H, W)
     figure = Figure(figsize=(1.1 * (draws + 1) + 0.3, 1.1 * count + 0.7), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, draws))
+    height, width = images.shape[-2:]
+    sheets = (width, draws * (width + gap_between(height)) - gap_between(height))  # pixels wide, drawn at one scale
+    left, right = figure.subplots(1, 2, width_ratios=sheets)
     plot_images(left, pixels(images[:, None]), "original")
     plot_images(right, pixels(augmented).clip(0, 1), f"{draws} draws of each")
     names = ", ".join(type(each).__name__ for each in data.augmentations) or "none"

@@ -19,8 +19,8 @@ from cvcc_zoo.printing.console import PlainConsole
 
 PANELS: dict[str, Callable[[Signal], float]] = {
     "variance of the output": lambda signal: signal.deviation**2,
-    "gradient by the output": lambda signal: signal.gradient,
-    "gradient by the weights": lambda signal: signal.weight_gradient,
+    "gradient norm, output": lambda signal: signal.gradient,
+    "gradient norm, weights": lambda signal: signal.weight_gradient,
 }
 
 
@@ -129,9 +129,10 @@ def layer_table(subject: Subject, rows: Sequence[Row]) -> Table:
 
 def signal_table(subject: Subject, through: Sequence[Signal]) -> Table:
     """Return a table with a row for each block."""
-    table = Table(title=title(subject), caption="gradients of the loss by what a block gives, and by its weights")
+    caption = "norms of the gradients of the loss with respect to a block's output and its weights"
+    table = Table(title=title(subject), caption=caption)
     table.add_column("block", no_wrap=True)
-    for column in ("mean", "deviation", "zeros", "gradient", "by weights"):
+    for column in ("mean", "deviation", "zeros", "gradient", "weight gradient"):
         table.add_column(column, justify="right", no_wrap=True)
     for signal in through:
         numbers = (signal.mean, signal.deviation, signal.gradient, signal.weight_gradient)

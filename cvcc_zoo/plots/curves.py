@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from cvcc_zoo.plots.figure import Figure
+from cvcc_zoo.plots.figure import Figure, label_logarithmic
 
 Curve = tuple[Sequence[float], Sequence[float]]  # optimizer steps, and a value at each
 SPIKE = 5  # times the 90th percentile of the highest curve; a larger loss would flatten all the others
@@ -116,6 +116,7 @@ def plot_depth(panels: Mapping[str, Mapping[str, Sequence[float]]], title: str) 
         for label, values in models.items():
             axes.plot(range(1, len(values) + 1), values, marker=".", label=label)
         axes.set_yscale("log")
+        label_logarithmic(axes.yaxis, [value for values in models.values() for value in values])
         axes.set(xlabel="block", title=name)
         axes.grid(alpha=0.3)
     lines, labels = figure.axes[0].get_legend_handles_labels()

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, fontManager, get_font
 from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH")
 """Prefixes of the Unicode names of East Asian characters."""
@@ -135,6 +137,15 @@ def _family(path: str) -> str:
     if path not in (entry.fname for entry in fontManager.ttflist):
         fontManager.addfont(path)
     return str(get_font(path).family_name)
+
+
+def label_logarithmic(axis: Axis, values: Iterable[float]) -> None:
+    """Label a logarithmic axis with plain numbers: powers of ten, and if `values` span less than two, also 2 and 5."""
+    positive = [value for value in values if value > 0] or [1.0]
+    subs = (1.0, 2.0, 5.0) if max(positive) < 100 * min(positive) else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=6))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def short(name: str, longest: int) -> str:

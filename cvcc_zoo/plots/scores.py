@@ -23,7 +23,7 @@ RIGHT, WRONG, OTHER = "tab:green", "tab:red", "#b8c4d0"
 def plot_images(axes: Axes, images: Pictures, title: str = "") -> None:
     """Show rows and columns of images (R, C, H, W, 1 or 3) in [0, 1] as one sheet with gaps between them."""
     rows, columns, height, width, channels = images.shape
-    gap = max(1, height // 16)
+    gap = gap_between(height)
     sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
     for row in range(rows):
         for column in range(columns):
@@ -32,6 +32,11 @@ def plot_images(axes: Axes, images: Pictures, title: str = "") -> None:
     axes.imshow(sheet.repeat(3 // channels, axis=2), interpolation="nearest")
     axes.set_title(title)
     axes.set_axis_off()
+
+
+def gap_between(height: int) -> int:
+    """Return the pixels between two images of a sheet that are `height` pixels high."""
+    return max(1, height // 16)
 
 
 def stretch(images: Pictures) -> Pictures:

@@ -1,13 +1,12 @@
 """The figure of a search: the score of each trial over the values that it tried."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from cvcc_zoo.plots.figure import Figure, short
+from cvcc_zoo.plots.figure import Figure, label_logarithmic, short
 
 LOGARITHMIC, LINEAR = "log", "linear"
 Axis = Sequence[str] | str
@@ -63,10 +62,6 @@ def _number_ticks(axes: Axes, values: Sequence[float], *, logarithmic: bool) -> 
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=whole))
         return
     axes.set_xscale("log")
-    decades = math.log10(max(values) / min(values))
-    subs = (1.0, 2.0, 5.0) if decades < 2 else (1.0,)
-    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # set_xscale has replaced it
-    if decades == 0:  # one value: a logarithmic axis without a range has too many ticks
+    label_logarithmic(axes.xaxis, values)
+    if min(values) == max(values):  # one value: a logarithmic axis without a range has too many ticks
         axes.set_xlim(min(values) / 2, max(values) * 2)

@@ -20,13 +20,17 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     Above 1 it makes the model less confident. Fit it to images that are used neither for training nor for the test.
     Raises ValueError if no temperature is best, because every image or none tells the classes apart.
     """
-    from scipy.optimize import minimize_scalar  # imported here because it takes a fifth of a second
-
     if len(labels) < FEWEST:
         raise ValueError(
             f"{len(labels)} images are too few to fit a temperature; train with at least {FEWEST} held out for "
-            "validation, by a larger share of the images (--data.validation=0.3)"
+            "validation, by a larger share of the images (--data.validation=0.3), or by more images in a folder's val"
         )
+    return _fit(logits, labels)
+
+
+def _fit(logits: Tensor, labels: Tensor) -> float:
+    from scipy.optimize import minimize_scalar  # imported here because it takes a fifth of a second
+
     logits = logits.double()
 
     def loss(log_temperature: float) -> float:
@@ -45,11 +49,12 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 def cross_fitted(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the logits of each fifth of the images, divided by the temperature that fits the other four fifths best.
 
-    So they show what a temperature does for images that it was not fitted to. Raises as `fit_temperature` does.
+    So they show what a temperature does for images that it was not fitted to. Raises ValueError if no temperature is
+    best for four of the fifths.
     """
     fold = torch.arange(len(labels)) % FOLDS  # images may be sorted by class
     calibrated = torch.empty_like(logits)
     for number in range(FOLDS):
         here = fold == number
-        calibrated[here] = logits[here] / fit_temperature(logits[~here], labels[~here])
+        calibrated[here] = logits[here] / _fit(logits[~here], labels[~here])
     return calibrated
