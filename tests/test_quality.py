@@ -105,6 +105,15 @@ def test_one_pass_over_the_images_counts_for_every_metric_and_a_reset_is_one_for
     assert "val/f1" in repr(metrics) and not metrics.quality("val").bins.any()
 
 
+def test_metrics_are_those_of_images_also_while_a_recorded_step_is_replayed() -> None:
+    metrics = StageMetrics(10)
+    assert not metrics.of_images("val")  # a step of one's own may never count
+    metrics.count("val", torch.ones(2), torch.randn(2, 10), torch.tensor([1, 2]))
+    for metric in metrics.of("val").values():
+        metric.reset()  # a replay counts in the states, and calls nothing
+    assert metrics.of_images("val") == metrics.of("val") and not metrics.of_images("train")
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "hinge"])
 def test_a_run_and_evaluate_measure_the_same_with_every_loss(
     fit: Fit, loss: str, colours: Path, capsys: pytest.CaptureFixture[str]
