@@ -83,6 +83,8 @@ def register(
     """
     if not (isinstance(family, type) and FAMILIES.get(family.__name__) is family):
         raise ValueError(f"{name}: {family!r} is not a model family; derive a class from cvcc_zoo.ImageClassifier")
+    if not isinstance(parameters, int):
+        raise ValueError(f"{name}: parameters is its exact count for 10 classes and 3x32x32 images, not {parameters!r}")
     known = family_options(family)
     for option in (*fixed, *(defaults or {})):
         if option not in known:

@@ -15,10 +15,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from cvcc_zoo import ImageDataModule, Linear, create, load
+from cvcc_zoo import ImageDataModule, Linear, create, list_models, load
 from cvcc_zoo.__main__ import main, refuse_empty
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.files.own import write_whole
+from cvcc_zoo.registry import register
 
 QUIET: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 
@@ -282,3 +283,17 @@ def test_an_empty_root_is_refused_in_python_as_well() -> None:
 def test_options_in_braces_are_answered_with_the_way_to_write_them() -> None:
     with pytest.raises(ValueError, match=r"write --model=ResNet --model.depth=..., or create\('ResNet', depth=...\)"):
         create("ResNet{depth: 20}")
+
+
+def test_a_loss_that_replaces_ours_is_answered_with_where_it_belongs() -> None:
+    model = create("linear", in_channels=1, image_size=28)
+    setattr(model, "loss", torch.nn.CrossEntropyLoss())  # noqa: B010  # of another type
+    with pytest.raises(ValueError, match=r"`loss` of Linear is a CrossEntropyLoss; .* in the method `training_loss`"):
+        Trainer(max_epochs=1, **QUIET).fit(model, ImageDataModule("fashion-mini"))
+
+
+def test_a_model_is_registered_with_the_count_of_its_parameters() -> None:
+    missing: Any = None
+    with pytest.raises(ValueError, match="parameters is its exact count for 10 classes and 3x32x32 images, not None"):
+        register("uncounted", Linear, "a model of unknown size", parameters=missing)
+    assert "uncounted" not in list_models()

@@ -95,7 +95,15 @@ class SetFromImages(WhitenedNetwork):
             scale(self.network, self._some(data, LSUV_IMAGES))
 
     def weigh_classes(self, data: ImageDataModule) -> None:
-        """Turn the class weights of the loss that were chosen by name into numbers, in the order of the classes."""
+        """Turn the class weights of the loss that were chosen by name into numbers, in the order of the classes.
+
+        Raises ValueError if a subclass has replaced the loss.
+        """
+        if not isinstance(self.loss, Loss):
+            raise ValueError(
+                f"the attribute `loss` of {type(self).__name__} is a {type(self.loss).__name__}; choose one by name, "
+                "loss='cross_entropy', or compute one of your own in the method `training_loss`"
+            )
         if self.loss.class_weights is None:
             return
         spec = loss_spec(self.hparams["loss"])
