@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cvcc_zoo.plots.figure import label_logarithmic
+
 RATES = ("images/s", "%")
 """Units for which more is better; for all others, less is."""
 
@@ -139,8 +141,9 @@ def draw_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path)
         axes.set_ylim(min(curve["measured"]) / 2, max(curve["measured"]) * 2)
         axes.set_xticks(curve["x"], [f"{x:,.0f}" for x in curve["x"]], fontsize=7)
         axes.minorticks_off()
+        label_logarithmic(axes.yaxis, axes.get_ylim())
         axes.set_xlabel(title)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("microseconds an image")
-    panels[-1].legend(fontsize=8)
+    panels[-1].legend(fontsize=8, loc="upper left")
     figure.savefig(path, dpi=120)
