@@ -2,6 +2,7 @@
 
 `cvcc-zoo fit --model=linear` with its defaults on a terminal against a bare loop over the same batches, augmentation,
 whitening, loss and fused optimizer. The smallest model shows the difference best; the cost is the same for all models.
+It is work of Python, so a processor that is slow in the bare loop is as slow here.
 """
 
 import time
