@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cvcc_zoo.plots.figure import label_logarithmic
-
 RATES = ("images/s", "%")
 """Units for which more is better; for all others, less is."""
 
@@ -129,6 +127,8 @@ def draw_ratios(measured: Sequence[Mapping[str, Any]], path: Path) -> None:
 def draw_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
     """Plot microseconds per image over each growing size, one panel each."""
     from matplotlib.figure import Figure
+
+    from cvcc_zoo.plots.figure import label_logarithmic
 
     figure = Figure(figsize=(3.6 * len(curves), 3.2), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False)[0]

@@ -101,10 +101,6 @@ class ResNetNetwork(StagedNetwork):
         width = self.add_stages(partial(block, layers=layers), blocks, channels[0], channels)
         self.add_classifier(width, num_classes, layers)
 
-    def stem(self, x: Tensor) -> Tensor:
-        y: Tensor = self.activation(self.bn1(self.conv1(x)))
-        return y
-
 
 class ResNet(ImageClassifier):
     """ResNet of depth 6n + 2 for small images, or of depth 18, with its shortcuts or without."""

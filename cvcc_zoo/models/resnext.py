@@ -70,10 +70,6 @@ class ResNeXtNetwork(StagedNetwork):
         channels = self.add_stages(block, blocks, 64, (256, 512, 1024))
         self.add_classifier(channels, num_classes, layers)
 
-    def stem(self, x: Tensor) -> Tensor:
-        y: Tensor = self.activation(self.bn1(self.conv1(x)))
-        return y
-
 
 class ResNeXt(ImageClassifier):
     """ResNeXt of depth 9n + 2 with `cardinality` paths, each `base_width` channels wide in the first stage."""

@@ -16,9 +16,14 @@ class StagedNetwork(Network):
     parts are the stem, `layer1`, `layer2` and so on.
     """
 
+    conv1: nn.Module
+    bn1: nn.Module
+    activation: nn.Module
+
     def stem(self, x: Tensor) -> Tensor:
-        """Return the input of the first stage, (N, C, H, W)."""
-        raise NotImplementedError
+        """Return the input of the first stage, (N, C, H, W): that of a convolution, a norm and an activation."""
+        y: Tensor = self.activation(self.bn1(self.conv1(x)))
+        return y
 
     def add_stages(
         self, block: Callable[[int, int, int], nn.Module], blocks: int, channels: int, stages: Sequence[int]
