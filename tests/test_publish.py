@@ -1,6 +1,7 @@
 """From a run to published weights, and their card measured again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,12 @@ def test_a_temperature_is_fitted_on_validation_images_of_another_run(
     capsys.readouterr()
     assert main(["evaluate", "linear.colours", *DATA]) == 0
     assert "with its temperature" in capsys.readouterr().out
+    before = read_card(home / "linear.colours.json")
+    assert main(["publish", "first"]) == 0 and "calibration" not in read_card(home / "linear.colours.json").measured
+    assert main(["publish", "linear.colours", "--calibrate=second"]) == 0  # the same, by the name of the weights
+    after = read_card(home / "linear.colours.json").measured
+    assert {name for name in after if after[name] != before.measured[name]} <= {"images_per_second"}
+    assert after.keys() == before.measured.keys()
     no_images = message(capsys, ["publish", "second", "--calibrate=first"])
     assert "first has no validation images; train the recipe with --data.validation=0.1" in no_images
     other = message(capsys, ["publish", "first", "--calibrate=third"])
@@ -209,6 +216,35 @@ def test_an_untested_run_is_published_with_numbers_of_its_own_file_but_is_no_rep
     assert 0 <= read_card(home / "linear.colours.json").measured["test_accuracy"] <= 1
     advice = "the runs of the seeds 0, 1 were trained with --test=false and have no test accuracy; test them"
     assert advice in message(capsys, ["publish", "first", "--repeats=[second]"])
+
+
+def test_seeds_are_added_to_a_card_whose_run_is_gone(
+    fit: Fit, home: Path, make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, more in enumerate([[], [], ["--trainer.precision=bf16-mixed"]]):
+        assert fit("--model=linear", f"--seed_everything={seed}", f"--run=seed{seed}", *more) == 0
+    reached = {str(n): json.loads(Path(f"seed{n}/summary.json").read_text())["test_accuracy"] for n in range(3)}
+    assert main(["publish", "seed0", "--repeats=[seed1, seed2]"]) == 0
+    whole = read_card(home / "linear.colours.json").training
+    assert whole["test_accuracy_of_seeds"] == reached
+    assert whole["precision_of_seeds"] == {"0": "32-true", "1": "32-true", "2": "bf16-mixed"}
+    assert main(["publish", "seed0"]) == 0
+    shutil.rmtree("seed0")
+    for number in (1, 2):
+        assert main(["publish", "linear.colours", f"--repeats=[seed{number}]"]) == 0
+    assert read_card(home / "linear.colours.json").training == whole
+    assert "linear.colours: 3 seeds, test accuracy " in capsys.readouterr().out
+    publish = ["publish", "linear.colours"]
+    assert "the accuracy of seed 1 is known already" in message(capsys, [*publish, "--repeats=[seed1]"])
+    assert "--tag belongs to new weights" in message(capsys, [*publish, "--tag=x", "--repeats=[seed1]"])
+    assert "linear.colours is published; give a run folder, or add to its card" in message(capsys, publish)
+    fit("--model=linear", "--seed_everything=3", "--data.batch_size=7", "--run=other")
+    fewer = message(capsys, [*publish, "--repeats=[other]"])
+    assert "other does not repeat the training with another seed: its recipe has another data (batch_size)" in fewer
+    Image.new("RGB", (8, 8)).save(make_folder("others") / "train/red/000.png")
+    fit("--model=linear", "--seed_everything=3", "--data.root=others", "--run=elsewhere")
+    assert "it was trained on other images" in message(capsys, [*publish, "--repeats=[elsewhere]"])
+    assert read_card(home / "linear.colours.json").training == whole
 
 
 def test_what_is_measured_is_exact(colours: Path) -> None:

@@ -125,8 +125,8 @@ def check_split(name: str, split: Mapping[str, Any], options: Any) -> None:
     if split and not split["validation"]:
         raise ValueError(
             f"{name} was trained on all of its images, and a temperature that is fitted to training images makes a "
-            "model too confident; train with --data.validation=0.1 and calibrate that run, or publish these weights "
-            "with its temperature: cvcc-zoo publish RUN --calibrate=RUN_WITH_VALIDATION"
+            "model too confident; train the recipe with --data.validation=0.1, and give these weights the temperature "
+            f"of that run: cvcc-zoo publish {name} --calibrate=RUN_WITH_VALIDATION"
         )
     if not options.validation:
         raise ValueError("a temperature is fitted to validation images; leave out --data.validation=0")

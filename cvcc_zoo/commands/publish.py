@@ -4,33 +4,31 @@ import dataclasses
 import tempfile
 from collections.abc import Sequence
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from cvcc_zoo.classifier.compatibility import check_classes
-from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
-from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
 from cvcc_zoo.printing.console import PlainConsole
-from cvcc_zoo.runs.calibration import fit_temperature
 from cvcc_zoo.runs.intervals import with_interval
-from cvcc_zoo.runs.measure import correct, measure
+from cvcc_zoo.runs.measure import correct, measure, with_temperature
+from cvcc_zoo.runs.repeats import data_of, of_seeds, recipe, run_of, temperature_of
+from cvcc_zoo.runs.run_folder import CONFIG
 from cvcc_zoo.runs.scores import scores
-from cvcc_zoo.runs.written import read_config, read_summary
-from cvcc_zoo.weights.card import folders, read, write
+from cvcc_zoo.weights.card import folders, read, read_card, write, write_card
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.zoo.creation import load
+from cvcc_zoo.zoo.names import resolve_trained
 from cvcc_zoo.zoo.published import make_card
 
 TRAINING = ("epochs", "steps", "train_seconds", "images_per_second", "hardware", "precision", "seed", "split_seed",
             "val_accuracy", "last_epoch", "tested", "commit", "versions", "finished")  # fmt: skip
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
-MAY_DIFFER = ("validation", "split_seed", "max_epochs", "precision", "enable_progress_bar", "dataset")
-"""Options that may differ between a run and the run on whose validation images its temperature is fitted."""
 ALLOWED = 1  # number of correct test images that half precision may lose
 
 
@@ -50,7 +48,7 @@ def publish(
     The numbers of the card are measured from the published file.
 
     Args:
-        run: The run folder.
+        run: The run folder; or published weights, to whose card `repeats` and `calibrate` add.
         tag: The name of the data set in the name of the weights, such as cifar10; by default that of the images if the
             package knows them, or that of the run.
         dataset: The data set in words, such as "my photographs of birds"; by default `tag`, and CIFAR-10 only for the
@@ -64,20 +62,27 @@ def publish(
         dtype: float16, float32, or auto, which is float16 unless that loses more than one correct test image.
 
     """
+    seeds, validated = [Path(path).expanduser() for path in repeats or ()], calibrate and Path(calibrate).expanduser()
+    if (published := card_of(run)) is not None:
+        made = {"tag": tag, "dataset": dataset, "license": license, "folder": folder, "dtype": dtype}
+        if changed := [name for name, value in made.items() if value != signature(publish).parameters[name].default]:
+            raise ValueError(f"--{changed[0]} belongs to new weights, and {run} is published; leave it out")
+        return extend(published, seeds, validated or None, root)
     source = Path(run).expanduser()
     config, summary = run_of(source)
-    data, weights = ImageDataModule(**{**config["data"], **({"root": root} if root else {})}), read_checkpoint(source)
+    data, weights = data_of(config, root), read_checkpoint(source)
     model = weights.model
     check_classes(model, data)
     train = identity_of(data, "train")
     check_unchanged(source, summary, train.sha256)
-    known = find_known(train.sha256, identity_of(data, "test").sha256)
+    test = identity_of(data, "test").sha256
+    known = find_known(train.sha256, test)
     tag = tag or (known.tag if known else summary["dataset"])
     training = {"recipe": recipe(config), "images": summary["images"]["train"], "train_set": train.plain()}
     training |= {name: summary.get(name) for name in TRAINING}
-    if repeats:
-        training["test_accuracy_of_seeds"] = of_seeds(config, summary, [Path(path).expanduser() for path in repeats])
-    fitted = temperature_of(Path(calibrate).expanduser(), config) if calibrate else weights.calibration
+    if seeds:
+        training |= of_seeds(training, summary["test_accuracy"], test, seeds)
+    fitted = temperature_of(validated, training) if validated else weights.calibration
     calibration = {"calibration": dict(fitted)} if fitted else {}
     card = make_card(
         model,
@@ -109,28 +114,47 @@ def publish(
         )
 
 
-def run_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return config and summary of a run. Raises FileNotFoundError if it has not ended, ValueError for broken files."""
-    return read_config(folder), read_summary(folder)
+def card_of(name: str) -> Path | None:
+    """Return the card of published weights, or None for a run folder. Raises ValueError for a misspelt name."""
+    if "." not in name or (Path(name).expanduser() / CONFIG).is_file():
+        return None
+    source = resolve_trained(name)
+    return source.path if source.kind == "card" else None
 
 
-def of_seeds(config: dict[str, Any], summary: dict[str, Any], repeats: Sequence[Path]) -> dict[str, float]:
-    """Return the test accuracies by seed, fractions in [0, 1].
+def extend(path: Path, repeats: Sequence[Path], calibrate: Path | None, root: str) -> None:
+    """Add to a card the test accuracies of other seeds, and the temperature of a run with validation images.
 
-    Raises ValueError for runs of another recipe, with the same seed, or without a test.
+    The weights stay as they are. Raises ValueError if there is nothing to add, or a run does not repeat the training.
     """
-    found = {str(summary["seed"]): summary["test_accuracy"]}
-    for path in repeats:
-        other, result = run_of(path)
-        if recipe(other) != recipe(config) or str(result["seed"]) in found:
-            raise ValueError(f"{path} does not repeat the run: it has another recipe, or the same seed")
-        found[str(result["seed"])] = result["test_accuracy"]
-    if untested := [seed for seed, accuracy in found.items() if accuracy is None]:
+    card = read_card(path)
+    if not repeats and calibrate is None:
         raise ValueError(
-            f"the runs of the seeds {', '.join(untested)} were trained with --test=false and have no test accuracy; "
-            "test them: `cvcc-zoo fit --config=RUN/config.yaml --ckpt_path=last --test=true`, or leave out --repeats"
+            f"{card.name} is published; give a run folder, or add to its card: --repeats=[RUN, ...] with other seeds, "
+            "--calibrate=RUN_WITH_VALIDATION"
         )
-    return found
+    training, measured, console = card.training, card.measured, PlainConsole(soft_wrap=True)
+    test, train = measured.get("test_set", {}).get("sha256"), training.get("train_set")
+    if not (test and isinstance(train, dict) and isinstance(training.get("recipe"), dict) and "seed" in training):
+        raise ValueError(f"{path} does not say how and on which images its weights were trained; publish the run again")
+    if repeats:
+        training = training | of_seeds(training, measured["test_accuracy"], test, repeats)
+        found = training["test_accuracy_of_seeds"]
+        percents = torch.tensor(list(found.values()), dtype=torch.float64) * 100
+        console.print(f"{card.name}: {len(found)} seeds, test accuracy {percents.mean():.2f} ± {percents.std():.2f} %")
+    if calibrate is not None:
+        fitted, data = temperature_of(calibrate, training, root), data_of(run_of(calibrate)[0], root)
+        if identity_of(data, "test").sha256 != test:
+            raise ValueError(f"the test images of {calibrate} are not those of {path}; give their folder: --root=...")
+        logits, labels = scores(load(path), data)
+        measured = measured | {"calibration": fitted} | with_temperature(logits, labels, fitted["temperature"])
+        before, after = measured["calibration_error"], measured["calibration_error_with_temperature"]
+        console.print(
+            f"{card.name}: temperature {fitted['temperature']:.4f}, which changes the calibration error on the test "
+            f"images from {before:.4f} to {after:.4f}"
+        )
+    write_card(path, dataclasses.replace(card, measured=measured, training=training))
+    console.print(f"written to {path}")
 
 
 def check_unchanged(run: Path, summary: dict[str, Any], train: str) -> None:
@@ -153,42 +177,6 @@ def in_words(dataset: str, tag: str, known: Known | None) -> str:
         if other != known and not dataset and tag == other.tag:
             return f"{tag} (other images than {other.title})"
     return dataset or tag
-
-
-def temperature_of(run: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Return the temperature that fits the validation images of a run best, and a description of them.
-
-    Raises ValueError for a run of another recipe or without validation images.
-    """
-    other, summary = run_of(run)
-    if (name := difference(recipe(other), recipe(config))) is not None:
-        raise ValueError(f"{run} has another recipe than the published run: its {name} differs")
-    if not other["data"]["validation"]:
-        raise ValueError(f"{run} has no validation images; train the recipe with --data.validation=0.1")
-    logits, labels = scores(load(run), ImageDataModule(**other["data"]), split="val")
-    fitted = f"{len(labels):,} validation images of a training of {summary['epochs']} epochs, seed {summary['seed']}"
-    return {"temperature": round(fit_temperature(logits, labels), 4), "fitted_on": fitted}
-
-
-def difference(one: dict[str, Any], other: dict[str, Any]) -> str | None:
-    """Return the name of a part in which two recipes differ, apart from MAY_DIFFER, or None."""
-    for part in one | other:
-        mine, theirs = (
-            {k: v for k, v in each.items() if k not in MAY_DIFFER} if isinstance(each, dict) else each
-            for each in (one.get(part), other.get(part))
-        )
-        if mine != theirs:
-            return part
-    return None
-
-
-def recipe(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a run that determine its weights; folders of this machine are left out."""
-    data = {key: value for key, value in config["data"].items() if key != "root"}
-    trainer = {k: v for k, v in config["trainer"].items() if v is not None and k != "default_root_dir"}
-    keys = ("model", "weights", "optimizer", "lr_scheduler", "monitor")
-    chosen = {key: config[key] for key in keys if config.get(key) not in (None, MONITORED[0])}
-    return {**chosen, "data": data, "trainer": trainer}  # older configs have no monitor
 
 
 @cache

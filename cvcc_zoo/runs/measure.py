@@ -39,9 +39,7 @@ def measure(model: ImageClassifier, data: ImageDataModule, *, mirrored: bool = F
     speed = len(labels) / (time.perf_counter() - start)
     found = numbers(logits, labels, data.classes)
     if model.temperature != 1:
-        calibrated = quality_of(logits / model.temperature, labels)
-        found["test_loss_with_temperature"] = round(float(calibrated["log_loss"]), 6)
-        found["calibration_error_with_temperature"] = round(float(calibrated["calibration_error"]), 6)
+        found |= with_temperature(logits, labels, model.temperature)
     if mirrored:
         both = (logits + scores(model, data, mirrored=True)[0]) / 2
         found["mirrored_accuracy"] = correct(both, labels) / len(labels)
@@ -69,6 +67,15 @@ def measure_average(average: Average, data: ImageDataModule, *, mirrored: bool =
     if mirrored:
         found["mirrored_accuracy"] = correct(average.mean(flipped), labels) / len(labels)
     return found | {"test_accuracy_alone": alone, "test_set": with_hashes(identity_of(data, "test"))}
+
+
+def with_temperature(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, float]:
+    """Return loss and calibration error of logits (N, num_classes) that are divided by a temperature."""
+    calibrated = quality_of(logits / temperature, labels)
+    return {
+        "test_loss_with_temperature": round(float(calibrated["log_loss"]), 6),
+        "calibration_error_with_temperature": round(float(calibrated["calibration_error"]), 6),
+    }
 
 
 def confusion_of(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:

@@ -1,0 +1,129 @@
+"""Runs of one recipe: whether they repeat each other, their accuracies by seed, and the temperature of one of them."""
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cvcc_zoo.classifier.metrics import MONITORED
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.identity import identity_of
+from cvcc_zoo.runs.calibration import fit_temperature
+from cvcc_zoo.runs.scores import scores
+from cvcc_zoo.runs.written import read_config, read_summary
+from cvcc_zoo.zoo.creation import load
+
+ELSEWHERE = ("dataset", "precision", "enable_progress_bar", "enable_model_summary")
+"""Options that may differ between runs with several seeds: the same images are compared by their identity."""
+HELD_OUT = (*ELSEWHERE, "validation", "split_seed", "max_epochs")
+"""Options that may differ between a run and the run on whose validation images its temperature is fitted."""
+
+
+def run_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return config and summary of a run. Raises FileNotFoundError if it has not ended, ValueError for broken files."""
+    return read_config(folder), read_summary(folder)
+
+
+def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a run that determine its weights; folders of this machine are left out."""
+    data = {key: value for key, value in config["data"].items() if key != "root"}
+    trainer = {k: v for k, v in config["trainer"].items() if v is not None and k != "default_root_dir"}
+    keys = ("model", "weights", "optimizer", "lr_scheduler", "monitor")
+    chosen = {key: config[key] for key in keys if config.get(key) not in (None, MONITORED[0])}
+    return {**chosen, "data": data, "trainer": trainer}  # older configs have no monitor
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any], may_differ: Iterable[str]) -> str | None:
+    """Return in words where two recipes differ, such as "data (batch_size)", or None.
+
+    An option that one of them does not have, because it is older than the option, has its default there.
+    """
+    for part in {**one, **other}:
+        mine, theirs = (_with_defaults(part, each.get(part), may_differ) for each in (one, other))
+        if mine == theirs:
+            continue
+        if part in ("data", "trainer") and isinstance(mine, dict) and isinstance(theirs, dict):
+            names = [name for name in mine | theirs if mine.get(name) != theirs.get(name)]
+            return f"{part} ({', '.join(names)})"
+        return str(part)
+    return None
+
+
+def _with_defaults(part: str, options: Any, may_differ: Iterable[str]) -> Any:
+    if not isinstance(options, dict):
+        return options
+    if part == "data":
+        parameters = inspect.signature(ImageDataModule).parameters
+        defaults = {name: each.default for name, each in parameters.items() if name not in ("dataset", "root")}
+        options = defaults | options
+        options["whitening"] = options["whitening"] or "standardize"
+    if isinstance(arguments := options.get("init_args"), dict):
+        options = options | {"init_args": {k: v for k, v in arguments.items() if v is not None}}
+    return {name: value for name, value in options.items() if value is not None and name not in may_differ}
+
+
+def of_seeds(training: Mapping[str, Any], accuracy: float | None, test: str, runs: Sequence[Path]) -> dict[str, Any]:
+    """Return the test accuracies by seed, fractions in [0, 1], and the precisions of the runs if they differ.
+
+    Args:
+        training: The entries of a card that say how the first weights were trained; it may already have other seeds.
+        accuracy: The test accuracy of the first weights, None if they were not tested.
+        test: The identity of the test images (sha256).
+        runs: Folders of runs that repeat the training with other seeds.
+
+    Raises ValueError for runs of another recipe, on other images, with the same seed, or without a test.
+
+    """
+    seed, precision, images = str(training["seed"]), training.get("precision"), training["train_set"]["sha256"]
+    found = dict(training.get("test_accuracy_of_seeds") or {seed: accuracy})
+    precisions = dict(training.get("precision_of_seeds") or dict.fromkeys(found, precision))
+    for path in runs:
+        config, summary = run_of(path)
+        sets, mine = summary.get("data", {}), str(summary["seed"])
+        why = None
+        if (name := difference(recipe(config), training["recipe"], ELSEWHERE)) is not None:
+            why = f"its recipe has another {name}"
+        elif sets.get("train", {}).get("sha256", images) != images:
+            why = "it was trained on other images"
+        elif sets.get("test", {}).get("sha256", test) != test:
+            why = "it was tested on other images"
+        elif mine in found:
+            why = f"the accuracy of seed {mine} is known already"
+        if why is not None:
+            raise ValueError(f"{path} does not repeat the training with another seed: {why}")
+        found[mine], precisions[mine] = summary["test_accuracy"], summary.get("precision", precision)
+    if untested := [seed for seed, each in found.items() if each is None]:
+        raise ValueError(
+            f"the runs of the seeds {', '.join(untested)} were trained with --test=false and have no test accuracy; "
+            "test them: `cvcc-zoo fit --config=RUN/config.yaml --ckpt_path=last --test=true`, or leave out --repeats"
+        )
+    differ = len(set(precisions.values())) > 1
+    return {"test_accuracy_of_seeds": found, **({"precision_of_seeds": precisions} if differ else {})}
+
+
+def temperature_of(run: Path, training: Mapping[str, Any], root: str = "") -> dict[str, Any]:
+    """Return the temperature that fits the validation images of a run best, and a description of them.
+
+    `training` has the recipe of the weights that take this temperature, and `root` is the folder of the images if it is
+    no longer where the run's config.yaml says. Raises ValueError for a run of another recipe, of other images, or
+    without validation images.
+    """
+    config, summary = run_of(run)
+    if (name := difference(recipe(config), training["recipe"], HELD_OUT)) is not None:
+        raise ValueError(f"{run} has another recipe than the published run: its {name} differs")
+    if not config["data"]["validation"]:
+        raise ValueError(f"{run} has no validation images; train the recipe with --data.validation=0.1")
+    data = data_of(config, root)
+    if identity_of(data, "train").sha256 != training["train_set"]["sha256"]:
+        raise ValueError(
+            f"the data of {run} are not the training images of the published run; restore them, or give their folder: "
+            "--root=..."
+        )
+    logits, labels = scores(load(run), data, split="val")
+    fitted = f"{len(labels):,} validation images of a training of {summary['epochs']} epochs, seed {summary['seed']}"
+    return {"temperature": round(fit_temperature(logits, labels), 4), "fitted_on": fitted}
+
+
+def data_of(config: Mapping[str, Any], root: str = "") -> ImageDataModule:
+    """Return the data of a run; `root` is their folder if it is no longer where the run's config.yaml says."""
+    return ImageDataModule(**{**config["data"], **({"root": root} if root else {})})
