@@ -15,7 +15,9 @@ from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.data.known import Known
 from cvcc_zoo.runs.calibration import fit_temperature
 from cvcc_zoo.runs.measure import measure
+from cvcc_zoo.runs.repeats import difference, recipe
 from cvcc_zoo.runs.scores import scores
+from cvcc_zoo.runs.written import read_config
 from cvcc_zoo.weights.card import read_card
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
@@ -245,6 +247,20 @@ def test_seeds_are_added_to_a_card_whose_run_is_gone(
     fit("--model=linear", "--seed_everything=3", "--data.root=others", "--run=elsewhere")
     assert "it was trained on other images" in message(capsys, [*publish, "--repeats=[elsewhere]"])
     assert read_card(home / "linear.colours.json").training == whole
+
+
+def test_options_that_are_younger_than_a_card_have_their_defaults_there(fit: Fit) -> None:
+    fit("--model=fcnn", "--model.hidden=[8]")
+    now = recipe(read_config(Path("runs/fcnn-colours")))
+    before = json.loads(json.dumps(now))
+    for options, name in ((before["model"]["init_args"], "init"), (before["data"], "resize")):
+        del options[name]
+    before["data"]["whitening"] = "standardize"  # the default had a name
+    assert difference(before, now, ()) is None
+    before["model"]["init_args"]["init"] = "xavier"
+    assert difference(before, now, ()) == "model"
+    before["data"] |= {"resize": "crop", "whitening": "zca"}
+    assert difference(before | {"model": now["model"]}, now, ()) == "data (resize, whitening)"
 
 
 def test_what_is_measured_is_exact(colours: Path) -> None:

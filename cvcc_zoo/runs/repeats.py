@@ -8,6 +8,7 @@ from typing import Any
 from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of
+from cvcc_zoo.registry import FAMILIES, family_options
 from cvcc_zoo.runs.calibration import fit_temperature
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config, read_summary
@@ -58,7 +59,10 @@ def _with_defaults(part: str, options: Any, may_differ: Iterable[str]) -> Any:
         options = defaults | options
         options["whitening"] = options["whitening"] or "standardize"
     if isinstance(arguments := options.get("init_args"), dict):
-        options = options | {"init_args": {k: v for k, v in arguments.items() if v is not None}}
+        family = FAMILIES.get(str(options.get("class_path")).rpartition(".")[2])
+        known = family_options(family) if part == "model" and family else {}
+        chosen = {k: v for k, v in arguments.items() if k not in known or v != known[k].default}
+        options = options | {"init_args": {k: v for k, v in chosen.items() if v is not None}}
     return {name: value for name, value in options.items() if value is not None and name not in may_differ}
 
 
