@@ -260,7 +260,7 @@ def test_options_that_are_younger_than_a_card_have_their_defaults_there(fit: Fit
     before["model"]["init_args"]["init"] = "xavier"
     assert difference(before, now, ()) == "model"
     before["data"] |= {"resize": "crop", "whitening": "zca"}
-    assert difference(before | {"model": now["model"]}, now, ()) == "data (resize, whitening)"
+    assert difference(before | {"model": now["model"]}, now, ()) == "data (whitening, resize)"
 
 
 def test_what_is_measured_is_exact(colours: Path) -> None:
