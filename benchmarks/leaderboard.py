@@ -1,8 +1,8 @@
 """The tables of the published weights, from their cards: `python -m benchmarks.leaderboard` writes them.
 
 A leaderboard for each data set, the best first, beside the best that others publish for the same network and what we
-aim at; how long each training run took; and how robust the weights are. The tables stand between comments, and the rest
-of a page is left alone.
+aim at; how long each training run took; how robust the weights are, and how well calibrated. The tables stand between
+comments, and the rest of a page is left alone.
 """
 
 from collections.abc import Sequence
@@ -197,9 +197,34 @@ def robustness(words: Words) -> str:
     return table(("weights", "without", "mean", *KINDS), rows) + note
 
 
+def calibrations(words: Words) -> str:
+    """Return the table of calibration error and log loss without and with the temperature, the smallest error first."""
+    rows = []
+    for card in sorted(cards(), key=lambda card: card.measured["calibration_error"]):
+        found = card.measured
+        temperature = found.get("calibration", {}).get("temperature")
+        errors = (found["calibration_error"], found.get("calibration_error_with_temperature"))
+        losses = (found["test_loss"], found.get("test_loss_with_temperature"))
+        rows.append(
+            [
+                marked(card),
+                f"{temperature:.2f}" if temperature else "-",
+                *(percent(error and 100 * error) for error in errors),
+                *(f"{loss:.3f}" if loss else "-" for loss in losses),
+            ]
+        )
+    note = "" if all(map(is_original, cards())) else f"\n\n{words.copy}"
+    return table(("weights", "temperature", "calibration error", "with it", "log loss", "with it"), rows) + note
+
+
 def with_tables(page: str, words: Words) -> str:
     """Return the page with its tables as they are now. Raises ValueError for a page that has a place twice, or none."""
-    makers = {"leaderboard": leaderboard, "trainings": trainings, "robustness": robustness}
+    makers = {
+        "leaderboard": leaderboard,
+        "trainings": trainings,
+        "robustness": robustness,
+        "calibrations": calibrations,
+    }
     if not any(f"<!-- {place}:" in page for place in makers):
         raise ValueError("the page has no place for a table")
     for place, make in makers.items():
