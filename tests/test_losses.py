@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from lightning import Trainer
 
 import cvcc_zoo
+from cvcc_zoo.classifier.batches import check_labels
 from cvcc_zoo.classifier.metrics import StageMetrics
-from cvcc_zoo.losses import check_labels, make_loss
+from cvcc_zoo.losses import make_loss
 
 LOGITS = torch.tensor([[3.0, 1.0, -2.0, 0.5]], dtype=torch.float64)
 LABEL = torch.tensor([1])

@@ -10,7 +10,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -226,7 +226,9 @@ def report_loss(module: LightningModule, loss: Tensor) -> Tensor:
     return loss
 
 
-def all_finite(module: nn.Module) -> bool:
-    """Return whether all weights and statistics of a module are finite; this waits for a GPU."""
-    states = [tensor for tensor in module.state_dict().values() if tensor.is_floating_point()]
-    return not states or bool(torch.stack([torch.isfinite(tensor).all() for tensor in states]).all())
+def check_finite(module: LightningModule) -> None:
+    """Raise FloatingPointError unless all weights and statistics of the network are finite; this waits for a GPU."""
+    states = module.get_submodule("network").state_dict().values()
+    finite = [torch.isfinite(tensor).all() for tensor in states if tensor.is_floating_point()]
+    if finite and not torch.stack(finite).all():
+        raise diverged(module, "a weight is not finite")
