@@ -1,5 +1,6 @@
 import functools
 import inspect
+import re
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 import cvcc_zoo.optim
-from cvcc_zoo.optim import Muon, describe_groups, make_lr_scheduler, make_optimizer, param_groups, plain_spec
+from cvcc_zoo.optim import AdamW, Muon, describe_groups, make_lr_scheduler, make_optimizer, param_groups, plain_spec
 from cvcc_zoo.optim.build import OWN, find_optimizer
 from cvcc_zoo.registry import ENTRIES, Spec
 from cvcc_zoo.zoo.creation import create
@@ -282,3 +283,15 @@ def test_muon_leaves_matrices_without_numbers_alone(shape: tuple[int, int], adju
         matrix.grad = torch.ones_like(matrix)
     optimizer.step()
     assert matrices[0].shape == shape and bool(torch.isfinite(matrices[1]).all()) and matrices[1][0, 0] != 1
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_state_of_other_shapes_is_refused_with_the_name_of_the_parameter(named: bool) -> None:
+    models = [nn.Linear(4, size) for size in (3, 5)]
+    first, second = (AdamW(each.named_parameters() if named else each.parameters()) for each in models)
+    models[0](torch.ones(1, 4)).sum().backward()
+    first.step()
+    which = "weight" if named else "parameter 0 of group 0"
+    words = f"exp_avg is (3, 4), but {which}, of shape (5, 4), needs (5, 4); load a state that was saved with the same"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        second.load_state_dict(first.state_dict())

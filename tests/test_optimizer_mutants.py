@@ -63,7 +63,7 @@ FAULTS = [  # optimizer, file, what stands there, what is planted instead
     ("Adam", "paths", "lists[name] = laid_out(values)", "lists[name] = values"),
     ("SGD", "tensors", "torch.empty_like(p, device=\"meta\").stride() == p.stride()", "True"),
     ("Adam", "optimizer", "group.setdefault(name, value)", "pass"),
-    ("Adam", "optimizer", "return torch.as_tensor(value, dtype=torch.float32)", "return value"),
+    ("Adam", "loading", "return torch.as_tensor(value, dtype=torch.float32)", "return value"),
     ("Adam", "optimizer", "memory_format=torch.preserve_format", "memory_format=torch.contiguous_format"),
     ("RMSprop", "optimizer", "takes_sparse = False", "takes_sparse = True"),
     ("Adagrad", "optimizer", "state[name][where] = value", "pass"),

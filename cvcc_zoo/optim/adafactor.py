@@ -109,13 +109,12 @@ class Adafactor(RuleOptimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load a state. Raises ValueError for one of other shapes, such as that of torch's Adafactor for filters."""
+        if any(kept["row_var"].ndim > 2 for kept in state["state"].values() if "row_var" in kept):
+            raise ValueError(
+                "this is the state of torch's Adafactor, which factors the last two dimensions of filters, whereas "
+                "ours flattens them; continue such a run with torch.optim.Adafactor"
+            )
         super().__setstate__(state)
-        for p, kept in self.state.items():
-            if "row_var" in kept and kept["row_var"].shape != (as_matrix(p).size(0), 1):
-                raise ValueError(
-                    "this state is for parameters of other shapes, or of torch's Adafactor, which factors the last two "
-                    "dimensions of filters, whereas ours flattens them; continue such a run with torch.optim.Adafactor"
-                )
 
     def update_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
         """Make one step: the state of matrices and filters is factored, that of vectors is not."""
@@ -130,7 +129,7 @@ class Adafactor(RuleOptimizer):
 
     def initial(self, name: str, group: Group, p: Tensor) -> Tensor:
         """Return zeros: a number for each row, for each column, or for each element."""
-        if name == "variance":
+        if name == "variance" or p.ndim < 2:
             return super().initial(name, group, p)
         rows, columns = as_matrix(p).shape
         return p.new_zeros((rows, 1) if name == "row_var" else (1, columns))

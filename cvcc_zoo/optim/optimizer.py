@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
+from cvcc_zoo.optim.loading import check_shapes, converted
 from cvcc_zoo.optim.options import check_options, refuse_absent
 from cvcc_zoo.optim.paths import Group, Kernel, Lists, Members, State, choose_path, foreach, fused, loop
-from cvcc_zoo.optim.tensors import T, are_contiguous, distributed, laid_out_as, local
+from cvcc_zoo.optim.tensors import T, are_contiguous, distributed, local
 
 
 class RuleOptimizer(Optimizer, ABC):
@@ -73,10 +74,12 @@ class RuleOptimizer(Optimizer, ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load a state saved by this class, an older version of it, or torch; missing options get their defaults.
 
-        Raises ValueError for options that changed the rule and no longer exist.
+        Raises ValueError for options that changed the rule and no longer exist, and for a state of parameters of other
+        shapes, before anything changes.
         """
         for group in state["param_groups"]:
             refuse_absent(type(self).__name__, group)
+        check_shapes(state, {**vars(self).get("defaults", {}), **state.get("defaults", {})}, self.initial)
         super().__setstate__(state)
         self.defaults.pop("differentiable", None)  # torch adds it to all optimizers
         for group in self.param_groups:
@@ -84,7 +87,7 @@ class RuleOptimizer(Optimizer, ABC):
                 group.setdefault(name, value)
             for p in group["params"]:
                 if p in self.state:
-                    self.state[p] = {k: _converted(k, v, p) for k, v in self.state[p].items() if v is not None}
+                    self.state[p] = {k: converted(k, v, p) for k, v in self.state[p].items() if v is not None}
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -241,10 +244,3 @@ class RuleOptimizer(Optimizer, ABC):
         for name in missing:
             state[name] = self.initial(name, group, p)
         return bool(missing)
-
-
-def _converted(name: str, value: Any, p: Tensor) -> Any:
-    """Return a loaded value as a step expects it: steps as tensors, tensors of the parameter's shape in its layout."""
-    if name == "step":
-        return torch.as_tensor(value, dtype=torch.float32)
-    return laid_out_as(value, p) if isinstance(value, Tensor) and value.shape == p.shape else value
