@@ -502,6 +502,20 @@ def capturable_is_the_same(subject: Subject) -> None:
                 same(moved(subject, **{"capturable": True, "lr": rate}, **more), moved(subject, **more), 1e-6)
 
 
+def a_rate_may_be_a_tensor_with_one_element(subject: Subject) -> None:
+    """With or without a dimension, as in torch; it is read anew in every step."""
+    for path in subject.paths:
+        expected = moved(subject, **path)
+        for shape in ((), (1,)):
+            rate, params = torch.tensor(0.5).expand(shape).clone(), parameters()
+            optimizer = subject.build(params, **{**path, "lr": rate})
+            if subject.cls.__name__ != "Muon":  # whose groups of vectors have a rate of their own
+                assert all(group["lr"].data_ptr() == rate.data_ptr() for group in optimizer.param_groups)
+            rate.fill_(subject.options["lr"])
+            train(optimizer, params)
+            same(params, expected, 1e-6)
+
+
 CHECKS: list[Callable[[Subject], None]] = [
     value
     for name, value in globals().copy().items()

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from cvcc_zoo.optim.loading import check_shapes, converted
-from cvcc_zoo.optim.options import check_options, refuse_absent
+from cvcc_zoo.optim.options import check_options, refuse_absent, scalar_rate
 from cvcc_zoo.optim.paths import Group, Kernel, Lists, Members, State, choose_path, foreach, fused, loop
 from cvcc_zoo.optim.tensors import T, are_contiguous, distributed, local
 
@@ -65,6 +65,7 @@ class RuleOptimizer(Optimizer, ABC):
         before = len(self.param_groups)
         super().add_param_group(param_group)
         for group in self.param_groups[before:]:
+            scalar_rate(group)
             try:
                 self.check_params(group)
             except (ValueError, RuntimeError):
@@ -85,6 +86,7 @@ class RuleOptimizer(Optimizer, ABC):
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
+            scalar_rate(group)
             for p in group["params"]:
                 if p in self.state:
                     self.state[p] = {k: converted(k, v, p) for k, v in self.state[p].items() if v is not None}

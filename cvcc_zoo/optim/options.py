@@ -35,6 +35,12 @@ def in_unit_interval(options: Group, *names: str) -> None:
                 raise ValueError(f"{name} must be in [0, 1), got {value}")
 
 
+def scalar_rate(group: Group) -> None:
+    """Give a learning rate that is a tensor with one element no dimensions, in place: a rule multiplies by it."""
+    if isinstance(lr := group["lr"], Tensor):
+        group["lr"] = lr.reshape(())  # the same memory
+
+
 def refuse_absent(optimizer: str, options: Mapping[str, Any]) -> None:
     """Raise ValueError for an option that would change the rule but does not exist here."""
     for name, instead in ABSENT.items():
