@@ -15,7 +15,7 @@ from torch.optim import lr_scheduler
 
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.optim import make_lr_scheduler
-from cvcc_zoo.optim.curves import CURVES, plot_schedules
+from cvcc_zoo.optim.curves import CURVES, make_factor, plot_schedules
 from cvcc_zoo.registry import Spec
 
 NEEDED: dict[str, dict[str, Any]] = {"Step": {"every": 2}}
@@ -171,6 +171,12 @@ def test_what_weight_decay_leaves_of_a_weight_depends_on_the_schedule() -> None:
 
     assert left("QuarterCosine") == pytest.approx(0.725, abs=2e-3)
     assert left("Cosine") == pytest.approx(0.777, abs=2e-3)
+
+
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_a_long_warm_up_leaves_a_step_to_the_curve(total: int) -> None:
+    factor = make_factor("Cosine", total, warmup=0.9)
+    assert [factor(t) for t in range(total + 1)] == exactly([*(t / total for t in range(1, total)), 1.0, 1.0])
 
 
 def test_schedules_can_be_drawn() -> None:
