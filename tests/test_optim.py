@@ -1,6 +1,9 @@
 import functools
 import inspect
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from torch import nn
 import cvcc_zoo.optim
 from cvcc_zoo.optim import AdamW, Muon, describe_groups, make_lr_scheduler, make_optimizer, param_groups, plain_spec
 from cvcc_zoo.optim.build import OWN, find_optimizer
+from cvcc_zoo.optim.replay import Replay
 from cvcc_zoo.registry import ENTRIES, Spec
 from cvcc_zoo.zoo.creation import create
 
@@ -295,3 +299,23 @@ def test_a_state_of_other_shapes_is_refused_with_the_name_of_the_parameter(named
     words = f"exp_avg is (3, 4), but {which}, of shape (5, 4), needs (5, 4); load a state that was saved with the same"
     with pytest.raises(ValueError, match=re.escape(words)):
         second.load_state_dict(first.state_dict())
+
+
+def test_graphs_of_two_optimizers_are_recorded_on_two_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else torch frees memory of cuBLAS that both use with the first: github.com/pytorch/pytorch/issues/193402."""
+    streams = []
+
+    @contextmanager
+    def graph(graph: Any, stream: Any = None, capture_error_mode: str = "") -> Iterator[None]:
+        streams.append(stream)
+        yield
+
+    monkeypatch.setattr("cvcc_zoo.optim.replay.can_replay", lambda tensors: True)
+    for name, double in {"graph": graph, "device": lambda device: nullcontext(), "Stream": lambda device: object(),
+                         "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None)}.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, double)
+    for replay in (Replay(), Replay()):
+        for shape in ((2, 2), (2, 2), (3, 2), (3, 2)):
+            replay(list, [torch.ones(shape)], "")
+    first, second, third, fourth = map(id, streams)
+    assert first == second != third == fourth and None not in streams

@@ -279,18 +279,19 @@ def test_the_newest_loss_is_logged_whichever_way_a_step_runs() -> None:
     assert_same(*found)
 
 
-@pytest.mark.parametrize("most", [1, 4])
-def test_each_size_of_images_has_a_recording(
-    most: int, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("most", "sizes", "left"), [(1, [8], 1), (4, [8], 2), (2, [8, 10], 1)])
+def test_each_size_of_images_has_a_recording_and_one_too_many_replaces_all(
+    most: int, sizes: list[int], left: int, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cvcc_zoo.runs.step_graph.MOST", most)
-    data = {"progressive_resizing": {8: 0.5}}
-    case, root = Case("ResNet", {"depth": 8}, data, trainer={"max_epochs": 2}), make_folder(size=12)
+    count = len(sizes) + 1
+    data = {"progressive_resizing": dict.fromkeys(sizes, 1 / count)}
+    case, root = Case("ResNet", {"depth": 8}, data, trainer={"max_epochs": count}), make_folder(size=12)
     graphs, held = StepGraph(), []
-    count = LambdaCallback(on_train_batch_end=lambda *given: held.append(len(graphs._steps)))
-    ordinary, replayed = case.fit(root), case.fit(root, graphs, count)
+    look = LambdaCallback(on_train_batch_end=lambda *given: held.append(len(graphs._steps)))
+    ordinary, replayed = case.fit(root), case.fit(root, graphs, look)
     assert_same(ordinary, replayed)
-    assert replayed.recordings == 2 and max(held) == min(most, 2)
+    assert replayed.recordings == count and held[-1] == left and max(held) == min(most, count)
 
 
 class Change(Callback):
