@@ -301,6 +301,13 @@ def test_a_state_of_other_shapes_is_refused_with_the_name_of_the_parameter(named
         second.load_state_dict(first.state_dict())
 
 
+def test_a_state_of_other_groups_is_refused_with_what_changes_groups() -> None:
+    model = create("linear")
+    first, second = (make_optimizer({"name": "SGD", "weight_decay": decay}, model) for decay in (0.0, 1e-3))
+    with pytest.raises(ValueError, match=r"different number of parameter groups; .* and whether weight_decay is 0"):
+        second.load_state_dict(first.state_dict())
+
+
 def test_graphs_of_two_optimizers_are_recorded_on_two_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else torch frees memory of cuBLAS that both use with the first: github.com/pytorch/pytorch/issues/193402."""
     streams = []

@@ -6,16 +6,15 @@ from typing import Any, Self, overload
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from cvcc_zoo.optim.loading import check_shapes, converted
+from cvcc_zoo.optim.loading import StateLoading
 from cvcc_zoo.optim.options import check_options, refuse_absent, scalar_rate
 from cvcc_zoo.optim.paths import Group, Kernel, Lists, Members, State, choose_path, foreach, fused, loop
 from cvcc_zoo.optim.tensors import T, are_contiguous, distributed, local
 
 
-class RuleOptimizer(Optimizer, ABC):
+class RuleOptimizer(StateLoading, ABC):
     """An optimizer with one rule for all tensors of a group.
 
     A subclass defines `check` (of its options), `state_names` (the tensors that it keeps for each parameter), the
@@ -71,25 +70,6 @@ class RuleOptimizer(Optimizer, ABC):
             except (ValueError, RuntimeError):
                 self.param_groups.pop()
                 raise
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Load a state saved by this class, an older version of it, or torch; missing options get their defaults.
-
-        Raises ValueError for options that changed the rule and no longer exist, and for a state of parameters of other
-        shapes, before anything changes.
-        """
-        for group in state["param_groups"]:
-            refuse_absent(type(self).__name__, group)
-        check_shapes(state, {**vars(self).get("defaults", {}), **state.get("defaults", {})}, self.initial)
-        super().__setstate__(state)
-        self.defaults.pop("differentiable", None)  # torch adds it to all optimizers
-        for group in self.param_groups:
-            for name, value in self.defaults.items():
-                group.setdefault(name, value)
-            scalar_rate(group)
-            for p in group["params"]:
-                if p in self.state:
-                    self.state[p] = {k: converted(k, v, p) for k, v in self.state[p].items() if v is not None}
 
     @overload
     def step(self, closure: None = None) -> None: ...
