@@ -25,6 +25,8 @@ from cvcc_zoo.timing import slow_precision
 AVERAGES = ("StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging")
 """Callbacks of Lightning (2.6) that test other weights than they save."""
 OURS = ("cvcc_zoo", "lightning")
+OF_PLATEAU = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
+"""What a ReduceLROnPlateau knows of the training so far; the rest of its state are its options."""
 
 
 def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Trainer) -> dict[str, Any]:
@@ -48,16 +50,27 @@ def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Train
                 "epoch is validated; set --lr_scheduler.monitor=train/loss, or leave out check_val_every_n_epoch"
             )
         schedule["frequency"] = trainer.check_val_every_n_epoch  # epochs without validation have nothing to watch
+    if watched:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]  # as torch does for all schedules but this one
     return schedule
 
 
 def take_options(trainer: Trainer, module: LightningModule) -> None:
-    """Apply the options of optimizer and schedule that the module has now, at the current step of the training."""
+    """Apply the options of optimizer and schedule that the module has now, at the current step of the training.
+
+    A plateau schedule keeps what it has counted, and the share of the initial learning rates that it has reached.
+    """
     made: Any = module.configure_optimizers()
     optimizer = made["optimizer"] if isinstance(made, dict) else made
     for config in trainer.lr_scheduler_configs:
         schedule = made["lr_scheduler"]["scheduler"]
         if isinstance(schedule, ReduceLROnPlateau):
+            counted = {name: value for name, value in config.scheduler.state_dict().items() if name in OF_PLATEAU}
+            config.scheduler.load_state_dict({**schedule.state_dict(), **counted})
+            for group, new in zip(trainer.optimizers[0].param_groups, optimizer.param_groups, strict=True):
+                start = group.get("initial_lr")  # older checkpoints have none
+                new["lr"] = group["lr"] if start is None else new["lr"] * (group["lr"] / start if start else 1.0)
             continue
         with warnings.catch_warnings():  # torch warns of a schedule that steps before its optimizer
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
