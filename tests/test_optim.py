@@ -173,6 +173,15 @@ def test_an_optimizer_is_found_by_its_import_path() -> None:
             {"name": "SGD", "lr": -1.0},
             "optimizer SGD refuses these parameters or options: lr must be at least 0",
         ),
+        ({"name": "SGD", "lr": "1e-3"}, "lr must be a number, got '1e-3'; write it with a point: 1.0e-3"),
+        ({"name": "SGD", "lr": True}, "lr must be a number, got True"),
+        ({"name": "SGD", "momentum": 0.9, "dampening": "little"}, "dampening must be a number, got 'little'"),
+        ({"name": "RMSprop", "alpha": "0.9"}, "alpha must be a number, got '0.9'"),
+        ({"name": "AdamW", "betas": 0.9}, "betas must be 2 numbers, got 0.9"),
+        ({"name": "AdamW", "betas": "ab"}, "betas must be a number, got 'a'"),
+        ({"name": "Adafactor", "d": "1"}, "d must be a number, got '1'"),
+        ({"name": "Adafactor", "eps": 1e-3}, "eps must be two numbers, of which the first may be None, got 0.001"),
+        ({"name": "LowRankAdam", "rank": True}, "rank must be a whole number of at least 1, got True"),
         ({"name": "timm.lam"}, "no optimizer of timm named 'lam'; did you mean lamb"),
         ({"name": "timm.lamb", "momentum": 0.9}, "no option of optimizer timm.lamb named 'momentum'"),
         ({"name": "nowhere.SGD"}, "no optimizer at the import path 'nowhere.SGD'"),
@@ -182,6 +191,15 @@ def test_an_optimizer_is_found_by_its_import_path() -> None:
 def test_a_wrong_optimizer_is_refused_with_advice(spec: Spec, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_optimizer(spec, create("linear").network)
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "message"),
+    [(3, "must be 3 numbers, got 3"), ((1, 2), "must be 3 numbers"), (("a", "b", "c"), "must be a number, got 'a'")],
+)
+def test_wrong_coefficients_of_muon_are_told(coefficients: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"ns_coefficients {message}"):
+        Muon([nn.Parameter(torch.zeros(2, 2))], ns_coefficients=coefficients)
 
 
 def rates(spec: Spec, steps: int, lr: float = 1.0) -> list[float]:

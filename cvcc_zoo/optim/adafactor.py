@@ -12,6 +12,7 @@ its state has 69 % as many numbers as there are parameters, this one's less than
 Units: `lr` is a share of the parameters' size per step. The state is m + n numbers for m n parameters.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from cvcc_zoo.optim.optimizer import RuleOptimizer
-from cvcc_zoo.optim.options import at_least_zero
+from cvcc_zoo.optim.options import are_numbers, at_least_zero
 from cvcc_zoo.optim.paths import Group
 from cvcc_zoo.optim.tensors import T, as_matrix, each, subtract
 
@@ -93,14 +94,15 @@ class Adafactor(RuleOptimizer):
 
     def check(self, options: Group) -> None:
         """Raise ValueError for options out of range."""
+        are_numbers(options, "beta2_decay", "d")
         if not options["beta2_decay"] <= 0:
             raise ValueError(f"beta2_decay must be at most 0, got {options['beta2_decay']}")
         if not options["d"] >= 1:
             raise ValueError(f"d must be at least 1, got {options['d']}")
-        if len(options["eps"]) != 2:
-            raise ValueError(f"eps must be two numbers, got {options['eps']}")
+        if not isinstance(options["eps"], Sequence) or len(options["eps"]) != 2:
+            raise ValueError(f"eps must be two numbers, of which the first may be None, got {options['eps']!r}")
         for eps in options["eps"]:
-            at_least_zero({"eps": eps or 0}, "eps")
+            at_least_zero({"eps": 0 if eps is None else eps}, "eps")
 
     def check_params(self, group: Group) -> None:
         """Raise ValueError for parameters that are split over processes."""
