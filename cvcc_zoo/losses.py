@@ -159,8 +159,8 @@ class Loss:
 
     def penalty(self, model: nn.Module) -> Tensor:
         """Return `l2` times the sum of squares of all trained weights, except biases and norms."""
-        weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-        return self.l2 * torch.stack([p.square().sum() for p in weights]).sum()
+        squares = [p.square().sum() for p in model.parameters() if p.requires_grad and p.ndim > 1]
+        return self.l2 * torch.stack(squares).sum() if squares else torch.zeros(())
 
 
 def loss_spec(spec: str | Mapping[str, Any]) -> Spec:
