@@ -189,6 +189,13 @@ def test_batches_that_are_no_images_and_labels_are_answered_in_words(given: tupl
 
 
 @OWN_LOADER
+def test_several_loaders_at_once_are_answered_in_words() -> None:
+    loader: Any = DataLoader(Own(torch.zeros(20, dtype=torch.int64)), batch_size=10)
+    with pytest.raises(ValueError, match=r"the images of a batch must be a tensor, not a list; .* give one loader"):
+        fit(create("linear", in_channels=1, image_size=8, whitening="none"), [loader, loader])
+
+
+@OWN_LOADER
 def test_a_test_with_soft_labels_counts_each_image_once() -> None:
     model, labels = create("linear", in_channels=1, image_size=8, whitening="none"), torch.arange(20).remainder(10)
     found = []
@@ -207,6 +214,9 @@ def test_images_alone_are_predicted_and_never_taken_for_labels() -> None:
         loader: Any = DataLoader(alone, batch_size=2)  # type: ignore[arg-type]
         found = Trainer(**QUIET).predict(model, loader)
         assert found is not None and torch.allclose(torch.cat([*found]), expected)
+    named: Any = DataLoader([{"pixels": image} for image in images])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"a batch must be a pair \(images, labels\), not one with pixels"):
+        Trainer(**QUIET).predict(model, named)
     with pytest.raises(ValueError, match=r"a batch must be a pair \(images, labels\), not one of images alone"):
         Trainer(**QUIET).test(model, DataLoader(images, batch_size=2), verbose=False)  # type: ignore[arg-type]
 

@@ -13,12 +13,24 @@ def fields(batch: Any) -> tuple[Tensor, Tensor]:
         kind = "of images alone" if isinstance(batch, Tensor) else kind
         raise ValueError(f"a batch must be a pair (images, labels), not one {kind}; let the data set return pairs")
     images, labels = batch
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            f"the images of a batch must be a tensor, not a {type(images).__name__}; let the data set return tensors, "
+            "and give one loader"
+        )
     if not isinstance(labels, Tensor):
         raise ValueError(
             f"the labels of a batch must be a tensor, not a {type(labels).__name__}; let the data set return the "
             "number of each image's class, such as classes.index(name)"
         )
     return images, labels if labels.is_floating_point() else labels.long()
+
+
+def images_alone(batch: Any) -> Tensor | None:
+    """Return the images of a batch without labels, which is a tensor, or a list or tuple of one; else None."""
+    if isinstance(batch, list | tuple) and len(batch) == 1:
+        batch = batch[0]
+    return batch if isinstance(batch, Tensor) else None
 
 
 def classes_of(labels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from cvcc_zoo.classifier.batches import check_labels, classes_of, fields
+from cvcc_zoo.classifier.batches import check_labels, classes_of, fields, images_alone
 from cvcc_zoo.classifier.compatibility import (
     FEWEST_CLASSES,
     check_classes,
@@ -147,8 +147,8 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
         """Return class probabilities (N, num_classes), and the labels (N,) if the batch has labels."""
-        if isinstance(batch, Tensor) or len(batch) == 1:
-            return self._logits(batch if isinstance(batch, Tensor) else batch[0]).softmax(1)
+        if (alone := images_alone(batch)) is not None:
+            return self._logits(alone).softmax(1)
         images, labels = fields(batch)
         return self._logits(images).softmax(1), labels
 
