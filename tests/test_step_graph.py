@@ -410,6 +410,19 @@ def hooked() -> cvcc_zoo.FCNN:
     return model
 
 
+def watched() -> cvcc_zoo.FCNN:
+    model = small()
+    model.register_forward_hook(lambda *given: None)
+    return model
+
+
+class OwnOptimizer(cvcc_zoo.FCNN):
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        optimizer.register_step_post_hook(lambda *given: None)
+        return optimizer
+
+
 SCALED = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
 
 
@@ -420,6 +433,8 @@ SCALED = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
         (Plain, {}, "Plain is not a model of this package; wrap its network"),
         (lambda: OwnStep(num_classes=2, image_size=8, whitening="none"), {}, "OwnStep has a training_step of its own"),
         (hooked, {}, "the network of FCNN has hooks"),
+        (watched, {}, "FCNN has hooks"),
+        (lambda: OwnOptimizer(num_classes=2, image_size=8, whitening="none"), {}, "the optimizer has hooks"),
         (small, {"accumulate_grad_batches": 2}, "gradients are accumulated over several batches"),
         (small, {"callbacks": [GradientAccumulationScheduler({1: 2})]}, "gradients are accumulated"),
         (small, {"plugins": [SCALED]}, "precision=16-mixed looks at the gradients"),
