@@ -159,8 +159,8 @@ class Loss:
 
     def penalty(self, model: nn.Module) -> Tensor:
         """Return `l2` times the sum of squares of all trained weights, except biases and norms."""
-        weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-        return self.l2 * torch.stack([p.square().sum() for p in weights]).sum()
+        squares = [p.square().sum() for p in model.parameters() if p.requires_grad and p.ndim > 1]
+        return self.l2 * torch.stack(squares).sum() if squares else torch.zeros(())
 
 
 def loss_spec(spec: str | Mapping[str, Any]) -> Spec:
@@ -215,36 +215,3 @@ def check_class_weights(weights: Any, num_classes: int | None) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def fields(batch: Any) -> tuple[Tensor, Tensor]:
-    """Return the images and labels of a batch; integer labels as int64. Raises ValueError unless it is such a pair."""
-    if isinstance(batch, Mapping | Tensor) or len(batch) != 2:
-        kind = f"with {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"of {len(batch)} parts"
-        kind = "of images alone" if isinstance(batch, Tensor) else kind
-        raise ValueError(f"a batch must be a pair (images, labels), not one {kind}; let the data set return pairs")
-    images, labels = batch
-    return images, labels if labels.is_floating_point() else labels.long()
-
-
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Raise ValueError for labels outside 0 .. num_classes - 1, or soft labels not of shape (N, num_classes).
-
-    On a GPU this waits for the labels.
-    """
-    if labels.is_floating_point():
-        if labels.ndim != 2 or labels.shape[1] != num_classes:
-            raise ValueError(f"soft labels must have the shape (N, {num_classes}), got {tuple(labels.shape)}")
-        return
-    if labels.ndim != 1:
-        raise ValueError(
-            f"labels must have the shape (N,), got {tuple(labels.shape)}; use labels[:, 0] if it is (N, 1)"
-        )
-    if not len(labels):
-        return
-    low, high = (int(value) for value in labels.aminmax())
-    if low < 0 or high >= num_classes:
-        raise ValueError(
-            f"labels must be in 0 .. {num_classes - 1} for {num_classes} classes, got {low} .. {high}; "
-            "number the classes from 0, or build the model with more classes"
-        )

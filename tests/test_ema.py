@@ -82,6 +82,46 @@ def test_a_run_with_an_average_goes_on_with_the_same_bits(fit: Fit, monkeypatch:
         assert all(torch.equal(whole[name], killed[name]) for name in whole)
 
 
+QUIET: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+def fcnn(data: cvcc_zoo.ImageDataModule, lr: float, epochs: int, *callbacks: Callback) -> cvcc_zoo.FCNN:
+    model = cvcc_zoo.FCNN(hidden=(8,), num_classes=2, image_size=8, optimizer={"name": "SGD", "lr": lr})
+    how: dict[str, Any] = {"accelerator": "cpu", "enable_checkpointing": False, "callbacks": [*callbacks]}
+    Trainer(max_epochs=epochs, num_sanity_val_steps=0, **how, **QUIET).fit(model, data)
+    return model
+
+
+class Interrupted(Callback):
+    """A callback whose `hook` interrupts a training."""
+
+    def __init__(self, hook: str) -> None:
+        setattr(self, hook, self.interrupt)
+
+    def interrupt(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        raise InterruptedError
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.left = pl_module.state_dict()
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_batch_end"])
+def test_an_interrupted_training_leaves_the_trained_weights_and_no_average(hook: str, colours: Path) -> None:
+    data = cvcc_zoo.ImageDataModule("folder", root=str(colours), batch_size=4, validation=0.5)
+    average, watch, end = EMA(0.6), Watch(), Interrupted(hook)
+    with pytest.raises(InterruptedError):
+        fcnn(data, 0.1, 1, average, watch, end)
+    assert all(torch.equal(tensor, watch.seen[-1][name]) for name, tensor in end.left.items())
+    again = Watch()
+    weight = fcnn(data, 0.0, 1, average, again).network.get_parameter("fc.weight")
+    assert torch.equal(weight, again.seen[0]["network.fc.weight"])
+
+
+def test_a_training_without_an_epoch_has_no_average(colours: Path) -> None:
+    data = cvcc_zoo.ImageDataModule("folder", root=str(colours), batch_size=4)
+    assert fcnn(data, 0.1, 0, EMA()).network.get_parameter("fc.weight").isfinite().all()
+
+
 def test_wrong_use_is_told(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="must be in"):
         EMA(1.0)

@@ -1,6 +1,7 @@
 """Features and classifiers of every model, with the names and the meanings of timm."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -204,3 +205,37 @@ def test_numbers_of_old_classes_leave_the_loss_and_balanced_weights_are_counted_
     again = load("three.ckpt")
     again.reset_classifier(4)
     assert again.loss.class_weights is None
+
+
+@pytest.mark.parametrize("name", ["resnet20", "cnn_small", "timm.test_resnet", "plain"])
+def test_a_classifier_of_several_layers_may_replace_that_of_a_network(name: str, tmp_path: Path) -> None:
+    def changed() -> ImageClassifier:
+        model, layers = ready(name), nn.Sequential(nn.Dropout(), nn.Linear(size, 8), nn.ReLU(), nn.Linear(8, 10))
+        *parent, last = place.split(".")
+        setattr(model.network.get_submodule(".".join(parent)), last, layers.eval())
+        return model
+
+    model = ready(name)
+    size, place = model.head_hidden_size, {"plain": "out.2"}.get(name, "fc")
+    model = changed()
+    features = model.forward_features(IMAGES)
+    assert torch.equal(model.forward_head(features), model(IMAGES)) and model.head_hidden_size in (size, 8)
+    path = tmp_path / "a.ckpt"
+    trainer = Trainer(max_epochs=1, **QUIET)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(path)
+    again, said = changed(), "Get it again; or if a part of its network was replaced, "
+    if name == "plain":
+        said += f"give it as it was trained: cvcc_zoo.load('{path}', network=...)"
+        assert torch.equal(load(path, network=again.network)(IMAGES), model(IMAGES))
+    else:
+        said += "replace it in a model with the same options too, and give that the weights: "
+        said += (code := f"model.load_state_dict(torch.load('{path}', weights_only=True)['state_dict'])")
+        eval(code, {"model": again, "torch": torch})
+        assert torch.equal(again(IMAGES), model(IMAGES))
+        with pytest.raises(ValueError, match="has its own network"):
+            load(path, network=again.network)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        load(path)
+    model.reset_classifier(0)
+    assert model(IMAGES).shape == (2, model.head_hidden_size)

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from lightning import Trainer
 
 import cvcc_zoo
+from cvcc_zoo.classifier.batches import check_labels
 from cvcc_zoo.classifier.metrics import StageMetrics
-from cvcc_zoo.losses import check_labels, make_loss
+from cvcc_zoo.losses import make_loss
 
 LOGITS = torch.tensor([[3.0, 1.0, -2.0, 0.5]], dtype=torch.float64)
 LABEL = torch.tensor([1])
@@ -75,6 +76,9 @@ def test_l2_is_the_square_of_the_weights_without_biases_and_norms() -> None:
     penalty = make_loss({"name": "hinge", "l2": 0.5}).penalty(network)
     squares = [module.weight.square().sum() for module in network if isinstance(module, torch.nn.Linear)]
     assert torch.allclose(penalty, 0.5 * torch.stack(squares).sum())
+    for module in network:
+        module.get_parameter("weight").requires_grad_(False)
+    assert make_loss({"name": "hinge", "l2": 0.5}).penalty(network) == 0
 
 
 def test_a_step_with_l2_is_one_with_twice_the_weight_decay() -> None:

@@ -1,5 +1,9 @@
 import functools
 import inspect
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,8 +11,9 @@ import torch
 from torch import nn
 
 import cvcc_zoo.optim
-from cvcc_zoo.optim import Muon, describe_groups, make_lr_scheduler, make_optimizer, param_groups, plain_spec
+from cvcc_zoo.optim import AdamW, Muon, describe_groups, make_lr_scheduler, make_optimizer, param_groups, plain_spec
 from cvcc_zoo.optim.build import OWN, find_optimizer
+from cvcc_zoo.optim.replay import Replay
 from cvcc_zoo.registry import ENTRIES, Spec
 from cvcc_zoo.zoo.creation import create
 
@@ -168,6 +173,15 @@ def test_an_optimizer_is_found_by_its_import_path() -> None:
             {"name": "SGD", "lr": -1.0},
             "optimizer SGD refuses these parameters or options: lr must be at least 0",
         ),
+        ({"name": "SGD", "lr": "1e-3"}, "lr must be a number, got '1e-3'; write it with a point: 1.0e-3"),
+        ({"name": "SGD", "lr": True}, "lr must be a number, got True"),
+        ({"name": "SGD", "momentum": 0.9, "dampening": "little"}, "dampening must be a number, got 'little'"),
+        ({"name": "RMSprop", "alpha": "0.9"}, "alpha must be a number, got '0.9'"),
+        ({"name": "AdamW", "betas": 0.9}, "betas must be 2 numbers, got 0.9"),
+        ({"name": "AdamW", "betas": "ab"}, "betas must be a number, got 'a'"),
+        ({"name": "Adafactor", "d": "1"}, "d must be a number, got '1'"),
+        ({"name": "Adafactor", "eps": 1e-3}, "eps must be two numbers, of which the first may be None, got 0.001"),
+        ({"name": "LowRankAdam", "rank": True}, "rank must be a whole number of at least 1, got True"),
         ({"name": "timm.lam"}, "no optimizer of timm named 'lam'; did you mean lamb"),
         ({"name": "timm.lamb", "momentum": 0.9}, "no option of optimizer timm.lamb named 'momentum'"),
         ({"name": "nowhere.SGD"}, "no optimizer at the import path 'nowhere.SGD'"),
@@ -177,6 +191,15 @@ def test_an_optimizer_is_found_by_its_import_path() -> None:
 def test_a_wrong_optimizer_is_refused_with_advice(spec: Spec, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_optimizer(spec, create("linear").network)
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "message"),
+    [(3, "must be 3 numbers, got 3"), ((1, 2), "must be 3 numbers"), (("a", "b", "c"), "must be a number, got 'a'")],
+)
+def test_wrong_coefficients_of_muon_are_told(coefficients: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"ns_coefficients {message}"):
+        Muon([nn.Parameter(torch.zeros(2, 2))], ns_coefficients=coefficients)
 
 
 def rates(spec: Spec, steps: int, lr: float = 1.0) -> list[float]:
@@ -282,3 +305,42 @@ def test_muon_leaves_matrices_without_numbers_alone(shape: tuple[int, int], adju
         matrix.grad = torch.ones_like(matrix)
     optimizer.step()
     assert matrices[0].shape == shape and bool(torch.isfinite(matrices[1]).all()) and matrices[1][0, 0] != 1
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_state_of_other_shapes_is_refused_with_the_name_of_the_parameter(named: bool) -> None:
+    models = [nn.Linear(4, size) for size in (3, 5)]
+    first, second = (AdamW(each.named_parameters() if named else each.parameters()) for each in models)
+    models[0](torch.ones(1, 4)).sum().backward()
+    first.step()
+    which = "weight" if named else "parameter 0 of group 0"
+    words = f"exp_avg is (3, 4), but {which}, of shape (5, 4), needs (5, 4); load a state that was saved with the same"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        second.load_state_dict(first.state_dict())
+
+
+def test_a_state_of_other_groups_is_refused_with_what_changes_groups() -> None:
+    model = create("linear")
+    first, second = (make_optimizer({"name": "SGD", "weight_decay": decay}, model) for decay in (0.0, 1e-3))
+    with pytest.raises(ValueError, match=r"different number of parameter groups; .* and whether weight_decay is 0"):
+        second.load_state_dict(first.state_dict())
+
+
+def test_graphs_of_two_optimizers_are_recorded_on_two_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else torch frees memory of cuBLAS that both use with the first: github.com/pytorch/pytorch/issues/193402."""
+    streams = []
+
+    @contextmanager
+    def graph(graph: Any, stream: Any = None, capture_error_mode: str = "") -> Iterator[None]:
+        streams.append(stream)
+        yield
+
+    monkeypatch.setattr("cvcc_zoo.optim.replay.can_replay", lambda tensors: True)
+    for name, double in {"graph": graph, "device": lambda device: nullcontext(), "Stream": lambda device: object(),
+                         "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None)}.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, double)
+    for replay in (Replay(), Replay()):
+        for shape in ((2, 2), (2, 2), (3, 2), (3, 2)):
+            replay(list, [torch.ones(shape)], "")
+    first, second, third, fourth = map(id, streams)
+    assert first == second != third == fourth and None not in streams

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def test_what_is_no_batch_of_images_is_answered_with_the_way_to_one(images: Any,
 class Own(Dataset[Any]):
     """A data set of one's own: the same images, with labels in some form."""
 
-    def __init__(self, labels: Tensor, names: tuple[str, ...] = ()) -> None:
+    def __init__(self, labels: Sequence[Any] | Tensor, names: tuple[str, ...] = ()) -> None:
         self.labels, self.names = labels, names
 
     def __len__(self) -> int:
@@ -174,14 +175,34 @@ def test_labels_of_any_whole_numbers_are_labels() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ((torch.zeros(20, 1, dtype=torch.int64),), "labels must have the shape (N,), got (10, 1)"),
+        ((torch.zeros(20, 1, dtype=torch.int64),), "labels must have the shape (N,), got (10, 1); give labels[:, 0]"),
+        ((torch.eye(20, 10, dtype=torch.int64),), "got (10, 10); give labels.argmax(1) if they are one-hot"),
         ((torch.zeros(20, dtype=torch.int64), ("image", "label")), "not one with image, label"),
-        ((torch.zeros(20),), "soft labels must have the shape (N, 10), got (10,)"),
+        ((torch.zeros(20),), "got (10,); if they are numbers of classes, give labels.long()"),
+        ((torch.zeros(20, 1),), "got (10, 1); if they are numbers of classes, give labels[:, 0].long()"),
+        ((["cat"] * 20,), "the labels of a batch must be a tensor, not a tuple; let the data set return the number"),
     ],
 )
 def test_batches_that_are_no_images_and_labels_are_answered_in_words(given: tuple[Any, ...], said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         own(*given)
+
+
+@OWN_LOADER
+def test_several_loaders_at_once_are_answered_in_words() -> None:
+    loader: Any = DataLoader(Own(torch.zeros(20, dtype=torch.int64)), batch_size=10)
+    with pytest.raises(ValueError, match=r"the images of a batch must be a tensor, not a list; .* give one loader"):
+        fit(create("linear", in_channels=1, image_size=8, whitening="none"), [loader, loader])
+
+
+@OWN_LOADER
+def test_a_test_with_soft_labels_counts_each_image_once() -> None:
+    model, labels = create("linear", in_channels=1, image_size=8, whitening="none"), torch.arange(20).remainder(10)
+    found = []
+    for given in (labels, 0.9 * torch.eye(10)[labels] + 0.01):
+        Trainer(**QUIET).test(model, DataLoader(Own(given), batch_size=10), verbose=False)
+        found.append(model.test_confusion)
+    assert torch.equal(found[0], found[1]) and found[0].sum() == 20
 
 
 @OWN_LOADER
@@ -193,6 +214,9 @@ def test_images_alone_are_predicted_and_never_taken_for_labels() -> None:
         loader: Any = DataLoader(alone, batch_size=2)  # type: ignore[arg-type]
         found = Trainer(**QUIET).predict(model, loader)
         assert found is not None and torch.allclose(torch.cat([*found]), expected)
+    named: Any = DataLoader([{"pixels": image} for image in images])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"a batch must be a pair \(images, labels\), not one with pixels"):
+        Trainer(**QUIET).predict(model, named)
     with pytest.raises(ValueError, match=r"a batch must be a pair \(images, labels\), not one of images alone"):
         Trainer(**QUIET).test(model, DataLoader(images, batch_size=2), verbose=False)  # type: ignore[arg-type]
 

@@ -12,11 +12,13 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.optim import lr_scheduler
+from torch.utils.data import DataLoader, TensorDataset
 
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.optim import make_lr_scheduler
-from cvcc_zoo.optim.curves import CURVES, plot_schedules
+from cvcc_zoo.optim.curves import CURVES, make_factor, plot_schedules
 from cvcc_zoo.registry import Spec
+from cvcc_zoo.runs import UseChanges
 
 NEEDED: dict[str, dict[str, Any]] = {"Step": {"every": 2}}
 
@@ -160,6 +162,33 @@ def test_a_training_that_goes_on_uses_the_rates_of_the_rest(tmp_path: Path) -> N
     assert longer[1:] == exactly(rates(spec, 80, lr=0.1)[21:])  # a closed form: the new length counts from now on
 
 
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+@pytest.mark.parametrize("older", [False, True])
+def test_a_plateau_with_other_options_goes_on_from_the_rate_that_it_reached(older: bool, tmp_path: Path) -> None:
+    loader = DataLoader(TensorDataset(torch.zeros(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64)), batch_size=8)
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet |= {"accelerator": "cpu", "enable_checkpointing": False}
+
+    def trained(lr: float, factor: float, epochs: int, *callbacks: Callback, ckpt_path: Path | None = None) -> Trainer:
+        plateau = {"name": "ReduceLROnPlateau", "monitor": "train/loss", "patience": 0, "threshold": 0.5}
+        model = create(
+            "linear", in_channels=1, image_size=8, whitening="none", optimizer={"name": "SGD", "lr": lr},
+            lr_scheduler={**plateau, "factor": factor, "eps": 0.0},
+        )  # fmt: skip
+        trainer = Trainer(max_epochs=epochs, callbacks=[*callbacks], **quiet)
+        trainer.fit(model, loader, ckpt_path=ckpt_path)
+        return trainer
+
+    first = trained(1e-6, 0.5, 3)
+    if older:  # a checkpoint that does not have the initial rates
+        del first.optimizers[0].param_groups[0]["initial_lr"]
+    first.save_checkpoint(tmp_path / "a.ckpt")
+    second = trained(1e-5, 0.1, 4, UseChanges(), ckpt_path=tmp_path / "a.ckpt")
+    assert [each.optimizers[0].param_groups[0]["lr"] for each in (first, second)] == pytest.approx(
+        [0.25e-6, 0.1 * (0.25e-6 if older else 0.25e-5)]
+    )
+
+
 def test_a_schedule_without_a_trainer_says_how_to_make_it() -> None:
     with pytest.raises(ValueError, match=r"in a loop of your own, make it with cvcc_zoo\.optim\.make_lr_scheduler"):
         create("linear", lr_scheduler="Cosine").configure_optimizers()
@@ -171,6 +200,12 @@ def test_what_weight_decay_leaves_of_a_weight_depends_on_the_schedule() -> None:
 
     assert left("QuarterCosine") == pytest.approx(0.725, abs=2e-3)
     assert left("Cosine") == pytest.approx(0.777, abs=2e-3)
+
+
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_a_long_warm_up_leaves_a_step_to_the_curve(total: int) -> None:
+    factor = make_factor("Cosine", total, warmup=0.9)
+    assert [factor(t) for t in range(total + 1)] == exactly([*(t / total for t in range(1, total)), 1.0, 1.0])
 
 
 def test_schedules_can_be_drawn() -> None:

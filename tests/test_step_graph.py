@@ -279,18 +279,19 @@ def test_the_newest_loss_is_logged_whichever_way_a_step_runs() -> None:
     assert_same(*found)
 
 
-@pytest.mark.parametrize("most", [1, 4])
-def test_each_size_of_images_has_a_recording(
-    most: int, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("most", "sizes", "left"), [(1, [8], 1), (4, [8], 2), (2, [8, 10], 1)])
+def test_each_size_of_images_has_a_recording_and_one_too_many_replaces_all(
+    most: int, sizes: list[int], left: int, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cvcc_zoo.runs.step_graph.MOST", most)
-    data = {"progressive_resizing": {8: 0.5}}
-    case, root = Case("ResNet", {"depth": 8}, data, trainer={"max_epochs": 2}), make_folder(size=12)
+    count = len(sizes) + 1
+    data = {"progressive_resizing": dict.fromkeys(sizes, 1 / count)}
+    case, root = Case("ResNet", {"depth": 8}, data, trainer={"max_epochs": count}), make_folder(size=12)
     graphs, held = StepGraph(), []
-    count = LambdaCallback(on_train_batch_end=lambda *given: held.append(len(graphs._steps)))
-    ordinary, replayed = case.fit(root), case.fit(root, graphs, count)
+    look = LambdaCallback(on_train_batch_end=lambda *given: held.append(len(graphs._steps)))
+    ordinary, replayed = case.fit(root), case.fit(root, graphs, look)
     assert_same(ordinary, replayed)
-    assert replayed.recordings == 2 and max(held) == min(most, 2)
+    assert replayed.recordings == count and held[-1] == left and max(held) == min(most, count)
 
 
 class Change(Callback):
@@ -409,6 +410,19 @@ def hooked() -> cvcc_zoo.FCNN:
     return model
 
 
+def watched() -> cvcc_zoo.FCNN:
+    model = small()
+    model.register_forward_hook(lambda *given: None)
+    return model
+
+
+class OwnOptimizer(cvcc_zoo.FCNN):
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        optimizer.register_step_post_hook(lambda *given: None)
+        return optimizer
+
+
 SCALED = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
 
 
@@ -419,6 +433,8 @@ SCALED = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
         (Plain, {}, "Plain is not a model of this package; wrap its network"),
         (lambda: OwnStep(num_classes=2, image_size=8, whitening="none"), {}, "OwnStep has a training_step of its own"),
         (hooked, {}, "the network of FCNN has hooks"),
+        (watched, {}, "FCNN has hooks"),
+        (lambda: OwnOptimizer(num_classes=2, image_size=8, whitening="none"), {}, "the optimizer has hooks"),
         (small, {"accumulate_grad_batches": 2}, "gradients are accumulated over several batches"),
         (small, {"callbacks": [GradientAccumulationScheduler({1: 2})]}, "gradients are accumulated"),
         (small, {"plugins": [SCALED]}, "precision=16-mixed looks at the gradients"),

@@ -178,6 +178,9 @@ def test_layer_decay_gives_each_part_its_own_rate(colours: Path) -> None:
         assert base is None or max(group["lr"] for group in optimizer.param_groups) == base
     with pytest.raises(ValueError, match="a factor in"):
         make_optimizer({"name": "SGD", "layer_decay": 2.0}, model)
+    model.register_parameter("centre", torch.nn.Parameter(torch.zeros(3)))  # of a subclass: beside the network
+    groups = make_optimizer({"name": "SGD", "lr": 0.1, "layer_decay": 0.5}, model).param_groups
+    assert [group["lr"] for group in groups for p in group["params"] if p is model.centre] == [0.1]
 
 
 # From the command line

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier.metrics import StageMetrics
-from cvcc_zoo.classifier.network import Network, NoClassifier, called
+from cvcc_zoo.classifier.network import Network, NoClassifier, called, inputs_of
 from cvcc_zoo.classifier.weighting import without_numbers
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
 from cvcc_zoo.losses import Loss, make_loss
@@ -166,7 +166,7 @@ def classifier_names(network: Any, num_classes: int) -> list[str]:
 
 
 def _none_like(classifier: Any) -> NoClassifier:
-    return NoClassifier(classifier.in_features)
+    return NoClassifier(inputs_of(classifier))
 
 
 def _biased(classifier: Any) -> bool:

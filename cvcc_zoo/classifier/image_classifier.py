@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from cvcc_zoo.classifier.batches import check_labels, classes_of, fields, images_alone
 from cvcc_zoo.classifier.compatibility import (
     FEWEST_CLASSES,
     check_classes,
@@ -25,7 +26,7 @@ from cvcc_zoo.classifier.hyperparameters import declare_metrics, table_of
 from cvcc_zoo.classifier.metrics import ON_BAR, StageMetrics
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.classifier.preparation import SetFromImages
-from cvcc_zoo.classifier.trainer import Optimized, all_finite, check_monitors, diverged, report_loss
+from cvcc_zoo.classifier.trainer import Optimized, check_finite, check_monitors, report_loss
 from cvcc_zoo.classifier.weighting import batch_mean
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import mix_seed, seed_torch
@@ -33,7 +34,7 @@ from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.files.plain import check_plain
 from cvcc_zoo.internals.lightning import batches_done, trainer_of
-from cvcc_zoo.losses import check_labels, fields, loss_spec, make_loss
+from cvcc_zoo.losses import loss_spec, make_loss
 from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, plain_spec
 from cvcc_zoo.registry import FAMILIES, as_plain, check_whole, register_family
 
@@ -142,12 +143,12 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Count the metrics and the confusion matrix."""
         self.check_batch(batch, batch_idx)
-        self.confusion.update(self._step(batch, "test")[1], batch[1])
+        self.confusion.update(self._step(batch, "test")[1], classes_of(fields(batch)[1]))
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
         """Return class probabilities (N, num_classes), and the labels (N,) if the batch has labels."""
-        if isinstance(batch, Tensor) or len(batch) == 1:
-            return self._logits(batch if isinstance(batch, Tensor) else batch[0]).softmax(1)
+        if (alone := images_alone(batch)) is not None:
+            return self._logits(alone).softmax(1)
         images, labels = fields(batch)
         return self._logits(images).softmax(1), labels
 
@@ -182,8 +183,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
 
     def on_train_epoch_end(self) -> None:
         """Log the means train/loss and train/accuracy. Raises FloatingPointError if a weight is not finite."""
-        if not all_finite(self.network):  # the loss does not show what the last step did
-            raise diverged(self, "a weight is not finite")
+        check_finite(self)  # the loss does not show what the last step did
         self._log_metrics("train")
 
     def on_validation_epoch_end(self) -> None:
@@ -229,8 +229,8 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
         about = checkpoint["cvcc_zoo"] = {"family": type(self).__name__, **training_data(self, self._images())}
         if (trainer := trainer_of(self)) is None:
             return
-        if trainer.state.fn == "fit" and not all_finite(self.network):
-            raise diverged(self, "a weight is not finite")
+        if trainer.state.fn == "fit":
+            check_finite(self)
         if 0 < batches_done(trainer) < trainer.num_training_batches:
             sums = apply_to_collection(self.metrics.counted("train"), Tensor, trainer.strategy.reduce, reduce_op="sum")
             about["counted"] = sums

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from cvcc_zoo.classifier.batches import classes_of
 from cvcc_zoo.classifier.means import ImageMean, WeightedMean
 from cvcc_zoo.classifier.quality import MEANS, Part, Quality
 
@@ -60,7 +61,7 @@ class StageMetrics(nn.ModuleDict):
         """
         self.counting.add(stage)
         self._metric(f"{stage}/loss").update(losses.detach(), *([] if weights is None else [weights]))
-        single = labels.argmax(1) if labels.is_floating_point() else labels
+        single = classes_of(labels)
         self._metric(f"{stage}/accuracy").update(logits.detach().argmax(1) == single)
         if f"{stage}/{TOP5}" in self:
             self._metric(f"{stage}/{TOP5}").update(among_top(logits.detach(), single, 5))

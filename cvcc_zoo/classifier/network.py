@@ -25,6 +25,17 @@ class NoClassifier(nn.Identity):
         self.in_features = in_features
 
 
+def inputs_of(classifier: nn.Module) -> int:
+    """Return the number of inputs of a classifier, which may be a Sequential with dropout before its linear layer.
+
+    Raises ValueError if none of its layers says how many it takes.
+    """
+    for layer in classifier.modules():
+        if isinstance(count := getattr(layer, "in_features", None), int):
+            return count
+    raise ValueError(f"the classifier {type(classifier).__name__} does not say its in_features; give it this attribute")
+
+
 def called(module: nn.Module, call: Callable[[], Tensor]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Return what `call` returns, and the input and output of each call of `module` within it."""
     seen: list[tuple[Tensor, Tensor]] = []
@@ -98,12 +109,12 @@ class Network(Unscripted):
     @property
     def num_features(self) -> int:
         """Channels of the output of the last part."""
-        return self.fc.in_features
+        return inputs_of(self.fc)
 
     @property
     def head_hidden_size(self) -> int:
         """Number of inputs of the classifier."""
-        return self.fc.in_features
+        return inputs_of(self.fc)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the output of the last part."""

@@ -10,7 +10,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -25,6 +25,8 @@ from cvcc_zoo.timing import slow_precision
 AVERAGES = ("StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging")
 """Callbacks of Lightning (2.6) that test other weights than they save."""
 OURS = ("cvcc_zoo", "lightning")
+OF_PLATEAU = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
+"""What a ReduceLROnPlateau knows of the training so far; the rest of its state are its options."""
 
 
 def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Trainer) -> dict[str, Any]:
@@ -48,16 +50,27 @@ def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Train
                 "epoch is validated; set --lr_scheduler.monitor=train/loss, or leave out check_val_every_n_epoch"
             )
         schedule["frequency"] = trainer.check_val_every_n_epoch  # epochs without validation have nothing to watch
+    if watched:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]  # as torch does for all schedules but this one
     return schedule
 
 
 def take_options(trainer: Trainer, module: LightningModule) -> None:
-    """Apply the options of optimizer and schedule that the module has now, at the current step of the training."""
+    """Apply the options of optimizer and schedule that the module has now, at the current step of the training.
+
+    A plateau schedule keeps what it has counted, and the share of the initial learning rates that it has reached.
+    """
     made: Any = module.configure_optimizers()
     optimizer = made["optimizer"] if isinstance(made, dict) else made
     for config in trainer.lr_scheduler_configs:
         schedule = made["lr_scheduler"]["scheduler"]
         if isinstance(schedule, ReduceLROnPlateau):
+            counted = {name: value for name, value in config.scheduler.state_dict().items() if name in OF_PLATEAU}
+            config.scheduler.load_state_dict({**schedule.state_dict(), **counted})
+            for group, new in zip(trainer.optimizers[0].param_groups, optimizer.param_groups, strict=True):
+                start = group.get("initial_lr")  # older checkpoints have none
+                new["lr"] = group["lr"] if start is None else new["lr"] * (group["lr"] / start if start else 1.0)
             continue
         with warnings.catch_warnings():  # torch warns of a schedule that steps before its optimizer
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
@@ -226,7 +239,9 @@ def report_loss(module: LightningModule, loss: Tensor) -> Tensor:
     return loss
 
 
-def all_finite(module: nn.Module) -> bool:
-    """Return whether all weights and statistics of a module are finite; this waits for a GPU."""
-    states = [tensor for tensor in module.state_dict().values() if tensor.is_floating_point()]
-    return not states or bool(torch.stack([torch.isfinite(tensor).all() for tensor in states]).all())
+def check_finite(module: LightningModule) -> None:
+    """Raise FloatingPointError unless all weights and statistics of the network are finite; this waits for a GPU."""
+    states = module.get_submodule("network").state_dict().values()
+    finite = [torch.isfinite(tensor).all() for tensor in states if tensor.is_floating_point()]
+    if finite and not torch.stack(finite).all():
+        raise diverged(module, "a weight is not finite")

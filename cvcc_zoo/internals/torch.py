@@ -6,6 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor
+from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = [
@@ -60,6 +61,11 @@ def has_hooks(module: nn.Module) -> bool:
     return any(getattr(each, name) for each in module.modules() for name in of_module) or any(
         getattr(p, name) for p in module.parameters() for name in of_tensor
     )
+
+
+def has_step_hooks(optimizer: Optimizer) -> bool:
+    """Return whether Python code of others runs before or after each step of an optimizer."""
+    return bool(optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
 
 
 def default_arguments(operation: Any) -> dict[str, Any]:

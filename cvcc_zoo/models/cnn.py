@@ -118,7 +118,7 @@ class CNNNetwork(Network):
         return outputs
 
     def classify(self, x: Tensor) -> Tensor:
-        return super().classify(self.dropout(flatten(self.global_pool(x), self.fc.in_features)))
+        return super().classify(self.dropout(flatten(self.global_pool(x), self.head_hidden_size)))
 
 
 class CNN(ImageClassifier):

@@ -12,6 +12,7 @@ its state has 69 % as many numbers as there are parameters, this one's less than
 Units: `lr` is a share of the parameters' size per step. The state is m + n numbers for m n parameters.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from cvcc_zoo.optim.optimizer import RuleOptimizer
-from cvcc_zoo.optim.options import at_least_zero
+from cvcc_zoo.optim.options import are_numbers, at_least_zero
 from cvcc_zoo.optim.paths import Group
 from cvcc_zoo.optim.tensors import T, as_matrix, each, subtract
 
@@ -93,14 +94,15 @@ class Adafactor(RuleOptimizer):
 
     def check(self, options: Group) -> None:
         """Raise ValueError for options out of range."""
+        are_numbers(options, "beta2_decay", "d")
         if not options["beta2_decay"] <= 0:
             raise ValueError(f"beta2_decay must be at most 0, got {options['beta2_decay']}")
         if not options["d"] >= 1:
             raise ValueError(f"d must be at least 1, got {options['d']}")
-        if len(options["eps"]) != 2:
-            raise ValueError(f"eps must be two numbers, got {options['eps']}")
+        if not isinstance(options["eps"], Sequence) or len(options["eps"]) != 2:
+            raise ValueError(f"eps must be two numbers, of which the first may be None, got {options['eps']!r}")
         for eps in options["eps"]:
-            at_least_zero({"eps": eps or 0}, "eps")
+            at_least_zero({"eps": 0 if eps is None else eps}, "eps")
 
     def check_params(self, group: Group) -> None:
         """Raise ValueError for parameters that are split over processes."""
@@ -109,13 +111,12 @@ class Adafactor(RuleOptimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load a state. Raises ValueError for one of other shapes, such as that of torch's Adafactor for filters."""
+        if any(kept["row_var"].ndim > 2 for kept in state["state"].values() if "row_var" in kept):
+            raise ValueError(
+                "this is the state of torch's Adafactor, which factors the last two dimensions of filters, whereas "
+                "ours flattens them; continue such a run with torch.optim.Adafactor"
+            )
         super().__setstate__(state)
-        for p, kept in self.state.items():
-            if "row_var" in kept and kept["row_var"].shape != (as_matrix(p).size(0), 1):
-                raise ValueError(
-                    "this state is for parameters of other shapes, or of torch's Adafactor, which factors the last two "
-                    "dimensions of filters, whereas ours flattens them; continue such a run with torch.optim.Adafactor"
-                )
 
     def update_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
         """Make one step: the state of matrices and filters is factored, that of vectors is not."""
@@ -130,7 +131,7 @@ class Adafactor(RuleOptimizer):
 
     def initial(self, name: str, group: Group, p: Tensor) -> Tensor:
         """Return zeros: a number for each row, for each column, or for each element."""
-        if name == "variance":
+        if name == "variance" or p.ndim < 2:
             return super().initial(name, group, p)
         rows, columns = as_matrix(p).shape
         return p.new_zeros((rows, 1) if name == "row_var" else (1, columns))

@@ -29,7 +29,7 @@ from torch.optim.adam import adam as torch_adam
 from torch.optim.optimizer import ParamsT
 
 from cvcc_zoo.optim.optimizer import RuleOptimizer
-from cvcc_zoo.optim.options import at_least_zero, in_unit_interval
+from cvcc_zoo.optim.options import are_several, at_least_zero, in_unit_interval
 from cvcc_zoo.optim.paths import Group, Kernel, Lists
 from cvcc_zoo.optim.tensors import T, subtract
 
@@ -76,8 +76,7 @@ class Adam(RuleOptimizer):
     def check(self, options: Group) -> None:
         """Raise ValueError for options out of range."""
         at_least_zero(options, "eps")
-        if len(options["betas"]) != 2:
-            raise ValueError(f"betas must be two numbers, got {options['betas']}")
+        are_several(options, "betas", 2)
         in_unit_interval(options, "betas")
         tensors = [isinstance(beta, Tensor) for beta in options["betas"]]
         if tensors[0] != tensors[1]:

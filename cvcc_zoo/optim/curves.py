@@ -86,13 +86,13 @@ def make_factor(name: str, total: int, warmup: float = 0.0, **options: Any) -> C
         raise ValueError("the decay of WSD must be above 0")
     if name == "Step" and not options["every"] > 0:
         raise ValueError(f"Step needs every above 0 (epochs or steps), got {options['every']}")
-    before = round(warmup * total) if warmup < 1 else int(warmup)
-    rest = total - before
+    before = min(round(warmup * total), max(total - 1, 0)) if warmup < 1 else int(warmup)
+    rest = max(total - before, 1)
 
     def factor(t: int) -> float:
         if t < before:
             return (t + 1) / (before + 1)
-        return CURVES[name](min(t - before, max(rest - 1, 0)), rest, **options)
+        return CURVES[name](min(t - before, rest - 1), rest, **options)
 
     return factor
 

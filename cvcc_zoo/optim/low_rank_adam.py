@@ -84,8 +84,8 @@ class LowRankAdam(AdamW):
         super().check(options)
         at_least_zero(options, "scale")
         for name in ("rank", "update_every"):
-            if not (isinstance(options[name], int) and options[name] >= 1):
-                raise ValueError(f"{name} must be a whole number of at least 1, got {options[name]}")
+            if isinstance(options[name], bool) or not (isinstance(options[name], int) and options[name] >= 1):
+                raise ValueError(f"{name} must be a whole number of at least 1, got {options[name]!r}")
 
     def check_params(self, group: Group) -> None:
         """Raise ValueError for large matrices that are split over processes."""
@@ -106,7 +106,7 @@ class LowRankAdam(AdamW):
 
     def initial(self, name: str, group: Group, p: Tensor) -> Tensor:
         """Return zeros: the averages (rank, n) and the directions (m, rank) of a matrix."""
-        if not group["low_rank"]:
+        if not _large(p, group):
             return super().initial(name, group, p)
         rows, columns = wide(p).shape
         return p.new_zeros((rows, group["rank"]) if name == "projection" else (group["rank"], columns))

@@ -33,7 +33,7 @@ from torch.optim.optimizer import ParamsT
 from cvcc_zoo.optim.adam import AdamW
 from cvcc_zoo.optim.newton_schulz import MUON, coefficients_of, orthogonalise
 from cvcc_zoo.optim.optimizer import RuleOptimizer
-from cvcc_zoo.optim.options import at_least_zero, in_unit_interval
+from cvcc_zoo.optim.options import are_several, at_least_zero, in_unit_interval
 from cvcc_zoo.optim.paths import Group
 from cvcc_zoo.optim.replay import Replay, can_replay
 from cvcc_zoo.optim.sgd import SGD
@@ -119,14 +119,14 @@ class Muon(AdamW):
     def check(self, options: Group) -> None:
         """Raise ValueError for options out of range."""
         super().check(options)
-        at_least_zero(options, "adamw_lr")
-        at_least_zero(options, *(name for name in ("bias_lr", "sgd_lr") if options[name] is not None))
+        at_least_zero(options, "adamw_lr", *(name for name in ("bias_lr", "sgd_lr") if options[name] is not None))
         in_unit_interval(options, "momentum", "sgd_momentum")
         if not (isinstance(options["ns_steps"], int) and 1 <= options["ns_steps"] <= 100):
             raise ValueError(f"ns_steps must be a whole number from 1 to 100, got {options['ns_steps']}")
-        named = options["ns_coefficients"]
-        if named != "polar_express" and (isinstance(named, str) or len(named) != 3):
+        if isinstance(named := options["ns_coefficients"], str) and named != "polar_express":
             raise ValueError(f'ns_coefficients are three numbers or "polar_express", got {named}')
+        if not isinstance(named, str):
+            are_several(options, "ns_coefficients", 3)
         if options["adjust_lr_fn"] not in (None, *SCALES):
             raise unknown("adjust_lr_fn", options["adjust_lr_fn"], SCALES)
 

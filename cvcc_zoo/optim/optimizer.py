@@ -6,15 +6,15 @@ from typing import Any, Self, overload
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from cvcc_zoo.optim.options import check_options, refuse_absent
+from cvcc_zoo.optim.loading import StateLoading
+from cvcc_zoo.optim.options import check_options, refuse_absent, scalar_rate
 from cvcc_zoo.optim.paths import Group, Kernel, Lists, Members, State, choose_path, foreach, fused, loop
-from cvcc_zoo.optim.tensors import T, are_contiguous, distributed, laid_out_as, local
+from cvcc_zoo.optim.tensors import T, are_contiguous, distributed, local
 
 
-class RuleOptimizer(Optimizer, ABC):
+class RuleOptimizer(StateLoading, ABC):
     """An optimizer with one rule for all tensors of a group.
 
     A subclass defines `check` (of its options), `state_names` (the tensors that it keeps for each parameter), the
@@ -64,27 +64,12 @@ class RuleOptimizer(Optimizer, ABC):
         before = len(self.param_groups)
         super().add_param_group(param_group)
         for group in self.param_groups[before:]:
+            scalar_rate(group)
             try:
                 self.check_params(group)
             except (ValueError, RuntimeError):
                 self.param_groups.pop()
                 raise
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Load a state saved by this class, an older version of it, or torch; missing options get their defaults.
-
-        Raises ValueError for options that changed the rule and no longer exist.
-        """
-        for group in state["param_groups"]:
-            refuse_absent(type(self).__name__, group)
-        super().__setstate__(state)
-        self.defaults.pop("differentiable", None)  # torch adds it to all optimizers
-        for group in self.param_groups:
-            for name, value in self.defaults.items():
-                group.setdefault(name, value)
-            for p in group["params"]:
-                if p in self.state:
-                    self.state[p] = {k: _converted(k, v, p) for k, v in self.state[p].items() if v is not None}
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -241,10 +226,3 @@ class RuleOptimizer(Optimizer, ABC):
         for name in missing:
             state[name] = self.initial(name, group, p)
         return bool(missing)
-
-
-def _converted(name: str, value: Any, p: Tensor) -> Any:
-    """Return a loaded value as a step expects it: steps as tensors, tensors of the parameter's shape in its layout."""
-    if name == "step":
-        return torch.as_tensor(value, dtype=torch.float32)
-    return laid_out_as(value, p) if isinstance(value, Tensor) and value.shape == p.shape else value

@@ -41,7 +41,8 @@ def by_depth(groups: Sequence[Mapping[str, Any]], model: nn.Module, layer_decay:
     """Split the groups of an optimizer so that each part of the network has its own learning rate.
 
     The classifier keeps the rate of its group, each part before it has `layer_decay` times that of the next:
-    discriminative fine-tuning, https://arxiv.org/abs/1801.06146 (section 3.2). Raises ValueError for a network that
+    discriminative fine-tuning, https://arxiv.org/abs/1801.06146 (section 3.2). Parameters of the model outside of its
+    network have the rate of the classifier. Raises ValueError for a network that
     does not define its parts.
     """
     network = getattr(model, "grouped", None)
@@ -51,10 +52,10 @@ def by_depth(groups: Sequence[Mapping[str, Any]], model: nn.Module, layer_decay:
     deepest, split = len(network.parts), []
     for group in groups:
         kept = {key: group[key] for key in ("weight_decay", "use_muon") if key in group}
-        for depth in sorted({depths[p] for p in group["params"]}):
+        for depth in sorted({depths.get(p, deepest) for p in group["params"]}):
             part = "fc" if depth == deepest else f"part {depth + 1}"
             name = f"{group['name']} of {part}" if "name" in group else part
-            chosen = [p for p in group["params"] if depths[p] == depth]
+            chosen = [p for p in group["params"] if depths.get(p, deepest) == depth]
             lr = group["lr"] * layer_decay ** (deepest - depth)
             split.append({"name": name, "params": chosen, "lr": lr, **kept})
     return split

@@ -18,10 +18,16 @@ LARGEST = 2**23
 
 
 class Replay:
-    """A caller of functions of tensors: from the second call with the same kinds of tensors, as a CUDA graph."""
+    """A caller of functions of tensors: from the second call with the same kinds of tensors, as a CUDA graph.
+
+    It records on streams of its own, and all of its graphs end with it: torch keeps the workspace in which cuBLAS works
+    on a stream, whose address is part of a graph, only until the first graph that was recorded on that stream is freed
+    (https://github.com/pytorch/pytorch/issues/193402), be it that of another optimizer.
+    """
 
     def __init__(self) -> None:
         self._seen: set[Hashable] = set()
+        self._streams: dict[torch.device, torch.cuda.Stream] = {}
         self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, list[Tensor], list[Tensor]]] = {}
 
     def __call__(self, function: Function, tensors: Sequence[Tensor], key: Hashable) -> list[Tensor]:
@@ -37,18 +43,26 @@ class Replay:
             self._seen.add(kind)
             return function(arguments)
         if kind not in self._graphs:
-            places = [torch.empty_like(each) for each in arguments]
-            graph = torch.cuda.CUDAGraph()
-            with (
-                torch.cuda.device(arguments[0].device),
-                torch.cuda.graph(graph, capture_error_mode="thread_local"),  # lets other threads use CUDA
-            ):
-                results = function(places)
-            self._graphs[kind] = graph, places, results
+            self._graphs[kind] = self._recorded(function, arguments)
         graph, places, results = self._graphs[kind]
         internals.foreach_copy_(places, arguments)
         graph.replay()
         return results
+
+    def _recorded(
+        self, function: Function, arguments: list[Tensor]
+    ) -> tuple[torch.cuda.CUDAGraph, list[Tensor], list[Tensor]]:
+        """Return a graph of a function, the tensors from which it takes its arguments, and those of its results."""
+        places, device = [torch.empty_like(each) for each in arguments], arguments[0].device
+        if device not in self._streams:
+            self._streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        graph, stream = torch.cuda.CUDAGraph(), self._streams[device]
+        with (
+            torch.cuda.device(device),
+            torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),  # lets other threads use CUDA
+        ):
+            results = function(places)
+        return graph, places, results
 
 
 def can_replay(tensors: Sequence[Tensor]) -> bool:

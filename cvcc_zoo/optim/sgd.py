@@ -21,7 +21,7 @@ from torch.optim.sgd import sgd as torch_sgd
 
 import cvcc_zoo.internals.torch as internals
 from cvcc_zoo.optim.optimizer import RuleOptimizer
-from cvcc_zoo.optim.options import at_least_zero
+from cvcc_zoo.optim.options import are_numbers, at_least_zero
 from cvcc_zoo.optim.paths import Group, Kernel, Lists
 from cvcc_zoo.optim.tensors import T, subtract
 
@@ -67,6 +67,7 @@ class SGD(RuleOptimizer):
     def check(self, options: Group) -> None:
         """Raise ValueError for options out of range."""
         at_least_zero(options, "momentum")
+        are_numbers(options, "dampening")
         if options["nesterov"] and (options["momentum"] == 0 or options["dampening"] != 0):
             raise ValueError("nesterov needs a momentum above 0 and no dampening")
 

@@ -22,6 +22,8 @@ HARMLESS = (
     "trainer.enable_model_summary",
 )
 """Options that do not affect what is trained."""
+OF_STATE = {"optimizer.name", "optimizer.rank"}
+"""Options on which the tensors depend that an optimizer keeps."""
 MOST = 10_000
 Options = dict[str, Any]
 
@@ -54,10 +56,10 @@ def check_unchanged(before: str | None, now: str, *, allowed: bool) -> str:
             f"the checkpoint was written with other options: {words}; restore them to get the same result, or resume "
             "with the new ones: --allow_changes=true"
         )
-    if "optimizer.name" in changed:
+    if changed.keys() & OF_STATE:
         raise ValueError(
-            f"{words}: an optimizer cannot use the state of another one; start a new run from these weights: "
-            "--weights=CHECKPOINT instead of --ckpt_path"
+            f"{words}: an optimizer cannot use the state of another one, or of another rank; start a new run from "
+            "these weights: --weights=CHECKPOINT instead of --ckpt_path"
         )
     if "monitor" in changed:
         raise ValueError(

@@ -27,6 +27,11 @@ class EMA(Callback):
         self._current: dict[str, Tensor] | None = None  # the trained weights, while the model holds the average
         self.moved = False  # whether a StepGraph has already moved the average in this step
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forget the average of a training that was interrupted."""
+        if stage == "fit":
+            self._average, self._current = {}, None
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from the initial weights, unless a checkpoint brought an average."""
         self.moved = False
@@ -75,10 +80,15 @@ class EMA(Callback):
             pl_module.load_state_dict(self._current)
             self._current = None
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Put the trained weights back, if a validation was interrupted."""
+        self.on_validation_end(trainer, pl_module)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average into the model for good; the last checkpoint, with both, is written by now."""
-        pl_module.load_state_dict(self._average)
-        self._average = {}
+        if self._average:  # there is none if no epoch was left to train
+            pl_module.load_state_dict(self._average)
+            self._average = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Save the average as the model's weights, and the trained ones beside it."""

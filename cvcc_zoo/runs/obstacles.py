@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.internals.lightning import callbacks_of, has_scaler
-from cvcc_zoo.internals.torch import has_hooks
+from cvcc_zoo.internals.torch import has_hooks, has_step_hooks
 from cvcc_zoo.optim.capture import reason_against_recording
 from cvcc_zoo.runs.compiled import OWN_GRAPHS, Compile
 from cvcc_zoo.runs.monitor import OptimizerMonitor
@@ -42,8 +42,9 @@ def _model(trainer: Trainer, model: LightningModule) -> str | None:
         return "ridge regression is solved in one pass over the images, without steps; train by an optimizer instead"
     if own := [name for name in OF_MODEL if _package_of(getattr(model, name)) not in ("cvcc_zoo", "lightning")]:
         return f"{name} has a {own[0]} of its own, which runs in every step; remove it, or override training_loss"
-    if has_hooks(model.network):
-        return f"the network of {name} has hooks, which run in every step; remove them before training"
+    if has_hooks(model):
+        whose = f"the network of {name}" if has_hooks(model.network) else name
+        return f"{whose} has hooks, which run in every step; remove them before training"
     return None
 
 
@@ -55,6 +56,8 @@ def _trainer(trainer: Trainer, model: LightningModule) -> str | None:
         return "gradients are accumulated over several batches; leave that out, and set --data.batch_size higher"
     if any(getattr(each.scheduler, "cycle_momentum", False) for each in trainer.lr_scheduler_configs):
         return "the schedule changes the momentum in every step; set --lr_scheduler.cycle_momentum=false"
+    if has_step_hooks(trainer.optimizers[0]):
+        return "the optimizer has hooks, which run in every step; remove them before training"
     if has_scaler(trainer):
         return "precision=16-mixed looks at the gradients in every step; choose --trainer.precision=bf16-mixed"
     return None

@@ -24,9 +24,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.batches import fields
 from cvcc_zoo.classifier.trainer import report_loss
 from cvcc_zoo.internals.lightning import callbacks_of, end_step, in_training_step, skips_backward
-from cvcc_zoo.losses import fields
 from cvcc_zoo.optim.capture import repeated_numbers
 from cvcc_zoo.runs.compiled import Compile
 from cvcc_zoo.runs.monitor import OptimizerMonitor
@@ -34,7 +34,11 @@ from cvcc_zoo.runs.obstacles import reason_against
 from cvcc_zoo.runs.recording import RECORDERS, Recorder, StaticStep
 
 MOST = 4
-"""Number of batch shapes that have graphs at the same time; the next one replaces the oldest."""
+"""Number of batch shapes that have graphs at the same time; the next one replaces them all.
+
+Graphs that were recorded on one stream share a workspace of cuBLAS, and torch frees it with the first of these graphs:
+https://github.com/pytorch/pytorch/issues/193402.
+"""
 PLAIN = (bool, int, float, str, type(None))
 BY_DEFAULT = False
 """Whether `cvcc-zoo fit` and `train-zoo` replay steps on a GPU without being asked, where nothing forbids it."""
@@ -126,7 +130,7 @@ class StepGraph(Callback):
         if shape not in self._steps:
             if len(self._steps) == MOST:
                 self._recorder.wait()
-                del self._steps[next(iter(self._steps))]
+                self._steps.clear()
             self._steps[shape] = StaticStep(trainer, model, *tensors, self._recorder)
         return self._steps[shape]
 

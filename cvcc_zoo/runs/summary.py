@@ -102,7 +102,7 @@ def summarise(
         "seed": int(os.environ.get("PL_GLOBAL_SEED", data.seed)),
         "split_seed": data.split_seed,
         "precision": str(trainer.precision),
-        "hardware": hardware(),
+        "hardware": trained_on(trainer),
         "processes": trainer.world_size,
         "same_bits": same_bits(trainer),
         "commit": commit(),
@@ -155,6 +155,11 @@ def processor() -> str:
     return f"{name}{with_them}, {threads} thread{'' if threads == 1 else 's'}"
 
 
+def trained_on(trainer: Trainer) -> str:
+    """Return the name of the CPU if a trainer trained on it, although there may be a GPU."""
+    return processor() if isinstance(trainer.accelerator, CPUAccelerator) else hardware()
+
+
 def same_bits(trainer: Trainer) -> str:
     """Return, in words, under which conditions the same seed and config give the same bits."""
     if isinstance(trainer.accelerator, CPUAccelerator) or torch.are_deterministic_algorithms_enabled():
@@ -200,7 +205,7 @@ def _tests(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return the rows about the test; older summaries have fewer of them."""
     count, loss = summary["images"]["test"], in_digits(summary["test_loss"])
     rows = {"test accuracy": f"{with_interval(round(count * summary['test_accuracy']), count)} of {count:,} images"}
-    if top5 := summary.get("test_top5_accuracy"):
+    if (top5 := summary.get("test_top5_accuracy")) is not None:
         rows["top-5 accuracy"] = f"{100 * top5:.2f} %"
     if "test_f1" in summary:
         rows["macro F1"] = in_digits(summary["test_f1"])

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from cvcc_zoo.data.classes import LONGEST_CLASS
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.plain import load_plain, read_yaml
+from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.weights.calibration import check_calibration
 from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
 
@@ -61,11 +64,13 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
     family, hparams, given = about["family"], dict(content["hyper_parameters"]), {}
     check_hparams(path, family, hparams)
     if network is not None:
-        if "network" not in hparams:
+        if not takes_network(family):
             raise ValueError(f"{path} has its own network, a {family}; leave network={network!r} out")
         given = {"network": network}
         del hparams["network"]
-    blank = check_fits(path, family, {**hparams, **given}, content["state_dict"])
+        if isinstance(network, nn.Module):
+            hparams["network_options"] = None  # they were those of the class that it replaces
+    blank = check_fits(path, family, {**hparams, **given}, content["state_dict"], _if_replaced(path, family))
     callbacks = content.get("callbacks")
     run = callbacks.get("RunFolder") if isinstance(callbacks, dict) else None
     run = run if isinstance(run, dict) else {}
@@ -94,6 +99,23 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
         train_sha256=identity if isinstance(identity, str) else "",
         calibration=calibration,
     )
+
+
+def takes_network(family: str) -> bool:
+    """Return whether a family is a model around a network that the user gives."""
+    return hasattr(FAMILIES[family], "of_user")
+
+
+def _if_replaced(path: Path, family: str) -> str:
+    """Return what to do about a network of which a part, such as the classifier, was replaced after it was built."""
+    if takes_network(family):
+        way = f"give it as it was trained: cvcc_zoo.load({str(path)!r}, network=...)"
+    else:
+        way = (
+            "replace it in a model with the same options too, and give that the weights: "
+            f"model.load_state_dict(torch.load({str(path)!r}, weights_only=True)['state_dict'])"
+        )
+    return f"Get it again; or if a part of its network was replaced, {way}"
 
 
 def _has_best(callbacks: dict[Any, Any]) -> bool:

@@ -88,13 +88,16 @@ def check_hparams(path: Path, family: str, hparams: Mapping[str, Any]) -> None:
     check_plain(hparams, f"the hyperparameters in {path}")
 
 
-def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+def check_fits(
+    path: Path, family: str, hparams: Mapping[str, Any], tensors: Mapping[str, Any], advice: str = "Get it again"
+) -> Any:
     """Return the model of a family if the tensors of a file fit it by name and shape; `check_hparams` comes before.
 
     The model is on the meta device, and building stops once it has far more parameters than the file has tensors, so
     memory is in proportion to the size of the file, whatever the hyperparameters say. Only a class or network of others
-    that cannot be built there, because it reads values of tensors, is built with memory. Raises ValueError, and says
-    what differs, if they do not fit, and NotImportedError for a network of a module that is not imported.
+    that cannot be built there, because it reads values of tensors, is built with memory. Raises ValueError, which says
+    what differs and ends with the `advice`, if they do not fit, and NotImportedError for a network of a module that is
+    not imported.
     """
     incomplete = f"{path} is not a complete {family}"
     wrong = [name for name, tensor in tensors.items() if not _is_plain(tensor)]
@@ -116,7 +119,7 @@ def check_fits(path: Path, family: str, hparams: Mapping[str, Any], tensors: Map
         if name in tensors and tensors[name].is_floating_point() != own[name].is_floating_point()
     ]
     if wrong:
-        raise ValueError(f"{incomplete} with its hyperparameters: {in_short(wrong)}. Get it again")
+        raise ValueError(f"{incomplete} with its hyperparameters: {in_short(wrong)}. {advice}")
     return model
 
 

@@ -14,9 +14,9 @@ from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.runs import RunFolder
-from cvcc_zoo.runs.changes import changed_options
+from cvcc_zoo.runs.changes import changed_options, check_unchanged
 from cvcc_zoo.runs.metrics_file import read_rows
-from cvcc_zoo.runs.summary import same_bits
+from cvcc_zoo.runs.summary import processor, same_bits, trained_on
 
 
 def test_changed_options_are_named_and_refused_unless_told(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +39,12 @@ def test_changed_options_are_named_and_refused_unless_told(fit: Any, capsys: pyt
     capsys.readouterr()
     assert main([*go_on, "--optimizer=AdamW", "--allow_changes=true"]) == 2
     assert "an optimizer cannot use the state of another one" in capsys.readouterr().err
+
+
+def test_a_state_of_another_rank_is_refused() -> None:
+    before, now = (f"optimizer: {{name: LowRankAdam, rank: {rank}}}" for rank in (4, 2))
+    with pytest.raises(ValueError, match=r"rank was 4 and is 2: an optimizer cannot use the state of .* another rank"):
+        check_unchanged(before, now, allowed=True)
 
 
 def test_a_changed_length_stretches_the_schedule(fit: Any) -> None:
@@ -154,6 +160,13 @@ def test_the_summary_says_where_the_same_bits_come_out() -> None:
         assert same_bits(gpu) == same_bits(cpu)  # type: ignore[arg-type]
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_the_summary_says_on_what_a_run_was_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
+    cpu, gpu = SimpleNamespace(accelerator=CPUAccelerator()), SimpleNamespace(accelerator=CUDAAccelerator())
+    assert trained_on(gpu) == "a GPU" and trained_on(cpu) == processor()  # type: ignore[arg-type]
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,63 @@
+"""Batches of images and labels: taken apart, and checked; the errors say what to do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def fields(batch: Any) -> tuple[Tensor, Tensor]:
+    """Return the images and labels of a batch; integer labels as int64. Raises ValueError unless it is such a pair."""
+    if isinstance(batch, Mapping | Tensor) or len(batch) != 2:
+        kind = f"with {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"of {len(batch)} parts"
+        kind = "of images alone" if isinstance(batch, Tensor) else kind
+        raise ValueError(f"a batch must be a pair (images, labels), not one {kind}; let the data set return pairs")
+    images, labels = batch
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            f"the images of a batch must be a tensor, not a {type(images).__name__}; let the data set return tensors, "
+            "and give one loader"
+        )
+    if not isinstance(labels, Tensor):
+        raise ValueError(
+            f"the labels of a batch must be a tensor, not a {type(labels).__name__}; let the data set return the "
+            "number of each image's class, such as classes.index(name)"
+        )
+    return images, labels if labels.is_floating_point() else labels.long()
+
+
+def images_alone(batch: Any) -> Tensor | None:
+    """Return the images of a batch without labels, which is a tensor, or a list or tuple of one; else None."""
+    if isinstance(batch, list | tuple) and len(batch) == 1:
+        batch = batch[0]
+    return batch if isinstance(batch, Tensor) else None
+
+
+def classes_of(labels: Tensor) -> Tensor:
+    """Return the class of each image, int64 (N,): of soft labels (N, num_classes) that with the largest share."""
+    return labels.argmax(1) if labels.is_floating_point() else labels
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise ValueError for labels outside 0 .. num_classes - 1, or soft labels not of shape (N, num_classes).
+
+    On a GPU this waits for the labels.
+    """
+    shape, column = tuple(labels.shape), labels.ndim == 2 and labels.shape[1] == 1
+    if labels.is_floating_point():
+        if labels.ndim != 2 or labels.shape[1] != num_classes:
+            numbers = f"; if they are numbers of classes, give labels{'[:, 0]' * column}.long()"
+            hint = numbers if labels.ndim == 1 or column else ""
+            raise ValueError(f"soft labels must have the shape (N, {num_classes}), got {shape}{hint}")
+        return
+    if labels.ndim != 1:
+        hint = "labels[:, 0]" if column else "labels.argmax(1) if they are one-hot, one number for each image otherwise"
+        raise ValueError(f"labels must have the shape (N,), got {shape}; give {hint}")
+    if not len(labels):
+        return
+    low, high = (int(value) for value in labels.aminmax())
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"labels must be in 0 .. {num_classes - 1} for {num_classes} classes, got {low} .. {high}; "
+            "number the classes from 0, or build the model with more classes"
+        )
