@@ -15,6 +15,11 @@ JOINERS = str.maketrans("", "", "\u200c\u200d")
 """Characters that have no width but belong to words of Persian and Malayalam, and join emoji."""
 
 
+def as_text(name: object) -> str:
+    """Return the name of a class as text; arrays of the kind S and the files of CIFAR hold bytes."""
+    return name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
+
+
 def is_printable(name: str) -> bool:
     """Return whether a terminal can show a name: it is not blank, and none of its characters moves the cursor."""
     return bool(name.strip()) and name.translate(JOINERS).isprintable()

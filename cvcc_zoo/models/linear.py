@@ -68,7 +68,7 @@ class Linear(ImageClassifier):
                 raise ValueError(f"ridge is the solution for loss squared_error, not for {loss}; leave one of them out")
             loss = "squared_error"
         super().__init__(loss=loss, **options)
-        extract = Features(features, self.in_channels, self.image_size) if features else None
+        extract = None if features in (None, [], ()) else Features(features, self.in_channels, self.image_size)
         self.network: LinearNetwork = LinearNetwork(self.in_channels * self.image_size**2, self.num_classes, extract)
         self.hparams.update(features=extract.specs if extract else None, ridge=ridge)
         self.solver = None if ridge is None else RidgeFit(self, make_ridge(ridge))
