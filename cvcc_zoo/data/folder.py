@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from cvcc_zoo.data.decode import Decoding, read_headers
+from cvcc_zoo.data.decode import DecodedDataset, Decoding, read_headers
 from cvcc_zoo.data.decoded import decode_all, raise_all
 from cvcc_zoo.data.finding import Links
 from cvcc_zoo.data.images import Images, Split, data_home
@@ -27,7 +27,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(DecodedDataset):
     """A folder of image files, each split of which is decoded once into a memory-mapped file in the cache.
 
     `files` holds the (path, label) pairs of each split.
@@ -42,16 +42,6 @@ class ImageFolder:
     notes: tuple[str, ...] = ()
     public: bool = False
     _prepared: dict[Split, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @property
-    def in_channels(self) -> int:
-        """1 for grey, 3 for colour."""
-        return self.decoding.in_channels
-
-    @property
-    def image_size(self) -> int:
-        """Height and width in pixels."""
-        return self.decoding.image_size
 
     @property
     def splits(self) -> tuple[Split, ...]:

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.data.classes import check_class_names
-from cvcc_zoo.data.decode import Decoding, Tally
+from cvcc_zoo.data.decode import DecodedDataset, Decoding, Tally
 from cvcc_zoo.data.folder import plain_title
 from cvcc_zoo.data.forms.arrays import Arrays, array_items, is_arrays
 from cvcc_zoo.data.forms.items import Items, checked_items, class_names
@@ -21,7 +21,7 @@ from cvcc_zoo.printing.progress import tracked
 
 
 @dataclass(frozen=True)
-class GivenDataset:
+class GivenDataset(DecodedDataset):
     """A data set of items. Each split is decoded when it is first loaded, into a memory-mapped file in the cache."""
 
     title: str
@@ -32,16 +32,6 @@ class GivenDataset:
     notes: tuple[str, ...] = ()
     public: bool = False
     loaded: dict[Split, Images] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def in_channels(self) -> int:
-        """1 for grey, 3 for colour."""
-        return self.decoding.in_channels
-
-    @property
-    def image_size(self) -> int:
-        """Height and width in pixels."""
-        return self.decoding.image_size
 
     @property
     def splits(self) -> tuple[Split, ...]:
