@@ -3,8 +3,8 @@
 import hashlib
 import os
 import re
-import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageE
 from cvcc_zoo.data.shaping import UNCHANGED, Shaping
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.workers import read_files
-from cvcc_zoo.files.own import STALE, shown
+from cvcc_zoo.files.own import STALE, remove_unfinished, shown
 
 LONGEST_TITLE = 60  # characters
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -92,10 +92,9 @@ class ImageFolder(DecodedDataset):
                 )
             for other in cache.glob(f"*-{split}-{place}-*.uint8"):
                 if other != target:
-                    other.unlink(missing_ok=True)
-            for other in cache.glob(f".*-{split}-{place}-*.uint8-*"):  # left by a process that was killed
-                if time.time() - other.stat().st_mtime > STALE:
-                    other.unlink(missing_ok=True)
+                    with suppress(OSError):  # another process has removed it, or is using it, or it is another user's
+                        other.unlink()
+            remove_unfinished(cache, older=STALE)
         return target
 
 
