@@ -223,6 +223,25 @@ def test_a_file_of_other_arrays_is_refused(arrays: dict[str, Any], message: str)
         ImageDataModule("bad.npz")
 
 
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (("猫", "dog", "cow"), "the classes of test are not those of its training images: 'hen' is missing"),
+        (
+            ("dog", "猫", "hen", "cow"),
+            "they are in another order, 'dog', '猫', 'hen', 'cow'; number the labels",
+        ),
+    ],
+)
+def test_the_labels_of_all_splits_name_the_same_classes(classes: tuple[str, ...], said: str) -> None:
+    other, same = Pictures(), Pictures()
+    other.classes, same.classes = classes, ("猫", "Dog", "hen", "cow")  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=said):
+        ImageDataModule(train=Pictures(), test=other)
+    assert ImageDataModule(train=Pictures(), test=same).classes == Pictures.classes
+    assert ImageDataModule(train=Pictures(), test=other, classes=list("abcd")).classes == tuple("abcd")
+
+
 def test_names_of_classes_may_be_bytes_and_joined_emoji() -> None:
     names = ["a", "é", "👨\u200d👩\u200d👧", "ल्\u200dल"]
     np.savez("bytes.npz", x=PIXELS, y=LABELS, class_names=np.array([name.encode() for name in names]))

@@ -64,6 +64,17 @@ def places_of(wanted: Sequence[str], given: Sequence[str], title: str) -> list[i
     return places
 
 
+def check_same_classes(wanted: Sequence[str], given: Sequence[str], title: str) -> None:
+    """Raise ValueError if the data set called `title` has other classes, or the same in another order."""
+    places = matching(wanted, given)
+    if tuple(given) == tuple(wanted) or places == list(range(len(wanted))):
+        return
+    how = differences(wanted, given) if places is None else f"they are in another order, {_some(given)}"
+    raise ValueError(
+        f"the classes of {title} are not those of its training images: {how}; number the labels of both alike"
+    )
+
+
 def pairs_of(wanted: Sequence[str], given: Sequence[str], places: Sequence[int]) -> str:
     """Return a table, one line per `given` class: its number and name, and those of the `wanted` class it matches."""
     width = max(map(len, given))

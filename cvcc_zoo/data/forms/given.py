@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
-from cvcc_zoo.data.classes import check_class_names
+from cvcc_zoo.data.classes import check_class_names, check_same_classes
 from cvcc_zoo.data.decode import DecodedDataset, Decoding, Tally
 from cvcc_zoo.data.folder import plain_title
 from cvcc_zoo.data.forms.arrays import Arrays, array_items, is_arrays
@@ -81,24 +81,29 @@ def given_dataset(
 def from_objects(
     given: Mapping[Split, Any], classes: Sequence[str] | None, shaping: Shaping, max_pixels: int
 ) -> GivenDataset:
-    """Return the data set of objects: for each split a torch Dataset, or a pair of arrays (images, labels)."""
+    """Return the data set of objects: for each split a torch Dataset, or a pair of arrays (images, labels).
+
+    Raises ValueError if there are no training images, or if the names of the classes differ between splits, unless they
+    are given.
+    """
     if given.get("train") is None:
         raise ValueError("val, test and classes as objects belong to training images; give train=... too")
     items: dict[Split, Items] = {}
+    names: dict[Split, tuple[str, ...] | None] = {}
     for split, value in given.items():
         if value is None:
             continue
         if is_arrays(value):
-            items[split] = array_items(value[0], value[1], split)
+            items[split], names[split] = array_items(value[0], value[1], split), None
         elif type(value).__module__.partition(".")[0] == "datasets":  # Hugging Face's
             from cvcc_zoo.data.forms.hugging_face import hugging_face_items
 
-            items[split], names = hugging_face_items(value, split, items.get("train"))
-            classes = classes or names
+            items[split], names[split] = hugging_face_items(value, split, items.get("train"))
         else:
-            items[split] = checked_items(value, split)
-    names = class_names(given["train"])
-    return given_dataset("images", items, classes or names, shaping, max_pixels)
+            items[split], names[split] = checked_items(value, split), class_names(value)
+        if classes is None and names["train"] is not None and (own := names[split]) is not None:
+            check_same_classes(names["train"], own, split)
+    return given_dataset("images", items, classes or names["train"], shaping, max_pixels)
 
 
 def decoded(items: Items, decoding: Decoding, title: str) -> Images:
