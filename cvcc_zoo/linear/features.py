@@ -52,6 +52,11 @@ class Features(nn.Sequential):
         self.out_features = torch.Size(shape).numel()
 
     @property
+    def of_images(self) -> bool:
+        """True if the first feature takes images in 0..1, not whitened ones; False if all take vectors."""
+        return bool(self.specs) and self.specs[0]["name"] in OF_IMAGES
+
+    @property
     def fitted(self) -> bool:
         """True if all features that have to be fitted are."""
         return all(getattr(module, "fitted", True) for module in self)
