@@ -39,10 +39,18 @@ KEPT: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"optimizer": {"name": "Adam", "betas": (0.5, 0.75)}},
     ),
     ({"loss": {"name": "hinge", "l2": np.float32(0.5)}}, {"loss": {"name": "hinge", "l2": 0.5}}),
+    (
+        {"whitening": {"name": "pca", "components": np.int64(5), "eps": torch.tensor(0.5)}},
+        {"whitening": {"name": "pca", "components": 5, "eps": 0.5}},
+    ),
+    (
+        {"features": [{"name": "HOG", "cell": np.int64(2)}], "whitening": "none"},
+        {"features": [{"name": "HOG", "cell": 2}]},
+    ),
 ]
 
 
-@pytest.mark.parametrize(("options", "kept"), KEPT, ids=["sizes", "tensor", "pair", "loss"])
+@pytest.mark.parametrize(("options", "kept"), KEPT, ids=["sizes", "tensor", "pair", "loss", "whitening", "features"])
 def test_numbers_of_numpy_and_torch_are_kept_as_numbers_that_a_checkpoint_can_hold(
     options: dict[str, Any], kept: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -29,7 +29,7 @@ from cvcc_zoo.data.decorrelation import PRINCIPAL, decorrelation, pseudo_inverse
 from cvcc_zoo.data.moments import CHUNK, SCOPES, Moments, images_of, measure, vectors
 from cvcc_zoo.data.pixels import check_dtype
 from cvcc_zoo.internals.torch import is_batched
-from cvcc_zoo.kinds import check_kinds
+from cvcc_zoo.kinds import as_plain, check_kinds
 from cvcc_zoo.registry import Spec, as_spec, check_options, pick, unknown
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Whitening(nn.Module):
             raise unknown("whitening", method, METHODS)
         self.method, self.in_channels, self.image_size = method, in_channels, image_size
         self.shape = (in_channels, image_size, image_size)
-        self.scope, self.eps, self.components, self.contrast = scope, eps, components, contrast
+        self.scope, self.contrast, self.eps, self.components = scope, contrast, as_plain(eps), as_plain(components)
         self._check()
         self.decorrelates = method in DECORRELATING
         if self.decorrelates:
