@@ -495,7 +495,7 @@ def test_a_users_own_augmentation_is_found_by_its_import_path() -> None:
         (["RandomCrp"], "no augmentation named 'RandomCrp'; did you mean RandomCrop"),
         ([{"name": "RandomCrop", "pad": 4}], "no option of augmentation RandomCrop named 'pad'; did you mean padding"),
         ([{"name": "RandomCrop", "padding": 0}], "padding of at least 1 pixel"),
-        ([{"name": "RandomCrop", "padding": "much"}], "augmentation RandomCrop does not take"),
+        ([{"name": "RandomCrop", "padding": "much"}], "augmentation RandomCrop: padding must be a whole number, got .much."),
         ([{"name": "RandomCrop", "mode": "mirror"}], "no padding mode of RandomCrop named 'mirror'"),
         ([{"name": "HorizontalFlip", "probability": 2}], r"probability must be in \[0, 1\]"),
         ([{"name": "Pixelate", "probability": -0.1}], r"probability must be in \[0, 1\]"),
