@@ -335,6 +335,11 @@ def test_a_name_of_a_logger_may_be_empty() -> None:
     refuse_empty(["--trainer.logger=CSVLogger", "--trainer.logger.name=", "--trainer.logger.version", ""])
 
 
+def test_the_home_of_an_unknown_user_is_a_folder_that_does_not_exist() -> None:
+    with pytest.raises(FileNotFoundError, match="the image folder ~nobody_at_all/images does not exist in"):
+        ImageDataModule(root="~nobody_at_all/images")
+
+
 def test_an_empty_root_is_refused_in_python_as_well() -> None:
     for option in ("dataset", "root"):
         with pytest.raises(ValueError, match=f"{option} is an empty text"):

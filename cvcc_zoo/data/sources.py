@@ -19,7 +19,7 @@ from cvcc_zoo.data.forms.torchvision_table import PREFIX as TORCHVISION_PREFIX
 from cvcc_zoo.data.forms.torchvision_table import SAME, TABLE
 from cvcc_zoo.data.images import ImageDataset, Split, data_home
 from cvcc_zoo.data.shaping import Shaping, check_amounts
-from cvcc_zoo.files.own import shown
+from cvcc_zoo.files.own import expanded, shown
 from cvcc_zoo.kinds import check_kinds
 from cvcc_zoo.registry import as_typed, pick
 
@@ -119,11 +119,11 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
     if root is None:
         raise ValueError("dataset=folder needs the folder of the images: --data.root=...")
     own = {option: given[option] for option in ("split_seed", "follow_links", "max_pixels")}
-    return image_folder(Path(root).expanduser(), shaping, test=share, **own)
+    return image_folder(expanded(root), shaping, test=share, **own)
 
 
 def _data_root(root: str | None) -> Path:
-    return data_home() if root is None else Path(root).expanduser()
+    return data_home() if root is None else expanded(root)
 
 
 def _of_torchvision(name: str) -> str:
@@ -147,7 +147,7 @@ def _of_file(name: str, classes: Sequence[str] | None, shaping: Shaping, max_pix
     else:
         from cvcc_zoo.data.forms.arrays import array_file
 
-        path = Path(name).expanduser()
+        path = expanded(name)
         title = path.stem if path.suffix.lower() == ".npz" else path.absolute().parent.name
         items, names = array_file(path)
     return given_dataset(title, items, classes or names, shaping, max_pixels)

@@ -12,7 +12,7 @@ from cvcc_zoo.data.forms.items import Items
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.layout import NAMES
 from cvcc_zoo.data.opening import FORMATS
-from cvcc_zoo.files.own import shown
+from cvcc_zoo.files.own import expanded, shown
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -109,7 +109,7 @@ def load(name: str) -> tuple[str, dict[Split, Items], tuple[str, ...] | None]:
     ValueError if it cannot be loaded.
     """
     datasets, place = library(), name.removeprefix(PREFIX)
-    path = Path(place).expanduser()
+    path = expanded(place)
     try:
         if path.is_file():
             if (builder := BUILDERS.get(path.suffix)) is None:
