@@ -175,23 +175,8 @@ def as_spec(kind: str, value: str | Mapping[str, Any]) -> Spec:
     return spec
 
 
-def as_plain(value: Any) -> Any:
-    """Convert NumPy numbers and 0-d tensors, also in lists and dicts, to Python numbers, as checkpoints need them."""
-    if isinstance(value, Mapping):
-        return {key: as_plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(as_plain, value))
-    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
-
-
 class NotImportedError(ValueError):
     """A file names a class or function of a module that is not imported; only its user may decide to import it."""
-
-
-def check_whole(name: str, value: Any) -> None:
-    """Raise ValueError unless `value` is a whole number."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ValueError(f"{name} must be a whole number, got {value!r}")
 
 
 def check_options(

@@ -11,6 +11,7 @@ ROOT = Path(cvcc_zoo.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LEVELS = {
     "internals": -1,
+    "kinds": 0,
     "registry": 0,
     "timing": 0,
     "printing": 0,

@@ -177,6 +177,7 @@ def test_without_a_network_the_message_names_file_and_place(
     with pytest.raises(FileNotFoundError, match=r"call prepare_data\(\), which downloads it, before setup\(\)"):
         ImageDataModule(name, root=str(tmp_path / "data")).setup()
     (tmp_path / "data" / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "data" / "train" / "test").write_text("a file with the name of one in CIFAR-100")
     with pytest.raises(FileNotFoundError, match=r"looks like a folder of images: --data.dataset=folder reads it"):
         ImageDataModule(name, root=str(tmp_path / "data")).prepare_data()
 

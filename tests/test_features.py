@@ -79,6 +79,12 @@ def test_what_does_not_fit_is_told(features: object, told: str) -> None:
         Linear(features=features, image_size=8)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("features", ["[{name: HOG, cell: 2}]", "[{name: Patches, filters: 8, size: 3}]"])
+def test_features_of_images_take_no_whitened_ones(fit: Fit, features: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit("--model=linear", f"--model.features={features}", *NONE[1:]) == 2
+    assert "takes images in 0..1, and whitening standardize changes them; choose" in capsys.readouterr().err
+
+
 def test_a_published_network_is_a_feature() -> None:
     made = Features([{"name": "Pretrained", "weights": "resnet20.cifar10"}], 3, 32)
     assert made.out_features == 64 and made.fitted and "weights" not in made.specs[0]

@@ -124,6 +124,16 @@ def test_every_broken_image_is_named_at_once(colours: Path, tmp_path: Path) -> N
     assert not list((tmp_path / "data-home" / "decoded").glob(".*"))
 
 
+def test_an_outdated_copy_that_cannot_be_removed_does_no_harm(colours: Path, tmp_path: Path) -> None:
+    image_folder(colours).prepare()
+    (copy,) = (tmp_path / "data-home" / "decoded").glob("*-train-*")
+    copy.unlink()
+    copy.mkdir()  # which cannot be removed like a file
+    (colours / "train" / "red" / "000.png").rename(colours / "train" / "red" / "100.png")
+    image_folder(colours).prepare()
+    assert copy.is_dir() and len(list(copy.parent.glob("*-train-*"))) == 2
+
+
 def grey_palette() -> Image.Image:
     image = Image.new("P", (8, 8), 3)
     image.putpalette([value for value in (0, 50, 100, 77) for _ in range(3)])

@@ -1,6 +1,7 @@
 """Images as people have them, arrays and torch Datasets and their files, are trained on or refused with advice."""
 
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,51 @@ def test_a_file_of_other_arrays_is_refused(arrays: dict[str, Any], message: str)
     np.savez("bad.npz", **arrays)
     with pytest.raises(ValueError, match=message):
         ImageDataModule("bad.npz")
+
+
+class Files(Pictures):
+    """Pictures whose seventh is not there, or no picture."""
+
+    def __init__(self, seventh: Any) -> None:
+        super().__init__()
+        self.seventh = seventh
+
+    def __getitem__(self, number: int) -> tuple[Any, int]:
+        return (Image.open(self.seventh), 0) if number == 7 else super().__getitem__(number)
+
+
+@pytest.mark.parametrize(
+    ("seventh", "reason"),
+    [
+        ("nowhere.png", r"\[Errno 2\] No such file or directory: '.*nowhere.png'"),
+        (BytesIO(b"no image"), "its format is not known"),
+    ],
+)
+def test_an_image_that_its_data_set_cannot_open_is_named(seventh: Any, reason: str) -> None:
+    data = ImageDataModule(train=Files(seventh), validation=0)
+    with pytest.raises(
+        ValueError, match=rf"train\[7\] is not an image that can be read \({reason}\); repair or remove it"
+    ):
+        data.prepare_data()
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (("猫", "dog", "cow"), "the classes of test are not those of its training images: 'hen' is missing"),
+        (
+            ("dog", "猫", "hen", "cow"),
+            "they are in another order, 'dog', '猫', 'hen', 'cow'; number the labels",
+        ),
+    ],
+)
+def test_the_labels_of_all_splits_name_the_same_classes(classes: tuple[str, ...], said: str) -> None:
+    other, same = Pictures(), Pictures()
+    other.classes, same.classes = classes, ("猫", "Dog", "hen", "cow")  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=said):
+        ImageDataModule(train=Pictures(), test=other)
+    assert ImageDataModule(train=Pictures(), test=same).classes == Pictures.classes
+    assert ImageDataModule(train=Pictures(), test=other, classes=list("abcd")).classes == tuple("abcd")
 
 
 def test_names_of_classes_may_be_bytes_and_joined_emoji() -> None:

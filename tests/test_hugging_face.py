@@ -78,11 +78,19 @@ def test_an_image_folder_is_read_by_the_library(colours: Path) -> None:
         (lambda: table().with_transform(lambda rows: rows), r"has a transform.*call reset_format\(\)"),
         (lambda: table().select([]), "train has no images"),
         (lambda: table([-1] * 24), r"train\[0\] has the label -1"),
+        (lambda: table(["a", "b", None] * 8), r"train has rows without a label; remove them with dataset.filter"),
     ],
 )
 def test_other_data_sets_are_refused_with_advice(made: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ImageDataModule(train=made()).prepare_data()
+
+
+def test_the_labels_of_all_splits_name_the_same_classes() -> None:
+    other = table().cast_column("label", datasets.Value("int64"))
+    other = other.cast_column("label", datasets.ClassLabel(names=["dog", "猫", "hen"]))
+    with pytest.raises(ValueError, match="the classes of val are not those of its training images: they are"):
+        ImageDataModule(train=table(), val=other)
 
 
 def test_a_name_without_a_network_is_refused() -> None:

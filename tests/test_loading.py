@@ -61,6 +61,19 @@ def test_in_a_loop_of_ones_own_each_iteration_is_the_next_epoch() -> None:
     assert epochs[0] != epochs[1] != epochs[2]
 
 
+def test_a_new_loader_for_each_epoch_goes_on_with_the_next_one() -> None:
+    again, new = (ImageDataModule("fashion-mini", batch_size=1000) for _ in range(2))
+    for data in (again, new):
+        data.setup("fit")
+    same = again.train_dataloader()
+    for epoch in range(3):
+        made = new.train_dataloader()
+        expected = [batch.samples for batch in same]
+        assert all(map(torch.equal, [batch.samples for batch in made], expected)), epoch
+    assert made.sampler is not None and made.sampler.epoch == 3
+    assert not torch.equal(next(iter(made)).samples, expected[0])
+
+
 def test_several_processes_share_each_global_batch() -> None:
     whole = loader(40, 10, shuffle_seed=1)
     parts = [loader(40, 10, shuffle_seed=1, rank=rank, world_size=3) for rank in range(3)]

@@ -20,7 +20,7 @@ from cvcc_zoo import ImageDataModule, Linear, create, list_models, load
 from cvcc_zoo.__main__ import main, refuse_empty
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.files.own import write_whole
-from cvcc_zoo.registry import register
+from cvcc_zoo.registry import ENTRIES, family_options, register
 
 QUIET: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 
@@ -39,10 +39,18 @@ KEPT: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"optimizer": {"name": "Adam", "betas": (0.5, 0.75)}},
     ),
     ({"loss": {"name": "hinge", "l2": np.float32(0.5)}}, {"loss": {"name": "hinge", "l2": 0.5}}),
+    (
+        {"whitening": {"name": "pca", "components": np.int64(5), "eps": torch.tensor(0.5)}},
+        {"whitening": {"name": "pca", "components": 5, "eps": 0.5}},
+    ),
+    (
+        {"features": [{"name": "HOG", "cell": np.int64(2)}], "whitening": "none"},
+        {"features": [{"name": "HOG", "cell": 2}]},
+    ),
 ]
 
 
-@pytest.mark.parametrize(("options", "kept"), KEPT, ids=["sizes", "tensor", "pair", "loss"])
+@pytest.mark.parametrize(("options", "kept"), KEPT, ids=["sizes", "tensor", "pair", "loss", "whitening", "features"])
 def test_numbers_of_numpy_and_torch_are_kept_as_numbers_that_a_checkpoint_can_hold(
     options: dict[str, Any], kept: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -86,11 +94,63 @@ def test_a_batch_is_of_a_whole_number_of_images(size: Any) -> None:
         ({"augmentations": None}, "augmentations are none, light, standard, strong, or a list of"),
         ({"background": (0, 0, 0)}, "background is a colour such as white or '#808080', not (0, 0, 0)"),
         ({"whitening": 1}, "whitening is a name or {name: ..., option: value}, not 1"),
+        ({"whitening": False}, "whitening is a name or {name: ..., option: value}, not False"),
+        ({"whitening": {"name": "zca", "eps": "0.1"}}, "whitening: eps must be a number, got '0.1'"),
+        ({"whitening": {"name": "zca", "eps": float("inf")}}, "must be at least 0, got inf"),
+        ({"root": 3.5}, "root is the path of a folder, got 3.5"),
+        ({"test": "0.2"}, "test must be a number, got '0.2'"),
+        ({"follow_links": "false"}, "follow_links must be True or False, got 'false'"),
+        ({"classes": 3.5}, "classes must be a list of names in the order of their labels, got 3.5"),
+        ({"classes": {"cat"}}, "classes must be a list of names in the order of their labels, got {'cat'}"),
+        ({"progressive_resizing": {"a": 0.5}}, "sizes must be 8 to 27 pixels, below the 28 of the images; got a"),
+        ({"progressive_resizing": {16: "x"}}, "shares of the epochs must be in (0, 1); got x for 16 pixels"),
+        ({"augmentations": {"name": "Cutout", "size": 2.5}}, "Cutout: size must be a whole number, got 2.5"),
+        ({"augmentations": {"name": "ColorJitter", "contrast": float("inf")}}, "must be at least 0, got inf"),
+        ({"augmentations": {"name": "MixUp", "alpha": float("inf")}}, "must be above 0, got inf"),
     ],
 )
 def test_options_of_the_data_of_another_type_are_told_in_words(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         ImageDataModule("fashion-mini", **options)
+
+
+@pytest.mark.parametrize("names", [[b"cat", b"dog"], np.array([b"cat", b"dog"]), ("cat", "dog")])
+def test_names_of_classes_may_be_bytes(names: Any) -> None:
+    pixels, labels = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8), np.array([0, 1, 0, 1])
+    assert ImageDataModule(train=(pixels, labels), classes=names).classes == ("cat", "dog")
+
+
+NUMBERS = (int, float, bool, int | None, float | None, Sequence[int])
+OF_MODELS = [
+    (family, name)
+    for family in sorted({entry.family for entry in ENTRIES.values()}, key=lambda each: each.__name__)
+    for name, parameter in family_options(family).items()
+    if parameter.annotation in NUMBERS
+]
+
+
+@pytest.mark.parametrize(("family", "name"), OF_MODELS, ids=[f"{f.__name__}-{name}" for f, name in OF_MODELS])
+def test_no_option_of_a_model_that_is_a_number_may_be_something_else(family: type, name: str) -> None:
+    default = family_options(family)[name].default
+    values: list[Any] = ["x", ["x"], {}, (1 + 2j), int, torch.ones(2), None if default is not None else True]
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{name} must be (a|True or) .*, got {re.escape(repr(value))}"):
+            family(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "said"),
+    [
+        ("linear", {"whitening": ""}, "no whitening named ''"),
+        ("linear", {"features": 0}, "features is a list of names, like [HOG, PCA], not 0"),
+        ("fcnn", {"norm": ["batch"]}, "a norm has a name, not ['batch']"),
+        ("fcnn", {"activation": {}}, "a activation has a name, not {}"),
+        ("cnn_fast", {"patch_whitening": float("inf")}, "must be at least 0, got inf"),
+    ],
+)
+def test_options_of_models_of_another_kind_are_told_in_words(model: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        create(model, **options)
 
 
 def test_a_loss_of_ones_own_is_refused_where_a_name_is_expected() -> None:
@@ -296,6 +356,11 @@ def test_an_empty_variable_of_the_shell_is_no_current_folder(
 
 def test_a_name_of_a_logger_may_be_empty() -> None:
     refuse_empty(["--trainer.logger=CSVLogger", "--trainer.logger.name=", "--trainer.logger.version", ""])
+
+
+def test_the_home_of_an_unknown_user_is_a_folder_that_does_not_exist() -> None:
+    with pytest.raises(FileNotFoundError, match="the image folder ~nobody_at_all/images does not exist in"):
+        ImageDataModule(root="~nobody_at_all/images")
 
 
 def test_an_empty_root_is_refused_in_python_as_well() -> None:

@@ -4,6 +4,7 @@ import json
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -90,12 +91,18 @@ def test_a_singular_problem_has_the_smallest_solution() -> None:
     torch.testing.assert_close(found.weights[:, :5], found.weights[:, 5:], rtol=1e-4, atol=1e-8)
 
 
+def test_numbers_of_numpy_choose_it_too() -> None:
+    assert make_ridge(np.float32(0.5)).value == 0.5  # type: ignore[arg-type]
+    assert make_ridge({"name": "validation", "grid": [np.float32(2), 1]}).grid == (1.0, 2.0)
+
+
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
         (-1, "must be at least 0"),
         (float("nan"), "must be at least 0"),
         ("loo", "no way to choose ridge named 'loo'"),
+        (1j, "a way to choose ridge has a name, not 1j; known are"),
         ({"name": "validation", "grid": [0]}, "grid must be a list of numbers above 0"),
         ({"name": "validation", "gird": [1]}, "did you mean grid"),
     ],

@@ -161,6 +161,12 @@ def test_weights_are_used_for_other_classes_and_channels_and_with_a_small_stem(w
     assert torch.equal(again.network.state_dict()["layer1.0.conv1.weight"], given["layer1.0.conv1.weight"])
 
 
+@pytest.mark.parametrize("value", ["", 3.5, []])
+def test_what_is_no_path_of_weights_is_told_in_words(value: Any) -> None:
+    with pytest.raises(ValueError, match="pretrained is True, False or the path of a file of weights, not"):
+        Timm(TINY.removeprefix("timm."), pretrained=value)
+
+
 def test_the_weights_of_another_network_are_refused(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"model.safetensors has not the weights of timm.test_convnext"):
         create("timm.test_convnext", pretrained=weights)

@@ -126,8 +126,9 @@ def test_the_images_of_an_epoch_under_fabric_are_those_of_the_trainer() -> None:
     model = create("linear", in_channels=1, image_size=8)
     lightning.Trainer(max_epochs=2, enable_model_summary=False, callbacks=[Kept()], **options).fit(model, data())
     fabric = lightning.Fabric(accelerator="cpu", devices=1)
-    train, val = (dataloader(fabric, data(), stage) for stage in ("train", "val"))
-    found = [*train, *train]
+    images = data()
+    train, val = (dataloader(fabric, images, stage) for stage in ("train", "val"))
+    found = [*train, *dataloader(fabric, images, "train")]
     assert (len(train), len(val), len(seen)) == (9, 1, 18)
     for ours, theirs in zip(found, seen, strict=True):
         assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])

@@ -1,6 +1,7 @@
 """Whitening: what it does to the covariance of real images, and that it is exact, kept and undone."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,6 +120,11 @@ def test_the_statistics_are_bitwise_the_same_in_any_order_and_chunking(images: T
             second = Whitening(method, 3, 6, **kwargs).fit(images.flip(0), order, chunk=7)  # type: ignore[arg-type]
             for name, value in first.state_dict().items():
                 assert torch.equal(value, second.state_dict()[name]), (method, scope, name)
+
+
+@pytest.mark.parametrize("options", [{}, {"contrast": "coates", "eps": 0.1}])
+def test_no_images_are_whitened_to_none(images: Tensor, options: dict[str, Any]) -> None:
+    assert Whitening("zca", 3, 6, **options).fit(images)(images[:0]).shape == (0, 3, 6, 6)
 
 
 def test_moments_are_the_sums_of_integers(images: Tensor) -> None:

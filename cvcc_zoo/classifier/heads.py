@@ -14,8 +14,8 @@ from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.network import Network, NoClassifier, called, inputs_of
 from cvcc_zoo.classifier.weighting import without_numbers
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
+from cvcc_zoo.kinds import check_whole
 from cvcc_zoo.losses import Loss, make_loss
-from cvcc_zoo.registry import check_whole
 
 METHODS = ("forward_features", "forward_head", "get_classifier", "reset_classifier")
 

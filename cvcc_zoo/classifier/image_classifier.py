@@ -34,9 +34,10 @@ from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.files.plain import check_plain
 from cvcc_zoo.internals.lightning import batches_done, trainer_of
+from cvcc_zoo.kinds import as_plain, check_kinds
 from cvcc_zoo.losses import loss_spec, make_loss
 from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, plain_spec
-from cvcc_zoo.registry import FAMILIES, as_plain, check_whole, register_family
+from cvcc_zoo.registry import FAMILIES, family_options, register_family
 
 
 class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
@@ -81,8 +82,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
         super().__init__()
         self.save_hyperparameters()
         num_classes, in_channels, image_size = (as_plain(each) for each in (num_classes, in_channels, image_size))
-        for name in ("num_classes", "in_channels", "image_size", "freeze"):
-            check_whole(name, self.hparams[name])
+        check_kinds(family_options(type(self)), self.hparams)  # type: ignore[arg-type]
         check_shape(num_classes, in_channels, image_size)
         optimizer_spec = plain_spec("optimizer", optimizer, OPTIMIZERS)
         check_optimizer(optimizer_spec)
@@ -91,7 +91,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
             check_lr_scheduler(scheduler_spec)
         self.num_classes = num_classes or FEWEST_CLASSES  # of the classifier that num_classes=0 removes again
         self.in_channels, self.image_size = in_channels, image_size
-        self.whitening = make_whitening(whitening or "standardize", in_channels, image_size)
+        self.whitening = make_whitening("standardize" if whitening is None else whitening, in_channels, image_size)
         self.chose_whitening = whitening is not None
         self.hparams.update(optimizer=optimizer_spec, lr_scheduler=scheduler_spec, whitening=self.whitening.spec)
         self.hparams["loss"] = loss_spec(loss)["name"] if isinstance(loss, str) else loss_spec(loss)

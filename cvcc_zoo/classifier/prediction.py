@@ -17,7 +17,7 @@ from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.workers import processors, read_files
 from cvcc_zoo.files.own import shown
-from cvcc_zoo.registry import check_whole
+from cvcc_zoo.kinds import check_whole
 
 BATCH = 256
 Ranking = list[tuple[str, float]]

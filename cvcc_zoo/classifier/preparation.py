@@ -1,5 +1,6 @@
 """Before its first step a model learns from the training images: its whitening, and weights that are set from them."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,9 +28,9 @@ class SetFromImages(WhitenedNetwork):
     _chosen_weights: Any  # of the classes, before training made them numbers
 
     def register_patch_whitening(self, eps: float | None) -> None:
-        """Register the state of `patch_whitening`, if it is on. Raises ValueError for a negative eps."""
+        """Register the state of `patch_whitening`, if it is on. Raises ValueError for a negative or infinite eps."""
         if eps is not None:
-            if not eps >= 0:
+            if not 0 <= eps < math.inf:
                 raise ValueError(f"patch_whitening is added to variances and must be at least 0, got {eps}")
             self.register_buffer("patches_whitened", torch.tensor(False))
 

@@ -15,6 +15,11 @@ JOINERS = str.maketrans("", "", "\u200c\u200d")
 """Characters that have no width but belong to words of Persian and Malayalam, and join emoji."""
 
 
+def as_text(name: object) -> str:
+    """Return the name of a class as text; arrays of the kind S and the files of CIFAR hold bytes."""
+    return name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
+
+
 def is_printable(name: str) -> bool:
     """Return whether a terminal can show a name: it is not blank, and none of its characters moves the cursor."""
     return bool(name.strip()) and name.translate(JOINERS).isprintable()
@@ -57,6 +62,17 @@ def places_of(wanted: Sequence[str], given: Sequence[str], title: str) -> list[i
     if (places := matching(wanted, given)) is None:
         raise ValueError(f"{title} has other classes: {differences(wanted, given)}")
     return places
+
+
+def check_same_classes(wanted: Sequence[str], given: Sequence[str], title: str) -> None:
+    """Raise ValueError if the data set called `title` has other classes, or the same in another order."""
+    places = matching(wanted, given)
+    if tuple(given) == tuple(wanted) or places == list(range(len(wanted))):
+        return
+    how = differences(wanted, given) if places is None else f"they are in another order, {_some(given)}"
+    raise ValueError(
+        f"the classes of {title} are not those of its training images: {how}; number the labels of both alike"
+    )
 
 
 def pairs_of(wanted: Sequence[str], given: Sequence[str], places: Sequence[int]) -> str:

@@ -21,7 +21,7 @@ VARIANCE_BIAS = 10.0  # Coates, Ng & Lee 2011, section 3.1
 def normalise_contrast(pixels: Tensor, method: str) -> Tensor:
     """Normalise float pixels 0..255 (N, C, H, W); the channels of an image share mean and contrast."""
     centred = pixels - pixels.mean((1, 2, 3), keepdim=True)
-    return centred / _divisor(centred.square().sum((1, 2, 3), keepdim=True), pixels[0].numel(), method)
+    return centred / _divisor(centred.square().sum((1, 2, 3), keepdim=True), pixels.shape[1:].numel(), method)
 
 
 def fixed_point(images: Tensor, method: str) -> tuple[Tensor, float]:
@@ -30,7 +30,7 @@ def fixed_point(images: Tensor, method: str) -> tuple[Tensor, float]:
     Each pixel is rounded to 17 bits and a sign, so that sums over the images are the same bit for bit in any order. The
     rounding changes the covariance by about a millionth.
     """
-    count = images[0].numel()
+    count = images.shape[1:].numel()
     bound = SCALE if method == "pylearn2" else math.sqrt(count)  # largest absolute value of a pixel
     unit = 2.0 ** (math.ceil(math.log2(bound)) - 17)
     pixels = images.to(torch.float64)

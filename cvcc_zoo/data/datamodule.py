@@ -84,17 +84,17 @@ class ImageDataModule(LightningDataModule):
             classes: Names of the classes of arrays, of hf:NAME or of `train`, in the order of their labels.
 
         """
-        objects, self.options = sort_options(locals())
+        objects, self.options = sort_options(ImageDataModule.__init__, locals())
         super().__init__()
         self.dataset = find_dataset(self.options, Shaping(image_size, in_channels, resize, background), objects)
         self.batch_size, self.held_out, self.sampler = batch_size, held_out(validation), check_sampler(sampler)
         self.validation = self.held_out.share
         self.augmentations = make_augmentations(augmentations, mirror=self.dataset.mirror)
         self.soft_labels = any(isinstance(augmentation, Mixing) for augmentation in self.augmentations)
-        self.image_size = image_size or self.dataset.image_size
-        self.in_channels = in_channels or self.dataset.in_channels
-        self.resolutions = Resolutions(progressive_resizing or {}, self.image_size, progressive_cropping)
-        self.whitening = whitening and make_whitening(whitening, self.in_channels, self.image_size).spec
+        shape = in_channels or self.dataset.in_channels, image_size or self.dataset.image_size
+        self.in_channels, self.image_size = shape
+        self.resolutions = Resolutions(progressive_resizing, self.image_size, progressive_cropping)
+        self.whitening = None if whitening is None else make_whitening(whitening, *shape).spec
         self.classes, self.num_classes = self.dataset.classes, len(self.dataset.classes)
         self._places = torch.arange(self.num_classes)  # label in the data set -> our label
         self.split_seed, self.seed, self._prepared, self._position = split_seed, seed, False, Position()

@@ -67,8 +67,8 @@ class TorchvisionDataset:
     """A data set that torchvision downloads, verifies by checksum and reads.
 
     `open(root, split, download)` returns torchvision's data set. `files` are those that a machine without a network
-    needs in `folder` below the root, `sums` the MD5 sums of these files and of those unpacked from them, and `url` is
-    where they come from.
+    needs in `folder` below the root, `sums` the MD5 sums of these files and of those unpacked from them, by their paths
+    below it, and `url` is where they come from.
     """
 
     title: str
@@ -96,19 +96,19 @@ class TorchvisionDataset:
                 self.opened[split] = self._download(split)
 
     def _download(self, split: Split) -> Any:
-        target, before = self.root / self.folder, self._files_present()
+        target, before = self.root / self.folder, self._damaged()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with ending(LARGEST):  # torchvision has no timeout
                 return self._open(split, download=True)
         except Exception as error:  # from the network, http.client, an archive, or a wrong checksum
-            for path in self._files_present():  # remove partial downloads
-                if path not in before and not check_integrity(path, self.sums[path.name]):
+            for path in self._damaged():  # remove partial downloads
+                if path not in before:
                     path.unlink()
             for folder in (target, *target.parents):  # leave no empty folders behind
                 if folder.is_relative_to(self.root) and folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
-            if damaged := [path for path in self._files_present() if not check_integrity(path, self.sums[path.name])]:
+            if damaged := self._damaged():
                 names, one = ", ".join(path.name for path in damaged), len(damaged) == 1
                 raise ValueError(
                     f"{shown(damaged[0].parent)}: {names} {'has a wrong checksum' if one else 'have wrong checksums'}, "
@@ -129,11 +129,10 @@ class TorchvisionDataset:
         is_folder = any((self.root / split).is_dir() for split in ("train", "test"))
         return f"; {self.root} looks like a folder of images: --data.dataset=folder reads it" if is_folder else ""
 
-    def _files_present(self) -> list[Path]:
-        """List the files that exist and have a known checksum."""
-        below = self.root / self.folder
-        paths = sorted(below.glob("*")) + sorted(below.glob("*/*"))
-        return [path for path in paths if path.name in self.sums and path.is_file()]
+    def _damaged(self) -> list[Path]:
+        """List the files of the data set that exist and have a wrong checksum."""
+        places = {self.root / self.folder / name: md5 for name, md5 in self.sums.items()}
+        return [path for path, md5 in places.items() if path.is_file() and not check_integrity(path, md5)]
 
     def _open(self, split: Split, *, download: bool) -> Any:
         try:
@@ -188,7 +187,8 @@ def _with_split_name(source: Any) -> Callable[[Path, Split, bool], Any]:
 
 
 def _cifar(title: str, root: Path, source: Any, classes: tuple[str, ...]) -> TorchvisionDataset:
-    sums = {name: md5 for name, md5 in (*source.train_list, *source.test_list, (source.filename, source.tgz_md5))}
+    unpacked = {f"{source.base_folder}/{name}": md5 for name, md5 in (*source.train_list, *source.test_list)}
+    sums = {source.filename: source.tgz_md5, **unpacked}
     files = (source.filename,)
     return TorchvisionDataset(title, root, classes, 3, 32, True, _with_train_flag(source), files, sums, "", source.url)
 

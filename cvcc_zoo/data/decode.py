@@ -137,6 +137,22 @@ class Decoding:
         return np.empty((0, self.in_channels, self.image_size, self.image_size), dtype=np.uint8)
 
 
+class DecodedDataset:
+    """A data set whose images have the shape that its decoding gives them."""
+
+    decoding: Decoding
+
+    @property
+    def in_channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.decoding.in_channels
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        return self.decoding.image_size
+
+
 def decode_some(paths: Sequence[str], decoding: Decoding) -> tuple[tuple[Pixels, Tally], dict[str, ValueError]]:
     """Decode images: return those that can be read (N, C, H, W) with their tally, and the errors of the others by path.
 

@@ -3,15 +3,15 @@
 import hashlib
 import os
 import re
-import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from cvcc_zoo.data.decode import Decoding, read_headers
+from cvcc_zoo.data.decode import DecodedDataset, Decoding, read_headers
 from cvcc_zoo.data.decoded import decode_all, raise_all
 from cvcc_zoo.data.finding import Links
 from cvcc_zoo.data.images import Images, Split, data_home
@@ -20,14 +20,14 @@ from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageE
 from cvcc_zoo.data.shaping import UNCHANGED, Shaping
 from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.workers import read_files
-from cvcc_zoo.files.own import STALE, shown
+from cvcc_zoo.files.own import STALE, remove_unfinished, shown
 
 LONGEST_TITLE = 60  # characters
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(DecodedDataset):
     """A folder of image files, each split of which is decoded once into a memory-mapped file in the cache.
 
     `files` holds the (path, label) pairs of each split.
@@ -42,16 +42,6 @@ class ImageFolder:
     notes: tuple[str, ...] = ()
     public: bool = False
     _prepared: dict[Split, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @property
-    def in_channels(self) -> int:
-        """1 for grey, 3 for colour."""
-        return self.decoding.in_channels
-
-    @property
-    def image_size(self) -> int:
-        """Height and width in pixels."""
-        return self.decoding.image_size
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -102,10 +92,9 @@ class ImageFolder:
                 )
             for other in cache.glob(f"*-{split}-{place}-*.uint8"):
                 if other != target:
-                    other.unlink(missing_ok=True)
-            for other in cache.glob(f".*-{split}-{place}-*.uint8-*"):  # left by a process that was killed
-                if time.time() - other.stat().st_mtime > STALE:
-                    other.unlink(missing_ok=True)
+                    with suppress(OSError):  # another process has removed it, or is using it, or it is another user's
+                        other.unlink()
+            remove_unfinished(cache, older=STALE)
         return target
 
 

@@ -61,15 +61,15 @@ Change = Callable[[Batch, int], tuple[Tensor, Tensor]]
 
 
 class Position:
-    """The batches of an epoch that were trained on before, which a resumed run skips once."""
+    """The next epoch, and its batches that were trained on before, which a resumed run skips once."""
 
     def __init__(self) -> None:
         self.epoch, self.batches = 0, 0
 
     def take(self, epoch: int) -> int:
-        """Return the number of batches to skip in this epoch, and 0 from then on."""
+        """Begin an epoch: return the number of batches to skip in it, and 0 from then on."""
         batches = self.batches if self.epoch == epoch else 0
-        self.batches = 0
+        self.epoch, self.batches = epoch + 1, 0
         return batches
 
 
@@ -87,7 +87,7 @@ class TensorLoader:
 
     A resumed run starts after the batches in its `position`. The epoch is read at the first batch, not when the
     iterator is created, because Lightning sets it in between; where nobody sets it, as in a loop of your own, the next
-    iteration is the next epoch.
+    iteration is the next epoch, also that of a new loader with the same position.
     """
 
     batch_sampler = None  # Lightning reads it if there is a sampler
@@ -121,6 +121,8 @@ class TensorLoader:
                 f"--data.batch_size={world_size}, or fewer devices"
             )
         self.position = position or Position()
+        if self.sampler is not None:
+            self.sampler.set_epoch(self.position.epoch)
         self.change: Change | None = None
         self.ahead = 1
 

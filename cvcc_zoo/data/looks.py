@@ -27,9 +27,9 @@ def look_at_some(paths: Sequence[str], max_pixels: int) -> tuple[Looks, dict[str
     for path in paths:
         try:
             with open_image(path, max_pixels) as file:
-                small.append(decoding.pixels(path, file)[None])
-                upright = UprightImage.decoded(file)
+                grey, upright = decoding.pixels(path, file), UprightImage.decoded(file)
                 digests.append(digest(upright.then(eight_bits) if is_deep(file) else upright)[None])
+                small.append(grey[None])
         except (UnreadableImageError, NeedsOptionError) as error:
             broken[path] = error
     return (np.concatenate(digests), np.concatenate(small)[:, 0]), broken

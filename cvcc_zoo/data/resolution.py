@@ -7,6 +7,7 @@ size no longer holds. Cropping keeps the scale: whole images only show more arou
 """
 
 from collections.abc import Mapping
+from numbers import Real
 
 from torch import Tensor
 
@@ -14,14 +15,16 @@ from cvcc_zoo.data.images import resize
 
 MIN_SIZE = 8
 RESIZING, CROPPING = "progressive_resizing", "progressive_cropping"
+Shares = Mapping[int, float]
+"""Size in pixels -> share of the epochs, in (0, 1)."""
 
 
 class Resolutions:
     """Sizes in pixels and their shares of the epochs, smallest first; the remaining epochs have the full size."""
 
-    def __init__(self, resizing: Mapping[int, float], full: int, cropping: Mapping[int, float] | None = None) -> None:
+    def __init__(self, resizing: Shares | None, full: int, cropping: Shares | None = None) -> None:
         """Take sizes of 8 .. `full` - 1 pixels whose shares leave epochs for `full`. Raises ValueError for others."""
-        resized, cropped = _checked(RESIZING, resizing, full), _checked(CROPPING, cropping or {}, full)
+        resized, cropped = _checked(RESIZING, resizing, full), _checked(CROPPING, cropping, full)
         if both := sorted(resized.keys() & cropped.keys()):
             raise ValueError(f"{both[0]} pixels are in both {RESIZING} and {CROPPING}; choose one of them")
         self.shares, self.full, self.cropped = dict(sorted((resized | cropped).items())), full, set(cropped)
@@ -53,17 +56,19 @@ class Resolutions:
         return images[..., start : start + size, start : start + size].contiguous()
 
 
-def _checked(name: str, shares: Mapping[int, float], full: int) -> dict[int, float]:
+def _checked(name: str, shares: Shares | None, full: int) -> dict[int, float]:
     """Return the shares with integers as keys. Raises ValueError for an invalid size or share."""
+    if shares is None:
+        return {}
     if not isinstance(shares, Mapping):
         raise ValueError(f"{name} must map sizes to shares of the epochs, such as {{16: 0.5}}, not {shares!r}")
     # a run's config stores the keys as text
     checked = {int(size) if str(size).isdecimal() else size: share for size, share in shares.items()}
     for size, share in checked.items():
-        if not MIN_SIZE <= size < full:
+        if not isinstance(size, int) or not MIN_SIZE <= size < full:
             raise ValueError(
                 f"{name}: sizes must be {MIN_SIZE} to {full - 1} pixels, below the {full} of the images; got {size}"
             )
-        if not 0 < share < 1:
+        if not isinstance(share, Real) or not 0 < share < 1:
             raise ValueError(f"{name}: shares of the epochs must be in (0, 1); got {share} for {size} pixels")
     return checked

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from cvcc_zoo.data.bands import UprightImage
-from cvcc_zoo.registry import check_whole, unknown
+from cvcc_zoo.kinds import check_whole
+from cvcc_zoo.registry import unknown
 
 GREY_MODES = ("1", "L", "LA", "La")
 RESIZES = ("squash", "crop", "pad")
@@ -37,8 +38,7 @@ def shaping_of(options: Any) -> dict[str, str]:
 
 
 def check_amounts(batch_size: int, **shares: float) -> None:
-    """Raise ValueError unless the batch size is an integer of at least 1, and each share in [0, 1)."""
-    check_whole("batch_size", batch_size)
+    """Raise ValueError unless the batch size is at least 1, and each share in [0, 1)."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     for name, share in shares.items():

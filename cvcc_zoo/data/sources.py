@@ -1,6 +1,7 @@
 """Find the data set for a name, a folder, a file or objects, and describe it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from os import PathLike
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from cvcc_zoo.data.classes import as_text
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.folder import ImageFolder, image_folder
 from cvcc_zoo.data.forms.given import from_objects, given_dataset
@@ -17,8 +19,9 @@ from cvcc_zoo.data.forms.torchvision_table import PREFIX as TORCHVISION_PREFIX
 from cvcc_zoo.data.forms.torchvision_table import SAME, TABLE
 from cvcc_zoo.data.images import ImageDataset, Split, data_home
 from cvcc_zoo.data.shaping import Shaping, check_amounts
-from cvcc_zoo.files.own import shown
-from cvcc_zoo.registry import as_typed, check_whole, pick
+from cvcc_zoo.files.own import expanded, shown
+from cvcc_zoo.kinds import check_kinds
+from cvcc_zoo.registry import as_typed, pick
 
 if TYPE_CHECKING:
     Test = Any  # a share of the images, or test images
@@ -46,11 +49,11 @@ class Served(Protocol):
         """Return how many images of a stage ("train", "val" or "test") are used."""
 
 
-def sort_options(given: Mapping[str, Any]) -> tuple[dict[Split, Any], dict[str, Any]]:
-    """Divide the arguments of an ImageDataModule into objects with images, by split, and all other options.
+def sort_options(function: Callable[..., Any], given: Mapping[str, Any]) -> tuple[dict[Split, Any], dict[str, Any]]:
+    """Divide the arguments of ImageDataModule's constructor into objects with images, by split, and all other options.
 
-    `test` is an object unless it is a number. Raises ValueError for a share outside [0, 1), a batch size below 1, other
-    numbers that are not whole, a data set that is not a name, and class names that are not a list.
+    `test` is an object unless it is a number or a text. Raises ValueError for a share outside [0, 1), a batch size
+    below 1, other values of the wrong kind, a data set that is not a name, and class names that are not a list.
     """
     options = {name: value for name, value in given.items() if name not in ("self", "__class__", *OBJECTS)}
     if isinstance(options["dataset"], PathLike):
@@ -59,21 +62,22 @@ def sort_options(given: Mapping[str, Any]) -> tuple[dict[Split, Any], dict[str, 
         raise ValueError(
             f"a dataset has a name, and not a {type(options['dataset']).__name__}; give images as train=..."
         )
+    if not isinstance(options["root"], str | PathLike | None):
+        raise ValueError(f"root is the path of a folder, got {options['root']!r}")
     objects: dict[Split, Any] = {"train": given["train"], "val": given["val"]}
     if isinstance(options["validation"], str) and given["val"] is not None:
         raise ValueError(
             f"validation={options['validation']} holds out a fold of the training images, and val gives other images; "
             "leave one of them out"
         )
-    if not isinstance(options["test"], Real):
+    if not isinstance(options["test"], Real | str):
         objects["test"] = options.pop("test")
+    check_kinds(inspect.signature(function).parameters, options)
     check_amounts(options["batch_size"], test=options.get("test", 0.0))
-    for name in ("split_seed", "seed", "max_pixels"):
-        check_whole(name, options[name])
     if (classes := options["classes"]) is not None:
-        if isinstance(classes, str | Mapping):
+        if not isinstance(classes, Iterable) or isinstance(classes, str | bytes | Mapping | set | frozenset):
             raise ValueError(f"classes must be a list of names in the order of their labels, got {classes!r}")
-        options["classes"] = [str(name) for name in classes]
+        options["classes"] = [as_text(name) for name in classes]
     return {split: value for split, value in objects.items() if value is not None}, options
 
 
@@ -115,11 +119,11 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
     if root is None:
         raise ValueError("dataset=folder needs the folder of the images: --data.root=...")
     own = {option: given[option] for option in ("split_seed", "follow_links", "max_pixels")}
-    return image_folder(Path(root).expanduser(), shaping, test=share, **own)
+    return image_folder(expanded(root), shaping, test=share, **own)
 
 
 def _data_root(root: str | None) -> Path:
-    return data_home() if root is None else Path(root).expanduser()
+    return data_home() if root is None else expanded(root)
 
 
 def _of_torchvision(name: str) -> str:
@@ -143,7 +147,7 @@ def _of_file(name: str, classes: Sequence[str] | None, shaping: Shaping, max_pix
     else:
         from cvcc_zoo.data.forms.arrays import array_file
 
-        path = Path(name).expanduser()
+        path = expanded(name)
         title = path.stem if path.suffix.lower() == ".npz" else path.absolute().parent.name
         items, names = array_file(path)
     return given_dataset(title, items, classes or names, shaping, max_pixels)

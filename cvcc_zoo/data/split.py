@@ -83,7 +83,7 @@ class HeldOut:
 def held_out(validation: float | str) -> HeldOut:
     """Return what a share such as 0.1, or a fold such as "2/5", holds out. Raises ValueError for anything else."""
     if not isinstance(validation, str):
-        if not isinstance(validation, Real) or not 0 <= validation < 1:
+        if not isinstance(validation, Real) or isinstance(validation, bool) or not 0 <= validation < 1:
             raise ValueError(f"validation must be a share of the images in [0, 1), got {validation!r}")
         return HeldOut(validation)
     numbers = re.fullmatch(r"(\d{1,6})/(\d{1,6})", validation)

@@ -15,6 +15,7 @@
 """
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from cvcc_zoo.data.decorrelation import PRINCIPAL, decorrelation, pseudo_inverse
 from cvcc_zoo.data.moments import CHUNK, SCOPES, Moments, images_of, measure, vectors
 from cvcc_zoo.data.pixels import check_dtype
 from cvcc_zoo.internals.torch import is_batched
+from cvcc_zoo.kinds import as_plain, check_kinds
 from cvcc_zoo.registry import Spec, as_spec, check_options, pick, unknown
 
 if TYPE_CHECKING:
@@ -76,12 +78,13 @@ class Whitening(nn.Module):
                 published CIFAR-10 has pylearn2 and 0.1).
 
         """
+        check_kinds(inspect.signature(Whitening).parameters, locals(), "whitening: ")
         super().__init__()
         if method not in METHODS:
             raise unknown("whitening", method, METHODS)
         self.method, self.in_channels, self.image_size = method, in_channels, image_size
         self.shape = (in_channels, image_size, image_size)
-        self.scope, self.eps, self.components, self.contrast = scope, eps, components, contrast
+        self.scope, self.contrast, self.eps, self.components = scope, contrast, as_plain(eps), as_plain(components)
         self._check()
         self.decorrelates = method in DECORRELATING
         if self.decorrelates:
@@ -107,7 +110,7 @@ class Whitening(nn.Module):
             raise unknown("whitening scope", self.scope, SCOPES)
         if self.contrast not in (None, *CONTRASTS):
             raise unknown("contrast normalisation", self.contrast, CONTRASTS)
-        if not self.eps >= 0:
+        if not 0 <= self.eps < math.inf:
             raise ValueError(f"whitening: eps is added to variances and must be at least 0, got {self.eps}")
         if self.contrast is not None and self.eps == 0:
             raise ValueError("contrast normalisation leaves a direction without variance; give eps > 0 (0.1 is usual)")
@@ -244,7 +247,4 @@ def make_whitening(spec: str | Mapping[str, Any], in_channels: int, image_size: 
     options = as_spec("whitening", spec)
     name = pick("whitening", options.pop("name"), METHODS)
     check_options(f"whitening {name}", Whitening, options, skip=("method", "in_channels", "image_size"))
-    try:
-        return Whitening(name, in_channels, image_size, **options)
-    except TypeError as error:
-        raise ValueError(f"whitening {name} does not take {options}: {error}") from error
+    return Whitening(name, in_channels, image_size, **options)

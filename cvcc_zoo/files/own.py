@@ -36,6 +36,11 @@ def home(variable: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cvcc_zoo"
 
 
+def expanded(path: Path | str) -> Path:
+    """Return a path in which `~` is the user's home folder, as a shell reads it; unchanged if there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  (that of Path raises RuntimeError for an unknown user)
+
+
 def shown(path: Path | str) -> str:
     """Return a path for a message: unchanged, or quoted with escapes if a terminal cannot show it on one line."""
     text = str(path)
@@ -53,7 +58,7 @@ def file_to_write(path: str, *endings: str) -> Path:
 
     Raises ValueError for another ending, or if its folder does not exist, and OSError if it cannot be written there.
     """
-    found = Path(path).expanduser()
+    found = expanded(path)
     if found.suffix not in endings:
         raise ValueError(f"{found} must end in {' or '.join(endings)}")
     if not found.parent.is_dir():

@@ -24,22 +24,20 @@ Pair = tuple[Tensor, Tensor]
 
 
 class Batches(IterableDataset[Pair]):
-    """Images and labels on the device of Fabric; each iteration is an epoch.
+    """Images and labels on the device of Fabric; each iteration is the next epoch, also that of a new loader.
 
     Training images are shuffled and augmented as by the Trainer: both depend only on (seed, epoch, image).
     """
 
     def __init__(self, fabric: Fabric, data: ImageDataModule, loader: TensorLoader) -> None:
-        self.fabric, self.data, self.loader, self.epoch = fabric, data, loader, 0
+        self.fabric, self.data, self.loader = fabric, data, loader
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Pair]:
-        epoch, data, sampler = self.epoch, self.data, self.loader.sampler
-        self.epoch += 1
-        if sampler is not None:
-            sampler.set_epoch(epoch)
+        data, sampler = self.data, self.loader.sampler
+        epoch = sampler.epoch if sampler is not None else 0
         for batch in map(self.fabric.to_device, self.loader):
             images, labels = batch
             if sampler is not None:
@@ -71,6 +69,7 @@ def dataloader(fabric: Fabric, data: ImageDataModule, stage: str) -> DataLoader[
         shuffle_seed=data.seed if stage == "train" else None,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
+        position=own.position,
         balanced=data.sampler == "balanced",
     )
     wrapped: DataLoader[Pair] = DataLoader(Batches(fabric, data, loader), batch_size=None)

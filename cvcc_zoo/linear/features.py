@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from cvcc_zoo.kinds import as_plain
 from cvcc_zoo.linear.hog import HOG
 from cvcc_zoo.linear.patches import Patches
 from cvcc_zoo.linear.pca import PCA, Standardize
@@ -41,7 +42,7 @@ class Features(nn.Sequential):
         self.specs: list[Spec] = []
         shape: tuple[int, ...] = (in_channels, image_size, image_size)
         for number, each in enumerate(specs):
-            options = as_spec("feature", each)
+            options = as_plain(as_spec("feature", each))
             name = pick("feature", options.pop("name"), OF_IMAGES | OF_VECTORS)
             if name in OF_IMAGES and number:
                 raise ValueError(f"features: {name} takes images; put it first, not after {self.specs[-1]['name']}")
@@ -50,6 +51,11 @@ class Features(nn.Sequential):
             self.specs.append(spec)
             shape = (size,)
         self.out_features = torch.Size(shape).numel()
+
+    @property
+    def of_images(self) -> bool:
+        """True if the first feature takes images in 0..1, not whitened ones; False if all take vectors."""
+        return bool(self.specs) and self.specs[0]["name"] in OF_IMAGES
 
     @property
     def fitted(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvcc_zoo.kinds import as_plain
 from cvcc_zoo.registry import unknown
 
 CHOICES = ("leave_one_out", "validation")
@@ -45,6 +46,7 @@ def make_ridge(spec: float | str | Mapping[str, Any]) -> Ridge:
 
     Raises ValueError for anything else.
     """
+    spec = as_plain(spec)
     if _is_number(spec):
         value = float(spec)  # type: ignore[arg-type]
         if not 0 <= value < math.inf:
@@ -54,7 +56,7 @@ def make_ridge(spec: float | str | Mapping[str, Any]) -> Ridge:
     options: dict[str, Any] = dict(named) if isinstance(named, Mapping) else {}
     name, grid = options.pop("name", None), options.pop("grid", ())
     if name not in CHOICES:
-        raise unknown("way to choose ridge", name, CHOICES, "or set lambda as a number")
+        raise unknown("way to choose ridge", name or spec, CHOICES, "or set lambda as a number")
     if options:
         raise unknown(f"option of ridge {name}", next(iter(options)), ["grid"])
     whole = isinstance(grid, Sequence) and not isinstance(grid, str) and all(_is_number(value) for value in grid)

@@ -25,9 +25,9 @@ class HiddenLayers:
     init: str
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
+        if self.norm not in tuple(NORMS):
             raise unknown("norm", self.norm, NORMS)
-        if self.activation not in ACTIVATIONS:
+        if self.activation not in tuple(ACTIVATIONS):
             raise unknown("activation", self.activation, ACTIVATIONS)
         check_init(self.init, self.norm, residual=False)
         if not 0 <= self.dropout < 1:
@@ -91,7 +91,7 @@ class FCNN(ImageClassifier):
 
         """
         super().__init__(**options)
-        if not isinstance(hidden, Sequence) or not hidden or min(hidden) < 1:
+        if not hidden or min(hidden) < 1:
             raise ValueError(f"give at least one hidden layer, each with at least one unit, not {hidden}")
         layers = HiddenLayers(norm, activation, dropout, init)
         self.network = FCNNNetwork(self.in_channels * self.image_size**2, hidden, layers, self.num_classes)

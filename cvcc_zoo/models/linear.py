@@ -68,7 +68,7 @@ class Linear(ImageClassifier):
                 raise ValueError(f"ridge is the solution for loss squared_error, not for {loss}; leave one of them out")
             loss = "squared_error"
         super().__init__(loss=loss, **options)
-        extract = Features(features, self.in_channels, self.image_size) if features else None
+        extract = None if features in (None, [], ()) else Features(features, self.in_channels, self.image_size)
         self.network: LinearNetwork = LinearNetwork(self.in_channels * self.image_size**2, self.num_classes, extract)
         self.hparams.update(features=extract.specs if extract else None, ridge=ridge)
         self.solver = None if ridge is None else RidgeFit(self, make_ridge(ridge))
@@ -93,9 +93,17 @@ class Linear(ImageClassifier):
             set_max_epochs(self.trainer, 1)
 
     def prepare(self, data: ImageDataModule | None) -> None:
-        """Fit the features, unless a checkpoint has fitted ones. Raises ValueError if there are no training images."""
+        """Fit the features, unless a checkpoint has fitted ones.
+
+        Raises ValueError if there are no training images, or if the images of features of images are whitened.
+        """
         super().prepare(data)
         extract = self.network.extract
+        if extract is not None and extract.of_images and self.whitening.method != "none":
+            raise ValueError(
+                f"{extract.specs[0]['name']} takes images in 0..1, and whitening {self.whitening.method} changes them; "
+                "choose --data.whitening=none (whitening='none')"
+            )
         if extract is None or extract.fitted:
             return
         if data is None:

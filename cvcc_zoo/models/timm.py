@@ -54,7 +54,7 @@ class Timm(ImageClassifier):
 
         """
         name = timm_name(network)
-        weights = weights_file(name, pretrained) if pretrained else None
+        weights = None if pretrained in (False, None) else weights_file(name, pretrained)
         network, pretrained = name, False  # a checkpoint has its own weights
         options, network_options = split_options(f"{PREFIX}{name}", options, network_options, None, OWN)
         super().__init__(**options)

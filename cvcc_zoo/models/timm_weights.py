@@ -1,6 +1,7 @@
 """Pretrained weights of timm from files on this machine; nothing is downloaded."""
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 def weights_file(name: str, pretrained: bool | str) -> Path:
     """Return the file of a network's weights: the given one, or for True that in a cache of this machine.
 
-    Raises FileNotFoundError, and says where to get it and where to put it, if there is none.
+    Raises FileNotFoundError, and says where to get it and where to put it, if there is none; ValueError for what is not
+    a path.
     """
     if not isinstance(pretrained, bool):
+        if not isinstance(pretrained, str | PathLike) or not str(pretrained):
+            raise ValueError(f"pretrained is True, False or the path of a file of weights, not {pretrained!r}")
         path = Path(pretrained).expanduser()
         if path.is_dir():
             path = path / "model.safetensors"

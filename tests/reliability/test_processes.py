@@ -164,13 +164,15 @@ def test_two_processes_train_as_one(images: Path, tmp_path: Path, batch_size: in
     assert summaries[0]["test_per_class"] == summaries[1]["test_per_class"]
 
 
-@pytest.mark.parametrize("features", ["null", "[{name: HOG, cell: 2}]"])
-def test_ridge_has_the_same_bits_on_one_process_and_two(images: Path, tmp_path: Path, features: str) -> None:
+@pytest.mark.parametrize(("features", "whitening"), [("null", "standardize"), ("[{name: HOG, cell: 2}]", "none")])
+def test_ridge_has_the_same_bits_on_one_process_and_two(
+    images: Path, tmp_path: Path, features: str, whitening: str
+) -> None:
     """Whole numbers for pixels, rounded sums for other vectors; lambda is chosen by leave-one-out in both."""
     args = [
         "fit", *data(images), "--data.augmentations=none", "--data.validation=0", "--model=ridge",
-        f"--model.features={features}", "--model.ridge.name=leave_one_out", "--model.ridge.grid=[1, 30, 1000]",
-        *QUIET, "--run=run",
+        f"--model.features={features}", f"--data.whitening={whitening}", "--model.ridge.name=leave_one_out",
+        "--model.ridge.grid=[1, 30, 1000]", *QUIET, "--run=run",
     ]  # fmt: skip
     found = []
     for processes in (1, 2):

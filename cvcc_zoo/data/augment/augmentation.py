@@ -59,7 +59,7 @@ def as_uint8(images: Tensor) -> Tensor:
 def in_floats(images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply a function of floats in [0, 1] to images of either type; clamp the result and convert it to their type."""
     changed = change(as_float(images)).clamp_(0, 1)
-    return changed if images.is_floating_point() else as_uint8(changed)
+    return changed.to(images.dtype) if images.is_floating_point() else as_uint8(changed)  # random factors are float32
 
 
 def each(values: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Build augmentations from names and options: presets, lists, and augmentations inside others."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from cvcc_zoo.data.augment.erasing import Cutout, GaussianBlur, Pixelate, Random
 from cvcc_zoo.data.augment.geometry import AlternatingFlip, HorizontalFlip, RandomCrop
 from cvcc_zoo.data.augment.mixing import CutMix, MixUp
 from cvcc_zoo.data.augment.policies import RandAugment, TrivialAugment
+from cvcc_zoo.kinds import check_kinds
 from cvcc_zoo.registry import Spec, as_spec, as_typed, check_options, import_class, pick
 
 AUGMENTATIONS: dict[str, Callable[..., nn.Module]] = {
@@ -76,6 +78,7 @@ def _make(item: Any) -> nn.Module:
     name = options.pop("name")
     build = _find(name)
     check_options(f"augmentation {name}", build, options)
+    check_kinds(inspect.signature(build).parameters, options, f"augmentation {name}: ")
     if "augmentation" in options:
         inner = make_augmentations(options["augmentation"])
         options["augmentation"] = inner[0] if len(inner) == 1 else Compose(inner)

@@ -4,6 +4,8 @@ They agree with `torchvision.transforms.v2.functional` on floats to 1e-5, and on
 torchvision truncates after each operation, while these round once.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -76,7 +78,7 @@ class ColorJitter(Augmentation):
         """Set the largest change of each: 0 leaves it out; `hue` is at most 0.5."""
         super().__init__()
         for name, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
-            if not value >= 0:
+            if not 0 <= value < math.inf:
                 raise ValueError(
                     f"ColorJitter: {name}, the largest change of a factor, must be at least 0, got {value}"
                 )

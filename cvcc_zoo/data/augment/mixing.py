@@ -3,6 +3,8 @@
 torchvision draws one mixing share for a batch; these draw one for each image.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ class _Mix(Mixing):
     def __init__(self, alpha: float, probability: float) -> None:
         super().__init__()
         kind = type(self).__name__
-        if not alpha > 0:
+        if not 0 < alpha < math.inf:
             raise ValueError(f"{kind}: alpha of the Beta distribution must be above 0, got {alpha}")
         check_probability(kind, probability)
         from scipy.special import betaincinv  # the import takes a fifth of a second, and few need it

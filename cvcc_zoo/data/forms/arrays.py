@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cvcc_zoo.data.classes import as_text
 from cvcc_zoo.data.forms.items import CHANNELS, Items, Values, channels_last
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.layout import NAMES
@@ -117,7 +118,7 @@ def _splits(
         meaning = _meaning(key)
         assert meaning is not None
         if meaning == "classes":
-            classes = tuple(map(_text, found[key].ravel()))
+            classes = tuple(map(as_text, found[key].ravel()))
         elif meaning in parts:
             raise ValueError(f"{shown(path)} has {parts[meaning]} and {key} for the same; remove one of them")
         else:
@@ -132,11 +133,6 @@ def _splits(
             raise ValueError(f"{shown(path)} has {images!r}, but no labels for it; expected {KEYS}")
         splits[split] = array_items(found[images], found[labels], f"{images} of {shown(path)}")
     return splits, classes
-
-
-def _text(name: Any) -> str:
-    """Return the name of a class as text; arrays of the kind S hold bytes."""
-    return name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
 
 
 def _meaning(key: str) -> Any:

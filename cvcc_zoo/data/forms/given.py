@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
-from cvcc_zoo.data.classes import check_class_names
-from cvcc_zoo.data.decode import Decoding, Tally
+from cvcc_zoo.data.classes import check_class_names, check_same_classes
+from cvcc_zoo.data.decode import DecodedDataset, Decoding, Tally
 from cvcc_zoo.data.folder import plain_title
 from cvcc_zoo.data.forms.arrays import Arrays, array_items, is_arrays
 from cvcc_zoo.data.forms.items import Items, checked_items, class_names
@@ -21,7 +21,7 @@ from cvcc_zoo.printing.progress import tracked
 
 
 @dataclass(frozen=True)
-class GivenDataset:
+class GivenDataset(DecodedDataset):
     """A data set of items. Each split is decoded when it is first loaded, into a memory-mapped file in the cache."""
 
     title: str
@@ -32,16 +32,6 @@ class GivenDataset:
     notes: tuple[str, ...] = ()
     public: bool = False
     loaded: dict[Split, Images] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def in_channels(self) -> int:
-        """1 for grey, 3 for colour."""
-        return self.decoding.in_channels
-
-    @property
-    def image_size(self) -> int:
-        """Height and width in pixels."""
-        return self.decoding.image_size
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -91,24 +81,29 @@ def given_dataset(
 def from_objects(
     given: Mapping[Split, Any], classes: Sequence[str] | None, shaping: Shaping, max_pixels: int
 ) -> GivenDataset:
-    """Return the data set of objects: for each split a torch Dataset, or a pair of arrays (images, labels)."""
+    """Return the data set of objects: for each split a torch Dataset, or a pair of arrays (images, labels).
+
+    Raises ValueError if there are no training images, or if the names of the classes differ between splits, unless they
+    are given.
+    """
     if given.get("train") is None:
         raise ValueError("val, test and classes as objects belong to training images; give train=... too")
     items: dict[Split, Items] = {}
+    names: dict[Split, tuple[str, ...] | None] = {}
     for split, value in given.items():
         if value is None:
             continue
         if is_arrays(value):
-            items[split] = array_items(value[0], value[1], split)
+            items[split], names[split] = array_items(value[0], value[1], split), None
         elif type(value).__module__.partition(".")[0] == "datasets":  # Hugging Face's
             from cvcc_zoo.data.forms.hugging_face import hugging_face_items
 
-            items[split], names = hugging_face_items(value, split, items.get("train"))
-            classes = classes or names
+            items[split], names[split] = hugging_face_items(value, split, items.get("train"))
         else:
-            items[split] = checked_items(value, split)
-    names = class_names(given["train"])
-    return given_dataset("images", items, classes or names, shaping, max_pixels)
+            items[split], names[split] = checked_items(value, split), class_names(value)
+        if classes is None and names["train"] is not None and (own := names[split]) is not None:
+            check_same_classes(names["train"], own, split)
+    return given_dataset("images", items, classes or names["train"], shaping, max_pixels)
 
 
 def decoded(items: Items, decoding: Decoding, title: str) -> Images:

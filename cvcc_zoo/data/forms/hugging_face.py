@@ -1,17 +1,18 @@
 """Hugging Face `datasets`: objects of the library, local files and folders, and data sets of the Hub."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from cvcc_zoo.data.classes import check_same_classes
 from cvcc_zoo.data.forms.items import Items
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.layout import NAMES
 from cvcc_zoo.data.opening import FORMATS
-from cvcc_zoo.files.own import shown
+from cvcc_zoo.files.own import expanded, shown
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -73,7 +74,9 @@ def hugging_face_items(table: Any, place: str, train: Items | None = None) -> tu
         names = tuple(kind.names)
     elif kind.dtype in ("string", "large_string"):
         known = train.source.numbers if train is not None and isinstance(train.source, Rows) else None
-        numbers = known or {name: number for number, name in enumerate(sorted(set(table[label])))}
+        if None in (found := set(table[label])):
+            raise ValueError(f"{place} has rows without a label; remove them with dataset.filter")
+        numbers = known or {name: number for number, name in enumerate(sorted(found))}
         names = tuple(numbers)
     rows = table.with_format(None).cast_column(image, datasets.Image(decode=False)).select_columns([image, label])
     return Items(Rows(rows, image, label, numbers), place, getattr(table, "_fingerprint", None)), names
@@ -106,7 +109,7 @@ def load(name: str) -> tuple[str, dict[Split, Items], tuple[str, ...] | None]:
     ValueError if it cannot be loaded.
     """
     datasets, place = library(), name.removeprefix(PREFIX)
-    path = Path(place).expanduser()
+    path = expanded(place)
     try:
         if path.is_file():
             if (builder := BUILDERS.get(path.suffix)) is None:
@@ -134,15 +137,11 @@ def load(name: str) -> tuple[str, dict[Split, Items], tuple[str, ...] | None]:
     for split in sorted(parts, key=("train", "val", "test").index):
         where = f"{split} of {shown(name)}"
         items[split], own = hugging_face_items(parts[split], where, items.get("train"))
-        if names is not None and own != names:
-            raise ValueError(f"{where} has other classes than its train split: {_unequal(names, own)}")
-        names = own
+        if names is not None:
+            check_same_classes(names, own or (), where)
+        names = names or own
     return path.name.split(":")[0].removesuffix(path.suffix), items, names
 
 
 def _reason(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
-
-
-def _unequal(first: Sequence[str], second: Sequence[str] | None) -> str:
-    return ", ".join(sorted(set(first) ^ set(second or ()))[:5]) or "the same in another order"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Subset
 
 from cvcc_zoo.data.opening import UnreadableImageError, check_size
@@ -57,7 +57,14 @@ class Items:
         return found
 
     def _pair(self, number: int) -> tuple[Any, Any]:
-        item = self.source[number]
+        try:
+            item = self.source[number]
+        except OSError as error:  # of a data set that opens its files itself
+            unknown = isinstance(error, UnidentifiedImageError)  # whose message names an object in memory
+            reason = "its format is not known" if unknown else error
+            raise UnreadableImageError(
+                f"{self.name(number)} is not an image that can be read ({reason}); repair or remove it"
+            ) from error
         if isinstance(item, Mapping) and {"image", "label"} <= set(item):  # torchgeo's form
             return item["image"], item["label"]
         if not isinstance(item, tuple | list) or len(item) != 2:

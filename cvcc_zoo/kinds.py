@@ -1,0 +1,60 @@
+"""Check that values of options are of the kind that their parameters say: numbers, switches, lists of whole numbers."""
+
+import operator
+from collections.abc import Mapping, Sequence
+from inspect import Parameter
+from numbers import Real
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
+
+WORDS = {Sequence[int]: "a list of whole numbers", bool: "True or False", int: "a whole number", float: "a number"}
+
+
+def as_plain(value: Any) -> Any:
+    """Convert NumPy numbers and 0-d tensors, also in lists and dicts, to Python numbers, as checkpoints need them."""
+    if isinstance(value, Mapping):
+        return {key: as_plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(as_plain, value))
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def check_whole(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is a whole number."""
+    if not _is_whole(value):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+
+
+def check_kinds(parameters: Mapping[str, Parameter], values: Mapping[str, Any], owner: str = "") -> None:
+    """Raise ValueError, whose message `owner` begins, for the first value of another kind than its annotation says.
+
+    Only annotations of the kinds in WORDS are checked, and unions of them, also with None. Defaults may be anything.
+    """
+    for name, parameter in parameters.items():
+        annotation = parameter.annotation
+        kinds = set(get_args(annotation) if get_origin(annotation) is UnionType else [annotation])
+        if name not in values or values[name] is parameter.default or not kinds <= {*WORDS, NoneType}:
+            continue
+        if not any(_is(values[name], kind) for kind in kinds):
+            words = [text for kind, text in WORDS.items() if kind in kinds and not (kind is int and float in kinds)]
+            raise ValueError(f"{owner}{name} must be {' or '.join(words)}, got {values[name]!r}")
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Return whether a value is of a kind; numbers may be those of NumPy, and 0-d tensors."""
+    if kind == Sequence[int]:
+        return isinstance(value, Sequence) and not isinstance(value, str | bytes) and all(map(_is_whole, value))
+    if kind is int:
+        return _is_whole(value)
+    plain = as_plain(value)
+    return isinstance(plain, Real) and not isinstance(plain, bool) if kind is float else isinstance(plain, kind)
+
+
+def _is_whole(value: Any) -> bool:
+    """Return whether a value is a whole number. True and False are none, though Python counts with them."""
+    plain = as_plain(value)
+    try:
+        operator.index(plain)
+    except TypeError:
+        return False
+    return not isinstance(plain, bool)
