@@ -55,6 +55,28 @@ def test_models_weights_and_families_are_built_by_names_as_typed() -> None:
         create("ResNet", pretrained="cifar10")
 
 
+def test_published_weights_come_before_a_folder_of_images_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("cifar10").mkdir()
+    for pretrained in ("cifar10", True):
+        assert create("linear", pretrained=pretrained).classes == create("linear.cifar10").classes
+
+
+def test_pretrained_is_not_ignored_for_a_network_of_ones_own() -> None:
+    name = "torchvision.models.shufflenet_v2_x0_5"
+    for pretrained in ("cifar10", True):
+        with pytest.raises(ValueError, match=f"pretrained='?{pretrained}.* and {name} is a network of your own"):
+            create(name, pretrained=pretrained)
+    assert create(name, pretrained=False).num_classes == 10
+
+
+def test_a_path_with_a_drive_of_windows_is_no_address() -> None:
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint C:/runs/x"):
+        load("C:/runs/x")
+
+
 def test_optimizers_and_schedules_are_stored_under_their_own_names() -> None:
     model = create("linear", optimizer="sgd", lr_scheduler={"name": "one-cycle", "peak": 0.2})
     assert model.hparams["optimizer"] == {"name": "SGD"}
