@@ -161,6 +161,15 @@ def test_weights_are_used_for_other_classes_and_channels_and_with_a_small_stem(w
     assert torch.equal(again.network.state_dict()["layer1.0.conv1.weight"], given["layer1.0.conv1.weight"])
 
 
+def test_a_new_head_replaces_the_classifier_of_weights_of_timm(weights: Path) -> None:
+    old = create(TINY, pretrained=weights, num_classes=1000)
+    new = create(TINY, pretrained=weights, num_classes=1000, new_head=True)
+    different = [name for name, value in old.state_dict().items() if not torch.equal(value, new.state_dict()[name])]
+    assert different == ["network.fc.weight", "network.fc.bias"]
+    with pytest.raises(ValueError, match="give pretrained"):
+        create(TINY, new_head=True)
+
+
 def test_the_weights_of_another_network_are_refused(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"model.safetensors has not the weights of timm.test_convnext"):
         create("timm.test_convnext", pretrained=weights)

@@ -50,6 +50,10 @@ def create(
         return _transferred(weights, options, new_head=new_head) if options or new_head else weights.model
     if source.kind == "timm" and pretrained:
         options["pretrained"] = pretrained if isinstance(pretrained, bool) else str(pretrained)
+        model = _fresh(source, options)
+        if new_head:
+            model.reset_classifier(model.num_classes)
+        return model
     if new_head:
         raise ValueError("new_head=True replaces the classifier of pretrained weights; give pretrained=... too")
     return _fresh(source, options)
@@ -97,6 +101,7 @@ def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]
     if not model.chose_whitening or model.whitening.spec == "standardize":  # `transfer` refuses any other choice
         model.use_whitening(weights.hparams["whitening"])
     transfer(model, weights, new_head=new)
+    model.shaping = weights.shaping
     model.classes = None if new else weights.classes
     model.temperature = 1.0 if new else weights.calibration.get("temperature", 1.0)
     return new
@@ -143,6 +148,7 @@ def _transferred(weights: Weights, options: Mapping[str, Any], *, new_head: bool
         hparams["loss"] = without_numbers(hparams.get("loss", "cross_entropy"))
     model: ImageClassifier = FAMILIES[weights.family](**hparams)
     transfer(model, weights, new_head=new_head)
+    model.shaping = weights.shaping
     if not new_head and weights.classes and model.num_classes == len(weights.classes):
         model.classes = weights.classes
     if not new_head and all(model.hparams[name] == weights.hparams[name] for name in ADAPTABLE):
