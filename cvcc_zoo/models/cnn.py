@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.models.initialisation import initialise
-from cvcc_zoo.models.layers import GLOBAL_POOLS, Layers, flatten
-from cvcc_zoo.registry import register, unknown
+from cvcc_zoo.models.layers import GLOBAL_POOLS, Layers, are_widths, check_dropout, flatten
+from cvcc_zoo.registry import check_whole, register, unknown
 
 POOLS = {"max": nn.MaxPool2d, "mean": nn.AvgPool2d}
 FLATTEN = "none"
@@ -35,20 +35,23 @@ class Shape:
     classifier_bias: bool
 
     def __post_init__(self) -> None:
-        if not self.channels or min(self.channels) < 1 or self.convolutions < 1:
+        for name in ("convolutions", "stem"):
+            check_whole(name, getattr(self, name))
+        if not are_widths(self.channels) or self.convolutions < 1:
             raise ValueError(
-                f"give at least one stage and one convolution, not {list(self.channels)} and {self.convolutions}"
+                f"give a list of at least one stage, and at least one convolution, not {self.channels!r} and "
+                f"{self.convolutions}"
             )
         if self.pool not in tuple(POOLS):
             raise unknown("pool", self.pool, POOLS)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        check_dropout(self.dropout)
         if self.global_pool not in (FLATTEN, *GLOBAL_POOLS):
             raise unknown("global_pool", self.global_pool, (FLATTEN, *GLOBAL_POOLS))
         if self.stem < 0:
             raise ValueError(f"stem is a number of channels, or 0 for no stem; got {self.stem}")
-        if self.classifier_std is not None and not 0 <= self.classifier_std < math.inf:
-            raise ValueError(f"classifier_std must be at least 0, got {self.classifier_std}")
+        std = 0.0 if self.classifier_std is None else self.classifier_std
+        if not isinstance(std, int | float) or not 0 <= std < math.inf:
+            raise ValueError(f"classifier_std must be a number of at least 0, got {std!r}")
 
     def check_image_size(self, pixels: int) -> None:
         """Raise ValueError if the stages halve images of this height and width to nothing."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.models.initialisation import check_init, initialise
-from cvcc_zoo.models.layers import ACTIVATIONS, flatten
+from cvcc_zoo.models.layers import ACTIVATIONS, are_widths, check_dropout, flatten
 from cvcc_zoo.registry import register, unknown
 
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": None}
@@ -25,13 +25,12 @@ class HiddenLayers:
     init: str
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
+        if self.norm not in tuple(NORMS):
             raise unknown("norm", self.norm, NORMS)
-        if self.activation not in ACTIVATIONS:
+        if self.activation not in tuple(ACTIVATIONS):
             raise unknown("activation", self.activation, ACTIVATIONS)
         check_init(self.init, self.norm, residual=False)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        check_dropout(self.dropout)
 
     def make(self, inputs: int, width: int) -> list[nn.Module]:
         """Return the modules of one hidden layer: (N, inputs) to (N, width)."""
@@ -91,8 +90,8 @@ class FCNN(ImageClassifier):
 
         """
         super().__init__(**options)
-        if not isinstance(hidden, Sequence) or not hidden or min(hidden) < 1:
-            raise ValueError(f"give at least one hidden layer, each with at least one unit, not {hidden}")
+        if not are_widths(hidden):
+            raise ValueError(f"give a list of at least one hidden layer, each with at least one unit, not {hidden!r}")
         layers = HiddenLayers(norm, activation, dropout, init)
         self.network = FCNNNetwork(self.in_channels * self.image_size**2, hidden, layers, self.num_classes)
 

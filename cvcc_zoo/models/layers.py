@@ -1,6 +1,6 @@
 """Layers that several families share, chosen by name: norms, activations, convolutions and global pooling."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,18 @@ GROUPS = 8
 divides the channels of every model here, and gives each group at least two."""
 SCALES = {"skipinit": 0.0, "fixup": 1.0}
 """Initial value of the learnable factor of a residual branch."""
+
+
+def are_widths(values: Any) -> bool:
+    """Return whether this is a list of at least one width, each a whole number of at least 1."""
+    whole = isinstance(values, Sequence) and all(hasattr(value, "__index__") for value in values)
+    return whole and len(values) > 0 and min(values) >= 1
+
+
+def check_dropout(dropout: Any) -> None:
+    """Raise ValueError unless this is a share of activations in [0, 1)."""
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout!r}")
 
 
 def flatten(x: Tensor, features: int) -> Tensor:

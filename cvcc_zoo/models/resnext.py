@@ -13,7 +13,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.models.initialisation import ResidualBlock
 from cvcc_zoo.models.layers import Layers, make_norm
 from cvcc_zoo.models.stages import StagedNetwork
-from cvcc_zoo.registry import register
+from cvcc_zoo.registry import check_whole, register
 
 
 class BottleneckBlock(ResidualBlock):
@@ -101,6 +101,8 @@ class ResNeXt(ImageClassifier):
 
         """
         super().__init__(**options)
+        for name, value in {"depth": depth, "cardinality": cardinality, "base_width": base_width}.items():
+            check_whole(name, value)
         if depth < 11 or (depth - 2) % 9:
             raise ValueError(f"a ResNeXt has depth 9n + 2 (11, 20, 29, 38, ...), not {depth}")
         if cardinality < 1 or base_width < 1:

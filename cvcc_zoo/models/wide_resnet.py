@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.models.initialisation import ResidualBlock
-from cvcc_zoo.models.layers import Layers
+from cvcc_zoo.models.layers import Layers, check_dropout
 from cvcc_zoo.models.stages import StagedNetwork
-from cvcc_zoo.registry import register
+from cvcc_zoo.registry import check_whole, register
 
 
 class PreActivationBlock(ResidualBlock):
@@ -101,12 +101,13 @@ class WideResNet(ImageClassifier):
 
         """
         super().__init__(**options)
+        check_whole("depth", depth)
+        check_whole("width", width)
         if depth < 10 or (depth - 4) % 6:
             raise ValueError(f"a WideResNet has depth 6n + 4 (10, 16, 22, 28, 34, 40, ...), not {depth}")
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        check_dropout(dropout)
         layers = Layers(norm, activation, init, pool, residual=True)
         self.network = WideResNetNetwork((depth - 4) // 6, width, dropout, layers, self.in_channels, self.num_classes)
 
