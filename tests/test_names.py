@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import cvcc_zoo
 from cvcc_zoo import ImageDataModule, create, list_models, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.registry import as_typed, pick, unknown
-from cvcc_zoo.zoo.catalogue import name_of
+from cvcc_zoo.zoo.catalogue import name_of, names_of
 from tests.conftest import QUICK, Fit, message
 
 
@@ -70,6 +71,18 @@ def test_pretrained_is_not_ignored_for_a_network_of_ones_own() -> None:
         with pytest.raises(ValueError, match=f"pretrained='?{pretrained}.* and {name} is a network of your own"):
             create(name, pretrained=pretrained)
     assert create(name, pretrained=False).num_classes == 10
+
+
+def test_changed_defaults_leave_a_model_its_name() -> None:
+    for name, changed in (("cnn_fast", {"activation": "gelu"}), ("ridge", {"ridge": 3.0}), ("linear", {"ridge": None})):
+        assert name_of(*_shape(name, **changed)) == name
+    assert name_of(*_shape("cnn_fast", norm="group")) == "cnn" and name_of(*_shape("ridge", ridge=None)) == "linear"
+    assert names_of(*_shape("ridge", ridge=3.0)) == ["ridge", "linear"]  # as cards of older versions call it
+
+
+def _shape(name: str, **options: Any) -> tuple[str, dict[str, Any]]:
+    model = create(name, **options)
+    return type(model).__name__, dict(model.hparams)
 
 
 def test_a_path_with_a_drive_of_windows_is_no_address() -> None:
