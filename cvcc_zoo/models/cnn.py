@@ -178,7 +178,8 @@ register(
     convolutions=2,
 )
 # The network of airbench94 (https://arxiv.org/abs/2404.00498), which however has activation="gelu", slower on a CPU,
-# and classifier_bias=False.
+# classifier_bias=False, norms without learnable weights, and logits divided by 9; classifier_std is about that of
+# torch's weights, 1 / sqrt(3 * 256), divided by 9.
 register(
     "cnn_fast",
     CNN,

@@ -84,7 +84,7 @@ class Complexity:
 
 
 def complexity(model: ImageClassifier) -> Complexity:
-    """Count parameters, and multiply-accumulate operations of convolutions and linear layers, on the meta device."""
+    """Count parameters, and multiply-accumulate operations of convolutions and matrix products, on the meta device."""
     network = meta_copy(model.network)
     image = torch.empty(1, model.in_channels, model.image_size, model.image_size, device="meta")
     network.eval()
