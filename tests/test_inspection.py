@@ -108,6 +108,23 @@ def test_memory_grows_with_the_images_and_is_known_without_computing(name: str) 
     assert one > 0 and kept["cpu", 2] - 2 * one >= 0
 
 
+class Weighted(nn.Module):
+    """A tensor that is neither a parameter nor a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights, self.fc = torch.arange(1.0, 13.0), nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.fc(x.flatten(1) * self.weights)
+        return y
+
+
+def test_a_network_may_have_tensors_of_its_own() -> None:
+    assert activation_bytes(Weighted(), (3, 2, 2)) == 4 * 12
+    assert inventory(Weighted(), (3, 2, 2)).macs == 24
+
+
 def test_norms_and_depth_cost_memory() -> None:
     memory = {name: activation_bytes(create(name).network, (3, 32, 32)) for name in ("resnet20", "resnet56")}
     bare = activation_bytes(create("resnet20", norm="none").network, (3, 32, 32))
