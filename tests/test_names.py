@@ -1,7 +1,9 @@
 """Names as people type them: case, "-", "_" and blanks do not matter, and what is unlike every name gets no guess."""
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from cvcc_zoo import ImageDataModule, create, list_models, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.registry import as_typed, pick, unknown
 from cvcc_zoo.zoo.catalogue import name_of, names_of
+from cvcc_zoo.zoo.names import resolve
 from tests.conftest import QUICK, Fit, message
 
 
@@ -83,6 +86,11 @@ def test_changed_defaults_leave_a_model_its_name() -> None:
 def _shape(name: str, **options: Any) -> tuple[str, dict[str, Any]]:
     model = create(name, **options)
     return type(model).__name__, dict(model.hparams)
+
+
+def test_a_function_of_a_script_is_named_by_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    assert resolve("__main__.small").kind == "import path"
 
 
 def test_a_path_with_a_drive_of_windows_is_no_address() -> None:

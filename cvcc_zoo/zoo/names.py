@@ -12,6 +12,7 @@ my_package.MyNet               a model family, or a network of your own, by its 
 
 import importlib.util
 import re
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -168,6 +169,8 @@ def resolve_trained(name: str | Path) -> Source:
 def _is_importable(module: str) -> bool:
     """Return whether there is a module that may have a network of the user; nothing is imported."""
     package = module.partition(".")[0]
+    if package in sys.modules:  # such as __main__, which has no spec
+        return True
     return package.isidentifier() and importlib.util.find_spec(package) is not None
 
 
