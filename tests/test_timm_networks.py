@@ -17,7 +17,7 @@ from torch import Tensor
 from cvcc_zoo import ImageDataModule, Timm, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.models.timm_weights import normalisation_of
+from cvcc_zoo.models.timm_weights import normalisation_of, read_tensors
 from cvcc_zoo.optim.build import make_optimizer
 from cvcc_zoo.weights.card import model_and_tag
 from cvcc_zoo.zoo.names import resolve
@@ -159,6 +159,13 @@ def test_weights_are_used_for_other_classes_and_channels_and_with_a_small_stem(w
     torch.save({"state_dict": given}, weights.with_suffix(".pth"))
     again = create(TINY, pretrained=weights.with_suffix(".pth"), num_classes=0, whitening="standardize")
     assert torch.equal(again.network.state_dict()["layer1.0.conv1.weight"], given["layer1.0.conv1.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_weights_of_compiled_and_distributed_networks_are_read(weights: Path, prefix: str) -> None:
+    given = timm.create_model("test_resnet", checkpoint_path=str(weights)).state_dict()
+    torch.save({prefix + name: tensor for name, tensor in given.items()}, "other.pth")
+    assert torch.equal(read_tensors(Path("other.pth"))["fc.weight"], given["fc.weight"])
 
 
 def test_a_new_head_replaces_the_classifier_of_weights_of_timm(weights: Path) -> None:
