@@ -167,7 +167,10 @@ def as_spec(kind: str, value: str | Mapping[str, Any]) -> Spec:
         raise ValueError(f"{kind} is a name or {{name: ..., option: value}}, not {value!r}")
     spec = dict(value)
     if "class_path" in spec:
-        spec = {"name": spec["class_path"], **spec.get("init_args", {})}
+        arguments = spec.get("init_args") or {}
+        if not isinstance(arguments, Mapping):
+            raise ValueError(f"init_args of {kind} are options by name, {{option: value}}, not {arguments!r}")
+        spec = {"name": spec["class_path"], **arguments}
     if isinstance(spec.get("name"), bool):  # YAML reads no, off, false, yes, on and true without quotes as these
         raise ValueError(f"no {kind} is named {str(spec['name']).lower()}; write the name of one, or leave it out")
     if not isinstance(spec.get("name"), str):

@@ -55,6 +55,14 @@ def test_the_probabilities_of_models_are_averaged_class_by_class() -> None:
         assert torch.allclose(average.probabilities(IMAGES), mean(one, other, IMAGES), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"), [("~nobody-here/x", "a user who does not exist here"), ("a" * 5000, "no model named 'aaa")]
+)
+def test_a_name_that_no_path_can_have_is_answered_in_words(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        find_average(name)
+
+
 def test_a_flip_averages_the_logits_of_both_images() -> None:
     model = publish("one", ("blue", "red"))
     flipped = find_average("linear.one", flip=True).probabilities(IMAGES)

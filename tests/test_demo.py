@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor, nn
 
 import cvcc_zoo
 from cvcc_zoo.__main__ import main
@@ -29,7 +30,7 @@ from cvcc_zoo.demo import build, own_files
 from cvcc_zoo.demo.app import EMPTY, analyse, as_html, show, to_image
 from cvcc_zoo.demo.command import best_first, ended_by_sigterm
 from cvcc_zoo.demo.examples import write_examples
-from cvcc_zoo.demo.explain import heatmap, maps
+from cvcc_zoo.demo.explain import heatmap, maps, stages
 from cvcc_zoo.demo.uploads import FILES, Drawings, Limits, as_files
 from tests.reliability.hostile_helpers import png
 
@@ -58,8 +59,9 @@ def test_what_is_shown_are_the_probabilities_of_the_model() -> None:
     assert "Grad-CAM" in words
 
 
-def test_grad_cam_weights_maps_by_their_mean_gradient() -> None:
-    model = cvcc_zoo.create("resnet20.cifar10").eval()
+@pytest.mark.parametrize("name", ["resnet20.cifar10", "wrn16_4.cifar10"])  # the latter has a norm after its stages
+def test_grad_cam_weights_maps_by_their_mean_gradient(name: str) -> None:
+    model = cvcc_zoo.create(name)
     image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     method, found = heatmap(model, image, 3)
     maps_of_last = model.features(image)[-1].detach().requires_grad_()
@@ -69,6 +71,24 @@ def test_grad_cam_weights_maps_by_their_mean_gradient() -> None:
     cam = F.interpolate(cam.detach(), (32, 32), mode="bilinear")[0, 0]
     assert method == "Grad-CAM"
     torch.testing.assert_close(found, cam / cam.max(), rtol=1e-4, atol=1e-4)
+
+
+class Bare(nn.Module):
+    """A network that does not define its parts."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.fc(x.mean((2, 3)))
+        return y
+
+
+def test_a_network_without_parts_is_explained_without_maps() -> None:
+    model = cvcc_zoo.ImageClassifier.wrap(Bare, num_classes=2, image_size=8, whitening="none").eval()
+    image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    assert stages(model, image) == [] and heatmap(model, image, 0)[0] == "occlusion"
 
 
 def test_occlusion_finds_the_only_pixels_that_count() -> None:

@@ -136,6 +136,12 @@ def test_max_and_mean_pooling_see_the_same() -> None:
     assert fields[0] == fields[1]
 
 
+@pytest.mark.parametrize("pool", ["max", "mean"])
+def test_global_pooling_sees_the_whole_image(pool: str) -> None:
+    *_, pooled, classifier = inventory(ResNet(depth=8, pool=pool).network, (3, 32, 32)).layers
+    assert pixels(pooled.field) == pixels(classifier.field) == "all"
+
+
 def test_what_is_not_followed_is_not_known_and_everything_stays_everything() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 4, 2), nn.ReLU())
     fields = [layer.field for layer in inventory(network, (3, 8, 8)).layers]

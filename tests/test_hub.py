@@ -1,5 +1,6 @@
 """Weights on the Hugging Face Hub and models in torch.hub; the network is not used."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,9 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from cvcc_zoo import create, load
 from cvcc_zoo.cli.expansion import expand_model
-from cvcc_zoo.integrations.hub import pull, push, write_folder
+from cvcc_zoo.integrations.hub import pull, push, readme, write_folder
 from cvcc_zoo.registry import ENTRIES
+from cvcc_zoo.weights.card import read_card
 from cvcc_zoo.zoo.trained import find_trained
 from tests.test_weights import IMAGES, card_of, home, published, trained
 
@@ -56,6 +58,12 @@ def test_the_readme_is_what_the_hub_and_people_read(card: Path, tmp_path: Path) 
     assert 'pull("me/pets")' in text and "| test accuracy | 0.5 |" in text and "cat, cow, dog" in text
     recipe = text.split("```yaml\n")[1].split("```")[0]
     assert yaml.safe_load(recipe) == {"epochs": 3} and str(tmp_path) not in text
+
+
+def test_the_data_set_of_a_readme_is_that_of_the_card(card: Path) -> None:
+    for name in ("resnet20.pets", "timm.resnet18.pets"):
+        header = readme(dataclasses.replace(read_card(card), name=name), "me/x").split("---")[1]
+        assert "datasets:\n- pets\n" in header and "type: pets\n" in header
 
 
 def test_the_example_of_the_readme_runs(card: Path, tmp_path: Path) -> None:

@@ -1,17 +1,20 @@
 """What is counted and measured of a network: layers, memory, speed."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import timm
 import torch
+from lightning import Trainer
 from torch import Tensor, nn
 
 from cvcc_zoo import CNN, FCNN, create, list_models
+from cvcc_zoo.inspection.compare import accuracies
 from cvcc_zoo.inspection.layers import OUTSIDE, inventory
 from cvcc_zoo.inspection.memory import activation_bytes, saved_bytes
 from cvcc_zoo.inspection.speed import rates
-from cvcc_zoo.inspection.subjects import find_subjects
+from cvcc_zoo.inspection.subjects import find_subject, find_subjects
 from cvcc_zoo.registry import find
 from cvcc_zoo.zoo.catalogue import complexity
 from tests.test_initialisation import SMALL, build
@@ -105,10 +108,48 @@ def test_memory_grows_with_the_images_and_is_known_without_computing(name: str) 
     assert one > 0 and kept["cpu", 2] - 2 * one >= 0
 
 
+class Weighted(nn.Module):
+    """A tensor that is neither a parameter nor a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights, self.fc = torch.arange(1.0, 13.0), nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.fc(x.flatten(1) * self.weights)
+        return y
+
+
+def test_a_network_may_have_tensors_of_its_own() -> None:
+    assert activation_bytes(Weighted(), (3, 2, 2)) == 4 * 12
+    assert inventory(Weighted(), (3, 2, 2)).macs == 24
+
+
 def test_norms_and_depth_cost_memory() -> None:
     memory = {name: activation_bytes(create(name).network, (3, 32, 32)) for name in ("resnet20", "resnet56")}
     bare = activation_bytes(create("resnet20", norm="none").network, (3, 32, 32))
     assert bare < memory["resnet20"] < memory["resnet56"]
+
+
+# Names
+
+
+def test_a_network_has_the_accuracies_of_the_published_ones_of_its_shape_alone() -> None:
+    found = {name: accuracies(find_subject(name, {})) for name in ("cnn", "CNN", "cnn{init: lsuv}", "cnn{pool: mean}")}
+    assert found["cnn"]["CIFAR-10"] > 0.9 and found["cnn"] == found["CNN"] == found["cnn{init: lsuv}"]
+    assert found["cnn{pool: mean}"] == {} == accuracies(find_subject("linear{features: [HOG]}", {}))
+
+
+def test_runs_of_the_same_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    names = [str(tmp_path / folder / "run") for folder in ("a", "b")]
+    for name, width in zip(names, (8, 512), strict=True):
+        Path(name).mkdir(parents=True)
+        trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
+        trainer.strategy.connect(FCNN(hidden=[width], whitening="none"))
+        trainer.save_checkpoint(Path(name) / "best.ckpt", weights_only=True)
+    assert [subject.name for subject in find_subjects(names, {})] == names
+    assert find_subjects(names[:1], {})[0].name == "run"
+    assert rates(find_subjects(names, {}), 64, 1, train=False).keys() == set(names)
 
 
 # Speed

@@ -12,6 +12,7 @@ from PIL import Image
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.commands.predict import Prediction
+from cvcc_zoo.zoo.creation import use_weights
 from tests.conftest import Fit
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
@@ -72,6 +73,10 @@ def test_a_checkpoint_of_a_plain_trainer_remembers_how_images_became_pixels(colo
     trainer.fit(model, data)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     assert model.shaping == load(tmp_path / "a.ckpt").shaping == {"resize": "pad", "background": "black"}
+    assert create(tmp_path / "a.ckpt", optimizer="SGD").shaping == model.shaping
+    other = create("linear", num_classes=2, image_size=8)
+    use_weights(other, tmp_path / "a.ckpt", ("blue", "red"))
+    assert other.shaping == model.shaping
 
 
 def test_a_model_in_training_predicts_in_evaluation_mode_and_goes_on_in_its_own() -> None:

@@ -1,7 +1,10 @@
 """Names as people type them: case, "-", "_" and blanks do not matter, and what is unlike every name gets no guess."""
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +13,8 @@ import cvcc_zoo
 from cvcc_zoo import ImageDataModule, create, list_models, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.registry import as_typed, pick, unknown
-from cvcc_zoo.zoo.catalogue import name_of
+from cvcc_zoo.zoo.catalogue import name_of, names_of
+from cvcc_zoo.zoo.names import resolve
 from tests.conftest import QUICK, Fit, message
 
 
@@ -53,6 +57,45 @@ def test_models_weights_and_families_are_built_by_names_as_typed() -> None:
         create("ResNet", deep=26)
     with pytest.raises(ValueError, match="weights belong to a named model, not to the family ResNet"):
         create("ResNet", pretrained="cifar10")
+
+
+def test_published_weights_come_before_a_folder_of_images_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("cifar10").mkdir()
+    for pretrained in ("cifar10", True):
+        assert create("linear", pretrained=pretrained).classes == create("linear.cifar10").classes
+
+
+def test_pretrained_is_not_ignored_for_a_network_of_ones_own() -> None:
+    name = "torchvision.models.shufflenet_v2_x0_5"
+    for pretrained in ("cifar10", True):
+        with pytest.raises(ValueError, match=f"pretrained='?{pretrained}.* and {name} is a network of your own"):
+            create(name, pretrained=pretrained)
+    assert create(name, pretrained=False).num_classes == 10
+
+
+def test_changed_defaults_leave_a_model_its_name() -> None:
+    for name, changed in (("cnn_fast", {"activation": "gelu"}), ("ridge", {"ridge": 3.0}), ("linear", {"ridge": None})):
+        assert name_of(*_shape(name, **changed)) == name
+    assert name_of(*_shape("cnn_fast", norm="group")) == "cnn" and name_of(*_shape("ridge", ridge=None)) == "linear"
+    assert names_of(*_shape("ridge", ridge=3.0)) == ["ridge", "linear"]  # as cards of older versions call it
+
+
+def _shape(name: str, **options: Any) -> tuple[str, dict[str, Any]]:
+    model = create(name, **options)
+    return type(model).__name__, dict(model.hparams)
+
+
+def test_a_function_of_a_script_is_named_by_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    assert resolve("__main__.small").kind == "import path"
+
+
+def test_a_path_with_a_drive_of_windows_is_no_address() -> None:
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint C:/runs/x"):
+        load("C:/runs/x")
 
 
 def test_optimizers_and_schedules_are_stored_under_their_own_names() -> None:

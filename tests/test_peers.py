@@ -221,10 +221,14 @@ def wrapped(state: dict[str, Tensor], way: str) -> Any:
         return {"net": state, "acc": 95.0, "optimizer": {"state": {0: {"step": 1}}, "param_groups": [{"lr": 0.1}]}}
     if way == "compiled":
         return {f"_orig_mod.{name}": each for name, each in state.items()}
+    if way == "compiled and distributed":
+        return {f"_orig_mod.module.{name}": each for name, each in state.items()}
     return {name: each for name, each in state.items() if not name.endswith("num_batches_tracked")}
 
 
-@pytest.mark.parametrize("way", ["state_dict in a dict", "net in a dict", "compiled", "before norms counted"])
+@pytest.mark.parametrize(
+    "way", ["state_dict in a dict", "net in a dict", "compiled", "compiled and distributed", "before norms counted"]
+)
 @pytest.mark.parametrize("old", [False, True], ids=["archive", "before torch 1.6"])
 def test_they_are_found_however_they_were_saved(way: str, old: bool, tmp_path: Path) -> None:
     content = wrapped(small().state_dict(), way)

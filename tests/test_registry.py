@@ -43,6 +43,12 @@ def test_a_class_and_a_name_are_the_same_optimizer() -> None:
     assert plain_spec("optimizer", AdamW) == plain_spec("optimizer", "AdamW") == {"name": "AdamW"}
 
 
+def test_a_class_path_may_have_no_arguments_and_takes_no_list_of_them() -> None:
+    assert as_spec("optimizer", {"class_path": "SGD", "init_args": None}) == {"name": "SGD"}
+    with pytest.raises(ValueError, match=r"init_args of optimizer are options by name, .* not \[0.1\]"):
+        as_spec("optimizer", {"class_path": "SGD", "init_args": [0.1]})
+
+
 def test_a_spec_without_a_name_is_refused() -> None:
     with pytest.raises(ValueError, match="has no name"):
         as_spec("optimizer", {"lr": 0.1})

@@ -17,7 +17,7 @@ from torch import Tensor
 from cvcc_zoo import ImageDataModule, Timm, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.models.timm_weights import normalisation_of
+from cvcc_zoo.models.timm_weights import normalisation_of, read_tensors
 from cvcc_zoo.optim.build import make_optimizer
 from cvcc_zoo.weights.card import model_and_tag
 from cvcc_zoo.zoo.names import resolve
@@ -165,6 +165,22 @@ def test_weights_are_used_for_other_classes_and_channels_and_with_a_small_stem(w
 def test_what_is_no_path_of_weights_is_told_in_words(value: Any) -> None:
     with pytest.raises(ValueError, match="pretrained is True, False or the path of a file of weights, not"):
         Timm(TINY.removeprefix("timm."), pretrained=value)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_weights_of_compiled_and_distributed_networks_are_read(weights: Path, prefix: str) -> None:
+    given = timm.create_model("test_resnet", checkpoint_path=str(weights)).state_dict()
+    torch.save({prefix + name: tensor for name, tensor in given.items()}, "other.pth")
+    assert torch.equal(read_tensors(Path("other.pth"))["fc.weight"], given["fc.weight"])
+
+
+def test_a_new_head_replaces_the_classifier_of_weights_of_timm(weights: Path) -> None:
+    old = create(TINY, pretrained=weights, num_classes=1000)
+    new = create(TINY, pretrained=weights, num_classes=1000, new_head=True)
+    different = [name for name, value in old.state_dict().items() if not torch.equal(value, new.state_dict()[name])]
+    assert different == ["network.fc.weight", "network.fc.bias"]
+    with pytest.raises(ValueError, match="give pretrained"):
+        create(TINY, new_head=True)
 
 
 def test_the_weights_of_another_network_are_refused(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

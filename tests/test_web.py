@@ -8,6 +8,7 @@ import json
 import math
 import re
 import shutil
+import subprocess
 import sys
 import tarfile
 import time
@@ -113,6 +114,47 @@ def test_a_runtime_that_is_not_there_is_refused_with_what_to_do(
     monkeypatch.setattr("cvcc_zoo.export.web.subprocess.run", lambda *args, **options: failed)
     with pytest.raises(ValueError, match=r"npm cannot get onnxruntime-web .* \(npm error network timeout\); `npm pack"):
         find_runtime()
+
+
+def run_script(acts: str) -> Any:
+    """Return what `acts` set `found` to, after the script of a page for two classes and 8x8 pixels is loaded."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node")
+    texts = dict.fromkeys(("module", "wasm", "model"), packed(b"1"))
+    shape = {"size": 8, "channels": 3, "resize": "squash", "background": [0, 0, 0]}
+    texts["card"] = json.dumps({"name": "", "dataset": "", "classes": ["a", "b"], **shape})
+    given = "".join(f"document.getElementById('{name}').textContent = {json.dumps(texts[name])};" for name in texts)
+    page = (web.HERE / "web.js").read_text()
+    acts = f"await ready; let found; {acts}; console.log(JSON.stringify(found));"
+    script = f"{Path(__file__).with_name('browser.js').read_text()}{given}{{ {page} ;(async () => {{ {acts} }})(); }}"
+    done = subprocess.run([node, "-"], input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def packed(data: bytes) -> str:
+    return base64.b64encode(gzip.compress(data)).decode()
+
+
+def test_an_error_of_the_model_is_told_for_drawings_and_the_camera_too() -> None:
+    fails = "answers.push(() => Promise.reject(new Error('no memory')));"
+    for act in ('$("board").listeners.pointerup()', '$("take").onclick()'):
+        found = run_script(f'{fails} {act}; await settled(); found = $("message").textContent')
+        assert found == "The image cannot be classified: no memory"
+
+
+def test_a_wiped_drawing_gets_no_classes_any_more() -> None:
+    late = "let answer; answers.push(() => new Promise((resolve) => (answer = resolve)));"
+    drawn = '$("board").listeners.pointerup(); await settled();'
+    told = 'answer({ logits: { data: [0, 1] } }); await settled(); found = $("top").children.length'
+    assert run_script(f"{late} {drawn} {told}") == 2
+    assert run_script(f'{late} {drawn} $("clear").onclick(); {told}') == 0
+
+
+def test_a_camera_that_is_asked_for_again_is_stopped_first() -> None:
+    twice = '$("camera").onclick(); await settled(); $("camera").onclick(); await settled();'
+    assert run_script(f"{twice} found = streams.map((each) => each.live)") == [False, True]
 
 
 def test_a_runtime_that_would_end_its_script_is_refused(home: Path, tmp_path: Path) -> None:

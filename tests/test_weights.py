@@ -1,5 +1,6 @@
 """Published weights: a file and its card belong together, and nothing else is read."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ import torch
 
 from cvcc_zoo import create, load
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.weights.card import Card, find_card, list_cards, read, read_card, write
+from cvcc_zoo.weights.card import Card, find_card, list_cards, read, read_card, write, write_card
 from cvcc_zoo.zoo.published import make_card
 
 
@@ -96,6 +97,14 @@ def test_the_packages_own_weights_come_first(home: Path, tmp_path: Path, monkeyp
     own = published(tmp_path / "package")
     monkeypatch.setattr("cvcc_zoo.weights.card.PUBLISHED", tmp_path / "package")
     assert find_card("resnet20.pets") == own
+
+
+def test_rows_of_numbers_are_one_line_and_words_with_brackets_are_kept(home: Path) -> None:
+    path = published(home)
+    table = {"confusion": [[1, 2], [3, 4]]}
+    card = dataclasses.replace(read_card(path), classes=["[ 1 ]", "b", "c"], measured=table)
+    write_card(path, card)
+    assert read_card(path) == card and "[1, 2],\n" in path.read_text()
 
 
 def test_a_write_that_fails_leaves_what_was_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,14 +35,10 @@ def heatmap(model: ImageClassifier, image: Tensor, label: int) -> tuple[str, Ten
     `image` is uint8 (1, C, H, W). Grad-CAM (https://arxiv.org/abs/1610.02391) weights the maps of the last part by the
     gradient of the class's score; occlusion hides a square and measures how much the score falls.
     """
-    network = model.network
     x = image.float() / 255
-    maps = isinstance(network, Network) and bool(network.parts) and model.features(x)[-1].ndim == 4
+    maps = isinstance(model.network, Network) and bool(model.network.parts) and model.features(x)[-1].ndim == 4
     if maps:
-        assert isinstance(network, Network)
-        layer = network.get_submodule(network.parts[-1][-1])
-        found = captum().LayerGradCam(model, layer).attribute(x, target=label, relu_attributions=True)
-        found = captum().LayerAttribution.interpolate(found, tuple(image.shape[-2:]), "bilinear")
+        found = grad_cam(model, x, label)
     else:
         size = (image.shape[1], WINDOW, WINDOW)
         mean = x.mean((2, 3), keepdim=True).expand_as(x)
@@ -57,6 +53,17 @@ def heatmap(model: ImageClassifier, image: Tensor, label: int) -> tuple[str, Ten
     strength = found.detach()[0].mean(0)
     most = strength.max()
     return "Grad-CAM" if maps else "occlusion", strength / most if most > 0 else torch.zeros_like(strength)
+
+
+def grad_cam(model: ImageClassifier, x: Tensor, label: int) -> Tensor:
+    """Return the sum of the last part's maps, weighted by their mean gradients, and 0 where it is negative.
+
+    From an image (1, C, H, W) to (1, 1, H, W).
+    """
+    maps = model.forward_features(x).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(model.forward_head(maps)[0, label], maps)
+    found = (gradient.mean((2, 3), keepdim=True) * maps.detach()).sum(1, keepdim=True).relu()
+    return F.interpolate(found, x.shape[-2:], mode="bilinear")
 
 
 def picture(image: Any) -> Picture:
@@ -82,7 +89,12 @@ def overlay(image: Tensor, heat: Tensor) -> Picture:
 
 
 def stages(model: ImageClassifier, image: Tensor) -> list[tuple[Picture, str]]:
-    """Return the first maps of each part of the network, each stretched separately, with number and size."""
+    """Return the first maps of each part of the network, each stretched separately, with number and size.
+
+    There are none for a network of a user, which does not define its parts.
+    """
+    if not isinstance(model.network, Network) and not hasattr(model.network, "forward_intermediates"):
+        return []
     with torch.no_grad():
         found = model.features(image)
     return [

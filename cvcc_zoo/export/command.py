@@ -22,7 +22,7 @@ from cvcc_zoo.export.images import images_to_check
 from cvcc_zoo.export.program import BATCHES, ENDINGS, MAX_BATCH, export
 from cvcc_zoo.export.web import PACKAGE, PAGE, PROGRAM, find_runtime, write_page
 from cvcc_zoo.printing.console import PlainConsole
-from cvcc_zoo.zoo.averaging import PLUS, find_average
+from cvcc_zoo.zoo.averaging import find_average, names_in
 
 
 @cache
@@ -84,7 +84,7 @@ def main(args: Sequence[str]) -> int:
         raise ValueError("--max_batch is for --format=torch_export, and at least 2; ONNX takes any number of images")
     if config.runtime and not page:
         raise ValueError("--runtime is for --format=web; leave it out, or choose that format")
-    if PLUS in config.name and not Path(config.name).expanduser().exists():
+    if len(names_in(config.name)) > 1:
         raise ValueError(f"a program holds one model; export each of {config.name} by itself")
     (trained,) = find_average(config.name, flip=config.test_time_flip).members
     size, channels = trained.model.image_size, trained.model.in_channels

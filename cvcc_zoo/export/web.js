@@ -141,6 +141,9 @@ async function take(source, width, height) {
   await classify(canvas);
 }
 
+// Do something once the model is loaded, and tell what goes wrong.
+const attempt = (act) => ready.then(act).catch((error) => say(`The image cannot be classified: ${error.message}`, true));
+
 async function open(file) {
   if (!file) return;
   stop();
@@ -150,7 +153,7 @@ async function open(file) {
   } catch {
     return say(`Your browser cannot read ${file.name || "this"} as an image; save it as PNG or JPEG.`, true);
   }
-  await ready.then(() => take(image, image.width, image.height)).catch((error) => say(`The image cannot be classified: ${error.message}`, true));
+  await attempt(() => take(image, image.width, image.height));
   image.close();
 }
 
@@ -169,6 +172,7 @@ function stop() {
 
 // The board: black on white, or white on black where the training images of digits and clothes are grey.
 function wipe() {
+  shown++; // the classes of what is wiped come too late
   const context = $("board").getContext("2d", { willReadFrequently: true });
   context.fillStyle = card.channels === 1 ? "#000" : "#fff";
   context.fillRect(0, 0, $("board").width, $("board").height);
@@ -192,12 +196,13 @@ function stroke(event) {
 
 $("board").addEventListener("pointerdown", stroke);
 $("board").addEventListener("pointermove", stroke);
-$("board").addEventListener("pointerup", () => ready.then(() => classify($("board"))));
+$("board").addEventListener("pointerup", () => attempt(() => classify($("board"))));
 $("draw").onclick = () => (stop(), display("board"), wipe());
 $("clear").onclick = wipe;
 $("choose").onclick = () => $("file").click();
 $("file").onchange = () => open($("file").files[0]).then(() => ($("file").value = "")); // the same file can be chosen again
 $("camera").onclick = async () => {
+  stop();
   try {
     $("live").srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     await $("live").play();
@@ -207,7 +212,7 @@ $("camera").onclick = async () => {
     say("There is no camera, or the browser may not use it here; choose a file.", true);
   }
 };
-$("take").onclick = () => ready.then(() => take($("live"), $("live").videoWidth, $("live").videoHeight)).then(stop);
+$("take").onclick = () => attempt(() => take($("live"), $("live").videoWidth, $("live").videoHeight)).then(stop);
 addEventListener("paste", (event) => open([...event.clipboardData.files][0]));
 for (const name of ["dragenter", "dragover", "dragleave", "drop"])
   addEventListener(name, (event) => {

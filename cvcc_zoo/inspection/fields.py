@@ -55,6 +55,8 @@ ELEMENTWISE = {
 }
 """Operations that see one pixel of each map, in addition to those that torch tags as pointwise."""
 REDUCTIONS = {aten.mean, aten.amax, aten.sum}
+ADAPTIVE = {aten.adaptive_max_pool2d}
+"""Pooling to maps of a given size, with windows that depend on it; tracked for a single value."""
 RESHAPES = {aten.view, *VIEWS}
 PRODUCTS = {aten.mm, aten.addmm}
 
@@ -116,7 +118,7 @@ def _output_field(func: Any, given: Mapping[str, Any], inputs: list[Field], out:
     if isinstance(joined, Seen) or not isinstance(image, Tensor) or image.ndim != 4:
         return Seen.UNKNOWN
     over_pixels = kind in REDUCTIONS and {dim % 4 for dim in given.get("dim") or ()} >= {2, 3}
-    if over_pixels or kind is aten.native_group_norm:
+    if over_pixels or (kind in ADAPTIVE and out.shape[2:] == (1, 1)) or kind is aten.native_group_norm:
         return Seen.EVERYTHING
     if kind in RESHAPES and out.ndim == 2 and len(out) == len(image):
         return Seen.FLATTENED

@@ -6,13 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from cvcc_zoo.classifier.network import meta_copy
+
 
 def saved_bytes(network: nn.Module, shape: tuple[int, int, int], images: int, device: str = "meta") -> int:
     """Return the bytes that autograd saves in a forward pass in training mode; each storage once, without parameters.
 
     `images` is the number of images of this `shape` (C, H, W). On the device "meta" nothing is computed.
     """
-    network = copy.deepcopy(network).to(device).train()
+    network = (meta_copy(network) if device == "meta" else copy.deepcopy(network).to(device)).train()
     parameters = {StorageWeakRef(p.untyped_storage()) for p in network.parameters()}  # type: ignore[no-untyped-call]
     kept: dict[StorageWeakRef, int] = {}  # a weak reference prevents the address from being used again
 

@@ -10,7 +10,7 @@ my_nets.Small                                 a network or a family of your own
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,13 +18,14 @@ import yaml
 from torch import nn
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.compatibility import complete
 from cvcc_zoo.cli.arguments import rewrite
 from cvcc_zoo.cli.expansion import install_yaml
 from cvcc_zoo.cli.parsing import ZooParser
 from cvcc_zoo.models.timm import PREFIX as TIMM
 from cvcc_zoo.models.timm import own_size
 from cvcc_zoo.weights.card import Card, list_cards, model_and_tag, read_card
-from cvcc_zoo.zoo.catalogue import name_of
+from cvcc_zoo.zoo.catalogue import architecture, names_of
 from cvcc_zoo.zoo.creation import create
 from cvcc_zoo.zoo.names import resolve
 from cvcc_zoo.zoo.trained import find_trained
@@ -49,14 +50,15 @@ class Subject:
     trained: bool
 
     def cards(self) -> list[Card]:
-        """Return the card of these published weights, or those of all published weights of a fresh model."""
+        """Return the card of these published weights, or those of all published weights of a fresh network's shape."""
         there = list_cards()
         if self.trained:
-            names = [self.name] if self.name in there else []
-        else:
-            model = name_of(type(self.model).__name__, self.model.hparams)
-            names = [name for name in there if model_and_tag(name)[0] == model]
-        return [read_card(there[name]) for name in names]
+            return [read_card(there[self.name])] if self.name in there else []
+        family, hparams = type(self.model).__name__, self.model.hparams
+        names = names_of(family, hparams)
+        cards = [read_card(path) for name, path in there.items() if model_and_tag(name)[0] in names]
+        wanted = architecture(complete(family, hparams))
+        return [card for card in cards if architecture(complete(card.family, card.hparams)) == wanted]
 
 
 def split_options(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -83,8 +85,8 @@ def _value(text: str) -> Any:
 def find_subjects(names: Sequence[str], options: Mapping[str, Any], seed: int = 0) -> list[Subject]:
     """Return the networks of these names; `options` apply to all of them, and each is initialised from the seed.
 
-    Raises ValueError for unknown names and options, for options of trained weights, which are fixed, and for a name
-    that is given twice.
+    Runs of the same name in two folders are named as they are given. Raises ValueError for unknown names and options,
+    for options of trained weights, which are fixed, and for a name that is given twice.
     """
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{twice[0]} is given twice; name it once")
@@ -92,7 +94,11 @@ def find_subjects(names: Sequence[str], options: Mapping[str, Any], seed: int = 
     for name in names:
         torch.manual_seed(seed)
         subjects.append(find_subject(name, options))
-    return subjects
+    found = [subject.name for subject in subjects]
+    return [
+        subject if found.count(subject.name) == 1 else replace(subject, name=name)
+        for name, subject in zip(names, subjects, strict=True)
+    ]
 
 
 def find_subject(given: str, options: Mapping[str, Any]) -> Subject:

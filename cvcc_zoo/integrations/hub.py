@@ -14,7 +14,7 @@ import yaml
 
 from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.runs.intervals import with_interval
-from cvcc_zoo.weights.card import Card, read
+from cvcc_zoo.weights.card import Card, model_and_tag, read
 from cvcc_zoo.weights.hub import ENDINGS, failures, first_line, pull
 from cvcc_zoo.zoo.names import resolve_trained
 
@@ -72,7 +72,7 @@ def write_folder(card_path: Path, folder: Path, repo_id: str = "<owner>/<name>")
 
 def readme(card: Card, repo_id: str) -> str:
     """Return the README.md of a repository: the metadata for the Hub, between lines of dashes, and the text."""
-    tag = card.name.partition(".")[2]
+    _, tag = model_and_tag(card.name)
     header: dict[str, Any] = {
         "license": card.license.lower(),  # the Hub writes licences in lower case
         "library_name": "cvcc_zoo",

@@ -23,7 +23,7 @@ from cvcc_zoo.zoo.catalogue import describe
 from cvcc_zoo.zoo.creation import create
 from cvcc_zoo.zoo.transfer import transfer
 
-WRAPPERS = ("module.", "_orig_mod.")  # prefixes that DataParallel and torch.compile add to every name
+WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")  # prefixes that torch.compile and DataParallel add, in any order
 RENAMES = {
     "ResNet": {r"\.shortcut\.": ".downsample.", r"^linear\.": "fc."},
     "WideResNet": {r"^bn1\.": "bn.", r"^block(\d)\.layer\.": r"layer\1.", r"\.convShortcut\.": ".downsample."},

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.models.initialisation import initialise
-from cvcc_zoo.models.layers import GLOBAL_POOLS, Layers, flatten
+from cvcc_zoo.models.layers import GLOBAL_POOLS, Layers, check_dropout, flatten
 from cvcc_zoo.registry import register, unknown
 
 POOLS = {"max": nn.MaxPool2d, "mean": nn.AvgPool2d}
@@ -41,8 +41,7 @@ class Shape:
             )
         if self.pool not in tuple(POOLS):
             raise unknown("pool", self.pool, POOLS)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        check_dropout(self.dropout)
         if self.global_pool not in (FLATTEN, *GLOBAL_POOLS):
             raise unknown("global_pool", self.global_pool, (FLATTEN, *GLOBAL_POOLS))
         if self.stem < 0:
@@ -175,7 +174,8 @@ register(
     convolutions=2,
 )
 # The network of airbench94 (https://arxiv.org/abs/2404.00498), which however has activation="gelu", slower on a CPU,
-# and classifier_bias=False.
+# classifier_bias=False, norms without learnable weights, and logits divided by 9; classifier_std is about that of
+# torch's weights, 1 / sqrt(3 * 256), divided by 9.
 register(
     "cnn_fast",
     CNN,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.models.initialisation import check_init, initialise
-from cvcc_zoo.models.layers import ACTIVATIONS, flatten
+from cvcc_zoo.models.layers import ACTIVATIONS, check_dropout, flatten
 from cvcc_zoo.registry import register, unknown
 
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": None}
@@ -30,8 +30,7 @@ class HiddenLayers:
         if self.activation not in tuple(ACTIVATIONS):
             raise unknown("activation", self.activation, ACTIVATIONS)
         check_init(self.init, self.norm, residual=False)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        check_dropout(self.dropout)
 
     def make(self, inputs: int, width: int) -> list[nn.Module]:
         """Return the modules of one hidden layer: (N, inputs) to (N, width)."""

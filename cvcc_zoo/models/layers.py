@@ -20,6 +20,12 @@ SCALES = {"skipinit": 0.0, "fixup": 1.0}
 """Initial value of the learnable factor of a residual branch."""
 
 
+def check_dropout(dropout: float) -> None:
+    """Raise ValueError unless this is a share of activations in [0, 1)."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+
+
 def flatten(x: Tensor, features: int) -> Tensor:
     """Flatten (N, C, H, W) to (N, features). Raises ValueError if the images do not have the size of the model."""
     x = x.flatten(1)

@@ -94,10 +94,7 @@ class ResNetNetwork(StagedNetwork):
     ) -> None:
         super().__init__()
         block: Callable[..., nn.Module] = PlainBlock if shortcut == PLAIN else partial(BasicBlock, shortcut=shortcut)
-        self.conv1 = layers.conv3x3(in_channels, channels[0])
-        self.bn1 = layers.normalisation(channels[0])
-        self.activation = layers.nonlinearity()
-        self.parts = [["conv1", "bn1"]]
+        self.add_stem(in_channels, channels[0], layers)
         width = self.add_stages(partial(block, layers=layers), blocks, channels[0], channels)
         self.add_classifier(width, num_classes, layers)
 

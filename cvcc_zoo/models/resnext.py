@@ -63,10 +63,7 @@ class ResNeXtNetwork(StagedNetwork):
         def block(channels: int, out_channels: int, stride: int) -> BottleneckBlock:
             return BottleneckBlock(channels, out_channels // 4, stride, cardinality, base_width, layers)
 
-        self.conv1 = layers.conv3x3(in_channels, 64)
-        self.bn1 = layers.normalisation(64)
-        self.activation = layers.nonlinearity()
-        self.parts = [["conv1", "bn1"]]
+        self.add_stem(in_channels, 64, layers)
         channels = self.add_stages(block, blocks, 64, (256, 512, 1024))
         self.add_classifier(channels, num_classes, layers)
 

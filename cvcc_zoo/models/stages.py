@@ -12,16 +12,19 @@ from cvcc_zoo.models.layers import Layers
 class StagedNetwork(Network):
     """Images (N, in_channels, H, W) to logits (N, num_classes); stage i works on H / 2^(i - 1) x W / 2^(i - 1) pixels.
 
-    A subclass builds the modules of its stem, then its stages (`add_stages`) and its classifier (`add_classifier`). The
-    parts are the stem, `layer1`, `layer2` and so on.
+    A subclass builds its stem (`add_stem`, or modules of its own), its stages (`add_stages`) and its classifier
+    (`add_classifier`), in this order. The parts are the stem, `layer1`, `layer2` and so on.
     """
 
-    conv1: nn.Module
-    bn1: nn.Module
-    activation: nn.Module
+    def add_stem(self, in_channels: int, channels: int, layers: Layers) -> None:
+        """Add a 3x3 convolution with norm and activation, (N, in_channels, H, W) to (N, channels, H, W)."""
+        self.conv1 = layers.conv3x3(in_channels, channels)
+        self.bn1 = layers.normalisation(channels)
+        self.activation = layers.nonlinearity()
+        self.parts = [["conv1", "bn1"]]
 
     def stem(self, x: Tensor) -> Tensor:
-        """Return the input of the first stage, (N, C, H, W): that of a convolution, a norm and an activation."""
+        """Return the input of the first stage, (N, C, H, W)."""
         y: Tensor = self.activation(self.bn1(self.conv1(x)))
         return y
 

@@ -87,7 +87,10 @@ def pretrained_options(name: str, path: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a state_dict: safetensors, or a file of torch with plain tensors. Raises ValueError for anything else."""
+    """Read a state_dict: safetensors, or a file of torch with plain tensors. Raises ValueError for anything else.
+
+    The prefixes that DistributedDataParallel and torch.compile add to the names are left out.
+    """
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -102,7 +105,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             break
     if not isinstance(content, dict) or not all(isinstance(each, Tensor) for each in content.values()):
         raise ValueError(f"{path} has no state_dict: tensors by name; give a file of weights")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    from timm.models import clean_state_dict  # takes a second
+
+    tensors: dict[str, Tensor] = clean_state_dict({str(name): tensor for name, tensor in content.items()})
+    return tensors
 
 
 def normalisation_of(config: Mapping[str, Any], in_channels: int) -> Normalisation:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.models.initialisation import ResidualBlock
-from cvcc_zoo.models.layers import Layers
+from cvcc_zoo.models.layers import Layers, check_dropout
 from cvcc_zoo.models.stages import StagedNetwork
 from cvcc_zoo.registry import register
 
@@ -105,8 +105,7 @@ class WideResNet(ImageClassifier):
             raise ValueError(f"a WideResNet has depth 6n + 4 (10, 16, 22, 28, 34, 40, ...), not {depth}")
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        check_dropout(dropout)
         layers = Layers(norm, activation, init, pool, residual=True)
         self.network = WideResNetNetwork((depth - 4) // 6, width, dropout, layers, self.in_channels, self.num_classes)
 

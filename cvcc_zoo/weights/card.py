@@ -193,4 +193,4 @@ def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: tor
 def _text(card: Card) -> str:
     """Return the card as JSON, with each row of numbers, such as those of a confusion matrix, on one line."""
     text = json_text(dataclasses.asdict(card))
-    return re.sub(r"\[\s+([-\d.e+,\s]+?)\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)
+    return re.sub(r"\[\n\s*([-\d.e+,\s]+?)\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)

@@ -74,7 +74,7 @@ def find_average(name: str, *, flip: bool = False) -> Average:
     one or take other images, and with `flip` for digits, because mirrored digits are other characters; and as
     `find_trained` does.
     """
-    names = [name] if Path(name).expanduser().exists() else name.split(PLUS)
+    names = names_in(name)
     if not all(names):
         raise ValueError(f"{name} lacks a name beside a plus sign; write A+B to average two models")
     first, *others = found = [find_trained(each) for each in names]
@@ -92,6 +92,15 @@ def find_average(name: str, *, flip: bool = False) -> Average:
     if flip and any(member.dataset and tuple(member.classes) == DIGITS for member in found):
         raise ValueError("mirrored digits are other characters, so their flip helps no prediction; leave it out")
     return Average(tuple(found), flip)
+
+
+def names_in(name: str) -> list[str]:
+    """Return the names that plus signs join; a path that exists is one name, whatever it contains."""
+    try:
+        exists = Path(name).expanduser().exists()
+    except (OSError, RuntimeError):  # too long for a path, or in the home folder of a user who does not exist here
+        exists = False
+    return [name] if exists else name.split(PLUS)
 
 
 def _taken(trained: Trained) -> str:

@@ -55,11 +55,24 @@ def name_of(family: str, hparams: Mapping[str, Any]) -> str:
 
     This is the family's name in lower case, and for networks of others their own.
     """
+    return names_of(family, hparams)[0]
+
+
+def names_of(family: str, hparams: Mapping[str, Any]) -> list[str]:
+    """Return the names that a model with this family and shape may have, the best one first.
+
+    A registered name fits exactly, or but for options whose defaults it changes: cnn_fast with another activation.
+    """
     wanted = architecture(complete(family, hparams))
-    own = (entry for entry in ENTRIES.values() if entry.family.__name__ == family)
     given: Callable[[Mapping[str, Any]], str] | None = getattr(FAMILIES.get(family), "model_name", None)
-    other = given(hparams) if given else family.lower()
-    return next((e.name for e in own if architecture(complete(family, e.options)) == wanted), other)
+    exact, but_defaults = list[str](), list[str]()
+    for entry in ENTRIES.values():
+        if entry.family.__name__ == family:
+            own = architecture(complete(family, entry.options))
+            different = {key for key in own | wanted if own.get(key) != wanted.get(key)}
+            if different <= entry.defaults.keys():
+                (but_defaults if different else exact).append(entry.name)
+    return exact[:1] or [*but_defaults, given(hparams) if given else family.lower()]
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ class Complexity:
 
 
 def complexity(model: ImageClassifier) -> Complexity:
-    """Count parameters, and multiply-accumulate operations of convolutions and linear layers, on the meta device."""
+    """Count parameters, and multiply-accumulate operations of convolutions and matrix products, on the meta device."""
     network = meta_copy(model.network)
     image = torch.empty(1, model.in_channels, model.image_size, model.image_size, device="meta")
     network.eval()

@@ -14,7 +14,7 @@ from cvcc_zoo.models.timm import PREFIX
 from cvcc_zoo.registry import ENTRIES, FAMILIES, check_options, family_options, unknown
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.weights.fits import Weights
-from cvcc_zoo.zoo.catalogue import name_of
+from cvcc_zoo.zoo.catalogue import names_of
 from cvcc_zoo.zoo.names import Source, resolve, resolve_trained
 from cvcc_zoo.zoo.published import read_published
 from cvcc_zoo.zoo.transfer import ADAPTABLE, transfer
@@ -50,6 +50,10 @@ def create(
         return _transferred(weights, options, new_head=new_head) if options or new_head else weights.model
     if source.kind == "timm" and pretrained:
         options["pretrained"] = pretrained if isinstance(pretrained, bool) else str(pretrained)
+        model = _fresh(source, options)
+        if new_head:
+            model.reset_classifier(model.num_classes)
+        return model
     if new_head:
         raise ValueError("new_head=True replaces the classifier of pretrained weights; give pretrained=... too")
     return _fresh(source, options)
@@ -78,8 +82,8 @@ def read_weights(source: Source, network: Any = None) -> Weights:
             raise ValueError(f"{source.name} has its own network; leave network={network!r} out")
         return read_published(source.path, source.model)
     weights = read_checkpoint(source.path, network)
-    if source.model is not None and (found := name_of(weights.family, weights.hparams)) != source.model:
-        raise ValueError(f"{source.path} holds a {found}, not a {source.model}")
+    if source.model is not None and source.model not in (found := names_of(weights.family, weights.hparams)):
+        raise ValueError(f"{source.path} holds a {found[0]}, not a {source.model}")
     return weights
 
 
@@ -97,6 +101,7 @@ def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]
     if not model.chose_whitening or model.whitening.spec == "standardize":  # `transfer` refuses any other choice
         model.use_whitening(weights.hparams["whitening"])
     transfer(model, weights, new_head=new)
+    model.shaping = weights.shaping
     model.classes = None if new else weights.classes
     model.temperature = 1.0 if new else weights.calibration.get("temperature", 1.0)
     return new
@@ -143,6 +148,7 @@ def _transferred(weights: Weights, options: Mapping[str, Any], *, new_head: bool
         hparams["loss"] = without_numbers(hparams.get("loss", "cross_entropy"))
     model: ImageClassifier = FAMILIES[weights.family](**hparams)
     transfer(model, weights, new_head=new_head)
+    model.shaping = weights.shaping
     if not new_head and weights.classes and model.num_classes == len(weights.classes):
         model.classes = weights.classes
     if not new_head and all(model.hparams[name] == weights.hparams[name] for name in ADAPTABLE):

@@ -12,6 +12,7 @@ my_package.MyNet               a model family, or a network of your own, by its 
 
 import importlib.util
 import re
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -58,8 +59,13 @@ def resolve(name: str | Path, pretrained: str | Path | bool | None = None) -> So
         raise ValueError(f"{name} has weights; for a model without them name it alone, or leave pretrained out")
     if source.trained and pretrained is not True:
         raise ValueError(f"{name} already names its weights; leave pretrained={str(pretrained)!r} out")
-    if source.trained or source.kind == "import path" or pretrained is False:
+    if source.trained or pretrained is False:
         return source
+    if source.kind == "import path":
+        raise ValueError(
+            f"pretrained={str(pretrained)!r} chooses weights of a model of this package or of timm, and {name} is a "
+            "network of your own; leave it out, and load the weights into model.network"
+        )
     if source.kind == "family":
         raise ValueError(
             f"weights belong to a named model, not to the family {source.name}; choose one of `cvcc-zoo list "
@@ -71,7 +77,7 @@ def resolve(name: str | Path, pretrained: str | Path | bool | None = None) -> So
 
 
 def _chosen(model: str, pretrained: str | Path | bool) -> Source:
-    """Return the weights of a model that `pretrained` chooses."""
+    """Return the weights of a model that `pretrained` chooses; published ones come before a folder of that name."""
     if pretrained is True:
         tags = [tag for known, tag in map(model_and_tag, list_cards()) if known == model]
         if "cifar10" not in tags and len(tags) != 1:
@@ -79,6 +85,9 @@ def _chosen(model: str, pretrained: str | Path | bool) -> Source:
             raise ValueError(f"pretrained=True finds no weights of {model} for cifar10; {there}")
         pretrained = "cifar10" if "cifar10" in tags else tags[0]
     text, path = str(pretrained), _expanded(str(pretrained))
+    tagged = None if re.search(r"[./:\\]", text) else f"{model}.{text}"
+    if tagged and as_typed(tagged, list_cards()):
+        return _card(find_card(tagged))
     if path.is_dir():
         cards = sorted(path.glob(f"{model}.*.json"))
         if len(cards) != 1:
@@ -87,8 +96,8 @@ def _chosen(model: str, pretrained: str | Path | bool) -> Source:
                 f"{path} must have one card {model}.<data set>.json, but has {names}; give the card's path"
             )
         return _card(cards[0])
-    if not re.search(r"[./:]", text):
-        return _card(find_card(f"{model}.{text}"))
+    if tagged:
+        return _card(find_card(tagged))  # raises, with the nearest names
     source = resolve_trained(text)
     if source.model not in (None, model):
         raise ValueError(f"{text} holds a {source.model}, not a {model}")
@@ -100,7 +109,7 @@ def _meaning(name: str | Path) -> Source:
     if not isinstance(name, str | Path):
         raise unknown("model", name, _known(), HINT)
     text = str(name)
-    if address := re.match(r"(\w+):/+", text):
+    if address := re.match(r"(\w{2,}):/+", text):  # C:/ is a drive of Windows
         if address[1].casefold() != "hf":
             raise ValueError(f"{text} is not hf://owner/name; download the card and its file, and give the card's path")
         return _card(pull(SCHEME + text[address.end() :]))
@@ -160,6 +169,8 @@ def resolve_trained(name: str | Path) -> Source:
 def _is_importable(module: str) -> bool:
     """Return whether there is a module that may have a network of the user; nothing is imported."""
     package = module.partition(".")[0]
+    if package in sys.modules:  # such as __main__, which has no spec
+        return True
     return package.isidentifier() and importlib.util.find_spec(package) is not None
 
 
