@@ -4,6 +4,7 @@ matplotlib's own font has Latin, Greek, Cyrillic, Arabic and a few more; charact
 """
 
 import functools
+import math
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
@@ -17,12 +18,15 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, fontManager, get_font
 from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, NullFormatter
 
 EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH")
 """Prefixes of the Unicode names of East Asian characters."""
 LAST = ("lastresort", "serif", "mono", "bold", "black", "light", "thin", "italic", "oblique")
 """Words in the file names of fonts that are used only if no other font has a character."""
+
+PLAIN = 1e-4, 999_999
+"""The numbers that a label of a logarithmic axis shows in full."""
 
 
 class Figure(MatplotlibFigure):
@@ -140,11 +144,16 @@ def _family(path: str) -> str:
 
 
 def label_logarithmic(axis: Axis, values: Iterable[float]) -> None:
-    """Label a logarithmic axis with plain numbers: powers of ten, and if `values` span less than two, also 2 and 5."""
+    """Label a logarithmic axis at powers of ten, and if `values` span less than two, also at 2 and 5.
+
+    The labels are plain numbers, or powers such as 10^-23 if one of the `values` is outside of PLAIN.
+    """
     positive = [value for value in values if value > 0] or [1.0]
     subs = (1.0, 2.0, 5.0) if max(positive) < 100 * min(positive) else (1.0,)
     axis.set_major_locator(LogLocator(subs=subs, numticks=6))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    plain = min(positive) >= PLAIN[0] and max(positive) <= PLAIN[1]
+    powers = LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(math.inf, math.inf))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}") if plain else powers)
     axis.set_minor_formatter(NullFormatter())
 
 
