@@ -165,6 +165,24 @@ def test_a_spike_of_one_run_does_not_flatten_the_losses_of_all() -> None:
     assert "range" not in plain["layout"]["yaxis"]
 
 
+def test_runs_with_long_names_can_be_told_apart_in_legends_and_under_the_mouse() -> None:
+    name = "resnext29_32x4d-a_data_set_with_a_long_name-{}"
+    runs = [run_report(name.format(seed), {"val/loss": ([0], [1.0])}, parameters=10) for seed in (1, 2)]
+    for text in (figures.learning_curves(runs, "loss"), figures.sizes(runs, "parameters", "parameters")):
+        figure = json.loads(text or "")
+        names = [trace["name"] for trace in figure["data"]]
+        assert [each[-1] for each in names] == ["1", "2"] and max(map(len, names)) <= 36
+        assert figure["layout"]["hoverlabel"]["namelength"] == -1
+
+
+def test_a_circle_at_the_edge_of_the_calibration_is_whole() -> None:
+    right = np.ones(10, dtype=bool)
+    results = Results(["no", "yes"], np.diag([5, 5]), np.ones(10), right, {}, np.arange(10), [])
+    trace = json.loads(figures.calibration(results))["data"][-1]
+    assert trace["x"] == trace["y"] == [1.0]
+    assert trace["cliponaxis"] is False
+
+
 @pytest.mark.parametrize(
     ("values", "ticks"),
     [
