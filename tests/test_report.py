@@ -123,6 +123,7 @@ def test_the_matrix_of_cifar100_is_in_its_superclasses() -> None:
     names = [name for members in CIFAR100.values() for name in members]
     assert heatmap["x"] == heatmap["y"] == names
     assert heatmap["customdata"][names.index("otter")][names.index("tank")] == 30
+    assert not any(trace["text"] for trace in matrix["data"])  # there is no room for it
     assert [note["text"].replace("<br>", " ") for note in matrix["layout"]["annotations"]] == list(CIFAR100)
     assert len(matrix["layout"]["shapes"]) == 2 * 19
     (row,) = re.findall(r"<tr>((?:<td[^>]*>[^<]*</td>){4})</tr>", content)
@@ -315,6 +316,16 @@ def test_a_run_whose_images_are_gone_is_shown_without_them(runs: list[Path]) -> 
     run = read_run(runs[0])
     assert run.results is None and "does not exist" in run.reason
     assert "does not exist" in page([run], "Runs")
+
+
+def test_a_run_whose_scores_are_no_numbers_is_shown_without_results(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = torch.arange(12) % 2
+    monkeypatch.setattr("cvcc_zoo.report.reports.scores", lambda *given: (torch.full((12, 2), torch.nan), labels))
+    run = read_run(runs[0])
+    assert run.results is None and "its scores are not finite numbers; train it again" in run.reason
+    assert "There are no results on its test images: its scores are not finite" in page([run], "Run")
 
 
 def test_runs_that_have_not_ended_are_left_out(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
