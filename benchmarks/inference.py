@@ -10,6 +10,7 @@ in the row "float32".
 
 import functools
 import io
+import math
 import multiprocessing
 import tempfile
 import warnings
@@ -27,6 +28,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.export.program import export
+from cvcc_zoo.printing import progress
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.timing import alternate, seconds, seconds_each
 from cvcc_zoo.weights.card import find_card, read_card
@@ -58,6 +60,7 @@ def model_of(name: str, data: ImageDataModule) -> ImageClassifier:
 
 def turns(connection: Any, side: str, name: str, settings: Settings) -> None:
     """Evaluate on request in its own process, and answer with the seconds that it took."""
+    progress.PATIENCE = math.inf  # bars of two processes would be drawn over each other
     torch.set_num_threads(settings.threads)
     data = ImageDataModule(settings.dataset, settings.root, batch_size=256)
     if side == "ours":

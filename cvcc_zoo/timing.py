@@ -43,13 +43,16 @@ SLOW = 1.5
 
 @functools.cache
 def fast_precision() -> str:
-    """Return bf16-mixed on a GPU or a CPU whose convolutions are faster in bfloat16; otherwise 32-true.
+    """Return bf16-mixed on a GPU with bfloat16 or a CPU whose convolutions are faster in it; otherwise 32-true.
 
+    GPUs before NVIDIA's Ampere, such as the T4, have no instructions for bfloat16 and emulate it.
     A CPU with bfloat16 instructions is not always faster: in a virtual machine that hides the matrix unit of an Intel
     processor but not AVX-512's bfloat16, convolutions took 1.7 times as long as in float32. So a CPU that has the
     instructions is timed, for a tenth of a second.
     """
-    return "bf16-mixed" if torch.cuda.is_available() else _fast_on_cpu()
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return _fast_on_cpu()
 
 
 def _fast_on_cpu() -> str:

@@ -7,11 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from benchmarks import gpu_training, quick, rates, run, timm_script
+from benchmarks import gpu_training, inference, quick, rates, run, timm_script
 from benchmarks.page import CPU, TOPICS, Content, page, place, places, write_page
 from benchmarks.rates import Rates, length
 from benchmarks.report import Found, Row, draw_curves, draw_ratios, save
@@ -19,6 +20,7 @@ from benchmarks.run import main
 from benchmarks.sides import Settings
 from benchmarks.turns import Turns
 from cvcc_zoo import create
+from cvcc_zoo.printing import progress
 from tests.conftest import MakeFolder
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -284,6 +286,19 @@ def test_training_on_a_gpu_without_one_is_refused(more: list[str], capsys: pytes
     with pytest.raises(SystemExit):
         main(["--only=gpu_training", *more])
     assert "gpu_training needs a GPU that torch can use; add --small to try it on the CPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("side", ["ours", "eager"])
+def test_the_processes_that_evaluate_draw_no_bars(
+    side: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("PATIENCE", "EVERY"):
+        monkeypatch.setattr(progress, name, 0.0)  # everything would be shown
+    monkeypatch.setattr(inference, "keep_freed_memory", lambda: True)
+    waiting = [True, False]
+    connection = SimpleNamespace(recv=lambda: waiting.pop(0), send=float)
+    inference.turns(connection, side, "linear", Settings("fashion-mini", None, 1, torch.get_num_threads()))
+    assert not waiting and capsys.readouterr().err == ""
 
 
 @pytest.fixture

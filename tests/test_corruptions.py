@@ -11,7 +11,8 @@ from torch import Tensor
 from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.corruptions import CORRUPTIONS, STRENGTHS, corrupt
+from cvcc_zoo.data.corruptions import CORRUPTIONS, STRENGTHS, corrupt, title_of
+from cvcc_zoo.plots.corruptions import plot_corruptions
 from cvcc_zoo.runs.robustness import corruption_table, measure_corruptions
 from cvcc_zoo.weights.card import read_card, write
 from cvcc_zoo.zoo.published import make_card
@@ -122,7 +123,14 @@ def test_each_corrupted_image_is_counted_once() -> None:
         right = model(changed(test.images, "contrast", 5)).argmax(1) == test.labels
     assert found["accuracy"]["contrast"][4] == float(right.double().mean())
     assert found["mean"] == pytest.approx(sum(map(sum, found["accuracy"].values())) / 60)
-    assert corruption_table(found, 0.8).row_count == 13
+    names = list(corruption_table(found, 0.8).columns[0].cells)
+    assert len(names) == 13 and {"Gaussian noise", "fog", "JPEG compression"} < set(names)
+
+
+def test_each_panel_has_the_name_of_its_corruption_as_a_text_writes_it() -> None:
+    figure = plot_corruptions({title_of(name): [0.5] * STRENGTHS for name in CORRUPTIONS}, 0.9, "a model")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert len(titles) == 12 and titles[:2] == ["Gaussian noise", "shot noise"] and titles[-1] == "JPEG compression"
 
 
 def test_evaluate_draws_the_corruptions_and_keeps_them_in_the_card(

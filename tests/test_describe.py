@@ -85,6 +85,18 @@ def test_each_model_is_a_curve_in_each_panel() -> None:
     assert not any(text.get_text() for text in figure.axes[0].get_yticklabels(minor=True))
 
 
+def test_curves_over_many_decades_are_labelled_with_powers_of_ten() -> None:
+    figure = plot_depth({"gradient": {"plain56": [10.0**-block for block in range(24)]}}, "many decades")
+    figure.draw_without_rendering()
+    labels = [text for text in figure.axes[0].get_yticklabels() if text.get_text()]
+    assert {r"$\mathdefault{10^{-24}}$", r"$\mathdefault{10^{1}}$"} < {text.get_text() for text in labels}
+    assert all(text.get_parse_math() and "{10^{" in text.get_text() for text in labels)
+    figure = plot_depth({"variance": {"plain56": [1e-6, 2e-6, 3e-6]}}, "less than two decades")
+    figure.draw_without_rendering()
+    labels = [text for text in figure.axes[0].get_yticklabels() if text.get_text()]
+    assert r"$\mathdefault{2\times10^{-6}}$" in {text.get_text() for text in labels}
+
+
 FAST = ["--batch_size=2", "--repeats=1"]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lightning import Trainer
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
 
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.__main__ import main
@@ -43,6 +44,44 @@ def test_all_groups_of_an_optimizer_keep_the_ratios_of_their_rates(colours: Path
     rates = {group["name"]: group["lr"] for group in trainer.optimizers[0].param_groups}
     assert rates == pytest.approx({"muon": 1.0, "decay": 0.2, "no_decay": 0.2})
     assert scaled_rates(spec, 10) == pytest.approx({"lr": 0.2, "adamw_lr": 0.04})
+
+
+class Losses(Callback):
+    """Remembers the loss of each batch, in two batches a step."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        self.found.append(2 * float(outputs["loss"]))
+
+
+def test_the_loss_of_a_step_is_the_mean_over_the_batches_that_it_accumulates(colours: Path) -> None:
+    growing, losses = Growing(1e-4, 1.0, 8), Losses()
+    options: Any = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    options |= {"accumulate_grad_batches": 2, "limit_train_batches": 2, "enable_model_summary": False}
+    trainer = Trainer(max_steps=8, max_epochs=-1, callbacks=[growing, losses], accelerator="cpu", **options)
+    model = create("fcnn", num_classes=2, image_size=8)
+    trainer.fit(model, ImageDataModule("folder", str(colours), batch_size=8))
+    assert growing.found.rates == pytest.approx(np.geomspace(1e-4, 1, 8).tolist()) and len(losses.found) == 16
+    assert growing.found.losses == pytest.approx(np.reshape(losses.found, (8, 2)).mean(1).tolist())
+
+
+class Broken(nn.Module):
+    """A network whose scores are no numbers."""
+
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(in_channels, num_classes, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.convolution(x).mean((2, 3)) * float("nan")
+        return scores
+
+
+def test_a_loss_that_is_never_a_number_is_told(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = message(capsys, ["find-lr", "--steps=40", f"--model={__name__}.Broken", *DATA])
+    assert "is not a finite number at the first rate, --low=1e-06" in told and "check the images" in told
 
 
 def test_the_command_prints_the_options_and_leaves_only_a_picture(

@@ -4,14 +4,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
-from cvcc_zoo.plots import plot_confusion, plot_curves, plot_runs, plot_search
+from cvcc_zoo.plots import plot_calibration, plot_confusion, plot_curves, plot_depth, plot_runs, plot_search
 from cvcc_zoo.plots.confusion import CIFAR100, Pair, groups_of, in_groups, most_confused, plot_many
 from cvcc_zoo.plots.curves import cut_above
-from cvcc_zoo.plots.figure import short
+from cvcc_zoo.plots.figure import Figure, short
+from cvcc_zoo.plots.rates import plot_range_test
+from cvcc_zoo.plots.scores import Scored, plot_scores, plot_templates
 from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
 from cvcc_zoo.runs.metrics_file import read_metrics
 from tests.conftest import Fit
@@ -182,6 +183,51 @@ def test_classes_are_named_as_far_as_there_is_room(count: int) -> None:
     assert 3 < float(labels[0].get_fontsize()) < 0.9 * room
 
 
+def long_titles() -> dict[str, Figure]:
+    """Narrow figures with titles or notes that do not fit on one line."""
+    title, counts, image = "a run with a name of many words: test accuracy 98.12 %", np.eye(2, dtype=np.int64), np.ones
+    sure = np.linspace(0, 1, 15)
+    scored = Scored(image((4, 4, 3)), np.array([1.0, 2.0]), 0, "margin -1.00, loss 1.31, p = 0.27", None)
+    return {
+        "confusion": plot_confusion(counts, ["no", "yes"], title),
+        "of long names": plot_confusion(counts, [LONG.format(number) for number in range(2)], title),
+        "calibration": plot_calibration(np.ones(15, dtype=np.int64), sure, sure, f"{title} of 1,000 images"),
+        "templates": plot_templates([("linear", image((2, 4, 4, 3)))], ["no", "yes"]),
+        "scores": plot_scores([scored] * 2, np.ones(3), ["no", LONG.format("yes")], ", ".join([title] * 3)),
+        "rates": plot_range_test([0.1, 1.0], [2.0, 1.0], [2.0, 1.0], None, f"{title} of 1,000 images of the pets"),
+    }
+
+
+@pytest.mark.parametrize("name", ["confusion", "of long names", "calibration", "templates", "scores", "rates"])
+def test_a_long_title_is_wrapped_and_not_cut_off(name: str) -> None:
+    figure = long_titles()[name]
+    figure.set_dpi(120)
+    figure.draw_without_rendering()
+    for text in (each for each in texts(figure) if " " in each.get_text()):  # no ticks, which may be out of sight
+        left, right = text.get_window_extent().intervalx
+        assert left >= 0 and right <= figure.bbox.width, text
+
+
+def test_steps_and_blocks_are_whole_numbers() -> None:
+    steps = {"train/loss": ([0.0, 1.0, 2.0], [3.0, 2.0, 1.0])}
+    for figure in (plot_curves(steps, "a run"), plot_depth({"a": {"net": [1.0, 2.0]}, "b": {"net": [2.0]}}, "two")):
+        figure.draw_without_rendering()
+        labels = [label.get_text() for axes in figure.axes for label in axes.get_xticklabels()]
+        assert {"0", "1"} & set(labels) and all(label.isdecimal() for label in labels if label)
+
+
+def test_a_quantity_that_is_nowhere_above_zero_is_drawn_at_zero() -> None:
+    (axes,) = plot_depth({"gradient": {"net": [0.0, 0.0, float("nan")]}}, "no gradient").axes
+    assert axes.get_yscale() == "linear" and axes.get_ylim()[0] < 0 < axes.get_ylim()[1]
+
+
+def test_the_margin_of_a_single_image_can_be_seen() -> None:
+    figure = plot_scores([Scored(np.ones((4, 4, 1)), np.ones(2), 0, "", None)], np.array([0.5]), ["no", "yes"], "one")
+    figure.draw_without_rendering()
+    (bar,) = [patch for patch in figure.axes[-1].patches if patch.get_window_extent().height]
+    assert bar.get_window_extent().width > 0.01 * figure.axes[-1].bbox.width
+
+
 def test_a_cut_name_keeps_its_beginning_and_its_end() -> None:
     assert short("aquarium_fish", 13) == "aquarium_fish"
     assert short("aquarium_fish", 12) == "aquariu\u2026fish"
@@ -225,8 +271,8 @@ def test_a_spike_of_the_loss_does_not_flatten_the_other_values_and_is_told() -> 
 
 
 def test_a_panel_without_curves_says_so() -> None:
-    loss, accuracy, rate = plot_curves({"train/loss": ([1.0], [2.0])}, "a run").axes
-    assert not loss.texts
+    loss, accuracy, rate = plot_curves({"train/batch_loss": ([1.0], [2.0])}, "a run").axes
+    assert not loss.texts and [line.get_marker() for line in loss.lines] == ["."]
     assert [axes.texts[0].get_text() for axes in (accuracy, rate)] == 2 * ["nothing was recorded"]
 
 

@@ -123,6 +123,7 @@ def test_the_matrix_of_cifar100_is_in_its_superclasses() -> None:
     names = [name for members in CIFAR100.values() for name in members]
     assert heatmap["x"] == heatmap["y"] == names
     assert heatmap["customdata"][names.index("otter")][names.index("tank")] == 30
+    assert not any(trace["text"] for trace in matrix["data"])  # there is no room for it
     assert [note["text"].replace("<br>", " ") for note in matrix["layout"]["annotations"]] == list(CIFAR100)
     assert len(matrix["layout"]["shapes"]) == 2 * 19
     (row,) = re.findall(r"<tr>((?:<td[^>]*>[^<]*</td>){4})</tr>", content)
@@ -163,6 +164,24 @@ def test_a_spike_of_one_run_does_not_flatten_the_losses_of_all() -> None:
     assert figure["data"][1]["y"][10] == 900  # the values are as they were
     plain = json.loads(figures.learning_curves(runs[:1], "loss") or "")
     assert "range" not in plain["layout"]["yaxis"]
+
+
+def test_runs_with_long_names_can_be_told_apart_in_legends_and_under_the_mouse() -> None:
+    name = "resnext29_32x4d-a_data_set_with_a_long_name-{}"
+    runs = [run_report(name.format(seed), {"val/loss": ([0], [1.0])}, parameters=10) for seed in (1, 2)]
+    for text in (figures.learning_curves(runs, "loss"), figures.sizes(runs, "parameters", "parameters")):
+        figure = json.loads(text or "")
+        names = [trace["name"] for trace in figure["data"]]
+        assert [each[-1] for each in names] == ["1", "2"] and max(map(len, names)) <= 36
+        assert figure["layout"]["hoverlabel"]["namelength"] == -1
+
+
+def test_a_circle_at_the_edge_of_the_calibration_is_whole() -> None:
+    right = np.ones(10, dtype=bool)
+    results = Results(["no", "yes"], np.diag([5, 5]), np.ones(10), right, {}, np.arange(10), [])
+    trace = json.loads(figures.calibration(results))["data"][-1]
+    assert trace["x"] == trace["y"] == [1.0]
+    assert trace["cliponaxis"] is False
 
 
 @pytest.mark.parametrize(
@@ -297,6 +316,16 @@ def test_a_run_whose_images_are_gone_is_shown_without_them(runs: list[Path]) -> 
     run = read_run(runs[0])
     assert run.results is None and "does not exist" in run.reason
     assert "does not exist" in page([run], "Runs")
+
+
+def test_a_run_whose_scores_are_no_numbers_is_shown_without_results(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = torch.arange(12) % 2
+    monkeypatch.setattr("cvcc_zoo.report.reports.scores", lambda *given: (torch.full((12, 2), torch.nan), labels))
+    run = read_run(runs[0])
+    assert run.results is None and "its scores are not finite numbers; train it again" in run.reason
+    assert "There are no results on its test images: its scores are not finite" in page([run], "Run")
 
 
 def test_runs_that_have_not_ended_are_left_out(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,6 +107,10 @@ def test_the_goal_is_the_best_or_the_last_epoch(tmp_path: Path) -> None:
     trials = [Trial(number, {}, measure) for number, measure in enumerate((0.5, None, 0.7, 0.5))]
     assert [trial.number for trial in Goal().ranked(trials)] == [2, 0, 3]
     assert [trial.number for trial in Goal("val/loss").ranked(trials)] == [0, 3, 2]
+    (tmp_path / "metrics.csv").write_text("step,val/loss,val/accuracy\n1,nan,nan\n2,0.5,0.75\n3,nan,nan\n")
+    assert [Goal(measure).of(tmp_path / "metrics.csv") for measure in ("val/loss", "val/accuracy")] == [0.5, 0.75]
+    with pytest.raises(ValueError, match="val/loss is nan"):
+        Goal("val/loss", "last").of(tmp_path / "metrics.csv")
     (tmp_path / "metrics.csv").write_text("step,val/loss\n1,nan\n")
     with pytest.raises(ValueError, match="val/loss is nan"):
         Goal("val/loss").of(tmp_path / "metrics.csv")

@@ -33,6 +33,7 @@ def machine(
         return lambda: time.sleep(times.get(dtype, 4) / 1000)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: instructions)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(timing, "_convolution", convolution)
@@ -46,9 +47,11 @@ def test_a_cpu_with_the_instructions_is_timed(monkeypatch: pytest.MonkeyPatch, b
     assert fast_precision() == chosen and len(timed) == 2  # once for a process
 
 
-@pytest.mark.parametrize(("gpu", "chosen"), [(True, "bf16-mixed"), (False, "32-true")])
-def test_elsewhere_it_is_clear(monkeypatch: pytest.MonkeyPatch, gpu: bool, chosen: str) -> None:
-    timed = machine(monkeypatch, gpu=gpu, bfloat16=2, instructions=gpu)
+@pytest.mark.parametrize(
+    ("gpu", "instructions", "chosen"), [(True, True, "bf16-mixed"), (True, False, "32-true"), (False, False, "32-true")]
+)
+def test_elsewhere_it_is_clear(monkeypatch: pytest.MonkeyPatch, gpu: bool, instructions: bool, chosen: str) -> None:
+    timed = machine(monkeypatch, gpu=gpu, bfloat16=2, instructions=instructions)
     assert fast_precision() == chosen and not timed
 
 

@@ -12,6 +12,7 @@ from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.images import MODEL, add_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.corruptions import title_of
 from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
 from cvcc_zoo.files.own import file_to_write, in_command, write_picture
 from cvcc_zoo.printing.console import PlainConsole
@@ -149,7 +150,8 @@ def _corrupted(
     corrupted, clean = measure_corruptions(trained.model, data), found["test_accuracy"]
     console.print(corruption_table(corrupted, clean))
     title = f"{trained.name} on {title_of_test(data, found['test_set']['sha256'])}"
-    write_picture(picture, plot_corruptions(corrupted["accuracy"], clean, title))
+    panels = {title_of(name): values for name, values in corrupted["accuracy"].items()}
+    write_picture(picture, plot_corruptions(panels, clean, title))
     console.print(f"written to {picture}")
     return {"corruptions": corrupted}
 

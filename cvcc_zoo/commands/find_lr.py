@@ -67,6 +67,11 @@ def find_lr(
     finally:
         growing.close()
     found = growing.found
+    if not found.rates:
+        raise ValueError(
+            f"the loss of {title} is not a finite number at the first rate, --low={low:g}, before any step; check the "
+            "images, the model and --trainer.precision"
+        )
     suggestion = found.suggestion()
     figure = plot_range_test(found.rates, found.smoothed(), found.losses, suggestion, f"{title}, {spec['name']}")
     write_picture(target, figure)

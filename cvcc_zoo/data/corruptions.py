@@ -223,6 +223,11 @@ CORRUPTIONS = {
 }  # fmt: skip
 
 
+def title_of(name: str) -> str:
+    """Return the name of a corruption as it stands in a text, such as JPEG compression."""
+    return name.replace("_", " ").replace("gaussian", "Gaussian").replace("jpeg", "JPEG")
+
+
 def corrupt(images: Tensor, name: str, strength: int, positions: Tensor, seed: int = 0) -> Tensor:
     """Corrupt images (N, C, H, W), uint8 or float in [0, 1], whose `positions` (N,) in the data set choose the noise.
 

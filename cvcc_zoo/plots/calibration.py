@@ -1,14 +1,11 @@
 """The reliability diagram: the accuracy of predictions over their confidence, and how many predictions there are."""
 
-import textwrap
-
 import numpy as np
 import numpy.typing as npt
 
 from cvcc_zoo.plots.figure import Figure
 
 COLOUR, MEAN = "tab:blue", "tab:orange"
-WIDTH = 60  # letters of a line of the title
 
 
 def plot_calibration(
@@ -40,5 +37,5 @@ def plot_calibration(
     below.margins(y=0.2)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(textwrap.fill(title, WIDTH), fontsize=11, parse_math=False)
+    figure.suptitle(title, fontsize=11, parse_math=False)
     return figure

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.image import AxesImage
 
-from cvcc_zoo.plots.figure import Figure, inches, short
+from cvcc_zoo.plots.figure import Figure, fitted, inches, short
 
 Groups = Mapping[str, tuple[str, ...]]
 """Names of groups and the classes of each."""
@@ -47,7 +47,7 @@ LONGEST = 24  # characters of a class name
 LISTED = 20  # pairs
 EXPONENT = 0.4  # of the colour scale for many classes: a share of 1 % is 16 % of the way to the darkest colour
 TICKS = (0, 1, 5, 10, 25, 50, 100)  # percent
-LIST_SIZE, GROUP_SIZE = 10, 8  # points
+TITLE_SIZE, LIST_SIZE, GROUP_SIZE = 12, 10, 8  # points
 LINE, GAP, BAR = 0.21, 0.25, 3.4  # inches: a line of the list, the gap between its columns, the colour bar
 GREY, HEADING = "#8a94a0", "#4a5563"
 
@@ -111,7 +111,7 @@ def _plot_few(counts: Counts, classes: Sequence[str], title: str) -> Figure:
     shares = _shares(counts)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(image, ax=axes, shrink=0.8, label="% of the true class")
-    _label(axes, range(len(classes)), names, "medium", title)
+    _label(axes, range(len(classes)), names, "medium", fitted(title, 0.6 * (side + 1), TITLE_SIZE))
     for (row, column), share in np.ndenumerate(shares):
         if share > 0.5:
             colour = "white" if share > 50 else "black"
@@ -138,7 +138,7 @@ def plot_many(counts: Counts, classes: Sequence[str], groups: Groups, title: str
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((near / width, near / height, side / width, side / height))
     image = axes.imshow(_shares(counts), cmap="Blues", norm=PowerNorm(EXPONENT, vmin=0, vmax=100))
-    _label(axes, places, names, size, title)
+    _label(axes, places, names, size, fitted(title, side, TITLE_SIZE))
     _draw_groups(axes, wrapped)
     panel = figure.add_axes((far / width, near / height, 1 - far / width, side / height))
     panel.set(xlim=(-GAP, width - far - GAP), ylim=(side, 0))  # inches
@@ -152,7 +152,7 @@ def _label(axes: Axes, places: Sequence[int], names: Sequence[str], size: float 
     axes.set_xticks(places, names, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(places, names, fontsize=size, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
-    axes.set_title(title, parse_math=False)
+    axes.set_title(title, fontsize=TITLE_SIZE, parse_math=False)
 
 
 def _draw_groups(axes: Axes, groups: Mapping[str, int]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from cvcc_zoo.plots.figure import Figure, label_logarithmic
+from cvcc_zoo.plots.figure import Figure, label_logarithmic, label_whole
 
 Curve = tuple[Sequence[float], Sequence[float]]  # optimizer steps, and a value at each
 SPIKE = 5  # times the 90th percentile of the highest curve; a larger loss would flatten all the others
@@ -47,7 +47,8 @@ def plot_curves(metrics: Mapping[str, Curve], title: str) -> Figure:
     figure = Figure(figsize=(16 if monitored else 12, 3.6), layout="constrained")
     loss, accuracy, rate, *more = figure.subplots(1, 4 if monitored else 3, sharex=True)
     if "train/batch_loss" in metrics:
-        loss.plot(*metrics["train/batch_loss"], color=COLOURS["train"], alpha=0.3, linewidth=1, label="train, batch")
+        options = {"color": COLOURS["train"], "alpha": 0.3, "linewidth": 1, "label": "train, batch"}
+        loss.plot(*metrics["train/batch_loss"], marker=_marker(metrics["train/batch_loss"]), **options)
     for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
         for stage in ("train", "val"):
             if f"{stage}/{name}" in metrics:
@@ -65,14 +66,15 @@ def plot_curves(metrics: Mapping[str, Curve], title: str) -> Figure:
     distinct = [name for i, name in enumerate(rates) if rates[name] not in list(rates.values())[:i]]
     for name in distinct:  # groups often share one rate
         optimizer, _, group = name.removeprefix("lr-").partition("/")
-        few = "." if len(rates[name][0]) <= FEW else ""
-        rate.plot(*rates[name], marker=few, label=f"{optimizer}, {group}" if len(distinct) > 1 else optimizer)
+        label = f"{optimizer}, {group}" if len(distinct) > 1 else optimizer
+        rate.plot(*rates[name], marker=_marker(rates[name]), label=label)
     for axes in more:
         for name in [name for name in lengths if name in metrics]:
             axes.semilogy(*metrics[name], label=lengths[name])
     panels = [(loss, "loss"), (accuracy, "accuracy (%)"), (rate, "learning rate"), *((axes, "length") for axes in more)]
     for axes, label in panels:
         axes.set(xlabel="optimizer step", title=label)
+        label_whole(axes.xaxis)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize="small")
@@ -85,6 +87,11 @@ def plot_curves(metrics: Mapping[str, Curve], title: str) -> Figure:
     _cut(loss, [curve for name, (_, curve) in metrics.items() if name.endswith("loss")])
     figure.suptitle(title, parse_math=False)
     return figure
+
+
+def _marker(curve: Curve) -> str:
+    """Return the marker of the points of a curve, none if it has many."""
+    return "." if len(curve[0]) <= FEW else ""
 
 
 def plot_runs(runs: Mapping[str, Mapping[str, Curve]], title: str) -> Figure:
@@ -101,6 +108,7 @@ def plot_runs(runs: Mapping[str, Mapping[str, Curve]], title: str) -> Figure:
         accuracy.plot(steps, [100 * value for value in values], color=f"C{index}", marker=".", label=name)
     for axes, label in ((loss, "training loss"), (accuracy, "validation accuracy (%)")):
         axes.set(xlabel="optimizer step", title=label, xlim=(0, None))
+        label_whole(axes.xaxis)
         axes.grid(alpha=0.3)
     loss.set(ylim=(0, None))
     _cut(loss, [metrics["train/batch_loss"][1] for metrics in runs.values()])
@@ -110,14 +118,20 @@ def plot_runs(runs: Mapping[str, Mapping[str, Curve]], title: str) -> Figure:
 
 
 def plot_depth(panels: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
-    """Plot a panel for each quantity, by its title: its values for each model over the blocks, logarithmically."""
+    """Plot a panel for each quantity, by its title: its values for each model over the blocks, logarithmically.
+
+    A quantity that is nowhere above 0 has a linear axis.
+    """
     figure = Figure(figsize=(0.6 + 4.2 * len(panels), 4), layout="constrained")
     for axes, (name, models) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for label, values in models.items():
             axes.plot(range(1, len(values) + 1), values, marker=".", label=label)
-        axes.set_yscale("log")
-        label_logarithmic(axes.yaxis, [value for values in models.values() for value in values])
+        positive = [value for values in models.values() for value in values if value > 0]
+        if positive:  # zeros alone have no logarithm
+            axes.set_yscale("log")
+            label_logarithmic(axes.yaxis, positive)
         axes.set(xlabel="block", title=name)
+        label_whole(axes.xaxis)
         axes.grid(alpha=0.3)
     lines, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside lower center", ncols=4, fontsize="small")

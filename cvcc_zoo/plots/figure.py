@@ -4,6 +4,8 @@ matplotlib's own font has Latin, Greek, Cyrillic, Arabic and a few more; charact
 """
 
 import functools
+import math
+import textwrap
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
@@ -17,16 +19,24 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, fontManager, get_font
 from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
 EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH")
 """Prefixes of the Unicode names of East Asian characters."""
 LAST = ("lastresort", "serif", "mono", "bold", "black", "light", "thin", "italic", "oblique")
 """Words in the file names of fonts that are used only if no other font has a character."""
 
+PLAIN = 1e-4, 999_999
+"""The numbers that a label of a logarithmic axis shows in full."""
+
 
 class Figure(MatplotlibFigure):
-    """A figure whose texts are drawn literally, in any script."""
+    """A figure whose texts are drawn literally, in any script, and whose title has as many lines as it needs."""
+
+    def suptitle(self, t: str, **options: Any) -> Text:
+        """Write a title above the whole figure."""
+        points = FontProperties(size=options.get("fontsize", mpl.rcParams["figure.titlesize"])).get_size_in_points()
+        return super().suptitle(fitted(t, self.get_figwidth(), points), **options)
 
     def draw(self, renderer: Any) -> None:
         """Choose fonts, then draw. Warns once about characters that no font has, and says what to install."""
@@ -61,6 +71,14 @@ def inches(texts: Iterable[str], size: float) -> float:
     with _without_glyph_warnings():
         widths = [measure(text, FontProperties(family=families(text), size=size), ismath=False)[0] for text in texts]
     return max(widths, default=0.0) / 72
+
+
+def fitted(text: str, width: float, size: float) -> str:
+    """Break a text into lines of at most `width` inches at a size in points."""
+    letters, most = len(text), 0.95 * width  # letters are up to 5 % wider at few dots per inch
+    while inches(lines := textwrap.wrap(text, letters), size) > most and letters > 1:
+        letters -= 1
+    return "\n".join(lines)
 
 
 @contextmanager
@@ -140,12 +158,22 @@ def _family(path: str) -> str:
 
 
 def label_logarithmic(axis: Axis, values: Iterable[float]) -> None:
-    """Label a logarithmic axis with plain numbers: powers of ten, and if `values` span less than two, also 2 and 5."""
+    """Label a logarithmic axis at powers of ten, and if `values` span less than two, also at 2 and 5.
+
+    The labels are plain numbers, or powers such as 10^-23 if one of the `values` is outside of PLAIN.
+    """
     positive = [value for value in values if value > 0] or [1.0]
     subs = (1.0, 2.0, 5.0) if max(positive) < 100 * min(positive) else (1.0,)
     axis.set_major_locator(LogLocator(subs=subs, numticks=6))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    plain = min(positive) >= PLAIN[0] and max(positive) <= PLAIN[1]
+    powers = LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(math.inf, math.inf))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}") if plain else powers)
     axis.set_minor_formatter(NullFormatter())
+
+
+def label_whole(axis: Axis) -> None:
+    """Label an axis of steps or blocks with whole numbers only."""
+    axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True, min_n_ticks=1))
 
 
 def short(name: str, longest: int) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cvcc_zoo.plots.curves import cut_above
-from cvcc_zoo.plots.figure import Figure
+from cvcc_zoo.plots.figure import Figure, fitted
 
 
 def plot_range_test(
@@ -20,7 +20,7 @@ def plot_range_test(
     if (cut := cut_above([smoothed, losses])) is not None:
         axes.set_ylim(0, cut[0])
     axes.set_xscale("log")
-    axes.set(xlabel="learning rate", ylabel="training loss", title=title)
+    axes.set(xlabel="learning rate", ylabel="training loss", title=fitted(title, 5.4, 12))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     return figure

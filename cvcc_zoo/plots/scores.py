@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from cvcc_zoo.plots.figure import Figure, short
+from cvcc_zoo.plots.figure import Figure, fitted, label_whole, short
 
 Pictures = npt.NDArray[np.floating[Any]]
 SHOWN = 99.5  # percent of the pixels of templates within the scale; the few beyond would leave the rest grey
@@ -67,7 +67,7 @@ def plot_templates(rows: Sequence[tuple[str, Pictures]], classes: Sequence[str])
                 axis.set_title(short(label, LONGEST), fontsize=9, parse_math=False)
         places[0, 0].set_ylabel(f"{textwrap.fill(name, 20)}\n\u00b1{scale:.2g}", fontsize=9, parse_math=False)
     note = "grey is 0; where a channel is full, one unit of a pixel adds the number at the left to the score"
-    figure.supxlabel(note, fontsize=8)
+    figure.supxlabel(fitted(note, figure.get_figwidth(), 8), fontsize=8)
     return figure
 
 
@@ -121,13 +121,14 @@ def _plot_scored(picture: Axes, bars: Axes, scored: Scored, classes: Sequence[st
     bars.tick_params(axis="x", labelsize=7)
     bars.spines[["top", "right", "left"]].set_visible(False)
     bars.tick_params(axis="y", length=0)
-    bars.set_title(scored.note, fontsize=8)
+    bars.set_title(scored.note, fontsize=8, loc="right")  # it is wider than the bars
     for text, k in zip(bars.get_yticklabels(), drawn, strict=True):
         text.set(color=RIGHT if k == scored.label else WRONG if k == best else "black")
 
 
 def _plot_margins(axes: Axes, margins: Pictures) -> None:
-    width = max(float(np.ptp(margins)), 1e-2) / BINS
+    span = max(margins.max(), 0) - min(margins.min(), 0)  # 0 is in the picture, too
+    width = max(float(span), 1e-2) / BINS
     edges = width * np.arange(np.floor(margins.min() / width), np.floor(margins.max() / width) + 2)  # one of them is 0
     for part, colour in ((margins[margins > 0], RIGHT), (margins[margins <= 0], WRONG)):
         axes.hist(part, bins=edges.tolist(), color=colour, alpha=0.8)
@@ -136,3 +137,4 @@ def _plot_margins(axes: Axes, margins: Pictures) -> None:
     axes.set_title(f"{100 * won:.2f} % of {len(margins):,} test images are right", fontsize=10)
     axes.set(xlabel="margin: right score minus largest other", ylabel="images")
     axes.spines[["top", "right"]].set_visible(False)
+    label_whole(axes.yaxis)

@@ -64,7 +64,7 @@ def _heatmap(
         "x": names,
         "y": names,
         "z": [[value if np.isfinite(value) else None for value in row] for row in shades.round(3).tolist()],
-        "text": np.where(shown & (counts > 0), counts.astype(str), "").tolist(),
+        "text": np.where(shown & (counts > 0), counts.astype(str), "").tolist() if few else [],
         "texttemplate": "%{text}" if few else "",
         "customdata": counts.tolist(),
         "hovertemplate": f"{hover}<extra></extra>",

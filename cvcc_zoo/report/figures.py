@@ -8,11 +8,13 @@ import numpy as np
 
 from cvcc_zoo.classifier.quality import BINS
 from cvcc_zoo.plots.curves import FEW, cut_above
+from cvcc_zoo.plots.figure import short
 from cvcc_zoo.report.reports import Results, RunReport
 
 COLOURS = ("#1f6f8b", "#d9822b", "#2a7f62", "#a23b72", "#6b5b95", "#8a6d3b", "#c0504d", "#3c5a99")
 SYMBOLS = ("circle", "square", "diamond", "cross", "star")
 HEIGHT, LINE = 340, 20  # pixels: the height of a figure, and of each line of its legend
+LONGEST = 36  # letters of a run in a legend; three figures are side by side
 MOST_TICKS = 6
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 LAYOUT: dict[str, Any] = {
@@ -22,6 +24,7 @@ LAYOUT: dict[str, Any] = {
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
     "hovermode": "closest",
+    "hoverlabel": {"namelength": -1},  # Plotly cuts the names of runs after 15 letters
 }
 GRID = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False}
 
@@ -89,7 +92,7 @@ def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:
                 {
                     "type": "scatter",
                     "mode": "lines+markers" if len(values) <= FEW else "lines",
-                    "name": run.name,
+                    "name": short(run.name, LONGEST),
                     "legendgroup": run.name,
                     "showlegend": name == present[-1],
                     "hovertemplate": f"%{{x:.2f}}: %{{y:.4g}} {stage}",
@@ -120,7 +123,7 @@ def sizes(runs: Sequence[RunReport], cost: str, title: str) -> str | None:
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": run.name,
+                "name": short(run.name, LONGEST),
                 "hovertemplate": "%{x:,}: %{y:.2f} %",
                 "x": [run.summary[cost]],
                 "y": [100 * run.summary["test_accuracy"]],
@@ -165,6 +168,7 @@ def calibration(results: Results) -> str:
             "type": "scatter",
             "mode": "markers+lines",
             "name": "measured",
+            "cliponaxis": False,  # a circle at 1 is whole
             "x": confidence.round(4).tolist(),
             "y": accuracy.round(4).tolist(),
             "text": [f"{count:,} images" for count in counts[filled]],

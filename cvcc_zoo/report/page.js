@@ -8,7 +8,8 @@ function draw() {
     if (layout.title.subtitle) layout.title.subtitle.font.color = colour("--quiet");
     const ink = { textfont: { color: colour("--ink") } }; // Plotly would choose it for cells on white
     const data = figure.data.map((trace) => (trace.type === "heatmap" ? { ...trace, ...ink } : trace));
-    Plotly.react(place, data, layout, { responsive: true, displaylogo: false });
+    const buttons = [["toImage", "resetScale2d"]]; // more would cover the title; dragging zooms in
+    Plotly.react(place, data, layout, { responsive: true, displaylogo: false, modeBarButtons: buttons });
   }
 }
 

@@ -104,10 +104,15 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
 
 
 def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC) -> Results:
-    """Test the chosen model of a run on the images of its config. Raises ValueError or OSError if they are gone."""
+    """Test the chosen model of a run on the images of its config.
+
+    Raises ValueError or OSError if they are gone, and ValueError for scores that are not finite.
+    """
     data = ImageDataModule(**{**data_options, "augmentations": "none"})
     model = load(folder)
     raw, labels = scores(model, data)
+    if not raw.isfinite().all():
+        raise ValueError("its scores are not finite numbers; train it again with a lower learning rate")
     logits = raw / model.temperature  # as the model is used
     probabilities = logits.double().softmax(1)
     confidences, predicted = probabilities.max(1)

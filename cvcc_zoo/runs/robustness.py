@@ -8,7 +8,7 @@ from rich.table import Table
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import check_classes, check_data
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.corruptions import CORRUPTIONS, STRENGTHS, corrupt
+from cvcc_zoo.data.corruptions import CORRUPTIONS, STRENGTHS, corrupt, title_of
 from cvcc_zoo.printing.progress import tracked
 
 
@@ -49,7 +49,7 @@ def corruption_table(found: dict[str, Any], clean: float) -> Table:
     for heading in (*(f"{strength}" for strength in range(1, STRENGTHS + 1)), "mean"):
         table.add_column(heading, justify="right")
     for name, values in found["accuracy"].items():
-        table.add_row(name.replace("_", " "), *(f"{100 * value:.1f}" for value in (*values, sum(values) / len(values))))
+        table.add_row(title_of(name), *(f"{100 * value:.1f}" for value in (*values, sum(values) / len(values))))
     table.add_section()
     by_strength = [sum(column) / len(column) for column in zip(*found["accuracy"].values(), strict=True)]
     table.add_row("mean", *(f"{100 * value:.1f}" for value in (*by_strength, found["mean"])))

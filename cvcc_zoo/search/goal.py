@@ -46,7 +46,8 @@ class Goal:
                 "--trainer.check_val_every_n_epoch, and for val/top5_accuracy that there are 20 classes"
             )
         values = curves[self.measure][1]
-        best = max(values) if self.direction == "maximize" else min(values)
+        measured = [value for value in values if not math.isnan(value)] or values  # NaN is in no order
+        best = max(measured) if self.direction == "maximize" else min(measured)
         found = best if self.epoch == "best" else values[-1]
         if not math.isfinite(found):
             raise ValueError(f"{self.measure} is {found}")

@@ -6,6 +6,7 @@ Lightning's `Tuner.lr_find` gives all groups of an optimizer the same rate, whic
 """
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import signature
@@ -24,7 +25,7 @@ FEWEST = 30  # steps of a test
 
 @dataclass(frozen=True)
 class RangeTest:
-    """The rates of a test, and the loss of the batch at each; there are fewer than `steps` if it ended early."""
+    """The rates of a test, and the loss of the step at each; there are fewer than `steps` if it ended early."""
 
     steps: int
     rates: list[float] = field(default_factory=list)
@@ -56,14 +57,14 @@ class RangeTest:
 class Growing(Callback):
     """Let the learning rate of every group grow from `low` to `high` over `steps` steps, and record the losses.
 
-    The groups of an optimizer keep the ratios of their rates; `low` and `high` are those of its option `lr`. Training
-    ends early once it diverges.
+    The loss of a step is the mean over the batches whose gradients it accumulates. The groups of an optimizer keep the
+    ratios of their rates; `low` and `high` are those of its option `lr`. Training ends early once it diverges.
     """
 
     def __init__(self, low: float, high: float, steps: int) -> None:
         self.low, self.high, self.steps = low, high, steps
         self.found = RangeTest(steps)
-        self._rate, self._ratios = low, list[float]()
+        self._rate, self._ratios, self._batches = low, list[float](), list[float]()
         self._display = Display("learning rate range test: steps", steps)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -79,8 +80,12 @@ class Growing(Callback):
         self._rate = rate
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        """Record the loss, and stop if it is several times the lowest one."""
-        loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
+        """Record the loss of a step at its last batch, and stop if it is several times the lowest one."""
+        self._batches.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
+        if trainer.global_step == len(self.found.rates):  # the next batch belongs to the same step
+            return
+        loss = statistics.fmean(self._batches)
+        self._batches.clear()
         if not math.isfinite(loss):
             trainer.should_stop = True
             return

@@ -17,8 +17,8 @@ STORAGE, STUDY = "optuna.sqlite", "search"
 class TPESearch:
     """Let an Optuna study, saved in the search's folder for `optuna-dashboard`, suggest the values.
 
-    The first ten trials are random. Each depends only on the seed, its number and the results of earlier ones. Raises
-    ValueError if Optuna is not installed.
+    Trials are random until ten have finished; failed ones do not count. Each depends only on the seed, its number and
+    the results of earlier ones. Raises ValueError if Optuna is not installed.
     """
 
     trials = DEFAULT_TRIALS
