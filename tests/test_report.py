@@ -20,7 +20,7 @@ from cvcc_zoo.data.datasets import CIFAR100_CLASSES
 from cvcc_zoo.plots.confusion import CIFAR100
 from cvcc_zoo.report import figures, read_run
 from cvcc_zoo.report.comparison import matrices, mcnemar, only
-from cvcc_zoo.report.page import page
+from cvcc_zoo.report.page import STYLE, page
 from cvcc_zoo.report.reports import Results, RunReport, differences, flatten
 from tests.conftest import COLOURS, QUICK, Fit, MakeFolder, write_images
 
@@ -174,6 +174,17 @@ def test_runs_with_long_names_can_be_told_apart_in_legends_and_under_the_mouse()
         names = [trace["name"] for trace in figure["data"]]
         assert [each[-1] for each in names] == ["1", "2"] and max(map(len, names)) <= 36
         assert figure["layout"]["hoverlabel"]["namelength"] == -1
+
+
+def test_a_few_epochs_are_labelled_one_by_one() -> None:
+    for count, tick in ((3, 1), (20, None)):
+        run = run_report("run", {"val/loss": (list(range(count)), [1.0] * count)}, epochs=20, steps=20)
+        axis = json.loads(figures.learning_curves([run], "loss") or "")["layout"]["xaxis"]
+        assert axis.get("dtick") == tick
+
+
+def test_names_without_spaces_do_not_leave_the_place_below_their_image() -> None:
+    assert re.search(r"^figure \{[^}]*overflow-wrap: anywhere;", STYLE.read_text(), flags=re.MULTILINE)
 
 
 def test_a_circle_at_the_edge_of_the_calibration_is_whole() -> None:

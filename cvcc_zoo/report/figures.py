@@ -109,8 +109,10 @@ def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:
     if quantity == "loss" and (cut := cut_above(trace["y"] for trace in traces)):
         axis = {"range": [0, cut[0]]}
         notes.append(f"cut at {cut[0]:.3g}: the largest is {cut[1]:.3g}")
+    epochs = {"dtick": 1} if max(max(trace["x"], default=0) for trace in traces) <= MOST_TICKS else {}
     titles = {"loss": "Loss", "accuracy": "Accuracy (%)", "lr": "Learning rate"}
-    return as_json(traces, titles[quantity], "epoch", note="; ".join(notes), yaxis=axis, **_with_legend(runs))
+    layout = {"xaxis": epochs, "yaxis": axis, **_with_legend(runs)}
+    return as_json(traces, titles[quantity], "epoch", note="; ".join(notes), **layout)
 
 
 def sizes(runs: Sequence[RunReport], cost: str, title: str) -> str | None:
