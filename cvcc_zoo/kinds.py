@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from inspect import Parameter
 from numbers import Real
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 WORDS = {Sequence[int]: "a list of whole numbers", bool: "True or False", int: "a whole number", float: "a number"}
+KINDS = (*WORDS, NoneType)  # a tuple, as an annotation may have no hash
 
 
 def as_plain(value: Any) -> Any:
@@ -32,8 +33,8 @@ def check_kinds(parameters: Mapping[str, Parameter], values: Mapping[str, Any], 
     """
     for name, parameter in parameters.items():
         annotation = parameter.annotation
-        kinds = set(get_args(annotation) if get_origin(annotation) is UnionType else [annotation])
-        if name not in values or values[name] is parameter.default or not kinds <= {*WORDS, NoneType}:
+        kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+        if name not in values or values[name] is parameter.default or not all(kind in KINDS for kind in kinds):
             continue
         if not any(_is(values[name], kind) for kind in kinds):
             words = [text for kind, text in WORDS.items() if kind in kinds and not (kind is int and float in kinds)]

@@ -1,12 +1,13 @@
 """What people bring from elsewhere: numbers of NumPy, their own data sets, images of other shapes."""
 
+import inspect
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Optional
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from cvcc_zoo import ImageDataModule, Linear, create, list_models, load
 from cvcc_zoo.__main__ import main, refuse_empty
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.files.own import write_whole
+from cvcc_zoo.kinds import check_kinds
 from cvcc_zoo.registry import ENTRIES, family_options, register
 
 QUIET: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
@@ -136,6 +138,16 @@ def test_no_option_of_a_model_that_is_a_number_may_be_something_else(family: typ
     for value in values:
         with pytest.raises(ValueError, match=rf"^{name} must be (a|True or) .*, got {re.escape(repr(value))}"):
             family(**{name: value})
+
+
+def test_kinds_that_are_not_numbers_are_left_to_those_who_use_them() -> None:
+    def function(a: Annotated[int, []], b: str, c: "int", d: Optional[int] = None, e: int = None) -> None:  # type: ignore[assignment]  # noqa: UP045, RUF013
+        pass
+
+    parameters = inspect.signature(function).parameters
+    check_kinds(parameters, {"a": "x", "b": 1, "c": "x", "d": np.int64(3), "e": None})
+    with pytest.raises(ValueError, match=r"^mine: d must be a whole number, got 'x'"):
+        check_kinds(parameters, {"d": "x"}, "mine: ")
 
 
 @pytest.mark.parametrize(

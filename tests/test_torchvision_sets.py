@@ -17,6 +17,7 @@ from torchvision import datasets as tv_datasets
 from benchmarks.datasets import PAGE, with_datasets
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.data.folder import ImageFolder
+from cvcc_zoo.data.forms.fetch import fetch
 from cvcc_zoo.data.forms.torchvision_sets import open_all
 from cvcc_zoo.data.forms.torchvision_table import SAME, TABLE
 from tests.conftest import Fit, message, write_images
@@ -231,3 +232,24 @@ def test_a_download_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
     assert [path.name for path in root.iterdir()] == ["eurosat"]
     monkeypatch.setattr("torchvision.datasets.eurosat.download_and_extract_archive", None)
     assert loaded("torchvision.EuroSAT", root)[1].shape == (27, 3, 8, 8)
+
+
+@pytest.mark.parametrize("refused", [["symlink_to"], ["symlink_to", "hardlink_to"]])
+def test_a_disk_without_links_takes_downloads(
+    refused: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    for name in refused:
+        monkeypatch.setattr(Path, name, refuse)
+    (tmp_path / "archive.zip").write_text("here")
+    found: list[bool] = []
+
+    def download(folder: Path) -> None:
+        found.append((folder / "archive.zip").is_file())
+        (folder / "images").mkdir()
+
+    fetch("torchvision.Any", tmp_path, "images", download, (tmp_path / "images").stat)
+    assert found == [len(refused) == 1] and (tmp_path / "images").is_dir()
+    assert (tmp_path / "archive.zip").read_text() == "here"

@@ -68,11 +68,15 @@ def _succeeds(present: Callable[[], Any]) -> bool:
 
 
 def _link_files(there: Path, here: Path) -> None:
-    """Link the files of one folder, without those in its folders, in another one."""
+    """Link the files of one folder, without those in its folders, in another one, where the system can link them."""
     for file in there.iterdir() if there.is_dir() else ():
         if file.is_file() and not file.name.startswith("."):
             here.mkdir(parents=True, exist_ok=True)
-            (here / file.name).symlink_to(file.absolute())
+            link = here / file.name
+            for make in (link.symlink_to, link.hardlink_to):  # Windows has rights for the first, and exFAT has neither
+                with suppress(OSError):
+                    make(file.absolute())
+                    break
 
 
 def _move(new: Path, root: Path) -> None:
