@@ -36,7 +36,7 @@ FAULTS = [  # optimizer, file, what stands there, what is planted instead
     ("AdamW", "adam", "w.mul_(1 - group[\"lr\"] * group[\"weight_decay\"])", "w.mul_(1 - group[\"weight_decay\"])"),
     ("Adam", "tensors", "w.sub_(top * factor if bottom is None else top / bottom * factor)",
      "w.sub_(top if bottom is None else top / bottom)"),
-    ("Muon", "muon", "(*directions[0].shape)", "(*params[0].shape[:2])"),
+    ("Muon", "muon", "for n in directions[0].shape)", "for n in params[0].shape[:2])"),
     ("Muon", "muon", "b.lerp_(g, 1 - momentum)", "b.lerp_(g, momentum)"),
     ("Muon", "muon", "(as_matrix(p).shape, p.dtype, p.device)", "p.ndim"),
     ("Muon", "muon", "-g if group[\"maximize\"] else g", "g"),

@@ -261,6 +261,17 @@ def test_batches_that_are_no_images_and_labels_are_answered_in_words(given: tupl
 
 
 @OWN_LOADER
+@pytest.mark.parametrize("count", [5, 20])
+def test_a_classifier_for_another_number_of_classes_is_answered_with_how_to_replace_it(count: int) -> None:
+    model = create("linear", in_channels=1, image_size=8, whitening="none")
+    model.network.fc = torch.nn.Linear(64, count)
+    loader: Any = DataLoader(Own(torch.arange(20).remainder(10)), batch_size=10)
+    words = rf"has 10 classes, but its network returns \(10, {count}\), not .*: model.reset_classifier\({count}\)"
+    with pytest.raises(ValueError, match=words):
+        fit(model, loader)
+
+
+@OWN_LOADER
 def test_several_loaders_at_once_are_answered_in_words() -> None:
     loader: Any = DataLoader(Own(torch.zeros(20, dtype=torch.int64)), batch_size=10)
     with pytest.raises(ValueError, match=r"the images of a batch must be a tensor, not a list; .* give one loader"):

@@ -38,6 +38,20 @@ def classes_of(labels: Tensor) -> Tensor:
     return labels.argmax(1) if labels.is_floating_point() else labels
 
 
+def precise_logits(logits: Tensor, num_classes: int) -> Tensor:
+    """Return logits in float32 or float64: in bfloat16, as with precision=bf16-true, a loss has three digits.
+
+    Raises ValueError unless their shape is (N, num_classes).
+    """
+    if logits.ndim != 2 or logits.shape[1] != num_classes:
+        count = logits.shape[-1] if logits.ndim == 2 else num_classes
+        raise ValueError(
+            f"the model has {num_classes} classes, but its network returns {tuple(logits.shape)}, not (N, {num_classes}"
+            f"); let the model replace its classifier: model.reset_classifier({count})"
+        )
+    return logits.float() if logits.dtype.itemsize < 4 else logits
+
+
 def check_labels(labels: Tensor, num_classes: int) -> None:
     """Raise ValueError for labels outside 0 .. num_classes - 1, or soft labels not of shape (N, num_classes).
 

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from cvcc_zoo.classifier.batches import check_labels, classes_of, fields, images_alone
+from cvcc_zoo.classifier.batches import check_labels, classes_of, fields, images_alone, precise_logits
 from cvcc_zoo.classifier.compatibility import (
     FEWEST_CLASSES,
     check_classes,
@@ -164,9 +164,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
     def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> tuple[Tensor, Tensor]:
         """Count a batch in the metrics of the stage, and return its losses (N,) and logits (N, num_classes)."""
         images, labels = fields(batch)
-        logits = self.uncalibrated(self._logits(images))
-        if logits.dtype.itemsize < 4:  # with precision=bf16-true a loss has three digits
-            logits = logits.float()
+        logits = precise_logits(self.uncalibrated(self._logits(images)), self.num_classes)
         losses = self.loss(logits, labels, reduction="none")
         self.metrics.count(stage, losses, logits, labels, self.loss.weights_of(labels))
         return losses, logits.detach()
