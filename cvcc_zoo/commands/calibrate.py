@@ -27,7 +27,7 @@ from cvcc_zoo.runs.run_folder import is_run
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.weights.card import read_card, write_card
 from cvcc_zoo.weights.checkpoint import read_checkpoint
-from cvcc_zoo.zoo.averaging import PLUS
+from cvcc_zoo.zoo.averaging import names_in
 from cvcc_zoo.zoo.names import resolve_trained
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
@@ -85,7 +85,7 @@ def main(args: Sequence[str]) -> int:
 
 def find_one(name: str) -> Trained:
     """Return a trained model. Raises ValueError for several, and as `find_trained` does."""
-    if PLUS in name and not Path(name).expanduser().exists():
+    if len(names_in(name)) > 1:
         raise ValueError(f"a temperature is fitted to one model; calibrate each of {name} by itself")
     return find_trained(name)
 
