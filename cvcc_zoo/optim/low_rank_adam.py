@@ -106,7 +106,7 @@ class LowRankAdam(AdamW):
 
     def initial(self, name: str, group: Group, p: Tensor) -> Tensor:
         """Return zeros: the averages (rank, n) and the directions (m, rank) of a matrix."""
-        if not _large(p, group):
+        if not group.get("low_rank", _large(p, group)):
             return super().initial(name, group, p)
         rows, columns = wide(p).shape
         return p.new_zeros((rows, group["rank"]) if name == "projection" else (group["rank"], columns))
