@@ -245,3 +245,16 @@ def test_a_training_does_not_go_on_from_what_names_no_images(
     torch.save(content, path)
     assert main(["fit", "--config=first/config.yaml", "--ckpt_path=first/last.ckpt", "--run=second"]) == 2
     assert "record of its training images is incomplete" in capsys.readouterr().err and not Path("second").exists()
+
+
+def test_the_same_images_are_held_out_whenever_the_classes_are_ordered(colours: Path) -> None:
+    positions = []
+    for early in (True, False):
+        data = ImageDataModule("folder", str(colours), validation=0.25)
+        if early:
+            data.order_as(["red", "blue"])
+        positions.append(data.training_images()[2].tolist())
+        if not early:
+            data.order_as(["red", "blue"])
+        assert data.training_images()[1].tolist() == [1] * 20 + [0] * 20
+    assert positions[0] == positions[1]

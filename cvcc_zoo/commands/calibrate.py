@@ -13,6 +13,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.classifier.quality import quality_of
 from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.images import MODEL, add_images
@@ -64,6 +65,7 @@ def main(args: Sequence[str]) -> int:
     data = made.instantiate(config).data
     folder = origin.file.parent
     with locked(folder, "training", "run") if is_run(folder) else nullcontext():
+        check_classes(trained.model, data)  # the labels in the model's order, because the identity depends on them
         check_images(trained.name, origin.train_sha256, data)
         before, labels = scores(trained.model, data, split="val")
         temperature, count = round(fit_temperature(before, labels), 4), len(labels)

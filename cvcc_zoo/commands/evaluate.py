@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.images import MODEL, add_images
@@ -104,8 +105,10 @@ def main(args: Sequence[str]) -> int:
 def have_changed(trained: Trained, data: ImageDataModule, options: Any) -> bool:
     """Return whether the training images in the place of a run's images are known not to be those of the run."""
     here = all(trained.data.get(name) == getattr(options, name) for name in ("dataset", "root"))
-    known = bool(trained.data and trained.train_sha256)
-    return known and here and identity_of(data, "train").sha256 != trained.train_sha256
+    if not (here and trained.data and trained.train_sha256):
+        return False
+    check_classes(trained.model, data)  # the labels in the model's order, because the identity depends on them
+    return identity_of(data, "train").sha256 != trained.train_sha256
 
 
 def _say(

@@ -14,13 +14,14 @@ from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
+from cvcc_zoo.files.own import expanded
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.measure import correct, measure, with_temperature
 from cvcc_zoo.runs.repeats import data_of, of_seeds, recipe, run_of, temperature_of
 from cvcc_zoo.runs.run_folder import CONFIG
 from cvcc_zoo.runs.scores import scores
-from cvcc_zoo.weights.card import folders, read, read_card, write, write_card
+from cvcc_zoo.weights.card import Card, folders, read, read_card, write, write_card
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.zoo.creation import load
 from cvcc_zoo.zoo.names import resolve_trained
@@ -62,13 +63,13 @@ def publish(
         dtype: float16, float32, or auto, which is float16 unless that loses more than one correct test image.
 
     """
-    seeds, validated = [Path(path).expanduser() for path in repeats or ()], calibrate and Path(calibrate).expanduser()
+    seeds, validated = [expanded(path) for path in repeats or ()], expanded(calibrate) if calibrate else None
     if (published := card_of(run)) is not None:
         made = {"tag": tag, "dataset": dataset, "license": license, "folder": folder, "dtype": dtype}
         if changed := [name for name, value in made.items() if value != signature(publish).parameters[name].default]:
             raise ValueError(f"--{changed[0]} belongs to new weights, and {run} is published; leave it out")
-        return extend(published, seeds, validated or None, root)
-    source = Path(run).expanduser()
+        return extend(published, seeds, validated, root)
+    source = expanded(run)
     config, summary = run_of(source)
     data, weights = data_of(config, root), read_checkpoint(source)
     model = weights.model
@@ -82,7 +83,7 @@ def publish(
     training |= {name: summary.get(name) for name in TRAINING}
     if seeds:
         training |= of_seeds(training, summary["test_accuracy"], test, seeds)
-    fitted = temperature_of(validated, training) if validated else weights.calibration
+    fitted = temperature_of(validated, training, root) if validated else weights.calibration
     calibration = {"calibration": dict(fitted)} if fitted else {}
     card = make_card(
         model,
@@ -101,7 +102,7 @@ def publish(
         dtype = "float16" if half >= full - ALLOWED else "float32"
     measured = measure(models[dtype], data, mirrored=data.dataset.mirror)
     card = dataclasses.replace(card, measured=measured | calibration)
-    target = write(Path(folder).expanduser() if folder else folders()[1], card, tensors, dtype=DTYPES[dtype])
+    target = write(expanded(folder) if folder else folders()[1], card, tensors, dtype=DTYPES[dtype])
     kept, _ = read(target)
     PlainConsole(soft_wrap=True).print(
         f"{kept.name}: test accuracy {with_interval(kept.measured['correct'], kept.measured['test_images'])} of "
@@ -116,9 +117,10 @@ def publish(
 
 def card_of(name: str) -> Path | None:
     """Return the card of published weights, or None for a run folder. Raises ValueError for a misspelt name."""
-    if "." not in name or (Path(name).expanduser() / CONFIG).is_file():
+    path = expanded(name)
+    if (path / CONFIG).is_file() or not ("." in name or path.is_dir()):
         return None
-    source = resolve_trained(name)
+    source = resolve_trained(name if "." in name else path)  # a folder may have the name of a model
     return source.path if source.kind == "card" else None
 
 
@@ -134,27 +136,41 @@ def extend(path: Path, repeats: Sequence[Path], calibrate: Path | None, root: st
             "--calibrate=RUN_WITH_VALIDATION"
         )
     training, measured, console = card.training, card.measured, PlainConsole(soft_wrap=True)
-    test, train = measured.get("test_set", {}).get("sha256"), training.get("train_set")
-    if not (test and isinstance(train, dict) and isinstance(training.get("recipe"), dict) and "seed" in training):
+    if not _knows_its_training(card):
         raise ValueError(f"{path} does not say how and on which images its weights were trained; publish the run again")
+    test = measured["test_set"]["sha256"]
     if repeats:
         training = training | of_seeds(training, measured["test_accuracy"], test, repeats)
         found = training["test_accuracy_of_seeds"]
         percents = torch.tensor(list(found.values()), dtype=torch.float64) * 100
         console.print(f"{card.name}: {len(found)} seeds, test accuracy {percents.mean():.2f} ± {percents.std():.2f} %")
     if calibrate is not None:
-        fitted, data = temperature_of(calibrate, training, root), data_of(run_of(calibrate)[0], root)
+        fitted, data, model = temperature_of(calibrate, training, root), data_of(run_of(calibrate)[0], root), load(path)
+        check_classes(model, data)  # the labels in the model's order, because the identity depends on them
         if identity_of(data, "test").sha256 != test:
             raise ValueError(f"the test images of {calibrate} are not those of {path}; give their folder: --root=...")
-        logits, labels = scores(load(path), data)
+        logits, labels = scores(model, data)
         measured = measured | {"calibration": fitted} | with_temperature(logits, labels, fitted["temperature"])
-        before, after = measured["calibration_error"], measured["calibration_error_with_temperature"]
+        before, after = (
+            with_temperature(logits, labels, each)["calibration_error_with_temperature"]
+            for each in (1.0, fitted["temperature"])
+        )  # not those of the card, as an older one has none
         console.print(
             f"{card.name}: temperature {fitted['temperature']:.4f}, which changes the calibration error on the test "
             f"images from {before:.4f} to {after:.4f}"
         )
     write_card(path, dataclasses.replace(card, measured=measured, training=training))
     console.print(f"written to {path}")
+
+
+def _knows_its_training(card: Card) -> bool:
+    """Return whether a card has the entries by which other runs are compared with its training."""
+    training, train = card.training, card.training.get("train_set")
+    identified = isinstance(train, dict) and isinstance(train.get("sha256"), str) and "test_set" in card.measured
+    made = isinstance(training.get("recipe"), dict) and type(training.get("seed")) is int
+    seeds = training.get("test_accuracy_of_seeds") or {}
+    numbers = isinstance(seeds, dict) and all(isinstance(each, int | float) for each in seeds.values())
+    return identified and made and numbers and "test_accuracy" in card.measured
 
 
 def check_unchanged(run: Path, summary: dict[str, Any], train: str) -> None:

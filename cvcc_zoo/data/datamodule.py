@@ -130,10 +130,10 @@ class ImageDataModule(LightningDataModule):
         train = self._load("train")
         assert train is not None
         if (val := self._load("val") if self.validation and not self.held_out.fold else None) is not None:
-            kept, others = torch.arange(len(train.labels)), torch.arange(len(val.labels))
+            kept, out = torch.arange(len(train.labels)), torch.arange(len(val.labels))
         else:
-            kept, others = self.held_out.split(train.labels, self.split_seed, self.classes)
-        self._images |= {"train": (train, kept), "val": (val or train, others)}
+            kept, out = self.held_out.split(self._places.argsort()[train.labels], self.split_seed, self.dataset.classes)
+        self._images |= {"train": (train, kept), "val": (val or train, out)}
         announce(self, "train", "val", notes=self.dataset.notes)
 
     def _load(self, split: Any) -> Images | None:
@@ -141,7 +141,7 @@ class ImageDataModule(LightningDataModule):
         return found and Images(reshape(found.images, self.image_size, self.in_channels), self._places[found.labels])
 
     def order_as(self, classes: Sequence[str]) -> None:
-        """Renumber the classes in this order. Raises ValueError if they are not the classes of the data set."""
+        """Renumber the classes in this order; the same images stay held out. Raises ValueError for other classes."""
         moved = torch.tensor(places_of(classes, self.classes, self.dataset.title))
         self._places, self.classes, self._on_device = moved[self._places], tuple(classes), {}
         for stage, (images, samples) in self._images.items():

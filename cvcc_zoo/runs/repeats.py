@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of
@@ -115,15 +116,19 @@ def temperature_of(run: Path, training: Mapping[str, Any], root: str = "") -> di
     config, summary = run_of(run)
     if (name := difference(recipe(config), training["recipe"], HELD_OUT)) is not None:
         raise ValueError(f"{run} has another recipe than the published run: its {name} differs")
-    if not config["data"]["validation"]:
+    data, images = data_of(config, root), training["train_set"]["sha256"]
+    if not data.validation:
         raise ValueError(f"{run} has no validation images; train the recipe with --data.validation=0.1")
-    data = data_of(config, root)
-    if identity_of(data, "train").sha256 != training["train_set"]["sha256"]:
+    if summary.get("data", {}).get("train", {}).get("sha256", images) != images:
+        raise ValueError(f"{run} was trained on other images than the published run; give one that was trained on them")
+    model = load(run)
+    check_classes(model, data)  # the labels in the model's order, because the identity depends on them
+    if identity_of(data, "train").sha256 != images:
         raise ValueError(
             f"the data of {run} are not the training images of the published run; restore them, or give their folder: "
             "--root=..."
         )
-    logits, labels = scores(load(run), data, split="val")
+    logits, labels = scores(model, data, split="val")
     fitted = f"{len(labels):,} validation images of a training of {summary['epochs']} epochs, seed {summary['seed']}"
     return {"temperature": round(fit_temperature(logits, labels), 4), "fitted_on": fitted}
 
