@@ -169,11 +169,7 @@ def test_a_run_whose_training_images_changed_is_not_published(
 def test_a_temperature_is_fitted_on_validation_images_of_another_run(
     fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for number in range(6):  # with wrong labels, because no temperature fits a model that is always right
-        blue, red = (colours / f"train/{colour}/{number:03}.png" for colour in ("blue", "red"))
-        pixels = blue.read_bytes()
-        blue.write_bytes(red.read_bytes())
-        red.write_bytes(pixels)
+    with_wrong_labels(colours)
     fit("--model=linear", "--data.validation=0", "--run=first")
     fit("--model=linear", "--data.validation=0.25", "--run=second", "--trainer.max_epochs=2")
     fit("--model=linear", "--run=third", "--optimizer=SGD")
@@ -247,6 +243,84 @@ def test_seeds_are_added_to_a_card_whose_run_is_gone(
     fit("--model=linear", "--seed_everything=3", "--data.root=others", "--run=elsewhere")
     assert "it was trained on other images" in message(capsys, [*publish, "--repeats=[elsewhere]"])
     assert read_card(home / "linear.colours.json").training == whole
+
+
+def with_wrong_labels(folder: Path) -> None:
+    """Exchange some images of the classes, because no temperature fits a model that is always right."""
+    for number in range(6):
+        blue, red = (folder / f"train/{colour}/{number:03}.png" for colour in ("blue", "red"))
+        pixels = blue.read_bytes()
+        blue.write_bytes(red.read_bytes())
+        red.write_bytes(pixels)
+
+
+def test_a_temperature_is_of_a_run_on_the_same_images_wherever_they_are_now(
+    fit: Fit, colours: Path, home: Path, make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_wrong_labels(colours)
+    fit("--model=linear", "--data.validation=0", "--run=first")
+    fit("--model=linear", "--data.validation=0.5", "--run=second")
+    fit("--model=linear", "--data.validation=0.5", f"--data.root={make_folder('others')}", "--run=elsewhere")
+    colours.rename("moved")
+    assert main(["publish", "first", "--calibrate=second", "--root=moved", "--tag=colours"]) == 0
+    for name in ("first", "linear.colours"):
+        refused = message(capsys, ["publish", name, "--calibrate=elsewhere", "--root=moved"])
+        assert "elsewhere was trained on other images than the published run" in refused
+
+
+def test_a_temperature_is_fitted_to_weights_with_the_classes_in_another_order(
+    fit: Fit,
+    colours: Path,
+    home: Path,
+    make_folder: MakeFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with_wrong_labels(colours)
+    fit("--model=linear", f"--data.root={make_folder('others', classes=('Red', 'blue'))}", "--run=others0")
+    fit("--model=linear", "--weights=others0", "--data.validation=0", "--run=first")
+    fit("--model=linear", "--weights=others0", "--data.validation=0.5", "--run=second")
+    assert load("second").classes == ("Red", "blue")
+    accuracy = json.loads(Path("second/summary.json").read_text())["val_accuracy"]
+    logits, labels = scores(load("second"), ImageDataModule("folder", str(colours), validation=0.5), split="val")
+    assert float((logits.argmax(1) == labels).float().mean()) == pytest.approx(accuracy)  # the images of the training
+    monkeypatch.setattr("cvcc_zoo.runs.repeats.fit_temperature", lambda *_: 2.0)
+    assert main(["publish", "first"]) == 0
+    assert main(["publish", "linear.colours", "--calibrate=second"]) == 0
+    assert read_card(home / "linear.colours.json").measured["calibration"]["temperature"] == 2.0
+    capsys.readouterr()
+    assert main(["evaluate", "second"]) == 0
+    assert "was trained on other images" not in capsys.readouterr().out
+
+
+def test_a_card_that_does_not_tell_its_training_gets_no_seeds(
+    fit: Fit, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        fit("--model=linear", f"--seed_everything={seed}", f"--run=seed{seed}")
+    assert main(["publish", "seed0"]) == 0
+    path = home / "linear.colours.json"
+    whole = path.read_text()
+    changes = [("train_set", {}), ("seed", None), ("recipe", "resnet20"), ("test_accuracy_of_seeds", [0.5])]
+    for name, value in changes:
+        content = json.loads(whole)
+        content["training"][name] = value
+        path.write_text(json.dumps(content))
+        refused = message(capsys, ["publish", "linear.colours", "--repeats=[seed1]"])
+        assert "does not say how and on which images its weights were trained; publish the run again" in refused
+
+
+def test_published_weights_are_found_in_their_folder_and_users_who_do_not_exist_have_no_runs(
+    fit: Fit, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        fit("--model=linear", f"--seed_everything={seed}", f"--run=seed{seed}")
+    assert main(["publish", "seed0"]) == 0
+    for added in ("--repeats=[~nobody-here/x]", "--calibrate=~nobody-here/x"):
+        assert "~nobody-here/x is not the folder of a finished run" in message(capsys, ["publish", "home", added])
+    assert "~nobody-here/x is not the folder of a finished run" in message(capsys, ["publish", "~nobody-here/x"])
+    assert main(["publish", "home", "--repeats=[seed1]"]) == 0
+    assert read_card(home / "linear.colours.json").training["test_accuracy_of_seeds"].keys() == {"0", "1"}
 
 
 def test_options_that_are_younger_than_a_card_have_their_defaults_there(fit: Fit) -> None:
