@@ -120,15 +120,15 @@ def test_only_images_held_out_in_training_are_used(run: Path, fit: Fit, capsys: 
         capsys, ["calibrate", str(run), "--data.split_seed=3"]
     )
     folder = ["--data.dataset=folder", "--data.root=colours", "--data.image_size=28", "--data.in_channels=1"]
-    assert "colours does not have the images that svm was trained on" in message(
-        capsys, ["calibrate", str(run), *folder]
-    )
+    assert "the model's classes are not those of colours" in message(capsys, ["calibrate", str(run), *folder])
     fit("--model=linear", "--data.validation=0", "--run=all")
     assert "all was trained on all of its images" in message(capsys, ["calibrate", "all"])
     fit("--model=linear", "--run=few")
     assert "calibrate each of few+few by itself" in message(capsys, ["calibrate", "few+few"])
     assert "4 images are too few to fit a temperature" in message(capsys, ["calibrate", "few"])
     assert load("few").temperature == 1
+    shutil.copy("colours/train/red/001.png", "colours/train/red/000.png")
+    assert "colours does not have the images that few was trained on" in message(capsys, ["calibrate", "few"])
 
 
 def test_each_fifth_of_the_images_has_the_temperature_of_the_others() -> None:
@@ -158,6 +158,9 @@ def test_a_temperature_that_does_not_exist_is_told() -> None:
         fit_temperature(right, labels)
     with pytest.raises(ValueError, match="knows no more than chance about all 40 images; train it for longer"):
         fit_temperature(-right, labels)
+    labels[0] = 1
+    with pytest.raises(ValueError, match="the scores of the classes hardly differ on all 40 images; train it for long"):
+        fit_temperature(1e-4 * right, labels)
 
 
 @pytest.mark.parametrize("temperature", [0, -1, "2", None, float("nan"), float("inf"), True, [1]])

@@ -259,7 +259,7 @@ def test_a_temperature_is_of_a_run_on_the_same_images_wherever_they_are_now(
 ) -> None:
     with_wrong_labels(colours)
     fit("--model=linear", "--data.validation=0", "--run=first")
-    fit("--model=linear", "--data.validation=0.5", "--run=second")
+    fit("--model=linear", "--data.validation=0.5", "--run=second", "--trainer.max_epochs=20")
     fit("--model=linear", "--data.validation=0.5", f"--data.root={make_folder('others')}", "--run=elsewhere")
     colours.rename("moved")
     assert main(["publish", "first", "--calibrate=second", "--root=moved", "--tag=colours"]) == 0
@@ -301,7 +301,12 @@ def test_a_card_that_does_not_tell_its_training_gets_no_seeds(
     assert main(["publish", "seed0"]) == 0
     path = home / "linear.colours.json"
     whole = path.read_text()
-    changes = [("train_set", {}), ("seed", None), ("recipe", "resnet20"), ("test_accuracy_of_seeds", [0.5])]
+    changes: list[tuple[str, object]] = [
+        ("train_set", {}),
+        ("seed", None),
+        ("recipe", "resnet20"),
+        ("test_accuracy_of_seeds", [0.5]),
+    ]
     for name, value in changes:
         content = json.loads(whole)
         content["training"][name] = value

@@ -39,10 +39,14 @@ def _fit(logits: Tensor, labels: Tensor) -> float:
     bound = math.log(BOUND)
     found = float(minimize_scalar(loss, bounds=(-bound, bound), method="bounded").x)
     if min(loss(-bound), loss(bound)) <= loss(found):
-        right = loss(-bound) < loss(bound)
-        why = "the model is right on" if right else "the model knows no more than chance about"
-        advice = "hold out more images for validation" if right else "train it for longer"
-        raise ValueError(f"no temperature fits best: {why} all {len(labels):,} images; {advice}, and calibrate it then")
+        images, advice = f"all {len(labels):,} images", "train it for longer"
+        if bool((logits.argmax(1) == labels).all()):
+            why, advice = f"the model is right on {images}", "hold out more images for validation"
+        elif loss(-bound) < loss(bound):
+            why = f"the scores of the classes hardly differ on {images}"
+        else:
+            why = f"the model knows no more than chance about {images}"
+        raise ValueError(f"no temperature fits best: {why}; {advice}, and calibrate it then")
     return math.exp(found)
 
 
