@@ -382,6 +382,9 @@ def test_from_twenty_classes_on_the_top_five_are_counted(
     ("arguments", "advice"),
     [
         (["publish", "nowhere"], "nowhere is not the folder of a finished run: it has no config.yaml"),
+        (["publish", "x", "--repeats=s1,s2"], "repeats takes a list or null, not s1,s2; write repeats=[s1,s2]"),
+        (["train-zoo", "--only=linear"], "only takes a list or null, not linear; write only=[linear]"),
+        (["fit", "--model=fcnn", "--model.hidden=64"], "hidden takes a list, not 64; write hidden=[64]"),
         (["evaluate", "resnet20.cifar11"], "no published weight named 'resnet20.cifar11'"),
         (["evaluate"], "name"),
     ],

@@ -23,7 +23,7 @@ MESSAGES = {
     "no options": r"^Unexpected config:",
     "option": r"Parser key \"([\w.]+)\":",
     "value": r"(?:Got value|Given value): (.*)",
-    "type": r"Expected an? ([^.\n]*)",
+    "type": r"Expected an? (<class '[\w.]+'>|[^.\n]*)",
     "choices": r"Literal\[(.*?)\]",
     "class": r"Expected a dot import path string: (.*)",
     "no subclass": r"Import path(?: (\S+))? does not correspond to a subclass of (\w+)",
@@ -33,8 +33,9 @@ MESSAGES = {
     "no text": r"(\w+): Unable to serialize instance (.*)",
 }
 """What jsonargparse 4.53 writes, as its errors carry nothing but text. A test provokes each of these messages."""
+LIST = "a list"
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null", "str": "a text",
-         "dict": "{key: value, ...}"}  # fmt: skip
+         "dict": "{key: value, ...}", "list": LIST, "collections.abc.Sequence": LIST}  # fmt: skip
 CHOSEN = {"trainer.callbacks": "callbacks", "trainer.logger": "loggers", "trainer.plugins": "plugins"}
 """Options that take a class of Lightning by its name, and the module that has them."""
 OURS = {"callbacks": ("Compile", "EMA", "OptimizerMonitor", "StepGraph")}
@@ -140,6 +141,8 @@ def _of_value(message: str) -> str | None:
     sides = re.fullmatch(r"[\[(]?(\d+) ?[x,] ?(\d+)[\])]?", given)
     if sides and name.endswith("image_size"):
         hint = f"; images are square: --{name}={sides[1]}"
+    elif LIST in (TYPES[kind] for kind in kinds):
+        hint = f"; write {name}=[{given}]"
     return f"the option {name} takes {' or '.join(TYPES[kind] for kind in kinds)}, not {given or repr(given)}{hint}"
 
 
