@@ -151,10 +151,8 @@ def extend(path: Path, repeats: Sequence[Path], calibrate: Path | None, root: st
             raise ValueError(f"the test images of {calibrate} are not those of {path}; give their folder: --root=...")
         logits, labels = scores(model, data)
         measured = measured | {"calibration": fitted} | with_temperature(logits, labels, fitted["temperature"])
-        before, after = (
-            with_temperature(logits, labels, each)["calibration_error_with_temperature"]
-            for each in (1.0, fitted["temperature"])
-        )  # not those of the card, as an older one has none
+        after = measured["calibration_error_with_temperature"]
+        before = with_temperature(logits, labels, 1.0)["calibration_error_with_temperature"]  # older cards have none
         console.print(
             f"{card.name}: temperature {fitted['temperature']:.4f}, which changes the calibration error on the test "
             f"images from {before:.4f} to {after:.4f}"
