@@ -38,7 +38,7 @@ TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", 
          "dict": "{key: value, ...}", "list": LIST, "collections.abc.Sequence": LIST}  # fmt: skip
 CHOSEN = {"trainer.callbacks": "callbacks", "trainer.logger": "loggers", "trainer.plugins": "plugins"}
 """Options that take a class of Lightning by its name, and the module that has them."""
-OURS = {"callbacks": ("Compile", "EMA", "OptimizerMonitor", "StepGraph")}
+OURS = {"callbacks": ("Compile", "EMA", "OptimizerMonitor", "StepGraph", "Winograd")}
 """The classes of this package that are chosen in the same way."""
 INNER = {"data": "dataset", "trainer": "accelerator"}
 """The option that is meant if a group of options is given a name."""

@@ -15,9 +15,11 @@ __all__ = [
     "VIEWS",
     "KeepsDtype",
     "TorchDispatchMode",
+    "convolution_backward",
     "default_arguments",
     "has_bfloat16",
     "has_int8",
+    "in_function_transform",
     "int8_product",
     "is_batched",
 ]
@@ -76,6 +78,22 @@ def default_arguments(operation: Any) -> dict[str, Any]:
 def is_batched(tensor: Tensor) -> bool:
     """Return whether a tensor stands for several under torch.func.vmap: it cannot be written into one that does not."""
     return is_batchedtensor(tensor)
+
+
+def in_function_transform() -> bool:
+    """Return whether a transform of torch.func (grad, vmap, jvp) is active."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def convolution_backward(
+    grad: Tensor, input: Tensor, weight: Tensor, padding: int, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of a convolution with stride 1 for its input and its weight, themselves differentiable."""
+    two = [1, 1]
+    first, second, _ = aten.convolution_backward(
+        grad, input, weight, None, two, [padding, padding], two, False, [0, 0], 1, [*wanted, False]
+    )
+    return first, second
 
 
 def has_int8() -> bool:

@@ -13,6 +13,7 @@ from cvcc_zoo.runs.run_folder import HEADER, folder_to_resume, last_of, new_fold
 from cvcc_zoo.runs.step_graph import StepGraph
 from cvcc_zoo.runs.stopping import Deadline, StopAtSignal, StoppedError, stopped_by_signals
 from cvcc_zoo.runs.summary import print_summary, write_predictions
+from cvcc_zoo.runs.winograd import Winograd
 
 __all__ = [
     "EMA",
@@ -29,6 +30,7 @@ __all__ = [
     "StoppedError",
     "UseChanges",
     "WholeCheckpoints",
+    "Winograd",
     "best_so_far",
     "changed_options",
     "check_metrics",

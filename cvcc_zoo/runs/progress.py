@@ -22,6 +22,7 @@ from cvcc_zoo.printing.progress import Display, duration
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
 from cvcc_zoo.runs.step_graph import default_step_graphs
 from cvcc_zoo.runs.stopping import Deadline
+from cvcc_zoo.runs.winograd import default_winograd
 from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 COLUMNS = {"train/loss": "loss", "train/accuracy": "accuracy", "val/loss": "val loss", "val/accuracy": "val acc.",
@@ -34,7 +35,7 @@ SELDOM = 600.0  # seconds between two lines within an epoch
 
 
 def users_callbacks(chosen: Sequence[Callback], trainer: Any) -> list[Callback]:
-    """Return the user's callbacks, with ours for progress, summary and graphs unless they include such callbacks.
+    """Return the user's callbacks, with ours for progress, summary and speed unless they include such callbacks.
 
     The options enable_progress_bar and enable_model_summary of the `trainer` turn ours off. Raises ValueError for
     callbacks that would make the run differ from its config.
@@ -42,8 +43,8 @@ def users_callbacks(chosen: Sequence[Callback], trainer: Any) -> list[Callback]:
     check_recorded(chosen)
     bar = trainer.enable_progress_bar is not False and not any(isinstance(c, LightningProgressBar) for c in chosen)
     summary = trainer.enable_model_summary is not False and not any(isinstance(c, ModelSummary) for c in chosen)
-    graphs = default_step_graphs(chosen)
-    return [*chosen, *graphs, *([ProgressBar()] if bar else []), *([Summary()] if summary else [])]
+    faster = [*default_step_graphs(chosen), *default_winograd(chosen)]
+    return [*chosen, *faster, *([ProgressBar()] if bar else []), *([Summary()] if summary else [])]
 
 
 class Summary(ModelSummary):

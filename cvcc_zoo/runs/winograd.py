@@ -1,0 +1,133 @@
+"""Winograd: training steps on a CPU whose wide 3x3 convolutions use Winograd's algorithm.
+
+`cvcc-zoo fit` and `train-zoo` choose it by themselves in float32 on a processor with AVX2 and without AVX-512, as most
+laptops have. It changes nothing but rounding: a step equals one without it to about five digits, so two trainings drift
+apart as they do on different processors. Validation and test always use torch's convolutions.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from cvcc_zoo.internals.lightning import callbacks_of
+from cvcc_zoo.internals.torch import in_function_transform
+from cvcc_zoo.models.winograd import gain, winograd_conv2d
+from cvcc_zoo.runs.compiled import Compile
+
+LEAST = 1.2
+"""Convolutions use Winograd's algorithm if it is expected to make them this many times as fast."""
+LEAST_PIXELS = 1024
+"""A batch with fewer outputs of a channel uses torch's convolution: matrix products of few rows are slow."""
+CAPABILITY = "AVX2"
+"""The instructions of processors on which training chooses it; others have not been measured."""
+
+
+class Winograd(Callback):
+    """Compute the wide 3x3 convolutions of training steps on a CPU by Winograd's algorithm."""
+
+    def __init__(self, enabled: bool = True, required: bool = True) -> None:
+        """With `enabled=False`, training uses torch's convolutions, also where it would choose Winograd's by itself.
+
+        If something forbids it, training raises ValueError, or uses torch's convolutions if `required` is False.
+        """
+        self.enabled = enabled
+        self.required = required
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise ValueError if something forbids it and it is required."""
+        if self.enabled and self.required and (reason := reason_against(trainer, pl_module)) is not None:
+            raise ValueError(f"Winograd: {reason}, or leave out Winograd")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Replace the convolutions; names of parameters and checkpoints do not change."""
+        if self.enabled and reason_against(trainer, pl_module) is None:
+            for convolution in convolutions(pl_module):
+                vars(convolution)["_conv_forward"] = functools.partial(_forward, convolution)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore torch's convolutions."""
+        for convolution in convolutions(pl_module):
+            vars(convolution).pop("_conv_forward", None)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Restore torch's convolutions."""
+        self.on_train_end(trainer, pl_module)
+
+
+def default_winograd(chosen: Sequence[Callback]) -> list[Callback]:
+    """Return the Winograd that training adds by itself to the chosen callbacks, or nothing."""
+    wanted = torch.backends.cpu.get_cpu_capability() == CAPABILITY
+    return [Winograd(required=False)] if wanted and not any(isinstance(each, Winograd) for each in chosen) else []
+
+
+def uses_winograd(trainer: Trainer, model: LightningModule) -> bool:
+    """Return whether training steps of this Trainer use Winograd's algorithm in any convolution."""
+    asked = any(isinstance(each, Winograd) and each.enabled for each in callbacks_of(trainer))
+    return asked and reason_against(trainer, model) is None
+
+
+def reason_against(trainer: Trainer, model: LightningModule) -> str | None:
+    """Return what rules out Winograd's algorithm, and what to do about it, or None if nothing does."""
+    if (device := trainer.strategy.root_device.type) != "cpu":
+        return f"it is for a CPU, and this is a {device}; train with --trainer.accelerator=cpu"
+    if trainer.precision != "32-true":
+        return f"it computes in float32, not in {trainer.precision}; train with --trainer.precision=32-true"
+    if any(isinstance(each, Compile) for each in callbacks_of(trainer)):
+        return "a compiled network has convolutions of its own; leave out Compile"
+    if not convolutions(model):
+        return (
+            "the model has no 3x3 convolution with stride 1, without groups, that is wide enough to gain (64 channels "
+            "in and out); choose another model"
+        )
+    return None
+
+
+def convolutions(model: nn.Module) -> list[nn.Conv2d]:
+    """Return the convolutions that Winograd's algorithm can make faster, if their images are large enough."""
+    return [each for each in model.modules() if isinstance(each, nn.Conv2d) and _suits(each)]
+
+
+def _suits(convolution: nn.Conv2d) -> bool:
+    plain = type(convolution)._conv_forward is nn.Conv2d._conv_forward and convolution.padding_mode == "zeros"
+    steps = (convolution.stride, convolution.dilation, convolution.groups)
+    if not plain or convolution.kernel_size != (3, 3) or steps != ((1, 1), (1, 1), 1) or _padding(convolution) is None:
+        return False
+    return gain(convolution.in_channels, convolution.out_channels, 4, 4) >= LEAST
+
+
+def _padding(convolution: nn.Conv2d) -> int | None:
+    """Return the padding on all four sides, or None if it is another one."""
+    if isinstance(convolution.padding, str):
+        return {"valid": 0, "same": 1}[convolution.padding]
+    top, left = convolution.padding
+    return top if top == left and top <= 2 else None
+
+
+def _forward(convolution: nn.Conv2d, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the output of the convolution, in training by Winograd's algorithm where it is faster."""
+    padding = _padding(convolution)
+    assert padding is not None
+    if not convolution.training or not _fast(input, weight, padding):
+        ordinary: Tensor = nn.Conv2d._conv_forward(convolution, input, weight, bias)
+        return ordinary
+    output = winograd_conv2d(input, weight, padding)
+    return output if bias is None else output + bias[:, None, None]
+
+
+def _fast(input: Tensor, weight: Tensor, padding: int) -> bool:
+    if torch.compiler.is_compiling() or in_function_transform() or torch.is_autocast_enabled("cpu"):
+        return False
+    if input.ndim != 4 or not _single(input) or not _single(weight):
+        return False
+    height, width = (size + 2 * padding - 2 for size in input.shape[2:])
+    if len(input) * height * width < LEAST_PIXELS:
+        return False
+    return gain(weight.shape[1], len(weight), height, width) >= LEAST
+
+
+def _single(x: Any) -> bool:
+    return type(x) in (Tensor, nn.Parameter) and x.dtype == torch.float32 and x.device.type == "cpu"
