@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from benchmarks import gpu_training, inference, lightning_cost, memory, startup, training
+from benchmarks import gpu_training, inference, lightning_cost, memory, startup, training, winograd
 from benchmarks.rates import count_images, in_turns, length, ours, theirs
 from benchmarks.report import Row
 from benchmarks.sides import Settings, without_gpu
@@ -24,6 +24,7 @@ def measure(settings: Settings) -> Iterator[list[Row]]:
             yield train(model, settings, available)
         yield lightning_cost.measure(settings).rows
         yield [inference.evaluation("resnet20", settings)]
+        yield winograd.measure(settings).rows
     if torch.cuda.is_available():
         for line in gpu_training.chosen(settings):
             yield gpu_training.compare(line, settings, available)

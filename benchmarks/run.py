@@ -32,7 +32,7 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.printing.notices import only_warnings
 
 DOCS = Path(__file__).parents[1] / "docs"
-NEED_TESTS, NEED_NO_IMAGES = {"inference", "accuracy_time"}, {"startup", "growth", "step_parts"}
+NEED_TESTS, NEED_NO_IMAGES = {"inference", "accuracy_time"}, {"startup", "growth", "step_parts", "winograd"}
 
 
 def measure_all(chosen: Sequence[str], settings: Settings, docs: Path, file: Path) -> None:

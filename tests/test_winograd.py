@@ -1,13 +1,24 @@
 """Winograd's algorithm: the convolution against torch's, and the callback that uses it in training."""
 
+import copy
+import json
+import pickle
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
 
+import cvcc_zoo
+from cvcc_zoo.models.layers import ShiftedConv2d
 from cvcc_zoo.models.winograd import AT, BT, G, gain, winograd_conv2d
+from cvcc_zoo.runs import Compile, Winograd
+from cvcc_zoo.runs.winograd import convolutions, replace, uses_winograd
+from tests.conftest import Fit
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -112,3 +123,231 @@ def test_gain() -> None:
 def test_refuses(x: Tensor, w: Tensor, padding: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         winograd_conv2d(x, w, padding)
+
+
+class Wide(nn.Module):
+    """Three 3x3 convolutions, of which the second is wide, and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(64, 96, 3, padding="same", bias=True),
+            nn.ReLU(inplace=True), nn.Conv2d(96, 64, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        )  # fmt: skip
+        self.fc = nn.Linear(64, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.fc(self.layers(x))
+        return y
+
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
+    "enable_model_summary": False, "use_distributed_sampler": False,
+}  # fmt: skip
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether gradients were on, for each convolution that was computed by Winograd's algorithm."""
+    seen: list[bool] = []
+
+    def counted(*args: Any) -> Tensor:
+        seen.append(torch.is_grad_enabled())
+        return winograd_conv2d(*args)
+
+    monkeypatch.setattr("cvcc_zoo.runs.winograd.winograd_conv2d", counted)
+    return seen
+
+
+def trained(colours: Path, callbacks: list[Any], **options: Any) -> tuple[cvcc_zoo.ImageClassifier, Trainer]:
+    torch.manual_seed(0)
+    data = cvcc_zoo.ImageDataModule("folder", root=str(colours), batch_size=16, validation=0.2)
+    model = cvcc_zoo.ImageClassifier.wrap(Wide(), num_classes=2, image_size=8)
+    trainer = Trainer(callbacks=callbacks, **QUIET | {"max_epochs": 2} | options)
+    trainer.fit(model, data)
+    return model, trainer
+
+
+def test_training_gives_the_same_weights_up_to_rounding(colours: Path, calls: list[bool]) -> None:
+    expected, _ = trained(colours, [])
+    assert not calls
+    ours, trainer = trained(colours, [Winograd()])
+    assert calls == [True] * trainer.global_step  # the second convolution, and never in validation
+    assert uses_winograd(trainer, ours)
+    for (name, mine), its in zip(ours.state_dict().items(), expected.state_dict().values(), strict=True):
+        torch.testing.assert_close(mine, its, rtol=0, atol=1e-4, msg=name)
+    calls.clear()
+    ours.train()
+    ours(random(16, 3, 8, 8).sigmoid())
+    assert not calls  # torch's convolutions are restored
+
+
+def test_a_training_that_fails_restores_the_convolutions(colours: Path) -> None:
+    class Fails(Callback):
+        def on_train_batch_end(self, *args: Any) -> None:
+            raise RuntimeError("of the user")
+
+    model = cvcc_zoo.ImageClassifier.wrap(Wide(), num_classes=2, image_size=8)
+    data = cvcc_zoo.ImageDataModule("folder", root=str(colours), batch_size=16, validation=0)
+    with pytest.raises(RuntimeError, match="of the user"):
+        Trainer(max_epochs=1, callbacks=[Winograd(), Fails()], **QUIET).fit(model, data)
+    assert len(convolutions(model)) == 1
+    assert not any("_conv_forward" in vars(each) for each in model.modules())
+
+
+def test_models_can_be_copied_and_pickled_while_they_train(colours: Path, calls: list[bool]) -> None:
+    """As averages of the weights and the callbacks of others do; a copy uses its own weights."""
+    copies: list[nn.Module] = []
+
+    class Copies(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+            network: Any = pl_module.network
+            copies.extend((copy.deepcopy(network), pickle.loads(pickle.dumps(network))))
+
+    trained(colours, [Winograd(), Copies()], max_epochs=1)
+    images = random(16, 3, 8, 8)
+    for network in copies:
+        calls.clear()
+        before = network.train()(images)
+        assert calls
+        for p in network.parameters():
+            p.data.mul_(2)
+        assert not torch.allclose(network(images), before)
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "options", "message"),
+    [
+        ([], {"precision": "bf16-mixed"}, r"not in bf16-mixed; train with --trainer.precision=32-true, or leave out"),
+        ([Compile()], {}, "leave out Compile"),
+    ],
+)
+def test_what_forbids_it(
+    colours: Path, calls: list[bool], monkeypatch: pytest.MonkeyPatch, callbacks: list[Any], options: Any, message: str
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda forward, **_: forward)
+    with pytest.raises(ValueError, match=message):
+        trained(colours, [Winograd(), *callbacks], **options)
+    trained(colours, [Winograd(required=False), *callbacks], **options)
+    assert not calls
+
+
+def test_a_model_without_wide_convolutions_is_refused(colours: Path) -> None:
+    data = cvcc_zoo.ImageDataModule("folder", root=str(colours), batch_size=16)
+    model = cvcc_zoo.FCNN(hidden=(8,), num_classes=2, image_size=8)
+    with pytest.raises(ValueError, match=r"no 3x3 convolution.*choose another model, or leave out Winograd"):
+        Trainer(max_epochs=1, callbacks=[Winograd()], **QUIET).fit(model, data)
+
+
+@pytest.mark.parametrize(
+    ("capability", "more", "expected"),
+    [
+        ("AVX2", [], True),
+        ("AVX512", [], False),
+        ("DEFAULT", [], False),
+        ("AVX512", ["--trainer.callbacks+=Winograd"], True),
+        ("AVX2", ["--trainer.callbacks+=Winograd", "--trainer.callbacks.enabled=false"], False),
+    ],
+)
+def test_fit_chooses_it_on_processors_with_avx2(
+    fit: Fit, calls: list[bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capability: str, more: list[str],
+    expected: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    model = [
+        "--model=CNN",
+        "--model.channels=[64]",
+        "--model.convolutions=2",
+        "--data.batch_size=64",
+        "--data.image_size=16",
+    ]
+    run = tmp_path / "run"
+    assert fit(*model, f"--run={run}", "--trainer.precision=32-true", *more) == 0
+    assert bool(calls) == expected
+    assert json.loads((run / "summary.json").read_text())["winograd"] == expected
+
+
+class Strange(nn.Conv2d):
+    """A convolution that computes something else."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        twice: Tensor = 2 * super()._conv_forward(input, weight, bias)
+        return twice
+
+
+@pytest.mark.parametrize(
+    ("convolution", "expected"),
+    [
+        (nn.Conv2d(64, 64, 3), True),
+        (nn.Conv2d(64, 64, 3, padding=2), True),
+        (nn.Conv2d(64, 64, 3, padding="valid"), True),
+        (ShiftedConv2d(64, 64, 3, padding=1), True),
+        (nn.Conv2d(32, 32, 3), False),
+        (nn.Conv2d(64, 64, 3, padding=3), False),
+        (nn.Conv2d(64, 64, 3, padding=(0, 1)), False),
+        (nn.Conv2d(64, 64, 3, stride=2), False),
+        (nn.Conv2d(64, 64, 3, dilation=2), False),
+        (nn.Conv2d(128, 128, 3, groups=2), False),
+        (nn.Conv2d(64, 64, 3, padding=1, padding_mode="reflect"), False),
+        (nn.Conv2d(64, 64, 5), False),
+        (nn.Conv2d(64, 64, (3, 1)), False),
+        (nn.Conv1d(64, 64, 3), False),
+        (nn.ConvTranspose2d(64, 64, 3), False),
+        (Strange(64, 64, 3), False),
+    ],
+)
+def test_which_convolutions(convolution: nn.Module, expected: bool) -> None:
+    assert bool(convolutions(nn.Sequential(convolution))) == expected
+
+
+@pytest.fixture
+def wide() -> nn.Conv2d:
+    """A convolution as it is during training."""
+    convolution = nn.Conv2d(64, 64, 3, padding=1)
+    replace(convolution)
+    return convolution
+
+
+def test_parametrized_and_shifted_weights_are_used(calls: list[bool]) -> None:
+    for convolution in (
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(64, 64, 3, padding=1)),
+        ShiftedConv2d(64, 64, 3, padding=1),
+    ):
+        if isinstance(convolution, ShiftedConv2d):
+            convolution.shift.data.fill_(0.5)
+        images = random(2, 64, 32, 32)
+        expected = convolution(images)
+        replace(convolution)
+        assert_close(convolution(images), expected)
+    assert len(calls) == 2
+
+
+def test_where_torch_computes(wide: nn.Conv2d, calls: list[bool]) -> None:
+    """In evaluation, in other types, under torch.func and autocast, for few pixels, unbatched and empty images."""
+    images = random(4, 64, 16, 16)
+    wide(images)
+    assert calls == [True]
+    for x in (images[:3], images[0], images[:0], images[:, :, :2, :2]):
+        assert wide(x).shape == F.conv2d(x, wide.weight, padding=1).shape
+    with torch.autocast("cpu", torch.bfloat16):
+        assert wide(images).dtype == torch.bfloat16
+    state: dict[str, Tensor] = dict(wide.named_parameters())
+
+    def loss(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
+        y: Tensor = torch.func.functional_call(wide, parameters, (image,))
+        return y.square().sum()
+
+    assert torch.func.grad(loss)(state, images)["weight"].shape == wide.weight.shape
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(state, images[:, None].expand(4, 4, 64, 16, 16))
+    assert each["weight"].shape == (4, *wide.weight.shape)
+    wide.eval()(images)
+    assert wide.double()(images.double()).dtype == torch.float64
+    assert calls == [True]
+
+
+def test_compiled_and_exported_as_torchs(wide: nn.Conv2d, calls: list[bool]) -> None:
+    images = random(4, 64, 16, 16)
+    torch.compile(wide, backend="eager", fullgraph=True)(images)
+    program = torch.export.export(wide, (images,))
+    assert not calls and "conv2d" in str(program.graph)

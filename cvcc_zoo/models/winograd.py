@@ -185,8 +185,8 @@ def _filters(weight: Tensor) -> Tensor:
 def _sandwich(matrix: Tensor, x: Tensor) -> Tensor:
     """Return matrix @ X @ matrix^T for each of many square X: with matrix (a, b), from (b * b, ...) to (a * a, ...)."""
     a, b = matrix.shape
-    half = (matrix @ x.reshape(b, -1)).view(a, b, -1)
-    return torch.bmm(matrix.expand(a, a, b), half).view(a * a, -1)
+    columns = torch.bmm(matrix.expand(b, a, b), x.view(b, b, -1).transpose(0, 1))  # (b, a, ...), a row for each j
+    return torch.bmm(matrix.expand(a, a, b), columns.transpose(0, 1)).view(a * a, -1)
 
 
 def _cut(images: Tensor, side: int, rows: int, columns: int, padding: int) -> Tensor:

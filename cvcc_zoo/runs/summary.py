@@ -28,6 +28,7 @@ from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
 from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.run_folder import write_text
+from cvcc_zoo.runs.winograd import uses_winograd
 from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 FEW = 5  # classes without test images that are named
@@ -103,6 +104,7 @@ def summarise(
         "split_seed": data.split_seed,
         "precision": str(trainer.precision),
         "hardware": trained_on(trainer),
+        "winograd": uses_winograd(trainer, model),
         "processes": trainer.world_size,
         "same_bits": same_bits(trainer),
         "commit": commit(),

@@ -45,17 +45,15 @@ class Winograd(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace the convolutions; names of parameters and checkpoints do not change."""
         if self.enabled and reason_against(trainer, pl_module) is None:
-            for convolution in convolutions(pl_module):
-                vars(convolution)["_conv_forward"] = functools.partial(_forward, convolution)
+            replace(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore torch's convolutions."""
-        for convolution in convolutions(pl_module):
-            vars(convolution).pop("_conv_forward", None)
+        restore(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Restore torch's convolutions."""
-        self.on_train_end(trainer, pl_module)
+        restore(pl_module)
 
 
 def default_winograd(chosen: Sequence[Callback]) -> list[Callback]:
@@ -89,6 +87,18 @@ def reason_against(trainer: Trainer, model: LightningModule) -> str | None:
 def convolutions(model: nn.Module) -> list[nn.Conv2d]:
     """Return the convolutions that Winograd's algorithm can make faster, if their images are large enough."""
     return [each for each in model.modules() if isinstance(each, nn.Conv2d) and _suits(each)]
+
+
+def replace(model: nn.Module) -> None:
+    """Let the convolutions of a model use Winograd's algorithm in training."""
+    for convolution in convolutions(model):
+        vars(convolution)["_conv_forward"] = functools.partial(_forward, convolution)
+
+
+def restore(model: nn.Module) -> None:
+    """Let the convolutions of a model be torch's again."""
+    for convolution in convolutions(model):
+        vars(convolution).pop("_conv_forward", None)
 
 
 def _suits(convolution: nn.Conv2d) -> bool:
