@@ -212,6 +212,42 @@ def test_a_damaged_file_is_not_said_to_be_missing(
             ImageDataModule(name, root=str(tmp_path)).prepare_data()
 
 
+@pytest.mark.parametrize(
+    ("name", "place", "depth"),
+    [
+        ("cifar10", "cifar-10-batches-py/data_batch_2", 1),
+        ("cifar100", "cifar-100-python/train", 1),
+        ("mnist", "MNIST/raw/train-images-idx3-ubyte.gz", 2),
+        ("fashion_mnist", "FashionMNIST/raw/t10k-labels-idx1-ubyte", 2),
+        ("fashion_mnist", "FashionMNIST/raw/t10k-labels-idx1-ubyte", 1),
+    ],
+)
+def test_a_root_that_is_the_inner_folder(name: str, place: str, depth: int, tmp_path: Path) -> None:
+    """It downloaded the images anew into a folder within the one that has them."""
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_bytes(b"")
+    inner = tmp_path.joinpath(*Path(place).parts[:depth])
+    with pytest.raises(ValueError, match="is in the wrong folder; the root is the folder above") as caught:
+        ImageDataModule(name, root=str(inner)).prepare_data()
+    assert str(caught.value).endswith(f"--data.root={tmp_path}")
+
+
+def test_files_beside_the_folder_from_which_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Debian packs Fashion-MNIST; another file that only has the name of one of CIFAR-100 is none of it."""
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"are read from .*FashionMNIST/raw: put them there, or into FashionMNIST/raw"):
+        ImageDataModule("fashion_mnist", root=str(tmp_path)).prepare_data()
+    (tmp_path / "train").write_text("a script")
+
+    def no_network(*args: object, **kwargs: object) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", no_network)
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, max_hops: url)
+    with pytest.raises(FileNotFoundError, match="could not be downloaded"):
+        ImageDataModule("cifar100", root=str(tmp_path)).prepare_data()
+
+
 # Image folders
 
 

@@ -13,6 +13,7 @@ from torchvision import datasets as tv_datasets
 from torchvision.datasets.utils import check_integrity
 
 from cvcc_zoo.data.images import Images, Split, share
+from cvcc_zoo.data.placing import check_placed
 from cvcc_zoo.files.own import shown
 from cvcc_zoo.files.web import ending
 
@@ -88,7 +89,11 @@ class TorchvisionDataset:
     opened: dict[Split, Any] = field(default_factory=dict, compare=False, repr=False)  # by prepare, for load
 
     def prepare(self) -> None:
-        """Download missing files. Raises FileNotFoundError, which lists the files, if there is no network."""
+        """Download missing files. Raises FileNotFoundError, which lists them, if there is no network.
+
+        Raises ValueError if they are there, but in the wrong folder.
+        """
+        check_placed(self.title, self.root, self.folder, self.sums)
         for split in ("train", "test"):
             try:
                 self.opened[split] = self._open(split, download=False)
