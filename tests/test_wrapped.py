@@ -12,7 +12,7 @@ import torch
 from lightning import Trainer
 from torch import Tensor, nn
 
-from cvcc_zoo import ImageClassifier, create, load
+from cvcc_zoo import ImageClassifier, ResNet, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.wrapped import _named_by_user
 from cvcc_zoo.zoo.catalogue import name_of
@@ -139,6 +139,18 @@ def test_networks_of_torchvision_are_wrapped_by_name(tmp_path: Path) -> None:
         model = ImageClassifier.wrap("torchvision.models.squeezenet1_1", num_classes=4, image_size=32)
     assert model.hparams["network"] == "torchvision.models.squeezenet.squeezenet1_1"
     assert name_of("Wrapped", model.hparams) == "squeezenet1_1"
+
+
+def test_names_that_a_module_imports_when_they_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As this package and many others do (PEP 562): the module's dictionary does not have them before."""
+    assert type(create("cvcc_zoo.ResNet")) is ResNet
+    (tmp_path / "lazy_nets.py").write_text(
+        "def __getattr__(name):\n    from torchvision.models import squeezenet\n    return getattr(squeezenet, name)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with torch.device("meta"):
+        model = ImageClassifier.wrap("lazy_nets.squeezenet1_1", num_classes=4, image_size=32)
+    assert model.hparams["network"] == "torchvision.models.squeezenet.squeezenet1_1"
 
 
 @pytest.mark.parametrize(

@@ -134,12 +134,11 @@ def import_network(path: str) -> tuple[Builder, str]:
 
     Its module is imported. Raises ValueError if there is none.
     """
-    module, _, _ = path.rpartition(".")
+    module, _, name = path.rpartition(".")
     if not module:
         raise ValueError(f"an import path has a module and a name, such as my_nets.Small, not {path!r}")
     try:
-        importlib.import_module(module)
-        found = _at(path)
+        found = getattr(importlib.import_module(module), name, None)  # also what a module imports when it is used
     except (ImportError, ValueError) as error:
         raise ValueError(
             f"no model at the import path {path!r}: {error}; start in the folder of the module, or install it"
