@@ -69,6 +69,17 @@ def colours(make_folder: MakeFolder) -> Path:
     return make_folder()
 
 
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torchvision find no network when it downloads."""
+
+    def no_network(*args: object, **kwargs: object) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", no_network)
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, max_hops: url)
+
+
 QUICK = [
     "--trainer.max_epochs=1",
     "--trainer.enable_progress_bar=false",

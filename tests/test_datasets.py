@@ -152,6 +152,7 @@ def test_shared_images_are_those_that_were_given_also_where_nothing_can_be_writt
     assert torch.equal(share(images, "b"), images)
 
 
+@pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize(
     ("name", "file"),
     [
@@ -162,14 +163,7 @@ def test_shared_images_are_those_that_were_given_also_where_nothing_can_be_writt
         ("svhn", "train_32x32.mat"),
     ],
 )
-def test_without_a_network_the_message_names_file_and_place(
-    name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_network(*args: object, **kwargs: object) -> None:
-        raise OSError("Network is unreachable")
-
-    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", no_network)
-    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, max_hops: url)
+def test_without_a_network_the_message_names_file_and_place(name: str, file: str, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="could not be downloaded") as caught:
         ImageDataModule(name, root=str(tmp_path / "data")).prepare_data()
     assert file in str(caught.value) and str(tmp_path / "data") in str(caught.value)
@@ -182,6 +176,7 @@ def test_without_a_network_the_message_names_file_and_place(
         ImageDataModule(name, root=str(tmp_path / "data")).prepare_data()
 
 
+@pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize(
     ("name", "file"),
     [
@@ -192,14 +187,7 @@ def test_without_a_network_the_message_names_file_and_place(
         ("svhn", "test_32x32.mat"),
     ],
 )
-def test_a_damaged_file_is_not_said_to_be_missing(
-    name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_network(*args: object, **kwargs: object) -> None:
-        raise OSError("Network is unreachable")
-
-    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", no_network)
-    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, max_hops: url)
+def test_a_damaged_file_is_not_said_to_be_missing(name: str, file: str, tmp_path: Path) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_bytes(b"half of it")
     with pytest.raises(ValueError, match=r"has a wrong checksum.*remove it") as caught:
@@ -232,18 +220,13 @@ def test_a_root_that_is_the_inner_folder(name: str, place: str, depth: int, tmp_
     assert str(caught.value).endswith(f"--data.root={tmp_path}")
 
 
-def test_files_beside_the_folder_from_which_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("offline")
+def test_files_beside_the_folder_from_which_they_are_read(tmp_path: Path) -> None:
     """As Debian packs Fashion-MNIST; another file that only has the name of one of CIFAR-100 is none of it."""
     (tmp_path / "train-images-idx3-ubyte").write_bytes(b"")
     with pytest.raises(ValueError, match=r"are read from .*FashionMNIST/raw: put them there, or into FashionMNIST/raw"):
         ImageDataModule("fashion_mnist", root=str(tmp_path)).prepare_data()
     (tmp_path / "train").write_text("a script")
-
-    def no_network(*args: object, **kwargs: object) -> None:
-        raise OSError("Network is unreachable")
-
-    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", no_network)
-    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, max_hops: url)
     with pytest.raises(FileNotFoundError, match="could not be downloaded"):
         ImageDataModule("cifar100", root=str(tmp_path)).prepare_data()
 

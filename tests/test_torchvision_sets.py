@@ -192,12 +192,8 @@ def test_names_of_torchvision_for_sets_with_short_names_mean_those(capsys: pytes
     assert "no torchvision data set named 'EuroSatt'; did you mean EuroSAT" in said
 
 
-def test_without_a_network_the_message_says_how_to_get_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_network(*args: object, **kwargs: object) -> None:
-        raise OSError("Network is unreachable")
-
-    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", no_network)
-    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, max_hops: url)
+@pytest.mark.usefixtures("offline")
+def test_without_a_network_the_message_says_how_to_get_a_set(tmp_path: Path) -> None:
     for name in ("EuroSAT", "USPS", "STL10", "OxfordIIITPet", "Caltech256", "SEMEION", "GTSRB"):
         with pytest.raises(FileNotFoundError, match=r"could not be downloaded .Network is unreachable") as caught:
             ImageDataModule(f"torchvision.{name}", root=str(tmp_path / "data"))
