@@ -241,20 +241,22 @@ def test_a_model_without_wide_convolutions_is_refused(colours: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "more", "expected"),
+    ("capability", "threads", "more", "expected"),
     [
-        ("AVX2", [], True),
-        ("AVX512", [], False),
-        ("DEFAULT", [], False),
-        ("AVX512", ["--trainer.callbacks+=Winograd"], True),
-        ("AVX2", ["--trainer.callbacks+=Winograd", "--trainer.callbacks.enabled=false"], False),
+        ("AVX2", 4, [], True),
+        ("AVX2", 5, [], False),
+        ("AVX512", 2, [], False),
+        ("DEFAULT", 2, [], False),
+        ("AVX512", 8, ["--trainer.callbacks+=Winograd"], True),
+        ("AVX2", 2, ["--trainer.callbacks+=Winograd", "--trainer.callbacks.enabled=false"], False),
     ],
 )
 def test_fit_chooses_it_on_processors_with_avx2(
-    fit: Fit, calls: list[bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capability: str, more: list[str],
-    expected: bool,
+    fit: Fit, calls: list[bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capability: str, threads: int,
+    more: list[str], expected: bool,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     model = [
         "--model=CNN",
         "--model.channels=[64]",
