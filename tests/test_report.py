@@ -362,9 +362,16 @@ def test_bad_input_is_told(args: list[str], message: str, runs: list[Path], caps
 
 
 def test_a_damaged_summary_is_told(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    (runs[0] / "summary.json").write_text("{")
-    assert main(["report", str(runs[0])]) == 2
-    assert "cannot be read as the summary of a run" in capsys.readouterr().err
+    file = runs[0] / "summary.json"
+    summary = json.loads(file.read_text())
+    for text, why in (
+        ("{", "cannot be read as the summary of a run"),
+        (json.dumps(summary | {"test_accuracy": 91.5}), "test_accuracy is 91.5, not between 0 and 1"),
+        (json.dumps(summary | {"val_accuracy": float("nan")}), "val_accuracy is nan, not between 0 and 1"),
+    ):
+        file.write_text(text)
+        assert main(["report", str(runs[0])]) == 2
+        assert why in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -27,8 +27,8 @@ from cvcc_zoo.zoo.creation import load
 from cvcc_zoo.zoo.names import resolve_trained
 from cvcc_zoo.zoo.published import make_card
 
-TRAINING = ("epochs", "steps", "train_seconds", "images_per_second", "hardware", "precision", "seed", "split_seed",
-            "val_accuracy", "last_epoch", "tested", "commit", "versions", "finished")  # fmt: skip
+TRAINING = ("epochs", "steps", "train_seconds", "images_per_second", "hardware", "winograd", "precision", "seed",
+            "split_seed", "val_accuracy", "last_epoch", "tested", "commit", "versions", "finished")  # fmt: skip
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 ALLOWED = 1  # number of correct test images that half precision may lose
 

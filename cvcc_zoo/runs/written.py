@@ -23,9 +23,11 @@ KINDS = {
 }  # fmt: skip
 """Required entries of a summary, and their types."""
 LATER = {"known_as": str | None, "tested": str | None, "test_top5_accuracy": NUMBERS, "data": dict,
-         "selected_by": str | None, "validation": dict, "test_per_class": dict,
+         "selected_by": str | None, "validation": dict, "test_per_class": dict, "winograd": bool,
          **{f"test_{name}": NUMBERS | None for name in MEANS}}  # fmt: skip
 """Entries that older summaries lack, and their types."""
+SHARES = ("test_accuracy", "val_accuracy", "test_top5_accuracy")
+"""Entries that are fractions in [0, 1]; NaN is not."""
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -44,6 +46,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
             raise _broken(path, f"it has no {name}")
         if name in summary and not isinstance(summary[name], kind):
             raise _broken(path, f"{name} is {reprlib.repr(summary[name])}")
+    for name in SHARES:
+        if (share := summary.get(name)) is not None and not 0 <= share <= 1:
+            raise _broken(path, f"{name} is {share}, not between 0 and 1")
     sets = summary.get("data", {}).values()
     if not all(isinstance(each, dict) and isinstance(each.get("sha256", ""), str) for each in sets):
         raise _broken(path, f"data is {reprlib.repr(summary['data'])}")
