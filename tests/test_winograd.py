@@ -1,6 +1,7 @@
 """Winograd's algorithm: the convolution against torch's, and the callback that uses it in training."""
 
 import copy
+import importlib.util
 import json
 import pickle
 from itertools import product
@@ -73,8 +74,9 @@ def test_keeps_the_memory_format() -> None:
     assert_close(crossed, F.conv2d(x.transpose(2, 3)[:, :, ::2], w, padding=1))
 
 
-def test_output_can_be_changed_in_place() -> None:
-    x, w = random(2, 8, 8, 8).requires_grad_(), random(8, 8, 3, 3, seed=1)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_output_can_be_changed_in_place(memory_format: torch.memory_format) -> None:
+    x, w = random(2, 8, 8, 8).to(memory_format=memory_format).requires_grad_(), random(8, 8, 3, 3, seed=1)
     (ours,) = torch.autograd.grad(F.relu(winograd_conv2d(x, w), inplace=True).sum(), x)
     (expected,) = torch.autograd.grad(F.relu(F.conv2d(x, w, padding=1)).sum(), x)
     assert_close(ours, expected)
@@ -89,6 +91,24 @@ def test_second_derivatives() -> None:
         results.append(torch.autograd.grad(first.square().sum(), (x, w)))
     for mine, its in zip(*results, strict=True):
         assert_close(mine, its)
+
+
+def test_defaults_of_torch_do_not_matter() -> None:
+    """The result has the dtype and the device of the images, as that of conv2d."""
+    x, w = torch.ones(1, 2, 4, 4), torch.ones(3, 2, 3, 3).requires_grad_()
+    spec = importlib.util.find_spec("cvcc_zoo.models.winograd")
+    assert spec is not None and spec.loader is not None
+    imported = importlib.util.module_from_spec(spec)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            spec.loader.exec_module(imported)
+            y: Tensor = imported.winograd_conv2d(x, w)
+            (of_w,) = torch.autograd.grad(y[0, 0, 1, 1], w)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_close(y, F.conv2d(x, w, padding=1))
+    assert_close(of_w[0], x[0, :, :3, :3])
 
 
 @pytest.mark.parametrize("wanted", ["input", "weight"])

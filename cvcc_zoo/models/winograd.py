@@ -24,15 +24,18 @@ from cvcc_zoo.internals.torch import convolution_backward
 TILE, WINDOW = 4, 6
 BLOCK = 512
 """Tiles that are transformed at a time: few enough for their values to stay in the caches of a processor."""
+FLOAT32: Any = {"dtype": torch.float32, "device": "cpu"}
+"""What the matrices are, whatever torch's default dtype and device."""
 BT = torch.tensor(
     [
-        [4.0, 0, -5, 0, 1, 0],
+        [4, 0, -5, 0, 1, 0],
         [0, -4, -4, 1, 1, 0],
         [0, 4, -4, -1, 1, 0],
         [0, -2, -1, 2, 1, 0],
         [0, 2, -1, -2, 1, 0],
         [0, 4, 0, -5, 0, 1],
-    ]
+    ],
+    **FLOAT32,
 )
 G = torch.tensor(
     [
@@ -42,9 +45,10 @@ G = torch.tensor(
         [1 / 24, 1 / 12, 1 / 6],
         [1 / 24, -1 / 12, 1 / 6],
         [0, 0, 1],
-    ]
+    ],
+    **FLOAT32,
 )
-AT = torch.tensor([[1.0, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
+AT = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], **FLOAT32)
 B, GT, A = (each.T.contiguous() for each in (BT, G, AT))
 
 
@@ -148,11 +152,11 @@ class _Convolution(torch.autograd.Function):
         ctx.padding = padding
         tiling = _Tiling(input, weight, padding)
         size = tiling.images, tiling.out_channels, tiling.height, tiling.width
-        output = torch.empty(size, memory_format=torch.channels_last)
+        output = torch.empty(size, memory_format=torch.channels_last, **FLOAT32)
         there, filters = output.permute(0, 2, 3, 1), _filters(weight)
         for block in tiling.blocks():
             tiling.outputs(torch.bmm(tiling.inputs(input[block]), filters), there[block])
-        return output
+        return output  # not a view, which could not be changed in place
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
