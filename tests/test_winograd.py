@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import io
 import json
 import pickle
 from itertools import product
@@ -13,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 import cvcc_zoo
 from cvcc_zoo.models.layers import ShiftedConv2d
 from cvcc_zoo.models.winograd import AT, BT, G, gain, winograd_conv2d
 from cvcc_zoo.runs import Compile, Winograd
-from cvcc_zoo.runs.winograd import convolutions, replace, uses_winograd
+from cvcc_zoo.runs.winograd import convolutions, replace, restore, uses_winograd
 from tests.conftest import Fit
 
 
@@ -109,6 +111,19 @@ def test_defaults_of_torch_do_not_matter() -> None:
         torch.set_default_dtype(torch.float32)
     assert_close(y, F.conv2d(x, w, padding=1))
     assert_close(of_w[0], x[0, :, :3, :3])
+
+
+def test_many_gradients_at_once() -> None:
+    """As of a vectorised Jacobian, in both ways that torch has."""
+    x, w = random(2, 3, 6, 6).requires_grad_(), random(4, 3, 3, 3, seed=1).requires_grad_()
+    grads = random(5, 2, 4, 6, 6, seed=2)
+    ours = torch.autograd.grad(winograd_conv2d(x, w), (x, w), grads, is_grads_batched=True)
+    expected = torch.autograd.grad(F.conv2d(x, w, padding=1), (x, w), grads, is_grads_batched=True)
+    for mine, its in zip(ours, expected, strict=True):
+        assert_close(mine, its)
+    y = winograd_conv2d(x, w)
+    (of_w,) = torch.func.vmap(lambda grad: torch.autograd.grad(y, w, grad))(grads)
+    assert_close(of_w, expected[1])
 
 
 @pytest.mark.parametrize("wanted", ["input", "weight"])
@@ -312,6 +327,7 @@ class Strange(nn.Conv2d):
         (nn.Conv2d(64, 64, 3, padding=1, padding_mode="reflect"), False),
         (nn.Conv2d(64, 64, 5), False),
         (nn.Conv2d(64, 64, (3, 1)), False),
+        (nn.LazyConv2d(64, 3), False),
         (nn.Conv1d(64, 64, 3), False),
         (nn.ConvTranspose2d(64, 64, 3), False),
         (Strange(64, 64, 3), False),
@@ -364,6 +380,60 @@ def test_where_torch_computes(wide: nn.Conv2d, calls: list[bool]) -> None:
     wide.eval()(images)
     assert wide.double()(images.double()).dtype == torch.float64
     assert calls == [True]
+
+
+def test_changes_of_a_convolution_during_training_count(wide: nn.Conv2d) -> None:
+    """As of a callback that dilates; afterwards it is restored all the same."""
+    images, plain = random(4, 64, 16, 16), copy.deepcopy(wide)
+    restore(plain)
+    for name, value in (("padding", (0, 1)), ("stride", (2, 2)), ("dilation", (2, 2)), ("padding_mode", "circular")):
+        for each in (wide, plain):
+            setattr(each, name, value)
+            each._reversed_padding_repeated_twice = [1, 1, 0, 0]
+        torch.testing.assert_close(wide(images), plain(images), rtol=0, atol=0)
+    restore(wide)
+    assert "_conv_forward" not in vars(wide)
+
+
+def test_a_forward_pass_that_the_user_changed_stays() -> None:
+    convolution: Any = nn.Conv2d(64, 64, 3, padding=1)
+    mine = convolution._conv_forward = lambda input, weight, bias: input
+    assert convolutions(convolution) == []
+    replace(convolution)
+    restore(convolution)
+    assert convolution._conv_forward is mine
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_traced_as_torchs(wide: nn.Conv2d, calls: list[bool]) -> None:
+    """By torch.jit, also into a file, and by a tracer of torch.fx that looks into the convolution."""
+
+    class Within(torch.fx.Tracer):
+        def is_leaf_module(self, *_: Any) -> bool:
+            return False
+
+    images = random(4, 64, 16, 16)
+    jit: Any = torch.jit
+    traced = jit.trace(wide, images, check_trace=False)  # the check compares the results to the last digit
+    jit.save(traced, io.BytesIO())
+    graph = Within().trace(nn.Sequential(wide))
+    assert torch.conv2d in [node.target for node in graph.nodes] and not calls
+    jit.script(wide)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_other_layouts_and_forward_mode_as_torchs(wide: nn.Conv2d, calls: list[bool]) -> None:
+    images = random(4, 64, 16, 16)
+    with torch.no_grad():
+        assert wide(images.to_mkldnn()).to_dense().shape == images.shape
+    forward: Any = forward_ad
+    with forward.dual_level():
+        output = wide(forward.make_dual(images, images))
+        tangent = forward.unpack_dual(output).tangent
+    assert_close(tangent, F.conv2d(images, wide.weight, padding=1))
+    with pytest.raises(RuntimeError, match="to have 64 channels"):
+        wide(images[:, :32])
+    assert not calls
 
 
 def test_compiled_and_exported_as_torchs(wide: nn.Conv2d, calls: list[bool]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvcc_zoo.internals.torch import convolution_backward
+from cvcc_zoo.internals.torch import convolution_backward, is_batched
 
 TILE, WINDOW = 4, 6
 BLOCK = 512
@@ -59,6 +59,8 @@ def gain(in_channels: int, out_channels: int, height: int, width: int) -> float:
     256 on 32x32, 16x16 and 15x15 pixels. Four times fewer multiplications run at 0.8 of the speed, each transform costs
     as much as so many channels, and outputs beyond the edge of the image are computed in vain.
     """
+    if 0 in (in_channels, out_channels):  # a LazyConv2d before its first images
+        return 0.0
     tiles = -(-height // TILE) * -(-width // TILE)
     used = height * width / (tiles * TILE**2)
     return 3.2 / (1 + 39 / in_channels + 39 / out_channels) * used
@@ -163,7 +165,7 @@ class _Convolution(torch.autograd.Function):
         """Return the gradients of input and weight."""
         input, weight = ctx.saved_tensors
         of_input, of_weight, _ = ctx.needs_input_grad
-        if torch.is_grad_enabled():  # with create_graph=True: the gradients are differentiated again
+        if torch.is_grad_enabled() or is_batched(grad):  # with create_graph=True or is_grads_batched=True
             first, second = convolution_backward(grad, input, weight, ctx.padding, (of_input, of_weight))
             return first, second, None
         tiling = _Tiling(input, weight, ctx.padding)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 
 from cvcc_zoo.internals.lightning import callbacks_of
 from cvcc_zoo.internals.torch import in_function_transform
@@ -96,15 +97,24 @@ def replace(model: nn.Module) -> None:
 
 
 def restore(model: nn.Module) -> None:
-    """Let the convolutions of a model be torch's again."""
-    for convolution in convolutions(model):
-        vars(convolution).pop("_conv_forward", None)
+    """Let the convolutions of a model be torch's again, also those that were changed during training."""
+    for each in model.modules():
+        if _is_replaced(each):
+            del vars(each)["_conv_forward"]
+
+
+def _is_replaced(module: nn.Module) -> bool:
+    return getattr(vars(module).get("_conv_forward"), "func", None) is _forward
 
 
 def _suits(convolution: nn.Conv2d) -> bool:
-    plain = type(convolution)._conv_forward is nn.Conv2d._conv_forward and convolution.padding_mode == "zeros"
-    steps = (convolution.stride, convolution.dilation, convolution.groups)
-    if not plain or convolution.kernel_size != (3, 3) or steps != ((1, 1), (1, 1), 1) or _padding(convolution) is None:
+    """Return whether this is a plain 3x3 convolution, of this kind and width, whose forward pass nobody changed."""
+    if type(convolution)._conv_forward is not nn.Conv2d._conv_forward:
+        return False
+    if "_conv_forward" in vars(convolution) and not _is_replaced(convolution):
+        return False
+    form = (convolution.kernel_size, convolution.stride, convolution.dilation, convolution.groups)
+    if form != ((3, 3), (1, 1), (1, 1), 1) or convolution.padding_mode != "zeros" or _padding(convolution) is None:
         return False
     return gain(convolution.in_channels, convolution.out_channels, 4, 4) >= LEAST
 
@@ -119,9 +129,9 @@ def _padding(convolution: nn.Conv2d) -> int | None:
 
 def _forward(convolution: nn.Conv2d, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return the output of the convolution, in training by Winograd's algorithm where it is faster."""
-    padding = _padding(convolution)
-    assert padding is not None
-    if not convolution.training or not _fast(input, weight, padding):
+    suits = convolution.training and _suits(convolution)  # its stride may have changed since training started
+    padding = _padding(convolution) if suits else None
+    if padding is None or not _fast(input, weight, padding):
         ordinary: Tensor = nn.Conv2d._conv_forward(convolution, input, weight, bias)
         return ordinary
     output = winograd_conv2d(input, weight, padding)
@@ -129,15 +139,24 @@ def _forward(convolution: nn.Conv2d, input: Tensor, weight: Tensor, bias: Tensor
 
 
 def _fast(input: Tensor, weight: Tensor, padding: int) -> bool:
-    if torch.compiler.is_compiling() or in_function_transform() or torch.is_autocast_enabled("cpu"):
+    if not _single(input) or not _single(weight):
         return False
-    if input.ndim != 4 or not _single(input) or not _single(weight):
+    if _is_traced() or in_function_transform() or torch.is_autocast_enabled("cpu"):
+        return False
+    if input.ndim != 4 or weight.shape[1:] != (input.shape[1], 3, 3):
         return False
     height, width = (size + 2 * padding - 2 for size in input.shape[2:])
-    if len(input) * height * width < LEAST_PIXELS:
+    if min(height, width) < 1 or len(input) * height * width < LEAST_PIXELS:
         return False
+    if any(unpack_dual(each).tangent is not None for each in (input, weight)):  # type: ignore[no-untyped-call]
+        return False  # forward-mode differentiation
     return gain(weight.shape[1], len(weight), height, width) >= LEAST
 
 
+def _is_traced() -> bool:
+    return torch.compiler.is_compiling() or bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
 def _single(x: Any) -> bool:
-    return type(x) in (Tensor, nn.Parameter) and x.dtype == torch.float32 and x.device.type == "cpu"
+    plain = type(x) in (Tensor, nn.Parameter) and x.layout == torch.strided
+    return plain and x.dtype == torch.float32 and x.device.type == "cpu"
