@@ -32,7 +32,7 @@ def compare(name: str, batch: int, repeats: int) -> Row:
     images = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
     step = training_pass(network, images, half=False)
 
-    def timed(prepare: Callable[[nn.Module], None]) -> Callable[[], float]:
+    def timed(prepare: Callable[[nn.Module], object]) -> Callable[[], float]:
         def run() -> float:
             prepare(network)
             return seconds(step)

@@ -20,7 +20,7 @@ import cvcc_zoo
 from cvcc_zoo.models.layers import ShiftedConv2d
 from cvcc_zoo.models.winograd import AT, BT, G, gain, winograd_conv2d
 from cvcc_zoo.runs import Compile, Winograd
-from cvcc_zoo.runs.winograd import convolutions, replace, restore, uses_winograd
+from cvcc_zoo.runs.winograd import convolutions, replace, restore, used_winograd
 from tests.conftest import Fit
 
 
@@ -209,7 +209,7 @@ def test_training_gives_the_same_weights_up_to_rounding(colours: Path, calls: li
     assert not calls
     ours, trainer = trained(colours, [Winograd()])
     assert calls == [True] * trainer.global_step  # the second convolution, and never in validation
-    assert uses_winograd(trainer, ours)
+    assert used_winograd(trainer)
     for (name, mine), its in zip(ours.state_dict().items(), expected.state_dict().values(), strict=True):
         torch.testing.assert_close(mine, its, rtol=0, atol=1e-4, msg=name)
     calls.clear()
@@ -301,6 +301,20 @@ def test_fit_chooses_it_on_processors_with_avx2(
     assert fit(*model, f"--run={run}", "--trainer.precision=32-true", *more) == 0
     assert bool(calls) == expected
     assert json.loads((run / "summary.json").read_text())["winograd"] == expected
+
+
+def test_the_summary_says_whether_steps_used_it(fit: Fit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Steps of few images do not; a finished run that only its test is left to do did, on whatever processor."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    model = ["--model=CNN", "--model.channels=[64]", "--model.convolutions=2", "--data.image_size=16"]
+    few, many = tmp_path / "few", tmp_path / "many"
+    assert fit(*model, "--data.batch_size=2", f"--run={few}", "--trainer.precision=32-true") == 0
+    assert json.loads((few / "summary.json").read_text())["winograd"] is False
+    assert fit(*model, f"--run={many}", "--trainer.precision=32-true") == 0
+    (many / "summary.json").unlink()
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert fit(f"--config={many / 'config.yaml'}", "--ckpt_path=last") == 0
+    assert json.loads((many / "summary.json").read_text())["winograd"] is True
 
 
 class Strange(nn.Conv2d):

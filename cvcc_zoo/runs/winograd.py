@@ -5,7 +5,6 @@ laptops have. It changes nothing but rounding: a step equals one without it to a
 apart as they do on different processors. Validation and test always use torch's convolutions.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +36,13 @@ class Winograd(Callback):
         """
         self.enabled = enabled
         self.required = required
+        self._replaced: list[_Faster] = []
+        self._used = False
+
+    @property
+    def used(self) -> bool:
+        """Whether any step has used Winograd's algorithm; those of few images, for example, do not."""
+        return self._used or any(each.used for each in self._replaced)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise ValueError if something forbids it and it is required."""
@@ -46,15 +52,16 @@ class Winograd(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace the convolutions; names of parameters and checkpoints do not change."""
         if self.enabled and reason_against(trainer, pl_module) is None:
-            replace(pl_module)
+            self._replaced = replace(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore torch's convolutions."""
+        self._used, self._replaced = self.used, []
         restore(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Restore torch's convolutions."""
-        restore(pl_module)
+        self.on_train_end(trainer, pl_module)
 
 
 def default_winograd(chosen: Sequence[Callback]) -> list[Callback]:
@@ -63,10 +70,9 @@ def default_winograd(chosen: Sequence[Callback]) -> list[Callback]:
     return [Winograd(required=False)] if wanted and not any(isinstance(each, Winograd) for each in chosen) else []
 
 
-def uses_winograd(trainer: Trainer, model: LightningModule) -> bool:
-    """Return whether training steps of this Trainer use Winograd's algorithm in any convolution."""
-    asked = any(isinstance(each, Winograd) and each.enabled for each in callbacks_of(trainer))
-    return asked and reason_against(trainer, model) is None
+def used_winograd(trainer: Trainer) -> bool:
+    """Return whether a training step of this Trainer used Winograd's algorithm in any convolution."""
+    return any(isinstance(each, Winograd) and each.used for each in callbacks_of(trainer))
 
 
 def reason_against(trainer: Trainer, model: LightningModule) -> str | None:
@@ -90,10 +96,32 @@ def convolutions(model: nn.Module) -> list[nn.Conv2d]:
     return [each for each in model.modules() if isinstance(each, nn.Conv2d) and _suits(each)]
 
 
-def replace(model: nn.Module) -> None:
-    """Let the convolutions of a model use Winograd's algorithm in training."""
-    for convolution in convolutions(model):
-        vars(convolution)["_conv_forward"] = functools.partial(_forward, convolution)
+class _Faster:
+    """The `_conv_forward` of a convolution during training."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        self.convolution = convolution
+        self.used = False
+
+    def __call__(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the output of the convolution, in training by Winograd's algorithm where it is faster."""
+        convolution = self.convolution
+        suits = convolution.training and _suits(convolution)  # its stride may have changed since training started
+        padding = _padding(convolution) if suits else None
+        if padding is None or not _fast(input, weight, padding):
+            ordinary: Tensor = nn.Conv2d._conv_forward(convolution, input, weight, bias)
+            return ordinary
+        self.used = True
+        output = winograd_conv2d(input, weight, padding)
+        return output if bias is None else output + bias[:, None, None]
+
+
+def replace(model: nn.Module) -> list[_Faster]:
+    """Let the convolutions of a model use Winograd's algorithm in training; return what replaces their code."""
+    replaced = [_Faster(each) for each in convolutions(model)]
+    for each in replaced:
+        vars(each.convolution)["_conv_forward"] = each
+    return replaced
 
 
 def restore(model: nn.Module) -> None:
@@ -104,7 +132,7 @@ def restore(model: nn.Module) -> None:
 
 
 def _is_replaced(module: nn.Module) -> bool:
-    return getattr(vars(module).get("_conv_forward"), "func", None) is _forward
+    return isinstance(vars(module).get("_conv_forward"), _Faster)
 
 
 def _suits(convolution: nn.Conv2d) -> bool:
@@ -125,17 +153,6 @@ def _padding(convolution: nn.Conv2d) -> int | None:
         return {"valid": 0, "same": 1}[convolution.padding]
     top, left = convolution.padding
     return top if top == left and top <= 2 else None
-
-
-def _forward(convolution: nn.Conv2d, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the output of the convolution, in training by Winograd's algorithm where it is faster."""
-    suits = convolution.training and _suits(convolution)  # its stride may have changed since training started
-    padding = _padding(convolution) if suits else None
-    if padding is None or not _fast(input, weight, padding):
-        ordinary: Tensor = nn.Conv2d._conv_forward(convolution, input, weight, bias)
-        return ordinary
-    output = winograd_conv2d(input, weight, padding)
-    return output if bias is None else output + bias[:, None, None]
 
 
 def _fast(input: Tensor, weight: Tensor, padding: int) -> bool:
