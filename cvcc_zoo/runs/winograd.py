@@ -85,8 +85,8 @@ def reason_against(trainer: Trainer, model: LightningModule) -> str | None:
         return "a compiled network has convolutions of its own; leave out Compile"
     if not convolutions(model):
         return (
-            "the model has no 3x3 convolution with stride 1, without groups, that is wide enough to gain (64 channels "
-            "in and out); choose another model"
+            "the model has no 3x3 convolution with stride 1, without groups, that is wide enough to gain (about 50 "
+            "channels in and out); choose another model"
         )
     return None
 
