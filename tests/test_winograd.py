@@ -218,6 +218,17 @@ def test_training_gives_the_same_weights_up_to_rounding(colours: Path, calls: li
     assert not calls  # torch's convolutions are restored
 
 
+@pytest.mark.parametrize(("limit", "required", "expected"), [(65, True, 1), (65, False, 0), (64, True, 0)])
+def test_a_training_whose_images_are_too_few_says_so(
+    colours: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, limit: int, required: bool,
+    expected: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("cvcc_zoo.runs.winograd.LEAST_PIXELS", 16 * limit)  # a batch has 16 images of 8x8 pixels
+    with caplog.at_level("INFO"):
+        trained(colours, [Winograd(required=required)], max_epochs=1, limit_train_batches=1)
+    assert caplog.text.count("Winograd: no step used it, because the images are too few") == expected
+
+
 def test_a_training_that_fails_restores_the_convolutions(colours: Path) -> None:
     class Fails(Callback):
         def on_train_batch_end(self, *args: Any) -> None:

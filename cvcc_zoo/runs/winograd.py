@@ -1,6 +1,6 @@
 """Winograd: training steps on a CPU whose wide 3x3 convolutions use Winograd's algorithm.
 
-`cvcc-zoo fit` and `train-zoo` choose it by themselves in float32 on a processor with AVX2 and without AVX-512, as most
+`cvcc-zoo fit` and `train-zoo` choose it by themselves in float32 on a processor with AVX2 and without AVX-512, as many
 laptops have. It changes nothing but rounding: a step equals one without it to about five digits, so two trainings drift
 apart as they do on different processors. Validation and test always use torch's convolutions.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.autograd.forward_ad import unpack_dual
 
@@ -55,13 +56,21 @@ class Winograd(Callback):
             self._replaced = replace(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore torch's convolutions."""
-        self._used, self._replaced = self.used, []
-        restore(pl_module)
+        """Restore torch's convolutions, and say so if no step used others although that was asked for."""
+        if self.required and self._replaced and not self.used:
+            rank_zero_info(
+                "Winograd: no step used it, because the images are too few or too small, or because the convolutions "
+                "are compiled or have a forward pass of their own; leave out Winograd, or raise --data.batch_size"
+            )
+        self._restore(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Restore torch's convolutions."""
-        self.on_train_end(trainer, pl_module)
+        self._restore(pl_module)
+
+    def _restore(self, model: LightningModule) -> None:
+        self._used, self._replaced = self.used, []
+        restore(model)
 
 
 def default_winograd(chosen: Sequence[Callback]) -> list[Callback]:
