@@ -61,8 +61,12 @@ def test_equals_torch(padding: int, size: tuple[int, int]) -> None:
 
 def test_many_blocks() -> None:
     """Tiles are transformed in blocks of images; the last block has fewer."""
-    x, w = random(75, 4, 16, 16), random(4, 4, 3, 3, seed=1)
-    assert_close(winograd_conv2d(x, w), F.conv2d(x, w, padding=1))
+    x, w = random(75, 4, 16, 16).requires_grad_(), random(4, 4, 3, 3, seed=1).requires_grad_()
+    ours, expected = winograd_conv2d(x, w), F.conv2d(x, w, padding=1)
+    assert_close(ours, expected)
+    sums = (torch.autograd.grad(y.square().sum(), (x, w)) for y in (ours, expected))
+    for mine, its in zip(*sums, strict=True):
+        assert_close(mine, its)
     assert winograd_conv2d(x[:0], w).shape == (0, 4, 16, 16)
 
 
