@@ -59,7 +59,7 @@ By default:
   steps with a quarter of the multiplications, in float32, on a CPU that has AVX2 but not AVX-512. It uses memory more,
   which threads share: it was measured with one thread and with two, and is chosen for up to four. It rounds differently
   (about five digits agree), and `summary.json` says whether a run used it (`winograd`). `--trainer.callbacks+=Winograd`
-  turns it on elsewhere; with `--trainer.callbacks.enabled=false` it is off.
+  turns it on elsewhere, and `--trainer.callbacks+=Winograd --trainer.callbacks.enabled=false` turns it off.
 - **At the start**, modules are imported only when they are first used, triton only with an accelerator, and garbage
   collection is off.
 

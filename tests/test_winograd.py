@@ -1,6 +1,8 @@
 """Winograd's algorithm: the convolution against torch's, and the callback that uses it in training."""
 
 import copy
+import importlib.util
+import io
 import json
 import pickle
 from itertools import product
@@ -12,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 import cvcc_zoo
 from cvcc_zoo.models.layers import ShiftedConv2d
 from cvcc_zoo.models.winograd import AT, BT, G, gain, winograd_conv2d
 from cvcc_zoo.runs import Compile, Winograd
-from cvcc_zoo.runs.winograd import convolutions, replace, uses_winograd
+from cvcc_zoo.runs.winograd import convolutions, replace, restore, used_winograd
 from tests.conftest import Fit
 
 
@@ -58,8 +61,12 @@ def test_equals_torch(padding: int, size: tuple[int, int]) -> None:
 
 def test_many_blocks() -> None:
     """Tiles are transformed in blocks of images; the last block has fewer."""
-    x, w = random(75, 4, 16, 16), random(4, 4, 3, 3, seed=1)
-    assert_close(winograd_conv2d(x, w), F.conv2d(x, w, padding=1))
+    x, w = random(75, 4, 16, 16).requires_grad_(), random(4, 4, 3, 3, seed=1).requires_grad_()
+    ours, expected = winograd_conv2d(x, w), F.conv2d(x, w, padding=1)
+    assert_close(ours, expected)
+    sums = (torch.autograd.grad(y.square().sum(), (x, w)) for y in (ours, expected))
+    for mine, its in zip(*sums, strict=True):
+        assert_close(mine, its)
     assert winograd_conv2d(x[:0], w).shape == (0, 4, 16, 16)
 
 
@@ -73,8 +80,9 @@ def test_keeps_the_memory_format() -> None:
     assert_close(crossed, F.conv2d(x.transpose(2, 3)[:, :, ::2], w, padding=1))
 
 
-def test_output_can_be_changed_in_place() -> None:
-    x, w = random(2, 8, 8, 8).requires_grad_(), random(8, 8, 3, 3, seed=1)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_output_can_be_changed_in_place(memory_format: torch.memory_format) -> None:
+    x, w = random(2, 8, 8, 8).to(memory_format=memory_format).requires_grad_(), random(8, 8, 3, 3, seed=1)
     (ours,) = torch.autograd.grad(F.relu(winograd_conv2d(x, w), inplace=True).sum(), x)
     (expected,) = torch.autograd.grad(F.relu(F.conv2d(x, w, padding=1)).sum(), x)
     assert_close(ours, expected)
@@ -89,6 +97,37 @@ def test_second_derivatives() -> None:
         results.append(torch.autograd.grad(first.square().sum(), (x, w)))
     for mine, its in zip(*results, strict=True):
         assert_close(mine, its)
+
+
+def test_defaults_of_torch_do_not_matter() -> None:
+    """The result has the dtype and the device of the images, as that of conv2d."""
+    x, w = torch.ones(1, 2, 4, 4), torch.ones(3, 2, 3, 3).requires_grad_()
+    spec = importlib.util.find_spec("cvcc_zoo.models.winograd")
+    assert spec is not None and spec.loader is not None
+    imported = importlib.util.module_from_spec(spec)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            spec.loader.exec_module(imported)
+            y: Tensor = imported.winograd_conv2d(x, w)
+            (of_w,) = torch.autograd.grad(y[0, 0, 1, 1], w)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_close(y, F.conv2d(x, w, padding=1))
+    assert_close(of_w[0], x[0, :, :3, :3])
+
+
+def test_many_gradients_at_once() -> None:
+    """As of a vectorised Jacobian, in both ways that torch has."""
+    x, w = random(2, 3, 6, 6).requires_grad_(), random(4, 3, 3, 3, seed=1).requires_grad_()
+    grads = random(5, 2, 4, 6, 6, seed=2)
+    ours = torch.autograd.grad(winograd_conv2d(x, w), (x, w), grads, is_grads_batched=True)
+    expected = torch.autograd.grad(F.conv2d(x, w, padding=1), (x, w), grads, is_grads_batched=True)
+    for mine, its in zip(ours, expected, strict=True):
+        assert_close(mine, its)
+    y = winograd_conv2d(x, w)
+    (of_w,) = torch.func.vmap(lambda grad: torch.autograd.grad(y, w, grad))(grads)
+    assert_close(of_w, expected[1])
 
 
 @pytest.mark.parametrize("wanted", ["input", "weight"])
@@ -174,13 +213,24 @@ def test_training_gives_the_same_weights_up_to_rounding(colours: Path, calls: li
     assert not calls
     ours, trainer = trained(colours, [Winograd()])
     assert calls == [True] * trainer.global_step  # the second convolution, and never in validation
-    assert uses_winograd(trainer, ours)
+    assert used_winograd(trainer)
     for (name, mine), its in zip(ours.state_dict().items(), expected.state_dict().values(), strict=True):
         torch.testing.assert_close(mine, its, rtol=0, atol=1e-4, msg=name)
     calls.clear()
     ours.train()
     ours(random(16, 3, 8, 8).sigmoid())
     assert not calls  # torch's convolutions are restored
+
+
+@pytest.mark.parametrize(("limit", "required", "expected"), [(65, True, 1), (65, False, 0), (64, True, 0)])
+def test_a_training_whose_images_are_too_few_says_so(
+    colours: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, limit: int, required: bool,
+    expected: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("cvcc_zoo.runs.winograd.LEAST_PIXELS", 16 * limit)  # a batch has 16 images of 8x8 pixels
+    with caplog.at_level("INFO"):
+        trained(colours, [Winograd(required=required)], max_epochs=1, limit_train_batches=1)
+    assert caplog.text.count("Winograd: no step used it, because the images are too few") == expected
 
 
 def test_a_training_that_fails_restores_the_convolutions(colours: Path) -> None:
@@ -259,7 +309,7 @@ def test_fit_chooses_it_on_processors_with_avx2(
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     model = [
         "--model=CNN",
-        "--model.channels=[64]",
+        "--model.channels=[80]",
         "--model.convolutions=2",
         "--data.batch_size=64",
         "--data.image_size=16",
@@ -268,6 +318,20 @@ def test_fit_chooses_it_on_processors_with_avx2(
     assert fit(*model, f"--run={run}", "--trainer.precision=32-true", *more) == 0
     assert bool(calls) == expected
     assert json.loads((run / "summary.json").read_text())["winograd"] == expected
+
+
+def test_the_summary_says_whether_steps_used_it(fit: Fit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Steps of few images do not; a finished run that only its test is left to do did, on whatever processor."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    model = ["--model=CNN", "--model.channels=[80]", "--model.convolutions=2", "--data.image_size=16"]
+    few, many = tmp_path / "few", tmp_path / "many"
+    assert fit(*model, "--data.batch_size=2", f"--run={few}", "--trainer.precision=32-true") == 0
+    assert json.loads((few / "summary.json").read_text())["winograd"] is False
+    assert fit(*model, f"--run={many}", "--trainer.precision=32-true") == 0
+    (many / "summary.json").unlink()
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert fit(f"--config={many / 'config.yaml'}", "--ckpt_path=last") == 0
+    assert json.loads((many / "summary.json").read_text())["winograd"] is True
 
 
 class Strange(nn.Conv2d):
@@ -281,22 +345,24 @@ class Strange(nn.Conv2d):
 @pytest.mark.parametrize(
     ("convolution", "expected"),
     [
-        (nn.Conv2d(64, 64, 3), True),
-        (nn.Conv2d(64, 64, 3, padding=2), True),
-        (nn.Conv2d(64, 64, 3, padding="valid"), True),
-        (ShiftedConv2d(64, 64, 3, padding=1), True),
+        (nn.Conv2d(80, 80, 3), True),
+        (nn.Conv2d(80, 80, 3, padding=2), True),
+        (nn.Conv2d(80, 80, 3, padding="valid"), True),
+        (ShiftedConv2d(80, 80, 3, padding=1), True),
         (nn.Conv2d(32, 32, 3), False),
-        (nn.Conv2d(64, 64, 3, padding=3), False),
-        (nn.Conv2d(64, 64, 3, padding=(0, 1)), False),
-        (nn.Conv2d(64, 64, 3, stride=2), False),
-        (nn.Conv2d(64, 64, 3, dilation=2), False),
+        (nn.Conv2d(64, 64, 3), False),  # two threads would hardly gain
+        (nn.Conv2d(80, 80, 3, padding=3), False),
+        (nn.Conv2d(80, 80, 3, padding=(0, 1)), False),
+        (nn.Conv2d(80, 80, 3, stride=2), False),
+        (nn.Conv2d(80, 80, 3, dilation=2), False),
         (nn.Conv2d(128, 128, 3, groups=2), False),
-        (nn.Conv2d(64, 64, 3, padding=1, padding_mode="reflect"), False),
-        (nn.Conv2d(64, 64, 5), False),
-        (nn.Conv2d(64, 64, (3, 1)), False),
-        (nn.Conv1d(64, 64, 3), False),
-        (nn.ConvTranspose2d(64, 64, 3), False),
-        (Strange(64, 64, 3), False),
+        (nn.Conv2d(80, 80, 3, padding=1, padding_mode="reflect"), False),
+        (nn.Conv2d(80, 80, 5), False),
+        (nn.Conv2d(80, 80, (3, 1)), False),
+        (nn.LazyConv2d(80, 3), False),
+        (nn.Conv1d(80, 80, 3), False),
+        (nn.ConvTranspose2d(80, 80, 3), False),
+        (Strange(80, 80, 3), False),
     ],
 )
 def test_which_convolutions(convolution: nn.Module, expected: bool) -> None:
@@ -306,19 +372,19 @@ def test_which_convolutions(convolution: nn.Module, expected: bool) -> None:
 @pytest.fixture
 def wide() -> nn.Conv2d:
     """A convolution as it is during training."""
-    convolution = nn.Conv2d(64, 64, 3, padding=1)
+    convolution = nn.Conv2d(80, 80, 3, padding=1)
     replace(convolution)
     return convolution
 
 
 def test_parametrized_and_shifted_weights_are_used(calls: list[bool]) -> None:
     for convolution in (
-        nn.utils.parametrizations.weight_norm(nn.Conv2d(64, 64, 3, padding=1)),
-        ShiftedConv2d(64, 64, 3, padding=1),
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(80, 80, 3, padding=1)),
+        ShiftedConv2d(80, 80, 3, padding=1),
     ):
         if isinstance(convolution, ShiftedConv2d):
             convolution.shift.data.fill_(0.5)
-        images = random(2, 64, 32, 32)
+        images = random(2, 80, 32, 32)
         expected = convolution(images)
         replace(convolution)
         assert_close(convolution(images), expected)
@@ -327,7 +393,7 @@ def test_parametrized_and_shifted_weights_are_used(calls: list[bool]) -> None:
 
 def test_where_torch_computes(wide: nn.Conv2d, calls: list[bool]) -> None:
     """In evaluation, in other types, under torch.func and autocast, for few pixels, unbatched and empty images."""
-    images = random(4, 64, 16, 16)
+    images = random(4, 80, 16, 16)
     wide(images)
     assert calls == [True]
     for x in (images[:3], images[0], images[:0], images[:, :, :2, :2]):
@@ -341,15 +407,69 @@ def test_where_torch_computes(wide: nn.Conv2d, calls: list[bool]) -> None:
         return y.square().sum()
 
     assert torch.func.grad(loss)(state, images)["weight"].shape == wide.weight.shape
-    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(state, images[:, None].expand(4, 4, 64, 16, 16))
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(state, images[:, None].expand(4, 4, 80, 16, 16))
     assert each["weight"].shape == (4, *wide.weight.shape)
     wide.eval()(images)
     assert wide.double()(images.double()).dtype == torch.float64
     assert calls == [True]
 
 
+def test_changes_of_a_convolution_during_training_count(wide: nn.Conv2d) -> None:
+    """As of a callback that dilates; afterwards it is restored all the same."""
+    images, plain = random(4, 80, 16, 16), copy.deepcopy(wide)
+    restore(plain)
+    for name, value in (("padding", (0, 1)), ("stride", (2, 2)), ("dilation", (2, 2)), ("padding_mode", "circular")):
+        for each in (wide, plain):
+            setattr(each, name, value)
+            each._reversed_padding_repeated_twice = [1, 1, 0, 0]
+        torch.testing.assert_close(wide(images), plain(images), rtol=0, atol=0)
+    restore(wide)
+    assert "_conv_forward" not in vars(wide)
+
+
+def test_a_forward_pass_that_the_user_changed_stays() -> None:
+    convolution: Any = nn.Conv2d(80, 80, 3, padding=1)
+    mine = convolution._conv_forward = lambda input, weight, bias: input
+    assert convolutions(convolution) == []
+    replace(convolution)
+    restore(convolution)
+    assert convolution._conv_forward is mine
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_traced_as_torchs(wide: nn.Conv2d, calls: list[bool]) -> None:
+    """By torch.jit, also into a file, and by a tracer of torch.fx that looks into the convolution."""
+
+    class Within(torch.fx.Tracer):
+        def is_leaf_module(self, *_: Any) -> bool:
+            return False
+
+    images = random(4, 80, 16, 16)
+    jit: Any = torch.jit
+    traced = jit.trace(wide, images, check_trace=False)  # the check compares the results to the last digit
+    jit.save(traced, io.BytesIO())
+    graph = Within().trace(nn.Sequential(wide))
+    assert torch.conv2d in [node.target for node in graph.nodes] and not calls
+    jit.script(wide)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_other_layouts_and_forward_mode_as_torchs(wide: nn.Conv2d, calls: list[bool]) -> None:
+    images = random(4, 80, 16, 16)
+    with torch.no_grad():
+        assert wide(images.to_mkldnn()).to_dense().shape == images.shape
+    forward: Any = forward_ad
+    with forward.dual_level():
+        output = wide(forward.make_dual(images, images))
+        tangent = forward.unpack_dual(output).tangent
+    assert_close(tangent, F.conv2d(images, wide.weight, padding=1))
+    with pytest.raises(RuntimeError, match="to have 80 channels"):
+        wide(images[:, :32])
+    assert not calls
+
+
 def test_compiled_and_exported_as_torchs(wide: nn.Conv2d, calls: list[bool]) -> None:
-    images = random(4, 64, 16, 16)
+    images = random(4, 80, 16, 16)
     torch.compile(wide, backend="eager", fullgraph=True)(images)
     program = torch.export.export(wide, (images,))
     assert not calls and "conv2d" in str(program.graph)

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_batchedtensor
+from torch._C._functorch import is_batchedtensor, is_legacy_batchedtensor
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -76,8 +76,11 @@ def default_arguments(operation: Any) -> dict[str, Any]:
 
 
 def is_batched(tensor: Tensor) -> bool:
-    """Return whether a tensor stands for several under torch.func.vmap: it cannot be written into one that does not."""
-    return is_batchedtensor(tensor)
+    """Return whether a tensor stands for several: it cannot be written into one that does not.
+
+    It does under torch.func.vmap, and in `torch.autograd.grad(..., is_grads_batched=True)`.
+    """
+    return is_batchedtensor(tensor) or is_legacy_batchedtensor(tensor)
 
 
 def in_function_transform() -> bool:

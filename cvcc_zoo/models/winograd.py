@@ -6,11 +6,14 @@ filtering F(4x4, 3x3) (Lavin & Gray, https://arxiv.org/abs/1509.09308) computes 
 
     Y = A^T [(G g G^T) * (B^T d B)] A
 
-with 36 multiplications in place of 16 * 9. Summed over channels, the product of each of the 36 positions is a matrix
-product of (tiles, C_in) with (C_in, C_out), at which a CPU is best. The gradients follow the same formula backwards.
+where * multiplies element by element: 36 multiplications in place of 16 * 9. In a layer these products are summed over
+the input channels, so each of the 36 positions is a matrix product of (tiles, C_in) with (C_in, C_out), which a CPU
+computes fast. The backward pass applies the transposed matrices in the opposite order.
 
-What it costs are the transforms B^T d B and A^T m A, which do not pay for few channels (`gain`), and rounding: results
-differ from the ordinary convolution by about a hundred-thousandth of the largest of them in float32.
+It has two costs. The transforms B^T d B and A^T m A (m is the sum of the products) take time, so it does not pay for
+few channels (`gain`). And it rounds more: in float32, results differ from the ordinary convolution by about a
+hundred-thousandth of the largest of them. An infinite or NaN input makes all outputs of its tiles NaN, not only those
+that use it.
 """
 
 from collections.abc import Iterator
@@ -19,20 +22,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvcc_zoo.internals.torch import convolution_backward
+from cvcc_zoo.internals.torch import convolution_backward, is_batched
 
 TILE, WINDOW = 4, 6
 BLOCK = 512
-"""Tiles that are transformed at a time: few enough for their values to stay in the caches of a processor."""
+"""Tiles that are transformed at a time, or those of one image if it has more: with few, their values stay in the caches
+of the processor. The transformed values need more than twice the memory of these images."""
+FLOAT32: Any = {"dtype": torch.float32, "device": "cpu"}
+"""What the matrices are, whatever torch's default dtype and device."""
 BT = torch.tensor(
     [
-        [4.0, 0, -5, 0, 1, 0],
+        [4, 0, -5, 0, 1, 0],
         [0, -4, -4, 1, 1, 0],
         [0, 4, -4, -1, 1, 0],
         [0, -2, -1, 2, 1, 0],
         [0, 2, -1, -2, 1, 0],
         [0, 4, 0, -5, 0, 1],
-    ]
+    ],
+    **FLOAT32,
 )
 G = torch.tensor(
     [
@@ -42,19 +49,24 @@ G = torch.tensor(
         [1 / 24, 1 / 12, 1 / 6],
         [1 / 24, -1 / 12, 1 / 6],
         [0, 0, 1],
-    ]
+    ],
+    **FLOAT32,
 )
-AT = torch.tensor([[1.0, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
+AT = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], **FLOAT32)
 B, GT, A = (each.T.contiguous() for each in (BT, G, AT))
 
 
 def gain(in_channels: int, out_channels: int, height: int, width: int) -> float:
     """Return about how many times as fast as torch's a training step of this convolution is; height, width of outputs.
 
-    The model was fitted to float32 on one core of a processor with AVX2: 1.5 for 64 channels, 2 for 128 and 2.4 for
-    256 on 32x32, 16x16 and 15x15 pixels. Four times fewer multiplications run at 0.8 of the speed, each transform costs
-    as much as so many channels, and outputs beyond the edge of the image are computed in vain.
+    The model is a fit to measurements in float32 on one core of a processor with AVX2: 1.5 times as fast with 64
+    channels and 32x32 pixels, 2 with 128 and 16x16, 2.4 with 256 and 15x15, for which it gives 1.4, 2.0 and 2.2. It
+    has three parts. A quarter of the multiplications, done at 0.8 of the speed, would be 3.2 times as fast.
+    Transforming the inputs takes as long as the products for 39 output channels, and transforming the outputs as long
+    as those for 39 input channels. Of the outputs in tiles that cross the edge of the image, only a share is used.
     """
+    if 0 in (in_channels, out_channels):  # a LazyConv2d before its first images
+        return 0.0
     tiles = -(-height // TILE) * -(-width // TILE)
     used = height * width / (tiles * TILE**2)
     return 3.2 / (1 + 39 / in_channels + 39 / out_channels) * used
@@ -64,8 +76,8 @@ def winograd_conv2d(input: Tensor, weight: Tensor, padding: int = 1) -> Tensor:
     """Convolve input (N, C_in, H, W) with weight (C_out, C_in, 3, 3), stride 1: `conv2d` without bias.
 
     Returns (N, C_out, H + 2 padding - 2, W + 2 padding - 2) in the memory format of the input. It can be differentiated
-    as often as `conv2d`. Raises ValueError unless both are in float32 on the CPU with these shapes, and the padding is
-    0, 1 or 2.
+    as often as `conv2d`, but not in forward mode or by torch.func. Raises ValueError unless both are in float32 on the
+    CPU with these shapes, and the padding is 0, 1 or 2.
     """
     if not (input.dtype == weight.dtype == torch.float32 and input.device.type == weight.device.type == "cpu"):
         raise ValueError(
@@ -148,18 +160,18 @@ class _Convolution(torch.autograd.Function):
         ctx.padding = padding
         tiling = _Tiling(input, weight, padding)
         size = tiling.images, tiling.out_channels, tiling.height, tiling.width
-        output = torch.empty(size, memory_format=torch.channels_last)
+        output = torch.empty(size, memory_format=torch.channels_last, **FLOAT32)
         there, filters = output.permute(0, 2, 3, 1), _filters(weight)
         for block in tiling.blocks():
             tiling.outputs(torch.bmm(tiling.inputs(input[block]), filters), there[block])
-        return output
+        return output  # not a view, which could not be changed in place
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         """Return the gradients of input and weight."""
         input, weight = ctx.saved_tensors
         of_input, of_weight, _ = ctx.needs_input_grad
-        if torch.is_grad_enabled():  # with create_graph=True: the gradients are differentiated again
+        if torch.is_grad_enabled() or is_batched(grad):  # with create_graph=True or is_grads_batched=True
             first, second = convolution_backward(grad, input, weight, ctx.padding, (of_input, of_weight))
             return first, second, None
         tiling = _Tiling(input, weight, ctx.padding)

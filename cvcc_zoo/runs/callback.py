@@ -23,6 +23,7 @@ from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint
 from cvcc_zoo.runs.run_folder import CONFIG, LAST, write_text
 from cvcc_zoo.runs.stopping import StoppedError
 from cvcc_zoo.runs.summary import Training, print_summary, summarise, write_summary
+from cvcc_zoo.runs.winograd import used_winograd
 from cvcc_zoo.runs.written import SUMMARY, read_summary
 
 ROWS = 10  # minimum number of metrics rows per epoch
@@ -54,6 +55,7 @@ class RunFolder(Callback):
         self.seconds = 0.0
         self.images = 0
         self.last_epoch: dict[str, float] = {}  # metrics of the last epoch
+        self.winograd = False  # whether steps before the run was resumed used Winograd's algorithm
         self._since: float | None = None
         self._curves_drawn = False
 
@@ -130,12 +132,14 @@ class RunFolder(Callback):
         self.images += len(batch[0]) * trainer.world_size
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Write the logged rows first, and save their fingerprint in the checkpoint."""
+        """Write the logged rows first, and save their fingerprint, and how steps were computed, in the checkpoint."""
         for logger in trainer.loggers:
             logger.save()
-        if self._own_loggers(trainer) and "callbacks" in checkpoint:
-            known = fingerprint(self.folder / NAME, trainer.global_step)
-            checkpoint["callbacks"][self.state_key]["metrics"] = known
+        if "callbacks" in checkpoint:
+            mine = checkpoint["callbacks"][self.state_key]
+            mine["winograd"] = self.winograd or used_winograd(trainer)
+            if self._own_loggers(trainer):
+                mine["metrics"] = fingerprint(self.folder / NAME, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the config, the clock and the count of images, with which a resumed run continues."""
@@ -152,6 +156,7 @@ class RunFolder(Callback):
         """Continue with the clock and the count of images."""
         self.seconds, self.images = state_dict["seconds"], state_dict["images"]
         self.last_epoch = state_dict.get("last_epoch", {})
+        self.winograd = state_dict.get("winograd", False)
 
     def _stop_clock(self) -> None:
         if self._since is not None:
@@ -229,7 +234,8 @@ class RunFolder(Callback):
             writer.settle(self.folder)
         for logger in self._own_loggers(trainer):  # remove the row of an earlier test
             logger.truncate(trainer.global_step)
-        training = Training(self.seconds, self.images, self.last_epoch)
+        winograd = self.winograd or used_winograd(trainer)
+        training = Training(self.seconds, self.images, self.last_epoch, winograd)
         summary = summarise(trainer, model, data, training, test=test)
         if trainer.is_global_zero:
             if test or not self._curves_drawn:  # a resumed run that had already ended did not train

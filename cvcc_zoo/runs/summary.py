@@ -28,7 +28,6 @@ from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
 from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.run_folder import write_text
-from cvcc_zoo.runs.winograd import uses_winograd
 from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 FEW = 5  # classes without test images that are named
@@ -45,6 +44,8 @@ class Training:
     """Number of images in these batches."""
     last_epoch: Mapping[str, float]
     """Metrics of the last epoch."""
+    winograd: bool
+    """Whether a step used Winograd's algorithm."""
 
 
 def summarise(
@@ -104,7 +105,7 @@ def summarise(
         "split_seed": data.split_seed,
         "precision": str(trainer.precision),
         "hardware": trained_on(trainer),
-        "winograd": uses_winograd(trainer, model),
+        "winograd": training.winograd,
         "processes": trainer.world_size,
         "same_bits": same_bits(trainer),
         "commit": commit(),
