@@ -293,12 +293,16 @@ def test_a_temperature_is_fitted_to_weights_with_the_classes_in_another_order(
     assert "was trained on other images" not in capsys.readouterr().out
 
 
+def train_two_seeds_and_publish_the_first(fit: Fit) -> None:
+    for seed in (0, 1):
+        assert fit("--model=linear", f"--seed_everything={seed}", f"--run=seed{seed}") == 0
+    assert main(["publish", "seed0"]) == 0
+
+
 def test_a_card_that_does_not_tell_its_training_gets_no_seeds(
     fit: Fit, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for seed in (0, 1):
-        fit("--model=linear", f"--seed_everything={seed}", f"--run=seed{seed}")
-    assert main(["publish", "seed0"]) == 0
+    train_two_seeds_and_publish_the_first(fit)
     path = home / "linear.colours.json"
     whole = path.read_text()
     changes: list[tuple[str, object]] = [
@@ -318,9 +322,7 @@ def test_a_card_that_does_not_tell_its_training_gets_no_seeds(
 def test_published_weights_are_found_in_their_folder_and_users_who_do_not_exist_have_no_runs(
     fit: Fit, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for seed in (0, 1):
-        fit("--model=linear", f"--seed_everything={seed}", f"--run=seed{seed}")
-    assert main(["publish", "seed0"]) == 0
+    train_two_seeds_and_publish_the_first(fit)
     for added in ("--repeats=[~nobody-here/x]", "--calibrate=~nobody-here/x"):
         assert "~nobody-here/x is not the folder of a finished run" in message(capsys, ["publish", "home", added])
     assert "~nobody-here/x is not the folder of a finished run" in message(capsys, ["publish", "~nobody-here/x"])
