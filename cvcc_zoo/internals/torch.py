@@ -92,9 +92,9 @@ def convolution_backward(
     grad: Tensor, input: Tensor, weight: Tensor, padding: int, wanted: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the gradients of a convolution with stride 1 for its input and its weight, themselves differentiable."""
-    two = [1, 1]
+    stride = dilation = [1, 1]
     first, second, _ = aten.convolution_backward(
-        grad, input, weight, None, two, [padding, padding], two, False, [0, 0], 1, [*wanted, False]
+        grad, input, weight, None, stride, [padding, padding], dilation, False, [0, 0], 1, [*wanted, False]
     )
     return first, second
 
