@@ -66,6 +66,12 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     assert circles(file_imports(parse(ROOT), "cvcc_zoo")) == []
 
 
+def test_paths_in_the_home_of_an_unknown_user_are_read_in_one_place() -> None:
+    """`Path.expanduser` raises RuntimeError for them; `expanded` does not, and names of weights get a message."""
+    users = {str(path.relative_to(ROOT)) for path in FILES if ".expanduser()" in path.read_text()}
+    assert users == {"zoo/names.py"}
+
+
 def test_files_fit_a_sitting() -> None:
     lines = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in FILES}
     long = [f"{path} has {count} lines" for path, count in lines.items() if count > 250]

@@ -16,7 +16,7 @@ from cvcc_zoo.data.decode import Decoding, Tally, decode_some
 from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.workers import processors, read_files
-from cvcc_zoo.files.own import shown
+from cvcc_zoo.files.own import expanded, shown
 from cvcc_zoo.kinds import check_whole
 
 BATCH = 256
@@ -117,7 +117,7 @@ def _pixels_of(images: Sequence[Any], decoding: Decoding) -> Iterator[Tensor]:
 
 
 def _existing(file: str | Path) -> Path:
-    path = Path(file).expanduser()
+    path = expanded(file)
     if not path.exists():
         raise FileNotFoundError(f"there is no image {shown(path)}")
     if path.is_dir():

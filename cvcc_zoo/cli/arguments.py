@@ -30,6 +30,7 @@ from jsonargparse import ArgumentParser, Namespace
 from cvcc_zoo.cli.choices import check_not_of_model
 from cvcc_zoo.cli.expansion import expand_model, options_beside_networks
 from cvcc_zoo.cli.recipes import config_file
+from cvcc_zoo.files.own import expanded
 
 EVALUATIONS = ("validate", "test", "predict")
 CONFIG = ("-c", "--config")
@@ -93,7 +94,7 @@ def name_as_option(command: str, args: Sequence[str]) -> list[str]:
     """Turn a first argument without a flag into an option: `--model=resnet20`, or `--run=runs/mine`."""
     if not args or args[0].startswith("-"):
         return list(args)
-    path = Path(args[0]).expanduser()
+    path = expanded(args[0])
     evaluated = "--run" if path.is_dir() else "--ckpt_path" if path.is_file() else "--model"
     return [f"{'--model' if command == 'fit' else evaluated}={args[0]}", *args[1:]]
 
@@ -120,7 +121,7 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
         elif flag in SPEC_FLAGS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
             expanded.append(f"{flag}={json.dumps({'name': value})}")
         elif flag == "--run" and value and command in EVALUATIONS:
-            expanded += _evaluate_run(Path(value).expanduser())
+            expanded += _evaluate_run(expanded(value))
         elif flag in CONFIG and value and (command == "fit" or command in EVALUATIONS):
             expanded.append(f"--config={config_file(value)}")
         else:

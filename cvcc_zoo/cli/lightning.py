@@ -20,6 +20,7 @@ from cvcc_zoo.cli.expansion import path_of
 from cvcc_zoo.cli.options import GIVEN, asked_model, import_named, list_of, parser
 from cvcc_zoo.cli.refusals import check_text
 from cvcc_zoo.data import ImageDataModule, check_test, in_order
+from cvcc_zoo.files.own import expanded
 from cvcc_zoo.printing.notices import quiet
 from cvcc_zoo.weights.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.zoo.catalogue import architecture, name_of
@@ -181,7 +182,7 @@ class ZooCLI(LightningCLI):
         model = name_of(type(self.model).__name__, self.model.hparams)
         parent = self.config.trainer.default_root_dir or "runs"
         name = f"{model}-{self.datamodule.dataset.title}"
-        return runs.new_folder(self.config.run, Path(parent).expanduser(), name)
+        return runs.new_folder(self.config.run, expanded(parent), name)
 
     def config_text(self) -> str:
         """Return the config in YAML with which `fit --config` repeats the run in a new folder.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from cvcc_zoo.files.own import shown
+from cvcc_zoo.files.own import expanded, shown
 from cvcc_zoo.registry import CLOSE, as_typed, unknown
 
 PLACES = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "configs")
@@ -56,7 +56,7 @@ def config_file(asked: str) -> str:
     A recipe is named as cifar10/resnet20, cifar10/resnet20.yaml or configs/cifar10/resnet20.yaml. Raises ValueError
     for a name that is almost that of a recipe; other names are returned, and are refused when they are read.
     """
-    for path in (Path(asked).expanduser(), Path(f"{asked}.yaml").expanduser()):
+    for path in (expanded(asked), expanded(f"{asked}.yaml")):
         if path.is_file():
             return str(path)
     if (found := named(asked)) is not None:
@@ -77,7 +77,7 @@ def recipe_folder(asked: str) -> Path:
 
     Raises FileNotFoundError, with the nearest names, if there is none.
     """
-    path = Path(asked).expanduser()
+    path = expanded(asked)
     if path.is_dir():
         return path
     folders = {recipe.parent.name: recipe.parent for recipe in recipes().values()}

@@ -20,7 +20,7 @@ from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data.decode import Decoding, Tally
 from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.finding import Found, find_images
-from cvcc_zoo.files.own import csv_text, file_to_write, json_text, shown, write_whole
+from cvcc_zoo.files.own import csv_text, expanded, file_to_write, json_text, shown, write_whole
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import tracked
@@ -78,7 +78,7 @@ def main(args: Sequence[str]) -> int:
     size, channels = decoding.image_size, decoding.in_channels
     if channels not in (1, 3):
         raise ValueError(f"image files have 1 or 3 channels, and {trained.name} takes {channels}; call it in Python")
-    found = find_images([Path(given).expanduser() for given in config.images], size)
+    found = find_images([expanded(given) for given in config.images], size)
     tally, broken = Tally(), found.broken
     predictions = predict(trained, found.files, decoding, top, tally, broken)
     if not predictions:

@@ -21,7 +21,7 @@ from cvcc_zoo.data.looks import Looks, look_at_some
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.partition import partition
 from cvcc_zoo.data.workers import read_files
-from cvcc_zoo.files.own import UNFINISHED, check_new_folder, csv_text, in_command, shown
+from cvcc_zoo.files.own import UNFINISHED, check_new_folder, csv_text, expanded, in_command, shown
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import tracked
@@ -61,7 +61,7 @@ def parser() -> ZooParser:
 def main(args: Sequence[str]) -> int:
     """Run the command. Nothing is written if an image cannot be read."""
     options = parser().parse_args(list(args))
-    root, output = Path(options.folder).expanduser(), Path(options.output).expanduser()
+    root, output = expanded(options.folder), expanded(options.output)
     shares, treatment = shares_of(options.val, options.test), pick("treatment", options.duplicates, TREATMENTS)
     check_output(root, output)
     files, classes = images_of(root)

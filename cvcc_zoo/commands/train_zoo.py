@@ -15,6 +15,7 @@ from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.cli.recipes import recipe_folder
 from cvcc_zoo.commands.publish import publish
+from cvcc_zoo.files.own import expanded
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import duration
@@ -84,7 +85,7 @@ def train_zoo(
     found = models(recipe_folder(recipes), only)
     jobs = {
         model: [
-            Job(path, model, path.parent.name, seed, Path(runs).expanduser() / f"{model}-{path.parent.name}-{seed}")
+            Job(path, model, path.parent.name, seed, expanded(runs) / f"{model}-{path.parent.name}-{seed}")
             for seed in range(seeds)
         ]
         for model, path in found.items()
@@ -92,7 +93,7 @@ def train_zoo(
     more = ["--data.validation=0", *(f"--{option}" for option in options or [])]
     more.append(f"--trainer.precision={precision or fast_precision()}")
     code = 0
-    target = Path(folder).expanduser() if folder else folders()[1]
+    target = expanded(folder) if folder else folders()[1]
     try:
         for model, mine in jobs.items():
             for job in mine:

@@ -21,6 +21,7 @@ from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.export.images import images_to_check
 from cvcc_zoo.export.program import BATCHES, ENDINGS, MAX_BATCH, export
 from cvcc_zoo.export.web import PACKAGE, PAGE, PROGRAM, find_runtime, write_page
+from cvcc_zoo.files.own import expanded
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.zoo.averaging import find_average, names_in
 
@@ -71,7 +72,7 @@ def parser() -> ZooParser:
 def main(args: Sequence[str]) -> int:
     """Run the command."""
     config = parser().parse_args(list(args))
-    page, target = config.format == "web", Path(config.output).expanduser() if config.output else None
+    page, target = config.format == "web", expanded(config.output) if config.output else None
     if page and target:
         _check_folder(target)
     elif target and target.suffix != (ending := ENDINGS[config.format]):

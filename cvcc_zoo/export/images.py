@@ -1,7 +1,6 @@
 """Images on which an exported program is compared with its model: those of the model's run, or of a data set."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.images import reshape
 from cvcc_zoo.export.program import BATCHES
+from cvcc_zoo.files.own import expanded
 from cvcc_zoo.zoo.trained import Trained
 
 FETCHED = ("torchvision.", "hf:")
@@ -49,7 +49,7 @@ def images_to_check(trained: Trained, dataset: str | None, root: str | None) -> 
 def _of_run(options: dict[str, Any]) -> ImageDataModule:
     """Return the data of a run. Raises ValueError or OSError if they are not on this machine."""
     name = str(options.get("dataset") or "")
-    if name.startswith(FETCHED) and not Path(name.removeprefix("hf:")).expanduser().exists():
+    if name.startswith(FETCHED) and not expanded(name.removeprefix("hf:")).exists():
         raise ValueError(f"{name} may have to be downloaded; give it as --data.dataset={name}")
     return ImageDataModule(**{**options, "augmentations": "none"})  # so no import path in the file is followed
 

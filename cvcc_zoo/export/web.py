@@ -18,7 +18,7 @@ from pathlib import Path
 
 from PIL import ImageColor
 
-from cvcc_zoo.files.own import write_whole
+from cvcc_zoo.files.own import expanded, write_whole
 from cvcc_zoo.zoo.trained import Trained
 
 PACKAGE = "onnxruntime-web"
@@ -45,7 +45,7 @@ def find_runtime(place: str = "") -> Runtime:
     Raises ValueError if it is not there, or if there is no npm or no network.
     """
     if place:
-        path = Path(place).expanduser()
+        path = expanded(place)
         return _from_archive(path) if path.is_file() else _from_folder(path)
     advice = f"`npm pack {PACKAGE}` writes it where there is a network; then give its file: --runtime=FILE.tgz"
     npm = shutil.which("npm")

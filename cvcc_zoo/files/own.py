@@ -32,8 +32,8 @@ STALE = 3600  # seconds after the last write, when an unfinished file counts as 
 def home(variable: str) -> Path:
     """Return the folder named by an environment variable, by default `cvcc_zoo` in the user's cache folder."""
     if chosen := os.environ.get(variable):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cvcc_zoo"
+        return expanded(chosen)
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "cvcc_zoo"
 
 
 def expanded(path: Path | str) -> Path:

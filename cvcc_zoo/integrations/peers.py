@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.files.own import expanded
 from cvcc_zoo.files.plain import load_plain
 from cvcc_zoo.registry import FAMILIES, as_typed, unknown
 from cvcc_zoo.weights.fits import Weights, check_bounds
@@ -64,7 +65,7 @@ def load(
     FileNotFoundError for a missing file, and ValueError for weights that do not fit the network.
 
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; give a file of weights from torch.save")
     tensors = _tensors(load_plain(path, old=True), path)

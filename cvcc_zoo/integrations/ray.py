@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvcc_zoo.files.own import expanded
+
 try:
     from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
@@ -27,7 +29,7 @@ def fit(args: Sequence[str], run: str | Path, workers: int = 2, *, gpu: bool = F
     """
     if workers < 1 or failures < 0:
         raise ValueError(f"give at least 1 worker and at least 0 failures, got {workers} and {failures}")
-    folder = Path(run).expanduser().resolve()
+    folder = expanded(run).resolve()
     place = Path.cwd()
 
     def train() -> None:

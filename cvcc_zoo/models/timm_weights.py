@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from cvcc_zoo.files.own import expanded
 from cvcc_zoo.files.plain import load_plain
 
 Normalisation = dict[str, Tensor]
@@ -27,7 +28,7 @@ def weights_file(name: str, pretrained: bool | str) -> Path:
     if not isinstance(pretrained, bool):
         if not isinstance(pretrained, str | PathLike) or not str(pretrained):
             raise ValueError(f"pretrained is True, False or the path of a file of weights, not {pretrained!r}")
-        path = Path(pretrained).expanduser()
+        path = expanded(pretrained)
         if path.is_dir():
             path = path / "model.safetensors"
         if not path.is_file():

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
-from cvcc_zoo.files.own import file_to_write
+from cvcc_zoo.files.own import expanded, file_to_write
 from cvcc_zoo.printing import say
 from cvcc_zoo.report import read_run, unfinished, write_report
 from cvcc_zoo.report.figures import plotly
@@ -34,7 +33,7 @@ def main(args: Sequence[str]) -> int:
     config = parser().parse_args(list(args))
     output = file_to_write(config.output, ".html")
     plotly()  # raises now, rather than after all the work, if it is not installed
-    folders = [Path(run).expanduser() for run in config.runs]
+    folders = [expanded(run) for run in config.runs]
     waiting = [folder for folder in folders if unfinished(folder)]
     finished = [folder for folder in folders if folder not in waiting]
     if not finished:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from cvcc_zoo.files.own import in_command, shown, write_whole
+from cvcc_zoo.files.own import expanded, in_command, shown, write_whole
 from cvcc_zoo.weights.checkpoint import Checkpoint
 
 CONFIG = "config.yaml"
@@ -43,10 +43,10 @@ def new_folder(asked: str | None, parent: Path, name: str) -> Path:
     Only the first of several processes makes it. Raises FileExistsError if the folder asked for exists.
     """
     if getattr(rank_zero_only, "rank", 0):
-        return Path(asked).expanduser() if asked else parent / name
+        return expanded(asked) if asked else parent / name
     if not asked:
         return reserve_folder(name, parent)
-    folder = Path(asked).expanduser()
+    folder = expanded(asked)
     try:
         _make(folder)
     except FileExistsError:
@@ -64,7 +64,7 @@ def folder_to_resume(asked: str | None, configs: Sequence[Path]) -> Path | None:
     None if the folder asked for does not exist yet: then the run starts. Raises ValueError if neither names a run.
     """
     if asked:
-        folder = Path(asked).expanduser()
+        folder = expanded(asked)
         files = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
         if files and not is_run(folder):
             raise ValueError(f"{folder} is not a run folder: it has files, but no {CONFIG}; choose another --run")

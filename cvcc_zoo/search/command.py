@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.cli.passing import split
-from cvcc_zoo.files.own import write_picture
+from cvcc_zoo.files.own import expanded, write_picture
 from cvcc_zoo.plots import Figure, plot_search
 from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
 from cvcc_zoo.printing.console import PlainConsole
@@ -68,7 +68,7 @@ def search(
 
     """
     deadline = deadline_after(minutes)
-    target, found, goal = Path(folder).expanduser(), parse_space(space), Goal(measure, epoch)
+    target, found, goal = expanded(folder), parse_space(space), Goal(measure, epoch)
     chosen = make_method(method, found, seed, goal, target)
     count = number_of_trials(chosen, trials)
     fixed, console = options or [], PlainConsole(soft_wrap=True)

@@ -21,7 +21,7 @@ from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.cli.passing import split
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.folder import file_of
-from cvcc_zoo.files.own import csv_text, json_text, write_picture, write_whole
+from cvcc_zoo.files.own import csv_text, expanded, json_text, write_picture, write_whole
 from cvcc_zoo.plots import plot_confusion
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.notices import only_warnings
@@ -65,7 +65,7 @@ def cross_validate(
     """
     if folds < 2:
         raise ValueError(f"a cross-validation has at least 2 folds, not {folds}; choose --folds=5")
-    target, goal = Path(folder).expanduser(), Goal("val/accuracy", epoch)
+    target, goal = expanded(folder), Goal("val/accuracy", epoch)
     if any(word.partition("=")[0] == f"--{FOLD}" for word in options or []):
         raise ValueError(f"each fold is held out in turn: leave --{FOLD} out, and choose their number: --folds={folds}")
     space: Space = {FOLD: Choice(tuple(f"{number}/{folds}" for number in range(1, folds + 1)))}

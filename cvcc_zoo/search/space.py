@@ -4,12 +4,12 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import get_loader
 
+from cvcc_zoo.files.own import expanded
 from cvcc_zoo.registry import unknown
 
 KEYS = ("from", "to", "log", "steps")
@@ -67,7 +67,7 @@ def parse_space(text: str) -> Space:
 
     Raises FileNotFoundError if the file is missing, and ValueError, with what to write instead, for an invalid space.
     """
-    if (path := Path(text).expanduser()).suffix in (".yaml", ".yml", ".json"):
+    if (path := expanded(text)).suffix in (".yaml", ".yml", ".json"):
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}; the space is YAML or the path of a YAML file: {EXAMPLE}")
         text = path.read_text()

@@ -8,6 +8,7 @@ from torch import nn
 
 from cvcc_zoo.data.classes import LONGEST_CLASS
 from cvcc_zoo.data.shaping import shaping_of
+from cvcc_zoo.files.own import expanded
 from cvcc_zoo.files.plain import load_plain, read_yaml
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.weights.calibration import check_calibration
@@ -46,7 +47,7 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
     Checks that the tensors fit the family with its hyperparameters, by name and shape. An import path in the
     hyperparameters, such as that of an optimizer, is not followed.
     """
-    path = Path(checkpoint).expanduser()
+    path = expanded(checkpoint)
     if path.is_dir():
         found = [path / name for name in ("best.ckpt", "last.ckpt") if (path / name).is_file()]
         if not found:

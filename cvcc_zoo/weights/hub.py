@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cvcc_zoo.files.own import expanded
 from cvcc_zoo.weights.card import folders, read
 
 ENDINGS = (".json", ".safetensors")
@@ -18,7 +19,7 @@ def pull(source: str | Path, *, revision: str | None = None) -> Path:
     if str(source).startswith(SCHEME):
         source, _, named = str(source).removeprefix(SCHEME).partition("@")
         revision = revision or named or None
-    elif (local := Path(source).expanduser()).is_dir():
+    elif (local := expanded(source)).is_dir():
         if revision is not None:
             raise ValueError(f"{local} is a folder on this machine and has no revisions; leave revision out")
         return _checked(local)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from cvcc_zoo.classifier.flipping import Flipped
 from cvcc_zoo.data.classes import differences, matching
 from cvcc_zoo.data.datasets import DIGITS
 from cvcc_zoo.data.decode import Decoding
+from cvcc_zoo.files.own import expanded
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
 PLUS = "+"
@@ -97,8 +97,8 @@ def find_average(name: str, *, flip: bool = False) -> Average:
 def names_in(name: str) -> list[str]:
     """Return the names that plus signs join; a path that exists is one name, whatever it contains."""
     try:
-        exists = Path(name).expanduser().exists()
-    except (OSError, RuntimeError):  # too long for a path, or in the home folder of a user who does not exist here
+        exists = expanded(name).exists()
+    except OSError:  # too long for a path
         exists = False
     return [name] if exists else name.split(PLUS)
 
