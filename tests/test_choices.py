@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.cli.arguments import owners_first
+from cvcc_zoo.cli.arguments import owners_first, rewrite
 from cvcc_zoo.cli.choices import CLUSTERS
 from cvcc_zoo.cli.lightning import build
 from tests.conftest import Fit, message
@@ -89,6 +89,19 @@ def test_files_come_before_flags_and_names_before_their_options() -> None:
         "--data.augmentations=light", "--optimizer.lr", "0.5", "--model.loss.l2=1", "--model.depth=26",
         "--trainer.max_epochs=3", "--data.augmentations+=Cutout", "--trainer.max_epochs=4",
     ]  # fmt: skip
+
+
+def test_the_options_of_an_evaluation_replace_those_of_the_run_in_any_order(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    run = [f"--config={tmp_path}/config.yaml", f"--ckpt_path={tmp_path}"]
+    more = ["--data.root=other", "--ckpt_path=a.ckpt"]
+    for words in ([f"--run={tmp_path}", *more], [*more, "--run", str(tmp_path)], [str(tmp_path), *more]):
+        assert rewrite(words, "test") == [*run, *more]
+
+
+def test_the_options_of_whitening_may_stand_before_its_name() -> None:
+    options = ['--data.whitening={"name": "zca"}', "--data.whitening.eps=0.1"]
+    assert rewrite(["--data.whitening.eps=0.1", "--data.whitening=zca"]) == options
 
 
 def test_options_written_before_their_name_or_file_are_kept(fit: Fit, tmp_path: Path) -> None:

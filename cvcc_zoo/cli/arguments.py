@@ -5,7 +5,8 @@
 | `fit` | `resnet20` first | `--model=resnet20` |
 | evaluations | a run folder, a checkpoint or a name first | `--run=`, `--ckpt_path=` or `--model=` |
 | evaluations | `--run=FOLDER` | `--config=FOLDER/config.yaml --ckpt_path=FOLDER` |
-| `fit`, evaluations | `--optimizer.lr=0.1 --optimizer=SGD --config=a.yaml` | files, then names, then their options |
+| evaluations | `--data.root=here --run=FOLDER` | the run first |
+| all | `--optimizer.lr=0.1 --optimizer=SGD --config=a.yaml` | files, then names, then their options |
 | `fit`, evaluations | `--config=cifar10/resnet20` | the file of the recipe |
 | `fit`, evaluations | `--model.optimizer=SGD` | refused, with the option that is meant |
 | `list` | `'resnet*'` first | `--pattern=resnet*` |
@@ -50,8 +51,8 @@ def rewrite(args: Sequence[str], command: str = "") -> list[str]:
         return [f"--pattern={args[0]}", *args[1:]] if args and not args[0].startswith("-") else args
     if command == "fit" or command in EVALUATIONS:
         check_owned(args)
-        args = owners_first(name_as_option(command, args))
-    return _expand(args, command)
+        args = name_as_option(command, args)
+    return _expand(owners_first(args, (*CONFIG, "--run") if command in EVALUATIONS else CONFIG), command)
 
 
 def _flag_of_list(word: str) -> str:
@@ -68,8 +69,8 @@ def check_owned(args: Sequence[str]) -> None:
             check_not_of_model(found[1])
 
 
-def owners_first(args: Sequence[str]) -> list[str]:
-    """Move files before flags, and each name before the options that belong to it."""
+def owners_first(args: Sequence[str], files: Sequence[str] = CONFIG) -> list[str]:
+    """Move the flags that name files of options first, and each name before the options that belong to it."""
     groups: list[list[str]] = []
     for word in args:
         if not groups or re.match(r"--?[A-Za-z]", word):
@@ -81,7 +82,7 @@ def owners_first(args: Sequence[str]) -> list[str]:
     def place(flag: str) -> int:
         if not flag.startswith("-"):
             return 0  # the command
-        if flag in CONFIG:
+        if flag in files:
             return 1
         owns = any(other.startswith((f"{flag}.", f"{flag}+")) for other in flags)
         return 2 + flag.count(".") if owns else len(args) + 2
@@ -101,7 +102,7 @@ def name_as_option(command: str, args: Sequence[str]) -> list[str]:
 
 def _expand(args: Sequence[str], command: str) -> list[str]:
     """Expand the names of models, optimizers and the like, and `--run=FOLDER` of an evaluation."""
-    expanded = []
+    words: list[str] = []
     known: set[str] | None = None  # the options of a model around a network of others, which has its own, too
     for flag, value in _pairs(args):
         option = re.fullmatch(r"--model\.(\w+)(.*)", flag)
@@ -110,23 +111,23 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
         if flag == "--model" and value is not None and not value.lstrip().startswith("{"):
             model, weights = expand_model(value)
             if weights:
-                expanded.append(f"--weights={weights}")
-            expanded.append(f"--model={model['class_path']}")
+                words.append(f"--weights={weights}")
+            words.append(f"--model={model['class_path']}")
             known = options_beside_networks(model["class_path"])
             for option, setting in model["init_args"].items():
                 text = setting if isinstance(setting, str) else json.dumps(setting)
-                expanded.append(f"--model.{option}={text}")
+                words.append(f"--model.{option}={text}")
         elif flag == "--model.help" and value:
-            expanded.append(f"{flag}={expand_model(value)[0]['class_path']}")
+            words.append(f"{flag}={expand_model(value)[0]['class_path']}")
         elif flag in SPEC_FLAGS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
-            expanded.append(f"{flag}={json.dumps({'name': value})}")
+            words.append(f"{flag}={json.dumps({'name': value})}")
         elif flag == "--run" and value and command in EVALUATIONS:
-            expanded += _evaluate_run(expanded(value))
+            words += _evaluate_run(expanded(value))
         elif flag in CONFIG and value and (command == "fit" or command in EVALUATIONS):
-            expanded.append(f"--config={config_file(value)}")
+            words.append(f"--config={config_file(value)}")
         else:
-            expanded.append(flag if value is None else f"{flag}={value}")
-    return expanded
+            words.append(flag if value is None else f"{flag}={value}")
+    return words
 
 
 def _pairs(args: Sequence[str]) -> Iterable[tuple[str, str | None]]:
