@@ -43,13 +43,17 @@ def test_classes_without_splits_are_split_stratified_and_by_seed(
 
 
 def test_an_evaluation_after_images_were_added_warns_of_a_test_that_was_trained_on(
-    classes: Path, capsys: pytest.CaptureFixture[str]
+    classes: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert main(["fit", f"--data.root={classes}", "--model=linear", "--run=mine-run", *QUICK]) == 0
     words = "mine-run was trained on other images than mine has now"
     assert main(["evaluate", "mine-run"]) == 0 and words not in capsys.readouterr().out
+    assert main(["test", "--run=mine-run"]) == 0 and words not in caplog.text
     write_images(classes / "blue" / "new", 10, 5)
     assert main(["evaluate", "mine-run"]) == 0 and words in capsys.readouterr().out
+    assert main(["test", "--run=mine-run"]) == 0 and caplog.text.count(words) == 1
+    assert main(["predict", "--ckpt_path=mine-run/best.ckpt", f"--data.root={classes}"]) == 0
+    assert caplog.text.count(words) == 2
 
 
 def test_a_class_too_small_for_the_test_is_named(classes: Path) -> None:

@@ -329,6 +329,13 @@ def test_a_run_whose_images_are_gone_is_shown_without_them(runs: list[Path]) -> 
     assert "does not exist" in page([run], "Runs")
 
 
+def test_a_run_is_not_judged_by_images_that_it_was_not_tested_on(runs: list[Path]) -> None:
+    write_images(Path("colours/test/red/more"), 1, seed=99)
+    run = read_run(runs[0])
+    assert run.results is None and "colours are no longer those that it was tested on; restore them" in run.reason
+    assert run.reason in page([run], "Run")
+
+
 def test_a_run_whose_scores_are_no_numbers_is_shown_without_results(
     runs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

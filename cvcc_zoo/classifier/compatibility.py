@@ -112,6 +112,24 @@ def check_classes(model: KnowsImages, data: ImageDataModule) -> None:
         data.order_as(model.classes)
 
 
+def other_images(name: str, model: KnowsImages, data: ImageDataModule, trained_on: Any, sha256: str) -> str:
+    """Return a warning if the training images in the place of a run's images are known not to be those of the run.
+
+    `trained_on` are the options of the run's ImageDataModule, and `sha256` is the identity of its training images; each
+    is empty if unknown. Raises ValueError as `check_classes` does.
+    """
+    here = bool(trained_on) and all(trained_on.get(each) == data.options[each] for each in ("dataset", "root"))
+    if not (here and sha256):
+        return ""
+    check_classes(model, data)  # the labels in the model's order, because the identity depends on them
+    if identity_of(data, "train").sha256 == sha256:
+        return ""
+    return (
+        f"{name} was trained on other images than {data.dataset.title} has now; if its test images are held out of the "
+        "same folder, some of them were training images, and the accuracy is too high"
+    )
+
+
 def _advice(name: str, mine: int, theirs: int) -> str:
     if name == "num_classes":
         return f"build the model with num_classes={theirs}, or choose the data set that it was trained on"

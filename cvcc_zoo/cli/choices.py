@@ -194,10 +194,18 @@ def needs(package: str) -> str:
     return f"this logger needs {package}: pip install 'cvcc_zoo[{EXTRAS[package]}]', or leave it out"
 
 
-def check_launcher(trainer: Trainer) -> None:
-    """Raise ValueError for a strategy that spawns or forks processes, which return only weights and no run."""
+def check_trainer(trainer: Trainer, command: str) -> None:
+    """Raise ValueError for a strategy that spawns or forks processes, which return only weights and no run.
+
+    Also say what training in half precision costs.
+    """
     if type(trainer.strategy.launcher).__name__ == "_MultiProcessingLauncher":
         raise ValueError(
             "spawned and forked processes return nothing but weights; --trainer.strategy=ddp starts the command "
             "once for each device"
+        )
+    if command == "fit" and trainer.precision == "16-true":
+        rank_zero_info(
+            "precision=16-true trains weights of half precision, in which Adam's eps of 1e-8 is 0 and small steps "
+            "are lost; 16-mixed and bf16-mixed keep whole ones"
         )

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 import cvcc_zoo.cli.choices as choices
 import cvcc_zoo.runs as runs
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.classifier.compatibility import check_model
+from cvcc_zoo.classifier.compatibility import check_model, other_images
 from cvcc_zoo.cli.arguments import parse, rewrite
 from cvcc_zoo.cli.expansion import path_of
 from cvcc_zoo.cli.options import GIVEN, asked_model, import_named, list_of, parser
@@ -105,12 +105,7 @@ class ZooCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Put weights into the model: those that a training starts from, or of the checkpoint that is evaluated."""
-        choices.check_launcher(self.trainer)
-        if self.command == "fit" and self.trainer.precision == "16-true":
-            rank_zero_info(
-                "precision=16-true trains weights of half precision, in which Adam's eps of 1e-8 is 0 and small steps "
-                "are lost; 16-mixed and bf16-mixed keep whole ones"
-            )
+        choices.check_trainer(self.trainer, self.command)
         if (weights := self.config.weights) is not None:
             if self.trainer.precision == "64-true":
                 self.model.double()  # Lightning converts it only later, and copied weights would be rounded
@@ -129,6 +124,9 @@ class ZooCLI(LightningCLI):
             check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)
             self.model.take_class_weights(self.checkpoint.hparams)
             self.model.load_state_dict(self.checkpoint.state)
+            run, of_run = str(self.checkpoint.path.parent), self.checkpoint.settings.get("data")
+            if warning := other_images(run, self.model, self.datamodule, of_run, self.checkpoint.train_sha256):
+                rank_zero_info(warning)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer. `fit` gets a run folder, unless it is a `fast_dev_run`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from cvcc_zoo.classifier.compatibility import check_classes
+from cvcc_zoo.classifier.compatibility import other_images
 from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.images import MODEL, add_images
@@ -69,11 +69,8 @@ def main(args: Sequence[str]) -> int:
     data = made.instantiate(config).data
     console = PlainConsole(soft_wrap=True)
     for member in average.members:
-        if have_changed(member, data, config.data):
-            console.print(
-                f"{member.name} was trained on other images than {data.dataset.title} has now; if its test images are "
-                "held out of the same folder, some of them were training images, and the accuracy is too high"
-            )
+        if warning := other_images(member.name, member.model, data, member.data, member.train_sha256):
+            console.print(warning)
     if others:
         found = measure_average(average, data, mirrored=config.test_time_flip)
         _say(console, average, data, found, per_class=config.per_class)
@@ -100,15 +97,6 @@ def main(args: Sequence[str]) -> int:
     code, verdict = compare(card, found, data, path)
     console.print(verdict, style="red" if code else "")
     return code
-
-
-def have_changed(trained: Trained, data: ImageDataModule, options: Any) -> bool:
-    """Return whether the training images in the place of a run's images are known not to be those of the run."""
-    here = all(trained.data.get(name) == getattr(options, name) for name in ("dataset", "root"))
-    if not (here and trained.data and trained.train_sha256):
-        return False
-    check_classes(trained.model, data)  # the labels in the model's order, because the identity depends on them
-    return identity_of(data, "train").sha256 != trained.train_sha256
 
 
 def _say(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cvcc_zoo.classifier.quality import plain_quality, quality_of
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.folder import file_of
-from cvcc_zoo.data.identity import digests
+from cvcc_zoo.data.identity import digests, identity_of
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.runs.measure import confusion_of
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
@@ -97,20 +97,26 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
     results, reason = None, "it was trained with --test=false, and is not tested here either"
     if summary.get("test_accuracy") is not None:
         try:
-            results, reason = evaluate(folder, config["data"], images), ""
+            tested = summary.get("data", {}).get("test", {}).get("sha256")
+            results, reason = evaluate(folder, config["data"], images, tested), ""
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
     return RunReport(folder.resolve().name, summary, curves, flatten(config), results, reason)
 
 
-def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC) -> Results:
+def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC, tested: str | None = None) -> Results:
     """Test the chosen model of a run on the images of its config.
 
-    Raises ValueError or OSError if they are gone, and ValueError for scores that are not finite.
+    Raises ValueError or OSError if they are gone, and ValueError for scores that are not finite, or if the test images
+    are not those with the identity `tested`, if it is known: those of a changed folder may have been trained on.
     """
     data = ImageDataModule(**{**data_options, "augmentations": "none"})
     model = load(folder)
     raw, labels = scores(model, data)
+    if tested is not None and identity_of(data, "test").sha256 != tested:
+        raise ValueError(
+            f"the test images of {data.dataset.title} are no longer those that it was tested on; restore them"
+        )
     if not raw.isfinite().all():
         raise ValueError("its scores are not finite numbers; train it again with a lower learning rate")
     logits = raw / model.temperature  # as the model is used
