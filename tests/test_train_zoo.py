@@ -1,5 +1,6 @@
 """A zoo is trained in pieces of time, and ends as if it had been trained in one."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.commands import train_zoo
 from cvcc_zoo.runs import Deadline
-from cvcc_zoo.weights.card import read_card
+from cvcc_zoo.weights.card import read_card, write_card
 from tests.conftest import QUICK
 from tests.test_weights import home  # noqa: F401  a fixture
 
@@ -101,6 +102,48 @@ def test_weights_of_a_run_that_was_not_tested_are_published_with_their_own_numbe
     assert main([*words, "--minutes=5", "--only=[linear]", "--options=[test=false]", "--trainer.max_epochs=1"]) == 0
     assert "not tested" in capsys.readouterr().out
     assert 0 <= read_card(home / "linear.pets.json").measured["test_accuracy"] <= 1
+
+
+def test_the_card_of_an_earlier_round_is_replaced_and_its_accuracy_is_not_shown(
+    words: Words,
+    home: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*words, "--minutes=5", "--only=[linear]"]) == 0
+    path, mine = home / "linear.pets.json", read_card(home / "linear.pets.json")
+    earlier = mine.training | {"finished": "2026-01-01T00:00:00+00:00"}
+    write_card(path, dataclasses.replace(mine, training=earlier, dataset="Birds"))
+    job = train_zoo.Job(Path("recipes/pets/linear.yaml"), "linear", "pets", 0, Path("runs/zoo/linear-pets-0"))
+    columns = train_zoo.overview({"linear": [job]}, home).columns
+    assert [list(column.cells) for column in columns[1:3]] == [["trained"], ["-"]]
+    capsys.readouterr()
+    assert main([*words, "--minutes=5", "--only=[linear]"]) == 0
+    assert "published" in capsys.readouterr().out
+    assert read_card(path).training["finished"] == mine.training["finished"] and read_card(path).dataset == "Pets"
+
+
+def test_recipes_with_another_name_than_their_model_are_refused_before_any_is_trained(
+    words: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("recipes/pets/hinge.yaml").write_text(RECIPE.format("linear"))
+    for more in (["--only=[linear,hinge]"], []):
+        assert main([*words, *more]) == 2
+        assert "recipes/pets/hinge.yaml trains the model linear, and" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_the_options_that_shape_a_model_count_for_its_name(words: Words, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("recipes/pets/resnet20.yaml").write_text(RECIPE.format("{class_path: ResNet, init_args: {depth: 20}}"))
+    assert list(train_zoo.models(Path("recipes/pets"), None, [])) == ["linear", "fcnn", "resnet20"]
+    assert main([*words, "--only=[resnet20]", "--options=[model.shortcut=A]"]) == 2
+    assert "trains the model resnet, and its weights would be named so" in capsys.readouterr().err
+
+
+def test_a_folder_without_recipes_is_refused(words: Words, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, advice in (("cifar10", "those of the package are --recipes=configs/cifar10"), ("x", "choose another")):
+        Path(name, "train").mkdir(parents=True)
+        assert main([*words, f"--recipes={name}"]) == 2
+        assert f"the folder {name} has no recipes (*.yaml); {advice}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

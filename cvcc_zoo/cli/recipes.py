@@ -75,13 +75,16 @@ def named(asked: str) -> str | None:
 def recipe_folder(asked: str) -> Path:
     """Return a folder of recipes: an existing one, or else that of the package, for cifar10 or configs/cifar10.
 
-    Raises FileNotFoundError, with the nearest names, if there is none.
+    Raises FileNotFoundError, with the nearest names, if there is none, or if there are no recipes in it.
     """
     path = expanded(asked)
-    if path.is_dir():
-        return path
     folders = {recipe.parent.name: recipe.parent for recipe in recipes().values()}
     found = as_typed(_plain(asked), folders)
+    if path.is_dir():
+        if not any(path.glob("*.yaml")):
+            of_package = f"; those of the package are --recipes=configs/{found}" if found else "; choose another one"
+            raise FileNotFoundError(f"the folder {shown(asked)} has no recipes (*.yaml){of_package}")
+        return path
     if found is None:
         advice = unknown("folder of recipes", _plain(asked), folders)
         raise FileNotFoundError(f"there is no folder {shown(asked)}, and {advice}")

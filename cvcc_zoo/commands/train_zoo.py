@@ -11,21 +11,23 @@ import torch
 import yaml
 from rich.table import Table
 
+from cvcc_zoo.cli.arguments import parse, rewrite
 from cvcc_zoo.cli.lightning import main as lightning
+from cvcc_zoo.cli.options import parser as parser_of
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.cli.recipes import recipe_folder
 from cvcc_zoo.commands.publish import publish
-from cvcc_zoo.files.own import expanded
+from cvcc_zoo.files.own import expanded, in_command, shown
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import duration
 from cvcc_zoo.registry import unknown
 from cvcc_zoo.runs import Compile, Deadline, StoppedError
 from cvcc_zoo.runs.intervals import with_interval
-from cvcc_zoo.runs.written import read_summary
+from cvcc_zoo.runs.written import SUMMARY, read_summary
 from cvcc_zoo.timing import fast_precision
 from cvcc_zoo.weights.card import Card, folders, read_card
-from cvcc_zoo.zoo.catalogue import complexity
+from cvcc_zoo.zoo.catalogue import complexity, name_of
 from cvcc_zoo.zoo.creation import create
 
 PASSED = ("--data.", "--trainer.")
@@ -44,7 +46,15 @@ class Job:
     @property
     def finished(self) -> bool:
         """True if training has ended."""
-        return (self.run / "summary.json").is_file()
+        return (self.run / SUMMARY).is_file()
+
+    def card(self, folder: Path) -> Card | None:
+        """Return the card in a folder that has the name of these weights; None unless it is that of this run."""
+        path = folder / f"{self.model}.{self.tag}.json"
+        if not (self.finished and path.is_file()):
+            return None
+        card = read_card(path)
+        return card if card.training.get("finished") == read_summary(self.run).get("finished") else None
 
 
 def train_zoo(
@@ -67,8 +77,8 @@ def train_zoo(
 
     Args:
         minutes: The time limit in minutes; a step or test that has begun is finished.
-        recipes: A folder of recipes, your own or one of the package (cifar10); the names of the weights end with its
-            name, that of the data set.
+        recipes: A folder of recipes, your own or one of the package (cifar10); each has the name of its model, and the
+            names of the weights end with that of the folder, the data set.
         only: Models to train, in this order; by default all in the folder, those with the fewest operations first.
         seeds: Train each recipe with the seeds 0, 1, ...
         dataset: The data set in words for the cards, such as "my photographs of birds"; the default is that of publish.
@@ -82,7 +92,8 @@ def train_zoo(
     if minutes <= 0 or seeds < 1:
         raise ValueError(f"give minutes above 0 and at least one seed, not {minutes:g} and {seeds}")
     deadline = time.monotonic() + 60 * minutes
-    found = models(recipe_folder(recipes), only)
+    given = [f"--{option}" for option in options or []]
+    found = models(recipe_folder(recipes), only, given)
     jobs = {
         model: [
             Job(path, model, path.parent.name, seed, expanded(runs) / f"{model}-{path.parent.name}-{seed}")
@@ -90,16 +101,16 @@ def train_zoo(
         ]
         for model, path in found.items()
     }
-    more = ["--data.validation=0", *(f"--{option}" for option in options or [])]
+    more = ["--data.validation=0", *given]
     more.append(f"--trainer.precision={precision or fast_precision()}")
     code = 0
     target = expanded(folder) if folder else folders()[1]
     try:
-        for model, mine in jobs.items():
+        for mine in jobs.values():
             for job in mine:
                 train(job, more, deadline, torch.cuda.is_available() if compile is None else compile)
-            card = target / f"{model}.{mine[0].tag}.json"
-            if not card.is_file() or repeats_in(read_card(card)) < seeds:
+            card = mine[0].card(target)
+            if card is None or repeats_in(card) < seeds:
                 again = [str(job.run) for job in mine[1:]]
                 publish(str(mine[0].run), tag=mine[0].tag, dataset=dataset, folder=str(target), repeats=again)
     except StoppedError as over:
@@ -109,13 +120,29 @@ def train_zoo(
     return code
 
 
-def models(recipes: Path, only: Sequence[str] | None) -> dict[str, Path]:
-    """Return the recipes of a folder by model, in the order of `only`, or by multiply-accumulate operations."""
+def models(recipes: Path, only: Sequence[str] | None, options: Sequence[str]) -> dict[str, Path]:
+    """Return the recipes of a folder by model, in the order of `only`, or by multiply-accumulate operations.
+
+    `options` are those of `cvcc-zoo fit`. Raises ValueError for a name without a recipe, and as `check_name` does.
+    """
     found = {path.stem: path for path in sorted(recipes.glob("*.yaml"))}
     for name in only or []:
         if name not in found:
             raise unknown(f"recipe in {recipes}", name, found)
+    for name in only or found:
+        check_name(found[name], options)
     return {name: found[name] for name in only or sorted(found, key=lambda name: complexity(create(name)).macs)}
+
+
+def check_name(recipe: Path, options: Sequence[str]) -> None:
+    """Raise ValueError for a recipe that does not have the name of its model, after which its weights are named."""
+    model = parse(parser_of("fit"), rewrite([f"--config={recipe}", *options], "fit")).model
+    name = name_of(model.class_path.rpartition(".")[2], model.init_args.as_dict())
+    if name != recipe.stem:
+        raise ValueError(
+            f"{shown(recipe)} trains the model {name}, and its weights would be named so; leave it out (--only=[...]), "
+            f"or train it with `cvcc-zoo fit --config={in_command(recipe)}` and publish its run with --tag=..."
+        )
 
 
 def train(job: Job, more: Sequence[str], deadline: float, compile: bool) -> None:
@@ -144,11 +171,11 @@ def overview(jobs: dict[str, list[Job]], target: Path) -> Table:
         table.add_column(column, no_wrap=True)
     for model, mine in jobs.items():
         summaries = [read_summary(job.run) for job in mine if job.finished]
-        card = target / f"{model}.{mine[0].tag}.json"
-        state = "published" if card.is_file() else "trained" if len(summaries) == len(mine) else "waiting"
+        card = mine[0].card(target)
+        state = "published" if card else "trained" if len(summaries) == len(mine) else "waiting"
         if state == "waiting" and any((job.run / "last.ckpt").is_file() for job in mine):
             state = "begun"
-        measured = read_card(card).measured if card.is_file() else None
+        measured = card.measured if card else None
         accuracy = with_interval(measured["correct"], measured["test_images"]) if measured else "-"
         found = [summary["test_accuracy"] for summary in summaries]
         spread = "not tested" if None in found else "-"
