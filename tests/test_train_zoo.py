@@ -11,6 +11,7 @@ from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.commands import train_zoo
 from cvcc_zoo.runs import Deadline
+from cvcc_zoo.runs.written import read_summary
 from cvcc_zoo.weights.card import read_card, write_card
 from tests.conftest import QUICK
 from tests.test_weights import home  # noqa: F401  a fixture
@@ -102,6 +103,42 @@ def test_weights_of_a_run_that_was_not_tested_are_published_with_their_own_numbe
     assert main([*words, "--minutes=5", "--only=[linear]", "--options=[test=false]", "--trainer.max_epochs=1"]) == 0
     assert "not tested" in capsys.readouterr().out
     assert 0 <= read_card(home / "linear.pets.json").measured["test_accuracy"] <= 1
+
+
+def test_a_run_that_has_begun_or_is_finished_refuses_other_options_by_name(
+    words: Words,
+    home: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    more = ["--minutes=5", "--only=[linear]", "--trainer.callbacks+=EMA"]
+    with monkeypatch.context() as patch:
+        patch.setattr(train_zoo, "Deadline", AfterAStep)
+        assert main([*words, *more]) == 0
+    longer = [*words, *more, "--trainer.max_epochs=3"]
+    assert main(longer) == 2
+    assert "trainer.max_epochs was 2 and is 3; restore them" in capsys.readouterr().err
+    assert main([*longer, "--allow_changes=true"]) == 0
+    assert read_summary(Path("runs/zoo/linear-pets-0"))["epochs"] == 3
+    assert main([*longer, "--data.batch_size=4"]) == 2
+    assert "data.batch_size was 8 and is 4; restore them" in capsys.readouterr().err
+    assert main(longer) == 0  # the same as before: nothing is left to do
+    assert "published" in capsys.readouterr().out
+
+
+def test_a_run_keeps_its_precision_unless_another_one_is_given(
+    words: Words,
+    home: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(train_zoo, "fast_precision", lambda: "bf16-mixed")
+    quick = [*(word for word in words if not word.startswith("--precision")), "--only=[linear]"]
+    assert main([*quick, "--trainer.precision=32-true"]) == 0
+    assert read_summary(Path("runs/zoo/linear-pets-0"))["precision"] == "32-true"
+    assert main(quick) == 0
+    assert main([*quick, "--precision=bf16-mixed"]) == 2
+    assert "trainer.precision was '32-true' and is 'bf16-mixed'" in capsys.readouterr().err
 
 
 def test_the_card_of_an_earlier_round_is_replaced_and_its_accuracy_is_not_shown(

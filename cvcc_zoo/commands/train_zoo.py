@@ -12,6 +12,7 @@ import yaml
 from rich.table import Table
 
 from cvcc_zoo.cli.arguments import parse, rewrite
+from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.cli.options import parser as parser_of
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
@@ -22,15 +23,16 @@ from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import duration
 from cvcc_zoo.registry import unknown
-from cvcc_zoo.runs import Compile, Deadline, StoppedError
+from cvcc_zoo.runs import Compile, Deadline, StoppedError, changed_options
 from cvcc_zoo.runs.intervals import with_interval
-from cvcc_zoo.runs.written import SUMMARY, read_summary
+from cvcc_zoo.runs.run_folder import CONFIG
+from cvcc_zoo.runs.written import SUMMARY, read_config, read_summary
 from cvcc_zoo.timing import fast_precision
 from cvcc_zoo.weights.card import Card, folders, read_card
 from cvcc_zoo.zoo.catalogue import complexity, name_of
 from cvcc_zoo.zoo.creation import create
 
-PASSED = ("--data.", "--trainer.")
+PASSED = ("--data.", "--trainer.", "--allow_changes=")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,12 @@ class Job:
     def finished(self) -> bool:
         """True if training has ended."""
         return (self.run / SUMMARY).is_file()
+
+    def precision(self) -> str:
+        """Return the precision of a run that has begun, or the one that is fast on this machine."""
+        if not (self.run / CONFIG).is_file():
+            return fast_precision()
+        return str(read_config(self.run)["trainer"].get("precision") or "null")
 
     def card(self, folder: Path) -> Card | None:
         """Return the card in a folder that has the name of these weights; None unless it is that of this run."""
@@ -84,15 +92,19 @@ def train_zoo(
         dataset: The data set in words for the cards, such as "my photographs of birds"; the default is that of publish.
         runs: The folder of the run folders.
         folder: The folder for weights and cards; by default $CVCC_ZOO_HOME.
-        precision: 32-true or bf16-mixed; by default the latter if a measurement shows that it is faster.
+        precision: 32-true or bf16-mixed; by default that of a run that has begun, and for new ones bf16-mixed if a
+            measurement shows that it is faster.
         compile: Compile the networks; by default on a GPU, where their kernels are replayed as CUDA graphs.
-        options: More options of `cvcc-zoo fit`, such as data.root=...; --data.root=... does the same.
+        options: More options of `cvcc-zoo fit`, such as data.root=...; --data.root=... does the same. A run that has
+            begun or is finished refuses other options than before, or takes them with --allow_changes=true.
 
     """
     if minutes <= 0 or seeds < 1:
         raise ValueError(f"give minutes above 0 and at least one seed, not {minutes:g} and {seeds}")
     deadline = time.monotonic() + 60 * minutes
     given = [f"--{option}" for option in options or []]
+    if precision:
+        given.append(f"--trainer.precision={precision}")
     found = models(recipe_folder(recipes), only, given)
     jobs = {
         model: [
@@ -101,14 +113,12 @@ def train_zoo(
         ]
         for model, path in found.items()
     }
-    more = ["--data.validation=0", *given]
-    more.append(f"--trainer.precision={precision or fast_precision()}")
     code = 0
     target = expanded(folder) if folder else folders()[1]
     try:
         for mine in jobs.values():
             for job in mine:
-                train(job, more, deadline, torch.cuda.is_available() if compile is None else compile)
+                train(job, given, deadline, torch.cuda.is_available() if compile is None else compile)
             card = mine[0].card(target)
             if card is None or repeats_in(card) < seeds:
                 again = [str(job.run) for job in mine[1:]]
@@ -145,18 +155,20 @@ def check_name(recipe: Path, options: Sequence[str]) -> None:
         )
 
 
-def train(job: Job, more: Sequence[str], deadline: float, compile: bool) -> None:
-    """Start or resume training. Raises StoppedError once the time limit is reached."""
-    if job.finished:
+def train(job: Job, given: Sequence[str], deadline: float, compile: bool) -> None:
+    """Start or resume training, with the `given` options of `cvcc-zoo fit`, unless it is finished with the same ones.
+
+    Raises StoppedError once the time limit is reached, and ValueError for options that differ from those before.
+    """
+    args = [f"--config={job.recipe}", "--data.validation=0", f"--trainer.precision={job.precision()}", *given]
+    args.append(f"--seed_everything={job.seed}")
+    if job.finished and not changed_options((job.run / CONFIG).read_text(encoding="utf-8"), build(args).config_text()):
         return
     if time.monotonic() > deadline:
         raise StoppedError(f"the time limit is reached before {job.run.name}")
-    if (config := job.run / "config.yaml").is_file():
-        args = [f"--config={config}", "--ckpt_path=last"]
-    else:
-        args = [f"--config={job.recipe}", *more, f"--run={job.run}", f"--seed_everything={job.seed}"]
     say(f"{job.run}: {duration(deadline - time.monotonic())} of the time left")
-    lightning(["fit", *args], callbacks=[Deadline(deadline), *([Compile()] if compile else [])])
+    callbacks = [Deadline(deadline), *([Compile()] if compile else [])]
+    lightning(["fit", *args, f"--run={job.run}", "--ckpt_path=last"], callbacks=callbacks)
 
 
 def repeats_in(card: Card) -> int:
