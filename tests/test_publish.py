@@ -57,6 +57,18 @@ def test_a_run_is_published_and_its_card_holds(
     )
 
 
+def test_who_publishes_under_a_name_of_the_package_is_told_that_it_comes_first(
+    fit: Fit, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cvcc_zoo.weights.card.PUBLISHED", Path("package").absolute())
+    fit("--model=linear", "--run=mine")
+    told = f"the name linear.colours means {Path('package').absolute()}/linear.colours.json; use the new weights"
+    for more, hidden in ((["--folder=package"], False), ([], True), (["--folder=home"], True), (["--tag=x"], False)):
+        capsys.readouterr()
+        assert main(["publish", "mine", *more]) == 0
+        assert (told in capsys.readouterr().out) is hidden
+
+
 def test_a_card_that_does_not_hold_is_told(
     fit: Fit, colours: Path, home: Path, make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ from cvcc_zoo.runs.measure import correct, measure, with_temperature
 from cvcc_zoo.runs.repeats import data_of, of_seeds, recipe, run_of, temperature_of
 from cvcc_zoo.runs.run_folder import CONFIG
 from cvcc_zoo.runs.scores import scores
-from cvcc_zoo.weights.card import Card, folders, read, read_card, write, write_card
+from cvcc_zoo.weights.card import Card, folders, list_cards, read, read_card, write, write_card
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.zoo.creation import load
 from cvcc_zoo.zoo.names import resolve_trained
@@ -55,7 +55,8 @@ def publish(
         dataset: The data set in words, such as "my photographs of birds"; by default `tag`, and CIFAR-10 only for the
             original images.
         license: License of the weights.
-        folder: The folder for file and card; by default $CVCC_ZOO_HOME, where create() finds them.
+        folder: The folder for file and card; by default $CVCC_ZOO_HOME, where create() finds them by a name that no
+            weights of the package have.
         repeats: Folders of runs of the same recipe with other seeds; their test accuracies are added to the card.
         calibrate: Folder of a run of the same recipe with validation images: the temperature that fits them best is
             added to the card. By default it is that of the run, if `cvcc-zoo calibrate` fitted one.
@@ -109,6 +110,11 @@ def publish(
         f"{kept.measured['test_images']:,} images, {kept.size / 1e6:.2f} MB as {dtype} "
         f"(correct in half precision: {half:,}, in full: {full:,})\nwritten to {target}"
     )
+    found = target.parent.resolve() == folders()[1].resolve()
+    if found and not (first := list_cards()[kept.name]).samefile(target):
+        PlainConsole(soft_wrap=True).print(
+            f"the name {kept.name} means {first}; use the new weights by their path, or publish them with another --tag"
+        )
     if summary["test_accuracy"] is None:
         PlainConsole(soft_wrap=True).print(
             f"{source} was trained with --test=false: the test images were first used now"
