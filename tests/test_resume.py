@@ -183,6 +183,29 @@ def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
 
 
+def test_a_finished_run_that_is_trained_further_has_no_summary_until_that_has_ended(
+    fit: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=linear", "--data.batch_size=4", "--run=run") == 0
+    steps = json.loads(Path("run/summary.json").read_text())["steps"]
+    count = RunFolder.on_train_batch_end
+
+    def interrupted(run: RunFolder, trainer: Trainer, *args: Any) -> None:
+        count(run, trainer, *args)
+        if trainer.global_step == steps + 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    goes_on = ["fit", "--config=run/config.yaml", "--ckpt_path=last"]
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "on_train_batch_end", interrupted)
+        assert main([*goes_on, "--trainer.max_epochs=2", "--allow_changes=true"]) == 143
+    capsys.readouterr()
+    assert main(["publish", "run", "--folder=weights"]) == 2
+    assert "run is not the folder of a finished run: it has no summary.json" in capsys.readouterr().err
+    assert main(goes_on) == 0
+    assert json.loads(Path("run/summary.json").read_text())["steps"] == 2 * steps
+
+
 def test_a_plateau_schedule_steps_at_the_end_of_an_epoch_that_was_gone_on_with(
     fit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,7 +107,10 @@ class RunFolder(Callback):
         trainer.should_stop = trainer.should_stop or self.ended
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the config. Raises ValueError if the processes do not start from the same step."""
+        """Write the config, and remove the summary of a run that is trained further.
+
+        Raises ValueError if the processes do not start from the same step.
+        """
         first = trainer.strategy.broadcast(trainer.global_step)
         if trainer.strategy.reduce_boolean_decision(first != trainer.global_step, all=False):
             raise ValueError(
@@ -120,6 +123,7 @@ class RunFolder(Callback):
             logger.truncate(trainer.global_step)
         if trainer.is_global_zero:
             write_text(self.folder / CONFIG, self.config)
+            (self.folder / SUMMARY).unlink(missing_ok=True)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, which measures training batches only."""
