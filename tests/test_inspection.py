@@ -10,13 +10,16 @@ from lightning import Trainer
 from torch import Tensor, nn
 
 from cvcc_zoo import CNN, FCNN, create, list_models
+from cvcc_zoo.__main__ import main
 from cvcc_zoo.inspection.compare import accuracies
 from cvcc_zoo.inspection.layers import OUTSIDE, inventory
 from cvcc_zoo.inspection.memory import activation_bytes, saved_bytes
 from cvcc_zoo.inspection.speed import rates
 from cvcc_zoo.inspection.subjects import find_subject, find_subjects
 from cvcc_zoo.registry import find
+from cvcc_zoo.weights.card import read_card
 from cvcc_zoo.zoo.catalogue import complexity
+from tests.conftest import Fit
 from tests.test_initialisation import SMALL, build
 from tests.test_models import UNLIKE
 
@@ -138,6 +141,17 @@ def test_a_network_has_the_accuracies_of_the_published_ones_of_its_shape_alone()
     found = {name: accuracies(find_subject(name, {})) for name in ("cnn", "CNN", "cnn{init: lsuv}", "cnn{pool: mean}")}
     assert found["cnn"]["CIFAR-10"] > 0.9 and found["cnn"] == found["CNN"] == found["cnn{init: lsuv}"]
     assert found["cnn{pool: mean}"] == {} == accuracies(find_subject("linear{features: [HOG]}", {}))
+
+
+def test_trained_weights_have_the_accuracy_of_their_own_card_alone(fit: Fit) -> None:
+    fit("--model=linear", "--run=linear.cifar10")  # the name of published weights
+    assert accuracies(find_subject("./linear.cifar10", {})) == {}
+    assert main(["publish", "./linear.cifar10", "--tag=cifar10", "--folder=weights"]) == 0
+    Path("weights/mine").mkdir()
+    assert main(["publish", "./linear.cifar10", "--tag=mine", "--folder=weights/mine"]) == 0
+    for path in map(Path, ("weights/linear.cifar10.json", "weights/mine/linear.mine.json")):
+        card = read_card(path)
+        assert accuracies(find_subject(str(path), {})) == {card.dataset: card.measured["test_accuracy"]}
 
 
 def test_runs_of_the_same_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,15 +49,16 @@ class Subject:
     model: ImageClassifier
     """The model that the network belongs to."""
     trained: bool
+    card: Path | None = None
+    """The card of published weights."""
 
     def cards(self) -> list[Card]:
         """Return the card of these published weights, or those of all published weights of a fresh network's shape."""
-        there = list_cards()
         if self.trained:
-            return [read_card(there[self.name])] if self.name in there else []
+            return [read_card(self.card)] if self.card else []
         family, hparams = type(self.model).__name__, self.model.hparams
         names = names_of(family, hparams)
-        cards = [read_card(path) for name, path in there.items() if model_and_tag(name)[0] in names]
+        cards = [read_card(path) for name, path in list_cards().items() if model_and_tag(name)[0] in names]
         wanted = architecture(complete(family, hparams))
         return [card for card in cards if architecture(complete(card.family, card.hparams)) == wanted]
 
@@ -118,7 +120,8 @@ def find_subject(given: str, options: Mapping[str, Any]) -> Subject:
             f"the options of {name} are fixed by its training; leave {', '.join(options)} out, or name a fresh model"
         )
     found = find_trained(name)
-    return Subject(found.name, found.model.network, shape_of(found.model), found.model, trained=True)
+    model = found.model
+    return Subject(found.name, model.network, shape_of(model), model, trained=True, card=found.card)
 
 
 def parse_name(given: str) -> tuple[str, dict[str, Any]]:
