@@ -1,6 +1,7 @@
 """Models are averaged by their probabilities, and may look at mirror images too."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,18 @@ def test_the_probabilities_of_models_are_averaged_class_by_class() -> None:
     assert average.classes == ["blue", "red"] and average.name == "linear.one+linear.other"
     with torch.no_grad():
         assert torch.allclose(average.probabilities(IMAGES), mean(one, other, IMAGES), atol=1e-3)
+
+
+def test_models_of_the_same_name_are_named_as_they_are_given(
+    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, folder in enumerate(("a", "b")):
+        publish("one", ("blue", "red"), seed=seed)
+        Path("home").rename(folder)
+    names = ["a/linear.one.json", "b/linear.one.json"]
+    assert [member.name for member in find_average("+".join(names)).members] == names
+    assert main(["evaluate", "+".join(names), "--data.dataset=folder", f"--data.root={make_folder()}"]) == 0
+    assert re.search(r"alone: a/linear.one.json [\d.]+ %, b/linear.one.json [\d.]+ %", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

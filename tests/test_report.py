@@ -139,6 +139,18 @@ def test_names_of_classes_are_no_markup_in_figures() -> None:
     assert name == heatmap["x"][1] and cut.startswith("&lt;i&gt;dog &amp; x")
 
 
+def test_runs_of_the_same_name_in_two_folders_are_told_apart(
+    runs: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("other/first", "begun/first"):
+        shutil.copytree(runs[0], name)
+    Path("begun/first/summary.json").unlink()
+    assert main(["report", "runs/first", "other/first", "begun/first", "runs/second", "--images=none"]) == 0
+    content = Path("report.html").read_text()
+    assert all(f"<h2>{name}</h2>" in content for name in ("runs/first", "other/first", "second"))
+    assert "Not finished, and left out: begun/first." in capsys.readouterr().out
+
+
 def test_what_is_right_is_blue_and_mistakes_are_orange_and_the_title_says_so() -> None:
     _, matrix = judged_page(np.array([[6, 2], [0, 8]]), ["cat", "dog"])
     mistakes, right = matrix["data"]

@@ -1,5 +1,6 @@
 """Templates are exact, margins say which images are right, and both are drawn as they are."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,20 @@ def check_exact(model: ImageClassifier) -> None:
         black, expected = model(torch.zeros(1, 3, 8, 8)), model(IMAGES)
     score = IMAGES.flatten(1) / 255 @ found.flatten(1).T + black
     torch.testing.assert_close(score, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_templates_of_runs_of_the_same_name_are_told_apart(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit("--model=linear", "--run=a/run")
+    shutil.copytree("a/run", "b/run")
+    drawn: list[str] = []
+
+    def draw(rows: list[tuple[str, Any]], classes: list[str]) -> Any:
+        drawn.extend(name for name, _ in rows)
+        return plot_templates(rows, classes)
+
+    monkeypatch.setattr("cvcc_zoo.commands.templates.plot_templates", draw)
+    assert main(["templates", "a/run", "b/run"]) == 0
+    assert drawn == ["a/run", "b/run"]
 
 
 @pytest.mark.parametrize("whitening", ["none", "standardize", *DECORRELATING, *SCOPED, *PARTIAL], ids=str)

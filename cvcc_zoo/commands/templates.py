@@ -11,6 +11,7 @@ from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.linear.templates import templates
 from cvcc_zoo.plots.scores import plot_templates
 from cvcc_zoo.printing import say
+from cvcc_zoo.zoo.names import told_apart
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
 
@@ -36,7 +37,8 @@ def main(args: Sequence[str]) -> int:
     for trained in found:
         if trained.classes != classes:
             raise ValueError(f"{trained.name} has other classes than {found[0].name}; draw it separately")
-    rows = [(trained.name, pixels(_templates(trained))) for trained in found]
+    names = told_apart([trained.name for trained in found], config.names)
+    rows = [(name, pixels(_templates(trained))) for name, trained in zip(names, found, strict=True)]
     write_picture(output, plot_templates(rows, classes))
     say(f"written to {output}")
     return 0

@@ -28,7 +28,7 @@ from cvcc_zoo.models.timm import own_size
 from cvcc_zoo.weights.card import Card, list_cards, model_and_tag, read_card
 from cvcc_zoo.zoo.catalogue import architecture, names_of
 from cvcc_zoo.zoo.creation import create
-from cvcc_zoo.zoo.names import resolve
+from cvcc_zoo.zoo.names import resolve, told_apart
 from cvcc_zoo.zoo.trained import find_trained
 
 NAMES = (
@@ -96,11 +96,8 @@ def find_subjects(names: Sequence[str], options: Mapping[str, Any], seed: int = 
     for name in names:
         torch.manual_seed(seed)
         subjects.append(find_subject(name, options))
-    found = [subject.name for subject in subjects]
-    return [
-        subject if found.count(subject.name) == 1 else replace(subject, name=name)
-        for name, subject in zip(names, subjects, strict=True)
-    ]
+    apart = told_apart([subject.name for subject in subjects], names)
+    return [replace(subject, name=name) for subject, name in zip(subjects, apart, strict=True)]
 
 
 def find_subject(given: str, options: Mapping[str, Any]) -> Subject:

@@ -1,6 +1,7 @@
 """`cvcc-zoo report RUN...`: write runs side by side as one page, which opens in any browser without a network."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Literal
 
@@ -10,6 +11,7 @@ from cvcc_zoo.printing import say
 from cvcc_zoo.report import read_run, unfinished, write_report
 from cvcc_zoo.report.figures import plotly
 from cvcc_zoo.report.reports import PUBLIC
+from cvcc_zoo.zoo.names import told_apart
 
 
 @cache
@@ -34,13 +36,14 @@ def main(args: Sequence[str]) -> int:
     output = file_to_write(config.output, ".html")
     plotly()  # raises now, rather than after all the work, if it is not installed
     folders = [expanded(run) for run in config.runs]
+    names = dict(zip(folders, told_apart([folder.resolve().name for folder in folders], config.runs), strict=True))
     waiting = [folder for folder in folders if unfinished(folder)]
     finished = [folder for folder in folders if folder not in waiting]
     if not finished:
         raise ValueError("none of these runs has ended; a report needs the summary.json of at least one")
-    names = ", ".join(folder.name for folder in waiting)
-    remarks = [f"Not finished, and left out: {names}."] if waiting else []
-    write_report(output, [read_run(folder, config.images) for folder in finished], config.title, remarks)
+    remarks = [f"Not finished, and left out: {', '.join(names[folder] for folder in waiting)}."] if waiting else []
+    reports = [replace(read_run(folder, config.images), name=names[folder]) for folder in finished]
+    write_report(output, reports, config.title, remarks)
     for remark in remarks:
         say(remark)
     say(f"written to {output} ({output.stat().st_size / 1e6:.1f} MB)")

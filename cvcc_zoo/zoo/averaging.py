@@ -1,7 +1,7 @@
 """The average of trained models with the same classes: `A+B+C` is the mean of their probabilities."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from cvcc_zoo.data.classes import differences, matching
 from cvcc_zoo.data.datasets import DIGITS
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.files.own import expanded
+from cvcc_zoo.zoo.names import told_apart
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
 PLUS = "+"
@@ -70,14 +71,16 @@ class Average:
 def find_average(name: str, *, flip: bool = False) -> Average:
     """Return the models that a name lists: `resnet20.cifar10`, or several joined by plus signs.
 
-    The path of a run or file may contain plus signs. Raises ValueError if the models have other classes than the first
-    one or take other images, and with `flip` for digits, because mirrored digits are other characters; and as
-    `find_trained` does.
+    The path of a run or file may contain plus signs. Models of the same name are named as they are given. Raises
+    ValueError if the models have other classes than the first one or take other images, and with `flip` for digits,
+    because mirrored digits are other characters; and as `find_trained` does.
     """
     names = names_in(name)
     if not all(names):
         raise ValueError(f"{name} lacks a name beside a plus sign; write A+B to average two models")
-    first, *others = found = [find_trained(each) for each in names]
+    found = [find_trained(each) for each in names]
+    apart = told_apart([each.name for each in found], names)
+    first, *others = found = [replace(each, name=name) for each, name in zip(found, apart, strict=True)]
     for other in others:
         if matching(first.classes, other.classes) is None:
             raise ValueError(

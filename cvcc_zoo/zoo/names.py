@@ -13,6 +13,7 @@ my_package.MyNet               a model family, or a network of your own, by its 
 import importlib.util
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -164,6 +165,11 @@ def resolve_trained(name: str | Path) -> Source:
     cards = [card for card in list_cards() if model_and_tag(card)[0] in own]
     advice = f"did you mean {' or '.join(cards[:3])}?" if cards else "`cvcc-zoo list --pretrained` shows all weights"
     raise ValueError(f"{name} is a model without weights; {advice}{folder}")
+
+
+def told_apart(names: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Return names, but in the place of those that coincide what was given: the paths of two runs of one name."""
+    return [name if names.count(name) == 1 else asked for name, asked in zip(names, given, strict=True)]
 
 
 def _is_importable(module: str) -> bool:
