@@ -195,6 +195,25 @@ def test_a_few_epochs_are_labelled_one_by_one() -> None:
         assert axis.get("dtick") == tick
 
 
+def test_epochs_are_as_long_as_the_first_one_if_the_last_was_not_finished() -> None:
+    rate = ([9.0, 99.0, 149.0], [1.0, 0.5, 0.1])
+    ended = run_report("run", {"train/loss": ([99.0, 149.0], [2.0, 1.0]), "lr-SGD": rate}, epochs=2, steps=150)
+    within = run_report("run", {"train/loss": ([49.0], [2.0]), "lr-SGD": ([9.0, 49.0], [1.0, 0.5])}, epochs=1, steps=50)
+    for run, epochs in ((ended, [0.1, 1, 1.5]), (within, [0.2, 1])):
+        for quantity, expected in (("lr", epochs), ("loss", epochs[1:])):
+            figure = json.loads(figures.learning_curves([run], quantity) or "")
+            assert figure["data"][0]["x"] == expected
+
+
+def test_the_first_epoch_of_a_run_that_ends_within_the_second_ends_at_one(fit: Fit) -> None:
+    length = ["--trainer.max_epochs=-1", "--trainer.max_steps=13", "--data.batch_size=4"]
+    assert fit("--model=linear", "--run=run", *length) == 0
+    run = read_run(Path("run"))
+    assert (run.summary["steps"], run.summary["images"]["train"]) == (13, 36)
+    figure = json.loads(figures.learning_curves([run], "loss") or "")
+    assert figure["data"][0]["x"] == [1, round(13 / 9, 3)]
+
+
 def test_names_without_spaces_do_not_leave_the_place_below_their_image() -> None:
     assert re.search(r"^figure \{[^}]*overflow-wrap: anywhere;", STYLE.read_text(), flags=re.MULTILINE)
 

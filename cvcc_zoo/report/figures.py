@@ -74,11 +74,18 @@ def _style(number: int) -> tuple[str, str]:
     return COLOURS[number % len(COLOURS)], SYMBOLS[number // len(COLOURS) % len(SYMBOLS)]
 
 
+def _steps_an_epoch(run: RunReport) -> float:
+    """Return the optimizer steps of the first epoch; a last one that was not finished counts as one in the summary."""
+    steps, epochs = run.summary["steps"], max(1, run.summary["epochs"])
+    ends = run.curves.get("train/loss", ([], []))[0]
+    return ends[0] + 1 if epochs > 1 and ends else steps / epochs
+
+
 def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:
     """Plot the `loss`, `accuracy` or `lr` of all runs over the epochs, training dotted; None if no run has it."""
     traces: list[dict[str, Any]] = []
     for number, run in enumerate(runs):
-        steps_an_epoch = run.summary["steps"] / max(1, run.summary["epochs"])
+        steps_an_epoch = _steps_an_epoch(run)
         names = [f"train/{quantity}", f"val/{quantity}"]
         if quantity == "lr":
             names = [name for name in run.curves if name.startswith("lr-")][:1]
