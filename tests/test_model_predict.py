@@ -111,6 +111,13 @@ def test_what_is_no_image_is_told(wrong: Any, said: str, model: Any) -> None:
     assert said in str(error.value)
 
 
+def test_advice_about_a_large_image_names_no_option_of_the_commands(model: Any) -> None:
+    Image.new("1", (8000, 8001)).save("big; very.png")
+    advice = "big; very.png has 8,000x8,001 pixels, more than the limit of 64,000,000; make it smaller, or give it as"
+    with pytest.raises(ValueError, match=advice):
+        model.predict("big; very.png")
+
+
 @pytest.mark.parametrize("top", [0, -1, 1.5, True])
 def test_the_number_of_classes_to_name_is_at_least_one(top: Any, model: Any) -> None:
     with pytest.raises(ValueError, match="top"):

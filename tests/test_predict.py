@@ -109,6 +109,14 @@ def test_files_of_any_size_and_mode_become_the_models_pixels(model: ImageClassif
     }
 
 
+def test_a_larger_image_is_predicted_if_the_user_raises_the_limit(model: ImageClassifier) -> None:
+    save("big.png", Image.new("1", (8000, 8001)))
+    with pytest.raises(ValueError, match=r"raise the limit \(--data.max_pixels=...\)"):
+        run("big.png")
+    black = expected(model, Image.new("RGB", (8, 8)))
+    assert run("big.png", "--data.max_pixels=64008000") == {"big.png": black}
+
+
 def test_a_grey_model_sees_grey(home: Path) -> None:
     model = publish(home, in_channels=1)
     save("colour.png", noise())

@@ -14,6 +14,7 @@ from torch import Tensor
 from cvcc_zoo.classifier.heads import Headed
 from cvcc_zoo.data.decode import Decoding, Tally, decode_some
 from cvcc_zoo.data.decoded import raise_all
+from cvcc_zoo.data.opening import NeedsOptionError
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.workers import processors, read_files
 from cvcc_zoo.files.own import expanded, shown
@@ -112,7 +113,12 @@ def _pixels_of(images: Sequence[Any], decoding: Decoding) -> Iterator[Tensor]:
         _check_channels(decoding)
         files = [_existing(file) for file in some]
         for start in range(0, len(files), BATCH):
-            yield read_pixels(files[start : start + BATCH], decoding, Tally(), broken)
+            try:
+                pixels = read_pixels(files[start : start + BATCH], decoding, Tally(), broken)
+            except NeedsOptionError as error:
+                reason = str(error).rpartition("; ")[0]  # without the advice to give an option
+                raise ValueError(f"{reason}; make it smaller, or give it as an image of Pillow") from error
+            yield pixels
     raise_all(list(broken.values()))
 
 

@@ -7,7 +7,7 @@ background if they are transparent, converted to colour or grey, and made square
 import io
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data.decode import Decoding, Tally
 from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.finding import Found, find_images
+from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.files.own import csv_text, expanded, file_to_write, json_text, shown, write_whole
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
@@ -58,6 +59,7 @@ def parser() -> ZooParser:
     )
     parser.add_argument("--output", type=str, default="", help="A .csv or .json file for the predictions.")
     parser.add_argument("--sheet", type=str, default="", help=f"A .png file for the first {ON_SHEET} images.")
+    parser.add_argument("--data.max_pixels", type=int, default=MAX_PIXELS, help="Refuse images with more pixels.")
     return parser
 
 
@@ -74,11 +76,11 @@ def main(args: Sequence[str]) -> int:
     top = min(TOP, classes) if config.top is None else config.top
     if not 1 <= top <= classes:
         raise ValueError(f"{trained.name} has {classes} classes; choose --top=1 to {classes}, not {top}")
-    decoding = trained.decoding()
+    decoding = replace(trained.decoding(), max_pixels=config.data.max_pixels)
     size, channels = decoding.image_size, decoding.in_channels
     if channels not in (1, 3):
         raise ValueError(f"image files have 1 or 3 channels, and {trained.name} takes {channels}; call it in Python")
-    found = find_images([expanded(given) for given in config.images], size)
+    found = find_images([expanded(given) for given in config.images], size, decoding.max_pixels)
     tally, broken = Tally(), found.broken
     predictions = predict(trained, found.files, decoding, top, tally, broken)
     if not predictions:

@@ -3,11 +3,11 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from cvcc_zoo.data.decode import read_headers
-from cvcc_zoo.data.opening import UnknownFormatError
+from cvcc_zoo.data.opening import MAX_PIXELS, UnknownFormatError
 from cvcc_zoo.data.workers import read_files
 from cvcc_zoo.files.own import shown
 
@@ -93,11 +93,11 @@ class Found:
     """Images that cannot be read, with the reason."""
 
 
-def find_images(given: Sequence[Path], size: int) -> Found:
+def find_images(given: Sequence[Path], size: int, max_pixels: int = MAX_PIXELS) -> Found:
     """Find the image files among the given paths and, sorted and without hidden ones, below the given folders.
 
-    `size` is the model's, in pixels. Only headers are read. Raises FileNotFoundError for a missing path, and
-    ValueError if there are no images.
+    `size` is the model's, in pixels. Only headers are read; images of more than `max_pixels` pixels are among the
+    broken ones. Raises FileNotFoundError for a missing path, and ValueError if there are no images.
     """
     files, skipped, resized, broken = list[Path](), list[Path](), set[Path](), dict[Path, ValueError]()
     for place in given:
@@ -105,7 +105,7 @@ def find_images(given: Sequence[Path], size: int) -> Found:
             raise FileNotFoundError(f"there is no image or folder {shown(place)}")
         paths = [str(path) for path in (_below(place) if place.is_dir() else [place])]
         parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-        for found, wrong in read_files(parts, read_headers):
+        for found, wrong in read_files(parts, partial(read_headers, max_pixels=max_pixels)):
             files += map(Path, found or {})
             resized |= {Path(path) for path, (shape, _) in (found or {}).items() if shape != (size, size)}
             for path, error in wrong.items():
