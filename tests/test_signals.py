@@ -10,6 +10,7 @@ from cvcc_zoo import FCNN, ImageDataModule
 from cvcc_zoo.inspection.batches import whitened_batch
 from cvcc_zoo.inspection.statistics import signals
 from cvcc_zoo.inspection.subjects import find_subject
+from tests.conftest import Fit
 from tests.test_initialisation import SMALL, build, images, layers
 
 NAMES = {
@@ -125,6 +126,15 @@ def test_trained_weights_keep_the_statistics_that_they_were_trained_with() -> No
     assert (subject.network(x).argmax(1) == labels).float().mean() > 0.8
 
 
+def test_a_run_is_measured_on_its_own_images_with_labels_in_the_order_of_its_classes(fit: Fit) -> None:
+    assert fit("--model=linear", "--trainer.max_epochs=5") == 0
+    subject = find_subject("runs/linear-colours", {})
+    x, labels = whitened_batch(subject, None, None, 36)
+    assert labels.tolist() == 18 * [0] + 18 * [1] and torch.equal(subject.network(x).argmax(1), labels)
+    subject.model.classes = ("red", "blue")  # as of weights that it was fine-tuned from
+    assert torch.equal(whitened_batch(subject, None, None, 36)[1], 1 - labels)
+
+
 @pytest.mark.parametrize(
     ("name", "dataset", "count", "message"),
     [
@@ -133,8 +143,9 @@ def test_trained_weights_keep_the_statistics_that_they_were_trained_with() -> No
         ("linear", "fashion-mini", 10**6, "choose 1 to 5,400 of the training images"),
         ("linear{num_classes: 7}", "fashion-mini", 4, "num_classes=7, but the images of"),
         ("linear{in_channels: 2}", "fashion-mini", 4, "1 \\(grey\\) or 3"),
+        ("linear.cifar10", None, 4, "the model's classes are not those of fashion-mini"),
     ],
 )
-def test_images_that_do_not_fit_are_refused(name: str, dataset: str, count: int, message: str) -> None:
+def test_images_that_do_not_fit_are_refused(name: str, dataset: str | None, count: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         whitened_batch(find_subject(name, {}), dataset, None, count)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.files.own import file_to_write, write_picture
-from cvcc_zoo.inspection.batches import whitened_batch
+from cvcc_zoo.inspection.batches import images_for, whitened_batch
 from cvcc_zoo.inspection.layers import Layer, inventory, pixels, stride
 from cvcc_zoo.inspection.records import Row, write_rows
 from cvcc_zoo.inspection.statistics import Signal, signals
@@ -41,7 +41,12 @@ def parser() -> ZooParser:
     parser.add_argument("--csv", type=str, default="", help="A .csv file for the rows.")
     parser.add_argument("--images", type=int, default=64, help="With --statistics: the number of training images.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the initial weights.")
-    parser.add_argument("--data.dataset", type=str | None, default=None, help="With --statistics: their data set.")
+    parser.add_argument(
+        "--data.dataset",
+        type=str | None,
+        default=None,
+        help="With --statistics: their data set; by default that of the model's run, or fashion-mini.",
+    )
     parser.add_argument("--data.root", type=str, default=None, help="Its folder.")
     return parser
 
@@ -78,8 +83,9 @@ def main(args: Sequence[str]) -> int:
             title: {name: [value(signal) for signal in through[:-1] or through] for name, through in found.items()}
             for title, value in PANELS.items()
         }
-        source = config.data.dataset or config.data.root or "fashion-mini"
-        write_picture(picture, plot_depth(panels, f"{config.images} images of {source}, in training mode"))
+        asked = (config.data.dataset, config.data.root)
+        titles = dict.fromkeys(images_for(subject, *asked).dataset.title for subject in subjects)
+        write_picture(picture, plot_depth(panels, f"{config.images} images of {', '.join(titles)}, in training mode"))
     for written in filter(None, [*files, picture]):
         console.print(f"written to {written}", soft_wrap=True)
     return 0

@@ -10,7 +10,7 @@ my_nets.Small                                 a network or a family of your own
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ class Subject:
     trained: bool
     card: Path | None = None
     """The card of published weights."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """The options of the ImageDataModule of a run."""
 
     def cards(self) -> list[Card]:
         """Return the card of these published weights, or those of all published weights of a fresh network's shape."""
@@ -118,7 +120,7 @@ def find_subject(given: str, options: Mapping[str, Any]) -> Subject:
         )
     found = find_trained(name)
     model = found.model
-    return Subject(found.name, model.network, shape_of(model), model, trained=True, card=found.card)
+    return Subject(found.name, model.network, shape_of(model), model, trained=True, card=found.card, data=found.data)
 
 
 def parse_name(given: str) -> tuple[str, dict[str, Any]]:
