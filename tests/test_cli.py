@@ -242,6 +242,17 @@ def test_predict_writes_a_line_for_each_test_image(fit: Fit) -> None:
     assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
 
 
+def test_predict_refuses_a_folder_that_it_cannot_write_into_before_it_predicts(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear")
+    access, folder = os.access, "runs/linear-colours"
+    monkeypatch.setattr("os.access", lambda path, mode: (str(path), mode) != (folder, os.W_OK) and access(path, mode))
+    monkeypatch.setattr("cvcc_zoo.classifier.ImageClassifier.predict_step", lambda *_: pytest.fail("it predicts"))
+    assert main(["predict", f"--run={folder}"]) == 2
+    assert f"cannot write into this folder: '{folder}'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -20,7 +20,7 @@ from cvcc_zoo.cli.expansion import path_of
 from cvcc_zoo.cli.options import GIVEN, asked_model, import_named, list_of, parser
 from cvcc_zoo.cli.refusals import check_text
 from cvcc_zoo.data import ImageDataModule, check_test, in_order
-from cvcc_zoo.files.own import expanded
+from cvcc_zoo.files.own import expanded, file_to_write
 from cvcc_zoo.printing.notices import quiet
 from cvcc_zoo.weights.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.zoo.catalogue import architecture, name_of
@@ -217,9 +217,11 @@ class ZooCLI(LightningCLI):
 
     def _predict(self, **options: Any) -> None:
         """Write `predictions-<dataset>.csv` beside the checkpoint: a line for each test image, in order."""
+        folder = self.checkpoint.path.parent if self.checkpoint else Path()
+        file_to_write(str(folder / "predictions.csv"), ".csv")  # raises now, rather than after all the work
         batches = in_order(self.trainer.predict(**options) or [])  # on every process
         if self.trainer.is_global_zero:
-            runs.write_predictions(self.checkpoint.path.parent if self.checkpoint else Path(), batches, self.datamodule)
+            runs.write_predictions(folder, batches, self.datamodule)
 
 
 def main(
