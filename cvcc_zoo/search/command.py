@@ -49,7 +49,7 @@ def search(
 ) -> int:
     """Train with many values of some options, and show which are best on the validation images.
 
-    All options of `cvcc-zoo fit` can be given, too; they apply to every trial. The same command resumes a search that
+    Other options of `cvcc-zoo fit` can be given, too; they apply to every trial. The same command resumes a search that
     was stopped. The test images are never used.
 
     Args:

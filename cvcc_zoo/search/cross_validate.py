@@ -50,7 +50,7 @@ def cross_validate(
 ) -> int:
     """Train on all but each fold of the training images in turn, and predict the fold with the model.
 
-    All options of `cvcc-zoo fit` can be given, too; they apply to every fold. The same command resumes a
+    Other options of `cvcc-zoo fit` can be given, too; they apply to every fold. The same command resumes a
     cross-validation that was stopped. The test images, and a folder's val/, are never used.
 
     Args:
