@@ -208,6 +208,19 @@ def test_files_of_one_array_each_are_found_by_their_names(tmp_path: Path) -> Non
     assert data.dataset.splits == ("train", "test") and data.classes == tuple("abcd")
 
 
+def test_the_npy_file_that_is_named_is_the_one_that_is_read() -> None:
+    np.save("x_train.npy", PIXELS)
+    np.save("y_train.npy", LABELS)
+    np.save("x_train_augmented.npy", PIXELS)
+    with pytest.raises(ValueError, match=r"the name of x_train_augmented.npy does not say what it holds; exp"):
+        ImageDataModule("x_train_augmented.npy")
+    Path("x_train.npy").rename("X_TRAIN.NPY")
+    assert torch.equal(ImageDataModule("X_TRAIN.NPY").training_images()[0], TENSOR)
+    np.save("train_images.npy", PIXELS)
+    with pytest.raises(ValueError, match=r"has X_TRAIN and train_images for the same; remove one of them"):
+        ImageDataModule("X_TRAIN.NPY")
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
