@@ -49,6 +49,15 @@ def test_labels_that_are_text_are_numbered_as_in_train() -> None:
     assert data.val_dataloader().labels.tolist() == [2] * 24
 
 
+def test_labels_that_are_text_are_numbered_anew_for_other_training_images() -> None:
+    test = table(["cat", "bee"] * 12)
+    for train, numbers in ((["bee", "cat"] * 12, [1, 0]), (["ant", "bee", "cat"] * 8, [2, 1])):
+        data = ImageDataModule(train=table(train), test=test)
+        data.prepare_data()
+        data.setup("test")
+        assert data.test_dataloader().labels.tolist() == numbers * 12
+
+
 @pytest.mark.parametrize("form", ["train.parquet", "folder of parquet", "saved"])
 def test_local_files_are_data_sets(form: str, tmp_path: Path) -> None:
     Path("mine").mkdir()

@@ -79,7 +79,10 @@ def hugging_face_items(table: Any, place: str, train: Items | None = None) -> tu
         numbers = known or {name: number for number, name in enumerate(sorted(found))}
         names = tuple(numbers)
     rows = table.with_format(None).cast_column(image, datasets.Image(decode=False)).select_columns([image, label])
-    return Items(Rows(rows, image, label, numbers), place, getattr(table, "_fingerprint", None)), names
+    key = getattr(table, "_fingerprint", None)
+    if key and numbers:  # the labels of other splits depend on the classes of train
+        key = f"{key} {numbers}"
+    return Items(Rows(rows, image, label, numbers), place, key), names
 
 
 def _columns(features: Mapping[str, Any], place: str, datasets: Any) -> tuple[str, str]:
