@@ -43,6 +43,23 @@ def test_a_dataset_is_trained_on_with_its_class_names_and_decoded_once(monkeypat
     check(ImageDataModule(train=table(), validation=0))
 
 
+def test_files_beside_a_dataset_are_decoded_anew_when_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [f"{number}.png" for number in range(24)]
+    for path, pixels in zip(paths, PIXELS, strict=True):
+        Image.fromarray(pixels[::-1]).save(path)
+    made = datasets.Dataset.from_dict({"image": paths, "label": [number % 3 for number in range(24)]})
+    made = made.cast_column("image", datasets.Image())
+    ImageDataModule(train=made, validation=0).prepare_data()
+    for path, pixels in zip(paths, PIXELS, strict=True):
+        Image.fromarray(pixels).save(path)
+    check(ImageDataModule(train=made, validation=0))
+    with monkeypatch.context() as patch:
+        patch.setattr("cvcc_zoo.data.forms.given._read", None)  # would fail if it was called
+        check(ImageDataModule(train=made, validation=0))
+    Path("23.png").unlink()
+    assert len(ImageDataModule(train=made.select(range(23)), validation=0).training_images()[0]) == 23
+
+
 def test_labels_that_are_text_are_numbered_as_in_train() -> None:
     data = ImageDataModule(train=table(["b", "a", "c"] * 8), val=table(["c"] * 24))
     assert data.classes == ("a", "b", "c") and data.training_images()[1][:3].tolist() == [1, 0, 2]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from cvcc_zoo.data.classes import check_same_classes
+from cvcc_zoo.data.folder import fingerprint
 from cvcc_zoo.data.forms.items import Items
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.layout import NAMES
@@ -80,9 +81,20 @@ def hugging_face_items(table: Any, place: str, train: Items | None = None) -> tu
         names = tuple(numbers)
     rows = table.with_format(None).cast_column(image, datasets.Image(decode=False)).select_columns([image, label])
     key = getattr(table, "_fingerprint", None)
-    if key and numbers:  # the labels of other splits depend on the classes of train
-        key = f"{key} {numbers}"
+    if key:  # the labels of other splits depend on the classes of train, and files may change beside the table
+        key = f"{key} {numbers} {fingerprint(_files(rows, image))}"
     return Items(Rows(rows, image, label, numbers), place, key), names
+
+
+def _files(rows: Any, image: str) -> list[str]:
+    """Return the paths of the images that are files, whose pixels are not in the table."""
+    data, path = f"{image}.bytes", f"{image}.path"
+    stored = rows.select_columns([image]).flatten()
+    if not stored.data.column(data).null_count:
+        return []
+    found = stored.with_format("arrow")[:]  # without the rows that select() left out
+    paths: list[str] = found[path].filter(found[data].is_null()).drop_null().to_pylist()
+    return paths
 
 
 def _columns(features: Mapping[str, Any], place: str, datasets: Any) -> tuple[str, str]:
