@@ -288,6 +288,20 @@ def test_names_of_classes_may_be_bytes_and_joined_emoji() -> None:
     assert ImageDataModule("bytes.npz").classes == tuple(names)
 
 
+@pytest.mark.parametrize(
+    ("names", "texts"),
+    [
+        ([0, 1, 2, 3], "0123"),
+        ([b"a", b"b", b"c", b"d"], "abcd"),
+        ([("a", "x"), ("b",), ("c", "y"), ("d",)], "abcd"),
+    ],
+)
+def test_names_in_a_dataset_may_be_numbers_bytes_and_synonyms(names: Any, texts: str) -> None:
+    pictures = Pictures()
+    pictures.classes = names
+    assert ImageDataModule(train=pictures, test=pictures).classes == tuple(texts)
+
+
 def test_files_that_are_missing_or_no_arrays_are_refused() -> None:
     Path("text.npz").write_text("hello")
     with pytest.raises(ValueError, match=r"text.npz cannot be read \(it is not a NumPy file\)"):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Subset
 
+from cvcc_zoo.data.classes import as_text
 from cvcc_zoo.data.opening import UnreadableImageError, check_size
 
 TRIED = 8  # items that are read again to see whether they change
@@ -180,10 +181,13 @@ def as_label(label: Any, where: str) -> int:
 
 
 def class_names(source: Any) -> tuple[str, ...] | None:
-    """Return the names in `source.classes`, also through Subset and the like, or None if there are none."""
+    """Return the names in `source.classes`, also through Subset and the like, or None if there are none.
+
+    Of several synonyms, as in ImageNet, the first is the name.
+    """
     while not hasattr(source, "classes") and hasattr(source, "dataset"):
         source = source.dataset
     names = getattr(source, "classes", None)
     if not isinstance(names, list | tuple):
         return None
-    return tuple(name if isinstance(name, str) else str(name[0]) for name in names)  # ImageNet's have synonyms
+    return tuple(as_text(name[0] if isinstance(name, list | tuple) else name) for name in names)
