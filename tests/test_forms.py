@@ -150,6 +150,7 @@ def test_a_trainer_fits_and_tests_objects_which_are_no_hyperparameters(tmp_path:
         ({"train": (PIXELS, LABELS), "classes": list("abc")}, r"train\[3\] has the label 3, but there are 3 classes"),
         ({"train": (PIXELS, LABELS), "classes": list("abca")}, "at least two classes with different names"),
         ({"train": (PIXELS, LABELS * 0)}, "at least two classes"),
+        ({"train": Pictures(), "classes": ["dog", "猫", "hen", "cow"]}, r"'dog' as class 1, and classes=.* as class 0"),
         ({"train": (PIXELS, LABELS), "val": (PIXELS, LABELS + 1)}, r"val\[3\] has the label 4"),
         ({"train": (PIXELS, LABELS), "val": (PIXELS, LABELS - 1)}, r"val\[0\] has the label -1"),
         ({"train": [(image, -1) for image in PIXELS]}, r"train\[0\] has the label -1; labels begin at 0"),

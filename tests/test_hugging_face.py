@@ -75,6 +75,31 @@ def test_labels_that_are_text_are_numbered_anew_for_other_training_images() -> N
         assert data.test_dataloader().labels.tolist() == numbers * 12
 
 
+@pytest.mark.parametrize(
+    ("classes", "names", "numbers"),
+    [
+        (["dog", "cat"], ("dog", "cat"), [1, 0]),  # the order of the user
+        (["Dog", "Cat"], ("Dog", "Cat"), [1, 0]),
+        (["Katze", "Hund"], ("Katze", "Hund"), [0, 1]),  # other names for the sorted ones
+    ],
+)
+def test_labels_that_are_text_are_numbered_in_the_order_that_is_given(
+    classes: list[str], names: tuple[str, ...], numbers: list[int]
+) -> None:
+    made = table(["cat", "dog"] * 12)
+    made.to_parquet("pets.parquet")
+    for given in ({"dataset": "hf:pets.parquet"}, {"train": made}):
+        data = ImageDataModule(**given, classes=classes)
+        data.prepare_data()
+        assert data.classes == names and data.training_images()[1].tolist() == numbers * 12
+    with pytest.raises(
+        ValueError, match=r"train has 'dog' as class 1, and classes=\[...\] has it as class 0; keep the"
+    ):
+        ImageDataModule(train=made, classes=["dog", "bird"])
+    with pytest.raises(ValueError, match="keep the order of the labels, '猫', 'dog', 'hen', or leave classes out"):
+        ImageDataModule(train=table(), classes=["dog", "猫", "hen"])
+
+
 @pytest.mark.parametrize("form", ["train.parquet", "folder of parquet", "saved"])
 def test_local_files_are_data_sets(form: str, tmp_path: Path) -> None:
     Path("mine").mkdir()

@@ -75,6 +75,24 @@ def check_same_classes(wanted: Sequence[str], given: Sequence[str], title: str) 
     )
 
 
+def renamed(given: Sequence[str] | None, own: Sequence[str] | None, title: str) -> Sequence[str] | None:
+    """Return the `given` names of the classes of a data set called `title`, or else its `own`, if there are any.
+
+    Raises ValueError if one of its own is given at another place: images of one class would have the name of another.
+    """
+    if not given or own is None:
+        return given or own
+    form = plain_name if len({plain_name(name) for name in own}) == len(own) else str
+    places = {form(name): place for place, name in enumerate(own)}
+    for place, name in enumerate(given):
+        if places.get(form(name), place) != place:
+            raise ValueError(
+                f"{title} has {name!r} as class {places[form(name)]}, and classes=[...] has it as class {place}; keep "
+                f"the order of the labels, {_some(own)}, or leave classes out"
+            )
+    return given
+
+
 def pairs_of(wanted: Sequence[str], given: Sequence[str], places: Sequence[int]) -> str:
     """Return a table, one line per `given` class: its number and name, and those of the `wanted` class it matches."""
     width = max(map(len, given))

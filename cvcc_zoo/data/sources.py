@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from cvcc_zoo.data.classes import as_text
+from cvcc_zoo.data.classes import as_text, renamed
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.folder import ImageFolder, image_folder
 from cvcc_zoo.data.forms.given import from_objects, given_dataset
@@ -143,14 +143,14 @@ def _of_file(name: str, classes: Sequence[str] | None, shaping: Shaping, max_pix
     if name.startswith(PREFIX):
         from cvcc_zoo.data.forms.hugging_face import load
 
-        title, items, names = load(name)
+        title, items, names = load(name, classes)
     else:
         from cvcc_zoo.data.forms.arrays import array_file
 
         path = expanded(name)
         title = path.stem if path.suffix.lower() == ".npz" else path.absolute().parent.name
         items, names = array_file(path)
-    return given_dataset(title, items, classes or names, shaping, max_pixels)
+    return given_dataset(title, items, renamed(classes, names, name), shaping, max_pixels)
 
 
 def check_test(dataset: ImageDataset) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
-from cvcc_zoo.data.classes import check_class_names, check_same_classes
+from cvcc_zoo.data.classes import check_class_names, check_same_classes, renamed
 from cvcc_zoo.data.decode import DecodedDataset, Decoding, Tally
 from cvcc_zoo.data.folder import plain_title
 from cvcc_zoo.data.forms.arrays import Arrays, array_items, is_arrays
@@ -83,8 +83,8 @@ def from_objects(
 ) -> GivenDataset:
     """Return the data set of objects: for each split a torch Dataset, or a pair of arrays (images, labels).
 
-    Raises ValueError if there are no training images, or if the names of the classes differ between splits, unless they
-    are given.
+    Raises ValueError if there are no training images, if the names of the classes differ between splits, unless they
+    are given, and if `classes` are the names of the training images in another order.
     """
     if given.get("train") is None:
         raise ValueError("val, test and classes as objects belong to training images; give train=... too")
@@ -98,12 +98,12 @@ def from_objects(
         elif type(value).__module__.partition(".")[0] == "datasets":  # Hugging Face's
             from cvcc_zoo.data.forms.hugging_face import hugging_face_items
 
-            items[split], names[split] = hugging_face_items(value, split, items.get("train"))
+            items[split], names[split] = hugging_face_items(value, split, items.get("train"), classes)
         else:
             items[split], names[split] = checked_items(value, split), class_names(value)
         if classes is None and names["train"] is not None and (own := names[split]) is not None:
             check_same_classes(names["train"], own, split)
-    return given_dataset("images", items, classes or names["train"], shaping, max_pixels)
+    return given_dataset("images", items, renamed(classes, names["train"], "train"), shaping, max_pixels)
 
 
 def decoded(items: Items, decoding: Decoding, title: str) -> Images:

@@ -1,13 +1,13 @@
 """Hugging Face `datasets`: objects of the library, local files and folders, and data sets of the Hub."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from cvcc_zoo.data.classes import check_same_classes
+from cvcc_zoo.data.classes import check_same_classes, matching
 from cvcc_zoo.data.folder import fingerprint
 from cvcc_zoo.data.forms.items import Items
 from cvcc_zoo.data.images import Split
@@ -52,12 +52,14 @@ def library() -> Any:
     return datasets
 
 
-def hugging_face_items(table: Any, place: str, train: Items | None = None) -> tuple[Items, tuple[str, ...] | None]:
+def hugging_face_items(
+    table: Any, place: str, train: Items | None = None, classes: Sequence[str] | None = None
+) -> tuple[Items, tuple[str, ...] | None]:
     """Return the items of a Dataset and the names of its classes; None if they are only numbers.
 
     The image is the only column of the type Image; the label is called label, labels or fine_label, or is the only
-    ClassLabel. Labels that are text are numbered in the order of the sorted names, for other splits as in `train`.
-    Raises ValueError for other kinds of data sets and columns.
+    ClassLabel. Labels that are text are numbered in the order of `classes` if these are their names, else of the sorted
+    names, and for other splits as in `train`. Raises ValueError for other kinds of data sets and columns.
     """
     datasets = library()
     if isinstance(table, dict):
@@ -77,7 +79,8 @@ def hugging_face_items(table: Any, place: str, train: Items | None = None) -> tu
         known = train.source.numbers if train is not None and isinstance(train.source, Rows) else None
         if None in (found := set(table[label])):
             raise ValueError(f"{place} has rows without a label; remove them with dataset.filter")
-        numbers = known or {name: number for number, name in enumerate(sorted(found))}
+        order = matching(classes or (), sorted(found)) or range(len(found))
+        numbers = known or {name: number for number, name in sorted(zip(order, sorted(found), strict=True))}
         names = tuple(numbers)
     rows = table.with_format(None).cast_column(image, datasets.Image(decode=False)).select_columns([image, label])
     key = getattr(table, "_fingerprint", None)
@@ -116,12 +119,12 @@ def _columns(features: Mapping[str, Any], place: str, datasets: Any) -> tuple[st
     return images[0], labels[0]
 
 
-def load(name: str) -> tuple[str, dict[Split, Items], tuple[str, ...] | None]:
+def load(name: str, classes: Sequence[str] | None = None) -> tuple[str, dict[Split, Items], tuple[str, ...] | None]:
     """Load a data set by name, which may begin with hf:, and return its title, splits and class names.
 
     It is a .parquet file, a folder (of parquet files, of images in class folders, or written by save_to_disk), or a
-    name of the Hub, with its configuration after a colon: hf:owner/name:configuration. Raises FileNotFoundError or
-    ValueError if it cannot be loaded.
+    name of the Hub, with its configuration after a colon: hf:owner/name:configuration. `classes` may give the order of
+    labels that are text. Raises FileNotFoundError or ValueError if it cannot be loaded.
     """
     datasets, place = library(), name.removeprefix(PREFIX)
     path = expanded(place)
@@ -151,7 +154,7 @@ def load(name: str) -> tuple[str, dict[Split, Items], tuple[str, ...] | None]:
     names = None
     for split in sorted(parts, key=("train", "val", "test").index):
         where = f"{split} of {shown(name)}"
-        items[split], own = hugging_face_items(parts[split], where, items.get("train"))
+        items[split], own = hugging_face_items(parts[split], where, items.get("train"), classes)
         if names is not None:
             check_same_classes(names, own or (), where)
         names = names or own
