@@ -144,8 +144,8 @@ class ImageDataModule(LightningDataModule):
         """Renumber the classes in this order; the same images stay held out. Raises ValueError for other classes."""
         moved = torch.tensor(places_of(classes, self.classes, self.dataset.title))
         self._places, self.classes, self._on_device = moved[self._places], tuple(classes), {}
-        for stage, (images, samples) in self._images.items():
-            self._images[stage] = Images(images.images, moved[images.labels]), samples
+        new = {id(data): Images(data.images, moved[data.labels]) for data, _ in self._images.values()}
+        self._images = {stage: (new[id(data)], samples) for stage, (data, samples) in self._images.items()}
 
     def count(self, stage: str) -> int:
         """Count the images that a stage ("train", "val" or "test") uses; they must be loaded."""
