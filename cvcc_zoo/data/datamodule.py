@@ -111,8 +111,9 @@ class ImageDataModule(LightningDataModule):
         """Load the images of a stage ("fit", "validate", "test" or "predict"), unless they are loaded already."""
         if stage in ("fit", "validate") and "train" not in self._images:
             self._load_train()
-        if stage == "fit":
-            self._try_augmentations()  # options that do not suit the size of the images fail before training starts
+        if stage == "fit":  # options that do not suit the size of the images fail before training starts
+            images, labels, samples = self.some_images(min(2, len(self._images["train"][1])))
+            augment(self.augmentations, images, labels, Draws(self.seed, 0, samples), self.num_classes)
         if stage == "fit" and self.validation == 0 and self.trainer is not None:
             self.trainer.limit_val_batches = 0  # Lightning would warn about an empty loader
         if stage in ("test", "predict") and "test" not in self._images:
@@ -121,10 +122,6 @@ class ImageDataModule(LightningDataModule):
             assert test is not None
             self._images["test"] = (test, torch.arange(len(test.labels)))
             announce(self, "test")
-
-    def _try_augmentations(self) -> None:
-        images, labels, samples = self.some_images(min(2, len(self._images["train"][1])))
-        augment(self.augmentations, images, labels, Draws(self.seed, 0, samples), self.num_classes)
 
     def _load_train(self) -> None:
         train = self._load("train")
