@@ -243,5 +243,6 @@ class ImageDataModule(LightningDataModule):
         return {"epoch": self.trainer.current_epoch, "batches": done % int(batches) if done else 0}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume after the batches that a checkpoint was trained on."""
-        self._position.epoch, self._position.batches = state_dict.get("epoch", 0), state_dict.get("batches", 0)
+        """Resume after the batches that a checkpoint was trained on; to test or validate it skips nothing."""
+        if self.trainer is None or self.trainer.state.fn == "fit":
+            self._position.epoch, self._position.batches = state_dict.get("epoch", 0), state_dict.get("batches", 0)
