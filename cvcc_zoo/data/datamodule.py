@@ -12,7 +12,7 @@ from cvcc_zoo.data.balance import EpochPermutation, check_sampler
 from cvcc_zoo.data.classes import places_of
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.images import Images, on_accelerator, reshape
-from cvcc_zoo.data.length import training_length
+from cvcc_zoo.data.length import end_of, training_length
 from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader, limited, overfits
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.resolution import Resolutions
@@ -114,6 +114,8 @@ class ImageDataModule(LightningDataModule):
         if stage == "fit":  # options that do not suit the size of the images fail before training starts
             images, labels, samples = self.some_images(min(2, len(self._images["train"][1])))
             augment(self.augmentations, images, labels, Draws(self.seed, 0, samples), self.num_classes)
+            if self.resolutions and self.trainer is not None:
+                end_of(self.trainer, "progressive_resizing and progressive_cropping need", "leave them out")
         if stage == "fit" and self.validation == 0 and self.trainer is not None:
             self.trainer.limit_val_batches = 0  # Lightning would warn about an empty loader
         if stage in ("test", "predict") and "test" not in self._images:
