@@ -113,6 +113,20 @@ def test_local_files_are_data_sets(form: str, tmp_path: Path) -> None:
     assert data.classes == tuple(NAMES) and ("test" in data.dataset.splits) == (form != "train.parquet")
 
 
+@pytest.mark.parametrize("nothing", [-1, None])
+def test_a_split_without_labels_is_left_out_and_that_is_said(nothing: int | None) -> None:
+    whole, some = table(), table([nothing] * 23 + [2])
+    datasets.DatasetDict(train=whole, validation=whole, test=table([nothing] * 24)).save_to_disk("secret")
+    data = ImageDataModule("hf:secret")
+    check(data)
+    assert data.dataset.splits == ("train", "val")
+    assert data.dataset.notes == ("test of hf:secret has no labels, so it is left out",)
+    with pytest.raises(ValueError, match="secret has no test images; add some"):
+        data.setup("test")
+    with pytest.raises(ValueError, match=r"test\[0\] has (the label -1; labels begin at 0, so|no label; remove)"):
+        ImageDataModule(train=whole, test=some).prepare_data()
+
+
 def test_an_image_folder_is_read_by_the_library(colours: Path) -> None:
     data = ImageDataModule(f"hf:{colours}")
     data.setup("test")

@@ -140,17 +140,18 @@ def _of_torchvision(name: str) -> str:
 
 def _of_file(name: str, classes: Sequence[str] | None, shaping: Shaping, max_pixels: int) -> ImageDataset:
     """Return the data set in a file of arrays, or of Hugging Face."""
+    notes: tuple[str, ...] = ()
     if name.startswith(PREFIX):
         from cvcc_zoo.data.forms.hugging_face import load
 
-        title, items, names = load(name, classes)
+        title, items, names, notes = load(name, classes)
     else:
         from cvcc_zoo.data.forms.arrays import array_file
 
         path = expanded(name)
         title = path.stem if path.suffix.lower() == ".npz" else path.absolute().parent.name
         items, names = array_file(path)
-    return given_dataset(title, items, renamed(classes, names, name), shaping, max_pixels)
+    return given_dataset(title, items, renamed(classes, names, name), shaping, max_pixels, notes=notes)
 
 
 def check_test(dataset: ImageDataset) -> None:

@@ -168,6 +168,8 @@ def channels_last(values: Values, where: str) -> Values:
 
 def as_label(label: Any, where: str) -> int:
     """Return a label as a number. Raises ValueError unless it is an integer of at least 0."""
+    if label is None:
+        raise ValueError(f"{where} has no label; remove it, or leave out the whole split if it has no labels")
     try:
         number = operator.index(label.item() if getattr(label, "size", None) == 1 else label)
     except (TypeError, ValueError, RuntimeError):
@@ -176,7 +178,7 @@ def as_label(label: Any, where: str) -> int:
             "their names as classes=[...]"
         ) from None
     if number < 0:
-        raise ValueError(f"{where} has the label {number}; labels begin at 0, and a split without labels is left out")
+        raise ValueError(f"{where} has the label {number}; labels begin at 0, so leave out a split without labels")
     return number
 
 
