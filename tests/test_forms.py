@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.data.classes import DIGITS, DIGITS_NOTE
 from cvcc_zoo.data.identity import identity_of
 from tests.conftest import QUICK, MakeFolder, message
 
@@ -114,6 +115,14 @@ def test_a_fold_beside_given_validation_images_is_refused() -> None:
     images = (np.zeros((8, 8, 8), dtype=np.uint8), [0, 1] * 4)
     with pytest.raises(ValueError, match="validation=1/2 holds out a fold of the training images, and val gives other"):
         ImageDataModule(train=images, val=images, validation="1/2")
+
+
+def test_classes_called_0_to_9_are_digits_but_numbers_without_names_are_not() -> None:
+    arrays = (PIXELS, np.arange(40) % 10)
+    for classes, mirror, notes in ((None, True, ()), (DIGITS, False, (DIGITS_NOTE,)), (list("abcdefghij"), True, ())):
+        data = ImageDataModule(train=arrays, classes=classes)  # type: ignore[arg-type]
+        assert (data.dataset.mirror, data.dataset.notes) == (mirror, notes)
+        assert [type(each).__name__ for each in data.augmentations] == ["RandomCrop"] + ["HorizontalFlip"] * mirror
 
 
 def test_a_trainer_fits_and_tests_objects_which_are_no_hyperparameters(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from cvcc_zoo import ImageDataModule
+from cvcc_zoo.data.classes import DIGITS
 
 datasets = pytest.importorskip("datasets")
 NAMES = ["猫", "dog", "hen"]
@@ -39,8 +40,15 @@ def test_a_dataset_is_trained_on_with_its_class_names_and_decoded_once(monkeypat
     data = ImageDataModule(train=table(), test=table(), validation=0)
     check(data)
     assert data.classes == tuple(NAMES) and data.dataset.splits == ("train", "test")
+    assert data.dataset.mirror
     monkeypatch.setattr("cvcc_zoo.data.forms.given._read", None)  # would fail if it was called
     check(ImageDataModule(train=table(), validation=0))
+
+
+def test_the_digits_of_a_dataset_are_not_mirrored() -> None:
+    labels = datasets.ClassLabel(names=list(DIGITS))
+    made = table().cast_column("label", datasets.Value("int64"))
+    assert not ImageDataModule(train=made.cast_column("label", labels)).dataset.mirror
 
 
 def test_files_beside_a_dataset_are_decoded_anew_when_they_change(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,22 @@ LISTED = 100  # classes in a table
 LONGEST_CLASS = 1_000  # characters; a checkpoint with a longer name is refused
 JOINERS = str.maketrans("", "", "\u200c\u200d")
 """Characters that have no width but belong to words of Persian and Malayalam, and join emoji."""
+DIGITS = tuple("0123456789")
+DIGITS_NOTE = (
+    "the classes have the names 0 to 9, so the presets of --data.augmentations do not mirror images; if they are not "
+    "digits: --data.augmentations=[RandomCrop, HorizontalFlip]"
+)
+"""A note about data sets of the user whose classes are digits."""
 
 
 def as_text(name: object) -> str:
     """Return the name of a class as text; arrays of the kind S and the files of CIFAR hold bytes."""
     return name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
+
+
+def are_digits(names: Sequence[str]) -> bool:
+    """Return whether the classes are 0 to 9, in any order."""
+    return sorted(names) == list(DIGITS)
 
 
 def is_printable(name: str) -> bool:

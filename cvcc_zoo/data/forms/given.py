@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
-from cvcc_zoo.data.classes import check_class_names, check_same_classes, renamed
+from cvcc_zoo.data.classes import DIGITS_NOTE, are_digits, check_class_names, check_same_classes, renamed
 from cvcc_zoo.data.decode import DecodedDataset, Decoding, Tally
 from cvcc_zoo.data.folder import plain_title
 from cvcc_zoo.data.forms.arrays import Arrays, array_items, is_arrays
@@ -60,22 +60,27 @@ def given_dataset(
     classes: Sequence[str] | None,
     shaping: Shaping,
     max_pixels: int,
+    notes: tuple[str, ...] = (),
     **more: Any,
 ) -> GivenDataset:
     """Return a data set of items. The first training image is read; without `classes`, all training images are.
 
-    Raises ValueError if that image does not fit, or there are fewer than two classes.
+    Unless `mirror` is given, classes called 0 to 9 are digits, whose mirror images are others; numbers without names
+    are not. Raises ValueError if that image does not fit, or there are fewer than two classes.
     """
     first = items["train"].picture(0, max_pixels)
     decoding = Decoding.like_first(items["train"].name(0), first.size, is_grey(first), shaping, max_pixels)
     title, loaded = plain_title(title) or "images", dict[Split, Images]()
+    if "mirror" not in more and classes is not None and are_digits(classes):
+        more["mirror"] = False
+        notes += (DIGITS_NOTE,)
     if classes is None:
         loaded["train"] = decoded(items["train"], decoding, f"{title}-train")
         classes = numbered_classes(loaded["train"].labels, items["train"])
     if len(set(classes)) < max(2, len(classes)):
         raise ValueError(f"{items['train'].place} needs at least two classes with different names, got {list(classes)}")
     check_class_names(tuple(map(str, classes)), items["train"].place)
-    return GivenDataset(title, tuple(map(str, classes)), items, decoding, loaded=loaded, **more)
+    return GivenDataset(title, tuple(map(str, classes)), items, decoding, notes=notes, loaded=loaded, **more)
 
 
 def from_objects(
