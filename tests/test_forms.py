@@ -178,7 +178,7 @@ def test_a_trainer_fits_and_tests_objects_which_are_no_hyperparameters(tmp_path:
         ({"train": (PIXELS, LABELS), "max_pixels": 63}, "8x8 pixels, more than the limit of 63"),
         ({"val": (PIXELS, LABELS)}, r"give train=\.\.\. too"),
         ({"train": (PIXELS, LABELS), "dataset": "cifar10"}, r"from train=\.\.\. or from cifar10; give one"),
-        ({"dataset": "fashion-mini", "classes": ["a", "b"]}, "fashion-mini has names for its classes"),
+        ({"dataset": "fashion-mini", "classes": ["a", "b"]}, "fashion-mini names or numbers its own classes; leave"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_on_is_refused_with_advice(given: dict[str, Any], message: str) -> None:

@@ -100,7 +100,7 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
             raise ValueError(f"{name} takes no root, but got {root}; write the whole path into --data.dataset")
         return _of_file(name, classes, shaping, max_pixels)
     if classes is not None:
-        raise ValueError(f"{name or root or 'fashion-mini'} has names for its classes; leave classes out")
+        raise ValueError(f"{name or root or 'fashion-mini'} names or numbers its own classes; leave classes out")
     name = name or ("fashion-mini" if root is None else "folder")
     share = given.get("test", 0.0)
     if name.casefold().startswith(TORCHVISION_PREFIX) and (name := _of_torchvision(name)) not in DATASETS:
