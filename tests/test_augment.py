@@ -468,6 +468,13 @@ def test_digits_are_not_mirrored_by_the_presets() -> None:
         names = [type(m).__name__ for m in make_augmentations(preset, mirror=False)]
         assert "HorizontalFlip" not in names and len(names) >= (preset != "none")
     assert make_augmentations("none") == []
+    for mirror, names in ((True, ["RandomCrop", "HorizontalFlip"]), (False, ["RandomCrop"])):
+        (outer,) = make_augmentations({"name": "Compose", "augmentations": ["light"]}, mirror=mirror)
+        assert isinstance(outer, Compose) and [type(m).__name__ for m in outer.augmentations] == names
+    (outer,) = make_augmentations({"name": "Probability", "augmentation": "standard"}, mirror=False)
+    assert isinstance(outer, Probability) and isinstance(outer.augmentation, RandomCrop)
+    (outer,) = make_augmentations({"name": "Compose", "augmentations": ["HorizontalFlip"]}, mirror=False)
+    assert isinstance(outer, Compose) and isinstance(outer.augmentations[0], HorizontalFlip)  # asked for
 
 
 def test_augmentations_are_chosen_by_name_with_options() -> None:

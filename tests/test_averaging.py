@@ -14,7 +14,7 @@ from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.flipping import Flipped
-from cvcc_zoo.data.datasets import DIGITS
+from cvcc_zoo.data.classes import DIGITS
 from cvcc_zoo.runs.measure import correct
 from cvcc_zoo.weights.card import write
 from cvcc_zoo.zoo.averaging import find_average
@@ -129,17 +129,23 @@ def test_models_that_cannot_be_averaged_are_refused(capsys: pytest.CaptureFixtur
     publish("one", ("blue", "red"))
     publish("green", ("blue", "green"))
     publish("large", ("blue", "red"), size=10)
-    publish("digits", DIGITS)
+    publish("mnist", DIGITS)
     Image.new("RGB", (8, 8)).save("a.png")
     for arguments, advice in {
         ("predict", "linear.one+linear.green", "a.png"): "linear.green has other classes than linear.one: 'green' is",
         ("predict", "linear.one+linear.large", "a.png"): "linear.large takes 3x10x10 images resized by squash on white",
         ("predict", "linear.one+", "a.png"): "linear.one+ lacks a name beside a plus sign",
         ("predict", "linear.one+linear.two", "a.png"): "did you mean linear.one",
-        ("predict", "linear.digits", "a.png", "--test_time_flip=true"): "mirrored digits are other characters",
-        ("export", "linear.digits", "--test_time_flip=true"): "mirrored digits are other characters",
+        ("predict", "linear.mnist", "a.png", "--test_time_flip=true"): "mirrored digits are other characters",
+        ("export", "linear.mnist", "--test_time_flip=true"): "mirrored digits are other characters",
         ("export", "linear.one+linear.green"): "a program holds one model",
         ("evaluate", "linear.one+linear.green"): "linear.green has other classes than linear.one",
         ("evaluate", "linear.one+linear.one", "--update_card=true"): "has no card",
     }.items():
         assert advice in message(capsys, list(arguments)), arguments
+
+
+def test_classes_that_are_only_numbered_may_be_flipped() -> None:
+    publish("animals", DIGITS)
+    flipped = find_average("linear.animals", flip=True).probabilities(IMAGES)
+    assert torch.allclose(flipped, find_average("linear.animals", flip=True).probabilities(IMAGES.flip(-1)))

@@ -67,6 +67,7 @@ def test_classes_can_be_numbered_in_another_order(colours: Path) -> None:
     again, after, _ = data.training_images()
     assert torch.equal(images, again) and torch.equal(after, 1 - before) and data.classes == ("RED", "blue")
     assert data.val_dataloader().labels.tolist() == after.tolist()
+    assert data.val_dataloader().labels is after  # one object, which a GPU needs only once
     data.setup("test")
     assert data.test_dataloader().labels.tolist() == [1] * 6 + [0] * 6  # loaded after it
     data.order_as(["blue", "red"])

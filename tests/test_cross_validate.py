@@ -34,6 +34,21 @@ def test_each_image_is_held_out_once_and_each_class_evenly() -> None:
     assert not torch.equal(splits[0][1], stratified_fold(labels, 1, 5, seed=4)[1])
 
 
+@pytest.mark.parametrize(
+    ("count", "problem"),
+    [
+        (1, "1 training image, too few for 5 folds; add images$"),
+        (3, r"3 training images, .*; add images, or choose at most 3 folds: --folds=3, or --data.validation=1/3$"),
+    ],
+)
+def test_a_class_with_fewer_images_than_folds_is_told_what_helps(count: int, problem: str) -> None:
+    labels = torch.tensor([0] * 9 + [1] * count)
+    with pytest.raises(ValueError, match=f"the class 'b' has {problem}"):
+        held_out("2/5").split(labels, 0, "ab")
+    if count > 1:
+        assert len(held_out(f"1/{count}").split(labels, 0, "ab")[1])
+
+
 def test_every_training_image_gets_the_prediction_of_the_model_that_did_not_see_it(
     make_folder: MakeFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

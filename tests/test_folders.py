@@ -11,6 +11,7 @@ from PIL import Image
 
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.data.classes import DIGITS, DIGITS_NOTE
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.folder import image_folder
 from tests.conftest import QUICK, MakeFolder, message, write_images
@@ -26,6 +27,17 @@ def classes(tmp_path: Path) -> Path:
 
 def names(root: Path, split: Any, **options: Any) -> list[str]:
     return ["/".join(Path(path).parts[-2:]) for path, _ in image_folder(root, **options).files[split]]
+
+
+def test_digits_are_not_mirrored_unless_asked(make_folder: MakeFolder) -> None:
+    root = str(make_folder(classes=DIGITS))
+    data = ImageDataModule(root=root)
+    assert [type(each).__name__ for each in data.augmentations] == ["RandomCrop"]
+    assert not data.dataset.mirror and data.dataset.notes == (DIGITS_NOTE,)
+    asked = ImageDataModule(root=root, augmentations=["RandomCrop", "HorizontalFlip"])
+    assert [type(each).__name__ for each in asked.augmentations] == ["RandomCrop", "HorizontalFlip"]
+    others = ImageDataModule(root=str(make_folder("others")))
+    assert others.dataset.mirror and others.dataset.notes == ()
 
 
 def test_classes_without_splits_are_split_stratified_and_by_seed(

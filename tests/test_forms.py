@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.data.classes import DIGITS, DIGITS_NOTE
 from cvcc_zoo.data.identity import identity_of
 from tests.conftest import QUICK, MakeFolder, message
 
@@ -116,6 +117,14 @@ def test_a_fold_beside_given_validation_images_is_refused() -> None:
         ImageDataModule(train=images, val=images, validation="1/2")
 
 
+def test_classes_called_0_to_9_are_digits_but_numbers_without_names_are_not() -> None:
+    arrays = (PIXELS, np.arange(40) % 10)
+    for classes, mirror, notes in ((None, True, ()), (DIGITS, False, (DIGITS_NOTE,)), (list("abcdefghij"), True, ())):
+        data = ImageDataModule(train=arrays, classes=classes)  # type: ignore[arg-type]
+        assert (data.dataset.mirror, data.dataset.notes) == (mirror, notes)
+        assert [type(each).__name__ for each in data.augmentations] == ["RandomCrop"] + ["HorizontalFlip"] * mirror
+
+
 def test_a_trainer_fits_and_tests_objects_which_are_no_hyperparameters(tmp_path: Path) -> None:
     data = ImageDataModule(train=Pictures(), test=(PIXELS, LABELS), batch_size=8)
     model = create("linear", num_classes=4, image_size=8)
@@ -150,6 +159,7 @@ def test_a_trainer_fits_and_tests_objects_which_are_no_hyperparameters(tmp_path:
         ({"train": (PIXELS, LABELS), "classes": list("abc")}, r"train\[3\] has the label 3, but there are 3 classes"),
         ({"train": (PIXELS, LABELS), "classes": list("abca")}, "at least two classes with different names"),
         ({"train": (PIXELS, LABELS * 0)}, "at least two classes"),
+        ({"train": Pictures(), "classes": ["dog", "猫", "hen", "cow"]}, r"'dog' as class 1, and classes=.* as class 0"),
         ({"train": (PIXELS, LABELS), "val": (PIXELS, LABELS + 1)}, r"val\[3\] has the label 4"),
         ({"train": (PIXELS, LABELS), "val": (PIXELS, LABELS - 1)}, r"val\[0\] has the label -1"),
         ({"train": [(image, -1) for image in PIXELS]}, r"train\[0\] has the label -1; labels begin at 0"),
@@ -168,7 +178,7 @@ def test_a_trainer_fits_and_tests_objects_which_are_no_hyperparameters(tmp_path:
         ({"train": (PIXELS, LABELS), "max_pixels": 63}, "8x8 pixels, more than the limit of 63"),
         ({"val": (PIXELS, LABELS)}, r"give train=\.\.\. too"),
         ({"train": (PIXELS, LABELS), "dataset": "cifar10"}, r"from train=\.\.\. or from cifar10; give one"),
-        ({"dataset": "fashion-mini", "classes": ["a", "b"]}, "fashion-mini has names for its classes"),
+        ({"dataset": "fashion-mini", "classes": ["a", "b"]}, "fashion-mini names or numbers its own classes; leave"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_on_is_refused_with_advice(given: dict[str, Any], message: str) -> None:
@@ -206,6 +216,19 @@ def test_files_of_one_array_each_are_found_by_their_names(tmp_path: Path) -> Non
     data = ImageDataModule("mine/x_train.npy", classes=list("abcd"))
     assert torch.equal(data.training_images()[0], TENSOR[:, :1]) and data.dataset.title == "mine"
     assert data.dataset.splits == ("train", "test") and data.classes == tuple("abcd")
+
+
+def test_the_npy_file_that_is_named_is_the_one_that_is_read() -> None:
+    np.save("x_train.npy", PIXELS)
+    np.save("y_train.npy", LABELS)
+    np.save("x_train_augmented.npy", PIXELS)
+    with pytest.raises(ValueError, match=r"the name of x_train_augmented.npy does not say what it holds; exp"):
+        ImageDataModule("x_train_augmented.npy")
+    Path("x_train.npy").rename("X_TRAIN.NPY")
+    assert torch.equal(ImageDataModule("X_TRAIN.NPY").training_images()[0], TENSOR)
+    np.save("train_images.npy", PIXELS)
+    with pytest.raises(ValueError, match=r"has X_TRAIN and train_images for the same; remove one of them"):
+        ImageDataModule("X_TRAIN.NPY")
 
 
 @pytest.mark.parametrize(
@@ -273,6 +296,20 @@ def test_names_of_classes_may_be_bytes_and_joined_emoji() -> None:
     names = ["a", "é", "👨\u200d👩\u200d👧", "ल्\u200dल"]
     np.savez("bytes.npz", x=PIXELS, y=LABELS, class_names=np.array([name.encode() for name in names]))
     assert ImageDataModule("bytes.npz").classes == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "texts"),
+    [
+        ([0, 1, 2, 3], "0123"),
+        ([b"a", b"b", b"c", b"d"], "abcd"),
+        ([("a", "x"), ("b",), ("c", "y"), ("d",)], "abcd"),
+    ],
+)
+def test_names_in_a_dataset_may_be_numbers_bytes_and_synonyms(names: Any, texts: str) -> None:
+    pictures = Pictures()
+    pictures.classes = names
+    assert ImageDataModule(train=pictures, test=pictures).classes == tuple(texts)
 
 
 def test_files_that_are_missing_or_no_arrays_are_refused() -> None:

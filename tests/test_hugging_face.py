@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from cvcc_zoo import ImageDataModule
+from cvcc_zoo.data.classes import DIGITS
 
 datasets = pytest.importorskip("datasets")
 NAMES = ["猫", "dog", "hen"]
@@ -39,14 +40,72 @@ def test_a_dataset_is_trained_on_with_its_class_names_and_decoded_once(monkeypat
     data = ImageDataModule(train=table(), test=table(), validation=0)
     check(data)
     assert data.classes == tuple(NAMES) and data.dataset.splits == ("train", "test")
+    assert data.dataset.mirror
     monkeypatch.setattr("cvcc_zoo.data.forms.given._read", None)  # would fail if it was called
     check(ImageDataModule(train=table(), validation=0))
+
+
+def test_the_digits_of_a_dataset_are_not_mirrored() -> None:
+    labels = datasets.ClassLabel(names=list(DIGITS))
+    made = table().cast_column("label", datasets.Value("int64"))
+    assert not ImageDataModule(train=made.cast_column("label", labels)).dataset.mirror
+
+
+def test_files_beside_a_dataset_are_decoded_anew_when_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [f"{number}.png" for number in range(24)]
+    for path, pixels in zip(paths, PIXELS, strict=True):
+        Image.fromarray(pixels[::-1]).save(path)
+    made = datasets.Dataset.from_dict({"image": paths, "label": [number % 3 for number in range(24)]})
+    made = made.cast_column("image", datasets.Image())
+    ImageDataModule(train=made, validation=0).prepare_data()
+    for path, pixels in zip(paths, PIXELS, strict=True):
+        Image.fromarray(pixels).save(path)
+    check(ImageDataModule(train=made, validation=0))
+    with monkeypatch.context() as patch:
+        patch.setattr("cvcc_zoo.data.forms.given._read", None)  # would fail if it was called
+        check(ImageDataModule(train=made, validation=0))
+    Path("23.png").unlink()
+    assert len(ImageDataModule(train=made.select(range(23)), validation=0).training_images()[0]) == 23
 
 
 def test_labels_that_are_text_are_numbered_as_in_train() -> None:
     data = ImageDataModule(train=table(["b", "a", "c"] * 8), val=table(["c"] * 24))
     assert data.classes == ("a", "b", "c") and data.training_images()[1][:3].tolist() == [1, 0, 2]
     assert data.val_dataloader().labels.tolist() == [2] * 24
+
+
+def test_labels_that_are_text_are_numbered_anew_for_other_training_images() -> None:
+    test = table(["cat", "bee"] * 12)
+    for train, numbers in ((["bee", "cat"] * 12, [1, 0]), (["ant", "bee", "cat"] * 8, [2, 1])):
+        data = ImageDataModule(train=table(train), test=test)
+        data.prepare_data()
+        data.setup("test")
+        assert data.test_dataloader().labels.tolist() == numbers * 12
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "numbers"),
+    [
+        (["dog", "cat"], ("dog", "cat"), [1, 0]),  # the order of the user
+        (["Dog", "Cat"], ("Dog", "Cat"), [1, 0]),
+        (["Katze", "Hund"], ("Katze", "Hund"), [0, 1]),  # other names for the sorted ones
+    ],
+)
+def test_labels_that_are_text_are_numbered_in_the_order_that_is_given(
+    classes: list[str], names: tuple[str, ...], numbers: list[int]
+) -> None:
+    made = table(["cat", "dog"] * 12)
+    made.to_parquet("pets.parquet")
+    for given in ({"dataset": "hf:pets.parquet"}, {"train": made}):
+        data = ImageDataModule(**given, classes=classes)
+        data.prepare_data()
+        assert data.classes == names and data.training_images()[1].tolist() == numbers * 12
+    with pytest.raises(
+        ValueError, match=r"train has 'dog' as class 1, and classes=\[...\] has it as class 0; keep the"
+    ):
+        ImageDataModule(train=made, classes=["dog", "bird"])
+    with pytest.raises(ValueError, match="keep the order of the labels, '猫', 'dog', 'hen', or leave classes out"):
+        ImageDataModule(train=table(), classes=["dog", "猫", "hen"])
 
 
 @pytest.mark.parametrize("form", ["train.parquet", "folder of parquet", "saved"])
@@ -60,6 +119,20 @@ def test_local_files_are_data_sets(form: str, tmp_path: Path) -> None:
     data = ImageDataModule("hf:mine/train.parquet" if form == "train.parquet" else "hf:mine", validation=0)
     check(data)
     assert data.classes == tuple(NAMES) and ("test" in data.dataset.splits) == (form != "train.parquet")
+
+
+@pytest.mark.parametrize("nothing", [-1, None])
+def test_a_split_without_labels_is_left_out_and_that_is_said(nothing: int | None) -> None:
+    whole, some = table(), table([nothing] * 23 + [2])
+    datasets.DatasetDict(train=whole, validation=whole, test=table([nothing] * 24)).save_to_disk("secret")
+    data = ImageDataModule("hf:secret")
+    check(data)
+    assert data.dataset.splits == ("train", "val")
+    assert data.dataset.notes == ("test of hf:secret has no labels, so it is left out",)
+    with pytest.raises(ValueError, match="secret has no test images; add some"):
+        data.setup("test")
+    with pytest.raises(ValueError, match=r"test\[0\] has (the label -1; labels begin at 0, so|no label; remove)"):
+        ImageDataModule(train=whole, test=some).prepare_data()
 
 
 def test_an_image_folder_is_read_by_the_library(colours: Path) -> None:

@@ -89,6 +89,16 @@ def test_a_training_on_growing_images_runs(colours: Path) -> None:
     assert sizes.seen == {0: (8, 8), 1: (12, 12), 2: (16, 16)}
 
 
+def test_growing_images_need_a_training_with_an_end(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["--data.image_size=16", "--data.progressive_cropping={8: 0.5}"]
+    length = ["--trainer.max_epochs=-1", "--trainer.max_time=00:00:05:00", "--lr_scheduler=null"]
+    assert fit("--model=resnet20", *data, *length) == 2
+    printed = capsys.readouterr().err
+    assert "progressive_resizing and progressive_cropping need the length of the training run: set --trainer" in printed
+    assert "whichever comes first), or leave them out" in printed
+    assert not list(Path("runs").iterdir())
+
+
 def test_a_network_of_one_size_refuses_growing_images_before_the_training(
     fit: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,6 +63,19 @@ def test_a_resumed_training_goes_on_with_the_next_images(colours: Path) -> None:
     assert not all(torch.equal(whole[name], tensor) for name, tensor in wrong.items())
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using")  # the callback that saved the checkpoint
+def test_a_training_after_the_test_of_a_checkpoint_skips_nothing(colours: Path) -> None:
+    _, saved = train(colours, seed=1)
+    data = cvcc_zoo.ImageDataModule("folder", root=str(colours), batch_size=9)
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(max_epochs=1, accelerator="cpu", enable_checkpointing=False, **quiet)
+    model = cvcc_zoo.FCNN(hidden=(16,), dropout=0.5, num_classes=2, image_size=8)
+    for run in (trainer.test, trainer.validate):
+        run(model, data, ckpt_path=saved / "step=1.ckpt", weights_only=True, verbose=False)
+        data.setup("fit")
+        assert len(list(data.train_dataloader())) == STEPS
+
+
 def test_a_run_that_was_killed_goes_on_in_its_folder(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What differs afterwards is only what the clock says."""
     more = ["--model=fcnn", "--trainer.max_epochs=3", "--data.validation=0", "--trainer.log_every_n_steps=1"]

@@ -13,11 +13,22 @@ LISTED = 100  # classes in a table
 LONGEST_CLASS = 1_000  # characters; a checkpoint with a longer name is refused
 JOINERS = str.maketrans("", "", "\u200c\u200d")
 """Characters that have no width but belong to words of Persian and Malayalam, and join emoji."""
+DIGITS = tuple("0123456789")
+DIGITS_NOTE = (
+    "the classes have the names 0 to 9, so the presets of --data.augmentations do not mirror images; if they are not "
+    "digits: --data.augmentations=[RandomCrop, HorizontalFlip]"
+)
+"""A note about data sets of the user whose classes are digits."""
 
 
 def as_text(name: object) -> str:
     """Return the name of a class as text; arrays of the kind S and the files of CIFAR hold bytes."""
     return name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
+
+
+def are_digits(names: Sequence[str]) -> bool:
+    """Return whether the classes are 0 to 9, in any order."""
+    return sorted(names) == list(DIGITS)
 
 
 def is_printable(name: str) -> bool:
@@ -73,6 +84,24 @@ def check_same_classes(wanted: Sequence[str], given: Sequence[str], title: str) 
     raise ValueError(
         f"the classes of {title} are not those of its training images: {how}; number the labels of both alike"
     )
+
+
+def renamed(given: Sequence[str] | None, own: Sequence[str] | None, title: str) -> Sequence[str] | None:
+    """Return the `given` names of the classes of a data set called `title`, or else its `own`, if there are any.
+
+    Raises ValueError if one of its own is given at another place: images of one class would have the name of another.
+    """
+    if not given or own is None:
+        return given or own
+    form = plain_name if len({plain_name(name) for name in own}) == len(own) else str
+    places = {form(name): place for place, name in enumerate(own)}
+    for place, name in enumerate(given):
+        if places.get(form(name), place) != place:
+            raise ValueError(
+                f"{title} has {name!r} as class {places[form(name)]}, and classes=[...] has it as class {place}; keep "
+                f"the order of the labels, {_some(own)}, or leave classes out"
+            )
+    return given
 
 
 def pairs_of(wanted: Sequence[str], given: Sequence[str], places: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ from cvcc_zoo.data.balance import EpochPermutation, check_sampler
 from cvcc_zoo.data.classes import places_of
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.images import Images, on_accelerator, reshape
-from cvcc_zoo.data.length import training_length
+from cvcc_zoo.data.length import end_of, training_length
 from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader, limited, overfits
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.resolution import Resolutions
@@ -111,8 +111,11 @@ class ImageDataModule(LightningDataModule):
         """Load the images of a stage ("fit", "validate", "test" or "predict"), unless they are loaded already."""
         if stage in ("fit", "validate") and "train" not in self._images:
             self._load_train()
-        if stage == "fit":
-            self._try_augmentations()  # options that do not suit the size of the images fail before training starts
+        if stage == "fit":  # options that do not suit the size of the images fail before training starts
+            images, labels, samples = self.some_images(min(2, len(self._images["train"][1])))
+            augment(self.augmentations, images, labels, Draws(self.seed, 0, samples), self.num_classes)
+            if self.resolutions and self.trainer is not None:
+                end_of(self.trainer, "progressive_resizing and progressive_cropping need", "leave them out")
         if stage == "fit" and self.validation == 0 and self.trainer is not None:
             self.trainer.limit_val_batches = 0  # Lightning would warn about an empty loader
         if stage in ("test", "predict") and "test" not in self._images:
@@ -121,10 +124,6 @@ class ImageDataModule(LightningDataModule):
             assert test is not None
             self._images["test"] = (test, torch.arange(len(test.labels)))
             announce(self, "test")
-
-    def _try_augmentations(self) -> None:
-        images, labels, samples = self.some_images(min(2, len(self._images["train"][1])))
-        augment(self.augmentations, images, labels, Draws(self.seed, 0, samples), self.num_classes)
 
     def _load_train(self) -> None:
         train = self._load("train")
@@ -144,8 +143,8 @@ class ImageDataModule(LightningDataModule):
         """Renumber the classes in this order; the same images stay held out. Raises ValueError for other classes."""
         moved = torch.tensor(places_of(classes, self.classes, self.dataset.title))
         self._places, self.classes, self._on_device = moved[self._places], tuple(classes), {}
-        for stage, (images, samples) in self._images.items():
-            self._images[stage] = Images(images.images, moved[images.labels]), samples
+        new = {id(data): Images(data.images, moved[data.labels]) for data, _ in self._images.values()}
+        self._images = {stage: (new[id(data)], samples) for stage, (data, samples) in self._images.items()}
 
     def count(self, stage: str) -> int:
         """Count the images that a stage ("train", "val" or "test") uses; they must be loaded."""
@@ -246,5 +245,6 @@ class ImageDataModule(LightningDataModule):
         return {"epoch": self.trainer.current_epoch, "batches": done % int(batches) if done else 0}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume after the batches that a checkpoint was trained on."""
-        self._position.epoch, self._position.batches = state_dict.get("epoch", 0), state_dict.get("batches", 0)
+        """Resume after the batches that a checkpoint was trained on; to test or validate it skips nothing."""
+        if self.trainer is None or self.trainer.state.fn == "fit":
+            self._position.epoch, self._position.batches = state_dict.get("epoch", 0), state_dict.get("batches", 0)

@@ -12,6 +12,7 @@ import torch
 from torchvision import datasets as tv_datasets
 from torchvision.datasets.utils import check_integrity
 
+from cvcc_zoo.data.classes import DIGITS
 from cvcc_zoo.data.images import Images, Split, share
 from cvcc_zoo.data.placing import check_placed
 from cvcc_zoo.files.own import shown
@@ -35,7 +36,6 @@ CIFAR100_CLASSES = (
     "telephone", "television", "tiger", "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale",
     "willow_tree", "wolf", "woman", "worm",
 )  # fmt: skip
-DIGITS = tuple("0123456789")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from cvcc_zoo.data.classes import DIGITS_NOTE, are_digits
 from cvcc_zoo.data.decode import DecodedDataset, Decoding, read_headers
 from cvcc_zoo.data.decoded import decode_all, raise_all
 from cvcc_zoo.data.finding import Links
@@ -134,8 +135,8 @@ def image_folder(
     A size or channels that `shaping` leaves open are those of the first training image, with which all others must then
     agree; otherwise every image is made square (see `Decoding`) or converted to grey or colour. Links that lead out of
     the root are followed only with `follow_links`; the root itself may be a link. Images of more than `max_pixels`
-    pixels are refused. Raises FileNotFoundError or ValueError if the root is missing, has no images, or its splits have
-    different classes.
+    pixels are refused. Classes called 0 to 9 are digits, whose mirror images are others. Raises FileNotFoundError or
+    ValueError if the root is missing, has no images, or its splits have different classes.
     """
     if not root.is_dir():
         where = "" if root.is_absolute() else f" in {shown(Path.cwd())}"
@@ -159,9 +160,12 @@ def image_folder(
         notes.append(f"no train and test folders: {of} are held out for testing (--data.test={test:g})")
     if others:
         notes.append(f"ignored, because they are not train, val or test: {', '.join(map(shown, others))}")
+    if digits := are_digits(classes):
+        notes.append(DIGITS_NOTE)
     first, size, grey = first_readable(files["train"], max_pixels)
     decoding = Decoding.like_first(first, size, grey, shaping, max_pixels)
-    return ImageFolder(plain_title(root.resolve().name) or "folder", root, classes, files, decoding, notes=tuple(notes))
+    title = plain_title(root.resolve().name) or "folder"
+    return ImageFolder(title, root, classes, files, decoding, mirror=not digits, notes=tuple(notes))
 
 
 def plain_title(name: str) -> str:

@@ -13,14 +13,7 @@ def training_length(trainer: Trainer) -> tuple[int, int]:
 
     Raises ValueError if it has no end, neither max_epochs nor max_steps, or if its images are a stream of any length.
     """
-    most = trainer.max_steps if trainer.max_steps != -1 else math.inf
-    last = trainer.max_epochs if trainer.max_epochs != -1 else math.inf
-    if last is None or (math.isinf(last) and math.isinf(most)) or most < 1:
-        raise ValueError(
-            "a schedule needs the length of the training run: set --trainer.max_epochs=... or --trainer.max_steps=... "
-            "(also if you set max_time: the run ends at whichever comes first), or train without a schedule: "
-            "--lr_scheduler=null"
-        )
+    last, most = end_of(trainer, "a schedule needs", "train without a schedule: --lr_scheduler=null")
     if trainer.train_dataloader is None:
         load_training_batches(trainer)
     if math.isinf(trainer.num_training_batches):
@@ -36,6 +29,21 @@ def training_length(trainer: Trainer) -> tuple[int, int]:
             more = math.ceil((most - steps) / each)
         steps, epochs = steps + each * int(more), epochs + int(more)
     return int(min(steps, most)), epochs
+
+
+def end_of(trainer: Trainer, needs: str, otherwise: str) -> tuple[float, float]:
+    """Return max_epochs and max_steps of a training run, one of which may be infinite.
+
+    Raises ValueError if it has no end; the message begins with who `needs` one, and ends with what to do `otherwise`.
+    """
+    most = trainer.max_steps if trainer.max_steps != -1 else math.inf
+    last = trainer.max_epochs if trainer.max_epochs != -1 else math.inf
+    if last is None or (math.isinf(last) and math.isinf(most)) or most < 1:
+        raise ValueError(
+            f"{needs} the length of the training run: set --trainer.max_epochs=... or --trainer.max_steps=... (also if "
+            f"you set max_time: the run ends at whichever comes first), or {otherwise}"
+        )
+    return last, most
 
 
 def accumulation(trainer: Trainer) -> dict[int, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from cvcc_zoo.data.classes import as_text
+from cvcc_zoo.data.classes import as_text, renamed
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.folder import ImageFolder, image_folder
 from cvcc_zoo.data.forms.given import from_objects, given_dataset
@@ -100,7 +100,7 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
             raise ValueError(f"{name} takes no root, but got {root}; write the whole path into --data.dataset")
         return _of_file(name, classes, shaping, max_pixels)
     if classes is not None:
-        raise ValueError(f"{name or root or 'fashion-mini'} has names for its classes; leave classes out")
+        raise ValueError(f"{name or root or 'fashion-mini'} names or numbers its own classes; leave classes out")
     name = name or ("fashion-mini" if root is None else "folder")
     share = given.get("test", 0.0)
     if name.casefold().startswith(TORCHVISION_PREFIX) and (name := _of_torchvision(name)) not in DATASETS:
@@ -140,17 +140,18 @@ def _of_torchvision(name: str) -> str:
 
 def _of_file(name: str, classes: Sequence[str] | None, shaping: Shaping, max_pixels: int) -> ImageDataset:
     """Return the data set in a file of arrays, or of Hugging Face."""
+    notes: tuple[str, ...] = ()
     if name.startswith(PREFIX):
         from cvcc_zoo.data.forms.hugging_face import load
 
-        title, items, names = load(name)
+        title, items, names, notes = load(name, classes)
     else:
         from cvcc_zoo.data.forms.arrays import array_file
 
         path = expanded(name)
         title = path.stem if path.suffix.lower() == ".npz" else path.absolute().parent.name
         items, names = array_file(path)
-    return given_dataset(title, items, classes or names, shaping, max_pixels)
+    return given_dataset(title, items, renamed(classes, names, name), shaping, max_pixels, notes=notes)
 
 
 def check_test(dataset: ImageDataset) -> None:

@@ -51,10 +51,11 @@ def stratified_fold(
     for label in torch.unique(labels).tolist():
         members = (labels == label).nonzero().flatten()
         if len(members) < folds:
-            name = repr(classes[label]) if classes else label
+            name, most = repr(classes[label]) if classes else label, len(members)
+            fewer = f", or choose at most {most} folds: --folds={most}, or --data.validation=1/{most}"
             raise ValueError(
-                f"the class {name} has {len(members)} training image{'s' * (len(members) != 1)}, too few for {folds} "
-                f"folds; add images, or choose --folds={max(2, len(members))}"
+                f"the class {name} has {most} training image{'s' * (most != 1)}, too few for {folds} folds; add "
+                f"images{fewer * (most > 1)}"
             )
         shuffled = members[torch.randperm(len(members), generator=generator)]
         place[shuffled] = (dealt + torch.arange(len(members))) % folds  # the next class goes on where this one ends

@@ -40,8 +40,8 @@ def make_augmentations(chosen: Any, *, mirror: bool = True) -> list[nn.Module]:
     """Build the modules of a preset, an augmentation, or a list of both.
 
     An augmentation is a name or an import path, `{"name": ..., option: value}` or a module; the options `augmentation`
-    of Probability and `augmentations` of Compose hold others. With `mirror=False` (digits) presets omit flips. Raises
-    ValueError, which suggests the nearest names.
+    of Probability and `augmentations` of Compose hold others. With `mirror=False` (digits) presets omit flips,
+    inside others too. Raises ValueError, which suggests the nearest names.
     """
     if isinstance(chosen, str | Mapping | nn.Module):
         chosen = [chosen]
@@ -51,9 +51,9 @@ def make_augmentations(chosen: Any, *, mirror: bool = True) -> list[nn.Module]:
     for item in chosen:
         if isinstance(item, str) and (preset := as_typed(item, PRESETS)):
             kept = (spec for spec in PRESETS[preset] if mirror or spec["name"] not in MIRRORING)
-            modules += [_make(spec) for spec in kept]
+            modules += [_make(spec, mirror=mirror) for spec in kept]
         else:
-            modules.append(_make(item))
+            modules.append(_make(item, mirror=mirror))
     return modules
 
 
@@ -69,7 +69,7 @@ def _find(name: str) -> Callable[..., nn.Module]:
     return found
 
 
-def _make(item: Any) -> nn.Module:
+def _make(item: Any, *, mirror: bool) -> nn.Module:
     if isinstance(item, Augmentation | Mixing):
         return item
     if not isinstance(item, str | Mapping):
@@ -80,10 +80,10 @@ def _make(item: Any) -> nn.Module:
     check_options(f"augmentation {name}", build, options)
     check_kinds(inspect.signature(build).parameters, options, f"augmentation {name}: ")
     if "augmentation" in options:
-        inner = make_augmentations(options["augmentation"])
+        inner = make_augmentations(options["augmentation"], mirror=mirror)
         options["augmentation"] = inner[0] if len(inner) == 1 else Compose(inner)
     if "augmentations" in options:
-        options["augmentations"] = make_augmentations(options["augmentations"])
+        options["augmentations"] = make_augmentations(options["augmentations"], mirror=mirror)
     try:
         return build(**options)
     except TypeError as error:

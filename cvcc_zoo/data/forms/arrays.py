@@ -86,17 +86,21 @@ def array_file(path: Path) -> tuple[dict[Split, Items], tuple[str, ...] | None]:
     """Return the splits in a .npz file, or in a .npy file and those beside it, and the names of the classes, if any.
 
     A .npy file is recognised by its own name, such as x_train.npy, and is memory-mapped. Nothing is unpickled. Raises
-    FileNotFoundError, or ValueError for a file that is not what its name says, or without training images and labels.
+    FileNotFoundError, or ValueError for a file that is not what its name says, whose name says nothing, or without
+    training images and labels.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {shown(path)}; give the path of a .npz or .npy file")
+    if path.suffix.lower() != ".npz" and _meaning(path.stem) is None:
+        raise ValueError(f"the name of {shown(path)} does not say what it holds; expected {KEYS}, each with .npy")
     try:
         if path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 found = {key: file[key] for key in file.files if _meaning(key)}
                 names: Iterable[str] = file.files
         else:
-            beside = {each.stem: each for each in sorted(path.parent.glob("*.npy"))}
+            beside = {each.stem: each for each in sorted(path.parent.iterdir()) if each.suffix.lower() == ".npy"}
+            beside[path.stem] = path
             names = list(beside)
             found = {key: np.load(beside[key], mmap_mode="r", allow_pickle=False) for key in names if _meaning(key)}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError) as error:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
-from cvcc_zoo.data.classes import check_class_names, check_same_classes
+from cvcc_zoo.data.classes import DIGITS_NOTE, are_digits, check_class_names, check_same_classes, renamed
 from cvcc_zoo.data.decode import DecodedDataset, Decoding, Tally
 from cvcc_zoo.data.folder import plain_title
 from cvcc_zoo.data.forms.arrays import Arrays, array_items, is_arrays
@@ -60,22 +60,27 @@ def given_dataset(
     classes: Sequence[str] | None,
     shaping: Shaping,
     max_pixels: int,
+    notes: tuple[str, ...] = (),
     **more: Any,
 ) -> GivenDataset:
     """Return a data set of items. The first training image is read; without `classes`, all training images are.
 
-    Raises ValueError if that image does not fit, or there are fewer than two classes.
+    Unless `mirror` is given, classes called 0 to 9 are digits, whose mirror images are others; numbers without names
+    are not. Raises ValueError if that image does not fit, or there are fewer than two classes.
     """
     first = items["train"].picture(0, max_pixels)
     decoding = Decoding.like_first(items["train"].name(0), first.size, is_grey(first), shaping, max_pixels)
     title, loaded = plain_title(title) or "images", dict[Split, Images]()
+    if "mirror" not in more and classes is not None and are_digits(classes):
+        more["mirror"] = False
+        notes += (DIGITS_NOTE,)
     if classes is None:
         loaded["train"] = decoded(items["train"], decoding, f"{title}-train")
         classes = numbered_classes(loaded["train"].labels, items["train"])
     if len(set(classes)) < max(2, len(classes)):
         raise ValueError(f"{items['train'].place} needs at least two classes with different names, got {list(classes)}")
     check_class_names(tuple(map(str, classes)), items["train"].place)
-    return GivenDataset(title, tuple(map(str, classes)), items, decoding, loaded=loaded, **more)
+    return GivenDataset(title, tuple(map(str, classes)), items, decoding, notes=notes, loaded=loaded, **more)
 
 
 def from_objects(
@@ -83,8 +88,8 @@ def from_objects(
 ) -> GivenDataset:
     """Return the data set of objects: for each split a torch Dataset, or a pair of arrays (images, labels).
 
-    Raises ValueError if there are no training images, or if the names of the classes differ between splits, unless they
-    are given.
+    Raises ValueError if there are no training images, if the names of the classes differ between splits, unless they
+    are given, and if `classes` are the names of the training images in another order.
     """
     if given.get("train") is None:
         raise ValueError("val, test and classes as objects belong to training images; give train=... too")
@@ -98,12 +103,12 @@ def from_objects(
         elif type(value).__module__.partition(".")[0] == "datasets":  # Hugging Face's
             from cvcc_zoo.data.forms.hugging_face import hugging_face_items
 
-            items[split], names[split] = hugging_face_items(value, split, items.get("train"))
+            items[split], names[split] = hugging_face_items(value, split, items.get("train"), classes)
         else:
             items[split], names[split] = checked_items(value, split), class_names(value)
         if classes is None and names["train"] is not None and (own := names[split]) is not None:
             check_same_classes(names["train"], own, split)
-    return given_dataset("images", items, classes or names["train"], shaping, max_pixels)
+    return given_dataset("images", items, renamed(classes, names["train"], "train"), shaping, max_pixels)
 
 
 def decoded(items: Items, decoding: Decoding, title: str) -> Images:

@@ -1,13 +1,14 @@
 """Hugging Face `datasets`: objects of the library, local files and folders, and data sets of the Hub."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from cvcc_zoo.data.classes import check_same_classes
+from cvcc_zoo.data.classes import check_same_classes, matching
+from cvcc_zoo.data.folder import fingerprint
 from cvcc_zoo.data.forms.items import Items
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.layout import NAMES
@@ -22,6 +23,10 @@ PREFERRED = ("label", "labels", "fine_label")
 """The column of the labels if several could be; fine_label is CIFAR-100's."""
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
 SAVED = ("dataset_dict.json", "state.json")  # written by save_to_disk
+NO_LABEL = {None, -1}  # the Hub's test splits have -1 if their labels are secret
+FILTER = "dataset.filter in Python (save_to_disk then writes a folder for hf:FOLDER)"
+Loaded = tuple[str, dict[Split, Items], tuple[str, ...] | None, tuple[str, ...]]
+"""The title of a data set, its splits, the names of its classes, and notes about it."""
 
 
 class Rows:
@@ -37,7 +42,7 @@ class Rows:
         row = self.table[number]
         stored, label = row[self.image], row[self.label]
         if stored is None:
-            raise ValueError(f"row {number} of the data set has no image; remove it with dataset.filter")
+            raise ValueError(f"row {number} of the data set has no image; remove it with {FILTER}")
         data = stored["bytes"] if stored["bytes"] is not None else Path(stored["path"]).read_bytes()
         return Image.open(io.BytesIO(data), formats=FORMATS), self.numbers.get(label, label) if self.numbers else label
 
@@ -51,12 +56,14 @@ def library() -> Any:
     return datasets
 
 
-def hugging_face_items(table: Any, place: str, train: Items | None = None) -> tuple[Items, tuple[str, ...] | None]:
+def hugging_face_items(
+    table: Any, place: str, train: Items | None = None, classes: Sequence[str] | None = None
+) -> tuple[Items, tuple[str, ...] | None]:
     """Return the items of a Dataset and the names of its classes; None if they are only numbers.
 
     The image is the only column of the type Image; the label is called label, labels or fine_label, or is the only
-    ClassLabel. Labels that are text are numbered in the order of the sorted names, for other splits as in `train`.
-    Raises ValueError for other kinds of data sets and columns.
+    ClassLabel. Labels that are text are numbered in the order of `classes` if these are their names, else of the sorted
+    names, and for other splits as in `train`. Raises ValueError for other kinds of data sets and columns.
     """
     datasets = library()
     if isinstance(table, dict):
@@ -75,11 +82,26 @@ def hugging_face_items(table: Any, place: str, train: Items | None = None) -> tu
     elif kind.dtype in ("string", "large_string"):
         known = train.source.numbers if train is not None and isinstance(train.source, Rows) else None
         if None in (found := set(table[label])):
-            raise ValueError(f"{place} has rows without a label; remove them with dataset.filter")
-        numbers = known or {name: number for number, name in enumerate(sorted(found))}
+            raise ValueError(f"{place} has rows without a label; remove them with {FILTER}")
+        order = matching(classes or (), sorted(found)) or range(len(found))
+        numbers = known or {name: number for number, name in sorted(zip(order, sorted(found), strict=True))}
         names = tuple(numbers)
     rows = table.with_format(None).cast_column(image, datasets.Image(decode=False)).select_columns([image, label])
-    return Items(Rows(rows, image, label, numbers), place, getattr(table, "_fingerprint", None)), names
+    key = getattr(table, "_fingerprint", None)
+    if key:  # the labels of other splits depend on the classes of train, and files may change beside the table
+        key = f"{key} {numbers} {fingerprint(_files(rows, image))}"
+    return Items(Rows(rows, image, label, numbers), place, key), names
+
+
+def _files(rows: Any, image: str) -> list[str]:
+    """Return the paths of the images that are files, whose pixels are not in the table."""
+    data, path = f"{image}.bytes", f"{image}.path"
+    stored = rows.select_columns([image]).flatten()
+    if not stored.data.column(data).null_count:
+        return []
+    found = stored.with_format("arrow")[:]  # without the rows that select() left out
+    paths: list[str] = found[path].filter(found[data].is_null()).drop_null().to_pylist()
+    return paths
 
 
 def _columns(features: Mapping[str, Any], place: str, datasets: Any) -> tuple[str, str]:
@@ -101,12 +123,21 @@ def _columns(features: Mapping[str, Any], place: str, datasets: Any) -> tuple[st
     return images[0], labels[0]
 
 
-def load(name: str) -> tuple[str, dict[Split, Items], tuple[str, ...] | None]:
-    """Load a data set by name, which may begin with hf:, and return its title, splits and class names.
+def _has_labels(table: Any, place: str) -> bool:
+    """Return whether any row has a label."""
+    datasets = library()
+    label = _columns(table.features, place, datasets)[1]
+    if not isinstance(table.features[label], datasets.ClassLabel | datasets.Value):
+        return True  # of a kind that is refused
+    return not NO_LABEL.issuperset(table.select_columns([label]).unique(label))
+
+
+def load(name: str, classes: Sequence[str] | None = None) -> Loaded:
+    """Load a data set by name, which may begin with hf:, without its val and test splits that have no labels.
 
     It is a .parquet file, a folder (of parquet files, of images in class folders, or written by save_to_disk), or a
-    name of the Hub, with its configuration after a colon: hf:owner/name:configuration. Raises FileNotFoundError or
-    ValueError if it cannot be loaded.
+    name of the Hub, with its configuration after a colon: hf:owner/name:configuration. `classes` may give the order of
+    labels that are text. Raises FileNotFoundError or ValueError if it cannot be loaded.
     """
     datasets, place = library(), name.removeprefix(PREFIX)
     path = expanded(place)
@@ -132,15 +163,18 @@ def load(name: str) -> tuple[str, dict[Split, Items], tuple[str, ...] | None]:
             parts.setdefault(split, table)
     if "train" not in parts:
         raise ValueError(f"{shown(name)} has no split called train, only {', '.join(map(str, found))}")
-    items: dict[Split, Items] = {}
+    items, notes = dict[Split, Items](), list[str]()
     names = None
     for split in sorted(parts, key=("train", "val", "test").index):
         where = f"{split} of {shown(name)}"
-        items[split], own = hugging_face_items(parts[split], where, items.get("train"))
+        if split != "train" and not _has_labels(parts[split], where):
+            notes.append(f"{where} has no labels, so it is left out")
+            continue
+        items[split], own = hugging_face_items(parts[split], where, items.get("train"), classes)
         if names is not None:
             check_same_classes(names, own or (), where)
         names = names or own
-    return path.name.split(":")[0].removesuffix(path.suffix), items, names
+    return path.name.split(":")[0].removesuffix(path.suffix), items, names, tuple(notes)
 
 
 def _reason(error: Exception) -> str:

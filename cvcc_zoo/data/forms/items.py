@@ -12,6 +12,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Subset
 
+from cvcc_zoo.data.classes import as_text
 from cvcc_zoo.data.opening import UnreadableImageError, check_size
 
 TRIED = 8  # items that are read again to see whether they change
@@ -167,6 +168,8 @@ def channels_last(values: Values, where: str) -> Values:
 
 def as_label(label: Any, where: str) -> int:
     """Return a label as a number. Raises ValueError unless it is an integer of at least 0."""
+    if label is None:
+        raise ValueError(f"{where} has no label; remove it, or leave out the whole split if it has no labels")
     try:
         number = operator.index(label.item() if getattr(label, "size", None) == 1 else label)
     except (TypeError, ValueError, RuntimeError):
@@ -175,15 +178,18 @@ def as_label(label: Any, where: str) -> int:
             "their names as classes=[...]"
         ) from None
     if number < 0:
-        raise ValueError(f"{where} has the label {number}; labels begin at 0, and a split without labels is left out")
+        raise ValueError(f"{where} has the label {number}; labels begin at 0, so leave out a split without labels")
     return number
 
 
 def class_names(source: Any) -> tuple[str, ...] | None:
-    """Return the names in `source.classes`, also through Subset and the like, or None if there are none."""
+    """Return the names in `source.classes`, also through Subset and the like, or None if there are none.
+
+    Of several synonyms, as in ImageNet, the first is the name.
+    """
     while not hasattr(source, "classes") and hasattr(source, "dataset"):
         source = source.dataset
     names = getattr(source, "classes", None)
     if not isinstance(names, list | tuple):
         return None
-    return tuple(name if isinstance(name, str) else str(name[0]) for name in names)  # ImageNet's have synonyms
+    return tuple(as_text(name[0] if isinstance(name, list | tuple) else name) for name in names)

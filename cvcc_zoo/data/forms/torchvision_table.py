@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cvcc_zoo.data.classes import DIGITS
 from cvcc_zoo.data.images import Split
 
 PREFIX = "torchvision."
 Options = dict[Split, tuple[dict[str, Any], ...]]
 """The arguments of torchvision's class for each split; a split of several parts has several."""
-DIGITS = tuple("0123456789")
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # the numbers in fer2013.csv, 0 to 6
 SAME = {"CIFAR10": "cifar10", "CIFAR100": "cifar100", "MNIST": "mnist", "FashionMNIST": "fashion_mnist", "SVHN": "svhn"}
 """Classes of torchvision whose data sets have short names of their own."""
