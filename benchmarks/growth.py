@@ -91,7 +91,6 @@ def step(num_classes: int, size: int) -> Any:
 
 def measure(settings: Settings) -> Found:
     """Return the rows for the largest against the smallest, and the curves."""
-    torch.set_num_threads(settings.threads)
     keep_freed_memory()  # as the command does
     counts, visited = ((1_000, 2_000), 1_000) if settings.small else (COUNTS, VISITED)
     with tempfile.TemporaryDirectory() as folder:

@@ -37,7 +37,6 @@ def network_alone(device: str, name: str = "resnet20", batch: int = BATCH) -> Ca
 
 def measure(settings: Settings) -> Found:
     """Return one row."""
-    torch.set_num_threads(settings.threads)
     keep_freed_memory()  # as the command does
     device = "cuda" if torch.cuda.is_available() else "cpu"
     few, many = (1, 3) if settings.small else STEPS[device]

@@ -101,11 +101,16 @@ def main(args: Sequence[str] | None = None) -> int:
         read_images(settings, NEED_TESTS if options.quick else set(chosen))
     except (ValueError, OSError) as error:
         parser.error(str(error).replace("--data.", "--"))
-    with warnings.catch_warnings(action="ignore"), only_warnings():
-        if options.quick:
-            measure_quickly(settings)
-        else:
-            measure_all(chosen, settings, docs, file)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    try:
+        with warnings.catch_warnings(action="ignore"), only_warnings():
+            if options.quick:
+                measure_quickly(settings)
+            else:
+                measure_all(chosen, settings, docs, file)
+    finally:
+        torch.set_num_threads(threads)
     return 0
 
 

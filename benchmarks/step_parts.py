@@ -102,8 +102,6 @@ def measure(settings: Settings) -> Found:
     """Return the speed and the parts of a step in each precision of the processor."""
     chosen = precisions()
     keep_freed_memory()
-    before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
     network: Any = create(MODEL).network
     network.to(memory_format=torch.channels_last).train()
     images = torch.randn(2 if settings.small else BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
@@ -118,6 +116,5 @@ def measure(settings: Settings) -> Found:
         for part, (spent, done) in sorted(found.items(), key=lambda item: -item[1][0]):
             speed = f"{100 * done / spent / limit:.0f} %" if done else ""
             cells.setdefault(part, []).extend((f"{100 * spent / total:.1f} %", speed))
-    torch.set_num_threads(before)
     columns = [f"{precision}: {what}" for precision in chosen for what in ("share", "relative speed")]
     return Found(rows, [[["part", *columns], *([part, *values] for part, values in cells.items())]])

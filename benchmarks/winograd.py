@@ -49,8 +49,5 @@ def compare(name: str, batch: int, repeats: int) -> Row:
 def measure(settings: Settings) -> Found:
     """Return a row for each network."""
     keep_freed_memory()
-    before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
     rows = [compare(name, 2 if settings.small else batch, settings.repeats) for name, batch in BATCHES.items()]
-    torch.set_num_threads(before)
     return Found(rows)
