@@ -14,7 +14,6 @@ import torch
 from benchmarks.measure import training_pass
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings, fit, fit_here
-from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.timing import alternate, seconds_each
 from cvcc_zoo.zoo.creation import create
 
@@ -37,7 +36,6 @@ def network_alone(device: str, name: str = "resnet20", batch: int = BATCH) -> Ca
 
 def measure(settings: Settings) -> Found:
     """Return one row."""
-    keep_freed_memory()  # as the command does
     device = "cuda" if torch.cuda.is_available() else "cpu"
     few, many = (1, 3) if settings.small else STEPS[device]
     options = ["--model=resnet20", f"--data.batch_size={BATCH}"]

@@ -28,6 +28,7 @@ from benchmarks.page import CPU, CUDA, TOPICS, lines, place, write_page
 from benchmarks.report import Row, save
 from benchmarks.sides import Settings, without_gpu
 from benchmarks.timm_script import REPOSITORY, source
+from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.printing.notices import only_warnings
 
@@ -103,6 +104,7 @@ def main(args: Sequence[str] | None = None) -> int:
         parser.error(str(error).replace("--data.", "--"))
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()  # as the command does
     try:
         with warnings.catch_warnings(action="ignore"), only_warnings():
             if options.quick:

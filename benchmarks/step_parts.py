@@ -22,7 +22,6 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.measure import gemm_gflops, training_pass
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings
-from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.internals.torch import has_bfloat16
 from cvcc_zoo.timing import seconds
 from cvcc_zoo.zoo.creation import create
@@ -101,7 +100,6 @@ def measured(network: Any, images: Tensor, dtype: torch.dtype) -> tuple[float, d
 def measure(settings: Settings) -> Found:
     """Return the speed and the parts of a step in each precision of the processor."""
     chosen = precisions()
-    keep_freed_memory()
     network: Any = create(MODEL).network
     network.to(memory_format=torch.channels_last).train()
     images = torch.randn(2 if settings.small else BATCH, 3, 32, 32).to(memory_format=torch.channels_last)

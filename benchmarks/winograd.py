@@ -15,7 +15,6 @@ from torch import nn
 from benchmarks.measure import training_pass
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings
-from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.runs.winograd import replace, restore
 from cvcc_zoo.timing import alternate, seconds
 from cvcc_zoo.zoo.creation import create
@@ -48,6 +47,5 @@ def compare(name: str, batch: int, repeats: int) -> Row:
 
 def measure(settings: Settings) -> Found:
     """Return a row for each network."""
-    keep_freed_memory()
     rows = [compare(name, 2 if settings.small else batch, settings.repeats) for name, batch in BATCHES.items()]
     return Found(rows)

@@ -226,6 +226,15 @@ def test_numbers_carry_the_threads_with_which_they_were_measured(
     assert set(seen) == {wanted} and torch.get_num_threads() == before
 
 
+def test_freed_memory_is_kept_before_any_topic_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(run, "keep_freed_memory", lambda: seen.append("kept"))
+    monkeypatch.setattr(run, "measure_all", lambda *args: seen.append("all"))
+    monkeypatch.setattr(run, "measure_quickly", lambda *args: seen.append("quick"))
+    assert main(["--only=startup", f"--docs={tmp_path}"]) == 0 and main(["--quick"]) == 0
+    assert seen == ["kept", "all", "kept", "quick"]
+
+
 def test_of_two_that_take_turns_one_works_and_waiting_is_not_counted(tmp_path: Path) -> None:
     seen: list[tuple[str, str]] = []
 
