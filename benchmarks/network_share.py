@@ -1,9 +1,10 @@
 """The network's share of a training step.
 
 A step of `cvcc-zoo fit --model=resnet20` in batches of 512, without the start and compilation, against the forward and
-backward pass of the same network alone, on a batch in memory. The rest is augmentation, whitening, the optimizer,
-metrics and Lightning. On a GPU, both sides compute in bfloat16 and are compiled. There the host is the limit: on an
-H200, kernels were busy for 3.9 ms of a step, which took 6.5 ms, and the network alone took 5.2 (torch's profiler).
+backward pass of the same network alone, on a batch in memory. Images that are not of 3x32x32 are converted. The rest is
+augmentation, whitening, the optimizer, metrics and Lightning. On a GPU, both sides compute in bfloat16 and are
+compiled. There the host is the limit: on an H200, kernels were busy for 3.9 ms of a step, which took 6.5 ms, and the
+network alone took 5.2 (torch's profiler).
 """
 
 from collections.abc import Callable
@@ -38,7 +39,7 @@ def measure(settings: Settings) -> Found:
     """Return one row."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     few, many = (1, 3) if settings.small else STEPS[device]
-    options = ["--model=resnet20", f"--data.batch_size={BATCH}"]
+    options = ["--model=resnet20", f"--data.batch_size={BATCH}", "--data.in_channels=3", "--data.image_size=32"]
 
     def took(steps: int) -> float:
         words = [*options, f"--trainer.max_steps={steps}", "--trainer.max_epochs=-1"]
