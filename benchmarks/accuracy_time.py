@@ -3,11 +3,12 @@
 `configs/fast/cnn_fast.yaml`, 9 epochs through `cvcc-zoo fit`, against the method of
 [airbench94](https://github.com/KellerJordan/cifar10-airbench) with Muon, 8 epochs of the same network with GELU
 (`benchmarks/airbench.py`); and `configs/cifar10/cnn_fast.yaml` with 20 epochs instead of 32. All compute in the fastest
-precision of the processor, train on all training images, and are tested once. Seconds are those of training, and
-numbers are means over runs with different seeds. On a CPU, the two sides take turns every 15 seconds, and waiting is
-not counted (`benchmarks/turns.py`), because the speed of a shared machine varies. On a GPU, the runs of a side follow
-each other in one process, after one run that compiles and is not counted. Accuracies are without test-time
-augmentation; a second table also has them with it.
+precision of the processor and with the same convolutions (Winograd's algorithm where `cvcc-zoo fit` chooses it by
+itself), train on all training images, and are tested once. Seconds are those from the first batch to the last: networks
+are built, and their patches whitened, before. Numbers are means over runs with different seeds. On a CPU, the two sides
+take turns every 15 seconds, and waiting is not counted (`benchmarks/turns.py`), because the speed of a shared machine
+varies. On a GPU, the runs of a side follow each other in one process, after one run that compiles and is not counted.
+Accuracies are without test-time augmentation; a second table also has them with it.
 
 On a CPU, only fewer operations save time, because about 80 % of a step is spent in convolutions (by torch's profiler in
 bfloat16, 83 % on an AMD EPYC at 32 pixels, 78 % on an Intel Xeon with AMX at 24). But smaller images save less of the

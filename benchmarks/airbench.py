@@ -6,7 +6,7 @@ is not counted: it compiles. Values of https://github.com/KellerJordan/cifar10-a
 batches of 2,000; Muon at 0.24 for filters, which are kept at unit length, SGD with momentum 0.85 for biases and the
 classifier, rates that fall in a straight line to 0; label smoothing 0.2; a frozen first convolution that whitens
 patches of 2x2 pixels, its bias trained for 3 epochs; norms that forget fast and have no scale; shifts by up to 2
-pixels, alternating flips.
+pixels, alternating flips. On a CPU on which `cvcc-zoo fit` chooses Winograd's algorithm by itself, this uses it, too.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.patch_whitening import whiten_patches
 from cvcc_zoo.optim.newton_schulz import MUON, coefficients_of, orthogonalise
 from cvcc_zoo.optim.replay import Replay
+from cvcc_zoo.runs.winograd import default_winograd, replace
 from cvcc_zoo.zoo.creation import create
 
 EPOCHS, BIAS_EPOCHS, BATCH = 8, 3, 2000
@@ -99,11 +100,14 @@ def train(
     seed: int,
     turns: Turns | None = None,
 ) -> float:
-    """Train the network from new weights, where the images are; return the seconds of training."""
+    """Train the network from new weights, where the images are.
+
+    Return the seconds from the first batch to the last, as `cvcc-zoo fit` counts them: the network is built, and its
+    patches are whitened, before.
+    """
     torch.manual_seed(seed)
     device, batches = images.device, options.batches
     augmentations = make_augmentations(AUGMENTED)
-    start = now()
     network.load_state_dict(make_network(normalised(images[:5000])).state_dict())
     network.train()
     network.stem[0].bias.requires_grad_(True)
@@ -116,6 +120,7 @@ def train(
     an_epoch = batches or len(images) // BATCH
     total, step = EPOCHS * an_epoch, 0
     ahead = AHEAD if device.type == "cuda" else 1
+    start = now()
     for epoch in range(EPOCHS):
         order = torch.randperm(len(images)).to(device)
         for number in range(an_epoch):
@@ -184,6 +189,8 @@ def main() -> None:
     images, labels, _ = data.training_images()
     images, labels = images.to(device), labels.to(device)
     network = run = make_network(normalised(images[:5000]))
+    if device == "cpu" and default_winograd([]):
+        replace(network)  # `cvcc-zoo fit` does so, too
     if device == "cuda":
         run = torch.compile(network, mode="reduce-overhead", dynamic=False)
         train(network, run, images, labels, options, options.seed)

@@ -1,9 +1,14 @@
-"""Test-time augmentation of the time to accuracy, the same for both sides."""
+"""Both sides of the time to accuracy are tested with the same views, and have the same clock and convolutions."""
 
+import argparse
+import sys
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import accuracy_time
+from benchmarks import accuracy_time, airbench
 from benchmarks.airbench import accuracies, views
 from benchmarks.sides import Settings
 from cvcc_zoo import create
@@ -37,3 +42,48 @@ def test_our_side_is_tested_with_the_same_views() -> None:
     found = accuracy_time.tested(Settings("fashion-mini", None, 1, 1), model, seconds=2.5)
     assert found["seconds"] == 2.5
     assert set(found) == {"seconds", "plain", "mirrored", "six_views"}
+
+
+def test_the_clock_of_the_other_method_starts_when_its_network_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.randint(0, 256, (8, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    network, seen = airbench.make_network(airbench.normalised(images)), list[str]()
+    times = iter([3.0, 5.0])
+
+    def make(pixels: Tensor) -> object:
+        seen.append("network")
+        return network
+
+    def now() -> float:
+        seen.append("clock")
+        return next(times)
+
+    def run(pixels: Tensor) -> Any:
+        seen.append("batch")
+        return network(pixels)
+
+    monkeypatch.setattr(airbench, "EPOCHS", 1)
+    monkeypatch.setattr(airbench, "make_network", make)
+    monkeypatch.setattr(airbench, "now", now)
+    options = argparse.Namespace(batches=1, precision="32-true")
+    assert airbench.train(network, run, images, torch.arange(8), options, 0) == 2.0
+    assert seen == ["network", "clock", "batch", "clock"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("instructions", ["AVX2", "AVX512"])
+def test_the_other_method_has_the_convolutions_that_fit_chooses(
+    instructions: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replaced: list[bool] = []
+
+    def train(network: torch.nn.Module, *args: object) -> float:
+        replaced.append(any("_conv_forward" in vars(module) for module in network.modules()))
+        return 1.0
+
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(airbench, "train", train)
+    monkeypatch.setattr(airbench, "accuracies", lambda *args: {"plain": 0.5})
+    monkeypatch.setattr(sys, "argv", ["airbench", "--dataset=fashion-mini"])
+    airbench.main()
+    assert replaced == [instructions == "AVX2"] and '"plain": 0.5' in capsys.readouterr().out
