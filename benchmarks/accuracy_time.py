@@ -59,6 +59,7 @@ precision = functools.cache(fast_precision)
 def options(settings: Settings, recipe: Path, seed: int) -> list[str]:
     """Return the options of `cvcc-zoo fit`."""
     words = [f"--config={recipe}", *settings.options(), "--data.validation=0", f"--seed_everything={seed}"]
+    words += ["--data.in_channels=3", "--data.image_size=32"]  # as the other method has them
     words.append(f"--trainer.precision={precision()}")
     words += ["--trainer.max_epochs=20"] if recipe == LONG else []
     return [*words, "--trainer.limit_train_batches=2", "--trainer.max_epochs=2"] if settings.small else words
@@ -86,7 +87,7 @@ def here(settings: Settings, seeds: Sequence[int]) -> list[dict[str, float]]:
 
 def tested(settings: Settings, model: ImageClassifier, seconds: float) -> dict[str, float]:
     """Return one run as the table shows it."""
-    data = ImageDataModule(settings.dataset, settings.root)
+    data = ImageDataModule(settings.dataset, settings.root, in_channels=model.in_channels, image_size=model.image_size)
     data.setup("test")
     test, device = data.test_dataloader(), "cuda" if torch.cuda.is_available() else "cpu"
     score = model.eval().to(device).folded()

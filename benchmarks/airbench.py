@@ -185,7 +185,7 @@ def main() -> None:
     turns = Turns(options.turns) if options.turns else None
     keep_freed_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    data = ImageDataModule(options.dataset, options.root, validation=0)
+    data = ImageDataModule(options.dataset, options.root, validation=0, in_channels=3, image_size=32)
     images, labels, _ = data.training_images()
     images, labels = images.to(device), labels.to(device)
     network = run = make_network(normalised(images[:5000]))

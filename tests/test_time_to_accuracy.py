@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from benchmarks import accuracy_time, airbench
 from benchmarks.airbench import accuracies, views
-from benchmarks.sides import Settings
+from benchmarks.sides import BARE, Settings
 from cvcc_zoo import create
+from cvcc_zoo.cli.lightning import build
 
 POINT = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
 POINT[..., 3, 2] = 255
@@ -69,21 +71,35 @@ def test_the_clock_of_the_other_method_starts_when_its_network_is_ready(monkeypa
     assert seen == ["network", "clock", "batch", "clock"]
 
 
+def what_the_other_method_trains(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.nn.Module, Tensor]:
+    """The network and the images."""
+    found: list[tuple[torch.nn.Module, Tensor]] = []
+
+    def train(network: torch.nn.Module, run: object, images: Tensor, *args: object) -> float:
+        found.append((network, images))
+        return 1.0
+
+    monkeypatch.setattr(airbench, "train", train)
+    monkeypatch.setattr(airbench, "accuracies", lambda *args: {"plain": 0.5})
+    monkeypatch.setattr(sys, "argv", ["airbench", "--dataset=folder", f"--root={root}"])
+    airbench.main()
+    return found[-1]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("instructions", ["AVX2", "AVX512"])
 def test_the_other_method_has_the_convolutions_that_fit_chooses(
-    instructions: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    instructions: str, colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replaced: list[bool] = []
-
-    def train(network: torch.nn.Module, *args: object) -> float:
-        replaced.append(any("_conv_forward" in vars(module) for module in network.modules()))
-        return 1.0
-
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(airbench, "train", train)
-    monkeypatch.setattr(airbench, "accuracies", lambda *args: {"plain": 0.5})
-    monkeypatch.setattr(sys, "argv", ["airbench", "--dataset=fashion-mini"])
-    airbench.main()
-    assert replaced == [instructions == "AVX2"] and '"plain": 0.5' in capsys.readouterr().out
+    network, _ = what_the_other_method_trains(colours, monkeypatch)
+    assert any("_conv_forward" in vars(module) for module in network.modules()) == (instructions == "AVX2")
+
+
+def test_both_sides_train_on_images_of_one_shape(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accuracy_time, "precision", lambda: "32-true")
+    words = accuracy_time.options(Settings("folder", str(colours), 1, 1), accuracy_time.SHORT, 0)
+    data = build([*words, *BARE, "--trainer.accelerator=cpu"]).datamodule
+    _, images = what_the_other_method_trains(colours, monkeypatch)
+    assert tuple(images.shape[1:]) == (data.in_channels, data.image_size, data.image_size) == (3, 32, 32)
