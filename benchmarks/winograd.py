@@ -2,8 +2,9 @@
 
 The forward and backward pass of batches of 64 to 500 random images of 32x32 pixels, channels last. Winograd's algorithm
 is used for the convolutions for which it is expected to be at least 1.5 times as fast with one thread: 3x3, stride 1,
-one group, from about 70 channels in and out. cnn_fast trains without its stem, as its recipe does. Training chooses it
-by itself on processors with AVX2 and without AVX-512; on others, `--trainer.callbacks+=Winograd` turns it on.
+one group, from about 70 channels in and out. cnn_fast trains without its stem, as its recipe does. `cvcc-zoo fit`
+and `train-zoo` choose it with up to four threads on processors with AVX2 and without AVX-512; elsewhere,
+`--trainer.callbacks+=Winograd` turns it on, and in Python `Trainer(callbacks=[cvcc_zoo.runs.Winograd()])`.
 """
 
 from collections.abc import Callable
