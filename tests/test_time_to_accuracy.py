@@ -71,6 +71,27 @@ def test_the_clock_of_the_other_method_starts_when_its_network_is_ready(monkeypa
     assert seen == ["network", "clock", "batch", "clock"]
 
 
+def test_the_rate_of_the_bias_of_the_stem_falls_to_0_in_its_three_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.randint(0, 256, (8, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    network, rates = airbench.make_network(airbench.normalised(images)), list[dict[int, float]]()
+
+    class Recorded(torch.optim.SGD):
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            rates.append({id(p): group["lr"] for group in self.param_groups for p in group["params"]})
+
+    def run(pixels: Tensor) -> Tensor:
+        logits: Tensor = network.fc(pixels.new_zeros(len(pixels), network.fc.in_features))
+        return logits
+
+    monkeypatch.setattr(torch.optim, "SGD", Recorded)
+    monkeypatch.setattr(airbench.Filters, "step", lambda filters, rate: None)
+    airbench.train(network, run, images, torch.arange(8), argparse.Namespace(batches=1, precision="32-true"), 0)
+    stem, norm, head = network.stem[0].bias, network.stages[0][2].bias, network.fc.weight
+    for parameter, rate, epochs in ((stem, 0.053, 3), (norm, 0.053, 8), (head, 0.67, 8)):
+        expected = [rate * max(0, 1 - step / epochs) for step in range(8)]
+        assert [each[id(parameter)] for each in rates] == pytest.approx(expected)
+
+
 def what_the_other_method_trains(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.nn.Module, Tensor]:
     """The network and the images."""
     found: list[tuple[torch.nn.Module, Tensor]] = []
