@@ -134,6 +134,16 @@ def test_amsgrad_lives_where_adam_fails() -> None:
     assert end() > 0.9 and end(amsgrad=True) < -0.9
 
 
+def test_with_amsgrad_a_rate_grows_only_by_the_correction_of_the_start() -> None:
+    p = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = Adam([p], lr=1.0, betas=(0.0, 0.9), eps=0.0, amsgrad=True)
+    gradients = torch.tensor([1.0, *[1e-3] * 99], dtype=torch.float64)  # the first stays the largest
+    path = positions(optimizer, p, 100, gradient=lambda t: gradients[t : t + 1])[:, 0]
+    rates = -torch.diff(path, prepend=torch.zeros(1, dtype=torch.float64)) / gradients
+    expected = ((1 - 0.9 ** torch.arange(1, 101, dtype=torch.float64)) / (1 - 0.9)).sqrt()
+    assert torch.allclose(rates, expected, rtol=1e-9)
+
+
 def minimum(optimizer: Any, p: Tensor, steps: int = 4000) -> float:
     """Where (p - 5)^2 / 2 is held by weight decay."""
     for t in range(steps):
