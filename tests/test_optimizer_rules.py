@@ -236,6 +236,12 @@ def test_the_scale_of_a_filter_is_that_of_its_flattened_shape() -> None:
     assert rms.square().mean().sqrt() == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize(("shape", "scale"), [((8, 32), 1.0), ((32, 8), 2.0)])
+def test_the_rate_times_the_scale_is_about_the_spectral_norm_of_an_update(shape: tuple[int, int], scale: float) -> None:
+    singular = torch.linalg.svdvals(update_of(shape, matrix(*shape)))
+    assert 0.65 * scale < singular.min() and singular.max() < 1.25 * scale
+
+
 def test_a_zero_gradient_is_no_division_by_zero() -> None:
     assert (update_of((4, 5), torch.zeros(4, 5, dtype=torch.float64)) == 0).all()
 
