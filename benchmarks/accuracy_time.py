@@ -3,11 +3,12 @@
 `configs/fast/cnn_fast.yaml`, 9 epochs through `cvcc-zoo fit`, against the method of
 [airbench94](https://github.com/KellerJordan/cifar10-airbench) with Muon, 8 epochs of the same network with GELU
 (`benchmarks/airbench.py`); and `configs/cifar10/cnn_fast.yaml` with 20 epochs instead of 32. All compute in the fastest
-precision of the processor, train on all training images, and are tested once. Seconds are those of training, and
-numbers are means over runs with different seeds. On a CPU, the two sides take turns every 15 seconds, and waiting is
-not counted (`benchmarks/turns.py`), because the speed of a shared machine varies. On a GPU, the runs of a side follow
-each other in one process, after one run that compiles and is not counted. Accuracies are without test-time
-augmentation; a second table also has them with it.
+precision of the processor and with the same convolutions (Winograd's algorithm where `cvcc-zoo fit` chooses it by
+itself), train on all training images, and are tested once. Seconds are those from the first batch to the last: networks
+are built, and their patches whitened, before. Numbers are means over runs with different seeds. On a CPU, the two sides
+take turns every 15 seconds, and waiting is not counted (`benchmarks/turns.py`), because the speed of a shared machine
+varies. On a GPU, the runs of a side follow each other in one process, after one run that compiles and is not counted.
+Accuracies are without test-time augmentation; a second table also has them with it.
 
 On a CPU, only fewer operations save time, because about 80 % of a step is spent in convolutions (by torch's profiler in
 bfloat16, 83 % on an AMD EPYC at 32 pixels, 78 % on an Intel Xeon with AMX at 24). But smaller images save less of the
@@ -58,6 +59,7 @@ precision = functools.cache(fast_precision)
 def options(settings: Settings, recipe: Path, seed: int) -> list[str]:
     """Return the options of `cvcc-zoo fit`."""
     words = [f"--config={recipe}", *settings.options(), "--data.validation=0", f"--seed_everything={seed}"]
+    words += ["--data.in_channels=3", "--data.image_size=32"]  # as the other method has them
     words.append(f"--trainer.precision={precision()}")
     words += ["--trainer.max_epochs=20"] if recipe == LONG else []
     return [*words, "--trainer.limit_train_batches=2", "--trainer.max_epochs=2"] if settings.small else words
@@ -85,7 +87,7 @@ def here(settings: Settings, seeds: Sequence[int]) -> list[dict[str, float]]:
 
 def tested(settings: Settings, model: ImageClassifier, seconds: float) -> dict[str, float]:
     """Return one run as the table shows it."""
-    data = ImageDataModule(settings.dataset, settings.root)
+    data = ImageDataModule(settings.dataset, settings.root, in_channels=model.in_channels, image_size=model.image_size)
     data.setup("test")
     test, device = data.test_dataloader(), "cuda" if torch.cuda.is_available() else "cpu"
     score = model.eval().to(device).folded()

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings
-from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.data.augment import augment, make_augmentations
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.loader import TensorLoader
@@ -91,8 +90,6 @@ def step(num_classes: int, size: int) -> Any:
 
 def measure(settings: Settings) -> Found:
     """Return the rows for the largest against the smallest, and the curves."""
-    torch.set_num_threads(settings.threads)
-    keep_freed_memory()  # as the command does
     counts, visited = ((1_000, 2_000), 1_000) if settings.small else (COUNTS, VISITED)
     with tempfile.TemporaryDirectory() as folder:
         files = {count: mapped(Path(folder) / str(count), count) for count in counts}

@@ -245,7 +245,6 @@ def measure(settings: Settings) -> Found:
     """Return rows and a table for each model."""
     warnings.filterwarnings("ignore")
     rows, tables = [evaluation("resnet20", settings)], []
-    torch.set_num_threads(settings.threads)
     for name in MODELS:
         row, table = compare(name, settings)
         rows.append(row)

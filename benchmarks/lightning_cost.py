@@ -10,8 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
-
 from benchmarks.rates import count_images
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings, fit
@@ -62,7 +60,6 @@ def steps_of_an_epoch(settings: Settings) -> int:
 
 def measure(settings: Settings) -> Found:
     """Return a row without augmentation and one with crop and flip."""
-    torch.set_num_threads(settings.threads)
     batches, epochs = (20, EPOCHS) if settings.small else (None, max(EPOCHS, -(-STEPS // steps_of_an_epoch(settings))))
     rows = []
     for augmentations in AUGMENTATIONS:

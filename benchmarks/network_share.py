@@ -1,9 +1,10 @@
 """The network's share of a training step.
 
 A step of `cvcc-zoo fit --model=resnet20` in batches of 512, without the start and compilation, against the forward and
-backward pass of the same network alone, on a batch in memory. The rest is augmentation, whitening, the optimizer,
-metrics and Lightning. On a GPU, both sides compute in bfloat16 and are compiled. There the host is the limit: on an
-H200, kernels were busy for 3.9 ms of a step, which took 6.5 ms, and the network alone took 5.2 (torch's profiler).
+backward pass of the same network alone, on a batch in memory. Images that are not of 3x32x32 are converted. The rest is
+augmentation, whitening, the optimizer, metrics and Lightning. On a GPU, both sides compute in bfloat16 and are
+compiled. There the host is the limit: on an H200, kernels were busy for 3.9 ms of a step, which took 6.5 ms, and the
+network alone took 5.2 (torch's profiler).
 """
 
 from collections.abc import Callable
@@ -14,7 +15,6 @@ import torch
 from benchmarks.measure import training_pass
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings, fit, fit_here
-from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.timing import alternate, seconds_each
 from cvcc_zoo.zoo.creation import create
 
@@ -37,11 +37,9 @@ def network_alone(device: str, name: str = "resnet20", batch: int = BATCH) -> Ca
 
 def measure(settings: Settings) -> Found:
     """Return one row."""
-    torch.set_num_threads(settings.threads)
-    keep_freed_memory()  # as the command does
     device = "cuda" if torch.cuda.is_available() else "cpu"
     few, many = (1, 3) if settings.small else STEPS[device]
-    options = ["--model=resnet20", f"--data.batch_size={BATCH}"]
+    options = ["--model=resnet20", f"--data.batch_size={BATCH}", "--data.in_channels=3", "--data.image_size=32"]
 
     def took(steps: int) -> float:
         words = [*options, f"--trainer.max_steps={steps}", "--trainer.max_epochs=-1"]

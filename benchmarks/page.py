@@ -56,10 +56,11 @@ By default:
 - **Metrics** are summed on the device, and a row is logged only every few steps.
 - **Evaluation** folds norms into convolutions.
 - **Winograd's algorithm** ([Lavin & Gray](https://arxiv.org/abs/1509.09308)) computes wide 3x3 convolutions of training
-  steps with a quarter of the multiplications, in float32, on a CPU that has AVX2 but not AVX-512. It uses memory more,
-  which threads share: it was measured with one thread and with two, and is chosen for up to four. It rounds differently
-  (about five digits agree), and `summary.json` says whether a run used it (`winograd`). `--trainer.callbacks+=Winograd`
-  turns it on elsewhere, and `--trainer.callbacks+=Winograd --trainer.callbacks.enabled=false` turns it off.
+  steps with a quarter of the multiplications, in float32. `cvcc-zoo fit` and `train-zoo` choose it on a CPU that has
+  AVX2 but not AVX-512, with up to four threads: it uses memory more, which threads share, and was measured with one and
+  with two. It rounds differently (about five digits agree), and `summary.json` says whether a run used it (`winograd`).
+  `--trainer.callbacks+=Winograd` turns it on elsewhere, and `--trainer.callbacks+=Winograd
+  --trainer.callbacks.enabled=false` turns it off; in Python, call `Trainer(callbacks=[cvcc_zoo.runs.Winograd()])`.
 - **At the start**, modules are imported only when they are first used, triton only with an accelerator, and garbage
   collection is off.
 
@@ -76,6 +77,9 @@ If you choose it:
 
 RATIOS = """The package is compared with the alternative that a user would pick, or with a limit; both sides took turns
 in one run. The figure shows the ratios on CPUs; the tables, one for each machine, have all numbers.
+
+What runs in the process of the benchmarks keeps freed memory, as `cvcc-zoo` does. In numbers until 2026-11-29, the bare
+loop beside Lightning did not, and the exported models did so only if other topics were measured before them.
 
 ![Ratios](pictures/performance.png)"""
 

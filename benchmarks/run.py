@@ -28,6 +28,7 @@ from benchmarks.page import CPU, CUDA, TOPICS, lines, place, write_page
 from benchmarks.report import Row, save
 from benchmarks.sides import Settings, without_gpu
 from benchmarks.timm_script import REPOSITORY, source
+from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.printing.notices import only_warnings
 
@@ -101,11 +102,17 @@ def main(args: Sequence[str] | None = None) -> int:
         read_images(settings, NEED_TESTS if options.quick else set(chosen))
     except (ValueError, OSError) as error:
         parser.error(str(error).replace("--data.", "--"))
-    with warnings.catch_warnings(action="ignore"), only_warnings():
-        if options.quick:
-            measure_quickly(settings)
-        else:
-            measure_all(chosen, settings, docs, file)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    keep_freed_memory()  # as the command does
+    try:
+        with warnings.catch_warnings(action="ignore"), only_warnings():
+            if options.quick:
+                measure_quickly(settings)
+            else:
+                measure_all(chosen, settings, docs, file)
+    finally:
+        torch.set_num_threads(threads)
     return 0
 
 

@@ -34,6 +34,7 @@ class Settings:
     root: str | None
     repeats: int
     threads: int
+    """Threads of torch in each process; `benchmarks.run` sets those of its own."""
     small: bool = False
     """Run only a few batches of each, to see that everything runs; the numbers then mean nothing."""
     lines: tuple[str, ...] = ()

@@ -22,7 +22,6 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.measure import gemm_gflops, training_pass
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings
-from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.internals.torch import has_bfloat16
 from cvcc_zoo.timing import seconds
 from cvcc_zoo.zoo.creation import create
@@ -101,9 +100,6 @@ def measured(network: Any, images: Tensor, dtype: torch.dtype) -> tuple[float, d
 def measure(settings: Settings) -> Found:
     """Return the speed and the parts of a step in each precision of the processor."""
     chosen = precisions()
-    keep_freed_memory()
-    before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
     network: Any = create(MODEL).network
     network.to(memory_format=torch.channels_last).train()
     images = torch.randn(2 if settings.small else BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
@@ -118,6 +114,5 @@ def measure(settings: Settings) -> Found:
         for part, (spent, done) in sorted(found.items(), key=lambda item: -item[1][0]):
             speed = f"{100 * done / spent / limit:.0f} %" if done else ""
             cells.setdefault(part, []).extend((f"{100 * spent / total:.1f} %", speed))
-    torch.set_num_threads(before)
     columns = [f"{precision}: {what}" for precision in chosen for what in ("share", "relative speed")]
     return Found(rows, [[["part", *columns], *([part, *values] for part, values in cells.items())]])

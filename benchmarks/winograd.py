@@ -2,8 +2,9 @@
 
 The forward and backward pass of batches of 64 to 500 random images of 32x32 pixels, channels last. Winograd's algorithm
 is used for the convolutions for which it is expected to be at least 1.5 times as fast with one thread: 3x3, stride 1,
-one group, from about 70 channels in and out. cnn_fast trains without its stem, as its recipe does. Training chooses it
-by itself on processors with AVX2 and without AVX-512; on others, `--trainer.callbacks+=Winograd` turns it on.
+one group, from about 70 channels in and out. cnn_fast trains without its stem, as its recipe does. `cvcc-zoo fit`
+and `train-zoo` choose it with up to four threads on processors with AVX2 and without AVX-512; elsewhere,
+`--trainer.callbacks+=Winograd` turns it on, and in Python `Trainer(callbacks=[cvcc_zoo.runs.Winograd()])`.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,6 @@ from torch import nn
 from benchmarks.measure import training_pass
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings
-from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.runs.winograd import replace, restore
 from cvcc_zoo.timing import alternate, seconds
 from cvcc_zoo.zoo.creation import create
@@ -48,9 +48,5 @@ def compare(name: str, batch: int, repeats: int) -> Row:
 
 def measure(settings: Settings) -> Found:
     """Return a row for each network."""
-    keep_freed_memory()
-    before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
     rows = [compare(name, 2 if settings.small else batch, settings.repeats) for name, batch in BATCHES.items()]
-    torch.set_num_threads(before)
     return Found(rows)

@@ -12,8 +12,11 @@ soft labels (N, num_classes), the shares of the classes in a mixed image.
 torch's `multi_margin_loss` and `mse_loss` also divide by the number of classes; these are sums, as in the course.
 
 `cross_entropy` and `focal` take `class_weights`, one number for each class: the loss of an image is multiplied by the
-weight of its class, and the mean is the weighted one, as in torch's `cross_entropy`. The options of a model may name
-them instead: "balanced", or {name of a class: weight} (`resolve_class_weights`).
+weight of its class, and the mean is the weighted one. The weight of a mixed image is the mean of those of its classes,
+by their shares. torch's `cross_entropy` weights each term of a smoothed or soft label by the class of the term instead:
+with weights of 1 and 10, `label_smoothing` 0.2 makes the rare class the best prediction for an image of the common one,
+0.9 against 0.1 * 10. The options of a model may name the weights: "balanced", or {name of a class: weight}
+(`resolve_class_weights`).
 
 Each takes `l2`, the course's lambda: training adds lambda ||W||^2 over all weights except biases and norms. For SGD
 this equals torch's `weight_decay` of 2 lambda.
@@ -42,7 +45,8 @@ def cross_entropy(
     reduction: Reduction = "mean",
 ) -> Tensor:
     """Return -log softmax(logits)[label]; `label_smoothing` moves that share of the target evenly to all classes."""
-    return F.cross_entropy(logits, labels, class_weights, label_smoothing=label_smoothing, reduction=reduction)
+    losses = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+    return _weighted(losses, labels, class_weights, reduction)
 
 
 def focal(
@@ -56,14 +60,9 @@ def focal(
     log_p = logits.log_softmax(1)
     # The gradient of a root at 0 is infinite, and that of `clamp` below its limit is 0.
     terms = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).tiny).pow(gamma) * -log_p
-    if class_weights is not None:
-        terms = terms * class_weights
-    if labels.is_floating_point():
-        return _reduce((terms * labels).sum(1), reduction)
-    losses = terms.gather(1, labels[:, None]).squeeze(1)
-    if class_weights is None or reduction == "none":
-        return _reduce(losses, reduction)
-    return losses.sum() / class_weights[labels].sum()
+    soft = labels.is_floating_point()
+    losses = (terms * labels).sum(1) if soft else terms.gather(1, labels[:, None]).squeeze(1)
+    return _weighted(losses, labels, class_weights, reduction)
 
 
 def hinge(
@@ -105,6 +104,22 @@ def _reduce(losses: Tensor, reduction: Reduction) -> Tensor:
     return losses if reduction == "none" else losses.mean()
 
 
+def _weighted(losses: Tensor, labels: Tensor, class_weights: Weights, reduction: Reduction) -> Tensor:
+    if class_weights is None:
+        return _reduce(losses, reduction)
+    weights = image_weights(labels, class_weights)
+    losses = losses * weights
+    return losses if reduction == "none" else losses.sum() / weights.sum()
+
+
+def image_weights(labels: Tensor, class_weights: Tensor) -> Tensor:
+    """Return the weight of each image (N,): that of its class, or the mean of those of its classes by their shares.
+
+    `labels` are (N,) or soft, (N, num_classes); `class_weights` (num_classes,).
+    """
+    return (labels * class_weights).sum(1) if labels.is_floating_point() else class_weights[labels]
+
+
 LOSSES: dict[str, Callable[..., Tensor]] = {
     f.__name__: f for f in (cross_entropy, focal, hinge, crammer_singer, squared_error)
 }
@@ -138,13 +153,8 @@ class Loss:
         return self.function(logits, labels, reduction=reduction, **options)
 
     def weights_of(self, labels: Tensor) -> Tensor | None:
-        """Return the weight of each image (N,) in the mean loss; None without class weights and for soft labels.
-
-        As in torch, class weights multiply the losses of soft labels, but their mean is that of the images.
-        """
-        if self.class_weights is None or labels.is_floating_point():
-            return None
-        return self._weights_on(labels.device)[labels]
+        """Return the weight of each image (N,) in the mean loss; None without class weights."""
+        return None if self.class_weights is None else image_weights(labels, self._weights_on(labels.device))
 
     def _weights_on(self, device: torch.device) -> Tensor:
         """Return the class weights (num_classes,); copied once, because copies to a GPU would delay every step."""

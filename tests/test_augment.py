@@ -1,6 +1,7 @@
 """Augmentations: each agrees with torchvision, draws for every sample by itself, and stays in range."""
 
 import copy
+import inspect
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 from scipy.stats import beta, kstest
 from torch import Tensor
+from torchvision.transforms.v2 import RandAugment as RandAugmentOfTorchvision
 from torchvision.transforms.v2 import functional as tv
 
 from cvcc_zoo.data import ImageDataModule
@@ -405,6 +407,12 @@ def test_no_draw_of_strong_leaves_a_wholly_black_image() -> None:
     for epoch in range(3):
         made, _ = augment(data.augmentations[:-1], images, labels, Draws(0, epoch, samples), 10)  # Cutout is grey
         assert made.flatten(1).amax(1).min() > 0
+
+
+def test_the_magnitudes_of_rand_augment_are_torchvision_s() -> None:
+    ours, theirs = (inspect.signature(build).parameters for build in (RandAugment, RandAugmentOfTorchvision))
+    assert ours["magnitude"].default == theirs["magnitude"].default
+    assert theirs["num_magnitude_bins"].default == policies.BINS
 
 
 def test_rand_augment_with_magnitude_0_hardly_changes_what_can_be_left(images: Tensor) -> None:

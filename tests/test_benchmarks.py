@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import gpu_training, inference, quick, rates, run, timm_script
+from benchmarks import gpu_training, inference, lightning_cost, quick, rates, run, timm_script
 from benchmarks.page import CPU, TOPICS, Content, page, place, places, write_page
 from benchmarks.rates import Rates, length
 from benchmarks.report import Found, Row, draw_curves, draw_ratios, save
@@ -202,6 +202,37 @@ def test_quick_prints_a_table_and_writes_nothing(
     assert "Other programs had 3 busy threads in the last minute" in before and "; stop them first" in before
     assert "Other programs had 3 busy threads at the start" in after and ": measure again without them" in after
     assert (seen[1].dataset, seen[1].repeats) == ("folder", 2)
+
+
+def test_numbers_carry_the_threads_with_which_they_were_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before, wanted = torch.get_num_threads(), torch.get_num_threads() + 1
+    seen: list[int] = []
+
+    def fake(*args: object) -> dict[str, float]:
+        seen.append(torch.get_num_threads())
+        return {"ours": 2.0, "bare": 1.0}
+
+    monkeypatch.setattr(run, "limits", fake)
+    monkeypatch.setattr(lightning_cost, "alternate", fake)
+    monkeypatch.setattr("benchmarks.startup.measure", lambda settings: Found([Row("a", "s", fake()["ours"])]))
+    monkeypatch.setattr(run, "write_page", lambda *args: None)
+    options = ["--dataset=fashion-mini", f"--threads={wanted}", f"--docs={tmp_path}"]
+    assert main(["--only=lightning_cost,startup", *options]) == 0
+    content = json.loads((tmp_path / "performance.json").read_text())
+    machines = [content[topic][0]["machine"] for topic in ("lightning_cost", "startup")]
+    assert all(f", {wanted} threads, " in machine for machine in machines)
+    assert set(seen) == {wanted} and torch.get_num_threads() == before
+
+
+def test_freed_memory_is_kept_before_any_topic_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(run, "keep_freed_memory", lambda: seen.append("kept"))
+    monkeypatch.setattr(run, "measure_all", lambda *args: seen.append("all"))
+    monkeypatch.setattr(run, "measure_quickly", lambda *args: seen.append("quick"))
+    assert main(["--only=startup", f"--docs={tmp_path}"]) == 0 and main(["--quick"]) == 0
+    assert seen == ["kept", "all", "kept", "quick"]
 
 
 def test_of_two_that_take_turns_one_works_and_waiting_is_not_counted(tmp_path: Path) -> None:

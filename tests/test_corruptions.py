@@ -92,6 +92,16 @@ def test_fog_adds_a_cloud_and_keeps_the_brightest_value() -> None:
     torch.testing.assert_close(cloud[:, 0], cloud[:, 1], atol=1e-4, rtol=0)
 
 
+def test_zoom_blur_averages_factors_below_the_largest() -> None:
+    point = torch.zeros(1, 1, 33, 33)
+    point[..., 16, 16] = 1  # the middle, which stays where it is
+    found = changed(point, "zoom_blur", 1)[0, 0]
+    weights = [1.0, 1.0, 1.01, 1.02, 1.03, 1.04, 1.05]  # the image, and its enlargements
+    for away in (0, 1):  # each pixel by linear interpolation
+        expected = sum(max(0.0, 1 - away / factor) for factor in weights) / len(weights)
+        assert float(found[16, 16 + away]) == pytest.approx(expected, abs=1e-6)
+
+
 def test_pixelate_shrinks_to_whole_pixels() -> None:
     ramp = torch.arange(32.0).div(31).expand(1, 1, 32, 32)
     found = changed(ramp, "pixelate", 5)  # 32 -> 20 -> 32

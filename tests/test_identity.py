@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torchvision import datasets as tv_datasets
 
+from benchmarks import known_images
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data import known
@@ -124,6 +125,19 @@ def test_the_known_data_sets_have_whole_lists_of_test_images() -> None:
         hashes = known_test_images(each.test)
         assert hashes is not None and len(hashes) == 10_000 and (np.diff(hashes.astype(np.int64)) >= 0).all()
     assert known_test_images(KNOWN[0].train) is None and known_test_images("") is None
+
+
+def test_the_lists_of_other_data_sets_stay_when_one_is_added(
+    tmp_path: Path, colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "test_images.npz"
+    shutil.copy(Path(known.__file__).with_name(file.name), file)
+    monkeypatch.setattr(known, "__file__", str(tmp_path / "__init__.py"))
+    known_images.main([f"colours={colours}"])
+    expected = identity_of(ImageDataModule("folder", str(colours)), "test").hashes
+    with np.load(file) as found:
+        assert set(found) == {"colours", *(each.tag for each in KNOWN)}
+        assert found["colours"].tolist() == expected.tolist() and all(len(found[each.tag]) == 10_000 for each in KNOWN)
 
 
 def test_fashion_mini_holds_a_thousand_test_images_of_fashion_mnist() -> None:

@@ -138,14 +138,38 @@ WEIGHTS = [0.5, 1.0, 4.0]
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_the_weighted_cross_entropy_of_labels_is_torch_s(reduction: Any) -> None:
+    loss = make_loss({"name": "cross_entropy", "class_weights": WEIGHTS})
+    theirs = F.cross_entropy(LOGITS, TRUE, torch.tensor(WEIGHTS, dtype=torch.float64), reduction=reduction)
+    torch.testing.assert_close(loss(LOGITS, TRUE, reduction=reduction), theirs)
+
+
+@pytest.mark.parametrize(
+    "spec", [{"name": "cross_entropy"}, {"name": "cross_entropy", "label_smoothing": 0.2}, {"name": "focal"}]
+)
 @pytest.mark.parametrize("soft", [False, True])
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_the_weighted_cross_entropy_is_torch_s(reduction: Any, soft: bool, label_smoothing: float) -> None:
+def test_the_weight_of_an_image_is_the_mean_of_those_of_its_classes(spec: dict[str, Any], soft: bool) -> None:
     labels = LOGITS.roll(1, 0).softmax(1) if soft else TRUE
-    loss = make_loss({"name": "cross_entropy", "class_weights": WEIGHTS, "label_smoothing": label_smoothing})
-    weight = torch.tensor(WEIGHTS, dtype=torch.float64)
-    torchs = F.cross_entropy(LOGITS, labels, weight, reduction=reduction, label_smoothing=label_smoothing)
-    assert torch.equal(loss(LOGITS, labels, reduction=reduction), torchs)
+    plain, loss = make_loss(spec), make_loss({**spec, "class_weights": WEIGHTS})
+    shares = labels if soft else F.one_hot(TRUE, 3).double()
+    weights = shares @ torch.tensor(WEIGHTS, dtype=torch.float64)
+    expected = plain(LOGITS, labels, reduction="none") * weights
+    torch.testing.assert_close(loss(LOGITS, labels, reduction="none"), expected)
+    torch.testing.assert_close(loss(LOGITS, labels), expected.sum() / weights.sum())
+
+
+@pytest.mark.parametrize(
+    ("labels", "label_smoothing"), [(torch.tensor([0]), 0.2), (torch.tensor([[0.9, 0.1]], dtype=torch.float64), 0.0)]
+)
+def test_weights_leave_the_best_prediction_for_a_smoothed_or_mixed_label(
+    labels: Tensor, label_smoothing: float
+) -> None:
+    weights = [44 / (2 * 40), 44 / (2 * 4)]  # balanced
+    loss = make_loss({"name": "cross_entropy", "label_smoothing": label_smoothing, "class_weights": weights})
+    logits = torch.tensor([[0.9, 0.1]], dtype=torch.float64).log().requires_grad_()
+    for reduction in ("mean", "none"):
+        (gradient,) = torch.autograd.grad(loss(logits, labels, reduction=reduction).sum(), logits)
+        assert gradient.abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
@@ -243,13 +267,14 @@ def test_a_step_has_the_gradient_of_the_weighted_mean() -> None:
         torch.testing.assert_close(mean, loss(LOGITS, labels))
 
 
-def test_the_logged_loss_is_the_weighted_mean_over_all_batches() -> None:
+@pytest.mark.parametrize("labels", [TRUE, LOGITS.roll(1, 0).softmax(1)], ids=["labels", "soft labels"])
+def test_the_logged_loss_is_the_weighted_mean_over_all_batches(labels: Tensor) -> None:
     loss = make_loss({"name": "cross_entropy", "class_weights": WEIGHTS})
     metrics = StageMetrics(3, weighted=True)
     for part in (slice(0, 10), slice(10, 64)):
-        losses = loss(LOGITS[part], TRUE[part], reduction="none")
-        metrics.count("val", losses, LOGITS[part], TRUE[part], loss.weights_of(TRUE[part]))
-    assert float(metrics.of("val")["val/loss"].compute()) == pytest.approx(float(loss(LOGITS, TRUE)), abs=1e-6)
+        losses = loss(LOGITS[part], labels[part], reduction="none")
+        metrics.count("val", losses, LOGITS[part], labels[part], loss.weights_of(labels[part]))
+    assert float(metrics.of("val")["val/loss"].compute()) == pytest.approx(float(loss(LOGITS, labels)), abs=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # the run had more callbacks

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from benchmarks import data, gpu_steps, inference, rates, run, training
-from benchmarks.measure import machine, name_of
-from benchmarks.sides import Ended, Settings
+from benchmarks import data, gpu_steps, inference, network_share, rates, run, training
+from benchmarks.measure import machine, name_of, training_pass
+from benchmarks.sides import BARE, Ended, Settings
 from cvcc_zoo import ImageDataModule, create
+from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.runs.scores import scores
 from tests.conftest import MakeFolder
 
@@ -92,3 +94,22 @@ def test_weights_are_published_for_the_classes_of_the_images_or_random(make_fold
         model = inference.model_of("resnet20", images)
         assert (model.classes is not None) == published and not model.training
         assert len(scores(model, images)[1]) == 60
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_both_sides_of_the_networks_share_have_images_of_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def fit(settings: Settings, *options: str) -> Ended:
+        trained = build([*options, *settings.options(), *BARE, "--trainer.accelerator=cpu"]).datamodule
+        shapes.append((trained.in_channels, trained.image_size, trained.image_size))
+        return Ended(1.0, 1.0, "", {"train_seconds": 1.0})
+
+    def alone(network: nn.Module, images: torch.Tensor, **options: Any) -> Any:
+        shapes.append(tuple(images.shape[1:]))
+        return training_pass(network, images[:2], **options)
+
+    monkeypatch.setattr(network_share, "fit", fit)
+    monkeypatch.setattr(network_share, "training_pass", alone)
+    network_share.measure(Settings("fashion-mini", None, 1, 1, small=True))
+    assert shapes == [(3, 32, 32)] * 3

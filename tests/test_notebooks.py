@@ -78,3 +78,11 @@ def test_they_describe_the_published_weights_as_their_cards_do() -> None:
         note = "" if card.dataset == card.tested_on else f"; trained on {card.dataset}"
         assert f"{name:26s} {card.parameters:9,} parameters  {where}{note}\\n" in listed
     assert epochs == {name: cards[f"{name}.cifar10"].training["epochs"] for name in epochs} and "resnet56" in epochs
+
+
+def test_contributing_lists_the_notebooks_that_show_published_weights() -> None:
+    names = ["list_cards", *(f'"{path.stem}"' for path in PUBLISHED.glob("*.json"))]
+    code = {path: "".join(cell["source"] for cell in cells(path, "code")) for path in NOTEBOOKS}
+    numbers = [str(int(path.name[:2])) for path in NOTEBOOKS if any(name in code[path] for name in names)]
+    asked = f"rerun notebooks {', '.join(numbers[:-1])} and {numbers[-1]}\n"
+    assert asked in (FOLDER.parent / "CONTRIBUTING.md").read_text()

@@ -134,6 +134,16 @@ def test_amsgrad_lives_where_adam_fails() -> None:
     assert end() > 0.9 and end(amsgrad=True) < -0.9
 
 
+def test_with_amsgrad_a_rate_grows_only_by_the_correction_of_the_start() -> None:
+    p = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = Adam([p], lr=1.0, betas=(0.0, 0.9), eps=0.0, amsgrad=True)
+    gradients = torch.tensor([1.0, *[1e-3] * 99], dtype=torch.float64)  # the first stays the largest
+    path = positions(optimizer, p, 100, gradient=lambda t: gradients[t : t + 1])[:, 0]
+    rates = -torch.diff(path, prepend=torch.zeros(1, dtype=torch.float64)) / gradients
+    expected = ((1 - 0.9 ** torch.arange(1, 101, dtype=torch.float64)) / (1 - 0.9)).sqrt()
+    assert torch.allclose(rates, expected, rtol=1e-9)
+
+
 def minimum(optimizer: Any, p: Tensor, steps: int = 4000) -> float:
     """Where (p - 5)^2 / 2 is held by weight decay."""
     for t in range(steps):
@@ -224,6 +234,12 @@ def test_the_scale_of_a_filter_is_that_of_its_flattened_shape() -> None:
     assert spectral == pytest.approx(math.sqrt(64 / 18))
     rms = update_of((64, 2, 3, 3), g, adjust_lr_fn="match_rms_adamw", ns_coefficients="polar_express", ns_steps=14)
     assert rms.square().mean().sqrt() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("shape", "scale"), [((8, 32), 1.0), ((32, 8), 2.0)])
+def test_the_rate_times_the_scale_is_about_the_spectral_norm_of_an_update(shape: tuple[int, int], scale: float) -> None:
+    singular = torch.linalg.svdvals(update_of(shape, matrix(*shape)))
+    assert 0.65 * scale < singular.min() and singular.max() < 1.25 * scale
 
 
 def test_a_zero_gradient_is_no_division_by_zero() -> None:

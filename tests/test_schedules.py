@@ -208,6 +208,12 @@ def test_a_long_warm_up_leaves_a_step_to_the_curve(total: int) -> None:
     assert [factor(t) for t in range(total + 1)] == exactly([*(t / total for t in range(1, total)), 1.0, 1.0])
 
 
+def test_the_bare_cosine_climbs_again_after_its_end_where_the_factor_stays() -> None:
+    assert CURVES["Cosine"](12, 6) == pytest.approx(1)
+    factor = make_factor("Cosine", 6)
+    assert factor(12) == factor(5) < 0.1
+
+
 def test_schedules_can_be_drawn() -> None:
     figure = plot_schedules({"a": {"name": "Cosine"}, "b": {"name": "WSD", "warmup": 0.1}}, total=100)
     first, second = (np.asarray(line.get_ydata()).tolist() for line in figure.axes[0].lines)

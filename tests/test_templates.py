@@ -81,6 +81,13 @@ def test_after_standardisation_they_are_the_weights_over_the_standard_deviations
     torch.testing.assert_close(templates(model), weights.detach() / model.whitening.std[:, None, None])
 
 
+def test_a_temperature_does_not_change_them() -> None:
+    model = make()
+    expected = templates(model)
+    model.temperature = 2.0
+    torch.testing.assert_close(templates(model), expected)
+
+
 def test_templates_leave_no_gradients_and_work_where_gradients_are_off() -> None:
     model = make()
     with torch.no_grad():

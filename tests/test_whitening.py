@@ -58,10 +58,17 @@ def test_with_eps_the_covariance_is_smaller_by_eps_w_w(images: Tensor, method: s
         assert (after - (torch.eye(len(w)) - eps * w @ added.double() @ w.T)).abs().max() < 1e-7
 
 
-def test_with_eps_zca_leaves_each_direction_the_share_l_over_l_plus_eps(images: Tensor) -> None:
-    values, axes = torch.linalg.eigh(covariance(images.double() / 255)[0])
-    found = covariance(whitening("zca", eps=0.01).fit(images)(images))[0]
-    assert torch.allclose(found, axes @ torch.diag(values / (values + 0.01)) @ axes.T, atol=1e-10)
+@pytest.mark.parametrize("method", ["zca", "pca", "zca_cor", "pca_cor"])
+def test_with_eps_each_direction_keeps_the_share_l_over_l_plus_eps(images: Tensor, method: str) -> None:
+    original = covariance(images.double() / 255)[0]
+    if method.endswith("_cor"):
+        scale = original.diagonal().rsqrt()
+        original = scale[:, None] * original * scale
+    values, axes = torch.linalg.eigh(original)
+    shares = torch.diag(values / (values + 0.01))
+    expected = axes @ shares @ axes.T if method.startswith("zca") else shares.flip(0, 1)
+    found = covariance(whitening(method, eps=0.01).fit(images)(images))[0]
+    assert torch.allclose(found, expected, atol=1e-10)
 
 
 def test_zca_is_nearer_to_the_images_than_any_rotation_of_it(images: Tensor) -> None:

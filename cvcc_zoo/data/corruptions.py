@@ -2,9 +2,16 @@
 
 They follow CIFAR-10-C (Hendrycks & Dietterich 2019, https://arxiv.org/abs/1903.12261), with the strengths of its
 program `make_cifar_c.py` (https://github.com/hendrycks/robustness), which are chosen for images of 32x32 pixels;
-lengths in pixels grow with larger images, and stay for smaller ones. The random numbers differ from those of its files,
-and glass blur, snow and frost, which needs photographs, are left out. Libraries with the corruptions of ImageNet-C,
-such as imagecorruptions, have only strengths that destroy small images.
+lengths in pixels grow with larger images, and stay for smaller ones. Accuracies are not those of its files:
+
+- The random numbers differ, and glass blur, snow and frost, which needs photographs, are left out.
+- Zoom blur enlarges the middle exactly, by factors below the largest. The program crops and enlarges to whole pixels,
+  so that 1.01 changes nothing, and at strengths 1 and 2 rounding makes it take the largest factor, too.
+- Pixelation weights pixels by the area that they share. Pillow's BOX takes whole pixels with equal weights and enlarges
+  by copying the nearest: at strength 1 nearly every pixel stays as it is.
+- Elastic distortion interpolates once, the program twice.
+
+Libraries with the corruptions of ImageNet-C, such as imagecorruptions, have only strengths that destroy small images.
 """
 
 import io
@@ -79,7 +86,7 @@ def motion_blur(x: Tensor, noise: Noise, size: tuple[float, float]) -> Tensor:
 
 
 def zoom_blur(x: Tensor, noise: Noise, largest: float) -> Tensor:
-    """Average an image with enlargements of its middle up to a factor, in steps of 0.01."""
+    """Average an image with enlargements of its middle by 1, 1.01, ... below the factor `largest`."""
     steps = round(100 * (largest - 1))
     total = x.clone()
     for step in range(steps):

@@ -6,9 +6,10 @@
 `zca_cor`   P^-1/2 V^-1/2 with the correlation P and the variances V: the most correlated with the original values
 `pca_cor`   the same with the principal directions of P
 
-`eps` is added to the eigenvalues of S (of P for `zca_cor` and `pca_cor`; to the diagonal of S for `cholesky`). The
-covariance is then U diag(l / (l + eps)) U^T instead of the identity: directions with a variance below eps, which are
-mostly noise, are not amplified.
+`eps` is added to the eigenvalues l of S (of P for `zca_cor` and `pca_cor`; to the diagonal of S for `cholesky`). The
+covariance is then not the identity, but diag(l / (l + eps)) for `pca` and `pca_cor`, U diag(l / (l + eps)) U^T with the
+principal directions U of S or P for `zca` and `zca_cor`, and I - eps W W^T for `cholesky`: directions with a variance
+below eps, which are mostly noise, are not amplified.
 """
 
 import warnings

@@ -5,8 +5,9 @@
     w = w - lr m' / (sqrt(v') + eps)       with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
 
 The averages start at zero; divided by the sum of their weights, they are unbiased from the first step t = 1: under a
-constant gradient every step is lr. `amsgrad` takes the largest v so far (https://arxiv.org/abs/1904.09237): then the
-rate of a coordinate never grows, and a rare, large gradient is not forgotten.
+constant gradient every step is lr. `amsgrad` takes the largest v so far (https://arxiv.org/abs/1904.09237), so that
+a rare, large gradient is not forgotten. As in torch, the largest is corrected, too: the rate of a coordinate may grow
+while 1 - beta2^t does, but not later.
 
 AdamW (https://arxiv.org/abs/1711.05101, Loshchilov & Hutter 2017) decouples the weight decay:
 

@@ -17,8 +17,8 @@ An orthogonal update makes sense for a matrix between hidden layers. Biases, nor
 are updated by AdamW, in the same optimizer: `cvcc_zoo.optim.param_groups(model, ..., muon=True)` makes the groups. With
 `sgd_lr` they are updated by SGD with Nesterov's momentum instead, as in airbench94.
 
-Units: `lr` is the spectral norm of an update; `adamw_lr` and `bias_lr` are parameters per step; `sgd_lr`, and `bias_lr`
-with it, are parameters per gradient.
+Units: `lr` times the scale is about the spectral norm of an update; `adamw_lr` and `bias_lr` are parameters per step;
+`sgd_lr`, and `bias_lr` with it, are parameters per gradient.
 """
 
 import functools
@@ -67,7 +67,7 @@ class Muon(AdamW):
 
     Args:
         params: Groups of parameters, best made by `cvcc_zoo.optim.param_groups(model, muon=True)`.
-        lr: Spectral norm of an update, at least 0; a number, or a tensor with one element.
+        lr: Times the scale about the spectral norm of an update, at least 0; a number, or a tensor with one element.
         weight_decay: The parameters shrink by the share lr * weight_decay in a step.
         momentum: Weight of the old buffer, in [0, 1).
         nesterov: Use the gradient as if the next step of the momentum had already been made.

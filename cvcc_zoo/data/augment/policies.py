@@ -9,7 +9,7 @@ from cvcc_zoo.data.draws import Draws
 
 Table = dict[op.Operation, tuple[float, float, bool]]
 """Operation -> its smallest and largest magnitude, and whether its sign is random."""
-BINS = 31  # magnitudes 0 .. 30, as in both papers
+BINS = 31  # magnitudes 0 .. 30, as in torchvision
 
 FARTHEST = 32  # pixels, the largest translation in the wide space
 REACH = 150 / 331  # the largest translation as a share of the image, from AutoAugment, https://arxiv.org/abs/1805.09501
@@ -65,7 +65,8 @@ class TrivialAugment(Augmentation):
 class RandAugment(Augmentation):
     """Apply `operations` random operations, all with the same `magnitude`. Cubuk et al. 2019, arXiv 1909.13719.
 
-    `magnitude` is a step in 0 .. 30; translations are up to 150 / 331 of the image, as in torchvision.
+    `magnitude` is a step in 0 .. 30, as in torchvision; in the paper and in timm 10 is as strong as 30, and 9 as 27.
+    Translations are up to 150 / 331 of the image, as in torchvision.
     """
 
     def __init__(self, operations: int = 2, magnitude: int = 9) -> None:
