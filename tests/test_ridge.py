@@ -2,14 +2,17 @@
 
 import json
 import warnings
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning import Callback, Trainer
 
-from cvcc_zoo import load
+from cvcc_zoo import ImageDataModule, Linear, load
 from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror
 from cvcc_zoo.linear import Frame, RidgePath, Sums, make_ridge, solve
 from tests.conftest import Fit, message
@@ -124,6 +127,39 @@ def test_it_runs_through_fit_and_is_an_ordinary_linear_model(fit: Fit, choice: s
     assert type(model).__name__ == "Linear" and bool(model.state_dict()["network.fc.weight"].abs().sum() > 0)
     assert "train/ridge" in Path("run/metrics.csv").read_text().splitlines()[0]
     assert json.loads(Path("run/summary.json").read_text())["test_accuracy"] >= 0.9
+
+
+def solved(data: ImageDataModule, ridge: object, *callbacks: Callback, **options: Any) -> Linear:
+    """A model of two classes, trained with options of the Trainer."""
+    model = Linear(num_classes=2, in_channels=data.in_channels, image_size=8, ridge=ridge)  # type: ignore[arg-type]
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet |= {"enable_model_summary": False, "accelerator": "cpu", "max_epochs": 1}
+    Trainer(callbacks=[*callbacks], **{**quiet, **options}).fit(model, data)
+    return model
+
+
+@pytest.mark.parametrize("limit", [2, 0.25])
+def test_a_limited_training_solves_and_leaves_out_the_same_images_of_all_classes(
+    limit: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(2).repeat_interleave(200)  # class by class, as in a folder
+    images = (torch.randint(120, (400, 1, 8, 8)) + 12 * labels[:, None, None, None]).to(torch.uint8)
+    data = ImageDataModule(train=(images, labels), batch_size=50, validation=0, augmentations="none")
+    grid = [10.0**power for power in range(-2, 6)]
+    model = solved(data, {"name": "leave_one_out", "grid": grid}, limit_train_batches=limit)
+    images, labels = (torch.cat(parts) for parts in zip(*islice(data.train_dataloader(), 2), strict=True))
+    assert len(labels) == 100 and set(labels.tolist()) == {0, 1}
+    x = model.whitening(images).flatten(1)
+    made = Sums(Frame.of(x), 2, 100)
+    made.add(x, labels)
+    equations = made.whole()
+    path = RidgePath(equations, torch.tensor(grid, dtype=torch.float64))
+    errors = path.errors(x, F.one_hot(labels, 2), left_out=True)[0].mean(0)
+    best = int(errors.argmin())
+    assert model.solver is not None and model.solver.found["ridge"] == grid[best]
+    assert f"squared error {float(errors[best]):.4f}" in caplog.text
+    torch.testing.assert_close(model.network.fc.weight, solve(equations, grid[best]).weights.float())
 
 
 def test_what_cannot_be_solved_is_told(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:

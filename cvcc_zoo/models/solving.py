@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -163,7 +164,8 @@ class RidgeFit:
         trainer = self.model.trainer
         data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
         loader = data.train_dataloader() if left_out else data.val_dataloader()
-        for images, labels in loader:
+        summed = int(trainer.num_training_batches) if left_out else None  # fewer with limit_train_batches
+        for images, labels in islice(loader, summed):
             if len(images):
                 device = self.model.device
                 yield images.to(device), F.one_hot(labels, self.model.num_classes).to(torch.float64)
