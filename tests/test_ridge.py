@@ -162,6 +162,20 @@ def test_a_limited_training_solves_and_leaves_out_the_same_images_of_all_classes
     torch.testing.assert_close(model.network.fc.weight, solve(equations, grid[best]).weights.float())
 
 
+class StopsAtOnce(Callback):
+    """Ends the training after its first batch."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = True
+
+
+def test_ridge_ends_with_its_last_batch_or_with_an_error(colours: Path) -> None:
+    data = ImageDataModule("folder", str(colours), batch_size=4, augmentations="none")
+    with pytest.raises(ValueError, match="ridge was stopped before it had read every image"):
+        solved(data, 1.0, StopsAtOnce())
+    assert bool(solved(data, 1.0, fast_dev_run=2).network.fc.weight.any())
+
+
 def test_what_cannot_be_solved_is_told(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ["fit", "--model=ridge", "--data.dataset=folder", f"--data.root={colours}", "--trainer.accelerator=cpu"]
     assert "augmented images are different each time" in message(capsys, data)
@@ -170,6 +184,9 @@ def test_what_cannot_be_solved_is_told(colours: Path, capsys: pytest.CaptureFixt
     assert "must be at least 0" in message(capsys, [*data, "--model.ridge=-1"])
     gradients = ["--model.ridge=1", "--trainer.accumulate_grad_batches=2"]
     assert "ridge has no gradients" in message(capsys, [*data, *gradients])
+    for limit in ("steps=2", "time=00:00:01:00"):
+        told = message(capsys, [*data, "--model.ridge=1", f"--trainer.max_{limit}"])
+        assert "ridge reads every image once: leave max_steps and max_time out" in told
 
 
 @pytest.mark.parametrize("size", [127, 128, 300])

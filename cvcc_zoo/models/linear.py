@@ -130,9 +130,14 @@ class Linear(ImageClassifier):
         return None
 
     def on_train_epoch_end(self) -> None:
-        """Log the means over the epoch; for a closed form log train/loss and train/ridge, which is lambda."""
+        """Log the means over the epoch; for a closed form log train/loss and train/ridge, which is lambda.
+
+        Raises ValueError if a closed form was stopped before its last batch.
+        """
         if self.solver is None:
             super().on_train_epoch_end()
+        elif self.solver.sums is not None:
+            raise ValueError("ridge was stopped before it had read every image; let it reach the end of its epoch")
         else:
             for name, value in self.solver.found.items():
                 self.log(f"train/{name}", value)
