@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning import Callback, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 
 from cvcc_zoo import ImageDataModule, Linear, load
 from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror
@@ -174,6 +175,12 @@ def test_ridge_ends_with_its_last_batch_or_with_an_error(colours: Path) -> None:
     with pytest.raises(ValueError, match="ridge was stopped before it had read every image"):
         solved(data, 1.0, StopsAtOnce())
     assert bool(solved(data, 1.0, fast_dev_run=2).network.fc.weight.any())
+
+
+def test_ridge_has_no_gradients_to_scale(colours: Path) -> None:
+    data = ImageDataModule("folder", str(colours), augmentations="none")
+    with pytest.raises(ValueError, match="ridge has no gradients to scale: choose --trainer"):
+        solved(data, 1.0, plugins=[MixedPrecision("16-mixed", "cpu")])
 
 
 def test_what_cannot_be_solved_is_told(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:

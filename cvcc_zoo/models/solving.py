@@ -17,7 +17,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.means import UNIT
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.moments import sum_over_processes
-from cvcc_zoo.internals.lightning import callbacks_of
+from cvcc_zoo.internals.lightning import callbacks_of, has_scaler
 from cvcc_zoo.linear import Frame, NormalEquations, Ridge, RidgePath, Sums, solve
 
 LARGEST = 20_000  # values in a vector: X^T X takes 3.2 GB
@@ -52,6 +52,8 @@ class RidgeFit:
         """Raise ValueError if the trainer has options for gradients, or may stop before it has read every image."""
         if trainer.gradient_clip_val or trainer.accumulate_grad_batches > 1:
             raise ValueError("ridge has no gradients: leave gradient_clip_val and accumulate_grad_batches out")
+        if has_scaler(trainer):
+            raise ValueError("ridge has no gradients to scale: choose --trainer.precision=bf16-mixed or 32-true")
         steps = trainer.max_steps != -1 and not trainer.fast_dev_run  # type: ignore[attr-defined]  # as many as batches
         if steps or any(isinstance(each, Timer) for each in callbacks_of(trainer)):
             raise ValueError("ridge reads every image once: leave max_steps and max_time out")
