@@ -181,6 +181,7 @@ def test_a_model_without_hidden_layers_has_nothing_for_muon(capsys: pytest.Captu
         (["fit", "--optimizer=LowRankAdam", "--optimizer.rank=0"], "rank must be a whole number of at least 1, got 0"),
         (["fit", "--optimizer=SGD", "--optimizer.nesterov=true"], "nesterov needs a momentum above 0"),
         (["fit", "--optimizer=SGD", "--optimizer.lr=fast"], "lr must be a number, got 'fast'"),
+        (["fit", "--optimizer=timm.adafactor"], "has no lr; give --optimizer.lr=..., or --lr_scheduler=null"),
     ],
 )
 def test_wrong_input_is_answered_with_advice(

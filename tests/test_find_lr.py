@@ -108,6 +108,7 @@ def test_the_command_prints_the_options_and_leaves_only_a_picture(
         (["--model=ridge", "--data.augmentations=none"], "is solved in closed form"),
         (["--trainer.fast_dev_run=true"], "leave it out"),
         (["--optimizer.lr=0"], "give --optimizer.lr above 0"),
+        (["--optimizer=timm.adafactor"], "optimizer timm.adafactor has no lr; give --optimizer.lr="),
     ],
 )
 def test_what_cannot_be_tested_is_refused(

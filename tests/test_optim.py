@@ -261,6 +261,13 @@ def test_a_schedule_by_epoch_is_filled_with_the_epochs() -> None:
     assert made["scheduler"].T_max == 5
 
 
+@pytest.mark.parametrize("name", ["OneCycleLR", "ExponentialLR", "Cosine"])
+def test_a_schedule_needs_a_rate_to_change(name: str) -> None:
+    optimizer = make_optimizer({"name": "timm.adafactor"}, create("linear").network)
+    with pytest.raises(ValueError, match="a schedule changes the lr of an optimizer, and Adafactor has none; give one"):
+        make_lr_scheduler({"name": name}, optimizer, 100, 5)
+
+
 def test_the_plateau_watches_the_validation_loss() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     assert make_lr_scheduler({"name": "ReduceLROnPlateau"}, optimizer, 9, 3)["monitor"] == "val/loss"

@@ -66,8 +66,14 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
 
     `total_steps` counts optimizer steps, `total_epochs` epochs, both of the whole training run. Filled in if missing:
     the length of a schedule that spans the run, and `max_lr` of OneCycleLR from the optimizer's `lr`. `cycle_momentum`
-    of OneCycleLR and CyclicLR is false by default. Raises ValueError for unknown or invalid options.
+    of OneCycleLR and CyclicLR is false by default. Raises ValueError for unknown or invalid options, and for an
+    optimizer without `lr`.
     """
+    if any(group.get("lr") is None for group in optimizer.param_groups):
+        raise ValueError(
+            f"a schedule changes the lr of an optimizer, and {type(optimizer).__name__} has none; give one, or leave "
+            "the schedule out"
+        )
     if spec["name"] in CURVES:
         return _make_curve(spec, optimizer, total_steps, total_epochs)
     options = dict(spec)
