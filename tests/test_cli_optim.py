@@ -85,6 +85,14 @@ def test_and_in_python_without_registration() -> None:
         assert make_optimizer(spec, model).param_groups[0]["lr"] == 0.15
 
 
+def test_an_optimizer_that_chooses_its_rate_needs_no_schedule(fit: Fit) -> None:
+    options = ["--optimizer=timm.adafactor", "--lr_scheduler=null", "--trainer.log_every_n_steps=1", "--run=run"]
+    assert fit("--model=linear", *options) == 0
+    with Path("run/metrics.csv").open() as file:
+        rates = [row["lr-Adafactor"] for row in csv.DictReader(file) if row["lr-Adafactor"]]
+    assert len(rates) == 1 and float(rates[0]) > 0  # two steps, and before the first there is no rate
+
+
 def test_gradient_and_update_lengths_are_logged(fit: Fit) -> None:
     assert fit("--model=linear", "--trainer.callbacks+=OptimizerMonitor", "--trainer.log_every_n_steps=1") == 0
     with Path("runs/linear-colours/metrics.csv").open() as file:
