@@ -61,6 +61,8 @@ from tests.test_search import TINY, run
             ["--trainer.callbacks.init_args.decay=0.99"],
             "leave --trainer.callbacks.decay out",
         ),
+        ("{optimizer.lr: [0.1]}", ["--seed_everything=true"], "draw another seed; give a number: --seed_everything=1"),
+        ("{seed_everything: [true]}", [], "give a number: --seed_everything=1"),
         ("{test: [true]}", [], "test cannot be searched"),
         ("{optimizer.lr: [0.1]}", ["--trails=3"], "no option named 'trails'; did you mean trials?"),
     ],

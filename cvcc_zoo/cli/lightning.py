@@ -39,6 +39,7 @@ class ZooCLI(LightningCLI):
 
     config: Any  # the options
     config_init: Any  # the options, with objects for those that name a class
+    draws_seed: bool  # whether the seed was not given, but drawn
 
     def __init__(
         self,
@@ -80,6 +81,7 @@ class ZooCLI(LightningCLI):
         if self.config.ckpt_path is not None:
             self._read_checkpoint()
         before = runs.saved_config(self.resumed, self.checkpoint) if self.command == "fit" else None
+        self.draws_seed = isinstance(self.config.seed_everything, bool)
         choices.settle(self.config, self.command, before, fresh=self.command != "fit" and self.checkpoint is None)
 
     def _read_checkpoint(self) -> None:

@@ -81,6 +81,8 @@ def config_of(options: Sequence[str], values: Values) -> dict[str, Any]:
     check_beside(words, values)
     built = build(words)
     config: dict[str, Any] = yaml.safe_load(built.config_text())
+    if built.draws_seed:
+        raise ValueError("a search that is resumed would draw another seed; give a number: --seed_everything=1")
     if built.datamodule.validation == 0:
         raise ValueError(
             "a search needs validation images, and data.validation is 0: leave it out, or give a share such as 0.1"
