@@ -124,6 +124,7 @@ class ZooCLI(LightningCLI):
         if self.command != "fit":
             self.model.use_whitening(self.checkpoint.hparams["whitening"])
             check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)
+            self.model.take_features(self.checkpoint.hparams)
             self.model.take_class_weights(self.checkpoint.hparams)
             self.model.load_state_dict(self.checkpoint.state)
             run, of_run = str(self.checkpoint.path.parent), self.checkpoint.settings.get("data")

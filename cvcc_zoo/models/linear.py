@@ -4,7 +4,7 @@ It is trained by gradients like any other model, or with `ridge` solved in close
 images gives the least-squares weights.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -120,6 +120,17 @@ class Linear(ImageClassifier):
         if extract.out_features != self.network.fc.in_features:
             self.network.make_classifier(extract.out_features, self.num_classes)
         self.to("cpu")
+        self.hparams["features"] = extract.specs
+
+    def take_features(self, hparams: Mapping[str, Any]) -> None:
+        """Make room for the fitted features of trained weights with these hyperparameters: a PCA kept some number."""
+        specs = hparams.get("features")
+        if self.network.extract is None or specs in (None, self.hparams["features"]):
+            return
+        like = self.network.fc.weight
+        extract = self.network.extract = Features(specs, self.in_channels, self.image_size)
+        self.network.make_classifier(extract.out_features, self.num_classes)
+        self.network.to(like)
         self.hparams["features"] = extract.specs
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:  # type: ignore[override]
