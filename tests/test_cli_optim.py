@@ -85,6 +85,14 @@ def test_and_in_python_without_registration() -> None:
         assert make_optimizer(spec, model).param_groups[0]["lr"] == 0.15
 
 
+def test_an_optimizer_that_chooses_its_rate_needs_no_schedule(fit: Fit) -> None:
+    options = ["--optimizer=timm.adafactor", "--lr_scheduler=null", "--trainer.log_every_n_steps=1", "--run=run"]
+    assert fit("--model=linear", *options) == 0
+    with Path("run/metrics.csv").open() as file:
+        rates = [row["lr-Adafactor"] for row in csv.DictReader(file) if row["lr-Adafactor"]]
+    assert len(rates) == 1 and float(rates[0]) > 0  # two steps, and before the first there is no rate
+
+
 def test_gradient_and_update_lengths_are_logged(fit: Fit) -> None:
     assert fit("--model=linear", "--trainer.callbacks+=OptimizerMonitor", "--trainer.log_every_n_steps=1") == 0
     with Path("runs/linear-colours/metrics.csv").open() as file:
@@ -181,6 +189,7 @@ def test_a_model_without_hidden_layers_has_nothing_for_muon(capsys: pytest.Captu
         (["fit", "--optimizer=LowRankAdam", "--optimizer.rank=0"], "rank must be a whole number of at least 1, got 0"),
         (["fit", "--optimizer=SGD", "--optimizer.nesterov=true"], "nesterov needs a momentum above 0"),
         (["fit", "--optimizer=SGD", "--optimizer.lr=fast"], "lr must be a number, got 'fast'"),
+        (["fit", "--optimizer=timm.adafactor"], "has no lr; give --optimizer.lr=..., or --lr_scheduler=null"),
     ],
 )
 def test_wrong_input_is_answered_with_advice(

@@ -128,3 +128,5 @@ def test_wrong_use_is_told(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None
     assert fit("--model=fcnn", "--run=run") == 0
     assert fit(*MORE, "--ckpt_path=run/last.ckpt", "--trainer.max_epochs=2", "--allow_changes=true") == 2
     assert "this checkpoint has no EMA of the weights" in capsys.readouterr().err
+    assert fit(*MORE[1:], "--model=ridge", "--data.augmentations=none") == 2
+    assert "ridge is solved in one pass, without steps to average; leave EMA out" in capsys.readouterr().err

@@ -1,11 +1,15 @@
 """Features in front of a linear classifier: chained, fitted once, kept with the weights."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
 
-from cvcc_zoo import Linear, load
+from cvcc_zoo import ImageDataModule, Linear, load
+from cvcc_zoo.__main__ import main
 from cvcc_zoo.linear import Features, Patches
 from tests.conftest import Fit
 
@@ -35,6 +39,26 @@ def test_a_stopped_training_with_a_share_of_components_goes_on(fit: Fit) -> None
     assert fit(*args) == 0
     assert fit("--config=run/config.yaml", "--ckpt_path=last", "--trainer.max_epochs=2", "--allow_changes=true") == 0
     assert load("run/last.ckpt").hparams["features"][0]["kept"] >= 1
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # the callbacks of the run
+def test_the_config_of_a_run_finds_the_components_that_its_weights_have(fit: Fit, colours: Path) -> None:
+    features: list[str | dict[str, Any]] = [
+        {"name": "HOG", "cell": 2},
+        {"name": "PCA", "components": 0.9},
+        "Standardize",
+    ]
+    assert fit("--model=linear", f"--model.features={json.dumps(features)}", *NONE, "--run=run") == 0
+    config = "--config=run/config.yaml"
+    assert main(["test", "--run=run"]) == 0
+    assert main(["fit", config, "--weights=run", "--optimizer.lr=0", "--lr_scheduler=null", "--run=again"]) == 0
+    first, second = load("run/last.ckpt"), load("again/last.ckpt")
+    images = torch.randint(256, (5, 3, 8, 8), dtype=torch.uint8)
+    assert torch.equal(first(images), second(images)) and first.hparams["features"] == second.hparams["features"]
+    fresh = Linear(features=features, num_classes=2, image_size=8, whitening="none")
+    quiet: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    Trainer(**quiet).test(fresh, ImageDataModule("folder", str(colours)), ckpt_path="run/last.ckpt")
+    assert torch.equal(first(images), fresh(images)) and not torch.equal(first(images)[0], first(images)[1])
 
 
 def test_patches_do_not_see_brightness_and_little_of_contrast() -> None:
@@ -69,6 +93,10 @@ def test_patches_answer_as_their_definition_says() -> None:
         (["Pretrained"], "Pretrained needs weights"),
         ([{"name": "Pretrained", "family": "Linear", "hparams": {"num_classes": 10**6}}], "at most 10,000"),
         ([{"name": "Pretrained", "weights": "resnet20.cifar10"}], "takes images of 3x32x32, not 3x8x8"),
+        (
+            [{"name": "Pretrained", "family": "Linear", "hparams": {"num_classes": 2}}],
+            "a Linear of pixels has no parts",
+        ),
         ([{"name": "Patches", "size": 9}], "take images of at least 10x10"),
         ("HOG", "features is a list of names, like \\[HOG\\]"),
         (7, "features is a list of names, like \\[HOG, PCA\\], not 7"),

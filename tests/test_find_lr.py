@@ -89,6 +89,7 @@ def test_the_command_prints_the_options_and_leaves_only_a_picture(
 ) -> None:
     before = set(Path().iterdir())
     options = ["--model=fcnn", "--optimizer=SGD", "--lr_scheduler=Cosine", "--lr_scheduler.warmup=0.1", *DATA]
+    options += ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]  # nothing is validated
     assert main(["find-lr", "--steps=40", "--low=1e-4", "--high=1e6", *options]) == 0
     printed = capsys.readouterr().out
     assert "where it diverges after" in printed and "it falls fastest at" in printed
@@ -108,6 +109,7 @@ def test_the_command_prints_the_options_and_leaves_only_a_picture(
         (["--model=ridge", "--data.augmentations=none"], "is solved in closed form"),
         (["--trainer.fast_dev_run=true"], "leave it out"),
         (["--optimizer.lr=0"], "give --optimizer.lr above 0"),
+        (["--optimizer=timm.adafactor"], "optimizer timm.adafactor has no lr; give --optimizer.lr="),
     ],
 )
 def test_what_cannot_be_tested_is_refused(

@@ -62,6 +62,32 @@ def test_every_model_has_its_first_and_last_layer_outside_of_muon(model: str) ->
     assert layers[0].shape[1] in (3, 3 * 32 * 32)
 
 
+@pytest.mark.parametrize("model", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_the_layers_of_a_transformer_are_neither_its_tokens_nor_its_classifiers(model: str) -> None:
+    with torch.device("meta"):
+        network = create(f"timm.{model}", image_size=32).network
+    muon, decay, _ = param_groups(network, 0.0, muon=True)
+    inner = {f"blocks.{block}.{layer}.weight" for block in range(12) for layer in
+             ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")}  # fmt: skip
+    assert names(network, muon) == inner
+    outer = {"cls_token", "pos_embed", "patch_embed.proj.weight", "head.weight"}
+    assert names(network, decay) == outer | ({"dist_token", "head_dist.weight"} if "deit" in model else set())
+
+
+def test_the_classifier_is_the_last_layer_wherever_it_is_defined() -> None:
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.a, self.b, self.c = (nn.Linear(4, 4) for _ in range(4))
+
+    class Headed(Small):
+        def get_classifier(self) -> nn.Module:
+            return self.fc
+
+    for network, hidden in ((Small(), {"a.weight", "b.weight"}), (Headed(), {"b.weight", "c.weight"})):
+        assert names(network, param_groups(network, 0.0, muon=True)[0]) == hidden
+
+
 def test_the_optimizer_keeps_a_rate_for_each_route() -> None:
     network = create("resnet20").network
     optimizer = make_optimizer({"name": "Muon", "lr": 0.05, "adamw_lr": 0.002, "weight_decay": 0.01}, network)
@@ -259,6 +285,13 @@ def test_a_schedule_by_epoch_is_filled_with_the_epochs() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     made = make_lr_scheduler({"name": "CosineAnnealingLR", "interval": "epoch"}, optimizer, 100, 5)
     assert made["scheduler"].T_max == 5
+
+
+@pytest.mark.parametrize("name", ["OneCycleLR", "ExponentialLR", "Cosine"])
+def test_a_schedule_needs_a_rate_to_change(name: str) -> None:
+    optimizer = make_optimizer({"name": "timm.adafactor"}, create("linear").network)
+    with pytest.raises(ValueError, match="a schedule changes the lr of an optimizer, and Adafactor has none; give one"):
+        make_lr_scheduler({"name": name}, optimizer, 100, 5)
 
 
 def test_the_plateau_watches_the_validation_loss() -> None:

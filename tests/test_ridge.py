@@ -2,14 +2,18 @@
 
 import json
 import warnings
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning import Callback, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 
-from cvcc_zoo import load
+from cvcc_zoo import ImageDataModule, Linear, load
 from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror
 from cvcc_zoo.linear import Frame, RidgePath, Sums, make_ridge, solve
 from tests.conftest import Fit, message
@@ -126,6 +130,59 @@ def test_it_runs_through_fit_and_is_an_ordinary_linear_model(fit: Fit, choice: s
     assert json.loads(Path("run/summary.json").read_text())["test_accuracy"] >= 0.9
 
 
+def solved(data: ImageDataModule, ridge: object, *callbacks: Callback, **options: Any) -> Linear:
+    """A model of two classes, trained with options of the Trainer."""
+    model = Linear(num_classes=2, in_channels=data.in_channels, image_size=8, ridge=ridge)  # type: ignore[arg-type]
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet |= {"enable_model_summary": False, "accelerator": "cpu", "max_epochs": 1}
+    Trainer(callbacks=[*callbacks], **{**quiet, **options}).fit(model, data)
+    return model
+
+
+@pytest.mark.parametrize("limit", [2, 0.25])
+def test_a_limited_training_solves_and_leaves_out_the_same_images_of_all_classes(
+    limit: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(2).repeat_interleave(200)  # class by class, as in a folder
+    images = (torch.randint(120, (400, 1, 8, 8)) + 12 * labels[:, None, None, None]).to(torch.uint8)
+    data = ImageDataModule(train=(images, labels), batch_size=50, validation=0, augmentations="none")
+    grid = [10.0**power for power in range(-2, 6)]
+    model = solved(data, {"name": "leave_one_out", "grid": grid}, limit_train_batches=limit)
+    images, labels = (torch.cat(parts) for parts in zip(*islice(data.train_dataloader(), 2), strict=True))
+    assert len(labels) == 100 and set(labels.tolist()) == {0, 1}
+    x = model.whitening(images).flatten(1)
+    made = Sums(Frame.of(x), 2, 100)
+    made.add(x, labels)
+    equations = made.whole()
+    path = RidgePath(equations, torch.tensor(grid, dtype=torch.float64))
+    errors = path.errors(x, F.one_hot(labels, 2), left_out=True)[0].mean(0)
+    best = int(errors.argmin())
+    assert model.solver is not None and model.solver.found["ridge"] == grid[best]
+    assert f"squared error {float(errors[best]):.4f}" in caplog.text
+    torch.testing.assert_close(model.network.fc.weight, solve(equations, grid[best]).weights.float())
+
+
+class StopsAtOnce(Callback):
+    """Ends the training after its first batch."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = True
+
+
+def test_ridge_ends_with_its_last_batch_or_with_an_error(colours: Path) -> None:
+    data = ImageDataModule("folder", str(colours), batch_size=4, augmentations="none")
+    with pytest.raises(ValueError, match="ridge was stopped before it had read every image"):
+        solved(data, 1.0, StopsAtOnce())
+    assert bool(solved(data, 1.0, fast_dev_run=2).network.fc.weight.any())
+
+
+def test_ridge_has_no_gradients_to_scale(colours: Path) -> None:
+    data = ImageDataModule("folder", str(colours), augmentations="none")
+    with pytest.raises(ValueError, match="ridge has no gradients to scale: choose --trainer"):
+        solved(data, 1.0, plugins=[MixedPrecision("16-mixed", "cpu")])
+
+
 def test_what_cannot_be_solved_is_told(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ["fit", "--model=ridge", "--data.dataset=folder", f"--data.root={colours}", "--trainer.accelerator=cpu"]
     assert "augmented images are different each time" in message(capsys, data)
@@ -134,6 +191,9 @@ def test_what_cannot_be_solved_is_told(colours: Path, capsys: pytest.CaptureFixt
     assert "must be at least 0" in message(capsys, [*data, "--model.ridge=-1"])
     gradients = ["--model.ridge=1", "--trainer.accumulate_grad_batches=2"]
     assert "ridge has no gradients" in message(capsys, [*data, *gradients])
+    for limit in ("steps=2", "time=00:00:01:00"):
+        told = message(capsys, [*data, "--model.ridge=1", f"--trainer.max_{limit}"])
+        assert "ridge reads every image once: leave max_steps and max_time out" in told
 
 
 @pytest.mark.parametrize("size", [127, 128, 300])

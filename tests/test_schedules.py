@@ -147,6 +147,18 @@ def test_lightning_steps_by_epoch_where_asked() -> None:
     assert used == exactly([0.1] * 20 + [0.01] * 20)
 
 
+def test_cycles_of_torch_are_stepped_after_every_batch() -> None:
+    cycle: dict[str, Any] = {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 4}
+    used, _ = train({"name": "CyclicLR", **cycle}, 2)
+    assert used == exactly(follow(lr_scheduler.CyclicLR(optimizer(), **cycle, cycle_momentum=False), 20))
+    lengths: list[dict[str, Any]] = [{"epochs": 2, "steps_per_epoch": 10}, {"total_steps": 20}]
+    for length in lengths:
+        used, _ = train({"name": "OneCycleLR", **length}, 2)
+        assert used == exactly(rates({"name": "OneCycle"}, 20, lr=0.1))
+    used, _ = train({"name": "CyclicLR", **cycle, "interval": "epoch"}, 2)
+    assert used[::10] == used[9::10] and used[0] != used[-1]
+
+
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_training_that_goes_on_uses_the_rates_of_the_rest(tmp_path: Path) -> None:
     spec = {"name": "OneCycle", "warmup": 2}

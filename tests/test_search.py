@@ -15,8 +15,10 @@ from lightning import Trainer
 
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.runs import RunFolder
 from cvcc_zoo.search import Choice, Goal, Range, Trial, parse_space, read_trials, running
+from cvcc_zoo.search.command import watches_validation
 from cvcc_zoo.search.methods import GridSearch, RandomSearch
 from tests.test_train_zoo import AfterAStep
 
@@ -187,6 +189,28 @@ def test_a_grid_is_searched_and_its_best_values_train_on_all_images(capsys: pyte
     assert main([*words[1:], "--test=false", "--run=best"]) == 0
     summary = json.loads(Path("best/summary.json").read_text())
     assert summary["images"]["train"] == 6000 and summary["model"] == best.values["model"]
+
+
+def test_the_best_values_keep_the_validation_images_that_they_watch(capsys: pytest.CaptureFixture[str]) -> None:
+    stopping = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
+    assert run("watching", "{optimizer.lr: [0.01]}", "--method=grid", *stopping) == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert words[:2] == ["cvcc-zoo", "fit"] and "--data.validation=0" not in words
+    assert main([*words[1:], "--test=false", "--run=best"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "watches"),
+    [
+        (["--lr_scheduler=ReduceLROnPlateau"], True),
+        (["--lr_scheduler=ReduceLROnPlateau", "--lr_scheduler.monitor=train/loss"], False),
+        (["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=train/loss"], False),
+        (["--model=ridge", "--model.ridge=validation"], True),
+        (["--model=ridge", "--data.augmentations=none"], False),
+    ],
+)
+def test_some_options_watch_the_validation_images(options: list[str], watches: bool) -> None:
+    assert watches_validation(build([*TINY, *options])) == watches
 
 
 def test_no_test_image_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

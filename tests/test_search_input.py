@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.search.running import config_of
 from tests.test_search import TINY, run
 
 
@@ -44,6 +45,24 @@ from tests.test_search import TINY, run
         ("{optimizer.lr: [0.1]}", ["--trainer.logger=false"], "leave out --trainer.logger"),
         ("{optimizer.lr: [0.1]}", ["--trainer.devices=2"], "trained by one process, not by 2"),
         ("{optimizer.lr: [0.1]}", ["--run=mine"], "a search sets this option for each of its trials; leave --run out"),
+        (
+            "{optimizer: [SGD, {name: AdamW, lr: 0.001}]}",
+            ["--optimizer.lr=0.1"],
+            "a value of optimizer in the space has its own optimizer.lr; leave --optimizer.lr out",
+        ),
+        ("{optimizer: [{name: SGD, lr: 0.5}], optimizer.lr: [0.1]}", [], "leave --optimizer.lr out"),
+        (
+            "{model: [{class_path: ResNet, init_args: {depth: 14}}]}",
+            ["--model.depth", "20"],
+            "leave --model.depth out",
+        ),
+        (
+            "{trainer.callbacks: [[{class_path: EMA, init_args: {decay: 0.9}}]]}",
+            ["--trainer.callbacks.init_args.decay=0.99"],
+            "leave --trainer.callbacks.decay out",
+        ),
+        ("{optimizer.lr: [0.1]}", ["--seed_everything=true"], "draw another seed; give a number: --seed_everything=1"),
+        ("{seed_everything: [true]}", [], "give a number: --seed_everything=1"),
         ("{test: [true]}", [], "test cannot be searched"),
         ("{optimizer.lr: [0.1]}", ["--trails=3"], "no option named 'trails'; did you mean trials?"),
     ],
@@ -66,3 +85,8 @@ def test_the_space_may_be_a_file_and_options_may_stand_apart_from_their_values()
     configs = [Path(f"search/00{number}/config.yaml").read_text() for number in range(3)]
     assert "name: SGD" in configs[0] and "augmentations: none" in configs[0] and "augmentations: light" in configs[1]
     assert "name: Adam\n  lr: 0.02" in configs[2] and "test: false" in configs[2]
+
+
+def test_options_beside_a_searched_value_are_kept() -> None:
+    config = config_of([*TINY, "--optimizer.momentum=0.9"], {"optimizer": {"name": "SGD", "lr": 0.5}})
+    assert config["optimizer"] == {"name": "SGD", "lr": 0.5, "momentum": 0.9}

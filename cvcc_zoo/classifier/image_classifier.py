@@ -237,6 +237,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
         """Restore classes, temperature and counts. Raises ValueError for the checkpoint of another model."""
         about = checkpoint.get("cvcc_zoo", {})
         check_model(self, about.get("family"), checkpoint.get("hyper_parameters", {}))
+        self.take_features(checkpoint.get("hyper_parameters", {}))
         self.classes = tuple(about["classes"]) if about.get("classes") else None
         self.temperature = about.get("temperature", 1.0)
         if (images := self._images()) is not None:

@@ -122,6 +122,9 @@ class SetFromImages(WhitenedNetwork):
             self.hparams["loss"] = {**loss_spec(self.hparams["loss"]), "class_weights": list(theirs)}
             self.loss = make_loss(self.hparams["loss"], self.hparams["num_classes"])
 
+    def take_features(self, hparams: Mapping[str, Any]) -> None:
+        """Make room for features that were fitted for weights with these hyperparameters; most models have none."""
+
     def _mention_imbalance(self, data: ImageDataModule) -> None:
         """Print a line if the classes are imbalanced and no remedy was chosen; refuse one that has no effect."""
         whole = getattr(self, "whole_batches", False)

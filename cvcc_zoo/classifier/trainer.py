@@ -204,9 +204,12 @@ def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str,
 
 
 def learning_rate(spec: Mapping[str, Any]) -> float:
-    """Return the `lr` among the options of an optimizer, or its default."""
+    """Return the `lr` among the options of an optimizer, or its default. Raises ValueError if there is none."""
     default = inspect.signature(find_optimizer(spec["name"])).parameters.get("lr")
-    return float(spec.get("lr", default.default if default else 0.0))
+    lr = spec.get("lr", default.default if default else 0.0)
+    if lr is None or lr is inspect.Parameter.empty:  # None where the optimizer chooses it, as timm.adafactor does
+        raise ValueError(f"optimizer {spec['name']} has no lr; give --optimizer.lr=..., or --lr_scheduler=null")
+    return float(lr)
 
 
 def _is_known(thing: object) -> bool:
@@ -216,7 +219,7 @@ def _is_known(thing: object) -> bool:
 def diverged(module: LightningModule, what: str) -> FloatingPointError:
     """Return the error that ends a training run because of `what`."""
     optimizers = getattr(module.trainer, "optimizers", [])  # under Fabric they are the loop's
-    rate = "".join(f", lr {optimizer.param_groups[0]['lr']:g}" for optimizer in optimizers[:1])
+    rate = "".join(f", lr {lr:g}" for each in optimizers[:1] if (lr := each.param_groups[0]["lr"]) is not None)
     return FloatingPointError(
         f"{what} at step {module.global_step} (epoch {module.current_epoch}{rate}); training stops here. Lower the "
         "learning rate (--optimizer.lr=...), warm it up, or clip the gradients (--trainer.gradient_clip_val=1)"

@@ -39,6 +39,7 @@ class ZooCLI(LightningCLI):
 
     config: Any  # the options
     config_init: Any  # the options, with objects for those that name a class
+    draws_seed: bool  # whether the seed was not given, but drawn
 
     def __init__(
         self,
@@ -80,6 +81,7 @@ class ZooCLI(LightningCLI):
         if self.config.ckpt_path is not None:
             self._read_checkpoint()
         before = runs.saved_config(self.resumed, self.checkpoint) if self.command == "fit" else None
+        self.draws_seed = isinstance(self.config.seed_everything, bool)
         choices.settle(self.config, self.command, before, fresh=self.command != "fit" and self.checkpoint is None)
 
     def _read_checkpoint(self) -> None:
@@ -122,6 +124,7 @@ class ZooCLI(LightningCLI):
         if self.command != "fit":
             self.model.use_whitening(self.checkpoint.hparams["whitening"])
             check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)
+            self.model.take_features(self.checkpoint.hparams)
             self.model.take_class_weights(self.checkpoint.hparams)
             self.model.load_state_dict(self.checkpoint.state)
             run, of_run = str(self.checkpoint.path.parent), self.checkpoint.settings.get("data")

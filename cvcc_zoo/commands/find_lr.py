@@ -12,6 +12,7 @@ from cvcc_zoo.cli.lightning import ZooCLI
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.cli.passing import split
 from cvcc_zoo.files.own import file_to_write, write_picture
+from cvcc_zoo.internals.lightning import callbacks_of
 from cvcc_zoo.plots.rates import plot_range_test
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.notices import quiet
@@ -89,7 +90,10 @@ def find_lr(
 
 
 def check(built: ZooCLI) -> None:
-    """Leave out the schedule. Raises ValueError for a model that is not trained step by step, or by one process."""
+    """Leave out the schedule, and callbacks that watch a metric, such as EarlyStopping: nothing is validated.
+
+    Raises ValueError for a model that is not trained step by step, or by one process.
+    """
     model, trainer = built.model, built.trainer
     if not model.automatic_optimization:
         raise ValueError("this model is solved in closed form, without a learning rate; train it: cvcc-zoo fit")
@@ -100,6 +104,8 @@ def check(built: ZooCLI) -> None:
     if model.lr <= 0:
         raise ValueError("the rates of the test are multiples of the optimizer's; give --optimizer.lr above 0")
     model.hparams["lr_scheduler"] = None
+    callbacks = callbacks_of(trainer)
+    callbacks[:] = [each for each in callbacks if getattr(each, "monitor", None) is None]
 
 
 @cache

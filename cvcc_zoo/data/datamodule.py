@@ -201,7 +201,7 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> TensorLoader:
         """Return equal batches, shuffled anew in each iteration; for a model with `whole_batches` every image once."""
         whole = self.trainer is not None and getattr(self.trainer.lightning_module, "whole_batches", False)
-        loader = self._loader("train", shuffle_seed=None if whole else self.seed)
+        loader = self._loader("train", None if whole else self.seed, draw=whole and limited(self.trainer, "train"))
         if loader.images.is_cuda and not (whole or self.soft_labels):  # mixing must not cross batches
             loader.make_ahead(self._augmented)
         return loader

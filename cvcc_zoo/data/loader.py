@@ -48,7 +48,7 @@ def overfits(trainer: Any) -> bool:
 
 
 def limited(trainer: Any, stage: str) -> bool:
-    """Return whether a trainer, or None, uses only some of the "val" or "test" images.
+    """Return whether a trainer, or None, uses only some of the "train", "val" or "test" images.
 
     They must then be drawn at random, because a folder starts with all images of one class.
     """

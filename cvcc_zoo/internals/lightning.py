@@ -13,7 +13,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers.csv_logs import CSVLogger, ExperimentWriter
 from lightning.pytorch.loops.optimization.automatic import ClosureResult
 from torch import Tensor
@@ -175,3 +175,10 @@ class KeepingLogger(CSVLogger):
         if self._experiment is None:
             self._experiment = self.writer(self.log_dir)
         return self._experiment  # type: ignore[return-value]
+
+
+class RateMonitor(LearningRateMonitor):
+    """A LearningRateMonitor of optimizers that may choose their rate in the first step, before which it is None."""
+
+    def _extract_lr(self, param_group: dict[str, Any], name: str) -> dict[str, Any]:
+        return {} if param_group["lr"] is None else super()._extract_lr(param_group, name)

@@ -29,7 +29,8 @@ class Pretrained(nn.Module):
         model = FAMILIES[family](**hparams)
         assert isinstance(model, WhitenedNetwork)
         self.whitening, self.network, self.part = model.whitening, model.parted, part
-        parts = len(self.network.parts)
+        if not (parts := len(self.network.parts)):
+            raise ValueError(f"Pretrained: a {family} of pixels has no parts, only a classifier; choose other weights")
         if isinstance(part, bool) or not isinstance(part, int) or not -parts <= part < parts:
             raise ValueError(f"Pretrained: part must be a whole number from {-parts} to {parts - 1}, not {part!r}")
         self.requires_grad_(False).eval()

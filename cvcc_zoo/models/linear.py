@@ -4,7 +4,7 @@ It is trained by gradients like any other model, or with `ridge` solved in close
 images gives the least-squares weights.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -122,6 +122,17 @@ class Linear(ImageClassifier):
         self.to("cpu")
         self.hparams["features"] = extract.specs
 
+    def take_features(self, hparams: Mapping[str, Any]) -> None:
+        """Make room for the fitted features of trained weights with these hyperparameters: a PCA kept some number."""
+        specs = hparams.get("features")
+        if self.network.extract is None or specs in (None, self.hparams["features"]):
+            return
+        like = self.network.fc.weight
+        extract = self.network.extract = Features(specs, self.in_channels, self.image_size)
+        self.network.make_classifier(extract.out_features, self.num_classes)
+        self.network.to(like)
+        self.hparams["features"] = extract.specs
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:  # type: ignore[override]
         """Return the loss of a batch; with `ridge` add the batch to the sums, and solve the weights at the last one."""
         if self.solver is None:
@@ -130,9 +141,14 @@ class Linear(ImageClassifier):
         return None
 
     def on_train_epoch_end(self) -> None:
-        """Log the means over the epoch; for a closed form log train/loss and train/ridge, which is lambda."""
+        """Log the means over the epoch; for a closed form log train/loss and train/ridge, which is lambda.
+
+        Raises ValueError if a closed form was stopped before its last batch.
+        """
         if self.solver is None:
             super().on_train_epoch_end()
+        elif self.solver.sums is not None:
+            raise ValueError("ridge was stopped before it had read every image; let it reach the end of its epoch")
         else:
             for name, value in self.solver.found.items():
                 self.log(f"train/{name}", value)

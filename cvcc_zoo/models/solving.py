@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from lightning import Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
@@ -15,6 +17,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.means import UNIT
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.moments import sum_over_processes
+from cvcc_zoo.internals.lightning import callbacks_of, has_scaler
 from cvcc_zoo.linear import Frame, NormalEquations, Ridge, RidgePath, Sums, solve
 
 LARGEST = 20_000  # values in a vector: X^T X takes 3.2 GB
@@ -46,9 +49,14 @@ class RidgeFit:
 
     @staticmethod
     def check_options(trainer: Trainer) -> None:
-        """Raise ValueError if the trainer has options for gradients."""
+        """Raise ValueError if the trainer has options for gradients, or may stop before it has read every image."""
         if trainer.gradient_clip_val or trainer.accumulate_grad_batches > 1:
             raise ValueError("ridge has no gradients: leave gradient_clip_val and accumulate_grad_batches out")
+        if has_scaler(trainer):
+            raise ValueError("ridge has no gradients to scale: choose --trainer.precision=bf16-mixed or 32-true")
+        steps = trainer.max_steps != -1 and not trainer.fast_dev_run  # type: ignore[attr-defined]  # as many as batches
+        if steps or any(isinstance(each, Timer) for each in callbacks_of(trainer)):
+            raise ValueError("ridge reads every image once: leave max_steps and max_time out")
 
     def check(self, trainer: Trainer) -> None:
         """Raise ValueError if the weights cannot be solved with this trainer and its data."""
@@ -163,7 +171,8 @@ class RidgeFit:
         trainer = self.model.trainer
         data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
         loader = data.train_dataloader() if left_out else data.val_dataloader()
-        for images, labels in loader:
+        summed = int(trainer.num_training_batches) if left_out else None  # fewer with limit_train_batches
+        for images, labels in islice(loader, summed):
             if len(images):
                 device = self.model.device
                 yield images.to(device), F.one_hot(labels, self.model.num_classes).to(torch.float64)

@@ -16,13 +16,12 @@ def param_groups(
     https://github.com/hysts/pytorch_image_classification). The papers of 2015 to 2017 decayed everything, as
     `decay_norms_and_biases` does.
 
-    With `muon` the weights of all layers between the first and the last, in the order of their definition, are in the
-    group `muon`: https://kellerjordan.github.io/posts/muon/ also leaves the first and the last layer to AdamW. Raises
-    ValueError if there are none.
+    With `muon` the weights of all layers between the first and the last are in the group `muon`:
+    https://kellerjordan.github.io/posts/muon/ also leaves the first and the last layer to AdamW. Raises ValueError if
+    there are none.
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    weights = [name for name, p in model.named_parameters() if p.ndim > 1]
-    hidden = trainable.keys() & set(weights[1:-1]) if muon else set()
+    hidden = trainable.keys() & hidden_weights(model) if muon else set()
     if muon and not hidden:
         raise ValueError("Muon needs a trainable weight between the first and the last layer; choose AdamW here")
     groups: list[dict[str, Any]] = [
@@ -35,6 +34,22 @@ def param_groups(
         if muon:
             group["use_muon"] = group["name"] == "muon"
     return [group for group in groups if group["params"]]
+
+
+def hidden_weights(model: nn.Module) -> list[str]:
+    """Return the names of the weights of all layers between the first and the last, in the order of their definition.
+
+    The last layer is the classifier, of one or several modules, if the network has timm's method `get_classifier`.
+    Parameters of more than one dimension that are no `weight`, such as the tokens and the position embedding of a
+    transformer, belong to no layer.
+    """
+    weights = {name: p for name, p in model.named_parameters() if p.ndim > 1 and name.endswith("weight")}
+    network: Any = getattr(model, "network", model)
+    found = network.get_classifier() if hasattr(network, "get_classifier") else ()
+    modules = found if isinstance(found, tuple | list | nn.ModuleList) else [found]
+    last = {p for module in modules for p in module.parameters()} & {*weights.values()}
+    last = last or {*list(weights.values())[-1:]}
+    return [name for name, p in weights.items() if p not in last][1:]
 
 
 def by_depth(groups: Sequence[Mapping[str, Any]], model: nn.Module, layer_decay: float) -> list[dict[str, Any]]:

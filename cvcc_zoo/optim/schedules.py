@@ -1,8 +1,8 @@
 """Schedules from a name and options, `{"name": "QuarterCosine", "warmup": 0.1}`; their length is filled in.
 
-The schedules of this package are closed forms (`curves.py`); every schedule of torch has a name too. A schedule that
-spans the whole training run is stepped after every optimizer step, others after each epoch, as torch documents it.
-`interval` ("step" or "epoch") overrides this; `monitor` names the metric that ReduceLROnPlateau watches.
+The schedules of this package are closed forms (`curves.py`); every schedule of torch has a name too. OneCycleLR,
+CyclicLR, and schedules that span the whole training run are stepped after every optimizer step, others after each
+epoch. `interval` ("step" or "epoch") overrides this; `monitor` names the metric that ReduceLROnPlateau watches.
 """
 
 import inspect
@@ -32,6 +32,9 @@ LENGTH = {
     "PolynomialLR": "total_iters",
 }
 """The option of each whole-training schedule that holds its length."""
+
+CYCLES = (lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR)
+"""Schedules that torch documents as stepped after every batch."""
 
 
 def find_lr_scheduler(name: str) -> type[lr_scheduler.LRScheduler]:
@@ -63,8 +66,14 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
 
     `total_steps` counts optimizer steps, `total_epochs` epochs, both of the whole training run. Filled in if missing:
     the length of a schedule that spans the run, and `max_lr` of OneCycleLR from the optimizer's `lr`. `cycle_momentum`
-    of OneCycleLR and CyclicLR is false by default. Raises ValueError for unknown or invalid options.
+    of OneCycleLR and CyclicLR is false by default. Raises ValueError for unknown or invalid options, and for an
+    optimizer without `lr`.
     """
+    if any(group.get("lr") is None for group in optimizer.param_groups):
+        raise ValueError(
+            f"a schedule changes the lr of an optimizer, and {type(optimizer).__name__} has none; give one, or leave "
+            "the schedule out"
+        )
     if spec["name"] in CURVES:
         return _make_curve(spec, optimizer, total_steps, total_epochs)
     options = dict(spec)
@@ -74,7 +83,8 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
     plateau = issubclass(scheduler_class, lr_scheduler.ReduceLROnPlateau)
     length = LENGTH.get(name)
     fill = length is not None and length not in options and "epochs" not in options
-    interval = options.pop("interval", "step" if fill else "epoch")
+    by_step = fill or issubclass(scheduler_class, CYCLES)
+    interval = options.pop("interval", "step" if by_step else "epoch")
     _check_interval(kind, interval)
     placing: dict[str, Any] = {"interval": interval}
     if plateau:

@@ -8,13 +8,12 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import LearningRateMonitor
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.length import steps_between_rows
 from cvcc_zoo.files.own import in_command, locked, write_whole
-from cvcc_zoo.internals.lightning import set_log_every_n_steps
+from cvcc_zoo.internals.lightning import RateMonitor, set_log_every_n_steps
 from cvcc_zoo.printing import say
 from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
@@ -90,7 +89,7 @@ class RunFolder(Callback):
         The best is the one with the best value of the metric `monitor`.
         """
         saved = checkpoints_of(self.folder, minutes, monitor, validation=validation) if checkpoints else []
-        return [self, *([LearningRateMonitor("step")] if logs else []), *saved]
+        return [self, *([RateMonitor("step")] if logs else []), *saved]
 
     def logger(self) -> MetricsFile:
         """Return the logger that writes `metrics.csv` into the folder."""

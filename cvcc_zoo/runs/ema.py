@@ -28,8 +28,10 @@ class EMA(Callback):
         self.moved = False  # whether a StepGraph has already moved the average in this step
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forget the average of a training that was interrupted."""
+        """Forget the average of a training that was interrupted. Raises ValueError for a model without steps."""
         if stage == "fit":
+            if getattr(pl_module, "solver", None) is not None:
+                raise ValueError("ridge is solved in one pass, without steps to average; leave EMA out")
             self._average, self._current = {}, None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

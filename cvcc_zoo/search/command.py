@@ -8,9 +8,11 @@ from typing import Any
 
 from rich.table import Table
 
+from cvcc_zoo.cli.lightning import ZooCLI, build
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.cli.passing import split
 from cvcc_zoo.files.own import expanded, write_picture
+from cvcc_zoo.internals.lightning import callbacks_of
 from cvcc_zoo.plots import Figure, plot_search
 from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
 from cvcc_zoo.printing.console import PlainConsole
@@ -81,9 +83,22 @@ def search(
         console.print(overview(best, done, count, goal, target))
         if best:
             write_picture(target / "search.png", picture(found, best, goal))
-            again = shlex.join(["cvcc-zoo", "fit", *fixed, *flags(best[0].values), "--data.validation=0"])
-            console.print(f"the best values on all training images:\n{again}")
+            fit = ["cvcc-zoo", "fit", *fixed, *flags(best[0].values)]
+            if watches_validation(build(fit[2:])):
+                console.print(f"the best values, with the validation images that they watch:\n{shlex.join(fit)}")
+            else:
+                console.print(f"the best values on all training images:\n{shlex.join([*fit, '--data.validation=0'])}")
     return code if best or code else int(len(done) == count)
+
+
+def watches_validation(built: ZooCLI) -> bool:
+    """Return whether a training run depends on its validation images, beyond the choice of the best weights."""
+    schedule, solver = built.model.hparams["lr_scheduler"] or {}, getattr(built.model, "solver", None)
+    watched = [getattr(each, "monitor", None) for each in callbacks_of(built.trainer)]
+    if schedule.get("name") == "ReduceLROnPlateau":
+        watched.append(schedule.get("monitor", "val/loss"))
+    chosen = solver is not None and solver.ridge.by == "validation"
+    return chosen or any(str(name).startswith("val/") for name in watched)
 
 
 def picture(space: Space, trials: Sequence[Trial], goal: Goal) -> Figure:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,12 @@ def run_trials(searched: Searched, method: Method, deadline: float, console: Pla
 
 def config_of(options: Sequence[str], values: Values) -> dict[str, Any]:
     """Build a training run and return its config. Raises ValueError for options with which there are no results."""
-    built = build([*options, *flags(values)])
+    words = [*options, *flags(values)]
+    check_beside(words, values)
+    built = build(words)
     config: dict[str, Any] = yaml.safe_load(built.config_text())
+    if built.draws_seed:
+        raise ValueError("a search that is resumed would draw another seed; give a number: --seed_everything=1")
     if built.datamodule.validation == 0:
         raise ValueError(
             "a search needs validation images, and data.validation is 0: leave it out, or give a share such as 0.1"
@@ -93,6 +97,25 @@ def config_of(options: Sequence[str], values: Values) -> dict[str, Any]:
             "searches in folders of their own can use several devices"
         )
     return config
+
+
+def check_beside(words: Sequence[str], values: Values) -> None:
+    """Raise ValueError if one of the flags in `words` would replace an option within a searched value."""
+    given = {word.partition("=")[0].replace(".init_args.", ".") for word in words}
+    for name, value in values.items():
+        for option in options_within(name, value):
+            if f"--{option}" in given:
+                raise ValueError(f"a value of {name} in the space has its own {option}; leave --{option} out")
+
+
+def options_within(name: str, value: Any) -> Iterator[str]:
+    """Yield the full names of the options within the value of an option; flags reach into the last item of a list."""
+    if isinstance(value, list) and value:
+        value = value[-1]
+    if isinstance(value, Mapping):
+        for option, inner in (value.get("init_args") or value).items():
+            yield f"{name}.{option}"
+            yield from options_within(f"{name}.{option}", inner)
 
 
 def told(event: tuple[int, Values] | Trial, count: int, goal: Goal, what: str) -> str:

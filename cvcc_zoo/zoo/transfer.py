@@ -24,6 +24,8 @@ def transfer(model: ImageClassifier, weights: Weights, *, new_head: bool = False
     """
     hparams, source = weights.hparams, str(weights.path)
     check_model(model, weights.family, hparams, but=ADAPTABLE)
+    if all(model.hparams[name] == hparams[name] for name in ("in_channels", "image_size")):
+        model.take_features(hparams)
     given, state = dict(weights.state), model.state_dict()
     fresh: set[str] = set()
     if new_head or model.num_classes != hparams["num_classes"]:
