@@ -106,6 +106,13 @@ def test_biases_and_norms_may_have_a_rate_of_their_own() -> None:
         make_optimizer({**spec, "bias_lr": -1.0}, network)
 
 
+def test_parametrised_and_recurrent_weights_are_hidden_weights_too() -> None:
+    layers = [nn.Linear(4, 4), torch.nn.utils.parametrizations.orthogonal(nn.Linear(4, 4)), nn.LSTM(4, 4)]
+    model = nn.Sequential(*layers, nn.Linear(4, 2))
+    found = param_groups(model, 0.1, muon=True)
+    assert names(model, found[0]) == {"1.parametrizations.weight.original", "2.weight_ih_l0", "2.weight_hh_l0"}
+
+
 def test_sgd_may_take_what_muon_leaves() -> None:
     spec = {"name": "Muon", "lr": 0.05, "adamw_lr": 0.002, "sgd_lr": 0.1}
     network = create("resnet20").network

@@ -40,10 +40,10 @@ def hidden_weights(model: nn.Module) -> list[str]:
     """Return the names of the weights of all layers between the first and the last, in the order of their definition.
 
     The last layer is the classifier, of one or several modules, if the network has timm's method `get_classifier`.
-    Parameters of more than one dimension that are no `weight`, such as the tokens and the position embedding of a
-    transformer, belong to no layer.
+    Parameters of more than one dimension without `weight` in their names, such as the tokens and the position
+    embedding of a transformer, belong to no layer.
     """
-    weights = {name: p for name, p in model.named_parameters() if p.ndim > 1 and name.endswith("weight")}
+    weights = {name: p for name, p in model.named_parameters() if p.ndim > 1 and "weight" in name}
     network: Any = getattr(model, "network", model)
     found = network.get_classifier() if hasattr(network, "get_classifier") else ()
     modules = found if isinstance(found, tuple | list | nn.ModuleList) else [found]
