@@ -256,6 +256,35 @@ def test_a_training_that_goes_on_elsewhere_takes_its_best_checkpoint_along(
     assert not Path("none").exists()
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_that_goes_on_without_validation_has_the_weights_of_its_last_step(
+    fit: Any, caplog: pytest.LogCaptureFixture, epochs: int
+) -> None:
+    assert fit("--model=linear", "--run=run") == 0
+    assert Path("run/best.ckpt").is_file()
+    longer = [f"--trainer.max_epochs={epochs}", "--data.validation=0", "--allow_changes=true"]
+    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last", *longer]) == 0
+    assert "run/best.ckpt is removed: without validation" in caplog.text
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["tested"] == "the weights of the last step" and summary["epochs"] == epochs
+    assert not Path("run/best.ckpt").exists()
+
+
+def test_a_run_that_starts_again_keeps_no_best_checkpoint_from_before(
+    fit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fit("--model=linear", "--run=run") == 0
+    Path("run/last.ckpt").unlink()
+
+    def killed(*args: Any) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(RunFolder, "on_train_batch_end", killed)
+        fit("--model=linear", "--run=run", "--ckpt_path=last")
+    assert Path("run/last.ckpt").is_file() and not Path("run/best.ckpt").exists()
+
+
 def test_a_lost_best_checkpoint_is_told_before_the_training_goes_on(
     fit: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", r"When using `Trainer\(accumulate_grad_batches != 1\)`")
     warnings.filterwarnings("ignore", r"\s*Unable to serialize instance")  # which is refused
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run
+    # one without validation or without checkpoints, whose best weights so far are not among its own
+    warnings.filterwarnings("ignore", r"Be aware that when using `ckpt_path`.* callbacks: \[\"BestCheckpoint[^\"]*\"\]")
 
 
 @contextmanager

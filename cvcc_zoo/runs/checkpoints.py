@@ -11,6 +11,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
+from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.classifier.metrics import MONITORED, mode_of
 from cvcc_zoo.files.own import write_whole
@@ -138,9 +139,14 @@ class LastCheckpoint(CheckpointCallback):
         self._since = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, and treat an epoch that is resumed at its start like any other."""
+        """Start the clock, treat an epoch that is resumed at its start like any other, and remove another best.ckpt."""
         self._since = time.monotonic()
         start_epoch_anew(trainer)
+        remove_other_best(trainer, self.path.with_name(BEST))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove another best.ckpt also if no epoch was left to train."""
+        remove_other_best(trainer, self.path.with_name(BEST))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Write `last.ckpt` at the start of an epoch, and within one every `minutes`."""
@@ -206,6 +212,18 @@ def best_so_far(checkpoint: Checkpoint | None, folder: Path | None, *, allowed: 
             "file beside it; restore it, or keep only the best of the epochs still to come: --allow_changes=true"
         )
     return None
+
+
+def remove_other_best(trainer: Trainer, file: Path) -> None:
+    """Remove a best.ckpt that was not chosen in this training: `load` would prefer it to the weights of the last step.
+
+    A run has one from before it was resumed without validation images, or was started again.
+    """
+    best = next((each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)), None)
+    if trainer.is_global_zero and not (best and best.best_model_path) and file.is_file():
+        file.unlink()
+        if best is None:
+            rank_zero_info(f"{file} is removed: without validation, the weights of a run are those of its last step")
 
 
 def has_ended(checkpoint: Checkpoint | None, folder: Path | None, changed: str) -> bool:
