@@ -18,6 +18,11 @@ NORMS = (nn.BatchNorm2d,)
 def trained(name: str, **options: Any) -> cvcc_zoo.ImageClassifier:
     """A model whose norms have statistics and weights as after a training."""
     model = cvcc_zoo.create(name, whitening="none", **options).eval()
+    set_statistics(model)
+    return model
+
+
+def set_statistics(model: nn.Module) -> None:
     generator = torch.Generator().manual_seed(0)
     for norm in norms(model):
         assert norm.running_mean is not None and norm.running_var is not None
@@ -25,11 +30,10 @@ def trained(name: str, **options: Any) -> cvcc_zoo.ImageClassifier:
         norm.running_var.uniform_(0.5, 2, generator=generator)
         nn.init.uniform_(norm.weight, -1, 2, generator=generator)
         nn.init.normal_(norm.bias, generator=generator)
-    return model
 
 
-def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
-    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+def norms(model: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
 
 
 def images() -> Tensor:
@@ -85,6 +89,69 @@ def test_a_network_that_looks_at_values_keeps_its_norms() -> None:
     folded = fold_norms(network)
     x = torch.randn(2, 3, 8, 8)
     assert norms(folded) and torch.equal(folded(x), network(x))
+
+
+class Twice(nn.Module):
+    """A network that uses its layers in several places, in the way that is chosen."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.conv, self.other = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+        self.norm, self.second = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+        self.blocks = nn.Sequential(*[nn.Sequential(self.conv, self.norm)] * 3)
+        self.end, self.last = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor
+        if self.way == "loop":
+            for _ in range(3):
+                x = self.norm(self.conv(x)).relu()
+            y = x
+        elif self.way == "blocks":
+            y = self.blocks(x)
+        elif self.way == "two norms":
+            y = self.norm(self.conv(x)) + self.second(self.conv(x + 1))
+        elif self.way == "two convolutions":
+            y = self.norm(self.conv(x)) + self.norm(self.other(x))
+        elif self.way == "without a norm":
+            y = self.norm(self.conv(x)) + self.conv(x)
+        else:
+            y = self.norm(self.conv(x)) + nn.functional.conv2d(x, self.conv.weight, padding=1)
+        z: Tensor = self.last(self.end(y))
+        return z
+
+
+@pytest.mark.parametrize(
+    "way", ["loop", "blocks", "two norms", "two convolutions", "without a norm", "the weight alone"]
+)
+def test_layers_that_are_used_in_several_places_keep_their_norms(way: str) -> None:
+    network = Twice(way).eval()
+    set_statistics(network)
+    folded = fold_norms(network)
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(folded(x), network(x), rtol=1e-4, atol=1e-5)
+    assert not any(norm.num_features == 4 for norm in norms(folded))  # the last one is used once
+
+
+@pytest.mark.parametrize("channels", [6, 5])
+def test_a_norm_after_a_linear_layer_stays(channels: int) -> None:
+    """Tokens (N, T, D) are normed over T, the outputs of the linear layer are along D."""
+    network = nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(channels)).eval()
+    set_statistics(network)
+    x = torch.randn(2, channels, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(fold_norms(network)(x), network(x))
+
+
+def test_a_convolution_with_spectral_norm_keeps_its_batch_norm() -> None:
+    convolution = nn.Conv2d(3, 4, 3)
+    torch.nn.utils.spectral_norm(convolution)
+    network = nn.Sequential(convolution, nn.BatchNorm2d(4)).eval()
+    set_statistics(network)
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        expected = network(x)  # makes the weight a tensor that can be copied
+        torch.testing.assert_close(fold_norms(network)(x), expected)
 
 
 def test_mirrored_scores_are_those_of_the_mirror_images() -> None:

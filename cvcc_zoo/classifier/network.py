@@ -1,12 +1,22 @@
 """Network: parts, one after the other, and a classifier; the networks of all families are built this way."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from torch import Tensor, fx, nn
-from torch.fx.experimental.optimization import fuse
+from torch.nn.utils import fuse_conv_bn_eval
 from torch.utils.hooks import RemovableHandle
+
+from cvcc_zoo.internals.torch import has_hooks
+
+FOLDED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: nn.Conv1d,
+    nn.BatchNorm2d: nn.Conv2d,
+    nn.BatchNorm3d: nn.Conv3d,
+}
+"""The norms that `fold_norms` folds, and into which convolutions."""
 
 
 def depth_of(name: str, parts: Sequence[Sequence[str]]) -> int:
@@ -134,16 +144,40 @@ def fold_norms(network: nn.Module) -> nn.Module:
     """Return a faster copy of a network in evaluation mode, whose outputs are the same except for rounding.
 
     Batch norms are folded into the convolutions before them: in evaluation mode, both together are one convolution.
-    torch.fx finds the pairs. A network that it cannot trace, because its control flow depends on values, keeps its
-    norms. The copy shares no tensors with the network.
+    torch.fx finds the pairs. A norm stays if it or its convolution is used in several places, or has hooks, as spectral
+    norm does. So does one after a linear layer, whose outputs may be in another axis than the channels of the norm. A
+    network that cannot be traced, because its control flow depends on values, keeps all norms. The copy shares no
+    tensors with the network.
     """
     network = copy.deepcopy(network).eval()
     try:
         traced = fx.symbolic_trace(network)
     except Exception:  # networks that cannot be traced raise errors of all kinds
         return network
+    names = [(node.op, str(node.target)) for node in traced.graph.nodes]
+    uses = Counter(name for op, name in names if op == "call_module")
+    uses += Counter(name.rpartition(".")[0] for op, name in names if op == "get_attr")  # of a weight or bias alone
     for node in list(traced.graph.nodes):
-        if node.op == "call_module" and type(traced.get_submodule(node.target)) is nn.Identity:
-            node.replace_all_uses_with(node.args[0])  # otherwise it separates a convolution from its norm
-            traced.graph.erase_node(node)
-    return fuse(traced, inplace=True, no_trace=True).eval()
+        before = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(before, fx.Node):
+            continue
+        module: Any = traced.get_submodule(node.target)
+        name = str(before.target)
+        if type(module) is not nn.Identity:  # which otherwise separates a convolution from its norm
+            if before.op != "call_module" or not len(before.users) == uses[name] == uses[node.target] == 1:
+                continue
+            layer: Any = traced.get_submodule(name)
+            if not _fold(layer, module):
+                continue
+            traced.set_submodule(name, fuse_conv_bn_eval(layer, module))
+        node.replace_all_uses_with(before)
+        traced.graph.erase_node(node)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced.eval()
+
+
+def _fold(layer: nn.Module, norm: nn.Module) -> bool:
+    """Return whether a norm is a batch norm with statistics, and the layer before it a convolution."""
+    known = type(layer) is FOLDED.get(type(norm)) and getattr(norm, "running_mean", None) is not None
+    return known and not (has_hooks(layer) or has_hooks(norm))
