@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import cvcc_zoo
 from cvcc_zoo import ImageDataModule, load
 from cvcc_zoo.classifier.means import ImageMean
 from cvcc_zoo.files.own import json_text
+from cvcc_zoo.runs import callback
 from cvcc_zoo.runs.measure import measure
 from tests.conftest import Fit
 
@@ -65,6 +67,21 @@ def test_a_share_of_images_is_a_share_of_images_in_every_precision(fit: Fit, pre
         round(found["last_epoch"]["train/accuracy"] * 32)
     )
     assert float(torch.tensor(found["test_loss"]).bfloat16()) != found["test_loss"]  # more than three digits
+
+
+def test_the_time_of_a_training_is_that_of_all_its_steps_and_of_no_validation(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def step(model: cvcc_zoo.ImageClassifier, batch: Any, batch_idx: int) -> None:
+        nonlocal now
+        now += 1 if model.training else 100
+
+    monkeypatch.setattr(cvcc_zoo.ImageClassifier, "check_batch", step)
+    monkeypatch.setattr(callback, "time", SimpleNamespace(perf_counter=lambda: now))
+    assert fit("--model=linear", "--data.batch_size=4", "--trainer.val_check_interval=2", "--run=run") == 0
+    assert summary()["steps"] == summary()["train_seconds"] == 9 and summary()["images_per_second"] == 4
 
 
 def test_what_is_written_is_json_also_of_numbers_that_are_none() -> None:

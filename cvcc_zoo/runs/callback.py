@@ -37,13 +37,7 @@ class RunFolder(Callback):
     """
 
     def __init__(
-        self,
-        folder: Path,
-        config: str,
-        *,
-        choose_logging: bool = False,
-        resumed: bool = False,
-        ended: bool = False,
+        self, folder: Path, config: str, *, choose_logging: bool = False, resumed: bool = False, ended: bool = False
     ) -> None:
         self.folder = folder
         self.ended = ended
@@ -128,6 +122,11 @@ class RunFolder(Callback):
         """Start the clock, which measures training batches only."""
         self._since = time.perf_counter()
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Start the clock again after a validation within an epoch."""
+        if self._since is None:
+            self._since = time.perf_counter()
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -169,11 +168,6 @@ class RunFolder(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock: validation is not training time."""
         self._stop_clock()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock again."""
-        if trainer.training:
-            self._since = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
