@@ -84,6 +84,14 @@ def test_the_time_of_a_training_is_that_of_all_its_steps_and_of_no_validation(
     assert summary()["steps"] == summary()["train_seconds"] == 9 and summary()["images_per_second"] == 4
 
 
+def test_numbers_of_an_earlier_validation_are_not_those_of_the_last_epoch(fit: Fit) -> None:
+    for epochs, names in ((3, {"train/"}), (4, {"train/", "val/"})):
+        more = [f"--trainer.max_epochs={epochs}", "--trainer.check_val_every_n_epoch=2", f"--run={epochs}"]
+        assert fit("--model=linear", *more) == 0
+        assert {name.partition("/")[0] + "/" for name in summary(str(epochs))["last_epoch"]} == names
+        assert summary(str(epochs))["val_accuracy"] is not None  # of best.ckpt
+
+
 def test_what_is_written_is_json_also_of_numbers_that_are_none() -> None:
     assert (
         json_text({"a": [float("nan"), 1.5], "b": (float("inf"),)}, indent=None) == '{"a": [null, 1.5], "b": [null]}\n'

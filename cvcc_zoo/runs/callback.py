@@ -50,6 +50,7 @@ class RunFolder(Callback):
         self.last_epoch: dict[str, float] = {}  # metrics of the last epoch
         self.winograd = False  # whether steps before the run was resumed used Winograd's algorithm
         self._since: float | None = None
+        self._validated = False  # in this epoch
         self._curves_drawn = False
 
     @contextmanager
@@ -120,6 +121,7 @@ class RunFolder(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, which measures training batches only."""
+        self._validated = False
         self._since = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -167,6 +169,7 @@ class RunFolder(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock: validation is not training time."""
+        self._validated = True
         self._stop_clock()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -175,8 +178,9 @@ class RunFolder(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Store the metrics of the last epoch, and draw the curves."""
+        kept = ("train/", "val/") if self._validated else ("train/",)  # Lightning keeps those of an earlier epoch
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.last_epoch = {k: v for k, v in metrics.items() if k.startswith(("train/", "val/")) and "batch" not in k}
+        self.last_epoch = {k: v for k, v in metrics.items() if k.startswith(kept) and "batch" not in k}
         self._draw_curves(trainer)
         self._curves_drawn = self.ended = True
 
