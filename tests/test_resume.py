@@ -270,6 +270,19 @@ def test_a_run_that_goes_on_without_validation_has_the_weights_of_its_last_step(
     assert not Path("run/best.ckpt").exists()
 
 
+def test_a_run_does_not_go_on_without_checkpoints_beside_those_from_before(
+    fit: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=linear", "--run=run") == 0
+    before = {path: path.read_bytes() for path in Path("run").iterdir()}
+    more = ["--trainer.max_epochs=2", "--trainer.enable_checkpointing=false", "--allow_changes=true"]
+    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last", *more]) == 2
+    assert "leave out --trainer.enable_checkpointing=false, or resume in another folder" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in Path("run").iterdir()}
+    assert fit("--model=linear", "--run=new", "--ckpt_path=run/last.ckpt", *more) == 0
+    assert not list(Path("new").glob("*.ckpt"))
+
+
 def test_a_run_that_starts_again_keeps_no_best_checkpoint_from_before(
     fit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

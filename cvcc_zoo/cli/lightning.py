@@ -150,7 +150,8 @@ class ZooCLI(LightningCLI):
             rank_zero_info(f"Resumes with other options: {changed}")
         validates = self.datamodule.validation > 0 and options.limit_val_batches != 0
         choices.check_monitored(self.config.monitor, self.model.metrics, validates=validates)
-        best = runs.best_so_far(self.checkpoint, self.resumed, allowed=allowed) if validates else None
+        saves = options.enable_checkpointing is not False
+        best = runs.best_so_far(self.checkpoint, self.resumed, allowed=allowed) if validates and saves else None
         if self.checkpoint is not None and self.resumed is not None and options.logger is not False:
             runs.check_metrics(self.resumed / runs.METRICS, self.checkpoint.metrics, allowed=allowed)
         ended = runs.has_ended(self.checkpoint, self.resumed, changed)
@@ -164,7 +165,7 @@ class ZooCLI(LightningCLI):
         self.opened.enter_context(self.run_folder.opened(best))
         mine = self.run_folder.callbacks(
             validation=validates,
-            checkpoints=options.enable_checkpointing is not False,
+            checkpoints=saves,
             minutes=self.config.checkpoint_minutes,
             monitor=self.config.monitor,
             logs=(logs := options.logger is not False),

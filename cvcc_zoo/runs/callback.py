@@ -19,7 +19,7 @@ from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.figures import draw_curves, draw_test
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint
-from cvcc_zoo.runs.run_folder import CONFIG, LAST, write_text
+from cvcc_zoo.runs.run_folder import CONFIG, LAST, check_unsaved, write_text
 from cvcc_zoo.runs.stopping import StoppedError
 from cvcc_zoo.runs.summary import Training, print_summary, summarise, write_summary
 from cvcc_zoo.runs.winograd import used_winograd
@@ -83,6 +83,8 @@ class RunFolder(Callback):
 
         The best is the one with the best value of the metric `monitor`.
         """
+        if not checkpoints:
+            check_unsaved(self.folder)
         saved = checkpoints_of(self.folder, minutes, monitor, validation=validation) if checkpoints else []
         return [self, *([RateMonitor("step")] if logs else []), *saved]
 

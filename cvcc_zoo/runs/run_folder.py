@@ -90,6 +90,15 @@ def last_of(folder: Path | None) -> Path | None:
     return last if last and last.is_file() else None
 
 
+def check_unsaved(folder: Path) -> None:
+    """Raise ValueError if a run that writes no checkpoints goes on in a folder that has some."""
+    if found := sorted(folder.glob("*.ckpt")):
+        raise ValueError(
+            f"without checkpoints of its own, the run would seem to end with the weights in {found[0]}; leave out "
+            f"--trainer.enable_checkpointing=false, or resume in another folder: --run=NEW --ckpt_path={folder / LAST}"
+        )
+
+
 def saved_config(folder: Path | None, checkpoint: Checkpoint | None) -> str | None:
     """Return the YAML config of the run that is resumed: the checkpoint's own, or otherwise that in the folder."""
     if checkpoint is not None and checkpoint.config:
