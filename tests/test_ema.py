@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 import cvcc_zoo
 from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.runs import EMA, RunFolder
+from cvcc_zoo.runs.ema import WIDE
 from cvcc_zoo.runs.measure import measure
 from tests.conftest import Fit
 
@@ -64,8 +65,11 @@ def test_what_is_tested_is_what_is_kept(fit: Fit, validation: str, colours: Path
     assert found["test_loss"] == pytest.approx(summary["test_loss"], abs=1e-5)
 
 
-def test_a_run_with_an_average_goes_on_with_the_same_bits(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    more = [*MORE, "--trainer.max_epochs=3"]
+@pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
+def test_a_run_with_an_average_goes_on_with_the_same_bits(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    more = [*MORE, "--trainer.max_epochs=3", f"--trainer.precision={precision}"]
     assert fit(*more, "--run=runs/whole") == 0
 
     def killed_here(run: RunFolder, trainer: Trainer, *args: Any) -> None:
@@ -80,6 +84,36 @@ def test_a_run_with_an_average_goes_on_with_the_same_bits(fit: Fit, monkeypatch:
     for file in ("best.ckpt", "last.ckpt"):
         whole, killed = (load(f"runs/{name}/{file}").state_dict() for name in ("whole", "killed"))
         assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    wide = [torch.load(f"runs/{name}/last.ckpt", weights_only=True).get(WIDE, {}) for name in ("whole", "killed")]
+    assert bool(wide[0]) == (precision == "bf16-true") and wide[0].keys() == wide[1].keys()
+    assert all(torch.equal(tensor, wide[1][name]) for name, tensor in wide[0].items())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("share", [0.001, torch.tensor(0.001)])
+def test_small_steps_towards_weights_of_any_precision_are_not_lost(dtype: torch.dtype, share: Any) -> None:
+    average, trainer = EMA(0.999), Trainer(accelerator="cpu", enable_checkpointing=False, **QUIET)
+    model = cvcc_zoo.FCNN(hidden=(8,), num_classes=2, image_size=8).to(dtype)
+    weight = model.network.get_parameter("fc.weight")
+    nn.init.zeros_(weight)
+    average.on_train_start(trainer, model)
+    nn.init.ones_(weight)
+    for _ in range(1000):
+        average.move(model, share)
+    average.on_fit_end(trainer, model)
+    assert weight.dtype == dtype
+    assert torch.allclose(weight, torch.tensor(1 - 0.999**1000, dtype=dtype), rtol=1e-2 if dtype.itemsize < 4 else 1e-4)
+
+
+def test_an_average_of_an_older_version_goes_on(fit: Fit) -> None:
+    """It has no more digits than the weights."""
+    more = [*MORE, "--trainer.precision=bf16-true"]
+    assert fit(*more, "--run=run") == 0
+    content = torch.load("run/last.ckpt", weights_only=True)
+    assert all(tensor.dtype == torch.float32 for tensor in content.pop(WIDE).values())
+    torch.save(content, "run/last.ckpt")
+    assert fit(*more, "--run=new", "--ckpt_path=run/last.ckpt", "--trainer.max_epochs=2", "--allow_changes=true") == 0
+    assert WIDE in torch.load("new/last.ckpt", weights_only=True)
 
 
 QUIET: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}

@@ -7,6 +7,7 @@ average of a short run. Statistics of norms are averaged too, as in timm's Model
 EMAWeightAveraging tests other weights than it saves.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 CURRENT = "cvcc_zoo_current"  # key of the trained weights in a checkpoint, whose state_dict is the average
+WIDE = "cvcc_zoo_average"  # key of those parts of the average that have more digits than the weights
 
 
 class EMA(Callback):
@@ -38,7 +40,7 @@ class EMA(Callback):
         """Start from the initial weights, unless a checkpoint brought an average."""
         self.moved = False
         if not self._average:
-            self._average = _copy(pl_module)
+            self._average = _wide(pl_module.state_dict(), pl_module.device)
 
     def share(self, step: int) -> float:
         """Return the share of the weights in the average after a step, which counts from 0."""
@@ -52,10 +54,9 @@ class EMA(Callback):
             if not tensor.is_floating_point():
                 average.copy_(tensor)
             elif isinstance(share, Tensor):
-                wide = torch.promote_types(average.dtype, torch.float32)  # in 16 bits a share has three digits
-                average.copy_(average.to(wide).lerp(tensor.to(wide), share.to(wide)))
+                average.lerp_(tensor.to(average.dtype), share.to(average.dtype))
             else:
-                average.lerp_(tensor, share)
+                average.lerp_(tensor.to(average.dtype), share)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -93,10 +94,14 @@ class EMA(Callback):
             self._average = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save the average as the model's weights, and the trained ones beside it."""
+        """Save the average as the model's weights, which are those of a test, and the trained ones beside it."""
         if self._average:
+            dtypes = {name: tensor.dtype for name, tensor in checkpoint["state_dict"].items()}
+            average = {name: tensor.clone() for name, tensor in self._average.items()}
             checkpoint[CURRENT] = self._current or checkpoint["state_dict"]
-            checkpoint["state_dict"] = {name: tensor.clone() for name, tensor in self._average.items()}
+            checkpoint["state_dict"] = {name: tensor.to(dtypes[name]) for name, tensor in average.items()}
+            if wide := {name: tensor for name, tensor in average.items() if tensor.dtype != dtypes[name]}:
+                checkpoint[WIDE] = wide
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Restore both. Raises ValueError for the checkpoint of a run without an average."""
@@ -106,9 +111,18 @@ class EMA(Callback):
             raise ValueError(
                 "this checkpoint has no EMA of the weights; resume without EMA, or start a new run with it"
             )
-        self._average = {name: tensor.to(pl_module.device) for name, tensor in checkpoint["state_dict"].items()}
+        self._average = _wide({**checkpoint["state_dict"], **checkpoint.get(WIDE, {})}, pl_module.device)
         pl_module.load_state_dict(checkpoint[CURRENT])
 
 
 def _copy(module: LightningModule) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def _wide(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Return copies with at least 32 bits for floats: in 16 bits, the small steps of an average would be lost."""
+    dtypes = {
+        name: torch.promote_types(tensor.dtype, torch.float32) if tensor.is_floating_point() else tensor.dtype
+        for name, tensor in tensors.items()
+    }
+    return {name: tensor.detach().to(device, dtypes[name], copy=True) for name, tensor in tensors.items()}
