@@ -149,6 +149,22 @@ def test_a_real_limit_of_the_disk_leaves_the_checkpoint_before_it(tmp_path: Path
     assert {file.name for file in tmp_path.iterdir()} == {"last.ckpt", "previous.ckpt"}  # two names of one file
 
 
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW", "Muon", "torch.optim.Adagrad"])
+def test_a_checkpoint_of_any_number_of_tensors_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    """That of ResNet-1202 has more than 10,000, with those of its optimizer."""
+    monkeypatch.setattr("cvcc_zoo.files.plain.MOST_OPERATIONS", 0)  # beside those of the tensors
+    model: Any = cvcc_zoo.create("resnet20", optimizer={"name": optimizer}, whitening="none")
+    rule = model.configure_optimizers()
+    model(torch.zeros(2, 3, 32, 32)).sum().backward()
+    rule.step()
+    saved = {"state_dict": model.state_dict(), "optimizer_states": [rule.state_dict()]}
+    WholeCheckpoints().save_checkpoint(saved, tmp_path / "last.ckpt")
+    found = WholeCheckpoints().load_checkpoint(tmp_path / "last.ckpt")["state_dict"]
+    assert all(torch.equal(tensor, found[name]) for name, tensor in model.state_dict().items())
+
+
 def test_metrics_that_cannot_be_written_say_where(tmp_path: Path) -> None:
     logger = MetricsFile(tmp_path / "run")
     (tmp_path / "run" / "metrics.csv").mkdir(parents=True)  # in the way

@@ -15,6 +15,7 @@ from torch import Tensor
 
 LARGEST_PICKLE = 16 << 20  # bytes of a checkpoint besides its tensors; resnet110 with an optimizer has 0.2 MB
 MOST_OPERATIONS = 200_000  # of that pickle; resnet20 with an optimizer has 10,000
+OPERATIONS_OF_TENSOR = 60  # of a file with more tensors than that allows; torch.save writes 30 to 45 for each
 LONGEST_TEXT = 10_000  # characters
 LONGEST_CONFIG = 100_000  # characters of a run's config, which has about 3,000
 MOST_VALUES = 10_000  # in hyperparameters
@@ -91,11 +92,12 @@ def load_plain(path: Path, *, old: bool = False) -> Any:
 def refused_in(written: BinaryIO) -> str | None:
     """Return what `load_plain` would refuse in what torch.save has written, besides damage, or None."""
     with zipfile.ZipFile(written) as archive:
-        pickles = [archive.read(entry) for entry in archive.infolist() if entry.filename.endswith(".pkl")]
+        entries = archive.infolist()
+        pickles = [archive.read(entry) for entry in entries if entry.filename.endswith(".pkl")]
     if sum(map(len, pickles)) > LARGEST_PICKLE:
         return f"over {LARGEST_PICKLE:,} bytes besides tensors"
     try:
-        names = [name for pickle in pickles for name in _names(pickle)]
+        names = [name for pickle in pickles for name in _names(pickle, len(entries))]
     except ValueError as error:
         return str(error)
     return next((name.replace(" ", ".") for name in names if name not in NEEDED and not _of_torch(name)), None)
@@ -128,7 +130,8 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
             long = sum(entry.file_size for entry in pickles) > LARGEST_PICKLE
             damaged = None if large or long else archive.testzip()
             wrong = large or long or damaged
-            names = {} if wrong else {name: None for pickle in pickles for name in _names(archive.read(pickle))}
+            read = [] if wrong else [archive.read(pickle) for pickle in pickles]
+            names = {name: None for pickle in read for name in _names(pickle, len(entries))}
     except Exception as error:  # zipfile and pickletools pass on errors of all kinds
         raise ValueError(
             f"{refused}: torch.save did not write it, or not completely ({error}); get it again{_or_another(path)}"
@@ -214,11 +217,12 @@ def read_yaml(text: Any, what: str) -> Any:
         raise ValueError(f"{what} is not valid YAML: {str(error).splitlines()[0]}") from error
 
 
-def _names(content: bytes | BinaryIO) -> Iterator[str]:
-    """Yield the names that the instructions of a pickle look up. Raises ValueError for too many instructions."""
+def _names(content: bytes | BinaryIO, tensors: int = 0) -> Iterator[str]:
+    """Yield the names that the instructions of a pickle look up. Raises ValueError for too many for these tensors."""
+    most = max(MOST_OPERATIONS, OPERATIONS_OF_TENSOR * tensors)
     for number, (operation, argument, _) in enumerate(pickletools.genops(content)):
-        if number == MOST_OPERATIONS:
-            raise ValueError(f"more than {MOST_OPERATIONS:,} instructions besides its tensors")
+        if number == most:
+            raise ValueError(f"more than {most:,} instructions besides its tensors")
         if operation.name in ("GLOBAL", "INST"):
             yield str(argument)
         elif operation.name in ("STACK_GLOBAL", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ", "NEWOBJ_EX"):
