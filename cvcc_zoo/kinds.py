@@ -1,4 +1,4 @@
-"""Check that values of options are of the kind that their parameters say: numbers, switches, lists of whole numbers."""
+"""Check that values of options are of the kind that their parameters say, and no larger than a file may have."""
 
 import operator
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,9 @@ from typing import Any, Union, get_args, get_origin
 
 WORDS = {Sequence[int]: "a list of whole numbers", bool: "True or False", int: "a whole number", float: "a number"}
 KINDS = (*WORDS, NoneType)  # a tuple, as an annotation may have no hash
+MOST_CLASSES = 10_000  # the confusion matrix of a model has as many rows and columns
+LARGEST_IMAGE = 4096  # pixels
+MOST_VALUES = 1 << 24  # of one image: 3 x 2,364 x 2,364
 
 
 def as_plain(value: Any) -> Any:
@@ -39,6 +42,19 @@ def check_kinds(parameters: Mapping[str, Parameter], values: Mapping[str, Any], 
         if not any(_is(values[name], kind) for kind in kinds):
             words = [text for kind, text in WORDS.items() if kind in kinds and not (kind is int and float in kinds)]
             raise ValueError(f"{owner}{name} must be {' or '.join(words)}, got {values[name]!r}")
+
+
+def check_bounds(hparams: Mapping[str, Any], what: str) -> None:
+    """Raise ValueError, whose message `what` begins, for more classes or larger images than a file may have."""
+    for name, most in (("num_classes", MOST_CLASSES), ("image_size", LARGEST_IMAGE), ("in_channels", MOST_VALUES)):
+        value = hparams.get(name, 0)
+        if not isinstance(value, int) or value > most:
+            raise ValueError(f"{what}: {name} is {value!r}, but files may have at most {most:,}")
+    channels, size = hparams.get("in_channels", 3), hparams.get("image_size", 32)
+    if channels * size**2 > MOST_VALUES:
+        raise ValueError(
+            f"{what}: its images have {channels} x {size} x {size} values, but files may have at most {MOST_VALUES:,}"
+        )
 
 
 def _is(value: Any, kind: Any) -> bool:

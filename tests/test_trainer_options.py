@@ -80,6 +80,15 @@ def test_what_cannot_work_is_told_before_the_first_step(
     assert not Path("runs").exists() or not list(Path("runs").iterdir())
 
 
+def test_what_no_command_could_load_is_told_before_the_training(
+    fit: Fit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cvcc_zoo.kinds.MOST_CLASSES", 1)
+    assert fit("--model=linear", "--run=run") == 2
+    assert "train on fewer classes or smaller images, as no checkpoint" in (said := capsys.readouterr().err)
+    assert "num_classes is 2, but files may have at most 1" in said and not Path("run").exists()
+
+
 def test_a_config_that_could_not_repeat_its_run_is_refused(
     fit: Fit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

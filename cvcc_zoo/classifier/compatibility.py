@@ -11,6 +11,7 @@ from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.data.shaping import shaping_of
+from cvcc_zoo.kinds import check_bounds
 from cvcc_zoo.losses import takes_soft_labels
 from cvcc_zoo.registry import FAMILIES, family_options
 
@@ -136,9 +137,10 @@ def _advice(name: str, mine: int, theirs: int) -> str:
     return f"convert the images with --data.{name}={mine}, or build the model with {name}={theirs}"
 
 
-def check_training(network: nn.Module, loss: str | Mapping[str, Any], data: ImageDataModule) -> None:
-    """Raise ValueError if the network with this loss cannot be trained on batches of the data set."""
-    if data.soft_labels and not takes_soft_labels(loss):
+def check_training(network: nn.Module, hparams: Mapping[str, Any], data: ImageDataModule) -> None:
+    """Raise ValueError if a network with these hyperparameters cannot be trained on the data set, or not be loaded."""
+    check_bounds(hparams, "train on fewer classes or smaller images, as no checkpoint of this model could be loaded")
+    if data.soft_labels and not takes_soft_labels(hparams["loss"]):
         raise ValueError(
             "MixUp and CutMix mix the labels of two images, but this loss takes a single label; choose "
             "--model.loss=cross_entropy or squared_error, or leave them out of --data.augmentations"

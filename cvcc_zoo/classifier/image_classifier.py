@@ -207,7 +207,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
             check_data(self.hparams, images)
             if stage == "fit":
                 self.classes, self.shaping = tuple(images.classes), shaping_of(images.options)
-                check_training(self.network, self.hparams["loss"], images)
+                check_training(self.network, self.hparams, images)
                 self.fit_whitening(images)
                 self.check_sizes(images.resolutions.shares)
         if stage == "fit":

@@ -18,8 +18,9 @@ from torch import Tensor
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.files.plain import load_plain
+from cvcc_zoo.kinds import check_bounds
 from cvcc_zoo.registry import FAMILIES, as_typed, unknown
-from cvcc_zoo.weights.fits import Weights, check_bounds
+from cvcc_zoo.weights.fits import Weights
 from cvcc_zoo.zoo.catalogue import describe
 from cvcc_zoo.zoo.creation import create
 from cvcc_zoo.zoo.transfer import transfer

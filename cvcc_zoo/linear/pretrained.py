@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
 from cvcc_zoo.data.whitening import Whitening
+from cvcc_zoo.kinds import check_bounds
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.weights.card import find_card, read
-from cvcc_zoo.weights.fits import check_bounds, check_fits, check_hparams
+from cvcc_zoo.weights.fits import check_fits, check_hparams
 
 
 class Pretrained(nn.Module):

@@ -15,11 +15,8 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from cvcc_zoo.data.moments import vectors
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.plain import check_plain
+from cvcc_zoo.kinds import check_bounds
 from cvcc_zoo.registry import FAMILIES, NotImportedError, unknown
-
-MOST_CLASSES = 10_000  # the confusion matrix of a model has as many rows and columns
-LARGEST_IMAGE = 4096  # pixels
-MOST_VALUES = 1 << 24  # of one image: 3 x 2,364 x 2,364
 
 
 @dataclass(frozen=True)
@@ -139,19 +136,6 @@ def mismatches(
 def in_short(wrong: list[str]) -> str:
     """Join the first four messages, and say how many more there are."""
     return "; ".join(wrong[:4]) + (f", and {len(wrong) - 4} more" if len(wrong) > 4 else "")
-
-
-def check_bounds(hparams: Mapping[str, Any], what: str) -> None:
-    """Raise ValueError, whose message `what` begins, for more classes or larger images than a file may have."""
-    for name, most in (("num_classes", MOST_CLASSES), ("image_size", LARGEST_IMAGE), ("in_channels", MOST_VALUES)):
-        value = hparams.get(name, 0)
-        if not isinstance(value, int) or value > most:
-            raise ValueError(f"{what}: {name} is {value!r}, but files may have at most {most:,}")
-    channels, size = hparams.get("in_channels", 3), hparams.get("image_size", 32)
-    if channels * size**2 > MOST_VALUES:
-        raise ValueError(
-            f"{what}: its images have {channels} x {size} x {size} values, but files may have at most {MOST_VALUES:,}"
-        )
 
 
 def _is_plain(tensor: Any) -> bool:
