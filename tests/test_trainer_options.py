@@ -101,6 +101,11 @@ def test_a_config_that_could_not_repeat_its_run_is_refused(
     assert fit(*mine, "--run=run") == 2
     assert "the option device is cpu by default, an object of Python" in capsys.readouterr().err
     assert not Path("run").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("cvcc_zoo.cli.refusals.LONGEST_CONFIG", 1_000)
+        assert fit("--model=linear", "--run=run") == 2
+        assert "characters, of which at most 1,000 are read again" in capsys.readouterr().err
+        assert not Path("run").exists()
     assert fit(*mine, "--trainer.callbacks.device=cpu", "--run=run") == 0
     assert main(["fit", "--config=run/config.yaml", "--run=again"]) == 0
     configs = [Path(run, "config.yaml").read_text() for run in ("run", "again")]

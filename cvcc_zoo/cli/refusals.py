@@ -7,6 +7,7 @@ from inspect import signature
 
 import yaml
 
+from cvcc_zoo.files.plain import LONGEST_CONFIG
 from cvcc_zoo.registry import unknown
 
 DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
@@ -147,7 +148,12 @@ def _of_value(message: str) -> str | None:
 
 
 def check_text(config: str) -> None:
-    """Raise ValueError if a config in YAML has a value for which jsonargparse knows no text."""
+    """Raise ValueError if a config in YAML is too long, or has a value for which jsonargparse knows no text."""
+    if len(config) > LONGEST_CONFIG:
+        raise ValueError(
+            f"config.yaml would have {len(config):,} characters, of which at most {LONGEST_CONFIG:,} are read again; "
+            "shorten the longest option, such as a list of classes or of their weights"
+        )
     if found := find("no text", config):
         option, value = found.groups()
         raise ValueError(
