@@ -200,6 +200,25 @@ def test_fit_starts_from_published_weights_and_says_so(fit: Fit, here: Path, cap
     assert same(load("runs/resnet20-colours-2").state_dict(), model.state_dict())
 
 
+@pytest.mark.parametrize("whitening", [[], ["--data.whitening=zca", "--data.whitening.eps=0.1"]])
+def test_a_fine_tuned_run_goes_on_without_the_weights_that_it_started_from(
+    fit: Fit, caplog: pytest.LogCaptureFixture, whitening: list[str]
+) -> None:
+    caplog.set_level("INFO")
+    assert fit("--model=linear", *whitening, "--run=pre") == 0
+    assert fit("--model=linear", "--weights=pre", "--run=tuned") == 0
+    assert "Starts from the weights pre" in caplog.text
+    caplog.clear()
+    Path("pre").rename("elsewhere")
+    again = ["fit", "--config=tuned/config.yaml", "--ckpt_path=last"]
+    assert main(again) == 0  # no option has changed
+    assert main([*again, "--trainer.max_epochs=2", "--allow_changes=true"]) == 0
+    assert "Resumes with other options" in caplog.text and "Starts from" not in caplog.text
+    assert "weights: pre" in Path("tuned/config.yaml").read_text()
+    assert load("tuned").hparams["whitening"] == load("elsewhere").hparams["whitening"]
+    assert same(load("tuned").whitening.state_dict(), load("elsewhere").whitening.state_dict())
+
+
 def test_weights_are_not_tested_on_other_classes(here: Path, colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     published(here)
     data = ["--data.dataset=folder", f"--data.root={colours}"]

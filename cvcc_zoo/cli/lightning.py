@@ -76,10 +76,10 @@ class ZooCLI(LightningCLI):
         choices.check_training(self.config)
         if self.command == "fit":
             import_named(self.config)
-        if self.config.weights is not None:
-            resolve_trained(self.config.weights)  # a wrong name is refused before the images are read
         if self.config.ckpt_path is not None:
             self._read_checkpoint()
+        if self.config.weights is not None and self.config.ckpt_path is None:
+            resolve_trained(self.config.weights)  # a wrong name is refused before the images are read
         before = runs.saved_config(self.resumed, self.checkpoint) if self.command == "fit" else None
         self.draws_seed = isinstance(self.config.seed_everything, bool)
         choices.settle(self.config, self.command, before, fresh=self.command != "fit" and self.checkpoint is None)
@@ -99,6 +99,8 @@ class ZooCLI(LightningCLI):
         self.checkpoint = checkpoint = read_checkpoint(path)
         if self.command == "fit":
             self.config.ckpt_path = str(checkpoint.path)
+            if self.config.weights is not None:  # from which it has its whitening
+                self.config["model.init_args.whitening"] = checkpoint.hparams["whitening"]
         elif asked_model(self.config.model) == asked_model(self.parser.parse_args([]).model):
             kept = {name: checkpoint.hparams.get(name) for name in ("loss", "patch_whitening")}
             options = {**architecture(checkpoint.hparams), **kept}
@@ -108,7 +110,7 @@ class ZooCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Put weights into the model: those that a training starts from, or of the checkpoint that is evaluated."""
         choices.check_trainer(self.trainer, self.command)
-        if (weights := self.config.weights) is not None:
+        if (weights := self.config.weights) is not None and self.config.ckpt_path is None:  # not of a resumed training
             if self.trainer.precision == "64-true":
                 self.model.double()  # Lightning converts it only later, and copied weights would be rounded
             new = use_weights(self.model, weights, self.datamodule.classes)
