@@ -94,6 +94,21 @@ def test_every_way_to_name_a_run_gives_its_model(fit: Fit, caplog: pytest.LogCap
     assert main(["describe", "mine"]) == 0 and main(["evaluate", "mine"]) == 0
 
 
+def test_the_current_folder_may_be_a_run(fit: Fit, colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fit("--model=linear", "--trainer.max_epochs=1", "--run=mine") == 0
+    expected = load("mine")(IMAGES)
+    monkeypatch.chdir("mine")
+    for name in (".", "./", Path()):
+        assert torch.equal(load(name)(IMAGES), expected) and find_trained(name).name == "mine"
+    assert main(["predict", ".", str(colours / "test/red/000.png")]) == 0
+    titles: list[str] = []
+    monkeypatch.setattr("cvcc_zoo.runs.figures.write_picture", lambda path, figure: None)
+    monkeypatch.setattr("cvcc_zoo.runs.figures.plot_curves", lambda metrics, title: titles.append(title))
+    longer = ["--trainer.max_epochs=2", "--allow_changes=true"]
+    assert main(["fit", "--config=config.yaml", "--ckpt_path=last", *longer]) == 0
+    assert set(titles) == {"mine"}
+
+
 def test_weights_are_found_by_their_card_and_by_their_file(tmp_path: Path) -> None:
     for ending in (".json", ".safetensors"):
         shutil.copy(PUBLISHED / f"linear.cifar10{ending}", tmp_path)

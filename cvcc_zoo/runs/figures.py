@@ -16,12 +16,12 @@ BINNED = ("images", "accuracy", "confidence")
 def draw_curves(folder: Path) -> None:
     """Write `curves.png` from the metrics of a run, if there are any."""
     if (metrics := folder / NAME).is_file():
-        write_picture(folder / "curves.png", plot_curves(read_metrics(metrics), folder.name))
+        write_picture(folder / "curves.png", plot_curves(read_metrics(metrics), folder.resolve().name))
 
 
 def draw_test(folder: Path, model: ImageClassifier, classes: Sequence[str], accuracy: float) -> None:
     """Write `confusion.png` and `calibration.png` of a model that was tested, with an `accuracy` in [0, 1]."""
-    title = f"{folder.name}: test accuracy {100 * accuracy:.2f} %"
+    title = f"{folder.resolve().name}: test accuracy {100 * accuracy:.2f} %"
     write_picture(folder / "confusion.png", plot_confusion(model.test_confusion.cpu().numpy(), classes, title))
     draw_reliability(folder, model.test_quality, title)
 

@@ -205,7 +205,7 @@ def _of_file(path: Path) -> Source:
         path = path.with_suffix(".json")
     if path.suffix == ".json":
         return _card(path)
-    if (beside := path.with_name(f"{path.name}.json")).is_file() and not path.exists():
+    if path.name and (beside := path.with_name(f"{path.name}.json")).is_file() and not path.exists():
         return _card(beside)
     if path.is_dir() and not any((path / name).exists() for name in ("best.ckpt", "last.ckpt")):
         cards = [card for card in path.glob("*.json") if card.with_suffix(".safetensors").exists()]
