@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
 
-from cvcc_zoo import ImageDataModule, create
+from cvcc_zoo import ImageDataModule, Linear, create
 from cvcc_zoo.optim import make_lr_scheduler
 from cvcc_zoo.optim.curves import CURVES, make_factor, plot_schedules
 from cvcc_zoo.registry import Spec
@@ -199,6 +199,42 @@ def test_a_plateau_with_other_options_goes_on_from_the_rate_that_it_reached(olde
     assert [each.optimizers[0].param_groups[0]["lr"] for each in (first, second)] == pytest.approx(
         [0.25e-6, 0.1 * (0.25e-6 if older else 0.25e-5)]
     )
+
+
+class OwnOptimizer(Linear):
+    """A model with an optimizer of its own, in one of the forms that Lightning takes."""
+
+    form, gamma = "lists", 0.5
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=1e-3)
+        schedule = lr_scheduler.StepLR(optimizer, 1, self.gamma)
+        seldom = {"scheduler": schedule, "interval": "epoch", "frequency": 2}
+        return {
+            "lists": ([optimizer], [schedule]),
+            "schedule": {"optimizer": optimizer, "lr_scheduler": schedule},
+            "seldom": [{"optimizer": optimizer, "lr_scheduler": seldom}],
+            "optimizers": [optimizer],
+        }[self.form]
+
+
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+@pytest.mark.parametrize(("form", "steps"), [("lists", 4), ("schedule", 4), ("seldom", 2), ("optimizers", 0)])
+def test_new_options_of_an_optimizer_of_ones_own_are_used_in_any_form(form: str, steps: int, tmp_path: Path) -> None:
+    loader = DataLoader(TensorDataset(torch.zeros(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64)), batch_size=8)
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet |= {"accelerator": "cpu", "enable_checkpointing": False}
+
+    def trained(gamma: float, epochs: int, *callbacks: Callback, ckpt_path: Path | None = None) -> Trainer:
+        model = OwnOptimizer(in_channels=1, image_size=8, whitening="none")
+        model.form, model.gamma = form, gamma
+        trainer = Trainer(max_epochs=epochs, callbacks=[*callbacks], **quiet)
+        trainer.fit(model, loader, ckpt_path=ckpt_path)
+        return trainer
+
+    trained(0.5, 2).save_checkpoint(tmp_path / "a.ckpt")
+    longer = trained(0.1, 4, UseChanges(), ckpt_path=tmp_path / "a.ckpt")
+    assert longer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * 0.1**steps)
 
 
 def test_a_schedule_without_a_trainer_says_how_to_make_it() -> None:

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cvcc_zoo.classifier.metrics import mode_of
 from cvcc_zoo.data.length import training_length
-from cvcc_zoo.internals.lightning import callbacks_of, log_every_n_steps, trainer_of
+from cvcc_zoo.internals.lightning import callbacks_of, log_every_n_steps, made_anew, trainer_of
 from cvcc_zoo.optim import make_lr_scheduler, make_optimizer
 from cvcc_zoo.optim.build import find_optimizer
 from cvcc_zoo.registry import unknown
@@ -61,24 +61,24 @@ def take_options(trainer: Trainer, module: LightningModule) -> None:
 
     A plateau schedule keeps what it has counted, and the share of the initial learning rates that it has reached.
     """
-    made: Any = module.configure_optimizers()
-    optimizer = made["optimizer"] if isinstance(made, dict) else made
-    for config in trainer.lr_scheduler_configs:
-        schedule = made["lr_scheduler"]["scheduler"]
-        if isinstance(schedule, ReduceLROnPlateau):
+    optimizers, configs = made_anew(module)
+    done = {"step": trainer.global_step, "epoch": trainer.current_epoch}
+    for config, made in zip(trainer.lr_scheduler_configs, configs, strict=True):
+        if isinstance(made.scheduler, ReduceLROnPlateau):
             counted = {name: value for name, value in config.scheduler.state_dict().items() if name in OF_PLATEAU}
-            config.scheduler.load_state_dict({**schedule.state_dict(), **counted})
-            for group, new in zip(trainer.optimizers[0].param_groups, optimizer.param_groups, strict=True):
+            config.scheduler.load_state_dict({**made.scheduler.state_dict(), **counted})
+            for group, new in zip(*(each.scheduler.optimizer.param_groups for each in (config, made)), strict=True):
                 start = group.get("initial_lr")  # older checkpoints have none
                 new["lr"] = group["lr"] if start is None else new["lr"] * (group["lr"] / start if start else 1.0)
             continue
         with warnings.catch_warnings():  # torch warns of a schedule that steps before its optimizer
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-            for _ in range(trainer.global_step if config.interval == "step" else trainer.current_epoch):
-                schedule.step()
-        config.scheduler.load_state_dict(schedule.state_dict())
-    for group, new in zip(trainer.optimizers[0].param_groups, optimizer.param_groups, strict=True):
-        group.update({name: value for name, value in new.items() if name != "params"})
+            for _ in range(done[config.interval] // config.frequency):
+                made.scheduler.step()
+        config.scheduler.load_state_dict(made.scheduler.state_dict())
+    for optimizer, other in zip(trainer.optimizers, optimizers, strict=True):
+        for group, new in zip(optimizer.param_groups, other.param_groups, strict=True):
+            group.update({name: value for name, value in new.items() if name != "params"})
 
 
 class Optimized(LightningModule):

@@ -14,9 +14,12 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
 from lightning.pytorch.loggers.csv_logs import CSVLogger, ExperimentWriter
 from lightning.pytorch.loops.optimization.automatic import ClosureResult
+from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor
+from torch.optim import Optimizer
 
 
 def trainer_of(module: LightningModule) -> Trainer | None:
@@ -113,6 +116,11 @@ def end_restart(trainer: Trainer) -> None:
     The setter of `restarting` does not take False in a training run with `max_steps`.
     """
     trainer.fit_loop._restarting = False
+
+
+def made_anew(module: LightningModule) -> tuple[list[Optimizer], list[LRSchedulerConfig]]:
+    """Call `configure_optimizers` again, and return its optimizers and schedules, in whatever form it does."""
+    return _init_optimizers_and_lr_schedulers(module)
 
 
 @contextmanager
