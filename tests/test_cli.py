@@ -215,6 +215,43 @@ def test_a_users_own_model_is_found_by_its_import_path(
     assert load("runs/mine-colours").hparams["width"] == 5
 
 
+def test_a_test_of_ones_own_that_counts_nothing_is_told_before_the_training(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = """
+        from cvcc_zoo import Linear
+        class Uncounted(Linear):
+            def test_step(self, batch, batch_idx):
+                self.log("test/mean", self(batch[0]).mean())
+        class Unfinished(Linear):
+            def on_test_epoch_end(self):
+                pass
+        class Counted(Uncounted):
+            def test_step(self, batch, batch_idx):
+                super().test_step(batch, batch_idx)
+                Linear.test_step(self, batch, batch_idx)
+        class Elsewhere(Linear):
+            def test_step(self, batch, batch_idx):
+                self.count(batch, batch_idx)
+            def count(self, batch, batch_idx):
+                super().test_step(batch, batch_idx)
+        def wrapped(method):
+            return lambda *args: method(*args)
+        class Decorated(Linear):
+            test_step = wrapped(Linear.test_step)
+        """
+    (tmp_path / "own_tests.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, method in (("Uncounted", "test_step"), ("Unfinished", "on_test_epoch_end")):
+        assert fit(f"--model=own_tests.{name}", f"--run={name}") == 2
+        assert f"call super().{method}(...) in it, or train without a test" in capsys.readouterr().err
+        assert not Path(name).exists()
+        assert fit(f"--model=own_tests.{name}", "--test=false", f"--run={name}") == 0
+    for name in ("Counted", "Elsewhere", "Decorated"):
+        assert fit(f"--model=own_tests.{name}", f"--run={name}") == 0
+        assert json.loads(Path(name, "summary.json").read_text())["test_accuracy"] is not None
+
+
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_a_run_is_measured_again_by_its_folder(fit: Fit, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     fit("--model=fcnn", "--model.hidden=[16]")

@@ -144,6 +144,7 @@ class ZooCLI(LightningCLI):
             return super().instantiate_trainer(callbacks=users, **kwargs)
         if self.config.test:
             check_test(self.datamodule.dataset)
+            runs.check_counted(self.model)
         if self.checkpoint is not None:
             check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)
         text, allowed = self.config_text(), self.config.allow_changes
@@ -185,8 +186,7 @@ class ZooCLI(LightningCLI):
     def _new_folder(self) -> Path:
         model = name_of(type(self.model).__name__, self.model.hparams)
         parent = self.config.trainer.default_root_dir or "runs"
-        name = f"{model}-{self.datamodule.dataset.title}"
-        return runs.new_folder(self.config.run, expanded(parent), name)
+        return runs.new_folder(self.config.run, expanded(parent), f"{model}-{self.datamodule.dataset.title}")
 
     def config_text(self) -> str:
         """Return the config in YAML with which `fit --config` repeats the run in a new folder.

@@ -114,6 +114,19 @@ def summarise(
     }
 
 
+def check_counted(model: ImageClassifier) -> None:
+    """Raise ValueError if a model has a test of its own that does not count what the summary is made from."""
+    for name in ("test_step", "on_test_epoch_end"):
+        code = getattr(getattr(type(model), name), "__code__", None)
+        used = {*code.co_names} if code else {name}
+        own = {each for each in used if hasattr(type(model), each) and not hasattr(ImageClassifier, each)}  # may count,
+        if not (own or {name, "confusion"} & used or (code and {*code.co_freevars} - {"__class__"})):  # as may wrappers
+            raise ValueError(
+                f"{type(model).__name__}.{name} does not count the confusion matrix, from which the results of a run "
+                f"are made; call super().{name}(...) in it, or train without a test: --test=false"
+            )
+
+
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write the summary as JSON."""
     write_text(path, json_text(summary))
