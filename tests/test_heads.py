@@ -157,6 +157,34 @@ def test_a_network_of_ours_that_overrides_its_classification_has_the_methods_too
     assert torch.equal(network.forward_head(maps, pre_logits=True), maps.mean((2, 3)) / 2)
 
 
+class Own(Network):
+    """A network of a user, with the parts of ours."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.parts = nn.Conv2d(3, 4, 3), [["conv"]]
+        self.fc = classifier  # type: ignore[assignment]
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        return [self.conv(x)]
+
+    def classify(self, x: Tensor) -> Tensor:
+        return super().classify(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dropout", [True, False])
+def test_a_network_of_ours_that_is_an_object_gets_another_classifier(bias: bool, dropout: bool) -> None:
+    linear = nn.Linear(4, 10, bias=bias)
+    network = Own(nn.Sequential(nn.Dropout(), linear) if dropout else linear)
+    model = ImageClassifier.wrap(network, image_size=16, whitening="none").eval()
+    features = model.forward_features(IMAGES)
+    for classes in (5, 0, 3):
+        model.reset_classifier(classes)
+        assert model(IMAGES).shape == (2, classes or 4) and torch.equal(model.forward_features(IMAGES), features)
+        assert classes != 5 or (model.get_classifier().bias is not None) == (bias or dropout)
+
+
 def test_the_optimizer_sees_a_new_classifier() -> None:
     model = create("linear", optimizer="SGD")
     model.reset_classifier(3)

@@ -76,7 +76,7 @@ class Headed(WhitenedNetwork):
         return int(plain_classifier(network, self.num_classes).in_features)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the classifier by a fresh one, which has the same initial weights as in a new model.
+        """Replace the classifier by a fresh one, with the initial weights of a new model, or else those of nn.Linear.
 
         With 0 classes the model returns features (N, head_hidden_size). The classes of the model have no names until it
         is trained again; its temperature is 1, and class weights that are numbers leave its loss, because they belong
@@ -90,15 +90,16 @@ class Headed(WhitenedNetwork):
         hparams["loss"] = without_numbers(hparams["loss"], self._chosen_weights)
         network: Any = self.network
         like = next(self.network.parameters(), self.whitening.mean)
-        if isinstance(network, Network):
+        given = self.hparams.get("network", network) is None  # as an object, which cannot be built again
+        if isinstance(network, Network) and not (given and num_classes):
             new: Any = type(self)(**hparams).network.fc if num_classes else _none_like(network.fc)
             network.fc = new
-        elif is_headed(network):
+        elif is_headed(network) and not isinstance(network, Network):
             network.reset_classifier(num_classes)
         else:
             name = classifier_names(network, self.num_classes)[-1]
             old: Any = network.get_submodule(name)
-            new = nn.Linear(old.in_features, num_classes, bias=_biased(old)) if num_classes else _none_like(old)
+            new = nn.Linear(inputs_of(old), num_classes, bias=_biased(old)) if num_classes else _none_like(old)
             parent, _, last = name.rpartition(".")
             setattr(network.get_submodule(parent), last, new)
         self.num_classes = num_classes
@@ -170,4 +171,4 @@ def _none_like(classifier: Any) -> NoClassifier:
 
 
 def _biased(classifier: Any) -> bool:
-    return getattr(classifier, "bias", None) is not None or isinstance(classifier, NoClassifier)
+    return getattr(classifier, "bias", classifier) is not None
