@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationSch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from cvcc_zoo.classifier.metrics import mode_of
 from cvcc_zoo.data.length import training_length
@@ -77,6 +77,8 @@ def take_options(trainer: Trainer, module: LightningModule) -> None:
             for _ in range(trainer.global_step if config.interval == "step" else trainer.current_epoch):
                 schedule.step()
         config.scheduler.load_state_dict(schedule.state_dict())
+        if isinstance(schedule, LambdaLR) and isinstance(config.scheduler, LambdaLR):
+            config.scheduler.lr_lambdas = schedule.lr_lambdas  # functions, which no state has
     for group, new in zip(trainer.optimizers[0].param_groups, optimizer.param_groups, strict=True):
         group.update({name: value for name, value in new.items() if name != "params"})
 
@@ -97,10 +99,7 @@ class Optimized(LightningModule):
         self.hparams["optimizer"] = {**self.hparams["optimizer"], "lr": float(lr)}
 
     def on_fit_start(self) -> None:
-        """Rebuild the schedule if a callback has changed the learning rate or the length of the training.
-
-        Also print a line if the trainer's precision is slow on this CPU.
-        """
+        """Rebuild a schedule whose rate or length a callback has changed, and say if the precision is slow here."""
         super().on_fit_start()
         if self.device.type == "cpu" and (line := slow_precision(str(self.trainer.precision))):
             rank_zero_info(line)
@@ -115,12 +114,12 @@ class Optimized(LightningModule):
         return super().load_state_dict(state_dict, *args, **options)
 
     def on_train_start(self) -> None:
-        """Accumulate as many batches per step in an epoch that is resumed in its middle as when it began.
-
-        Lightning (2.6) tells its GradientAccumulationScheduler of the starts of epochs alone.
-        """
+        """Rebuild the schedule if a resumed training has other steps per epoch, and accumulate as when one began."""
         super().on_train_start()
-        for callback in callbacks_of(self.trainer):
+        resumed = self.trainer.fit_loop.is_resuming and self.trainer.global_step > 0  # not a trial of BatchSizeFinder
+        if resumed and self._made_for is not None and self._made_for[1] != training_length(self.trainer):
+            take_options(self.trainer, self)
+        for callback in callbacks_of(self.trainer):  # which Lightning (2.6) tells of the starts of epochs alone
             if isinstance(callback, GradientAccumulationScheduler):
                 callback.on_train_epoch_start(self.trainer, self)
 

@@ -75,6 +75,12 @@ def batches_done(trainer: Trainer) -> int:
     return int(progress.current.processed)
 
 
+def batches_of_epoch(trainer: Trainer) -> int:
+    """Return how many batches were trained on of an epoch that has begun and not ended; 0 between two epochs."""
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    return batches_done(trainer) if epochs.started > epochs.processed else 0
+
+
 def batches_begun(trainer: Trainer) -> int:
     """Return how many batches were begun in all epochs, those before the training was resumed included."""
     return trainer.fit_loop.total_batch_idx + 1

@@ -13,9 +13,11 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.optim import make_lr_scheduler
 from cvcc_zoo.runs import RunFolder
 from cvcc_zoo.runs.changes import changed_options, check_unchanged
-from cvcc_zoo.runs.metrics_file import read_rows
+from cvcc_zoo.runs.metrics_file import read_metrics, read_rows
+from cvcc_zoo.runs.progress import ProgressBar
 from cvcc_zoo.runs.summary import processor, same_bits, trained_on
 
 
@@ -59,6 +61,55 @@ def test_a_changed_length_stretches_the_schedule(fit: Any) -> None:
     rates = [[float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]] for rows in lines]
     half = len(rates[0]) // 2
     assert rates[0][half:] == pytest.approx(rates[1][half:]) and rates[0][1:half] != pytest.approx(rates[1][1:half])
+
+
+def killed(at: tuple[int, int]) -> Any:
+    """RunFolder's hook at the end of a batch, which fails in this batch of this epoch."""
+    count = RunFolder.on_train_batch_end
+
+    def on_train_batch_end(run: RunFolder, trainer: Any, *args: Any) -> None:
+        if (trainer.current_epoch, trainer.fit_loop.batch_idx) == at:
+            raise RuntimeError("killed")
+        count(run, trainer, *args)
+
+    return on_train_batch_end
+
+
+@pytest.mark.parametrize(
+    ("schedule", "change", "steps"),
+    [
+        ("OneCycleLR", "--data.batch_size=8", 14 + 1 + 2 * 5),
+        ("Linear", "--data.batch_size=2", 14 + 16 + 2 * 20),
+        ("Linear", "--trainer.accumulate_grad_batches=2", 14 + 3 + 2 * 5),
+    ],
+)
+def test_a_schedule_spans_the_steps_made_and_those_to_come_if_epochs_get_other_numbers_of_them(
+    fit: Any, monkeypatch: pytest.MonkeyPatch, schedule: str, change: str, steps: int
+) -> None:
+    """Ten steps in an epoch at first, of which 14 are made; the run is stopped again after the change."""
+    more = ["--model=linear", "--data.batch_size=4", "--data.validation=0", "--trainer.max_epochs=4", "--test=false"]
+    more += ["--optimizer=SGD", "--optimizer.lr=1", f"--lr_scheduler={schedule}", "--trainer.log_every_n_steps=1"]
+    for at, args in (
+        ((1, 4), [*more, "--checkpoint_minutes=1e-9", "--run=run"]),
+        ((2, 2), ["--config=run/config.yaml", "--ckpt_path=last", change, "--allow_changes=true"]),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+            patch.setattr(RunFolder, "on_train_batch_end", killed(at))
+            fit(*args) if at == (1, 4) else main(["fit", *args])
+    shown: list[float] = []  # the share of the bar at the end
+    end = "on_train_end"
+    monkeypatch.setattr(ProgressBar, end, lambda bar, trainer, _: shown.append(bar._done(trainer) / bar._batches))
+    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last", "--trainer.enable_progress_bar=true"]) == 0
+    assert shown == [1]
+    rates = dict(zip(*read_metrics(Path("run/metrics.csv"))["lr-SGD"], strict=True))
+    assert json.loads(Path("run/summary.json").read_text())["steps"] == steps and max(rates) == steps - 1
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
+    made = make_lr_scheduler({"name": schedule}, optimizer, steps, 4)["scheduler"]
+    for step in range(steps):
+        if step >= 14:
+            assert rates[step] == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        made.step()
 
 
 def test_an_edited_config_is_seen(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
