@@ -94,3 +94,14 @@ def test_steps_that_end_in_an_epoch_end_with_a_validation(fit: Fit, more: list[s
     summary, metrics = json.loads(Path("run/summary.json").read_text()), read_metrics(Path("run/metrics.csv"))
     assert summary["steps"] == 3 and summary["tested"] == "best.ckpt" and summary["val_accuracy"] is not None
     assert "val/loss" in summary["last_epoch"] and metrics["val/loss"][0][-1] == 2  # the third step
+
+
+def test_the_last_row_has_the_numbers_of_the_last_step(fit: Fit) -> None:
+    more = ["--model=linear", "--trainer.max_steps=7", "--data.batch_size=4", "--trainer.callbacks+=OptimizerMonitor"]
+    found = []
+    for every in (1, 3):
+        assert fit(*more, "--test=false", f"--trainer.log_every_n_steps={every}", f"--run={every}") == 0
+        found.append(read_metrics(Path(f"{every}/metrics.csv")))
+    for name in ("train/batch_loss", "train/grad_norm", "train/update_ratio"):
+        each, third = (dict(zip(*metrics[name], strict=True)) for metrics in found)
+        assert third == {step: each[step] for step in (2, 5, 6)}

@@ -231,9 +231,9 @@ def report_loss(module: LightningModule, loss: Tensor) -> Tensor:
     Raises FloatingPointError if it is not finite. Reading the value waits for a GPU, so it is read seldom there; a NaN
     in the weights stays until then.
     """
-    trainer = trainer_of(module)
+    trainer, step = trainer_of(module), module.global_step + 1
     every = 0 if trainer is None else log_every_n_steps(trainer)
-    now = every > 0 and (module.global_step + 1) % every == 0  # when Lightning writes a row
+    now = every > 0 and (step % every == 0 or step == module.trainer.max_steps)  # when Lightning writes a row
     if now:
         module.log("train/batch_loss", loss, prog_bar=True, sync_dist=True)
     if (now or loss.device.type == "cpu") and not math.isfinite(value := loss.item()):
