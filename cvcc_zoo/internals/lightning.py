@@ -150,6 +150,18 @@ def skips_backward(trainer: Trainer) -> bool:
     return trainer.fit_loop._skip_backward
 
 
+def remove_hpc_checkpoints(trainer: Trainer) -> None:
+    """Remove what Lightning saved at a signal of SLURM: a test without a path would load the last such checkpoint.
+
+    All processes look for it where the first one does.
+    """
+    trainer._default_root_dir = trainer.strategy.broadcast(trainer.default_root_dir)  # type: ignore[attr-defined]
+    if trainer.is_global_zero:
+        for file in Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt"):
+            file.unlink(missing_ok=True)
+    trainer.strategy.barrier()
+
+
 class MovableCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint that resumes with its files in another folder; Lightning's would forget the best one."""
 

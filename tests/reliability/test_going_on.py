@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,6 +111,21 @@ def test_a_schedule_spans_the_steps_made_and_those_to_come_if_epochs_get_other_n
             assert rates[step] == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         made.step()
+
+
+def test_the_test_of_a_run_that_slurm_interrupted_is_that_of_its_last_weights(
+    fit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ["--model=linear", "--data.validation=0", "--trainer.max_epochs=2"]
+    assert fit(*more, "--run=whole") == 0
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(RunFolder, "on_train_batch_end", killed((1, 0)))
+        fit(*more, "--run=run")
+    shutil.copy("run/last.ckpt", "run/hpc_ckpt_1.ckpt")  # as Lightning writes it at SIGUSR1
+    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 0
+    losses = [json.loads(Path(run, "summary.json").read_text())["test_loss"] for run in ("whole", "run")]
+    assert losses[0] == losses[1] and not list(Path("run").glob("hpc_*"))
 
 
 def test_an_edited_config_is_seen(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
