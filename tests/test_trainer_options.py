@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from lightning import Callback, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.tuner.tuning import Tuner
 
 from cvcc_zoo import create
@@ -178,6 +180,17 @@ def test_a_state_that_could_not_be_read_again_stops_the_training_at_its_first_ch
 
 def test_a_plateau_counts_epochs_that_were_validated(fit: Fit) -> None:
     assert fit("--model=linear", PLATEAU, "--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3") == 0
+
+
+@pytest.mark.parametrize("schedule", [None, "Linear"])
+def test_a_strategy_that_makes_vectors_of_the_parameters_is_refused(
+    monkeypatch: pytest.MonkeyPatch, schedule: str | None
+) -> None:
+    model, trainer = linear(lr_scheduler=schedule), quick(max_epochs=1)
+    monkeypatch.setattr(Trainer, "strategy", FSDPStrategy(accelerator=CPUAccelerator()))
+    model.trainer = trainer
+    with pytest.raises(ValueError, match=r"strategy=fsdp turns .* train with --trainer\.strategy=ddp"):
+        model.configure_optimizers()
 
 
 def test_numbers_that_users_log_themselves_may_be_watched(colours: Path) -> None:

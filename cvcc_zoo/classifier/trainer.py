@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from cvcc_zoo.classifier.compatibility import check_strategy
 from cvcc_zoo.classifier.metrics import mode_of
 from cvcc_zoo.data.length import training_length
 from cvcc_zoo.internals.lightning import callbacks_of, log_every_n_steps, trainer_of
@@ -140,8 +141,9 @@ class Optimized(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return one optimizer over all parameters, and the schedule for the whole length of the training."""
-        optimizer = make_optimizer(self.hparams["optimizer"], self)
-        if self.hparams["lr_scheduler"] is None:
+        check_strategy(trainer_of(self))
+        optimizer, spec = make_optimizer(self.hparams["optimizer"], self), self.hparams["lr_scheduler"]
+        if spec is None:
             return optimizer
         if trainer_of(self) is None:
             raise ValueError(
@@ -149,8 +151,7 @@ class Optimized(LightningModule):
                 "cvcc_zoo.optim.make_lr_scheduler(spec, optimizer, steps, epochs), and the model with lr_scheduler=None"
             )
         self._made_for = self.lr, training_length(self.trainer)
-        schedule = place_schedule(self.hparams["lr_scheduler"], optimizer, self.trainer)
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        return {"optimizer": optimizer, "lr_scheduler": place_schedule(spec, optimizer, self.trainer)}
 
 
 def check_recorded(callbacks: Iterable[Callback]) -> None:
