@@ -162,6 +162,11 @@ def remove_hpc_checkpoints(trainer: Trainer) -> None:
     trainer.strategy.barrier()
 
 
+def release_processes(trainer: Trainer) -> None:
+    """Let the processes that this one has started end with a code of their own; else Lightning kills this one then."""
+    getattr(trainer.strategy.launcher, "procs", []).clear()  # the list that it watches
+
+
 class MovableCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint that resumes with its files in another folder; Lightning's would forget the best one."""
 
