@@ -37,13 +37,7 @@ class RunFolder(Callback):
     """
 
     def __init__(
-        self,
-        folder: Path,
-        config: str,
-        *,
-        choose_logging: bool = False,
-        resumed: bool = False,
-        ended: bool = False,
+        self, folder: Path, config: str, *, choose_logging: bool = False, resumed: bool = False, ended: bool = False
     ) -> None:
         self.folder = folder
         self.ended = ended
@@ -96,7 +90,8 @@ class RunFolder(Callback):
         return MetricsFile(self.folder)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose how often to log."""
+        """Take the folder that the first process has made, and choose how often to log."""
+        self.folder = trainer.strategy.broadcast(self.folder)
         data = getattr(trainer, "datamodule", None)
         if stage == "fit" and self.choose_logging and isinstance(data, ImageDataModule):
             set_log_every_n_steps(trainer, steps_between_rows(trainer, len(data.train_dataloader()), ROWS))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 
+from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.optim import make_lr_scheduler
 from cvcc_zoo.runs import RunFolder
@@ -181,6 +182,13 @@ def test_a_run_goes_on_in_a_folder_that_was_moved(fit: Any) -> None:
     Path("old").rename("new")
     assert main(["fit", "--config=new/run/config.yaml", "--ckpt_path=last"]) == 0
     assert not Path("old").exists() and json.loads(Path("new/run/summary.json").read_text())["tested"] == "best.ckpt"
+
+
+def test_every_process_names_the_folder_that_the_first_one_has_made() -> None:
+    made = Path("runs/linear-colours-2")
+    run, strategy = RunFolder(Path("runs/linear-colours"), ""), SimpleNamespace(broadcast=lambda folder: made)
+    run.setup(SimpleNamespace(strategy=strategy), create("linear"), "fit")  # type: ignore[arg-type]
+    assert run.folder == made
 
 
 def test_what_a_kill_left_of_a_checkpoint_is_removed(fit: Any) -> None:
