@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.accelerators import CPUAccelerator, MPSAccelerator
 from lightning.pytorch.utilities import rank_zero_info
 from rich.table import Table
 
@@ -161,7 +161,8 @@ def processor() -> str:
 
 def trained_on(trainer: Trainer) -> str:
     """Return the name of the CPU if a trainer trained on it, although there may be a GPU."""
-    return processor() if isinstance(trainer.accelerator, CPUAccelerator) else hardware()
+    names: dict[type, Callable[[], str]] = {CPUAccelerator: processor, MPSAccelerator: torch.backends.mps.get_name}
+    return names.get(type(trainer.accelerator), hardware)()
 
 
 def same_bits(trainer: Trainer) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
 
 from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
@@ -240,8 +240,10 @@ def test_the_summary_says_where_the_same_bits_come_out() -> None:
 def test_the_summary_says_on_what_a_run_was_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
-    cpu, gpu = SimpleNamespace(accelerator=CPUAccelerator()), SimpleNamespace(accelerator=CUDAAccelerator())
-    assert trained_on(gpu) == "a GPU" and trained_on(cpu) == processor()  # type: ignore[arg-type]
+    monkeypatch.setattr("torch.backends.mps.get_name", lambda: "Apple M2")
+    accelerators = (CPUAccelerator(), CUDAAccelerator(), MPSAccelerator())
+    found = [trained_on(SimpleNamespace(accelerator=each)) for each in accelerators]  # type: ignore[arg-type]
+    assert found == [processor(), "a GPU", "Apple M2"]
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
