@@ -1,10 +1,12 @@
 """The length of a training run in steps and in epochs: whichever ends first."""
 
 import math
+from typing import Any
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
+from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.internals.lightning import batches_of_epoch, callbacks_of, load_training_batches, log_every_n_steps
 
 
@@ -65,6 +67,17 @@ def limited(batches: int, limit: float) -> int:
     This is the rule of Lightning's `limit_train_batches`, which `overfit_batches` sets too.
     """
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def images_of_batch(trainer: Trainer, batch: Any) -> int:
+    """Return how many images a training batch has in all processes, of which this one has its share (images, labels).
+
+    Only shares of our own loader may differ in size.
+    """
+    loader = trainer.train_dataloader
+    if isinstance(loader, TensorLoader) and loader.sampler is not None:
+        return loader.batch_size
+    return len(batch[0]) * trainer.world_size
 
 
 def steps_between_rows(trainer: Trainer, batches: int, rows: int) -> int:
