@@ -37,6 +37,19 @@ def numbers(text: str) -> list[float]:
     return [float(word) for word in re.findall(r"\d+\.\d+", text)]
 
 
+def test_probabilities_of_16_bit_weights_have_32_bits_and_a_temperature_does_not_round_their_scores() -> None:
+    model = create("linear", num_classes=10, image_size=8, whitening="none").eval().bfloat16()
+    images = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    scores, labels = model(images), torch.zeros(64, dtype=torch.int64)
+    assert scores.dtype == torch.bfloat16
+    for temperature in (1.0, 1.7):
+        model.temperature = temperature
+        expected = (scores.double() / temperature).softmax(1).float()
+        for shares in (model.predict_step(images, 0), model.predict_step((images, labels), 0)[0]):
+            assert shares.dtype == torch.float32 and torch.allclose(shares, expected, rtol=1e-5)
+        assert torch.allclose(model._step((images, labels), "test")[1], scores.float(), rtol=1e-6)
+
+
 def test_an_svm_is_calibrated_and_keeps_its_accuracy_and_its_loss(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.rank_zero import _get_rank
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
@@ -245,7 +246,19 @@ def test_several_machines_are_not_waited_for_where_nothing_starts_them(
 ) -> None:
     for name in CLUSTERS:
         monkeypatch.delenv(name, raising=False)
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "OMPI_COMM_WORLD_SIZE"):  # no rank, without a Trainer
+        monkeypatch.setenv(name, "1")
     assert "would wait for the other machines" in message(capsys, ["fit", "--model=linear", "--trainer.num_nodes=2"])
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_what_starts_several_machines_tells_lightning_which_process_this_is(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in (*CLUSTERS, "LOCAL_RANK"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, "3")
+    assert _get_rank() == 3
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from skimage.feature import hog
 
 import cvcc_zoo
 from cvcc_zoo.linear import HOG
+from cvcc_zoo.linear.hog import Norm
 from cvcc_zoo.linear.hog_figure import plot_hog
 
 
@@ -138,3 +139,12 @@ def test_the_picture_draws_edges_as_they_lie_in_the_image() -> None:
         strongest = lines.get_segments()[-1]  # they are drawn in the order of their strength
         lengths.append(np.abs(strongest[1] - strongest[0]))  # across, down
     assert lengths[0][1] > 5 * lengths[0][0] and lengths[1][0] > 5 * lengths[1][1]
+
+
+@pytest.mark.parametrize("norm", ["L1", "L2-Hys"])
+def test_vectors_of_16_bit_images_are_those_of_32_bits_rounded_once(norm: Norm) -> None:
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).half()
+    images[0] = 0.5  # without gradients
+    vectors = HOG(cell=4, norm=norm)(images)
+    assert vectors.dtype == torch.float16
+    assert torch.equal(vectors, HOG(cell=4, norm=norm)(images.float()).half())

@@ -3,16 +3,19 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.data.length import images_of_batch
+from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.runs import RunFolder
 from cvcc_zoo.runs.metrics_file import read_metrics
 from tests.conftest import Fit
@@ -94,3 +97,26 @@ def test_steps_that_end_in_an_epoch_end_with_a_validation(fit: Fit, more: list[s
     summary, metrics = json.loads(Path("run/summary.json").read_text()), read_metrics(Path("run/metrics.csv"))
     assert summary["steps"] == 3 and summary["tested"] == "best.ckpt" and summary["val_accuracy"] is not None
     assert "val/loss" in summary["last_epoch"] and metrics["val/loss"][0][-1] == 2  # the third step
+
+
+def test_the_last_row_has_the_numbers_of_the_last_step(fit: Fit) -> None:
+    more = ["--model=linear", "--trainer.max_steps=7", "--data.batch_size=4", "--trainer.callbacks+=OptimizerMonitor"]
+    found = []
+    for every in (1, 3):
+        assert fit(*more, "--test=false", f"--trainer.log_every_n_steps={every}", f"--run={every}") == 0
+        found.append(read_metrics(Path(f"{every}/metrics.csv")))
+    for name in ("train/batch_loss", "train/grad_norm", "train/update_ratio"):
+        each, third = (dict(zip(*metrics[name], strict=True)) for metrics in found)
+        assert third == {step: each[step] for step in (2, 5, 6)}
+
+
+def test_every_process_counts_the_images_of_whole_batches() -> None:
+    """39 images in 3 processes of 13; 40 in shares of 14, 13 and 13."""
+    images, labels, samples = torch.zeros(99, 1, 8, 8), torch.zeros(99, dtype=torch.int64), torch.arange(99)
+    for batch_size in (39, 40):
+        for rank in range(3):
+            loader = TensorLoader(images, labels, samples, batch_size, shuffle_seed=0, rank=rank, world_size=3)
+            trainer: Any = SimpleNamespace(train_dataloader=loader, world_size=3)
+            assert [images_of_batch(trainer, batch) for batch in loader] == [batch_size, batch_size]
+    others: Any = SimpleNamespace(train_dataloader=DataLoader(TensorDataset(images, labels), 9), world_size=2)
+    assert images_of_batch(others, next(iter(others.train_dataloader))) == 18

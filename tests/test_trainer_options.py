@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from lightning import Callback, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.tuner.tuning import Tuner
 
 from cvcc_zoo import create
@@ -193,6 +196,17 @@ def test_a_plateau_counts_epochs_that_were_validated(fit: Fit) -> None:
     assert fit("--model=linear", PLATEAU, "--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3") == 0
 
 
+@pytest.mark.parametrize("schedule", [None, "Linear"])
+def test_a_strategy_that_makes_vectors_of_the_parameters_is_refused(
+    monkeypatch: pytest.MonkeyPatch, schedule: str | None
+) -> None:
+    model, trainer = linear(lr_scheduler=schedule), quick(max_epochs=1)
+    monkeypatch.setattr(Trainer, "strategy", FSDPStrategy(accelerator=CPUAccelerator()))
+    model.trainer = trainer
+    with pytest.raises(ValueError, match=r"strategy=fsdp turns .* train with --trainer\.strategy=ddp"):
+        model.configure_optimizers()
+
+
 def test_numbers_that_users_log_themselves_may_be_watched(colours: Path) -> None:
     class Mine(EarlyStopping):
         def on_train_epoch_end(self, trainer: object, pl_module: object) -> None:
@@ -232,9 +246,17 @@ def test_a_schedule_peaks_at_the_rate_that_a_callback_has_found(colours: Path) -
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_model_is_trained_after_a_callback_has_found_the_batch_size(colours: Path) -> None:
+    rates = {}
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer: Trainer, *args: object) -> None:
+            rates[trainer.global_step] = trainer.optimizers[0].param_groups[0]["lr"]
+
     finder = BatchSizeFinder(steps_per_trial=1, max_trials=2, init_val=2)
-    model, data, trainer = linear(), folder(colours), quick(callbacks=[finder], max_epochs=3)
+    model, data = linear(optimizer={"name": "SGD", "lr": 1.0}, lr_scheduler="Linear"), folder(colours)
+    trainer = quick(callbacks=[finder, Watch()], max_epochs=3)
     trainer.fit(model, data)
+    assert rates == pytest.approx({step: 1 - step / trainer.global_step for step in range(trainer.global_step)})
     assert data.batch_size == finder.optimal_batch_size == 4
     assert (trainer.current_epoch, trainer.global_step) == (3, 3 * len(data.train_dataloader()))
 

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from cvcc_zoo.data import ImageDataModule, Whitening
-from cvcc_zoo.data.contrast import fixed_point, normalise_contrast
+from cvcc_zoo.data.contrast import CONTRASTS, fixed_point, normalise_contrast
 from cvcc_zoo.data.decorrelation import METHODS
 from cvcc_zoo.data.moments import SCOPES, images_of, measure, vectors
 
@@ -275,6 +275,18 @@ def test_contrast_normalisation_follows_its_two_sources(images: Tensor) -> None:
         assert (integers * unit - normalise_contrast(pixels, method)).abs().max() < 1e-3
     flat = torch.full((1, 3, 6, 6), 9.0)
     assert (normalise_contrast(flat, "pylearn2") == 0).all() and (normalise_contrast(flat, "coates") == 0).all()
+
+
+@pytest.mark.parametrize("options", [{}, *({"contrast": name} for name in CONTRASTS)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_in_16_bits_images_are_whitened_as_in_32_up_to_the_rounding_of_the_statistics(
+    images: Tensor, options: dict[str, str], dtype: torch.dtype
+) -> None:
+    fitted = Whitening("zca", 3, 6, eps=0.1, **options).fit(images)  # type: ignore[arg-type]
+    expected = fitted(images)
+    x = fitted.to(dtype)(images)
+    assert x.dtype == dtype
+    assert (x - expected).square().mean() < 1e-3 * expected.square().mean()
 
 
 @pytest.mark.parametrize("contrast", ["pylearn2", "coates"])

@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import torch
+from lightning import Trainer
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
@@ -228,4 +230,13 @@ def check_logits(
         raise ValueError(
             f"{name} must return logits (N, num_classes), for one image of {shape} and {num_classes} classes "
             f"(1, {num_classes}), but it returns {found}; change the network or num_classes"
+        )
+
+
+def check_strategy(trainer: Trainer | None) -> None:
+    """Raise ValueError for FSDP: it makes a vector of all parameters, so that none is decayed or is a matrix."""
+    if trainer is not None and isinstance(trainer.strategy, FSDPStrategy):
+        raise ValueError(
+            "strategy=fsdp turns the parameters into vectors, of which weight decay, Muon and checkpoints would be "
+            "wrong; train with --trainer.strategy=ddp"
         )

@@ -153,7 +153,8 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
         return self._logits(images).softmax(1), labels
 
     def _logits(self, images: Tensor) -> Tensor:  # one of several processes may have no image left
-        return self(images) if len(images) else images.new_zeros(0, self.num_classes, dtype=torch.float32)
+        logits = self(images) if len(images) else images.new_zeros(0, self.num_classes, dtype=torch.float32)
+        return precise_logits(logits, self.num_classes)
 
     def check_batch(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Raise ValueError for invalid labels; on a GPU, which must be waited for, only the first batch is checked."""
@@ -164,7 +165,7 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
     def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> tuple[Tensor, Tensor]:
         """Count a batch in the metrics of the stage, and return its losses (N,) and logits (N, num_classes)."""
         images, labels = fields(batch)
-        logits = precise_logits(self.uncalibrated(self._logits(images)), self.num_classes)
+        logits = self.uncalibrated(self._logits(images))
         losses = self.loss(logits, labels, reduction="none")
         self.metrics.count(stage, losses, logits, labels, self.loss.weights_of(labels))
         return losses, logits.detach()

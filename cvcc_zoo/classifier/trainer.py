@@ -12,8 +12,9 @@ from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationSch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from cvcc_zoo.classifier.compatibility import check_strategy
 from cvcc_zoo.classifier.metrics import mode_of
 from cvcc_zoo.data.length import training_length
 from cvcc_zoo.internals.lightning import callbacks_of, log_every_n_steps, made_anew, trainer_of
@@ -76,6 +77,8 @@ def take_options(trainer: Trainer, module: LightningModule) -> None:
             for _ in range(done[config.interval] // config.frequency):
                 made.scheduler.step()
         config.scheduler.load_state_dict(made.scheduler.state_dict())
+        if isinstance(made.scheduler, LambdaLR) and isinstance(config.scheduler, LambdaLR):
+            config.scheduler.lr_lambdas = made.scheduler.lr_lambdas  # functions, which no state has
     for optimizer, other in zip(trainer.optimizers, optimizers, strict=True):
         for group, new in zip(optimizer.param_groups, other.param_groups, strict=True):
             group.update({name: value for name, value in new.items() if name != "params"})
@@ -97,10 +100,7 @@ class Optimized(LightningModule):
         self.hparams["optimizer"] = {**self.hparams["optimizer"], "lr": float(lr)}
 
     def on_fit_start(self) -> None:
-        """Rebuild the schedule if a callback has changed the learning rate or the length of the training.
-
-        Also print a line if the trainer's precision is slow on this CPU.
-        """
+        """Rebuild a schedule whose rate or length a callback has changed, and say if the precision is slow here."""
         super().on_fit_start()
         if self.device.type == "cpu" and (line := slow_precision(str(self.trainer.precision))):
             rank_zero_info(line)
@@ -115,12 +115,12 @@ class Optimized(LightningModule):
         return super().load_state_dict(state_dict, *args, **options)
 
     def on_train_start(self) -> None:
-        """Accumulate as many batches per step in an epoch that is resumed in its middle as when it began.
-
-        Lightning (2.6) tells its GradientAccumulationScheduler of the starts of epochs alone.
-        """
+        """Rebuild the schedule if a resumed training has other steps per epoch, and accumulate as when one began."""
         super().on_train_start()
-        for callback in callbacks_of(self.trainer):
+        resumed = self.trainer.fit_loop.is_resuming and self.trainer.global_step > 0  # not a trial of BatchSizeFinder
+        if resumed and self._made_for is not None and self._made_for[1] != training_length(self.trainer):
+            take_options(self.trainer, self)
+        for callback in callbacks_of(self.trainer):  # which Lightning (2.6) tells of the starts of epochs alone
             if isinstance(callback, GradientAccumulationScheduler):
                 callback.on_train_epoch_start(self.trainer, self)
 
@@ -141,8 +141,9 @@ class Optimized(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return one optimizer over all parameters, and the schedule for the whole length of the training."""
-        optimizer = make_optimizer(self.hparams["optimizer"], self)
-        if self.hparams["lr_scheduler"] is None:
+        check_strategy(trainer_of(self))
+        optimizer, spec = make_optimizer(self.hparams["optimizer"], self), self.hparams["lr_scheduler"]
+        if spec is None:
             return optimizer
         if trainer_of(self) is None:
             raise ValueError(
@@ -150,8 +151,7 @@ class Optimized(LightningModule):
                 "cvcc_zoo.optim.make_lr_scheduler(spec, optimizer, steps, epochs), and the model with lr_scheduler=None"
             )
         self._made_for = self.lr, training_length(self.trainer)
-        schedule = place_schedule(self.hparams["lr_scheduler"], optimizer, self.trainer)
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        return {"optimizer": optimizer, "lr_scheduler": place_schedule(spec, optimizer, self.trainer)}
 
 
 def check_recorded(callbacks: Iterable[Callback]) -> None:
@@ -232,9 +232,9 @@ def report_loss(module: LightningModule, loss: Tensor) -> Tensor:
     Raises FloatingPointError if it is not finite. Reading the value waits for a GPU, so it is read seldom there; a NaN
     in the weights stays until then.
     """
-    trainer = trainer_of(module)
+    trainer, step = trainer_of(module), module.global_step + 1
     every = 0 if trainer is None else log_every_n_steps(trainer)
-    now = every > 0 and (module.global_step + 1) % every == 0  # when Lightning writes a row
+    now = every > 0 and (step % every == 0 or step == module.trainer.max_steps)  # when Lightning writes a row
     if now:
         module.log("train/batch_loss", loss, prog_bar=True, sync_dist=True)
     if (now or loss.device.type == "cpu") and not math.isfinite(value := loss.item()):

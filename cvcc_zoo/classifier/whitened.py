@@ -80,13 +80,15 @@ class WhitenedNetwork(Unscripted, LightningModule):
         self.temperature = 1.0
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (N, num_classes), in evaluation divided by the `temperature`.
+        """Return the logits (N, num_classes), in evaluation divided by the `temperature`, with at least 32 bits then.
 
         Raises ValueError for images of another shape than (N, in_channels, H, W), of another type than uint8 or float,
         and for floats far outside of 0..1; floats below 0 or above 1 give a UserWarning, once.
         """
         logits: Tensor = self.network(self._whiten(images))
-        return logits if self.training or self.temperature == 1 else logits / self.temperature
+        if self.training or self.temperature == 1:
+            return logits
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature  # 16 bits would round
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Return the output of each part: (N, C, H, W) of the stages of a convolutional network, the stem first."""

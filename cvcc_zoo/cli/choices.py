@@ -32,8 +32,8 @@ LOGGERS = Path(lightning.__file__).parent / "pytorch" / "loggers"
 EVALUATED = {"fit": "test", "test": "test", "validate": "val", "predict": "predict"}
 """The split that a command evaluates, as in the names of Lightning's limits: `limit_test_batches`."""
 
-CLUSTERS = ("MASTER_ADDR", "SLURM_JOB_ID", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE")
-"""Environment variables that are set if several machines train together: by hand or torchrun, SLURM, LSF, MPI."""
+CLUSTERS = ("RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Environment variables by which Lightning knows at once which process this is: of torchrun, SLURM's srun, jsrun."""
 
 
 def link_options(parser: Any) -> None:
@@ -109,7 +109,7 @@ def settle(config: Any, command: str, before: str | None = None, *, fresh: bool 
     if options.num_nodes > 1 and not any(name in os.environ for name in CLUSTERS):
         raise ValueError(
             f"--trainer.num_nodes={options.num_nodes} would wait for the other machines; start the command on each of "
-            "them by torchrun or SLURM, or set MASTER_ADDR, MASTER_PORT and NODE_RANK there"
+            "them by torchrun or srun: docs/reliability.md"
         )
     if options.barebones:
         raise ValueError(

@@ -158,11 +158,15 @@ def check_name(recipe: Path, options: Sequence[str]) -> None:
 def train(job: Job, given: Sequence[str], deadline: float, compile: bool) -> None:
     """Start or resume training, with the `given` options of `cvcc-zoo fit`, unless it is finished with the same ones.
 
-    Raises StoppedError once the time limit is reached, and ValueError for options that differ from those before.
+    Raises StoppedError once the time limit is reached, and ValueError for options that differ from those before or that
+    start several processes, of which each would publish.
     """
     args = [f"--config={job.recipe}", "--data.validation=0", f"--trainer.precision={job.precision()}", *given]
     args.append(f"--seed_everything={job.seed}")
-    if job.finished and not changed_options((job.run / CONFIG).read_text(encoding="utf-8"), build(args).config_text()):
+    built = build(args)
+    if (processes := built.trainer.world_size) > 1:
+        raise ValueError(f"each recipe is trained by one process, not by {processes}: --trainer.devices=1")
+    if job.finished and not changed_options((job.run / CONFIG).read_text(encoding="utf-8"), built.config_text()):
         return
     if time.monotonic() > deadline:
         raise StoppedError(f"the time limit is reached before {job.run.name}")

@@ -1,17 +1,20 @@
 """The length of a training run in steps and in epochs: whichever ends first."""
 
 import math
+from typing import Any
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
-from cvcc_zoo.internals.lightning import callbacks_of, load_training_batches, log_every_n_steps
+from cvcc_zoo.data.loader import TensorLoader
+from cvcc_zoo.internals.lightning import batches_of_epoch, callbacks_of, load_training_batches, log_every_n_steps
 
 
 def training_length(trainer: Trainer) -> tuple[int, int]:
     """Return the optimizer steps and epochs (the last may be cut off) of a training run that is set up.
 
-    Raises ValueError if it has no end, neither max_epochs nor max_steps, or if its images are a stream of any length.
+    They are those made and those to come, because a resumed training may have had other steps per epoch before. Raises
+    ValueError if it has no end, neither max_epochs nor max_steps, or if its images are a stream of any length.
     """
     last, most = end_of(trainer, "a schedule needs", "train without a schedule: --lr_scheduler=null")
     if trainer.train_dataloader is None:
@@ -21,12 +24,16 @@ def training_length(trainer: Trainer) -> tuple[int, int]:
             "a schedule needs the length of an epoch, and the training images come as a stream; give the number of its "
             "batches, Trainer(limit_train_batches=100), or train without a schedule: --lr_scheduler=null"
         )
-    steps, epochs, factors = 0, 0, accumulation(trainer)
+    steps, epochs, factors = trainer.global_step, trainer.current_epoch, accumulation(trainer)
+    if done := batches_of_epoch(trainer):  # its rest comes first
+        factor = [factor for first, factor in factors.items() if first <= epochs][-1]
+        steps += max(0, math.ceil(trainer.num_training_batches / factor) - done // factor)
+        epochs += 1
     for factor, end in zip(factors.values(), [*list(factors)[1:], math.inf], strict=True):
         each = max(1, math.ceil(trainer.num_training_batches / factor))
         more = max(0, min(end, max(last, 1)) - epochs)
         if each * more > most - steps:  # the steps end it first
-            more = math.ceil((most - steps) / each)
+            more = max(0, math.ceil((most - steps) / each))
         steps, epochs = steps + each * int(more), epochs + int(more)
     return int(min(steps, most)), epochs
 
@@ -60,6 +67,17 @@ def limited(batches: int, limit: float) -> int:
     This is the rule of Lightning's `limit_train_batches`, which `overfit_batches` sets too.
     """
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def images_of_batch(trainer: Trainer, batch: Any) -> int:
+    """Return how many images a training batch has in all processes, of which this one has its share (images, labels).
+
+    Only shares of our own loader may differ in size.
+    """
+    loader = trainer.train_dataloader
+    if isinstance(loader, TensorLoader) and loader.sampler is not None:
+        return loader.batch_size
+    return len(batch[0]) * trainer.world_size
 
 
 def steps_between_rows(trainer: Trainer, batches: int, rows: int) -> int:

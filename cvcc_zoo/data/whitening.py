@@ -180,15 +180,15 @@ class Whitening(nn.Module):
             shared = x is images or is_batched(scale)  # by the caller, or by the models of a vmap
             x = x * scale[:, None, None] if shared else x.mul_(scale[:, None, None])
             return x.sub_((self.mean / self.std)[:, None, None])
-        with torch.autocast(images.device.type, enabled=False):  # 16 bits lose the small eigenvalues
-            pixels = images.to(self.mean.dtype)
+        with torch.autocast(images.device.type, enabled=False):  # 16 bits lose the small eigenvalues, and overflow
+            pixels = images.to(wide := torch.promote_types(self.mean.dtype, torch.float32))
             if self.contrast is not None:
                 pixels = normalise_contrast(pixels if images.dtype == torch.uint8 else 255 * pixels, self.contrast)
             elif images.dtype == torch.uint8:
                 pixels = pixels / 255
             centred = vectors(pixels, self.scope) - self.mean[:, None]
-            white = F.pad(centred @ self.matrix.mT, (0, self.mean.shape[1] - self.matrix.shape[1]))
-            return images_of(white, self.scope, images.shape)
+            white = F.pad(centred @ self.matrix.mT.to(wide), (0, self.mean.shape[1] - self.matrix.shape[1]))
+            return images_of(white, self.scope, images.shape).to(self.mean.dtype)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Turn network inputs (N, C, H, W) back into images, float in [0, 1] up to rounding, to draw them.

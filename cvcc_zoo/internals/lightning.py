@@ -78,6 +78,12 @@ def batches_done(trainer: Trainer) -> int:
     return int(progress.current.processed)
 
 
+def batches_of_epoch(trainer: Trainer) -> int:
+    """Return how many batches were trained on of an epoch that has begun and not ended; 0 between two epochs."""
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    return batches_done(trainer) if epochs.started > epochs.processed else 0
+
+
 def batches_begun(trainer: Trainer) -> int:
     """Return how many batches were begun in all epochs, those before the training was resumed included."""
     return trainer.fit_loop.total_batch_idx + 1
@@ -150,6 +156,23 @@ def has_scaler(trainer: Trainer) -> bool:
 def skips_backward(trainer: Trainer) -> bool:
     """Return whether steps do not train: StochasticWeightAveraging has an epoch that only updates batch norms."""
     return trainer.fit_loop._skip_backward
+
+
+def remove_hpc_checkpoints(trainer: Trainer) -> None:
+    """Remove what Lightning saved at a signal of SLURM: a test without a path would load the last such checkpoint.
+
+    All processes look for it where the first one does.
+    """
+    trainer._default_root_dir = trainer.strategy.broadcast(trainer.default_root_dir)  # type: ignore[attr-defined]
+    if trainer.is_global_zero:
+        for file in Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt"):
+            file.unlink(missing_ok=True)
+    trainer.strategy.barrier()
+
+
+def release_processes(trainer: Trainer) -> None:
+    """Let the processes that this one has started end with a code of their own; else Lightning kills this one then."""
+    getattr(trainer.strategy.launcher, "procs", []).clear()  # the list that it watches
 
 
 class MovableCheckpoint(ModelCheckpoint):

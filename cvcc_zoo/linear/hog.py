@@ -71,11 +71,13 @@ class HOG(nn.Module):
                 f"HOG takes images (N, C, H, W), uint8 or float, got {images.dtype} of shape {tuple(images.shape)}"
             )
         self.size(*images.shape[2:])
-        return torch.cat([self._blocks(self.histograms(part)) for part in torch.split(images, CHUNK)])
+        vectors = torch.cat([self._blocks(self.histograms(part)) for part in torch.split(images, CHUNK)])
+        return vectors.to(images.dtype) if images.is_floating_point() else vectors
 
     def histograms(self, images: Tensor) -> Tensor:
         """Return the histograms, not normalised: (N, cells down, cells across, orientations)."""
-        x = images if images.is_floating_point() else images.to(torch.get_default_dtype()) / 255
+        x = images.to(torch.promote_types(images.dtype, torch.get_default_dtype()))  # in 16 bits, EPS**2 would be 0
+        x = x if images.is_floating_point() else x / 255
         return self._histograms(*self._gradients(x))
 
     def _gradients(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

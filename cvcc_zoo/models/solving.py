@@ -136,7 +136,7 @@ class RidgeFit:
         """Return the equations of the whitened pixels, from those of the raw pixels."""
         whitening = self.model.whitening
         repeated = self.model.image_size**2
-        mean, std = (each.double().cpu().repeat_interleave(repeated) for each in (whitening.mean, whitening.std))
+        mean, std = (each.cpu().double().repeat_interleave(repeated) for each in (whitening.mean, whitening.std))
         return equations.rescaled(1 / (255 * std), (equations.mean / 255 - mean) / std)
 
     def _choose(self, equations: NormalEquations) -> float:

@@ -11,7 +11,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.length import steps_between_rows
+from cvcc_zoo.data.length import images_of_batch, steps_between_rows
 from cvcc_zoo.files.own import in_command, locked, write_whole
 from cvcc_zoo.internals.lightning import RateMonitor, set_log_every_n_steps
 from cvcc_zoo.printing import say
@@ -93,7 +93,8 @@ class RunFolder(Callback):
         return MetricsFile(self.folder)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose how often to log."""
+        """Take the folder that the first process has made, and choose how often to log."""
+        self.folder = trainer.strategy.broadcast(self.folder)
         data = getattr(trainer, "datamodule", None)
         if stage == "fit" and self.choose_logging and isinstance(data, ImageDataModule):
             set_log_every_n_steps(trainer, steps_between_rows(trainer, len(data.train_dataloader()), ROWS))
@@ -135,7 +136,7 @@ class RunFolder(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count images."""
-        self.images += len(batch[0]) * trainer.world_size
+        self.images += images_of_batch(trainer, batch)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write the logged rows first, and save their fingerprint, and how steps were computed, in the checkpoint."""

@@ -23,9 +23,9 @@ class OptimizerMonitor(Callback):
         self._before: list[Tensor] = []
 
     def looks(self, trainer: Trainer) -> bool:
-        """Return whether the current step is one that is logged."""
-        every = log_every_n_steps(trainer)
-        return every > 0 and (trainer.global_step + 1) % every == 0
+        """Return whether the current step is one that is logged: every so many, and the last of `max_steps`."""
+        every, step = log_every_n_steps(trainer), trainer.global_step + 1
+        return every > 0 and (step % every == 0 or step == trainer.max_steps)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Log the norm of the gradient, and copy the parameters."""

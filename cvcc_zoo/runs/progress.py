@@ -16,8 +16,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.classifier.trainer import check_recorded
-from cvcc_zoo.data.length import accumulation, training_length
-from cvcc_zoo.internals.lightning import batches_begun, callbacks_of
+from cvcc_zoo.data.length import accumulation, images_of_batch, training_length
+from cvcc_zoo.internals.lightning import batches_begun, batches_of_epoch, callbacks_of
 from cvcc_zoo.printing.progress import Display, duration
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
 from cvcc_zoo.runs.step_graph import default_step_graphs
@@ -102,8 +102,9 @@ class ProgressBar(LightningProgressBar):
         self._restart_clock()  # for an epoch that is resumed in the middle, on_train_epoch_start is not called
         try:
             steps, self._epochs = training_length(trainer)
+            coming = (self._epochs - trainer.current_epoch) * trainer.num_training_batches - batches_of_epoch(trainer)
             summed = max(accumulation(trainer).values())
-            self._batches = min(steps * summed, self._epochs * trainer.num_training_batches)
+            self._batches = self._done(trainer) + min((steps - trainer.global_step) * summed, coming)
         except ValueError:  # training has no end
             self._epochs, self._batches = 0, math.inf
         if not self._enabled:
@@ -133,7 +134,7 @@ class ProgressBar(LightningProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar."""
-        self._images += len(batch[0]) * trainer.world_size
+        self._images += images_of_batch(trainer, batch)
         if self._display is None or not self._display.due():
             return  # reading the metrics would wait for the GPU
         values = {name.removeprefix("train/batch_"): value for name, value in trainer.progress_bar_metrics.items()}

@@ -15,6 +15,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from cvcc_zoo.internals.lightning import release_processes
 from cvcc_zoo.runs.checkpoints import LastCheckpoint, between_steps
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -111,8 +112,10 @@ class StopAtSignal(Stop):
             raise StoppedError(f"{reason}: stopped after {steps(trainer)}, the last one", self.code)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Restore the handlers of the signals."""
+        """Restore the handlers of the signals; after a stop, the processes end in any order."""
         self._restore()
+        if isinstance(exception, StoppedError):
+            release_processes(trainer)
 
 
 def steps(trainer: Trainer) -> str:

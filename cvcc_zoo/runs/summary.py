@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.accelerators import CPUAccelerator, MPSAccelerator
 from lightning.pytorch.utilities import rank_zero_info
 from rich.table import Table
 
@@ -23,6 +23,7 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.datasets import TORCHVISION
 from cvcc_zoo.data.identity import find_known, identity_of, repeated
 from cvcc_zoo.files.own import csv_text, json_text
+from cvcc_zoo.internals.lightning import remove_hpc_checkpoints
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
@@ -62,6 +63,7 @@ def summarise(
     tests: dict[str, Any] = {"test_accuracy": None, "test_loss": None, "tested": None}
     count, sets = 0, {"train": identity_of(data, "train")}
     if test:
+        remove_hpc_checkpoints(trainer)
         found = trainer.test(model, data, ckpt_path=chosen or None, weights_only=True, verbose=False)[0]
         count = int(model.test_confusion.sum())
         tests = {
@@ -69,8 +71,7 @@ def summarise(
             "test_loss": found["test/loss"],
             "tested": Path(chosen).name if chosen else "the weights of the last step",
         }
-        quality = plain_quality(model.test_quality, data.classes)
-        tests |= {f"test_{name}": value for name, value in quality.items()}
+        tests |= {f"test_{name}": value for name, value in plain_quality(model.test_quality, data.classes).items()}
         if f"test/{TOP5}" in found:
             tests["test_top5_accuracy"] = found[f"test/{TOP5}"]
         sets["test"] = identity_of(data, "test")
@@ -173,7 +174,8 @@ def processor() -> str:
 
 def trained_on(trainer: Trainer) -> str:
     """Return the name of the CPU if a trainer trained on it, although there may be a GPU."""
-    return processor() if isinstance(trainer.accelerator, CPUAccelerator) else hardware()
+    names: dict[type, Callable[[], str]] = {CPUAccelerator: processor, MPSAccelerator: torch.backends.mps.get_name}
+    return names.get(type(trainer.accelerator), hardware)()
 
 
 def same_bits(trainer: Trainer) -> str:

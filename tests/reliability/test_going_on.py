@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,12 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
 
+from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.optim import make_lr_scheduler
 from cvcc_zoo.runs import RunFolder
 from cvcc_zoo.runs.changes import changed_options, check_unchanged
-from cvcc_zoo.runs.metrics_file import read_rows
+from cvcc_zoo.runs.metrics_file import read_metrics, read_rows
+from cvcc_zoo.runs.progress import ProgressBar
 from cvcc_zoo.runs.summary import processor, same_bits, trained_on
 
 
@@ -59,6 +63,70 @@ def test_a_changed_length_stretches_the_schedule(fit: Any) -> None:
     rates = [[float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]] for rows in lines]
     half = len(rates[0]) // 2
     assert rates[0][half:] == pytest.approx(rates[1][half:]) and rates[0][1:half] != pytest.approx(rates[1][1:half])
+
+
+def killed(at: tuple[int, int]) -> Any:
+    """RunFolder's hook at the end of a batch, which fails in this batch of this epoch."""
+    count = RunFolder.on_train_batch_end
+
+    def on_train_batch_end(run: RunFolder, trainer: Any, *args: Any) -> None:
+        if (trainer.current_epoch, trainer.fit_loop.batch_idx) == at:
+            raise RuntimeError("killed")
+        count(run, trainer, *args)
+
+    return on_train_batch_end
+
+
+@pytest.mark.parametrize(
+    ("schedule", "change", "steps"),
+    [
+        ("OneCycleLR", "--data.batch_size=8", 14 + 1 + 2 * 5),
+        ("Linear", "--data.batch_size=2", 14 + 16 + 2 * 20),
+        ("Linear", "--trainer.accumulate_grad_batches=2", 14 + 3 + 2 * 5),
+    ],
+)
+def test_a_schedule_spans_the_steps_made_and_those_to_come_if_epochs_get_other_numbers_of_them(
+    fit: Any, monkeypatch: pytest.MonkeyPatch, schedule: str, change: str, steps: int
+) -> None:
+    """Ten steps in an epoch at first, of which 14 are made; the run is stopped again after the change."""
+    more = ["--model=linear", "--data.batch_size=4", "--data.validation=0", "--trainer.max_epochs=4", "--test=false"]
+    more += ["--optimizer=SGD", "--optimizer.lr=1", f"--lr_scheduler={schedule}", "--trainer.log_every_n_steps=1"]
+    for at, args in (
+        ((1, 4), [*more, "--checkpoint_minutes=1e-9", "--run=run"]),
+        ((2, 2), ["--config=run/config.yaml", "--ckpt_path=last", change, "--allow_changes=true"]),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+            patch.setattr(RunFolder, "on_train_batch_end", killed(at))
+            fit(*args) if at == (1, 4) else main(["fit", *args])
+    shown: list[float] = []  # the share of the bar at the end
+    end = "on_train_end"
+    monkeypatch.setattr(ProgressBar, end, lambda bar, trainer, _: shown.append(bar._done(trainer) / bar._batches))
+    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last", "--trainer.enable_progress_bar=true"]) == 0
+    assert shown == [1]
+    rates = dict(zip(*read_metrics(Path("run/metrics.csv"))["lr-SGD"], strict=True))
+    assert json.loads(Path("run/summary.json").read_text())["steps"] == steps and max(rates) == steps - 1
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
+    made = make_lr_scheduler({"name": schedule}, optimizer, steps, 4)["scheduler"]
+    for step in range(steps):
+        if step >= 14:
+            assert rates[step] == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        made.step()
+
+
+def test_the_test_of_a_run_that_slurm_interrupted_is_that_of_its_last_weights(
+    fit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ["--model=linear", "--data.validation=0", "--trainer.max_epochs=2"]
+    assert fit(*more, "--run=whole") == 0
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(RunFolder, "on_train_batch_end", killed((1, 0)))
+        fit(*more, "--run=run")
+    shutil.copy("run/last.ckpt", "run/hpc_ckpt_1.ckpt")  # as Lightning writes it at SIGUSR1
+    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 0
+    losses = [json.loads(Path(run, "summary.json").read_text())["test_loss"] for run in ("whole", "run")]
+    assert losses[0] == losses[1] and not list(Path("run").glob("hpc_*"))
 
 
 def test_an_edited_config_is_seen(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,6 +184,13 @@ def test_a_run_goes_on_in_a_folder_that_was_moved(fit: Any) -> None:
     assert not Path("old").exists() and json.loads(Path("new/run/summary.json").read_text())["tested"] == "best.ckpt"
 
 
+def test_every_process_names_the_folder_that_the_first_one_has_made() -> None:
+    made = Path("runs/linear-colours-2")
+    run, strategy = RunFolder(Path("runs/linear-colours"), ""), SimpleNamespace(broadcast=lambda folder: made)
+    run.setup(SimpleNamespace(strategy=strategy), create("linear"), "fit")  # type: ignore[arg-type]
+    assert run.folder == made
+
+
 def test_what_a_kill_left_of_a_checkpoint_is_removed(fit: Any) -> None:
     assert fit("--model=fcnn", "--run=run") == 0
     left = Path(f"run/.last.ckpt-{'0' * 16}.unfinished")
@@ -165,8 +240,10 @@ def test_the_summary_says_where_the_same_bits_come_out() -> None:
 def test_the_summary_says_on_what_a_run_was_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
-    cpu, gpu = SimpleNamespace(accelerator=CPUAccelerator()), SimpleNamespace(accelerator=CUDAAccelerator())
-    assert trained_on(gpu) == "a GPU" and trained_on(cpu) == processor()  # type: ignore[arg-type]
+    monkeypatch.setattr("torch.backends.mps.get_name", lambda: "Apple M2")
+    accelerators = (CPUAccelerator(), CUDAAccelerator(), MPSAccelerator())
+    found = [trained_on(SimpleNamespace(accelerator=each)) for each in accelerators]  # type: ignore[arg-type]
+    assert found == [processor(), "a GPU", "Apple M2"]
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

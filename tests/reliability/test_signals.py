@@ -3,15 +3,18 @@
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lightning import LightningModule
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.runs import StoppedError, callback, figures, stopped_by_signals
+from cvcc_zoo.runs import StopAtSignal, StoppedError, callback, figures, stopped_by_signals
 from tests.conftest import write_images
 from tests.figures import WRITER, blank
 from tests.reliability.test_kill import QUIET, differences, everything
@@ -106,3 +109,20 @@ def test_no_library_takes_a_signal_for_an_error_of_its_own(number: signal.Signal
         except Exception as error:
             taken.append(error)
     assert not taken and stop.value.code == 128 + number
+
+
+@pytest.mark.parametrize("error", [StoppedError("SIGTERM", 143), ValueError("broken")])
+def test_after_a_stop_a_process_outlives_those_that_it_has_started(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """They end with the same code as this one; Lightning kills all processes for any code but 0."""
+    kills: list[bool] = []
+    monkeypatch.setattr(_ChildProcessObserver, "_terminate_all", lambda observer: kills.append(True))
+    ended: Any = SimpleNamespace(poll=lambda: None, returncode=143, pid=0)
+    launcher = SimpleNamespace(procs=[ended])
+    observer = _ChildProcessObserver(os.getpid(), launcher.procs)
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
+    StopAtSignal().on_exception(trainer, LightningModule(), error)
+    assert observer._run() and bool(kills) == isinstance(error, ValueError)
+    alone: Any = SimpleNamespace(strategy=SimpleNamespace(launcher=None))
+    StopAtSignal().on_exception(alone, LightningModule(), error)
