@@ -14,10 +14,14 @@ from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_info
 
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.compatibility import other_images
 from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.cli.refusals import of_constructor
+from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files.plain import read_yaml
 from cvcc_zoo.registry import as_typed, pick
+from cvcc_zoo.weights.checkpoint import Checkpoint
 
 EPOCHS = 10
 """Length of training if neither epochs nor steps are given."""
@@ -209,3 +213,10 @@ def check_trainer(trainer: Trainer, command: str) -> None:
             "precision=16-true trains weights of half precision, in which Adam's eps of 1e-8 is 0 and small steps "
             "are lost; 16-mixed and bf16-mixed keep whole ones"
         )
+
+
+def tell_of_other_images(checkpoint: Checkpoint, model: ImageClassifier, data: ImageDataModule) -> None:
+    """Say so if the training images in the place of those of a checkpoint's run are others now."""
+    run, made = str(checkpoint.path.parent), checkpoint.settings.get("data")
+    if warning := other_images(run, model, data, made, checkpoint.train_sha256):
+        rank_zero_info(warning)

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 import cvcc_zoo.cli.choices as choices
 import cvcc_zoo.runs as runs
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.classifier.compatibility import check_model, other_images
+from cvcc_zoo.classifier.compatibility import check_model
 from cvcc_zoo.cli.arguments import parse, rewrite
 from cvcc_zoo.cli.expansion import path_of
 from cvcc_zoo.cli.options import GIVEN, asked_model, import_named, list_of, parser
@@ -129,9 +129,7 @@ class ZooCLI(LightningCLI):
             self.model.take_features(self.checkpoint.hparams)
             self.model.take_class_weights(self.checkpoint.hparams)
             self.model.load_state_dict(self.checkpoint.state)
-            run, of_run = str(self.checkpoint.path.parent), self.checkpoint.settings.get("data")
-            if warning := other_images(run, self.model, self.datamodule, of_run, self.checkpoint.train_sha256):
-                rank_zero_info(warning)
+            choices.tell_of_other_images(self.checkpoint, self.model, self.datamodule)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer. `fit` gets a run folder, unless it is a `fast_dev_run`."""
