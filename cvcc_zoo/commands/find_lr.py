@@ -32,9 +32,9 @@ def find_lr(
 ) -> int:
     """Find a learning rate: train a few steps while it grows, and see where the loss falls fastest.
 
-    Options of `cvcc-zoo fit` can be given, too, except those of a run folder; the schedule is left out. No run folder
-    is written, no weights are kept, and neither validation nor test images are used. The loss rises again, or is not
-    finite, when the rate becomes too large; that ends the test.
+    Options of `cvcc-zoo fit` can be given, too, except those of a run folder; the schedule and early stopping are left
+    out. No run folder is written, no weights are kept, and neither validation nor test images are used. The loss rises
+    again, or is not finite, when the rate becomes too large; that ends the test.
 
     Args:
         low: The first learning rate.
