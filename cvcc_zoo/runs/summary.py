@@ -140,11 +140,10 @@ def write_predictions(folder: Path, batches: Sequence[Any], data: ImageDataModul
     """
     probabilities, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     best = probabilities.max(1)
+    found = zip(labels.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
     rows = [
         [number, data.classes[label], data.classes[index], f"{share:.6f}"]
-        for number, (label, index, share) in enumerate(
-            zip(labels.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
-        )
+        for number, (label, index, share) in enumerate(found)
     ]
     target = folder / f"predictions-{data.dataset.title}.csv"
     write_text(target, csv_text([["image", "label", "predicted", "probability"], *rows]))
@@ -162,8 +161,7 @@ def processor() -> str:
     Virtual machines may have the same name for processors with different instructions.
     """
     name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
+    if (info := Path("/proc/cpuinfo")).is_file():
         models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         name = models[0] if models else name
     threads = torch.get_num_threads()
