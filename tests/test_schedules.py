@@ -201,7 +201,7 @@ def test_a_plateau_with_other_options_goes_on_from_the_rate_that_it_reached(olde
     )
 
 
-class OwnOptimizer(Linear):
+class OwnForms(Linear):
     """A model with an optimizer of its own, in one of the forms that Lightning takes."""
 
     form, gamma = "lists", 0.5
@@ -226,7 +226,7 @@ def test_new_options_of_an_optimizer_of_ones_own_are_used_in_any_form(form: str,
     quiet |= {"accelerator": "cpu", "enable_checkpointing": False}
 
     def trained(gamma: float, epochs: int, *callbacks: Callback, ckpt_path: Path | None = None) -> Trainer:
-        model = OwnOptimizer(in_channels=1, image_size=8, whitening="none")
+        model = OwnForms(in_channels=1, image_size=8, whitening="none")
         model.form, model.gamma = form, gamma
         trainer = Trainer(max_epochs=epochs, callbacks=[*callbacks], **quiet)
         trainer.fit(model, loader, ckpt_path=ckpt_path)
