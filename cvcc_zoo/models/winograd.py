@@ -175,8 +175,9 @@ class _Convolution(torch.autograd.Function):
             first, second = convolution_backward(grad, input, weight, ctx.padding, (of_input, of_weight))
             return first, second, None
         tiling = _Tiling(input, weight, ctx.padding)
-        filters = _filters(weight).transpose(1, 2)
-        there = torch.empty_like(input.permute(0, 2, 3, 1), memory_format=torch.contiguous_format)
+        if of_input:
+            filters = _filters(weight).transpose(1, 2)
+            there = torch.empty_like(input.permute(0, 2, 3, 1), memory_format=torch.contiguous_format)
         filter_gradients = weight.new_zeros(WINDOW**2, tiling.in_channels, tiling.out_channels)
         for block in tiling.blocks():
             products = tiling.output_gradients(grad[block])
