@@ -1,11 +1,11 @@
-"""The table of torchvision's data sets in docs/data.md: `python -m benchmarks.datasets` writes it."""
+"""The table of torchvision's data sets in docs/datasets.md: `python -m benchmarks.datasets` writes it."""
 
 from pathlib import Path
 
 from benchmarks.generated import fill
 from cvcc_zoo.data.forms.torchvision_table import PREFIX, TABLE, TorchvisionSet
 
-PAGE = Path(__file__).parents[1] / "docs" / "data.md"
+PAGE = Path(__file__).parents[1] / "docs" / "datasets.md"
 
 
 def row(name: str, entry: TorchvisionSet) -> str:

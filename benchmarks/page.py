@@ -55,12 +55,13 @@ By default:
 - **Gradients** are freed after a step, not after the next forward pass, which would fragment the freed memory.
 - **Metrics** are summed on the device, and a row is logged only every few steps.
 - **Evaluation** folds norms into convolutions.
-- **Winograd's algorithm** ([Lavin & Gray](https://arxiv.org/abs/1509.09308)) computes wide 3x3 convolutions of training
-  steps with a quarter of the multiplications, in float32. `cvcc-zoo fit` and `train-zoo` choose it on a CPU that has
-  AVX2 but not AVX-512, with up to four threads: it uses memory more, which threads share, and was measured with one and
-  with two. It rounds differently (about five digits agree), and `summary.json` says whether a run used it (`winograd`).
-  `--trainer.callbacks+=Winograd` turns it on elsewhere, and `--trainer.callbacks+=Winograd
-  --trainer.callbacks.enabled=false` turns it off; in Python, call `Trainer(callbacks=[cvcc_zoo.runs.Winograd()])`.
+- **Winograd's algorithm** ([Lavin & Gray](https://arxiv.org/abs/1509.09308)) computes 3x3 convolutions of training
+  steps with stride 1 and about 70 channels or more with a quarter of the multiplications, in float32. `cvcc-zoo fit`
+  and `train-zoo` choose it on a CPU that has AVX2 but not AVX-512, as many laptops do, with up to four threads: it uses
+  memory more, which threads share, and was measured with one and with two. It rounds differently (about five digits
+  agree), and `summary.json` says whether a run used it (`winograd`). `--trainer.callbacks+=Winograd` turns it on
+  elsewhere, and `--trainer.callbacks+=Winograd --trainer.callbacks.enabled=false` turns it off; in Python, call
+  `Trainer(callbacks=[cvcc_zoo.runs.Winograd()])`.
 - **At the start**, modules are imported only when they are first used, triton only with an accelerator, and garbage
   collection is off.
 

@@ -2,7 +2,7 @@
 
 `zca`       S^-1/2, symmetric: its whitened vectors are the closest to the original ones
 `pca`       L^-1/2 U^T with S = U L U^T: the whitened values are sorted by the variance that they explain
-`cholesky`  upper triangular: a value is whitened only by those after it
+`cholesky`  upper triangular: each whitened value is made of the original value and those after it
 `zca_cor`   P^-1/2 V^-1/2 with the correlation P and the variances V: the most correlated with the original values
 `pca_cor`   the same with the principal directions of P
 

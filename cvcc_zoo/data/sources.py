@@ -134,7 +134,7 @@ def _of_torchvision(name: str) -> str:
         raise ValueError(
             f"torchvision.{name} is several data sets; choose torchvision.{' or torchvision.'.join(parts)}"
         )
-    known = pick("torchvision data set", name, [*TABLE, *SAME], "docs/data.md lists them")
+    known = pick("torchvision data set", name, [*TABLE, *SAME], "docs/datasets.md lists them")
     return SAME.get(known, known)
 
 

@@ -1,6 +1,6 @@
 """The single-layer network of Coates & Ng, which compares each patch of an image with a dictionary of patches.
 
-Coates, Lee & Ng 2011, https://proceedings.mlr.press/v15/coates11a.html, sections 3 and 4: patches are scaled to mean 0
+Coates, Ng & Lee 2011, https://proceedings.mlr.press/v15/coates11a.html, sections 3 and 4: patches are scaled to mean 0
 and the same contrast, whitened, and compared with a dictionary; the responses are pooled over quarters of the image.
 Coates & Ng 2011, https://icml.cc/2011/papers/485_icmlpaper.pdf: random patches are nearly as good a dictionary as a
 learned one, if the responses go through a soft threshold in both signs: max(0, z - a) and max(0, -z - a).
@@ -17,7 +17,7 @@ from cvcc_zoo.data.decorrelation import decorrelation
 
 Dictionary = Literal["random", "pca"]
 DICTIONARIES = get_args(Dictionary)
-CONTRAST = 10 / 255**2  # added to the variance of a patch: 10 for pixels up to 255 (Coates, Lee & Ng, section 4)
+CONTRAST = 10 / 255**2  # added to the variance of a patch: 10 for pixels up to 255 (Coates, Ng & Lee, section 4)
 EPS = 0.1  # added to the eigenvalues when patches are whitened (their code)
 THRESHOLD = 0.25  # of responses of unit patches (Coates & Ng, section 4.1)
 MOST_PATCHES = 100_000  # to fit the dictionary and the whitening

@@ -1,4 +1,4 @@
-"""Ridge regression: W = (X^T X + lambda I)^-1 X^T Y, with lambda given, or chosen on images that are left out.
+"""Ridge regression: W^T = (X^T X + lambda I)^-1 X^T Y, with lambda given, or chosen on images that are left out.
 
 It minimises ||Y - X W^T - b||^2 + lambda ||W||^2 over all images, as scikit-learn's Ridge does; the intercept is not
 penalised. X and Y are centred first, which eliminates the intercept. No matrix is inverted: a Cholesky factor solves

@@ -1,4 +1,4 @@
-"""The plain convolutional network: stages that halve height and width and double the channels."""
+"""The plain convolutional network: stages that halve height and width, usually with twice the channels."""
 
 import math
 from collections.abc import Sequence
@@ -179,7 +179,7 @@ register(
 register(
     "cnn_fast",
     CNN,
-    "64-256-256 channels after a 2x2 stem, with SiLU: the network of airbench94",
+    "64-256-256 channels after a 2x2 stem, with SiLU: nearly the network of airbench94",
     parameters=1_972_802,
     defaults={"activation": "silu", "init": "dirac", "classifier_std": 1 / 256},
     channels=(64, 256, 256),

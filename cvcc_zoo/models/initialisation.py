@@ -1,7 +1,8 @@
 """First weights by name. Biases start at zero and norms as the identity, and a classifier keeps torch's weights.
 
 There are three exceptions: `torch` leaves everything as torch initialised it, `fixup` starts the classifier at zero,
-and `lsuv` also scales the classifier.
+and `lsuv` also scales the classifier. The classifier's biases start at zero, too, except in FCNN; CNN has an option for
+its weights (`classifier_std`), and `Linear` starts at zero.
 """
 
 import math

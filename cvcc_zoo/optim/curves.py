@@ -4,7 +4,7 @@
 exactly the same rates, and rounding errors do not add up.
 
 `Step`           alpha^floor(t / every): the course's step decay
-`QuarterCosine`  cos(pi t / 2 total): the course's cosine decay, which starts flat and ends steepest
+`QuarterCosine`  cos(pi t / (2 total)): the course's cosine decay, which starts flat and ends steepest
 `Cosine`         (1 + cos(pi t / total)) / 2, its square: flat at both ends (Loshchilov & Hutter 2016, arXiv 1608.03983)
 `Linear`         a triangle: up to 1 at the share `peak` of training, then down to 0
 `OneCycle`       torch's OneCycleLR: from 1/25 up by half a cosine, then down to 4e-6 (Smith & Topin, arXiv 1708.07120)
@@ -27,7 +27,7 @@ def step(t: float, total: float, *, every: float, alpha: float = 0.1) -> float:
 
 
 def quarter_cosine(t: float, total: float) -> float:
-    """Return the first quarter of a cosine; the last of `total` values, sin(pi / 2 total), is small but not zero."""
+    """Return the first quarter of a cosine; the last of `total` values, sin(pi / (2 total)), is small but not zero."""
     return math.cos(math.pi / 2 * t / total)
 
 

@@ -2,13 +2,13 @@
 
     P = the first r left singular vectors of the gradient G (m, n), m <= n, computed again every `update_every` steps
     R = P^T G                              (r, n): the gradient in these directions
-    D = the step of AdamW for R            with a state as small as R
-    W = W + scale P D
+    D = the step of Adam for R             with a state as small as R
+    W = (1 - lr weight_decay) W + scale P D
 
 The update has rank r, and the state m r + 2 r n numbers instead of 2 m n. At full rank this is Adam in a rotated basis.
-When the directions change, the averages do not, as in the paper. A filter (out, in, kh, kw) is a matrix (out, in kh
-kw), and one that is higher than wide is transposed. Vectors, and matrices with at most `rank` rows or columns, are
-updated by AdamW itself.
+When the directions change, the averages are kept as they are, as in the paper. A filter (out, in, kh, kw) is a matrix
+(out, in kh kw), and one that is higher than wide is transposed. Vectors, and matrices with at most `rank` rows or
+columns, are updated by AdamW itself.
 
 Units: `lr` is parameters per step along a direction, before `scale`.
 """

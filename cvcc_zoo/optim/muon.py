@@ -11,7 +11,8 @@ parameter, half of Adam's.
 
 With `unit_norm` a matrix is scaled to Frobenius norm sqrt(out) before each of its steps, as in airbench94
 (https://github.com/KellerJordan/cifar10-airbench): the mean squared length of its rows is 1. If a norm follows, the
-length only matters for the angle by which a step turns the weights; now `lr` sets it, however much they would grow.
+length of the weights does not change what the network computes, only the angle by which a step turns them. With a fixed
+length, `lr` alone sets this angle, and it does not shrink as weights grow.
 
 An orthogonal update makes sense for a matrix between hidden layers. Biases, norms, and the first and the last layer
 are updated by AdamW, in the same optimizer: `cvcc_zoo.optim.param_groups(model, ..., muon=True)` makes the groups. With

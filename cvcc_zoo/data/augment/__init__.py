@@ -1,7 +1,8 @@
 """Augment a whole batch with independent random draws for every image.
 
 torchvision's random transforms draw one set of parameters for a batch; these draw one for each image, as a function
-of (seed, epoch, sample) alone: the same on any device, in any batch, on any number of processes.
+of (seed, epoch, sample) alone: the same on any device, in any batch, on any number of processes. Only the partner of
+an image in MixUp and CutMix depends on the batch.
 """
 
 from cvcc_zoo.data.augment.augmentation import Augmentation, Compose, Mixing, Probability, augment
