@@ -1,5 +1,6 @@
 """Expand names of models, optimizers and schedules; read and write YAML with such names for jsonargparse."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -121,3 +122,11 @@ class _WithoutAliases(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+# The loader of jsonargparse reads numbers without a point, such as 1e-3, which PyYAML would write without quotes.
+_WithoutAliases.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"(?:[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+|\.[0-9_]+(?:[eE][-+][0-9]+)?)$"),
+    list("-+0123456789."),
+)
