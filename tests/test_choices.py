@@ -301,3 +301,25 @@ def test_a_command_that_looks_at_data_keeps_the_name_in_its_file_too(colours: Pa
     Path("zca.yaml").write_text("whitening: zca")
     words = ["whitening", f"--data.root={colours}", "--data=zca.yaml", "--images=2"]
     assert main([*words, "--data.whitening.eps=0.1"]) == 0
+
+
+def test_a_class_path_on_the_command_line_is_kept_under_its_name_so_that_the_run_goes_on(fit: Fit) -> None:
+    optimizer = ["--optimizer={class_path: SGD, init_args: {lr: 0.1}}", "--optimizer.momentum=0.9"]
+    loss = ["--model.loss", "{class_path: hinge, init_args: {margin: 2}}", "--model.loss.l2=0.1"]
+    assert fit("--model=linear", *optimizer, *loss, "--run=a") == 0
+    assert config("a")["optimizer"] == {"name": "SGD", "lr": 0.1, "momentum": 0.9}
+    assert load("a").hparams["loss"] == {"name": "hinge", "margin": 2, "l2": 0.1}
+    assert main(["fit", "--config=a/config.yaml", "--ckpt_path=last"]) == 0
+
+
+def test_a_class_path_in_a_file_is_not_taken_for_options_without_a_name(colours: Path) -> None:
+    Path("hinge.yaml").write_text("model: {class_path: linear, init_args: {loss: {class_path: hinge}}}")
+    built = build([f"--data.root={colours}", "--trainer.accelerator=cpu", "--config=hinge.yaml"])
+    assert built.model.hparams["loss"] == {"name": "hinge"}
+
+
+def test_what_stands_beside_a_class_path_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    advice = "optimizer has lr beside class_path, where it is lost; write {name: SGD, lr: ...}"
+    assert advice in message(capsys, ["fit", "--optimizer={class_path: SGD, lr: 0.1}"])
+    Path("sgd.yaml").write_text("optimizer: {class_path: SGD, lr: 0.1}")
+    assert advice in message(capsys, ["fit", "--config=sgd.yaml"])

@@ -15,6 +15,7 @@
 | all | `--model=resnet20` | its class, all options that shape it, and `--weights` if it is trained |
 | all | `--model.help=resnet20` | `--model.help=` its class |
 | all | `--optimizer=SGD`, and those in SPEC_FLAGS | `--optimizer={"name": "SGD"}` |
+| all | `--optimizer={class_path: SGD, init_args: {lr: 0.1}}` | `--optimizer={name: SGD, lr: 0.1}` |
 
 `parse` adds to options without a name, such as `--model.loss.l2=0.1`, the name that they belong to. `search` and
 `train-zoo` pass options on to `fit` as their own `--options`.
@@ -26,12 +27,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from cvcc_zoo.cli.choices import check_not_of_model
-from cvcc_zoo.cli.expansion import expand_model, options_beside_networks
+from cvcc_zoo.cli.expansion import expand_model, in_one_line, load_yaml, options_beside_networks
 from cvcc_zoo.cli.recipes import config_file
 from cvcc_zoo.files.own import expanded
+from cvcc_zoo.registry import as_spec
 
 EVALUATIONS = ("validate", "test", "predict")
 CONFIG = ("-c", "--config")
@@ -121,6 +124,8 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
             words.append(f"{flag}={expand_model(value)[0]['class_path']}")
         elif flag in SPEC_FLAGS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
             words.append(f"{flag}={json.dumps({'name': value})}")
+        elif flag in SPEC_FLAGS and value and value.lstrip().startswith("{"):
+            words.append(f"{flag}={_named(flag, value)}")
         elif flag == "--run" and value and command in EVALUATIONS:
             words += _evaluate_run(expanded(value))
         elif flag in CONFIG and value and (command == "fit" or command in EVALUATIONS):
@@ -128,6 +133,17 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
         else:
             words.append(flag if value is None else f"{flag}={value}")
     return words
+
+
+def _named(flag: str, value: str) -> str:
+    """Return `{class_path: SGD, init_args: {lr: 0.1}}` as `{name: SGD, lr: 0.1}`, and other values as they are."""
+    try:
+        spec = load_yaml(value)
+    except yaml.YAMLError:  # which the parser tells
+        return value
+    if not isinstance(spec, dict) or "class_path" not in spec:
+        return value
+    return in_one_line(as_spec(flag.rpartition(".")[2].lstrip("-"), spec))
 
 
 def _pairs(args: Sequence[str]) -> Iterable[tuple[str, str | None]]:
@@ -158,7 +174,7 @@ def parse(parser: Any, args: Sequence[str]) -> Any:
     config = parser.parse_args(args)
     for flag, (key, default) in CHOSEN_BY_NAME.items():
         options = config.get(key)
-        if not isinstance(options, Mapping) or "name" in options:
+        if not isinstance(options, Mapping) or {"name", "class_path"} & options.keys():
             continue
         chosen = parser.parse_args(_without(args, f"{flag}.")).get(key)
         name = chosen if isinstance(chosen, str) else default

@@ -1,5 +1,6 @@
 """Expand names of models, optimizers and schedules; read and write YAML with such names for jsonargparse."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -115,6 +116,12 @@ def dump_yaml(config: Any) -> str:
     """Write plain YAML, in the order of the options."""
     text: str = yaml.dump(config, Dumper=_WithoutAliases, sort_keys=False, width=120)
     return text
+
+
+def in_one_line(value: Any) -> str:
+    """Write plain YAML in one line, as the value of a flag."""
+    options: dict[str, Any] = {"sort_keys": False, "default_flow_style": True, "width": math.inf}
+    return str(yaml.dump(value, Dumper=_WithoutAliases, **options)).rstrip("\n")
 
 
 class _WithoutAliases(yaml.SafeDumper):
