@@ -268,6 +268,8 @@ def test_what_starts_several_machines_tells_lightning_which_process_this_is(
         ("{}", ["--model=linear", "--model.loss.l2", "0.001"], {"loss": {"name": "cross_entropy", "l2": 0.001}}),
         ("{}", ["--model.loss.l2=0.1", "--model.loss=hinge"], {"loss": {"name": "hinge", "l2": 0.1}}),
         ("{loss: hinge}", ["--model.loss.l2=0.1"], {"loss": {"name": "hinge", "l2": 0.1}}),
+        ("{loss: hinge}", ["--model.init_args.loss.l2=0.1"], {"loss": {"name": "hinge", "l2": 0.1}}),
+        ("{}", ["--model.init_args.loss.l2", "1", "--model.loss=hinge"], {"loss": {"name": "hinge", "l2": 1}}),
         ("{loss: {name: hinge, margin: 2}}", ["--model.loss.l2=1"], {"loss": {"name": "hinge", "margin": 2, "l2": 1}}),
         ("{loss: {l2: 0.5}}", [], {"loss": {"name": "cross_entropy", "l2": 0.5}}),
         ("{}", ["--data.whitening=zca", "--data.whitening.eps=1"], {"whitening": {"name": "zca", "eps": 1}}),

@@ -12,6 +12,7 @@
 | `list` | `'resnet*'` first | `--pattern=resnet*` |
 | `list` | `--max-parameters=1`, `--pretrained` | `--max_parameters=1`, `--pretrained=true` |
 | all | `--model.drop_rate=0.1` after `--model=timm.resnet18` | `--model.network_options.drop_rate=0.1` |
+| all | `--model.init_args.depth=26` | `--model.depth=26` |
 | all | `--model=resnet20` | its class, all options that shape it, and `--weights` if it is trained |
 | all | `--model.help=resnet20` | `--model.help=` its class |
 | all | `--optimizer=SGD`, and those in SPEC_FLAGS | `--optimizer={"name": "SGD"}` |
@@ -52,6 +53,7 @@ def rewrite(args: Sequence[str], command: str = "") -> list[str]:
     if command == "list":
         args = [_flag_of_list(word) for word in args]
         return [f"--pattern={args[0]}", *args[1:]] if args and not args[0].startswith("-") else args
+    args = [re.sub(r"^--model\.init_args\.", "--model.", word) for word in args]
     if command == "fit" or command in EVALUATIONS:
         check_owned(args)
         args = name_as_option(command, args)
@@ -68,7 +70,7 @@ def _flag_of_list(word: str) -> str:
 def check_owned(args: Sequence[str]) -> None:
     """Raise ValueError for an option of the model on the command line that is taken from elsewhere."""
     for word in args:
-        if found := re.match(r"--model\.(?:init_args\.)?(\w+)", word):
+        if found := re.match(r"--model\.(\w+)", word):
             check_not_of_model(found[1])
 
 
