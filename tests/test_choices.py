@@ -224,6 +224,14 @@ def test_an_option_of_the_model_that_comes_from_elsewhere_is_not_ignored(
     assert advice in message(capsys, ["fit", f"--config={recipe}"])
 
 
+def test_a_seed_of_the_data_is_refused_in_a_file_as_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("seed.yaml").write_text("data: {seed: 3}")
+    advice = "write --seed_everything=... (in a file seed_everything: ...), and leave data.seed out"
+    assert advice in message(capsys, ["fit", "--config=seed.yaml"])
+    assert "data.seed" in message(capsys, ["fit", "--data.seed=3"])
+    assert main(["augmentations", "--data.seed=3", "--images=1", "--draws=1"]) == 0  # which has no other seed
+
+
 @pytest.mark.parametrize("command", ["test", "validate"])
 def test_nothing_is_evaluated_without_trained_weights(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     for more in ([], ["--model=linear", "--data.whitening=none"]):

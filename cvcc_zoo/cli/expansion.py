@@ -11,7 +11,7 @@ from jsonargparse import get_loader, set_dumper, set_loader
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import complete
 from cvcc_zoo.classifier.wrapped import import_network
-from cvcc_zoo.cli.choices import check_not_of_model
+from cvcc_zoo.cli.choices import check_not_of_data, check_not_of_model
 from cvcc_zoo.cli.refusals import check_keys
 from cvcc_zoo.models.timm import PREFIX
 from cvcc_zoo.registry import FAMILIES, as_spec, family_options
@@ -100,6 +100,8 @@ def expand_config(config: dict[str, Any]) -> dict[str, Any]:
             check_not_of_model(option)
         options = own_or_networks(expanded["class_path"], {**expanded["init_args"], **given})
         config["model"] = {"class_path": expanded["class_path"], "init_args": options}
+    if isinstance(data := config.get("data"), dict):
+        check_not_of_data(data)
     for key in ("optimizer", "lr_scheduler"):
         if isinstance(config.get(key), str | dict):
             config[key] = as_spec(key, config[key])
