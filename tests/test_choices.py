@@ -222,6 +222,9 @@ def test_an_option_of_the_model_that_comes_from_elsewhere_is_not_ignored(
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({"model": {"class_path": "linear", "init_args": {option: value}}}))
     assert advice in message(capsys, ["fit", f"--config={recipe}"])
+    for model in ({"init_args": {option: value}}, {option: value}):
+        recipe.write_text(yaml.safe_dump({"model": model}))
+        assert advice in message(capsys, ["fit", f"--config={recipe}"])
 
 
 def test_a_seed_of_the_data_is_refused_in_a_file_as_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -333,3 +336,8 @@ def test_what_stands_beside_a_class_path_is_refused(capsys: pytest.CaptureFixtur
     assert advice in message(capsys, ["fit", "--optimizer={class_path: SGD, lr: 0.1}"])
     Path("sgd.yaml").write_text("optimizer: {class_path: SGD, lr: 0.1}")
     assert advice in message(capsys, ["fit", "--config=sgd.yaml"])
+    advice = "has loss beside class_path, where it is lost; write model: {class_path: NAME, init_args: {loss: ...}}"
+    Path("hinge.yaml").write_text("model: {class_path: resnet20, loss: hinge}")
+    assert advice in message(capsys, ["fit", "--config=hinge.yaml"])
+    Path("list.yaml").write_text("model: {class_path: resnet20, init_args: [loss]}")
+    assert "init_args of model are options by name" in message(capsys, ["fit", "--config=list.yaml"])

@@ -21,6 +21,8 @@ from cvcc_zoo.zoo.creation import read_weights
 from cvcc_zoo.zoo.names import resolve
 
 MODE = "cvcc_zoo"
+OF_CLASS = ("class_path", "init_args", "dict_kwargs")
+"""The keys by which jsonargparse takes a class with its options."""
 
 
 def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
@@ -87,25 +89,51 @@ def load_yaml(text: str) -> Any:
 
 
 def expand_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Expand `model: resnet20`, `model: {class_path: resnet20, init_args: ...}` and `optimizer: SGD` in place."""
-    model = config.get("model")
-    if isinstance(model, str):
-        config["model"], weights = expand_model(model)
-        if weights:
-            config["weights"] = weights
-    elif isinstance(model, dict) and isinstance(model.get("class_path"), str):
-        expanded, _ = expand_model(model["class_path"])
-        given = model.get("init_args") or {}
-        for option in given:
-            check_not_of_model(option)
-        options = own_or_networks(expanded["class_path"], {**expanded["init_args"], **given})
-        config["model"] = {"class_path": expanded["class_path"], "init_args": options}
+    """Expand `model: resnet20`, `model: {class_path: resnet20, init_args: ...}` and `optimizer: SGD` in place.
+
+    Raises ValueError as `expand_model` does, for options that the commands take from elsewhere, and for what would be
+    lost beside a name.
+    """
+    model = {"class_path": config["model"]} if isinstance(config.get("model"), str) else config.get("model")
+    if isinstance(model, dict):
+        given = _options_of(model)
+        if isinstance(name := model.get("class_path"), str):
+            expanded, weights = expand_model(name)
+            options = own_or_networks(expanded["class_path"], {**expanded["init_args"], **given})
+            config["model"] = {**model, "class_path": expanded["class_path"], "init_args": options}
+            if weights and config.get("weights") not in (None, weights):
+                other = config["weights"]
+                raise ValueError(
+                    f"the model {name} has its own weights; leave weights: {other} out, or name a model without them"
+                )
+            if weights:
+                config["weights"] = weights
     if isinstance(data := config.get("data"), dict):
         check_not_of_data(data)
     for key in ("optimizer", "lr_scheduler"):
         if isinstance(config.get(key), str | dict):
             config[key] = as_spec(key, config[key])
     return config
+
+
+def _options_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options in `{class_path: NAME, init_args: {option: value}}`, or in `{option: value}` for any model.
+
+    Raises ValueError for those that the commands take from elsewhere, and for those beside `class_path`.
+    """
+    whole = [key for key in OF_CLASS if key in model]
+    beside = [key for key in model if key not in OF_CLASS]
+    if whole and beside:
+        raise ValueError(
+            f"model has {beside[0]} beside {whole[0]}, where it is lost; write model: {{class_path: NAME, init_args: "
+            f"{{{beside[0]}: ...}}}}"
+        )
+    options = (model.get("init_args") or {}) if whole else model
+    if not isinstance(options, Mapping):
+        raise ValueError(f"init_args of model are options by name, {{option: value}}, not {options!r}")
+    for option in options:
+        check_not_of_model(option)
+    return options
 
 
 def install_yaml() -> None:
