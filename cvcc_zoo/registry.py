@@ -159,7 +159,7 @@ def unknown(kind: str, name: Any, known: Iterable[str], hint: str = "") -> Value
 def as_spec(kind: str, value: str | Mapping[str, Any]) -> Spec:
     """Return `"SGD"` or `{"name": "SGD", "lr": 0.1}` as a dict with the key `name`; accepts class_path and init_args.
 
-    Raises ValueError for anything else, and if there is no name.
+    Raises ValueError for anything else, for options beside `class_path` and `init_args`, and if there is no name.
     """
     if isinstance(value, str):
         return {"name": value}
@@ -167,6 +167,11 @@ def as_spec(kind: str, value: str | Mapping[str, Any]) -> Spec:
         raise ValueError(f"{kind} is a name or {{name: ..., option: value}}, not {value!r}")
     spec = dict(value)
     if "class_path" in spec:
+        if beside := [key for key in spec if key not in ("class_path", "init_args")]:
+            raise ValueError(
+                f"{kind} has {beside[0]} beside class_path, where it is lost; write {{name: {spec['class_path']}, "
+                f"{beside[0]}: ...}}"
+            )
         arguments = spec.get("init_args") or {}
         if not isinstance(arguments, Mapping):
             raise ValueError(f"init_args of {kind} are options by name, {{option: value}}, not {arguments!r}")

@@ -12,9 +12,12 @@ from lightning.fabric.utilities.rank_zero import _get_rank
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.cli.arguments import owners_first, rewrite
+from cvcc_zoo.cli.arguments import owners_first, parse, rewrite
 from cvcc_zoo.cli.choices import CLUSTERS
+from cvcc_zoo.cli.expansion import path_of
 from cvcc_zoo.cli.lightning import build
+from cvcc_zoo.cli.options import parser
+from cvcc_zoo.zoo.catalogue import architecture
 from tests.conftest import Fit, message
 
 
@@ -219,9 +222,22 @@ def test_an_option_of_the_model_that_comes_from_elsewhere_is_not_ignored(
     monkeypatch.chdir(tmp_path)
     assert advice in message(capsys, ["fit", "--model=linear", f"--model.{option}={value}"])
     assert advice in message(capsys, ["fit", "--model=linear", f"--model.init_args.{option}", value])
+    for model in ("--model={class_path: linear, init_args: {%s: %s}}", "--model.init_args={%s: %s}"):
+        assert advice in message(capsys, ["fit", model % (option, value)])
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({"model": {"class_path": "linear", "init_args": {option: value}}}))
     assert advice in message(capsys, ["fit", f"--config={recipe}"])
+    for model in ({"init_args": {option: value}}, {option: value}):
+        recipe.write_text(yaml.safe_dump({"model": model}))
+        assert advice in message(capsys, ["fit", f"--config={recipe}"])
+
+
+def test_a_seed_of_the_data_is_refused_in_a_file_as_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("seed.yaml").write_text("data: {seed: 3}")
+    advice = "write --seed_everything=... (in a file seed_everything: ...), and leave data.seed out"
+    assert advice in message(capsys, ["fit", "--config=seed.yaml"])
+    assert "data.seed" in message(capsys, ["fit", "--data.seed=3"])
+    assert main(["augmentations", "--data.seed=3", "--images=1", "--draws=1"]) == 0  # which has no other seed
 
 
 @pytest.mark.parametrize("command", ["test", "validate"])
@@ -268,6 +284,8 @@ def test_what_starts_several_machines_tells_lightning_which_process_this_is(
         ("{}", ["--model=linear", "--model.loss.l2", "0.001"], {"loss": {"name": "cross_entropy", "l2": 0.001}}),
         ("{}", ["--model.loss.l2=0.1", "--model.loss=hinge"], {"loss": {"name": "hinge", "l2": 0.1}}),
         ("{loss: hinge}", ["--model.loss.l2=0.1"], {"loss": {"name": "hinge", "l2": 0.1}}),
+        ("{loss: hinge}", ["--model.init_args.loss.l2=0.1"], {"loss": {"name": "hinge", "l2": 0.1}}),
+        ("{}", ["--model.init_args.loss.l2", "1", "--model.loss=hinge"], {"loss": {"name": "hinge", "l2": 1}}),
         ("{loss: {name: hinge, margin: 2}}", ["--model.loss.l2=1"], {"loss": {"name": "hinge", "margin": 2, "l2": 1}}),
         ("{loss: {l2: 0.5}}", [], {"loss": {"name": "cross_entropy", "l2": 0.5}}),
         ("{}", ["--data.whitening=zca", "--data.whitening.eps=1"], {"whitening": {"name": "zca", "eps": 1}}),
@@ -301,3 +319,78 @@ def test_a_command_that_looks_at_data_keeps_the_name_in_its_file_too(colours: Pa
     Path("zca.yaml").write_text("whitening: zca")
     words = ["whitening", f"--data.root={colours}", "--data=zca.yaml", "--images=2"]
     assert main([*words, "--data.whitening.eps=0.1"]) == 0
+
+
+def test_a_class_path_on_the_command_line_is_kept_under_its_name_so_that_the_run_goes_on(fit: Fit) -> None:
+    optimizer = ["--optimizer={class_path: SGD, init_args: {lr: 0.1}}", "--optimizer.momentum=0.9"]
+    loss = ["--model.loss", "{class_path: hinge, init_args: {margin: 2}}", "--model.loss.l2=0.1"]
+    assert fit("--model=linear", *optimizer, *loss, "--run=a") == 0
+    assert config("a")["optimizer"] == {"name": "SGD", "lr": 0.1, "momentum": 0.9}
+    assert load("a").hparams["loss"] == {"name": "hinge", "margin": 2, "l2": 0.1}
+    assert main(["fit", "--config=a/config.yaml", "--ckpt_path=last"]) == 0
+
+
+def test_a_class_path_in_a_file_is_not_taken_for_options_without_a_name(colours: Path) -> None:
+    Path("hinge.yaml").write_text("model: {class_path: linear, init_args: {loss: {class_path: hinge}}}")
+    built = build([f"--data.root={colours}", "--trainer.accelerator=cpu", "--config=hinge.yaml"])
+    assert built.model.hparams["loss"] == {"name": "hinge"}
+
+
+def test_what_stands_beside_a_class_path_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    advice = "optimizer has lr beside class_path, where it is lost; write {name: SGD, lr: ...}"
+    assert advice in message(capsys, ["fit", "--optimizer={class_path: SGD, lr: 0.1}"])
+    Path("sgd.yaml").write_text("optimizer: {class_path: SGD, lr: 0.1}")
+    assert advice in message(capsys, ["fit", "--config=sgd.yaml"])
+    advice = "has loss beside class_path, where it is lost; write model: {class_path: NAME, init_args: {loss: ...}}"
+    Path("hinge.yaml").write_text("model: {class_path: resnet20, loss: hinge}")
+    assert advice in message(capsys, ["fit", "--config=hinge.yaml"])
+    Path("list.yaml").write_text("model: {class_path: resnet20, init_args: [loss]}")
+    assert "init_args of model are options by name" in message(capsys, ["fit", "--config=list.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("model", "family", "options"),
+    [
+        ("{class_path: FCNN, init_args: {hidden: [64]}}", "FCNN", {"hidden": [64]}),
+        ('{"class_path": "ResNet", "init_args": {"depth": 14}}', "ResNet", {"depth": 14}),
+        ("{class_path: cvcc_zoo.models.cnn.CNN}", "CNN", {}),
+    ],
+)
+def test_a_model_with_options_in_braces_has_no_option_of_the_model_before_it(
+    model: str, family: str, options: dict[str, Any]
+) -> None:
+    made = parse(parser("fit"), rewrite([f"--model={model}"], "fit")).model
+    wanted = architecture(create(family, **options).hparams)
+    assert made.class_path == path_of(family) and architecture(made.init_args.as_dict()) == wanted
+    again = parse(parser("fit"), rewrite(["--model=plain20", "--model", model], "fit")).model
+    assert architecture(again.init_args.as_dict()) == wanted
+
+
+def test_braces_change_options_of_the_model_before_them_and_must_be_yaml(capsys: pytest.CaptureFixture[str]) -> None:
+    for more in (["--model={init_args: {depth: 26}}"], ["--model.init_args", "{depth: 26}"]):
+        made = parse(parser("fit"), rewrite(["--model=plain20", *more], "fit")).model
+        assert (made.init_args.depth, made.init_args.shortcut) == (26, "none")
+    said = message(capsys, ["fit", "--model={class_path: ResNet, init_args: {depth: 26}"])
+    assert "--model is not valid YAML" in said and len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("model", ["linear", "{class_path: linear, init_args: {freeze: 0}}"])
+def test_a_model_without_weights_takes_away_those_of_a_model_or_file_before_it(model: str) -> None:
+    Path("tuned.yaml").write_text("{model: linear.cifar10}")
+    Path("other.yaml").write_text(f"model: {model}")
+    Path("whole.yaml").write_text("{model: {class_path: cvcc_zoo.models.linear.Linear}, weights: mine}")
+    flag, tuned = f"--model={model}", ["--config=tuned.yaml"]
+    for words, weights in (
+        (tuned, "linear.cifar10"),
+        ([*tuned, "--model.init_args={freeze: 0}"], "linear.cifar10"),
+        ([*tuned, flag], None),
+        (["--model=linear.cifar10", flag], None),
+        ([*tuned, "--config=other.yaml"], None),
+        (["--config=whole.yaml"], "mine"),
+        (["--config=whole.yaml", flag], None),
+        (["--weights=mine", flag, *tuned], "mine"),
+        (["--weights", "mine", "--model=linear.cifar10"], "mine"),
+        ([flag, "--model=linear.cifar10"], "linear.cifar10"),
+    ):
+        assert parse(parser("fit"), rewrite(words, "fit")).weights == weights, words
+    assert parse(parser("test"), rewrite([*tuned, flag], "test")).weights is None

@@ -17,6 +17,8 @@ from PIL import Image
 
 from cvcc_zoo import ImageDataModule, load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.cli.expansion import dump_yaml, load_yaml
+from cvcc_zoo.cli.options import parser
 from cvcc_zoo.runs import RunFolder, new_folder
 from cvcc_zoo.runs.written import read_summary
 from tests.conftest import QUICK, Fit, MakeFolder, message
@@ -84,6 +86,18 @@ def test_fit_with_the_config_of_a_run_repeats_it_bit_for_bit(fit: Fit) -> None:
     assert main(["fit", "--config", "runs/resnet20-colours/config.yaml"]) == 0
     first, second = weights("resnet20-colours"), weights("resnet20-colours-2")
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_text_that_looks_like_a_number_is_a_text_again_when_its_config_is_read() -> None:
+    for text in ("1e-3", "12e4567", "-1E5", "1.5e3", "1_0e2", "._1", ".5", "1.5", "7", "1:30.5", "no", "2026-01-01"):
+        assert load_yaml(dump_yaml({text: [text, 1e-7, 0.5, 3]})) == {text: [text, 1e-7, 0.5, 3]}
+    words = ["--run=1e-3", "--data.root=12e4567", '--data.classes=["1e5", "b"]']
+    words += ["--data.whitening={name: zca, eps: 1e-3}", "--model=cvcc_zoo.models.timm.Timm"]
+    words += ["--model.network=1e5", '--model.network_options={"a": "2e3"}']
+    config = parser("fit").parse_args(words)
+    Path("config.yaml").write_text(parser("fit").dump(config))
+    again = parser("fit").parse_args(["--config=config.yaml"])
+    assert again.run == "1e-3" and again.data == config.data and again.model == config.model
 
 
 def test_the_seed_changes_the_run(fit: Fit) -> None:

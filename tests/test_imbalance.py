@@ -20,10 +20,11 @@ from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.weighting import batch_mean, resolve_class_weights
 from cvcc_zoo.data.balance import BalancedOrder, imbalance
 from cvcc_zoo.data.loader import Position, TensorLoader
+from cvcc_zoo.files.plain import check_plain
 from cvcc_zoo.losses import loss_spec, make_loss
 from cvcc_zoo.runs import RunFolder
 from cvcc_zoo.weights.checkpoint import read_checkpoint
-from tests.conftest import QUICK, message, write_images
+from tests.conftest import QUICK, MakeFolder, message, write_images
 from tests.test_choices import quick
 
 LABELS = torch.tensor([0] * 30 + [1] * 5 + [2] * 2)
@@ -301,6 +302,17 @@ def test_a_checkpoint_has_balanced_weights_as_numbers_and_needs_no_images_for_th
     logits, labels = model(images), torch.tensor([0, 1])
     weight = torch.tensor(expected)
     torch.testing.assert_close(model.loss(logits, labels), F.cross_entropy(logits, labels, weight))
+
+
+def test_a_class_whose_name_begins_with_an_underscore_is_weighted(make_folder: MakeFolder) -> None:
+    root = make_folder(classes=("_background", "red"))
+    words = [f"--data.root={root}", *QUICK, "--model=linear", "--model.loss.class_weights={_background: 0.5}"]
+    assert main(["fit", *words, "--run=run"]) == 0 and main(["test", "--run=run"]) == 0
+    assert cvcc_zoo.load("run").hparams["loss"] == {"name": "cross_entropy", "class_weights": [0.5, 1.0]}
+    assert "_background: 0.5" in Path("run/config.yaml").read_text()
+    for called in ("os.system", ["os.system"], {"a": 1}):
+        with pytest.raises(ValueError, match="which could run code and was ignored"):
+            check_plain({"_background": called}, "the options")
 
 
 def test_the_order_of_the_classes_of_a_checkpoint_is_that_of_the_weights(skewed: Path) -> None:

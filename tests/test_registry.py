@@ -47,6 +47,9 @@ def test_a_class_path_may_have_no_arguments_and_takes_no_list_of_them() -> None:
     assert as_spec("optimizer", {"class_path": "SGD", "init_args": None}) == {"name": "SGD"}
     with pytest.raises(ValueError, match=r"init_args of optimizer are options by name, .* not \[0.1\]"):
         as_spec("optimizer", {"class_path": "SGD", "init_args": [0.1]})
+    beside = {"class_path": "SGD", "lr": 0.1, "init_args": {"momentum": 0.9}}
+    with pytest.raises(ValueError, match=r"optimizer has lr beside class_path, .*; write \{name: SGD, lr: ...\}"):
+        as_spec("optimizer", beside)
 
 
 def test_a_spec_without_a_name_is_refused() -> None:

@@ -14,9 +14,12 @@ from torch import nn
 import cvcc_zoo
 from cvcc_zoo import create, load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.classifier.compatibility import complete
+from cvcc_zoo.cli.arguments import parse, rewrite
 from cvcc_zoo.cli.expansion import expand_model
+from cvcc_zoo.cli.options import parser
 from cvcc_zoo.inspection.subjects import find_subject
-from cvcc_zoo.registry import ENTRIES, register
+from cvcc_zoo.registry import ENTRIES, Entry, register
 from cvcc_zoo.weights.card import PUBLISHED
 from cvcc_zoo.zoo.catalogue import architecture, describe
 from cvcc_zoo.zoo.names import resolve, resolve_trained
@@ -130,8 +133,41 @@ def test_the_table_of_models_says_what_is_built() -> None:
     for name, entry in ENTRIES.items():
         with torch.device("meta"):
             model = create(name)
-        assert describe(name) == (type(model).__name__, architecture(model.hparams)), name
+        options = complete(type(model).__name__, dict(model.hparams))
+        own = {option: options[option] for option in entry.options}
+        assert describe(name) == (type(model).__name__, architecture(options) | own), name
         assert entry.family is type(model)
+
+
+def test_a_name_stands_for_the_same_options_in_python_on_the_command_line_and_in_a_file() -> None:
+    for name, entry in ENTRIES.items():
+        with torch.device("meta"):
+            built = create(name)
+        wanted = complete(type(built).__name__, dict(built.hparams))
+        options = expand_model(name)[0]["init_args"]
+        assert options.items() <= wanted.items() and entry.options.keys() <= options.keys(), name
+        if entry.defaults:
+            Path("model.yaml").write_text(f"model: {{class_path: {name}}}")
+            for words in ([f"--model={name}"], ["--config=model.yaml"]):
+                model = parse(parser("fit"), rewrite(words, "fit")).model
+                assert {option: model.init_args[option] for option in options} == options, words
+
+
+def test_all_options_that_belong_to_a_name_are_those_of_its_model_but_what_data_and_training_give(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loss, given = {"name": "cross_entropy", "label_smoothing": 0.1}, {"in_channels": 1, "optimizer": "SGD"}
+    entry = Entry("eased", cvcc_zoo.FCNN, "", 1, {"hidden": (8, 8), **given}, {"loss": loss, "freeze": 1})
+    monkeypatch.setitem(ENTRIES, "eased", entry)
+    model = parse(parser("fit"), rewrite(["--model=eased"], "fit")).model.init_args
+    assert (model.hidden, model.loss, model.freeze) == ([8, 8], loss, 1)
+
+
+def test_a_model_by_name_has_no_first_weights_of_the_model_before_it() -> None:
+    Path("model.yaml").write_text("model: {class_path: resnet20, init_args: {norm: none, init: fixup}}")
+    for words in (["--model=cnn_fast", "--model=cnn"], ["--config=model.yaml", "--model=ResNet"]):
+        model = parse(parser("fit"), rewrite(words, "fit")).model.init_args
+        assert (model.init, model.norm) == ("kaiming", "batch"), words
 
 
 class Tied(cvcc_zoo.ImageClassifier):
@@ -260,3 +296,27 @@ def test_one_network_is_built(act: Callable[[str], object], monkeypatch: pytest.
     monkeypatch.setattr(WideResNetNetwork, "__init__", counted)
     act("wrn16_4.cifar10")
     assert len(built) == 1
+
+
+def test_a_network_that_whitens_patches_is_fine_tuned_and_tested_from_the_command_line(
+    fit: Fit, colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = ["--optimizer=SGD", "--optimizer.lr=0", "--lr_scheduler=null", "--trainer.limit_train_batches=1"]
+    still += ["--test=false", "--data.image_size=10"]
+    assert fit("--model=cnn_fast.cifar10", *still, "--run=tuned") == 0
+    assert fit("--model=tuned", *still, "--run=again") == 0
+    published = create("cnn_fast.cifar10", num_classes=2, image_size=10)
+    for run in ("tuned", "again"):
+        model = load(run)
+        assert model.num_classes == 2 and model.hparams["patch_whitening"] == published.hparams["patch_whitening"]
+        for name, weight in published.network.named_parameters():
+            assert name.startswith("fc.") or torch.equal(model.network.get_parameter(name), weight), name
+    words = ["test", "--model=cnn_fast.cifar10", "--data.dataset=folder", f"--data.root={colours}"]
+    assert "were trained on other classes than those of colours" in message(capsys, [*words, "--data.image_size=10"])
+
+
+def test_published_weights_keep_the_eps_of_their_patches_beside_that_of_a_file() -> None:
+    Path("model.yaml").write_text("model: {class_path: cnn_fast, init_args: {patch_whitening: 0.01}}")
+    for name, eps in (("cnn_fast.cifar100", 0.0005), ("cnn_fast", 0.01)):
+        words = ["--config=model.yaml", f"--model={name}"]
+        assert parse(parser("fit"), rewrite(words, "fit")).model.init_args.patch_whitening == eps

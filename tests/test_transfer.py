@@ -226,12 +226,21 @@ def test_weights_are_not_tested_on_other_classes(here: Path, colours: Path, caps
     assert "were trained on other classes than those of colours" in printed
 
 
-def test_recipes_can_name_weights(here: Path, colours: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["resnet20.pets", "{class_path: resnet20.pets, init_args: {freeze: 2}}"])
+def test_recipes_can_name_weights(model: str, here: Path, colours: Path, tmp_path: Path) -> None:
     published(here)
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"model: resnet20.pets\ndata: {{dataset: folder, root: {colours}}}\ntrainer: {{max_epochs: 1}}\n")
+    recipe.write_text(f"model: {model}\ndata: {{dataset: folder, root: {colours}}}\ntrainer: {{max_epochs: 1}}\n")
     assert main(["fit", f"--config={recipe}", *QUICK]) == 0
     assert "weights: resnet20.pets" in Path("runs/resnet20-colours/config.yaml").read_text()
+    assert load("runs/resnet20-colours").hparams["freeze"] == (2 if "freeze" in model else 0)
+
+
+def test_weights_beside_those_that_a_model_names_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    published(here)
+    Path("two.yaml").write_text("{model: resnet20.pets, weights: elsewhere}")
+    said = "the model resnet20.pets has its own weights; leave weights: elsewhere out"
+    assert said in message(capsys, ["fit", "--config=two.yaml"])
 
 
 def test_the_whitening_comes_with_the_weights(fit: Fit, here: Path, colours: Path) -> None:

@@ -7,14 +7,18 @@
 | evaluations | `--run=FOLDER` | `--config=FOLDER/config.yaml --ckpt_path=FOLDER` |
 | evaluations | `--data.root=here --run=FOLDER` | the run first |
 | all | `--optimizer.lr=0.1 --optimizer=SGD --config=a.yaml` | files, then names, then their options |
+| `fit`, evaluations | `--weights=a.ckpt --model=resnet20` | the model first |
 | `fit`, evaluations | `--config=cifar10/resnet20` | the file of the recipe |
 | `fit`, evaluations | `--model.optimizer=SGD` | refused, with the option that is meant |
 | `list` | `'resnet*'` first | `--pattern=resnet*` |
 | `list` | `--max-parameters=1`, `--pretrained` | `--max_parameters=1`, `--pretrained=true` |
 | all | `--model.drop_rate=0.1` after `--model=timm.resnet18` | `--model.network_options.drop_rate=0.1` |
-| all | `--model=resnet20` | its class, all options that shape it, and `--weights` if it is trained |
+| all | `--model.init_args.depth=26` | `--model.depth=26` |
+| all | `--model=resnet20` | its class, all options that shape it, and its `--weights` or null |
+| all | `--model={class_path: resnet20, init_args: {freeze: 2}}` | the same with these options, as YAML |
 | all | `--model.help=resnet20` | `--model.help=` its class |
 | all | `--optimizer=SGD`, and those in SPEC_FLAGS | `--optimizer={"name": "SGD"}` |
+| all | `--optimizer={class_path: SGD, init_args: {lr: 0.1}}` | `--optimizer={name: SGD, lr: 0.1}` |
 
 `parse` adds to options without a name, such as `--model.loss.l2=0.1`, the name that they belong to. `search` and
 `train-zoo` pass options on to `fit` as their own `--options`.
@@ -26,12 +30,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from cvcc_zoo.cli.choices import check_not_of_model
-from cvcc_zoo.cli.expansion import expand_model, options_beside_networks
+from cvcc_zoo.cli.expansion import expand_model, in_one_line, load_yaml, options_beside_networks
 from cvcc_zoo.cli.recipes import config_file
 from cvcc_zoo.files.own import expanded
+from cvcc_zoo.registry import as_spec
 
 EVALUATIONS = ("validate", "test", "predict")
 CONFIG = ("-c", "--config")
@@ -49,6 +55,7 @@ def rewrite(args: Sequence[str], command: str = "") -> list[str]:
     if command == "list":
         args = [_flag_of_list(word) for word in args]
         return [f"--pattern={args[0]}", *args[1:]] if args and not args[0].startswith("-") else args
+    args = [re.sub(r"^--model\.init_args\.", "--model.", word) for word in args]
     if command == "fit" or command in EVALUATIONS:
         check_owned(args)
         args = name_as_option(command, args)
@@ -65,7 +72,7 @@ def _flag_of_list(word: str) -> str:
 def check_owned(args: Sequence[str]) -> None:
     """Raise ValueError for an option of the model on the command line that is taken from elsewhere."""
     for word in args:
-        if found := re.match(r"--model\.(?:init_args\.)?(\w+)", word):
+        if found := re.match(r"--model\.(\w+)", word):
             check_not_of_model(found[1])
 
 
@@ -84,7 +91,8 @@ def owners_first(args: Sequence[str], files: Sequence[str] = CONFIG) -> list[str
             return 0  # the command
         if flag in files:
             return 1
-        owns = any(other.startswith((f"{flag}.", f"{flag}+")) for other in flags)
+        owned = ("--weights",) if flag == "--model" else ()  # a model takes away the weights before it
+        owns = any(other.startswith((f"{flag}.", f"{flag}+", *owned)) for other in flags)
         return 2 + flag.count(".") if owns else len(args) + 2
 
     order = sorted(range(len(groups)), key=lambda number: place(flags[number]))
@@ -108,10 +116,17 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
         option = re.fullmatch(r"--model\.(\w+)(.*)", flag)
         if known is not None and option and option[1] not in {*known, "help", "init_args"}:
             flag = f"--model.network_options.{option[1]}{option[2]}"
-        if flag == "--model" and value is not None and not value.lstrip().startswith("{"):
+        if flag == "--model.init_args" and value is not None:
+            flag, value = "--model", f"{{init_args: {value}}}"
+        if flag == "--model" and value is not None and value.lstrip().startswith("{"):
+            model, weights = _model_of(value)
+            if "class_path" in model:
+                words += _weights(weights, command)
+                known = options_beside_networks(model["class_path"])
+            words.append(f"--model={in_one_line(model)}")
+        elif flag == "--model" and value is not None:
             model, weights = expand_model(value)
-            if weights:
-                words.append(f"--weights={weights}")
+            words += _weights(weights, command)
             words.append(f"--model={model['class_path']}")
             known = options_beside_networks(model["class_path"])
             for option, setting in model["init_args"].items():
@@ -121,6 +136,8 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
             words.append(f"{flag}={expand_model(value)[0]['class_path']}")
         elif flag in SPEC_FLAGS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
             words.append(f"{flag}={json.dumps({'name': value})}")
+        elif flag in SPEC_FLAGS and value and value.lstrip().startswith("{"):
+            words.append(f"{flag}={_named(flag, value)}")
         elif flag == "--run" and value and command in EVALUATIONS:
             words += _evaluate_run(expanded(value))
         elif flag in CONFIG and value and (command == "fit" or command in EVALUATIONS):
@@ -130,6 +147,35 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
     return words
 
 
+def _weights(found: str | None, command: str) -> list[str]:
+    """Return the flag for the weights of a model; one that has none takes away those of a model or file before it."""
+    trains = command == "fit" or command in EVALUATIONS  # and so has this flag
+    return [f"--weights={found or 'null'}"] if found or trains else []
+
+
+def _model_of(value: str) -> tuple[dict[str, Any], str | None]:
+    """Return `{class_path: resnet20, init_args: {freeze: 2}}` with its name expanded, and the name of its weights."""
+    try:
+        config = load_yaml(f"{{model: {value}}}")
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"--model is not valid YAML ({' '.join(str(error).split())}); write it like "
+            "--model='{class_path: ResNet, init_args: {depth: 26}}'"
+        ) from error
+    return config["model"], config.get("weights")
+
+
+def _named(flag: str, value: str) -> str:
+    """Return `{class_path: SGD, init_args: {lr: 0.1}}` as `{name: SGD, lr: 0.1}`, and other values as they are."""
+    try:
+        spec = load_yaml(value)
+    except yaml.YAMLError:  # which the parser tells
+        return value
+    if not isinstance(spec, dict) or "class_path" not in spec:
+        return value
+    return in_one_line(as_spec(flag.rpartition(".")[2].lstrip("-"), spec))
+
+
 def _pairs(args: Sequence[str]) -> Iterable[tuple[str, str | None]]:
     """Yield (flag, value) for each `--flag=value`, and for each `--flag value` of the flags that are rewritten."""
     rest = list(args)
@@ -137,7 +183,7 @@ def _pairs(args: Sequence[str]) -> Iterable[tuple[str, str | None]]:
         flag, equals, value = rest.pop(0).partition("=")
         if equals:
             yield flag, value
-        elif flag in ("--model", "--model.help", "--run", *CONFIG, *SPEC_FLAGS) and rest:
+        elif flag in ("--model", "--model.init_args", "--model.help", "--run", *CONFIG, *SPEC_FLAGS) and rest:
             yield flag, rest.pop(0)
         else:
             yield flag, None
@@ -158,7 +204,7 @@ def parse(parser: Any, args: Sequence[str]) -> Any:
     config = parser.parse_args(args)
     for flag, (key, default) in CHOSEN_BY_NAME.items():
         options = config.get(key)
-        if not isinstance(options, Mapping) or "name" in options:
+        if not isinstance(options, Mapping) or {"name", "class_path"} & options.keys():
             continue
         chosen = parser.parse_args(_without(args, f"{flag}.")).get(key)
         name = chosen if isinstance(chosen, str) else default

@@ -61,6 +61,15 @@ def check_not_of_model(option: str) -> None:
         raise ValueError(f"the model takes its {option} from the images: leave model.{option} out{change}")
 
 
+def check_not_of_data(options: Iterable[str]) -> None:
+    """Raise ValueError if the seed is among the options of the data, which take it from the run."""
+    if "seed" in options:
+        raise ValueError(
+            "the seed is not an option of the data here; write --seed_everything=... (in a file seed_everything: ...), "
+            "and leave data.seed out"
+        )
+
+
 def check_training(config: Any) -> None:
     """Give the model the whitening of the images, to which it is linked. Raises ValueError if there are no images."""
     if config.get("data") is None:

@@ -51,7 +51,7 @@ def check_plain(value: Any, what: str) -> None:
             for key, named in item.items():
                 if not isinstance(key, str):
                     raise ValueError(f"{what} are not plain data: the key {reprlib.repr(key)} is not text")
-                if key in CALLS or key.startswith("_"):
+                if key in CALLS or (key.startswith("_") and not isinstance(named, int | float)):  # numbers are safe
                     raise ValueError(
                         f"{what} have {reprlib.repr(key)}: {reprlib.repr(named)}, which could run code and was "
                         "ignored. Get another file; if it is your own, write {name: ..., option: value} instead"
