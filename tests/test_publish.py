@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -371,6 +372,20 @@ def test_what_is_measured_is_exact(colours: Path) -> None:
     assert found["class_accuracy"] == {"blue": 1.0, "red": 0.0} and "top5_accuracy" not in found
     assert "mirrored_accuracy" not in found and found["images_per_second"] > 0
     assert measure(model, data, mirrored=True)["mirrored_accuracy"] == 0.5
+
+
+def test_the_speed_is_that_of_the_network_without_the_reading_of_the_images(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, counts = ImageDataModule("folder", str(colours)), list[int]()
+
+    def clock() -> float:
+        counts.append(data.count("test"))  # raises KeyError unless they are read
+        return float(len(counts))
+
+    monkeypatch.setattr("cvcc_zoo.runs.measure.time", SimpleNamespace(perf_counter=clock))
+    model = create("linear", num_classes=2, image_size=8, whitening="none")
+    assert measure(model, data)["images_per_second"] == 12 and counts == [12, 12]
 
 
 def test_from_twenty_classes_on_the_top_five_are_counted(
