@@ -47,6 +47,17 @@ def test_a_new_head_is_fresh_for_as_many_classes_and_never_by_itself(here: Path)
         create("resnet20", new_head=True)
 
 
+@pytest.mark.parametrize(
+    ("options", "frozen"),
+    [({"num_classes": 5}, 0), ({"new_head": True}, 0), ({"num_classes": 5, "freeze": 2}, 2), ({"image_size": 16}, 4)],
+)
+def test_a_new_classifier_is_not_trained_alone_because_that_of_the_weights_was(
+    options: dict[str, Any], frozen: int, here: Path
+) -> None:
+    published(here, trained(freeze=4))
+    assert create("resnet20.pets", **options).hparams["freeze"] == frozen
+
+
 def test_a_grey_image_gives_what_it_gave_in_three_equal_channels(here: Path) -> None:
     published(here)
     old, grey = create("resnet20.pets"), create("resnet20.pets", in_channels=1)
