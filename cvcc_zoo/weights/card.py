@@ -141,10 +141,11 @@ def _check_measured(path: Path, measured: Mapping[str, Any]) -> None:
         raise ValueError(f"{path} is not a card: measured.test_set is {reprlib.repr(images)}, which is not a test set")
 
 
-def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
-    """Read a card and the tensors beside it, after checking their size and sha256.
+def read_file(path: Path) -> tuple[Card, bytes]:
+    """Read a card and the content of its file of tensors, after checking the size and sha256 of the latter.
 
-    Raises FileNotFoundError or ValueError, and says what to do, if a file is missing, damaged, or a different one.
+    The file is beside the card, or else downloaded. Raises FileNotFoundError or ValueError, and says what to do, if a
+    file is missing, damaged, or a different one.
     """
     card = read_card(path)
     file = path.with_suffix(".safetensors")
@@ -158,10 +159,16 @@ def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
     data = file.read_bytes()
     if (found := hashlib.sha256(data).hexdigest()) != card.sha256:
         raise ValueError(f"{other} the sha256 {found}, not {card.sha256[:64]}; get it again, with its card")
+    return card, data
+
+
+def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
+    """Read a card and its tensors. Raises FileNotFoundError or ValueError, as `read_file` does."""
+    card, data = read_file(path)
     try:
         return card, tensors_of(data)
     except Exception as error:  # an error of safetensors, or a dtype that torch does not know
-        raise ValueError(f"{file} has no readable tensors ({error}); get it again, with its card") from error
+        raise ValueError(f"{card.name} has no readable tensors ({error}); get its file again, with its card") from error
 
 
 def write_card(path: Path, card: Card) -> None:
