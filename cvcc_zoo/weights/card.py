@@ -4,7 +4,8 @@
     resnet20.cifar10.json          model, training, measurements, and the sha256 of the file of tensors
 
 They are in the package (`published/`), or in `$CVCC_ZOO_HOME`, by default the user's cache folder. If a file of tensors
-is not beside its card, it is downloaded into the latter folder from the card's `url`. This module builds no models.
+is not beside its card, it is downloaded into the latter folder from the card's `url`, or beside the card if that
+folder has a card of the same name. This module builds no models.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor
 
-from cvcc_zoo.files.download import fetch
+from cvcc_zoo.files.download import digest, fetch
 from cvcc_zoo.files.own import home, json_text, write_whole
 from cvcc_zoo.registry import pick
 from cvcc_zoo.weights.calibration import check_calibration
@@ -152,7 +153,7 @@ def read_file(path: Path) -> tuple[Card, bytes]:
     if not file.is_file():
         if not card.url:
             raise FileNotFoundError(f"there are no weights {file}, only their card; put the file beside it")
-        file = fetch(card.url, home("CVCC_ZOO_HOME") / file.name, card.sha256, card.size)
+        file = fetch(card.url, _place(path, card.sha256), card.sha256, card.size)
     other = f"{file} is not the file that its card describes: it has"
     if (size := file.stat().st_size) != card.size:  # checked before reading: the file may not fit into memory
         raise ValueError(f"{other} {size:,} bytes, not {card.size:,}; get it again, with its card")
@@ -160,6 +161,15 @@ def read_file(path: Path) -> tuple[Card, bytes]:
     if (found := hashlib.sha256(data).hexdigest()) != card.sha256:
         raise ValueError(f"{other} the sha256 {found}, not {card.sha256[:64]}; get it again, with its card")
     return card, data
+
+
+def _place(path: Path, sha256: str) -> Path:
+    """Return where to download the file of a card: beside the card if its place has other weights of that name."""
+    beside = path.with_suffix(".safetensors")
+    target = home("CVCC_ZOO_HOME") / beside.name
+    other = target.with_suffix(".json")
+    taken = other.is_file() and not other.samefile(path) and not (target.is_file() and digest(target) == sha256)
+    return beside if taken else target
 
 
 def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
