@@ -1,5 +1,6 @@
 """Weights go to other classes and channels: what must be new is new, all else is taken exactly or refused."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 import cvcc_zoo
 from cvcc_zoo import create, load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.weights.card import write
 from cvcc_zoo.zoo.transfer import adapt_channels
 from tests.conftest import QUICK, Fit, message
 from tests.test_weights import IMAGES, card_of, home, published, trained  # noqa: F401  home is a fixture
@@ -103,6 +105,13 @@ def test_pretrained_true_takes_cifar10_or_the_only_ones(here: Path, tmp_path: Pa
     assert same(create("resnet20", pretrained=here).state_dict(), load(path).state_dict())
     with pytest.raises(ValueError, match=r"must have one card resnet32\.<data set>\.json, but has none"):
         create("resnet32", pretrained=here)
+
+
+def test_the_name_of_a_data_set_may_have_a_dot(here: Path) -> None:
+    model = trained()
+    path = write(here, dataclasses.replace(card_of(model), name="resnet20.birds.v2"), model.state_dict())
+    for made in (create("resnet20", pretrained="birds.v2"), create("resnet20", pretrained=True), load(path)):
+        assert same(made.state_dict(), create("resnet20.birds.v2").state_dict())
 
 
 # Parts

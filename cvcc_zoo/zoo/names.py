@@ -79,16 +79,16 @@ def resolve(name: str | Path, pretrained: str | Path | bool | None = None) -> So
 
 def _chosen(model: str, pretrained: str | Path | bool) -> Source:
     """Return the weights of a model that `pretrained` chooses; published ones come before a folder of that name."""
+    published = list_cards()
     if pretrained is True:
-        tags = [tag for known, tag in map(model_and_tag, list_cards()) if known == model]
+        tags = [tag for known, tag in map(model_and_tag, published) if known == model]
         if "cifar10" not in tags and len(tags) != 1:
             there = f"choose one of {', '.join(tags)}" if tags else "`cvcc-zoo list --pretrained` shows what there is"
             raise ValueError(f"pretrained=True finds no weights of {model} for cifar10; {there}")
         pretrained = "cifar10" if "cifar10" in tags else tags[0]
     text, path = str(pretrained), _expanded(str(pretrained))
-    tagged = None if re.search(r"[./:\\]", text) else f"{model}.{text}"
-    if tagged and as_typed(tagged, list_cards()):
-        return _card(find_card(tagged))
+    if card := as_typed(f"{model}.{text}", published):
+        return _card(published[card])
     if path.is_dir():
         cards = sorted(path.glob(f"{model}.*.json"))
         if len(cards) != 1:
@@ -97,8 +97,8 @@ def _chosen(model: str, pretrained: str | Path | bool) -> Source:
                 f"{path} must have one card {model}.<data set>.json, but has {names}; give the card's path"
             )
         return _card(cards[0])
-    if tagged:
-        return _card(find_card(tagged))  # raises, with the nearest names
+    if not re.search(r"[./:\\]", text):
+        return _card(find_card(f"{model}.{text}"))  # raises, with the nearest names
     source = resolve_trained(text)
     if source.model not in (None, model):
         raise ValueError(f"{text} holds a {source.model}, not a {model}")
