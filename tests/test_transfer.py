@@ -107,6 +107,15 @@ def test_pretrained_true_takes_cifar10_or_the_only_ones(here: Path, tmp_path: Pa
         create("resnet32", pretrained=here)
 
 
+def test_the_weights_of_a_model_may_be_in_a_run_folder(fit: Fit, tmp_path: Path) -> None:
+    assert fit("--model=linear", "--test=false", "--run=tuned") == 0
+    folders: list[str | Path] = ["tuned", "./tuned", tmp_path / "tuned"]
+    for folder in folders:
+        assert same(create("linear", pretrained=folder).state_dict(), load("tuned").state_dict())
+        with pytest.raises(ValueError, match="tuned holds a linear, not a resnet20"):
+            create("resnet20", pretrained=folder)
+
+
 def test_the_name_of_a_data_set_may_have_a_dot(here: Path) -> None:
     model = trained()
     path = write(here, dataclasses.replace(card_of(model), name="resnet20.birds.v2"), model.state_dict())
