@@ -357,6 +357,20 @@ def test_options_that_are_younger_than_a_card_have_their_defaults_there(fit: Fit
     assert difference(before | {"model": now["model"]}, now, ()) == "data (whitening, resize)"
 
 
+def test_what_is_logged_where_is_no_part_of_a_recipe(fit: Fit, home: Path) -> None:
+    for seed in (0, 1):
+        logs = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir=secret{seed}"]
+        checks = f"--trainer.num_sanity_val_steps={seed}"
+        fit("--model=linear", f"--seed_everything={seed}", f"--run=seed{seed}", *logs, checks)
+    assert main(["publish", "seed0", "--repeats=[seed1]"]) == 0
+    assert "secret" not in (home / "linear.colours.json").read_text()
+    now = recipe(read_config(Path("seed0")))
+    logger = {"class_path": "WandbLogger", "init_args": {"name": "seed0"}}
+    older = now | {"trainer": now["trainer"] | {"logger": logger, "enable_progress_bar": False}}
+    assert difference(older, now, ()) is None
+    assert difference(older | {"trainer": older["trainer"] | {"max_epochs": 2}}, now, ()) == "trainer (max_epochs)"
+
+
 def test_what_is_measured_is_exact(colours: Path) -> None:
     data = ImageDataModule("folder", str(colours), batch_size=5)
     model = create("linear", num_classes=2, image_size=8, whitening="none")

@@ -22,6 +22,17 @@ HARMLESS = (
     "trainer.enable_model_summary",
 )
 """Options that do not affect what is trained."""
+OF_RECORDS = (
+    "default_root_dir",
+    "enable_autolog_hparams",
+    "enable_model_summary",
+    "enable_progress_bar",
+    "log_every_n_steps",
+    "logger",
+    "num_sanity_val_steps",
+    "profiler",
+)
+"""Options of the Trainer that decide what is written and shown, not what is trained."""
 OF_STATE = {"optimizer.name", "optimizer.rank"}
 """Options on which the tensors depend that an optimizer keeps."""
 MOST = 10_000

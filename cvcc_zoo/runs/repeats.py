@@ -11,11 +11,12 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.registry import FAMILIES, family_options
 from cvcc_zoo.runs.calibration import fit_temperature
+from cvcc_zoo.runs.changes import OF_RECORDS
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config, read_summary
 from cvcc_zoo.zoo.creation import load
 
-ELSEWHERE = ("dataset", "precision", "enable_progress_bar", "enable_model_summary")
+ELSEWHERE = ("dataset", "precision")
 """Options that may differ between runs with several seeds: the same images are compared by their identity."""
 HELD_OUT = (*ELSEWHERE, "validation", "split_seed", "max_epochs")
 """Options that may differ between a run and the run on whose validation images its temperature is fitted."""
@@ -27,9 +28,9 @@ def run_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a run that determine its weights; folders of this machine are left out."""
+    """Return the options of a run that determine its weights, without the folders and loggers of this machine."""
     data = {key: value for key, value in config["data"].items() if key != "root"}
-    trainer = {k: v for k, v in config["trainer"].items() if v is not None and k != "default_root_dir"}
+    trainer = {k: v for k, v in config["trainer"].items() if v is not None and k not in OF_RECORDS}
     keys = ("model", "weights", "optimizer", "lr_scheduler", "monitor")
     chosen = {key: config[key] for key in keys if config.get(key) not in (None, MONITORED[0])}
     return {**chosen, "data": data, "trainer": trainer}  # older configs have no monitor
@@ -64,7 +65,8 @@ def _with_defaults(part: str, options: Any, may_differ: Iterable[str]) -> Any:
         known = family_options(family) if part == "model" and family else {}
         chosen = {k: v for k, v in arguments.items() if k not in known or v != known[k].default}
         options = options | {"init_args": {k: v for k, v in chosen.items() if v is not None}}
-    return {name: value for name, value in options.items() if value is not None and name not in may_differ}
+    left_out = {*may_differ, *(OF_RECORDS if part == "trainer" else ())}  # which cards had
+    return {name: value for name, value in options.items() if value is not None and name not in left_out}
 
 
 def of_seeds(training: Mapping[str, Any], accuracy: float | None, test: str, runs: Sequence[Path]) -> dict[str, Any]:
