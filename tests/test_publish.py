@@ -15,6 +15,7 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.data.known import Known
 from cvcc_zoo.runs.calibration import fit_temperature
+from cvcc_zoo.runs.changes import changed_recipe
 from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.runs.repeats import difference, recipe
 from cvcc_zoo.runs.scores import scores
@@ -256,6 +257,36 @@ def test_seeds_are_added_to_a_card_whose_run_is_gone(
     fit("--model=linear", "--seed_everything=3", "--data.root=others", "--run=elsewhere")
     assert "it was trained on other images" in message(capsys, [*publish, "--repeats=[elsewhere]"])
     assert read_card(home / "linear.colours.json").training == whole
+
+
+def test_a_run_that_was_resumed_with_another_recipe_says_so_and_repeats_none(
+    fit: Fit, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        assert fit("--model=linear", f"--seed_everything={seed}", f"--run=seed{seed}", "--optimizer.lr=0.1") == 0
+    again = ["fit", "--config=seed0/config.yaml", "--ckpt_path=last", "--allow_changes=true"]
+    assert main([*again, "--trainer.max_epochs=2", "--trainer.log_every_n_steps=1"]) == 0
+    assert main([*again, "--trainer.max_epochs=3", "--optimizer.lr=0.01"]) == 0
+    changed = json.loads(Path("seed0/summary.json").read_text())["changed"]
+    assert changed.startswith("trainer.max_epochs was 1 and is 2; then trainer.max_epochs was 2 and is 3, ")
+    assert changed.endswith(", optimizer.lr was 0.1 and is 0.01")
+    assert main(["publish", "seed0"]) == 0
+    assert read_card(home / "linear.colours.json").training["changed"] == changed
+    for name in ("seed0", "linear.colours"):
+        for added in ("--repeats=[seed1]", "--calibrate=seed1"):
+            refused = message(capsys, ["publish", name, added])
+            assert "the published run was resumed with other options (trainer.max_epochs was 1 and" in refused
+    for added in ("--repeats=[seed0]", "--calibrate=seed0"):
+        refused = message(capsys, ["publish", "seed1", added])
+        assert "seed0 was resumed with other options (trainer.max_epochs was 1 and is 2; then" in refused
+
+
+def test_a_run_whose_images_and_logs_are_elsewhere_is_resumed_with_its_recipe() -> None:
+    before = "{data: {root: a, batch_size: 8}, trainer: {logger: {class_path: CSVLogger}, precision: 32-true}}"
+    now = "{data: {root: b, batch_size: 8}, trainer: {logger: false, precision: bf16-mixed}}"
+    assert changed_recipe(before, now) == "" and changed_recipe(before, now, "x was 1 and is 2") == "x was 1 and is 2"
+    larger = changed_recipe(before, now.replace("8", "9"), "x was 1 and is 2")
+    assert larger == "x was 1 and is 2; then data.batch_size was 8 and is 9"
 
 
 def with_wrong_labels(folder: Path) -> None:

@@ -82,6 +82,7 @@ def publish(
     tag = tag or (known.tag if known else summary["dataset"])
     training = {"recipe": recipe(config), "images": summary["images"]["train"], "train_set": train.plain()}
     training |= {name: summary.get(name) for name in TRAINING}
+    training |= {"changed": resumed} if (resumed := summary.get("changed")) else {}
     if seeds:
         training |= of_seeds(training, summary["test_accuracy"], test, seeds)
     fitted = temperature_of(validated, training, root) if validated else weights.calibration
