@@ -93,6 +93,35 @@ def test_a_card_that_does_not_hold_is_told(
 DATA = ["--data.dataset=folder", "--data.root=colours"]
 
 
+def without_splits(colours: Path) -> None:
+    """Leave class folders alone, 40 images in all."""
+    for each in sorted((colours / "train").iterdir()):
+        each.rename(colours / each.name)
+    for name in ("train", "test"):
+        shutil.rmtree(colours / name)
+
+
+def test_no_training_images_are_counted_for_a_card(
+    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_splits(colours)
+    fit("--model=linear", "--data.test=0.5")
+    assert main(["publish", "runs/linear-colours"]) == 0
+    shutil.rmtree("runs")
+    path = home / "linear.colours.json"
+    evaluate, warned = ["evaluate", "linear.colours", *DATA, "--data.test=0.5"], "perhaps also on its test images; then"
+    capsys.readouterr()
+    assert main(evaluate) == 0 and main([*evaluate, "--update_card=true"]) == 0
+    assert warned not in capsys.readouterr().out
+    before = path.read_bytes()
+    evaluate.append("--data.split_seed=1")
+    assert main(evaluate) == 0
+    assert warned in " ".join(capsys.readouterr().out.split())
+    refused = message(capsys, [*evaluate, "--update_card=true"])
+    assert "the card is not changed: linear.colours was trained on other images" in refused and warned in refused
+    assert path.read_bytes() == before
+
+
 def test_how_many_test_images_are_the_same_is_counted(
     fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 from rich.table import Table
 
-from cvcc_zoo.classifier.compatibility import other_images
+from cvcc_zoo.classifier.compatibility import check_classes, other_images
 from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.images import MODEL, add_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.corruptions import title_of
-from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
+from cvcc_zoo.data.identity import find_known, identity_of, in_common, title_of_test
 from cvcc_zoo.files.own import file_to_write, in_command, write_picture
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.intervals import with_interval
@@ -69,7 +69,12 @@ def main(args: Sequence[str]) -> int:
     data = made.instantiate(config).data
     console = PlainConsole(soft_wrap=True)
     for member in average.members:
-        if warning := other_images(member.name, member.model, data, member.data, member.train_sha256):
+        warning = other_images(member.name, member.model, data, member.data, member.train_sha256)
+        if member.card is not None:
+            warning = other_than_of_card(member, member.card, data, update=config.update_card)
+        if warning and config.update_card:
+            raise ValueError(f"the card is not changed: {warning}; restore the images, or leave out --update_card")
+        if warning:
             console.print(warning)
     if others:
         found = measure_average(average, data, mirrored=config.test_time_flip)
@@ -97,6 +102,29 @@ def main(args: Sequence[str]) -> int:
     code, verdict = compare(card, found, data, path)
     console.print(verdict, style="red" if code else "")
     return code
+
+
+def other_than_of_card(trained: Trained, path: Path, data: ImageDataModule, *, update: bool) -> str:
+    """Return a warning if test images may be training images of published weights: neither split is that of the card.
+
+    Without an `update` of the card, there is none for images of which the card has no test image. The test images of
+    the known data sets are no training images.
+    """
+    card = read_card(path)
+    train, there = card.training.get("train_set"), card.measured.get("test_set", {})
+    before = train.get("sha256") if isinstance(train, dict) else None
+    check_classes(trained.model, data)  # the labels in the model's order, because the identity depends on them
+    test = identity_of(data, "test")
+    if not before or test.sha256 == there.get("sha256") or find_known(None, test.sha256):
+        return ""
+    if not update and (not there or in_common(test, there) == 0):
+        return ""
+    if identity_of(data, "train").sha256 == before:
+        return ""
+    return (
+        f"{trained.name} was trained on other images than {data.dataset.title} has now, perhaps also on its test "
+        "images; then the accuracy is too high"
+    )
 
 
 def _say(
