@@ -1,9 +1,11 @@
 """From a run to published weights, and their card measured again."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.runs.repeats import difference, recipe
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config
-from cvcc_zoo.weights.card import read_card
+from cvcc_zoo.weights.card import read_card, write_card
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
 
@@ -120,6 +122,37 @@ def test_no_training_images_are_counted_for_a_card(
     refused = message(capsys, [*evaluate, "--update_card=true"])
     assert "the card is not changed: linear.colours was trained on other images" in refused and warned in refused
     assert path.read_bytes() == before
+
+
+def test_what_others_add_to_a_card_while_it_is_measured_stays(
+    fit: Fit, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear", "--run=first")
+    assert main(["publish", "first"]) == 0
+    path, calibration = home / "linear.colours.json", {"temperature": 2.0, "fitted_on": "others"}
+    changes: list[dict[str, Any]] = []
+
+    def meanwhile(*arguments: Any, **options: Any) -> Any:
+        write_card(path, dataclasses.replace(read_card(path), **changes.pop()))
+        return measure(*arguments, **options) if options else calibration
+
+    for name in ("evaluate.measure", "publish.temperature_of"):
+        monkeypatch.setattr(f"cvcc_zoo.commands.{name}", meanwhile)
+    before = read_card(path)
+    seeds = before.training | {"test_accuracy_of_seeds": {"0": 0.5, "1": 0.75}}
+    changes.append({"training": seeds, "measured": before.measured | {"calibration": calibration}})
+    assert main(["evaluate", "linear.colours", *DATA, "--update_card=true"]) == 0
+    assert (found := read_card(path)).training == seeds and found.measured["calibration"] == calibration
+    assert found.measured.keys() == before.measured.keys() | {"calibration"}
+    write_card(path, before)
+    changes.append({"training": seeds})
+    assert main(["publish", "linear.colours", "--calibrate=first"]) == 0
+    assert (found := read_card(path)).training == seeds and found.measured["calibration"] == calibration
+    write_card(path, before)
+    changes.append({"sha256": "0" * 64})
+    refused = message(capsys, ["evaluate", "linear.colours", *DATA, "--update_card=true"])
+    assert "linear.colours.json has become the card of other weights and is not changed" in refused
+    assert read_card(path) == dataclasses.replace(before, sha256="0" * 64)
 
 
 def test_how_many_test_images_are_the_same_is_counted(

@@ -21,7 +21,7 @@ from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.measure import measure, measure_average
 from cvcc_zoo.runs.robustness import corruption_table, measure_corruptions
 from cvcc_zoo.runs.summary import in_digits, without_images
-from cvcc_zoo.weights.card import Card, read_card, write_card
+from cvcc_zoo.weights.card import Card, change_card, read_card
 from cvcc_zoo.zoo.averaging import Average, find_average
 from cvcc_zoo.zoo.trained import Trained
 
@@ -91,12 +91,9 @@ def main(args: Sequence[str]) -> int:
     mirrored = config.test_time_flip or (config.update_card and data.dataset.mirror)
     found = measure(trained.model, data, mirrored=mirrored)
     _say(console, trained, data, found, per_class=config.per_class, flip=config.test_time_flip)
-    corrupted = _corrupted(console, trained, data, found, picture)
+    numbers, temperature = found | _corrupted(console, trained, data, found, picture), trained.model.temperature
     if config.update_card:
-        same = found["test_set"]["sha256"] == card.measured.get("test_set", {}).get("sha256")  # images as before
-        names = ("calibration", "corruptions") if same else ("calibration",)
-        kept = {name: card.measured[name] for name in names if name in card.measured}
-        write_card(path, dataclasses.replace(card, measured={**found, **kept, **corrupted}))
+        change_card(path, trained.sha256, lambda now: measured_again(now, numbers, temperature))
         console.print(f"written to {path}")
         return 0
     code, verdict = compare(card, found, data, path)
@@ -189,6 +186,19 @@ def in_words(found: Mapping[str, Any]) -> str:
         f"{in_digits(found['brier_score'])}, log loss {in_digits(found['log_loss'])} and calibration error "
         f"{in_digits(found['calibration_error'])}{calibrated}"
     )
+
+
+def measured_again(card: Card, found: Mapping[str, Any], temperature: float) -> Card:
+    """Return a card with new numbers of its weights, which were measured with that temperature.
+
+    The card's own temperature stays, and on the same test images the corruptions do, too.
+    """
+    same = found["test_set"]["sha256"] == card.measured.get("test_set", {}).get("sha256")
+    names = ("calibration", "corruptions") if same else ("calibration",)
+    if card.measured.get("calibration", {}).get("temperature", 1.0) != temperature:  # fitted in the meantime
+        found = {name: value for name, value in found.items() if not name.endswith("_with_temperature")}
+    kept = {name: card.measured[name] for name in names if name in card.measured and name not in found}
+    return dataclasses.replace(card, measured={**found, **kept})
 
 
 def compare(card: Card, found: Mapping[str, Any], data: ImageDataModule, path: Path) -> tuple[int, str]:

@@ -21,7 +21,7 @@ from cvcc_zoo.runs.measure import correct, measure, with_temperature
 from cvcc_zoo.runs.repeats import data_of, of_seeds, recipe, run_of, temperature_of
 from cvcc_zoo.runs.run_folder import CONFIG
 from cvcc_zoo.runs.scores import scores
-from cvcc_zoo.weights.card import Card, folders, list_cards, read, read_card, write, write_card
+from cvcc_zoo.weights.card import Card, change_card, folders, list_cards, read, read_card, write
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.zoo.creation import load
 from cvcc_zoo.zoo.names import resolve_trained
@@ -142,13 +142,12 @@ def extend(path: Path, repeats: Sequence[Path], calibrate: Path | None, root: st
             f"{card.name} is published; give a run folder, or add to its card: --repeats=[RUN, ...] with other seeds, "
             "--calibrate=RUN_WITH_VALIDATION"
         )
-    training, measured, console = card.training, card.measured, PlainConsole(soft_wrap=True)
+    training, added, console = card.training, dict[str, Any](), PlainConsole(soft_wrap=True)
     if not _knows_its_training(card):
         raise ValueError(f"{path} does not say how and on which images its weights were trained; publish the run again")
-    test = measured["test_set"]["sha256"]
+    test = card.measured["test_set"]["sha256"]
     if repeats:
-        training = training | of_seeds(training, measured["test_accuracy"], test, repeats)
-        found = training["test_accuracy_of_seeds"]
+        found = _with_seeds(card, repeats)["test_accuracy_of_seeds"]
         percents = torch.tensor(list(found.values()), dtype=torch.float64) * 100
         console.print(f"{card.name}: {len(found)} seeds, test accuracy {percents.mean():.2f} ± {percents.std():.2f} %")
     if calibrate is not None:
@@ -157,15 +156,29 @@ def extend(path: Path, repeats: Sequence[Path], calibrate: Path | None, root: st
         if identity_of(data, "test").sha256 != test:
             raise ValueError(f"the test images of {calibrate} are not those of {path}; give their folder: --root=...")
         logits, labels = scores(model, data)
-        measured = measured | {"calibration": fitted} | with_temperature(logits, labels, fitted["temperature"])
-        after = measured["calibration_error_with_temperature"]
+        added = {"calibration": fitted} | with_temperature(logits, labels, fitted["temperature"])
+        after = added["calibration_error_with_temperature"]
         before = with_temperature(logits, labels, 1.0)["calibration_error_with_temperature"]  # older cards have none
         console.print(
             f"{card.name}: temperature {fitted['temperature']:.4f}, which changes the calibration error on the test "
             f"images from {before:.4f} to {after:.4f}"
         )
-    write_card(path, dataclasses.replace(card, measured=measured, training=training))
+
+    def extended(now: Card) -> Card:
+        if now.measured.get("test_set", {}).get("sha256") != test:
+            raise ValueError(f"{path} was measured on other test images in the meantime; start again")
+        return dataclasses.replace(now, measured=now.measured | added, training=_with_seeds(now, repeats))
+
+    change_card(path, card.sha256, extended)
     console.print(f"written to {path}")
+
+
+def _with_seeds(card: Card, repeats: Sequence[Path]) -> dict[str, Any]:
+    """Return the entries of a card about its training, with the test accuracies of these runs."""
+    if not repeats:
+        return card.training
+    test, accuracy = card.measured["test_set"]["sha256"], card.measured["test_accuracy"]
+    return card.training | of_seeds(card.training, accuracy, test, repeats)
 
 
 def _knows_its_training(card: Card) -> bool:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,17 @@ def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
 def write_card(path: Path, card: Card) -> None:
     """Write or replace a card, without its file of tensors."""
     write_whole(path, _text(card).encode())
+
+
+def change_card(path: Path, sha256: str, change: Callable[[Card], Card]) -> None:
+    """Change a card as it is now: others may have added to it since its weights, with this `sha256`, were read.
+
+    Raises ValueError if it is the card of other weights now.
+    """
+    card = read_card(path)
+    if card.sha256 != sha256:
+        raise ValueError(f"{path} has become the card of other weights and is not changed; start again with these")
+    write_card(path, change(card))
 
 
 def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float32) -> Path:
