@@ -19,7 +19,7 @@ from cvcc_zoo.data.known import Known
 from cvcc_zoo.runs.calibration import fit_temperature
 from cvcc_zoo.runs.changes import changed_recipe
 from cvcc_zoo.runs.measure import measure
-from cvcc_zoo.runs.repeats import difference, recipe
+from cvcc_zoo.runs.repeats import OF_SEEDS, difference, recipe
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config
 from cvcc_zoo.weights.card import read_card, write_card
@@ -153,6 +153,23 @@ def test_what_others_add_to_a_card_while_it_is_measured_stays(
     refused = message(capsys, ["evaluate", "linear.colours", *DATA, "--update_card=true"])
     assert "linear.colours.json has become the card of other weights and is not changed" in refused
     assert read_card(path) == dataclasses.replace(before, sha256="0" * 64)
+
+
+def test_accuracies_of_seeds_on_other_test_images_are_not_mixed(
+    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, more in enumerate([[], ["--trainer.precision=bf16-mixed"]]):
+        fit("--model=linear", f"--seed_everything={seed}", f"--run=seed{seed}", *more)
+    assert main(["publish", "seed0", "--repeats=[seed1]"]) == 0
+    path = home / "linear.colours.json"
+    update = ["evaluate", "linear.colours", *DATA, "--update_card=true"]
+    assert main(update) == 0 and set(OF_SEEDS) < read_card(path).training.keys()
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(colours / "test/red/001.png")
+    assert main(update) == 0 and not read_card(path).training.keys() & OF_SEEDS
+    refused = message(capsys, ["publish", "linear.colours", "--repeats=[seed1]"])
+    assert "seed1 does not repeat the training with another seed: it was tested on other images" in refused
+    refused = message(capsys, ["publish", "seed0", "--repeats=[seed1]"])
+    assert "seed0 was tested on other images than colours has now, so its accuracy is not compared with" in refused
 
 
 def test_how_many_test_images_are_the_same_is_counted(

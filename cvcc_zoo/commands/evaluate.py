@@ -19,6 +19,7 @@ from cvcc_zoo.files.own import file_to_write, in_command, write_picture
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.measure import measure, measure_average
+from cvcc_zoo.runs.repeats import OF_SEEDS
 from cvcc_zoo.runs.robustness import corruption_table, measure_corruptions
 from cvcc_zoo.runs.summary import in_digits, without_images
 from cvcc_zoo.weights.card import Card, change_card, read_card
@@ -191,14 +192,15 @@ def in_words(found: Mapping[str, Any]) -> str:
 def measured_again(card: Card, found: Mapping[str, Any], temperature: float) -> Card:
     """Return a card with new numbers of its weights, which were measured with that temperature.
 
-    The card's own temperature stays, and on the same test images the corruptions do, too.
+    The card's own temperature stays, and on the same test images the corruptions and the accuracies of seeds do, too.
     """
     same = found["test_set"]["sha256"] == card.measured.get("test_set", {}).get("sha256")
     names = ("calibration", "corruptions") if same else ("calibration",)
+    training = {name: value for name, value in card.training.items() if same or name not in OF_SEEDS}
     if card.measured.get("calibration", {}).get("temperature", 1.0) != temperature:  # fitted in the meantime
         found = {name: value for name, value in found.items() if not name.endswith("_with_temperature")}
     kept = {name: card.measured[name] for name in names if name in card.measured and name not in found}
-    return dataclasses.replace(card, measured={**found, **kept})
+    return dataclasses.replace(card, measured={**found, **kept}, training=training)
 
 
 def compare(card: Card, found: Mapping[str, Any], data: ImageDataModule, path: Path) -> tuple[int, str]:

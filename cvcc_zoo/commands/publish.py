@@ -84,6 +84,11 @@ def publish(
     training |= {name: summary.get(name) for name in TRAINING}
     training |= {"changed": resumed} if (resumed := summary.get("changed")) else {}
     if seeds:
+        if summary.get("data", {}).get("test", {}).get("sha256", test) != test:
+            raise ValueError(
+                f"{source} was tested on other images than {data.dataset.title} has now, so its accuracy is not "
+                "compared with theirs; restore the images, or leave out --repeats"
+            )
         training |= of_seeds(training, summary["test_accuracy"], test, seeds)
     fitted = temperature_of(validated, training, root) if validated else weights.calibration
     calibration = {"calibration": dict(fitted)} if fitted else {}

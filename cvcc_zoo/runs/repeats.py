@@ -16,6 +16,8 @@ from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config, read_summary
 from cvcc_zoo.zoo.creation import load
 
+OF_SEEDS = ("test_accuracy_of_seeds", "precision_of_seeds")
+"""Entries of a card about runs with several seeds."""
 ELSEWHERE = ("dataset", "precision")
 """Options that may differ between runs with several seeds: the same images are compared by their identity."""
 HELD_OUT = (*ELSEWHERE, "validation", "split_seed", "max_epochs")
