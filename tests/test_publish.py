@@ -229,6 +229,27 @@ def test_images_that_are_not_cifar10_cannot_be_named_so(
     assert read_card(home / "linear.cifar10.json").dataset == "cifar10 (other images than CIFAR-10)"
 
 
+def test_weights_for_other_images_of_the_same_name_are_not_replaced(
+    fit: Fit, make_folder: MakeFolder, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_folder("other/colours")
+    Image.new("RGB", (8, 8)).save("other/colours/train/red/000.png")
+    make_folder("named/colours", classes=("cyan", "red"))
+    fit("--model=linear", "--run=first")
+    fit("--model=linear", "--run=again", "--optimizer.lr=0.1")
+    for name in ("other", "named"):
+        fit("--model=linear", f"--data.root={name}/colours", f"--run=run_{name}")
+    assert main(["publish", "first"]) == 0 and main(["publish", "first"]) == 0 and main(["publish", "again"]) == 0
+    path = home / "linear.colours.json"
+    before = [file.read_bytes() for file in (path, path.with_suffix(".safetensors"))]
+    for name in ("other", "named"):
+        refused = message(capsys, ["publish", f"run_{name}"])
+        assert "linear.colours.json describes weights for other images or classes, which would be lost" in refused
+    assert before == [file.read_bytes() for file in (path, path.with_suffix(".safetensors"))]
+    assert main(["publish", "run_other", "--tag=others"]) == 0
+    assert main(["publish", "run_named", "--folder=new"]) == 0
+
+
 def test_a_folder_of_a_known_data_set_is_called_by_its_name(
     fit: Fit, colours: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

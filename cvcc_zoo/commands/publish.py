@@ -56,7 +56,7 @@ def publish(
             original images.
         license: License of the weights.
         folder: The folder for file and card; by default $CVCC_ZOO_HOME, where create() finds them by a name that no
-            weights of the package have.
+            weights of the package have. Earlier weights of this name are replaced if they are of the same images.
         repeats: Folders of runs of the same recipe with other seeds; their test accuracies are added to the card.
         calibrate: Folder of a run of the same recipe with validation images: the temperature that fits them best is
             added to the card. By default it is that of the run, if `cvcc-zoo calibrate` fitted one.
@@ -101,6 +101,8 @@ def publish(
         training=training,
         license=license,
     )
+    place = expanded(folder) if folder else folders()[1]
+    check_place(place / f"{card.name}.json", card)
     tensors = model.state_dict()
     with tempfile.TemporaryDirectory() as trial:
         models = {name: load(write(Path(trial), card, tensors, dtype=each)) for name, each in DTYPES.items()}
@@ -109,7 +111,7 @@ def publish(
         dtype = "float16" if half >= full - ALLOWED else "float32"
     measured = measure(models[dtype], data, mirrored=data.dataset.mirror)
     card = dataclasses.replace(card, measured=measured | calibration)
-    target = write(expanded(folder) if folder else folders()[1], card, tensors, dtype=DTYPES[dtype])
+    target = write(place, card, tensors, dtype=DTYPES[dtype])
     kept, _ = read(target)
     PlainConsole(soft_wrap=True).print(
         f"{kept.name}: test accuracy {with_interval(kept.measured['correct'], kept.measured['test_images'])} of "
@@ -203,6 +205,20 @@ def check_unchanged(run: Path, summary: dict[str, Any], train: str) -> None:
         raise ValueError(
             f"the training images are not those that {run} was trained on (sha256 {train[:12]}..., then "
             f"{before[:12]}...); restore them, or give their folder: --root=..."
+        )
+
+
+def check_place(path: Path, card: Card) -> None:
+    """Raise ValueError if the card there is that of another training: on other images, or of other classes."""
+    if not path.is_file():
+        return
+    there, images = read_card(path), card.training["train_set"]["sha256"]
+    train = there.training.get("train_set")
+    before = train.get("sha256", images) if isinstance(train, dict) else images  # a card that does not say is replaced
+    if before != images or there.classes != card.classes:
+        raise ValueError(
+            f"{path} describes weights for other images or classes, which would be lost; choose another --tag=... or "
+            "--folder=..., or remove it"
         )
 
 
