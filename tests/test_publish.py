@@ -389,6 +389,16 @@ def test_a_run_whose_images_and_logs_are_elsewhere_is_resumed_with_its_recipe() 
     assert larger == "x was 1 and is 2; then data.batch_size was 8 and is 9"
 
 
+def test_the_option_for_images_that_were_moved_is_told(
+    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear", "--run=first")
+    colours.rename("moved")
+    refused = message(capsys, ["publish", "first"])
+    assert "Set it with --root=..." in refused and "--data.root" not in refused
+    assert main(["publish", "first", "--root=moved", "--tag=colours"]) == 0
+
+
 def with_wrong_labels(folder: Path) -> None:
     """Exchange some images of the classes, because no temperature fits a model that is always right."""
     for number in range(6):

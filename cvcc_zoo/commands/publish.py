@@ -112,21 +112,19 @@ def publish(
     measured = measure(models[dtype], data, mirrored=data.dataset.mirror)
     card = dataclasses.replace(card, measured=measured | calibration)
     target = write(place, card, tensors, dtype=DTYPES[dtype])
-    kept, _ = read(target)
-    PlainConsole(soft_wrap=True).print(
+    kept, console = read(target)[0], PlainConsole(soft_wrap=True)
+    console.print(
         f"{kept.name}: test accuracy {with_interval(kept.measured['correct'], kept.measured['test_images'])} of "
         f"{kept.measured['test_images']:,} images, {kept.size / 1e6:.2f} MB as {dtype} "
         f"(correct in half precision: {half:,}, in full: {full:,})\nwritten to {target}"
     )
     found = target.parent.resolve() == folders()[1].resolve()
     if found and not (first := list_cards()[kept.name]).samefile(target):
-        PlainConsole(soft_wrap=True).print(
+        console.print(
             f"the name {kept.name} means {first}; use the new weights by their path, or publish them with another --tag"
         )
     if summary["test_accuracy"] is None:
-        PlainConsole(soft_wrap=True).print(
-            f"{source} was trained with --test=false: the test images were first used now"
-        )
+        console.print(f"{source} was trained with --test=false: the test images were first used now")
 
 
 def card_of(name: str) -> Path | None:
@@ -242,5 +240,10 @@ def parser() -> ZooParser:
 
 def main(args: Sequence[str]) -> int:
     """Run the command."""
-    call_with(parser(), publish, args)
+    try:
+        call_with(parser(), publish, args)
+    except (FileNotFoundError, ValueError) as error:
+        if "--data.root" not in str(error):
+            raise
+        raise ValueError(str(error).replace("--data.root", "--root")) from error  # the option of this command
     return 0

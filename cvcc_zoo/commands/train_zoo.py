@@ -117,18 +117,20 @@ def train_zoo(
         ]
         for model, path in found.items()
     }
+    root = next((option.partition("=")[2] for option in reversed(given) if option.startswith("--data.root=")), "")
     code = 0
     target = expanded(folder) if folder else folders()[1]
     try:
         for mine in jobs.values():
+            first, *others = mine
             for job in mine:
                 train(job, given, deadline, torch.cuda.is_available() if compile is None else compile)
-            card = mine[0].card(target)
+            card = first.card(target)
             if card is None:
-                again = [str(job.run) for job in mine[1:]]
-                publish(str(mine[0].run), tag=mine[0].tag, dataset=dataset, folder=str(target), repeats=again)
+                again = [str(job.run) for job in others]
+                publish(str(first.run), tag=first.tag, dataset=dataset, folder=str(target), repeats=again, root=root)
             elif new := [str(job.run) for job in mine if str(job.seed) not in seeds_in(card)]:
-                publish(str(mine[0].path(target)), repeats=new)
+                publish(str(first.path(target)), repeats=new)
     except StoppedError as over:
         PlainConsole(soft_wrap=True).print(str(over))
         code = over.code
