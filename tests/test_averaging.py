@@ -17,7 +17,7 @@ from cvcc_zoo.classifier.flipping import Flipped
 from cvcc_zoo.data.classes import DIGITS
 from cvcc_zoo.runs.measure import correct
 from cvcc_zoo.weights.card import write
-from cvcc_zoo.zoo.averaging import find_average
+from cvcc_zoo.zoo.averaging import find_average, names_in
 from cvcc_zoo.zoo.published import make_card
 from tests.conftest import MakeFolder, message
 
@@ -54,6 +54,17 @@ def test_the_probabilities_of_models_are_averaged_class_by_class() -> None:
     assert average.classes == ["blue", "red"] and average.name == "linear.one+linear.other"
     with torch.no_grad():
         assert torch.allclose(average.probabilities(IMAGES), mean(one, other, IMAGES), atol=1e-3)
+
+
+def test_a_plus_sign_in_a_name_or_path_joins_no_models() -> None:
+    for name in ("cats+dogs", "other"):
+        publish(name, ("cat", "dog"))
+    Path("home").rename("a+b")
+    publish("cats+dogs", ("cat", "dog"))
+    both = ["linear.cats+dogs", "a+b/linear.other.json"]
+    for names in (both[:1], both[1:], both, both[::-1]):
+        assert names_in("+".join(names)) == names
+    assert [member.name for member in find_average("+".join(both)).members] == ["linear.cats+dogs", "linear.other"]
 
 
 def test_models_of_the_same_name_are_named_as_they_are_given(

@@ -10,6 +10,7 @@ import torch
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.quality import quality_of
+from cvcc_zoo.commands.calibrate import save
 from cvcc_zoo.report.reports import evaluate
 from cvcc_zoo.runs.calibration import cross_fitted, fit_temperature
 from cvcc_zoo.runs.measure import measure
@@ -105,6 +106,14 @@ def test_training_that_goes_on_leaves_the_temperature_behind(run: Path) -> None:
     more = ["--ckpt_path=last", "--trainer.max_epochs=2", "--allow_changes=true"]
     assert main(["fit", f"--config={run}/config.yaml", *more]) == 0
     assert load(run / "last.ckpt").temperature == 1
+
+
+def test_a_temperature_is_not_saved_with_weights_that_it_was_not_fitted_to(run: Path) -> None:
+    checkpoint = run / "best.ckpt"
+    before = checkpoint.read_bytes()
+    with pytest.raises(ValueError, match=r"best\.ckpt was written anew in the meantime and is not changed"):
+        save(checkpoint, "0" * 64, 2.0, "other images")
+    assert checkpoint.read_bytes() == before
 
 
 def test_published_weights_take_the_temperature_along(

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from cvcc_zoo import create
+from cvcc_zoo import create, load
 from cvcc_zoo.__main__ import meant_for_users
+from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data.datasets import cifar10
 from cvcc_zoo.files.download import address, fetch
-from tests.test_weights import IMAGES, change, home, published  # noqa: F401  home is a fixture
+from tests.test_weights import IMAGES, change, home, published, trained  # noqa: F401  home is a fixture
 
 Served = dict[str, bytes]
 
@@ -53,9 +54,9 @@ def server() -> Iterator[tuple[str, Served, list[str]]]:
 Server = tuple[str, Served, list[str]]
 
 
-def away(home: Path, url: str) -> bytes:  # noqa: F811
+def away(home: Path, url: str, model: ImageClassifier | None = None) -> bytes:  # noqa: F811
     """Published weights whose file is elsewhere; returns the file."""
-    path = published(home)
+    path = published(home, model)
     file = path.with_suffix(".safetensors")
     data = file.read_bytes()
     file.unlink()
@@ -83,6 +84,32 @@ def test_many_at_once_download_once(tmp_path: Path, server: Server) -> None:
     for thread in threads:
         thread.join()
     assert (tmp_path / "f").read_bytes() == data and asked == ["/f"]
+
+
+def test_a_download_does_not_replace_other_weights_of_its_name(home: Path, server: Server) -> None:  # noqa: F811
+    url, files, asked = server
+    other, downloads = trained(), home.with_name("downloads")
+    torch.nn.init.zeros_(other.network.get_parameter("fc.weight"))
+    files["/resnet20.pets.safetensors"] = away(downloads, url, other)
+    mine = published(home)
+    for _ in range(2):
+        assert torch.equal(load(downloads / mine.name)(IMAGES), other(IMAGES))
+        assert torch.equal(load(mine)(IMAGES), trained()(IMAGES))
+    assert asked == ["/resnet20.pets.safetensors"]
+
+
+def test_a_downloaded_file_is_used_where_no_file_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError("read-only")
+
+    (tmp_path / "f").write_bytes(DATA)
+    monkeypatch.setattr("cvcc_zoo.files.download.FileLock.acquire", refused)
+    sha256 = hashlib.sha256(DATA).hexdigest()
+    assert fetch("https://x.org/f", tmp_path / "f", sha256, len(DATA)) == tmp_path / "f"
+    with pytest.raises(PermissionError):
+        fetch("https://x.org/f", tmp_path / "g", sha256, len(DATA))
 
 
 @pytest.mark.parametrize("wrong", [lambda data: data[:-1], lambda data: data + b"0", lambda data: b"1" + data[1:]])

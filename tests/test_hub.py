@@ -19,7 +19,7 @@ from cvcc_zoo.integrations.hub import pull, push, readme, write_folder
 from cvcc_zoo.registry import ENTRIES
 from cvcc_zoo.weights.card import read_card
 from cvcc_zoo.zoo.trained import find_trained
-from tests.test_weights import IMAGES, card_of, home, published, trained
+from tests.test_weights import IMAGES, card_of, change, home, published, trained
 
 __all__ = ["home"]
 ROOT = Path(__file__).parents[1]
@@ -45,6 +45,18 @@ def test_a_folder_holds_the_two_files_and_a_readme(card: Path, tmp_path: Path) -
     (folder / "notes.txt").touch()
     with pytest.raises(ValueError, match=r"has other files \(notes.txt\); give an empty folder"):
         write_folder(card, folder)
+
+
+def test_a_file_that_its_card_downloads_is_in_the_folder(card: Path, tmp_path: Path) -> None:
+    file = card.with_suffix(".safetensors")
+    data = file.read_bytes()
+    away = file.rename(tmp_path / "away.safetensors")
+    change(card, url=away.as_uri())
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    mine = card.rename(mine / card.name)
+    folder = write_folder(mine, tmp_path / "out")
+    assert (folder / file.name).read_bytes() == data and torch.equal(load(pull(folder))(IMAGES), trained()(IMAGES))
 
 
 def test_the_readme_is_what_the_hub_and_people_read(card: Path, tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """From a run to published weights, and their card measured again."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,11 +17,12 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.data.known import Known
 from cvcc_zoo.runs.calibration import fit_temperature
+from cvcc_zoo.runs.changes import changed_recipe
 from cvcc_zoo.runs.measure import measure
-from cvcc_zoo.runs.repeats import difference, recipe
+from cvcc_zoo.runs.repeats import OF_SEEDS, difference, recipe
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config
-from cvcc_zoo.weights.card import read_card
+from cvcc_zoo.weights.card import read_card, write_card
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
 
@@ -91,6 +95,83 @@ def test_a_card_that_does_not_hold_is_told(
 DATA = ["--data.dataset=folder", "--data.root=colours"]
 
 
+def without_splits(colours: Path) -> None:
+    """Leave class folders alone, 40 images in all."""
+    for each in sorted((colours / "train").iterdir()):
+        each.rename(colours / each.name)
+    for name in ("train", "test"):
+        shutil.rmtree(colours / name)
+
+
+def test_no_training_images_are_counted_for_a_card(
+    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_splits(colours)
+    fit("--model=linear", "--data.test=0.5")
+    assert main(["publish", "runs/linear-colours"]) == 0
+    shutil.rmtree("runs")
+    path = home / "linear.colours.json"
+    evaluate, warned = ["evaluate", "linear.colours", *DATA, "--data.test=0.5"], "perhaps also on its test images; then"
+    capsys.readouterr()
+    assert main(evaluate) == 0 and main([*evaluate, "--update_card=true"]) == 0
+    assert warned not in capsys.readouterr().out
+    before = path.read_bytes()
+    evaluate.append("--data.split_seed=1")
+    assert main(evaluate) == 0
+    assert warned in " ".join(capsys.readouterr().out.split())
+    refused = message(capsys, [*evaluate, "--update_card=true"])
+    assert "the card is not changed: linear.colours was trained on other images" in refused and warned in refused
+    assert path.read_bytes() == before
+
+
+def test_what_others_add_to_a_card_while_it_is_measured_stays(
+    fit: Fit, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear", "--run=first")
+    assert main(["publish", "first"]) == 0
+    path, calibration = home / "linear.colours.json", {"temperature": 2.0, "fitted_on": "others"}
+    changes: list[dict[str, Any]] = []
+
+    def meanwhile(*arguments: Any, **options: Any) -> Any:
+        write_card(path, dataclasses.replace(read_card(path), **changes.pop()))
+        return measure(*arguments, **options) if options else calibration
+
+    for name in ("evaluate.measure", "publish.temperature_of"):
+        monkeypatch.setattr(f"cvcc_zoo.commands.{name}", meanwhile)
+    before = read_card(path)
+    seeds = before.training | {"test_accuracy_of_seeds": {"0": 0.5, "1": 0.75}}
+    changes.append({"training": seeds, "measured": before.measured | {"calibration": calibration}})
+    assert main(["evaluate", "linear.colours", *DATA, "--update_card=true"]) == 0
+    assert (found := read_card(path)).training == seeds and found.measured["calibration"] == calibration
+    assert found.measured.keys() == before.measured.keys() | {"calibration"}
+    write_card(path, before)
+    changes.append({"training": seeds})
+    assert main(["publish", "linear.colours", "--calibrate=first"]) == 0
+    assert (found := read_card(path)).training == seeds and found.measured["calibration"] == calibration
+    write_card(path, before)
+    changes.append({"sha256": "0" * 64})
+    refused = message(capsys, ["evaluate", "linear.colours", *DATA, "--update_card=true"])
+    assert "linear.colours.json has become the card of other weights and is not changed" in refused
+    assert read_card(path) == dataclasses.replace(before, sha256="0" * 64)
+
+
+def test_accuracies_of_seeds_on_other_test_images_are_not_mixed(
+    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, more in enumerate([[], ["--trainer.precision=bf16-mixed"]]):
+        fit("--model=linear", f"--seed_everything={seed}", f"--run=seed{seed}", *more)
+    assert main(["publish", "seed0", "--repeats=[seed1]"]) == 0
+    path = home / "linear.colours.json"
+    update = ["evaluate", "linear.colours", *DATA, "--update_card=true"]
+    assert main(update) == 0 and set(OF_SEEDS) < read_card(path).training.keys()
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(colours / "test/red/001.png")
+    assert main(update) == 0 and not read_card(path).training.keys() & OF_SEEDS
+    refused = message(capsys, ["publish", "linear.colours", "--repeats=[seed1]"])
+    assert "seed1 does not repeat the training with another seed: it was tested on other images" in refused
+    refused = message(capsys, ["publish", "seed0", "--repeats=[seed1]"])
+    assert "seed0 was tested on other images than colours has now, so its accuracy is not compared with" in refused
+
+
 def test_how_many_test_images_are_the_same_is_counted(
     fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,6 +227,27 @@ def test_images_that_are_not_cifar10_cannot_be_named_so(
     assert "these are not the images of CIFAR-10; choose another --dataset" in message(capsys, asked)
     assert main(["publish", "first", "--tag=cifar10"]) == 0
     assert read_card(home / "linear.cifar10.json").dataset == "cifar10 (other images than CIFAR-10)"
+
+
+def test_weights_for_other_images_of_the_same_name_are_not_replaced(
+    fit: Fit, make_folder: MakeFolder, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_folder("other/colours")
+    Image.new("RGB", (8, 8)).save("other/colours/train/red/000.png")
+    make_folder("named/colours", classes=("cyan", "red"))
+    fit("--model=linear", "--run=first")
+    fit("--model=linear", "--run=again", "--optimizer.lr=0.1")
+    for name in ("other", "named"):
+        fit("--model=linear", f"--data.root={name}/colours", f"--run=run_{name}")
+    assert main(["publish", "first"]) == 0 and main(["publish", "first"]) == 0 and main(["publish", "again"]) == 0
+    path = home / "linear.colours.json"
+    before = [file.read_bytes() for file in (path, path.with_suffix(".safetensors"))]
+    for name in ("other", "named"):
+        refused = message(capsys, ["publish", f"run_{name}"])
+        assert "linear.colours.json describes weights for other images or classes, which would be lost" in refused
+    assert before == [file.read_bytes() for file in (path, path.with_suffix(".safetensors"))]
+    assert main(["publish", "run_other", "--tag=others"]) == 0
+    assert main(["publish", "run_named", "--folder=new"]) == 0
 
 
 def test_a_folder_of_a_known_data_set_is_called_by_its_name(
@@ -257,6 +359,46 @@ def test_seeds_are_added_to_a_card_whose_run_is_gone(
     assert read_card(home / "linear.colours.json").training == whole
 
 
+def test_a_run_that_was_resumed_with_another_recipe_says_so_and_repeats_none(
+    fit: Fit, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        assert fit("--model=linear", f"--seed_everything={seed}", f"--run=seed{seed}", "--optimizer.lr=0.1") == 0
+    again = ["fit", "--config=seed0/config.yaml", "--ckpt_path=last", "--allow_changes=true"]
+    assert main([*again, "--trainer.max_epochs=2", "--trainer.log_every_n_steps=1"]) == 0
+    assert main([*again, "--trainer.max_epochs=3", "--optimizer.lr=0.01"]) == 0
+    changed = json.loads(Path("seed0/summary.json").read_text())["changed"]
+    assert changed.startswith("trainer.max_epochs was 1 and is 2; then trainer.max_epochs was 2 and is 3, ")
+    assert changed.endswith(", optimizer.lr was 0.1 and is 0.01")
+    assert main(["publish", "seed0"]) == 0
+    assert read_card(home / "linear.colours.json").training["changed"] == changed
+    for name in ("seed0", "linear.colours"):
+        for added in ("--repeats=[seed1]", "--calibrate=seed1"):
+            refused = message(capsys, ["publish", name, added])
+            assert "the published run was resumed with other options (trainer.max_epochs was 1 and" in refused
+    for added in ("--repeats=[seed0]", "--calibrate=seed0"):
+        refused = message(capsys, ["publish", "seed1", added])
+        assert "seed0 was resumed with other options (trainer.max_epochs was 1 and is 2; then" in refused
+
+
+def test_a_run_whose_images_and_logs_are_elsewhere_is_resumed_with_its_recipe() -> None:
+    before = "{data: {root: a, batch_size: 8}, trainer: {logger: {class_path: CSVLogger}, precision: 32-true}}"
+    now = "{data: {root: b, batch_size: 8}, trainer: {logger: false, precision: bf16-mixed}}"
+    assert changed_recipe(before, now) == "" and changed_recipe(before, now, "x was 1 and is 2") == "x was 1 and is 2"
+    larger = changed_recipe(before, now.replace("8", "9"), "x was 1 and is 2")
+    assert larger == "x was 1 and is 2; then data.batch_size was 8 and is 9"
+
+
+def test_the_option_for_images_that_were_moved_is_told(
+    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear", "--run=first")
+    colours.rename("moved")
+    refused = message(capsys, ["publish", "first"])
+    assert "Set it with --root=..." in refused and "--data.root" not in refused
+    assert main(["publish", "first", "--root=moved", "--tag=colours"]) == 0
+
+
 def with_wrong_labels(folder: Path) -> None:
     """Exchange some images of the classes, because no temperature fits a model that is always right."""
     for number in range(6):
@@ -356,6 +498,20 @@ def test_options_that_are_younger_than_a_card_have_their_defaults_there(fit: Fit
     assert difference(before | {"model": now["model"]}, now, ()) == "data (whitening, resize)"
 
 
+def test_what_is_logged_where_is_no_part_of_a_recipe(fit: Fit, home: Path) -> None:
+    for seed in (0, 1):
+        logs = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir=secret{seed}"]
+        checks = f"--trainer.num_sanity_val_steps={seed}"
+        fit("--model=linear", f"--seed_everything={seed}", f"--run=seed{seed}", *logs, checks)
+    assert main(["publish", "seed0", "--repeats=[seed1]"]) == 0
+    assert "secret" not in (home / "linear.colours.json").read_text()
+    now = recipe(read_config(Path("seed0")))
+    logger = {"class_path": "WandbLogger", "init_args": {"name": "seed0"}}
+    older = now | {"trainer": now["trainer"] | {"logger": logger, "enable_progress_bar": False}}
+    assert difference(older, now, ()) is None
+    assert difference(older | {"trainer": older["trainer"] | {"max_epochs": 2}}, now, ()) == "trainer (max_epochs)"
+
+
 def test_what_is_measured_is_exact(colours: Path) -> None:
     data = ImageDataModule("folder", str(colours), batch_size=5)
     model = create("linear", num_classes=2, image_size=8, whitening="none")
@@ -371,6 +527,20 @@ def test_what_is_measured_is_exact(colours: Path) -> None:
     assert found["class_accuracy"] == {"blue": 1.0, "red": 0.0} and "top5_accuracy" not in found
     assert "mirrored_accuracy" not in found and found["images_per_second"] > 0
     assert measure(model, data, mirrored=True)["mirrored_accuracy"] == 0.5
+
+
+def test_the_speed_is_that_of_the_network_without_the_reading_of_the_images(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, counts = ImageDataModule("folder", str(colours)), list[int]()
+
+    def clock() -> float:
+        counts.append(data.count("test"))  # raises KeyError unless they are read
+        return float(len(counts))
+
+    monkeypatch.setattr("cvcc_zoo.runs.measure.time", SimpleNamespace(perf_counter=clock))
+    model = create("linear", num_classes=2, image_size=8, whitening="none")
+    assert measure(model, data)["images_per_second"] == 12 and counts == [12, 12]
 
 
 def test_from_twenty_classes_on_the_top_five_are_counted(

@@ -170,8 +170,12 @@ def test_what_is_no_path_of_weights_is_told_in_words(value: Any) -> None:
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
 def test_weights_of_compiled_and_distributed_networks_are_read(weights: Path, prefix: str) -> None:
     given = timm.create_model("test_resnet", checkpoint_path=str(weights)).state_dict()
-    torch.save({prefix + name: tensor for name, tensor in given.items()}, "other.pth")
-    assert torch.equal(read_tensors(Path("other.pth"))["fc.weight"], given["fc.weight"])
+    named = {prefix + name: tensor for name, tensor in given.items()}
+    torch.save(named, "other.pth")
+    save_file(named, "other.safetensors")
+    for file in ("other.pth", "other.safetensors"):
+        found = read_tensors(Path(file))
+        assert found.keys() == given.keys() and torch.equal(found["fc.weight"], given["fc.weight"])
 
 
 def test_a_new_head_replaces_the_classifier_of_weights_of_timm(weights: Path) -> None:

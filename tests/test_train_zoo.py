@@ -95,6 +95,38 @@ def test_the_card_has_the_accuracies_of_all_seeds_and_the_weights_of_the_first(
     assert "±" in capsys.readouterr().out
 
 
+def test_another_seed_is_added_to_a_card_that_keeps_the_rest(
+    words: Words,
+    home: Path,  # noqa: F811
+) -> None:
+    asked = [*words, "--minutes=5", "--only=[linear]"]
+    assert main(asked) == 0
+    path = home / "linear.pets.json"
+    card = read_card(path)
+    calibration = {"temperature": 2.0, "fitted_on": "images"}
+    added = dataclasses.replace(card, url="https://x.org/f", measured=card.measured | {"calibration": calibration})
+    write_card(path, added)
+    assert main([*asked, "--seeds=2"]) == 0
+    now = read_card(path)
+    assert list(now.training["test_accuracy_of_seeds"]) == ["0", "1"]
+    assert dataclasses.replace(now, training=card.training) == added
+
+
+def test_images_that_were_moved_after_the_training_are_found_for_the_card(
+    words: Words,
+    home: Path,  # noqa: F811
+    colours: Path,
+) -> None:
+    asked = [*words, "--minutes=5", "--only=[linear]"]
+    assert main(asked) == 0
+    path = home / "linear.pets.json"
+    before = read_card(path)
+    path.unlink()
+    moved = colours.rename(colours.with_name("moved"))
+    assert main([*asked, f"--data.root={moved}", "--allow_changes=true"]) == 0
+    assert read_card(path).sha256 == before.sha256
+
+
 def test_weights_of_a_run_that_was_not_tested_are_published_with_their_own_numbers(
     words: Words,
     home: Path,  # noqa: F811

@@ -1,5 +1,6 @@
 """Weights go to other classes and channels: what must be new is new, all else is taken exactly or refused."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 import cvcc_zoo
 from cvcc_zoo import create, load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.weights.card import write
 from cvcc_zoo.zoo.transfer import adapt_channels
 from tests.conftest import QUICK, Fit, message
 from tests.test_weights import IMAGES, card_of, home, published, trained  # noqa: F401  home is a fixture
@@ -45,6 +47,17 @@ def test_a_new_head_is_fresh_for_as_many_classes_and_never_by_itself(here: Path)
     assert same(old.state_dict(), create("resnet20.pets", num_classes=3).state_dict())
     with pytest.raises(ValueError, match="give pretrained"):
         create("resnet20", new_head=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "frozen"),
+    [({"num_classes": 5}, 0), ({"new_head": True}, 0), ({"num_classes": 5, "freeze": 2}, 2), ({"image_size": 16}, 4)],
+)
+def test_a_new_classifier_is_not_trained_alone_because_that_of_the_weights_was(
+    options: dict[str, Any], frozen: int, here: Path
+) -> None:
+    published(here, trained(freeze=4))
+    assert create("resnet20.pets", **options).hparams["freeze"] == frozen
 
 
 def test_a_grey_image_gives_what_it_gave_in_three_equal_channels(here: Path) -> None:
@@ -92,6 +105,22 @@ def test_pretrained_true_takes_cifar10_or_the_only_ones(here: Path, tmp_path: Pa
     assert same(create("resnet20", pretrained=here).state_dict(), load(path).state_dict())
     with pytest.raises(ValueError, match=r"must have one card resnet32\.<data set>\.json, but has none"):
         create("resnet32", pretrained=here)
+
+
+def test_the_weights_of_a_model_may_be_in_a_run_folder(fit: Fit, tmp_path: Path) -> None:
+    assert fit("--model=linear", "--test=false", "--run=tuned") == 0
+    folders: list[str | Path] = ["tuned", "./tuned", tmp_path / "tuned"]
+    for folder in folders:
+        assert same(create("linear", pretrained=folder).state_dict(), load("tuned").state_dict())
+        with pytest.raises(ValueError, match="tuned holds a linear, not a resnet20"):
+            create("resnet20", pretrained=folder)
+
+
+def test_the_name_of_a_data_set_may_have_a_dot(here: Path) -> None:
+    model = trained()
+    path = write(here, dataclasses.replace(card_of(model), name="resnet20.birds.v2"), model.state_dict())
+    for made in (create("resnet20", pretrained="birds.v2"), create("resnet20", pretrained=True), load(path)):
+        assert same(made.state_dict(), create("resnet20.birds.v2").state_dict())
 
 
 # Parts

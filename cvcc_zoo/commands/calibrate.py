@@ -20,13 +20,14 @@ from cvcc_zoo.cli.images import MODEL, add_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of, title_of_test
+from cvcc_zoo.files.download import digest
 from cvcc_zoo.files.own import locked, write_whole
 from cvcc_zoo.files.plain import load_plain
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.calibration import cross_fitted, fit_temperature
 from cvcc_zoo.runs.run_folder import is_run
 from cvcc_zoo.runs.scores import scores
-from cvcc_zoo.weights.card import read_card, write_card
+from cvcc_zoo.weights.card import Card, change_card, read_card
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.zoo.averaging import names_in
 from cvcc_zoo.zoo.names import resolve_trained
@@ -74,7 +75,7 @@ def main(args: Sequence[str]) -> int:
             before, labels = scores(trained.model, data)
             where = f"the test images of {title_of_test(data)}"
         after = before / temperature if config.test else cross_fitted(before, labels)
-        save(origin.file, temperature, f"{count:,} validation images of its own")
+        save(origin.file, trained.sha256, temperature, f"{count:,} validation images of its own")
     console = PlainConsole(soft_wrap=True)
     console.print(f"{trained.name}: temperature {temperature:.4f}, fitted to {count:,} validation images")
     old, new = quality_of(before, labels), quality_of(after, labels)
@@ -149,19 +150,27 @@ def check_images(name: str, sha256: str, data: ImageDataModule) -> None:
         )
 
 
-def save(file: Path, temperature: float, fitted_on: str) -> None:
-    """Save a temperature in a card or a checkpoint; the rest of the file stays."""
+def save(file: Path, sha256: str, temperature: float, fitted_on: str) -> None:
+    """Save a temperature in a card or a checkpoint; the rest of the file stays.
+
+    Raises ValueError if it has other weights now than those with this `sha256`: of the card's file, or the checkpoint.
+    """
     calibration = {"temperature": temperature, "fitted_on": fitted_on}
     if file.suffix == ".json":
-        card = read_card(file)
-        measured = {name: value for name, value in card.measured.items() if not name.endswith("_with_temperature")}
-        write_card(file, dataclasses.replace(card, measured=measured | {"calibration": calibration}))
+        change_card(file, sha256, lambda card: _calibrated(card, calibration))
         return
+    if digest(file) != sha256:
+        raise ValueError(f"{file} was written anew in the meantime and is not changed; calibrate it again")
     content = load_plain(file)
     content["cvcc_zoo"] |= calibration
     data = io.BytesIO()
     torch.save(content, data)
     write_whole(file, data.getbuffer())
+
+
+def _calibrated(card: Card, calibration: Mapping[str, Any]) -> Card:
+    measured = {name: value for name, value in card.measured.items() if not name.endswith("_with_temperature")}
+    return dataclasses.replace(card, measured=measured | {"calibration": dict(calibration)})
 
 
 def table(where: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Table:

@@ -7,21 +7,22 @@ from typing import Any
 
 from rich.table import Table
 
-from cvcc_zoo.classifier.compatibility import other_images
+from cvcc_zoo.classifier.compatibility import check_classes, other_images
 from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.images import MODEL, add_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.corruptions import title_of
-from cvcc_zoo.data.identity import identity_of, in_common, title_of_test
+from cvcc_zoo.data.identity import find_known, identity_of, in_common, title_of_test
 from cvcc_zoo.files.own import file_to_write, in_command, write_picture
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.measure import measure, measure_average
+from cvcc_zoo.runs.repeats import OF_SEEDS
 from cvcc_zoo.runs.robustness import corruption_table, measure_corruptions
 from cvcc_zoo.runs.summary import in_digits, without_images
-from cvcc_zoo.weights.card import Card, read_card, write_card
+from cvcc_zoo.weights.card import Card, change_card, read_card
 from cvcc_zoo.zoo.averaging import Average, find_average
 from cvcc_zoo.zoo.trained import Trained
 
@@ -69,7 +70,12 @@ def main(args: Sequence[str]) -> int:
     data = made.instantiate(config).data
     console = PlainConsole(soft_wrap=True)
     for member in average.members:
-        if warning := other_images(member.name, member.model, data, member.data, member.train_sha256):
+        warning = other_images(member.name, member.model, data, member.data, member.train_sha256)
+        if member.card is not None:
+            warning = other_than_of_card(member, member.card, data, update=config.update_card)
+        if warning and config.update_card:
+            raise ValueError(f"the card is not changed: {warning}; restore the images, or leave out --update_card")
+        if warning:
             console.print(warning)
     if others:
         found = measure_average(average, data, mirrored=config.test_time_flip)
@@ -86,17 +92,37 @@ def main(args: Sequence[str]) -> int:
     mirrored = config.test_time_flip or (config.update_card and data.dataset.mirror)
     found = measure(trained.model, data, mirrored=mirrored)
     _say(console, trained, data, found, per_class=config.per_class, flip=config.test_time_flip)
-    corrupted = _corrupted(console, trained, data, found, picture)
+    numbers, temperature = found | _corrupted(console, trained, data, found, picture), trained.model.temperature
     if config.update_card:
-        same = found["test_set"]["sha256"] == card.measured.get("test_set", {}).get("sha256")  # images as before
-        names = ("calibration", "corruptions") if same else ("calibration",)
-        kept = {name: card.measured[name] for name in names if name in card.measured}
-        write_card(path, dataclasses.replace(card, measured={**found, **kept, **corrupted}))
+        change_card(path, trained.sha256, lambda now: measured_again(now, numbers, temperature))
         console.print(f"written to {path}")
         return 0
     code, verdict = compare(card, found, data, path)
     console.print(verdict, style="red" if code else "")
     return code
+
+
+def other_than_of_card(trained: Trained, path: Path, data: ImageDataModule, *, update: bool) -> str:
+    """Return a warning if test images may be training images of published weights: neither split is that of the card.
+
+    Without an `update` of the card, there is none for images of which the card has no test image. The test images of
+    the known data sets are no training images.
+    """
+    card = read_card(path)
+    train, there = card.training.get("train_set"), card.measured.get("test_set", {})
+    before = train.get("sha256") if isinstance(train, dict) else None
+    check_classes(trained.model, data)  # the labels in the model's order, because the identity depends on them
+    test = identity_of(data, "test")
+    if not before or test.sha256 == there.get("sha256") or find_known(None, test.sha256):
+        return ""
+    if not update and (not there or in_common(test, there) == 0):
+        return ""
+    if identity_of(data, "train").sha256 == before:
+        return ""
+    return (
+        f"{trained.name} was trained on other images than {data.dataset.title} has now, perhaps also on its test "
+        "images; then the accuracy is too high"
+    )
 
 
 def _say(
@@ -161,6 +187,20 @@ def in_words(found: Mapping[str, Any]) -> str:
         f"{in_digits(found['brier_score'])}, log loss {in_digits(found['log_loss'])} and calibration error "
         f"{in_digits(found['calibration_error'])}{calibrated}"
     )
+
+
+def measured_again(card: Card, found: Mapping[str, Any], temperature: float) -> Card:
+    """Return a card with new numbers of its weights, which were measured with that temperature.
+
+    The card's own temperature stays, and on the same test images the corruptions and the accuracies of seeds do, too.
+    """
+    same = found["test_set"]["sha256"] == card.measured.get("test_set", {}).get("sha256")
+    names = ("calibration", "corruptions") if same else ("calibration",)
+    training = {name: value for name, value in card.training.items() if same or name not in OF_SEEDS}
+    if card.measured.get("calibration", {}).get("temperature", 1.0) != temperature:  # fitted in the meantime
+        found = {name: value for name, value in found.items() if not name.endswith("_with_temperature")}
+    kept = {name: card.measured[name] for name in names if name in card.measured and name not in found}
+    return dataclasses.replace(card, measured={**found, **kept}, training=training)
 
 
 def compare(card: Card, found: Mapping[str, Any], data: ImageDataModule, path: Path) -> tuple[int, str]:

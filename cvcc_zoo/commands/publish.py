@@ -21,7 +21,7 @@ from cvcc_zoo.runs.measure import correct, measure, with_temperature
 from cvcc_zoo.runs.repeats import data_of, of_seeds, recipe, run_of, temperature_of
 from cvcc_zoo.runs.run_folder import CONFIG
 from cvcc_zoo.runs.scores import scores
-from cvcc_zoo.weights.card import Card, folders, list_cards, read, read_card, write, write_card
+from cvcc_zoo.weights.card import Card, change_card, folders, list_cards, read, read_card, write
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.zoo.creation import load
 from cvcc_zoo.zoo.names import resolve_trained
@@ -56,7 +56,7 @@ def publish(
             original images.
         license: License of the weights.
         folder: The folder for file and card; by default $CVCC_ZOO_HOME, where create() finds them by a name that no
-            weights of the package have.
+            weights of the package have. Earlier weights of this name are replaced if they are of the same images.
         repeats: Folders of runs of the same recipe with other seeds; their test accuracies are added to the card.
         calibrate: Folder of a run of the same recipe with validation images: the temperature that fits them best is
             added to the card. By default it is that of the run, if `cvcc-zoo calibrate` fitted one.
@@ -82,7 +82,13 @@ def publish(
     tag = tag or (known.tag if known else summary["dataset"])
     training = {"recipe": recipe(config), "images": summary["images"]["train"], "train_set": train.plain()}
     training |= {name: summary.get(name) for name in TRAINING}
+    training |= {"changed": resumed} if (resumed := summary.get("changed")) else {}
     if seeds:
+        if summary.get("data", {}).get("test", {}).get("sha256", test) != test:
+            raise ValueError(
+                f"{source} was tested on other images than {data.dataset.title} has now, so its accuracy is not "
+                "compared with theirs; restore the images, or leave out --repeats"
+            )
         training |= of_seeds(training, summary["test_accuracy"], test, seeds)
     fitted = temperature_of(validated, training, root) if validated else weights.calibration
     calibration = {"calibration": dict(fitted)} if fitted else {}
@@ -95,6 +101,8 @@ def publish(
         training=training,
         license=license,
     )
+    place = expanded(folder) if folder else folders()[1]
+    check_place(place / f"{card.name}.json", card)
     tensors = model.state_dict()
     with tempfile.TemporaryDirectory() as trial:
         models = {name: load(write(Path(trial), card, tensors, dtype=each)) for name, each in DTYPES.items()}
@@ -103,22 +111,20 @@ def publish(
         dtype = "float16" if half >= full - ALLOWED else "float32"
     measured = measure(models[dtype], data, mirrored=data.dataset.mirror)
     card = dataclasses.replace(card, measured=measured | calibration)
-    target = write(expanded(folder) if folder else folders()[1], card, tensors, dtype=DTYPES[dtype])
-    kept, _ = read(target)
-    PlainConsole(soft_wrap=True).print(
+    target = write(place, card, tensors, dtype=DTYPES[dtype])
+    kept, console = read(target)[0], PlainConsole(soft_wrap=True)
+    console.print(
         f"{kept.name}: test accuracy {with_interval(kept.measured['correct'], kept.measured['test_images'])} of "
         f"{kept.measured['test_images']:,} images, {kept.size / 1e6:.2f} MB as {dtype} "
         f"(correct in half precision: {half:,}, in full: {full:,})\nwritten to {target}"
     )
     found = target.parent.resolve() == folders()[1].resolve()
     if found and not (first := list_cards()[kept.name]).samefile(target):
-        PlainConsole(soft_wrap=True).print(
+        console.print(
             f"the name {kept.name} means {first}; use the new weights by their path, or publish them with another --tag"
         )
     if summary["test_accuracy"] is None:
-        PlainConsole(soft_wrap=True).print(
-            f"{source} was trained with --test=false: the test images were first used now"
-        )
+        console.print(f"{source} was trained with --test=false: the test images were first used now")
 
 
 def card_of(name: str) -> Path | None:
@@ -141,13 +147,12 @@ def extend(path: Path, repeats: Sequence[Path], calibrate: Path | None, root: st
             f"{card.name} is published; give a run folder, or add to its card: --repeats=[RUN, ...] with other seeds, "
             "--calibrate=RUN_WITH_VALIDATION"
         )
-    training, measured, console = card.training, card.measured, PlainConsole(soft_wrap=True)
+    training, added, console = card.training, dict[str, Any](), PlainConsole(soft_wrap=True)
     if not _knows_its_training(card):
         raise ValueError(f"{path} does not say how and on which images its weights were trained; publish the run again")
-    test = measured["test_set"]["sha256"]
+    test = card.measured["test_set"]["sha256"]
     if repeats:
-        training = training | of_seeds(training, measured["test_accuracy"], test, repeats)
-        found = training["test_accuracy_of_seeds"]
+        found = _with_seeds(card, repeats)["test_accuracy_of_seeds"]
         percents = torch.tensor(list(found.values()), dtype=torch.float64) * 100
         console.print(f"{card.name}: {len(found)} seeds, test accuracy {percents.mean():.2f} ± {percents.std():.2f} %")
     if calibrate is not None:
@@ -156,15 +161,29 @@ def extend(path: Path, repeats: Sequence[Path], calibrate: Path | None, root: st
         if identity_of(data, "test").sha256 != test:
             raise ValueError(f"the test images of {calibrate} are not those of {path}; give their folder: --root=...")
         logits, labels = scores(model, data)
-        measured = measured | {"calibration": fitted} | with_temperature(logits, labels, fitted["temperature"])
-        after = measured["calibration_error_with_temperature"]
+        added = {"calibration": fitted} | with_temperature(logits, labels, fitted["temperature"])
+        after = added["calibration_error_with_temperature"]
         before = with_temperature(logits, labels, 1.0)["calibration_error_with_temperature"]  # older cards have none
         console.print(
             f"{card.name}: temperature {fitted['temperature']:.4f}, which changes the calibration error on the test "
             f"images from {before:.4f} to {after:.4f}"
         )
-    write_card(path, dataclasses.replace(card, measured=measured, training=training))
+
+    def extended(now: Card) -> Card:
+        if now.measured.get("test_set", {}).get("sha256") != test:
+            raise ValueError(f"{path} was measured on other test images in the meantime; start again")
+        return dataclasses.replace(now, measured=now.measured | added, training=_with_seeds(now, repeats))
+
+    change_card(path, card.sha256, extended)
     console.print(f"written to {path}")
+
+
+def _with_seeds(card: Card, repeats: Sequence[Path]) -> dict[str, Any]:
+    """Return the entries of a card about its training, with the test accuracies of these runs."""
+    if not repeats:
+        return card.training
+    test, accuracy = card.measured["test_set"]["sha256"], card.measured["test_accuracy"]
+    return card.training | of_seeds(card.training, accuracy, test, repeats)
 
 
 def _knows_its_training(card: Card) -> bool:
@@ -184,6 +203,20 @@ def check_unchanged(run: Path, summary: dict[str, Any], train: str) -> None:
         raise ValueError(
             f"the training images are not those that {run} was trained on (sha256 {train[:12]}..., then "
             f"{before[:12]}...); restore them, or give their folder: --root=..."
+        )
+
+
+def check_place(path: Path, card: Card) -> None:
+    """Raise ValueError if the card there is that of another training: on other images, or of other classes."""
+    if not path.is_file():
+        return
+    there, images = read_card(path), card.training["train_set"]["sha256"]
+    train = there.training.get("train_set")
+    before = train.get("sha256", images) if isinstance(train, dict) else images  # a card that does not say is replaced
+    if before != images or there.classes != card.classes:
+        raise ValueError(
+            f"{path} describes weights for other images or classes, which would be lost; choose another --tag=... or "
+            "--folder=..., or remove it"
         )
 
 
@@ -207,5 +240,10 @@ def parser() -> ZooParser:
 
 def main(args: Sequence[str]) -> int:
     """Run the command."""
-    call_with(parser(), publish, args)
+    try:
+        call_with(parser(), publish, args)
+    except (FileNotFoundError, ValueError) as error:
+        if "--data.root" not in str(error):
+            raise
+        raise ValueError(str(error).replace("--data.root", "--root")) from error  # the option of this command
     return 0

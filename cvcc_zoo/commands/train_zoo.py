@@ -56,9 +56,13 @@ class Job:
             return fast_precision()
         return str(read_config(self.run)["trainer"].get("precision") or "null")
 
+    def path(self, folder: Path) -> Path:
+        """Return the path of the card of these weights in a folder."""
+        return folder / f"{self.model}.{self.tag}.json"
+
     def card(self, folder: Path) -> Card | None:
         """Return the card in a folder that has the name of these weights; None unless it is that of this run."""
-        path = folder / f"{self.model}.{self.tag}.json"
+        path = self.path(folder)
         if not (self.finished and path.is_file()):
             return None
         card = read_card(path)
@@ -113,16 +117,20 @@ def train_zoo(
         ]
         for model, path in found.items()
     }
+    root = next((option.partition("=")[2] for option in reversed(given) if option.startswith("--data.root=")), "")
     code = 0
     target = expanded(folder) if folder else folders()[1]
     try:
         for mine in jobs.values():
+            first, *others = mine
             for job in mine:
                 train(job, given, deadline, torch.cuda.is_available() if compile is None else compile)
-            card = mine[0].card(target)
-            if card is None or repeats_in(card) < seeds:
-                again = [str(job.run) for job in mine[1:]]
-                publish(str(mine[0].run), tag=mine[0].tag, dataset=dataset, folder=str(target), repeats=again)
+            card = first.card(target)
+            if card is None:
+                again = [str(job.run) for job in others]
+                publish(str(first.run), tag=first.tag, dataset=dataset, folder=str(target), repeats=again, root=root)
+            elif new := [str(job.run) for job in mine if str(job.seed) not in seeds_in(card)]:
+                publish(str(first.path(target)), repeats=new)
     except StoppedError as over:
         PlainConsole(soft_wrap=True).print(str(over))
         code = over.code
@@ -175,9 +183,9 @@ def train(job: Job, given: Sequence[str], deadline: float, compile: bool) -> Non
     lightning(["fit", *args, f"--run={job.run}", "--ckpt_path=last"], callbacks=callbacks)
 
 
-def repeats_in(card: Card) -> int:
-    """Return the number of seeds whose accuracies a card has."""
-    return len(card.training.get("test_accuracy_of_seeds", {})) or 1
+def seeds_in(card: Card) -> set[str]:
+    """Return the seeds whose test accuracies a card has."""
+    return {str(card.training["seed"]), *card.training.get("test_accuracy_of_seeds", {})}
 
 
 def overview(jobs: dict[str, list[Job]], target: Path) -> Table:

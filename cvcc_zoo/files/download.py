@@ -54,6 +54,8 @@ def fetch(url: str, target: Path, sha256: str, size: int) -> Path:
     source = address(url, target.name)
     if size > LARGEST:
         raise ValueError(f"{source} would be {size:,} bytes long; more than {LARGEST:,} are not downloaded")
+    if target.is_file() and digest(target) == sha256:  # perhaps in a folder that cannot be written
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     lock.acquire()

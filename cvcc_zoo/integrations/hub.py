@@ -14,7 +14,7 @@ import yaml
 
 from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.runs.intervals import with_interval
-from cvcc_zoo.weights.card import Card, model_and_tag, read
+from cvcc_zoo.weights.card import Card, model_and_tag, read_file
 from cvcc_zoo.weights.hub import ENDINGS, failures, first_line, pull
 from cvcc_zoo.zoo.names import resolve_trained
 
@@ -25,7 +25,7 @@ def push(name: str | Path, repo_id: str, *, private: bool = False) -> str:
     """Upload published weights to the repository "owner/name", created if needed, and return the URL of the commit.
 
     `name` is that of the weights ("resnet20.cifar10") or the path of their card. Raises ValueError if the repository
-    already has other weights, ConnectionError without network, and the errors of `cvcc_zoo.weights.card.read`.
+    already has other weights, ConnectionError without network, and the errors of `cvcc_zoo.weights.card.read_file`.
     """
     from huggingface_hub import HfApi  # imported here because it takes half a second
 
@@ -56,17 +56,17 @@ def write_folder(card_path: Path, folder: Path, repo_id: str = "<owner>/<name>")
     """Write the files of a repository into an empty folder, created if needed, and return the folder.
 
     The README.md names `repo_id` as the repository to pull from. Files of the same weights are replaced. Raises
-    ValueError if the folder has other files, and the errors of `cvcc_zoo.weights.card.read`.
+    ValueError if the folder has other files, and the errors of `cvcc_zoo.weights.card.read_file`.
     """
-    card, _ = read(card_path)
-    files = {path.name: path.read_bytes() for path in (card_path, card_path.with_suffix(".safetensors"))}
+    card, data = read_file(card_path)
+    files = {card_path.name: card_path.read_bytes(), card_path.with_suffix(".safetensors").name: data}
     files["README.md"] = readme(card, repo_id).encode()
     folder.mkdir(parents=True, exist_ok=True)
     others = sorted(path.name for path in folder.iterdir() if path.name not in files)
     if others:
         raise ValueError(f"{folder} has other files ({', '.join(others[:3])}); give an empty folder")
-    for name, data in files.items():
-        write_whole(folder / name, data)
+    for name, content in files.items():
+        write_whole(folder / name, content)
     return folder
 
 

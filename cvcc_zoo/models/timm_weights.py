@@ -92,14 +92,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     The prefixes that DistributedDataParallel and torch.compile add to the names are left out.
     """
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except Exception as error:  # safetensors has an error of its own
-            raise ValueError(f"{path} has no readable tensors ({error}); get it again") from error
     if path.suffix not in ENDINGS:
         raise ValueError(f"{path} is not a file of weights: its name must end in {', '.join(ENDINGS)}")
-    content = load_plain(path, old=True)
+    content: Any = _safe(path) if path.suffix == ".safetensors" else load_plain(path, old=True)
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -110,6 +105,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     tensors: dict[str, Tensor] = clean_state_dict({str(name): tensor for name, tensor in content.items()})
     return tensors
+
+
+def _safe(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors has an error of its own
+        raise ValueError(f"{path} has no readable tensors ({error}); get it again") from error
 
 
 def normalisation_of(config: Mapping[str, Any], in_channels: int) -> Normalisation:

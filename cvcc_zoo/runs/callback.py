@@ -15,6 +15,7 @@ from cvcc_zoo.data.length import images_of_batch, steps_between_rows
 from cvcc_zoo.files.own import in_command, locked, write_whole
 from cvcc_zoo.internals.lightning import RateMonitor, set_log_every_n_steps
 from cvcc_zoo.printing import say
+from cvcc_zoo.runs.changes import changed_recipe
 from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.figures import draw_curves, draw_test
@@ -39,14 +40,11 @@ class RunFolder(Callback):
     def __init__(
         self, folder: Path, config: str, *, choose_logging: bool = False, resumed: bool = False, ended: bool = False
     ) -> None:
-        self.folder = folder
-        self.ended = ended
-        self.config = config
-        self.choose_logging = choose_logging
-        self.resumed = resumed
-        self.started = False
-        self.seconds = 0.0
-        self.images = 0
+        self.folder, self.config = folder, config
+        self.choose_logging, self.resumed = choose_logging, resumed
+        self.started, self.ended = False, ended
+        self.changed = ""  # options of the recipe that were others before the run was resumed, in words
+        self.seconds, self.images = 0.0, 0
         self.last_epoch: dict[str, float] = {}  # metrics of the last epoch
         self.winograd = False  # whether steps before the run was resumed used Winograd's algorithm
         self._since: float | None = None
@@ -149,7 +147,7 @@ class RunFolder(Callback):
                 mine["metrics"] = fingerprint(self.folder / NAME, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the config, the clock and the count of images, with which a resumed run continues."""
+        """Return the config, the clock, the count of images and what changed, with which a resumed run continues."""
         running = 0.0 if self._since is None else time.perf_counter() - self._since
         return {
             "config": self.config,
@@ -157,13 +155,15 @@ class RunFolder(Callback):
             "images": self.images,
             "last_epoch": self.last_epoch,
             "ended": self.ended,
+            "changed": self.changed,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue with the clock and the count of images."""
+        """Continue with the clock and the count of images, and compare the recipe with that of the checkpoint."""
         self.seconds, self.images = state_dict["seconds"], state_dict["images"]
         self.last_epoch = state_dict.get("last_epoch", {})
         self.winograd = state_dict.get("winograd", False)
+        self.changed = changed_recipe(state_dict.get("config", ""), self.config, state_dict.get("changed", ""))
 
     def _stop_clock(self) -> None:
         if self._since is not None:
@@ -239,8 +239,8 @@ class RunFolder(Callback):
         for logger in self._own_loggers(trainer):  # remove the row of an earlier test
             logger.truncate(trainer.global_step)
         winograd = self.winograd or used_winograd(trainer)
-        training = Training(self.seconds, self.images, self.last_epoch, winograd)
-        summary = summarise(trainer, model, data, training, test=test)
+        training, changed = Training(self.seconds, self.images, self.last_epoch, winograd), self.changed
+        summary = summarise(trainer, model, data, training, test=test) | {"changed": changed}  # a test loads best.ckpt
         if trainer.is_global_zero:
             if test or not self._curves_drawn:  # a resumed run that had already ended did not train
                 self._draw_curves(trainer)

@@ -1,6 +1,7 @@
 """Options that change when a run is resumed: found, refused unless allowed, and put into effect."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -22,6 +23,19 @@ HARMLESS = (
     "trainer.enable_model_summary",
 )
 """Options that do not affect what is trained."""
+OF_RECORDS = (
+    "default_root_dir",
+    "enable_autolog_hparams",
+    "enable_model_summary",
+    "enable_progress_bar",
+    "log_every_n_steps",
+    "logger",
+    "num_sanity_val_steps",
+    "profiler",
+)
+"""Options of the Trainer that decide what is written and shown, not what is trained."""
+ELSEWHERE = ("data.root", "data.dataset", "trainer.precision", *(f"trainer.{name}" for name in OF_RECORDS))
+"""Options in which runs of one recipe may differ."""
 OF_STATE = {"optimizer.name", "optimizer.rank"}
 """Options on which the tensors depend that an optimizer keeps."""
 MOST = 10_000
@@ -45,12 +59,27 @@ def changed_options(before: str, now: str) -> dict[str, tuple[Any, Any]]:
     return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
 
 
+def in_words(changed: Mapping[str, tuple[Any, Any]]) -> str:
+    """Return the result of `changed_options` as text."""
+    return ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in changed.items())
+
+
+def changed_recipe(before: str, now: str, earlier: str = "") -> str:
+    """Return in words the options with which a training goes on as another recipe, after those of `earlier` times.
+
+    Empty if all of it followed one recipe, wherever its images are and whatever was logged.
+    """
+    changed = changed_options(before, now) if before else {}
+    kept = {name: pair for name, pair in changed.items() if not name.startswith(ELSEWHERE)}
+    return "; then ".join(filter(None, (earlier, in_words(kept))))
+
+
 def check_unchanged(before: str | None, now: str, *, allowed: bool) -> str:
     """Return the differences in words, or an empty text. Raises ValueError for any, unless they are `allowed`."""
     if not before:  # a new run
         return ""
     changed = changed_options(before, now)
-    words = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in changed.items())
+    words = in_words(changed)
     if changed and not allowed:
         raise ValueError(
             f"the checkpoint was written with other options: {words}; restore them to get the same result, or resume "

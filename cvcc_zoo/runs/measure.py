@@ -30,10 +30,11 @@ def measure(model: ImageClassifier, data: ImageDataModule, *, mirrored: bool = F
     model's temperature; if it has one, loss and calibration error also `_with_temperature`; `per_class` (precision,
     recall, F1 and support of each class); `class_accuracy` (share of each class); `confusion` (true class, predicted
     class); with `mirrored` the accuracy of the mean scores of an image and its mirror image; `images_per_second` on
-    this `hardware`; and `test_set`, the identity of the images. Numbers that are not defined are None. Raises
-    ValueError if the data do not fit the model.
+    this `hardware`, after they were read; and `test_set`, the identity of the images. Numbers that are not defined are
+    None. Raises ValueError if the data do not fit the model.
     """
     data.prepare_data()
+    data.setup("test")
     start = time.perf_counter()
     logits, labels = scores(model, data)
     speed = len(labels) / (time.perf_counter() - start)

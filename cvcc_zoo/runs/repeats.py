@@ -11,11 +11,14 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.registry import FAMILIES, family_options
 from cvcc_zoo.runs.calibration import fit_temperature
+from cvcc_zoo.runs.changes import OF_RECORDS
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config, read_summary
 from cvcc_zoo.zoo.creation import load
 
-ELSEWHERE = ("dataset", "precision", "enable_progress_bar", "enable_model_summary")
+OF_SEEDS = ("test_accuracy_of_seeds", "precision_of_seeds")
+"""Entries of a card about runs with several seeds."""
+ELSEWHERE = ("dataset", "precision")
 """Options that may differ between runs with several seeds: the same images are compared by their identity."""
 HELD_OUT = (*ELSEWHERE, "validation", "split_seed", "max_epochs")
 """Options that may differ between a run and the run on whose validation images its temperature is fitted."""
@@ -27,9 +30,9 @@ def run_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a run that determine its weights; folders of this machine are left out."""
+    """Return the options of a run that determine its weights, without the folders and loggers of this machine."""
     data = {key: value for key, value in config["data"].items() if key != "root"}
-    trainer = {k: v for k, v in config["trainer"].items() if v is not None and k != "default_root_dir"}
+    trainer = {k: v for k, v in config["trainer"].items() if v is not None and k not in OF_RECORDS}
     keys = ("model", "weights", "optimizer", "lr_scheduler", "monitor")
     chosen = {key: config[key] for key in keys if config.get(key) not in (None, MONITORED[0])}
     return {**chosen, "data": data, "trainer": trainer}  # older configs have no monitor
@@ -64,7 +67,17 @@ def _with_defaults(part: str, options: Any, may_differ: Iterable[str]) -> Any:
         known = family_options(family) if part == "model" and family else {}
         chosen = {k: v for k, v in arguments.items() if k not in known or v != known[k].default}
         options = options | {"init_args": {k: v for k, v in chosen.items() if v is not None}}
-    return {name: value for name, value in options.items() if value is not None and name not in may_differ}
+    left_out = {*may_differ, *(OF_RECORDS if part == "trainer" else ())}  # older cards have them
+    return {name: value for name, value in options.items() if value is not None and name not in left_out}
+
+
+def check_one_recipe(run: Path | str, about: Mapping[str, Any]) -> None:
+    """Raise ValueError if a run was resumed with other options, given its summary or what a card says about it."""
+    if changed := about.get("changed"):
+        raise ValueError(
+            f"{run} was resumed with other options ({changed}), so that its recipe alone did not make its weights; "
+            "train the recipe in a new run, which may have other seeds and a temperature"
+        )
 
 
 def of_seeds(training: Mapping[str, Any], accuracy: float | None, test: str, runs: Sequence[Path]) -> dict[str, Any]:
@@ -76,14 +89,17 @@ def of_seeds(training: Mapping[str, Any], accuracy: float | None, test: str, run
         test: The identity of the test images (sha256).
         runs: Folders of runs that repeat the training with other seeds.
 
-    Raises ValueError for runs of another recipe, on other images, with the same seed, or without a test.
+    Raises ValueError for runs of another recipe, or that were resumed with one, on other images, with the same seed, or
+    without a test.
 
     """
+    check_one_recipe("the published run", training)
     seed, precision, images = str(training["seed"]), training.get("precision"), training["train_set"]["sha256"]
     found = dict(training.get("test_accuracy_of_seeds") or {seed: accuracy})
     precisions = dict(training.get("precision_of_seeds") or dict.fromkeys(found, precision))
     for path in runs:
         config, summary = run_of(path)
+        check_one_recipe(path, summary)
         sets, mine = summary.get("data", {}), str(summary["seed"])
         why = None
         if (name := difference(recipe(config), training["recipe"], ELSEWHERE)) is not None:
@@ -110,10 +126,12 @@ def temperature_of(run: Path, training: Mapping[str, Any], root: str = "") -> di
     """Return the temperature that fits the validation images of a run best, and a description of them.
 
     `training` has the recipe of the weights that take this temperature, and `root` is the folder of the images if it is
-    no longer where the run's config.yaml says. Raises ValueError for a run of another recipe, of other images, or
-    without validation images.
+    no longer where the run's config.yaml says. Raises ValueError for a run of another recipe, or that was resumed
+    with one, of other images, or without validation images.
     """
     config, summary = run_of(run)
+    for what, about in (("the published run", training), (run, summary)):
+        check_one_recipe(what, about)
     if (name := difference(recipe(config), training["recipe"], HELD_OUT)) is not None:
         raise ValueError(f"{run} has another recipe than the published run: its {name} differs")
     data, images = data_of(config, root), training["train_set"]["sha256"]

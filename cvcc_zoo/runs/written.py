@@ -23,7 +23,7 @@ KINDS = {
 }  # fmt: skip
 """Required entries of a summary, and their types."""
 LATER = {"known_as": str | None, "tested": str | None, "test_top5_accuracy": NUMBERS, "data": dict,
-         "selected_by": str | None, "validation": dict, "test_per_class": dict, "winograd": bool,
+         "selected_by": str | None, "validation": dict, "test_per_class": dict, "winograd": bool, "changed": str,
          **{f"test_{name}": NUMBERS | None for name in MEANS}}  # fmt: skip
 """Entries that older summaries lack, and their types."""
 SHARES = ("test_accuracy", "val_accuracy", "test_top5_accuracy")

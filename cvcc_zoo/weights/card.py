@@ -4,7 +4,8 @@
     resnet20.cifar10.json          model, training, measurements, and the sha256 of the file of tensors
 
 They are in the package (`published/`), or in `$CVCC_ZOO_HOME`, by default the user's cache folder. If a file of tensors
-is not beside its card, it is downloaded into the latter folder from the card's `url`. This module builds no models.
+is not beside its card, it is downloaded into the latter folder from the card's `url`, or beside the card if that
+folder has a card of the same name. This module builds no models.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import hashlib
 import json
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor
 
-from cvcc_zoo.files.download import fetch
+from cvcc_zoo.files.download import digest, fetch
 from cvcc_zoo.files.own import home, json_text, write_whole
 from cvcc_zoo.registry import pick
 from cvcc_zoo.weights.calibration import check_calibration
@@ -141,32 +142,59 @@ def _check_measured(path: Path, measured: Mapping[str, Any]) -> None:
         raise ValueError(f"{path} is not a card: measured.test_set is {reprlib.repr(images)}, which is not a test set")
 
 
-def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
-    """Read a card and the tensors beside it, after checking their size and sha256.
+def read_file(path: Path) -> tuple[Card, bytes]:
+    """Read a card and the content of its file of tensors, after checking the size and sha256 of the latter.
 
-    Raises FileNotFoundError or ValueError, and says what to do, if a file is missing, damaged, or a different one.
+    The file is beside the card, or else downloaded. Raises FileNotFoundError or ValueError, and says what to do, if a
+    file is missing, damaged, or a different one.
     """
     card = read_card(path)
     file = path.with_suffix(".safetensors")
     if not file.is_file():
         if not card.url:
             raise FileNotFoundError(f"there are no weights {file}, only their card; put the file beside it")
-        file = fetch(card.url, home("CVCC_ZOO_HOME") / file.name, card.sha256, card.size)
+        file = fetch(card.url, _place(path, card.sha256), card.sha256, card.size)
     other = f"{file} is not the file that its card describes: it has"
     if (size := file.stat().st_size) != card.size:  # checked before reading: the file may not fit into memory
         raise ValueError(f"{other} {size:,} bytes, not {card.size:,}; get it again, with its card")
     data = file.read_bytes()
     if (found := hashlib.sha256(data).hexdigest()) != card.sha256:
         raise ValueError(f"{other} the sha256 {found}, not {card.sha256[:64]}; get it again, with its card")
+    return card, data
+
+
+def _place(path: Path, sha256: str) -> Path:
+    """Return where to download the file of a card: beside the card if its place has other weights of that name."""
+    beside = path.with_suffix(".safetensors")
+    target = home("CVCC_ZOO_HOME") / beside.name
+    other = target.with_suffix(".json")
+    taken = other.is_file() and not other.samefile(path) and not (target.is_file() and digest(target) == sha256)
+    return beside if taken else target
+
+
+def read(path: Path) -> tuple[Card, dict[str, Tensor]]:
+    """Read a card and its tensors. Raises FileNotFoundError or ValueError, as `read_file` does."""
+    card, data = read_file(path)
     try:
         return card, tensors_of(data)
     except Exception as error:  # an error of safetensors, or a dtype that torch does not know
-        raise ValueError(f"{file} has no readable tensors ({error}); get it again, with its card") from error
+        raise ValueError(f"{card.name} has no readable tensors ({error}); get its file again, with its card") from error
 
 
 def write_card(path: Path, card: Card) -> None:
     """Write or replace a card, without its file of tensors."""
     write_whole(path, _text(card).encode())
+
+
+def change_card(path: Path, sha256: str, change: Callable[[Card], Card]) -> None:
+    """Change a card as it is now: others may have added to it since its weights, with this `sha256`, were read.
+
+    Raises ValueError if it is the card of other weights now.
+    """
+    card = read_card(path)
+    if card.sha256 != sha256:
+        raise ValueError(f"{path} has become the card of other weights and is not changed; start again with these")
+    write_card(path, change(card))
 
 
 def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float32) -> Path:

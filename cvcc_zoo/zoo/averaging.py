@@ -12,6 +12,8 @@ from cvcc_zoo.data.classes import are_digits, differences, matching, plain_name
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.forms.torchvision_table import TABLE
 from cvcc_zoo.files.own import expanded
+from cvcc_zoo.registry import as_typed
+from cvcc_zoo.weights.card import list_cards
 from cvcc_zoo.zoo.names import told_apart
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
@@ -73,9 +75,9 @@ class Average:
 def find_average(name: str, *, flip: bool = False) -> Average:
     """Return the models that a name lists: `resnet20.cifar10`, or several joined by plus signs.
 
-    The path of a run or file may contain plus signs. Models of the same name are named as they are given. Raises
-    ValueError if the models have other classes than the first one or take other images, and with `flip` for known data
-    sets of digits, whose mirror images are others; and as `find_trained` does.
+    The path of a run or file and the name of a card may contain plus signs. Models of the same name are named as they
+    are given. Raises ValueError if the models have other classes than the first one or take other images, and with
+    `flip` for known data sets of digits, whose mirror images are others; and as `find_trained` does.
     """
     names = names_in(name)
     if not all(names):
@@ -100,12 +102,20 @@ def find_average(name: str, *, flip: bool = False) -> Average:
 
 
 def names_in(name: str) -> list[str]:
-    """Return the names that plus signs join; a path that exists is one name, whatever it contains."""
+    """Return the names that plus signs join; a path that exists or a card is one name, whatever it contains."""
+    parts, names = name.split(PLUS), list[str]()
+    while parts:
+        count = next((n for n in range(len(parts), 1, -1) if _is_one(PLUS.join(parts[:n]))), 1)
+        names.append(PLUS.join(parts[:count]))
+        parts = parts[count:]
+    return names
+
+
+def _is_one(name: str) -> bool:
     try:
-        exists = expanded(name).exists()
+        return expanded(name).exists() or as_typed(name, list_cards()) is not None
     except OSError:  # too long for a path
-        exists = False
-    return [name] if exists else name.split(PLUS)
+        return False
 
 
 def _taken(trained: Trained) -> str:

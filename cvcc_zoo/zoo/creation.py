@@ -32,14 +32,15 @@ def create(
     `create("resnet20.cifar10")` has published weights and is in evaluation mode, like any other trained model that
     `cvcc_zoo.zoo.names` lists: a card, a repository of the Hugging Face Hub, a run folder or a checkpoint.
     `pretrained` chooses weights of a model: the data set that they were trained on (`create("resnet20",
-    pretrained="cifar10")`), the path of their card, a folder with exactly one card of the model, or True for its
-    weights of cifar10 or else the only ones. For a network of timm it is a file of timm's weights, or True for those
-    in the caches of this machine.
+    pretrained="cifar10")`), the path of their card, a run folder, a folder with exactly one card of the model, or
+    True for its weights of cifar10 or else the only ones. For a network of timm it is a file of timm's weights, or True
+    for those in the caches of this machine.
 
     `options` are those of its family and of ImageClassifier (num_classes, in_channels, image_size, loss, optimizer,
     lr_scheduler, ...), except those that the name fixes. Trained weights can be used for other classes (with a new
-    classifier, which `new_head` requests for the same number of classes), other input channels (the first convolution
-    is adapted) and other image sizes (networks with global pooling). Everything else must fit.
+    classifier, which `new_head` requests for the same number of classes; `freeze` is 0 then if not given),
+    other input channels (the first convolution is adapted) and other image sizes (networks with global pooling).
+    Everything else must fit.
 
     Raises ValueError for an unknown name or option, with the nearest names, for weights that do not fit, and for
     damaged files; FileNotFoundError for missing files.
@@ -143,17 +144,23 @@ def family_or_network(path: str) -> Callable[..., ImageClassifier]:
 def _transferred(weights: Weights, options: Mapping[str, Any], *, new_head: bool) -> ImageClassifier:
     """Build a model with trained weights whose options are changed, or whose classifier is to be new."""
     _check_options(weights.path.stem, weights.family, options)
-    hparams = {**weights.hparams, **options}
-    if "loss" not in options and (new_head or hparams["num_classes"] != weights.hparams["num_classes"]):
-        hparams["loss"] = without_numbers(hparams.get("loss", "cross_entropy"))
+    saved = weights.hparams
+    fresh = new_head or options.get("num_classes", saved["num_classes"]) != saved["num_classes"]
+    hparams = {**saved, **(_of_new_classes(saved) if fresh else {}), **options}
     model: ImageClassifier = FAMILIES[weights.family](**hparams)
     transfer(model, weights, new_head=new_head)
     model.shaping = weights.shaping
     if not new_head and weights.classes and model.num_classes == len(weights.classes):
         model.classes = weights.classes
-    if not new_head and all(model.hparams[name] == weights.hparams[name] for name in ADAPTABLE):
+    if not new_head and all(model.hparams[name] == saved[name] for name in ADAPTABLE):
         model.temperature = weights.calibration.get("temperature", 1.0)
     return model.eval()
+
+
+def _of_new_classes(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options for a new classifier: the loss without numbers of the old classes, and no part that is frozen."""
+    unfrozen = {"freeze": 0} if "freeze" in hparams else {}
+    return {"loss": without_numbers(hparams.get("loss", "cross_entropy")), **unfrozen}
 
 
 def _check_options(name: str, family: str, options: Mapping[str, Any]) -> None:

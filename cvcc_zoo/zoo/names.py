@@ -79,17 +79,17 @@ def resolve(name: str | Path, pretrained: str | Path | bool | None = None) -> So
 
 def _chosen(model: str, pretrained: str | Path | bool) -> Source:
     """Return the weights of a model that `pretrained` chooses; published ones come before a folder of that name."""
+    published = list_cards()
     if pretrained is True:
-        tags = [tag for known, tag in map(model_and_tag, list_cards()) if known == model]
+        tags = [tag for known, tag in map(model_and_tag, published) if known == model]
         if "cifar10" not in tags and len(tags) != 1:
             there = f"choose one of {', '.join(tags)}" if tags else "`cvcc-zoo list --pretrained` shows what there is"
             raise ValueError(f"pretrained=True finds no weights of {model} for cifar10; {there}")
         pretrained = "cifar10" if "cifar10" in tags else tags[0]
     text, path = str(pretrained), _expanded(str(pretrained))
-    tagged = None if re.search(r"[./:\\]", text) else f"{model}.{text}"
-    if tagged and as_typed(tagged, list_cards()):
-        return _card(find_card(tagged))
-    if path.is_dir():
+    if card := as_typed(f"{model}.{text}", published):
+        return _card(published[card])
+    if path.is_dir() and not _has_checkpoint(path):
         cards = sorted(path.glob(f"{model}.*.json"))
         if len(cards) != 1:
             names = ", ".join(card.name for card in cards) or "none"
@@ -97,9 +97,9 @@ def _chosen(model: str, pretrained: str | Path | bool) -> Source:
                 f"{path} must have one card {model}.<data set>.json, but has {names}; give the card's path"
             )
         return _card(cards[0])
-    if tagged:
-        return _card(find_card(tagged))  # raises, with the nearest names
-    source = resolve_trained(text)
+    if not (path.is_dir() or re.search(r"[./:\\]", text)):
+        return _card(find_card(f"{model}.{text}"))  # raises, with the nearest names
+    source = resolve_trained(path if path.is_dir() else text)
     if source.model not in (None, model):
         raise ValueError(f"{text} holds a {source.model}, not a {model}")
     return replace(source, model=model)
@@ -207,11 +207,16 @@ def _of_file(path: Path) -> Source:
         return _card(path)
     if path.name and (beside := path.with_name(f"{path.name}.json")).is_file() and not path.exists():
         return _card(beside)
-    if path.is_dir() and not any((path / name).exists() for name in ("best.ckpt", "last.ckpt")):
+    if path.is_dir() and not _has_checkpoint(path):
         cards = [card for card in path.glob("*.json") if card.with_suffix(".safetensors").exists()]
         if len(cards) == 1:
             return _card(cards[0])
     return Source("checkpoint", str(path), path)
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    """Return whether a folder is that of a run, which may also have a card."""
+    return any((folder / name).exists() for name in ("best.ckpt", "last.ckpt"))
 
 
 def _card(path: Path) -> Source:
