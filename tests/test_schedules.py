@@ -126,9 +126,9 @@ def train(
     used = Rates()
     model = create("linear", in_channels=1, image_size=8, optimizer={"name": "SGD", "lr": 0.1}, lr_scheduler=spec)
     trainer = Trainer(
-        max_epochs=epochs, limit_train_batches=10, limit_val_batches=0, logger=False,
+        max_epochs=epochs, limit_train_batches=10, logger=False,
         enable_checkpointing=keep is not None, enable_progress_bar=False, enable_model_summary=False,
-        accelerator="cpu", callbacks=[used, *([keep] if keep else [])], **options,
+        accelerator="cpu", callbacks=[used, *([keep] if keep else [])], **{"limit_val_batches": 0, **options},
     )  # fmt: skip
     trainer.fit(model, ImageDataModule(image_size=8, batch_size=16), ckpt_path=checkpoint)
     return used.used, trainer
@@ -172,6 +172,27 @@ def test_a_training_that_goes_on_uses_the_rates_of_the_rest(tmp_path: Path) -> N
     assert rest == exactly(whole[20:])
     longer, _ = train(spec, 8, half, keep("c"))
     assert longer[1:] == exactly(rates(spec, 80, lr=0.1)[21:])  # a closed form: the new length counts from now on
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using")  # the callback that saved the checkpoint
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.parametrize(
+    ("spec", "again"),
+    [
+        ({"name": "Cosine"}, None),
+        ({"name": "Cosine", "interval": "epoch"}, None),
+        ({"name": "Step", "every": 1}, UseChanges()),
+    ],
+)
+def test_a_training_that_goes_on_after_the_validation_of_an_epoch_has_the_rates_of_the_next(
+    spec: Spec, again: Callback | None, tmp_path: Path
+) -> None:
+    """With 10 batches, of which a step sums up four, the last step of an epoch has two."""
+    keep = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=False)
+    more: dict[str, Any] = {"limit_val_batches": 1, "accumulate_grad_batches": 4}
+    whole, _ = train(spec, 3, keep=keep, **more)
+    rest, _ = train(spec, 3, tmp_path / "epoch=0.ckpt", again, **more)
+    assert len(whole) == 9 and rest == exactly(whole[3:])
 
 
 @pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")

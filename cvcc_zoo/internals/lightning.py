@@ -84,6 +84,12 @@ def batches_of_epoch(trainer: Trainer) -> int:
     return batches_done(trainer) if epochs.started > epochs.processed else 0
 
 
+def times_stepped(trainer: Trainer, interval: str, frequency: int) -> int:
+    """Return how often Lightning has stepped a schedule by "step" or "epoch", each time after so many of them."""
+    ended = batches_of_epoch(trainer) >= trainer.num_training_batches  # stepped before the validation that comes then
+    return (trainer.global_step if interval == "step" else trainer.current_epoch + ended) // frequency
+
+
 def batches_begun(trainer: Trainer) -> int:
     """Return how many batches were begun in all epochs, those before the training was resumed included."""
     return trainer.fit_loop.total_batch_idx + 1
