@@ -258,6 +258,50 @@ def test_new_options_of_an_optimizer_of_ones_own_are_used_in_any_form(form: str,
     assert longer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * 0.1**steps)
 
 
+class TwiceABatch(Linear):
+    """A model that calls its optimizer twice a batch, and then its schedule."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.automatic_optimization = False
+        self.used: list[float] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        optimizer: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
+        self.used.append(optimizer.param_groups[0]["lr"])
+        for _ in range(2):
+            optimizer.zero_grad()
+            self.manual_backward(self.training_loss(batch))
+            optimizer.step()
+        schedule.step()
+
+
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+@pytest.mark.filterwarnings("ignore:Be aware that when using")  # the callback that saved the checkpoint
+@pytest.mark.parametrize(
+    ("spec", "changes", "lr"),
+    [({"name": "Cosine"}, [], 0.1), ({"name": "Step", "every": 3, "interval": "step"}, [UseChanges()], 0.2)],
+)
+def test_a_schedule_that_a_model_steps_by_itself_goes_on_where_it_was(
+    spec: Spec, changes: list[Callback], lr: float, tmp_path: Path
+) -> None:
+    loader = DataLoader(TensorDataset(torch.zeros(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64)), batch_size=2)
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+    def trained(lr: float, *callbacks: Callback, saves: bool = False, ckpt_path: Path | None = None) -> list[float]:
+        optimizer = {"name": "SGD", "lr": lr}
+        model = TwiceABatch(in_channels=1, image_size=8, whitening="none", optimizer=optimizer, lr_scheduler=spec)
+        trainer = Trainer(max_epochs=2, accelerator="cpu", enable_checkpointing=saves, callbacks=[*callbacks], **quiet)
+        trainer.fit(model, loader, ckpt_path=ckpt_path)
+        return model.used
+
+    whole = trained(0.1, ModelCheckpoint(tmp_path / "a", "{epoch}", save_top_k=-1), saves=True)
+    assert whole == exactly(rates(spec, 8, lr=0.1))
+    rest = trained(lr, *changes, ckpt_path=tmp_path / "a/epoch=0.ckpt")
+    assert rest == exactly([lr / 0.1 * rate for rate in whole[4:]])
+
+
 def test_a_schedule_without_a_trainer_says_how_to_make_it() -> None:
     with pytest.raises(ValueError, match=r"in a loop of your own, make it with cvcc_zoo\.optim\.make_lr_scheduler"):
         create("linear", lr_scheduler="Cosine").configure_optimizers()

@@ -117,7 +117,8 @@ class Optimized(LightningModule):
         """Rebuild the schedule if a resumed training has other steps per epoch, and accumulate as when one began."""
         super().on_train_start()
         resumed = self.trainer.fit_loop.is_resuming and self.trainer.global_step > 0  # not a trial of BatchSizeFinder
-        if resumed and self._made_for is not None and self._made_for[1] != training_length(self.trainer):
+        counts = self.automatic_optimization  # else global_step counts the calls of optimizers, several in a batch
+        if resumed and counts and self._made_for is not None and self._made_for[1] != training_length(self.trainer):
             take_options(self.trainer, self)
         for callback in callbacks_of(self.trainer):  # which Lightning (2.6) tells of the starts of epochs alone
             if isinstance(callback, GradientAccumulationScheduler):
