@@ -377,6 +377,16 @@ def test_every_process_finds_the_run_folder_below_the_home_folder(
     assert new_folder("~/runs/mine", Path("runs"), "linear") == tmp_path / "runs" / "mine"
 
 
+def test_a_process_that_does_not_know_the_number_of_the_run_folder_checks_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "linear").mkdir()
+    (tmp_path / "linear" / "last.ckpt").touch()
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    run = RunFolder(new_folder(None, tmp_path, "linear"), "")
+    assert run.callbacks(validation=True, checkpoints=False, minutes=1, monitor="val/accuracy", logs=False) == [run]
+
+
 def test_a_run_folder_can_be_named(fit: Fit, tmp_path: Path) -> None:
     assert fit("--model=linear", "--run=results/first") == 0
     assert (tmp_path / "results" / "first" / "summary.json").is_file() and not Path("runs").exists()

@@ -83,7 +83,7 @@ class RunFolder(Callback):
 
         The best is the one with the best value of the metric `monitor`.
         """
-        if not checkpoints:
+        if self.resumed and not checkpoints:  # a new folder has none; only the first process knows its number
             check_unsaved(self.folder)
         saved = checkpoints_of(self.folder, minutes, monitor, validation=validation) if checkpoints else []
         return [self, *([RateMonitor("step")] if logs else []), *saved]
