@@ -244,7 +244,7 @@ class RunFolder(Callback):
         if trainer.is_global_zero:
             if test or not self._curves_drawn:  # a resumed run that had already ended did not train
                 self._draw_curves(trainer)
-            if test:
+            if summary["test_accuracy"] is not None:
                 draw_test(self.folder, model, data.classes, summary["test_accuracy"])
             write_summary(self.folder / SUMMARY, summary)
         return summary
