@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def test_the_test_images_are_read_only_by_a_run_that_tests_them(
     untested = json.loads(Path("run/summary.json").read_text())
     assert [untested[key] for key in ("test_accuracy", "test_loss", "tested")] == [None] * 3
     assert untested["images"] == {"train": 36, "test": 0} and 0 <= untested["val_accuracy"] <= 1
-    assert "not tested: --test=false" in capsys.readouterr().out
+    assert "not tested" in capsys.readouterr().out
     assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last", "--test=true"]) == 0
     tested = json.loads(Path("run/summary.json").read_text())
     assert asked[-1] == "test" and tested["images"]["test"] == 12 and tested["steps"] == untested["steps"]
@@ -229,8 +230,8 @@ def test_a_users_own_model_is_found_by_its_import_path(
     assert load("runs/mine-colours").hparams["width"] == 5
 
 
-def test_a_test_of_ones_own_that_counts_nothing_is_told_before_the_training(
-    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_run_whose_own_test_counts_nothing_ends_untested_and_says_how_to_test_it(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     code = """
         from cvcc_zoo import Linear
@@ -240,30 +241,27 @@ def test_a_test_of_ones_own_that_counts_nothing_is_told_before_the_training(
         class Unfinished(Linear):
             def on_test_epoch_end(self):
                 pass
-        class Counted(Uncounted):
-            def test_step(self, batch, batch_idx):
-                super().test_step(batch, batch_idx)
-                Linear.test_step(self, batch, batch_idx)
+        def count(model, batch, batch_idx):
+            Linear.test_step(model, batch, batch_idx)
         class Elsewhere(Linear):
             def test_step(self, batch, batch_idx):
-                self.count(batch, batch_idx)
-            def count(self, batch, batch_idx):
-                super().test_step(batch, batch_idx)
-        def wrapped(method):
-            return lambda *args: method(*args)
-        class Decorated(Linear):
-            test_step = wrapped(Linear.test_step)
+                [count(self, each, batch_idx) for each in [batch]]
         """
     (tmp_path / "own_tests.py").write_text(textwrap.dedent(code))
     monkeypatch.syspath_prepend(tmp_path)
-    for name, method in (("Uncounted", "test_step"), ("Unfinished", "on_test_epoch_end")):
-        assert fit(f"--model=own_tests.{name}", f"--run={name}") == 2
-        assert f"call super().{method}(...) in it, or train without a test" in capsys.readouterr().err
-        assert not Path(name).exists()
-        assert fit(f"--model=own_tests.{name}", "--test=false", f"--run={name}") == 0
-    for name in ("Counted", "Elsewhere", "Decorated"):
+    for name in ("Uncounted", "Unfinished"):
+        caplog.clear()
         assert fit(f"--model=own_tests.{name}", f"--run={name}") == 0
-        assert json.loads(Path(name, "summary.json").read_text())["test_accuracy"] is not None
+        summary = json.loads(Path(name, "summary.json").read_text())
+        assert f"{name} counted no test image in its confusion matrix" in caplog.text
+        assert f"`cvcc-zoo fit --config={name}/config.yaml --ckpt_path=last`" in caplog.text
+        assert summary["images"]["test"] == 0 and summary["test_accuracy"] is summary["tested"] is None
+        assert summary["val_accuracy"] is not None and not Path(name, "confusion.png").exists()
+    own: Any = sys.modules["own_tests"]
+    monkeypatch.setattr(own.Uncounted, "test_step", own.Elsewhere.test_step)
+    assert main(["fit", "--config=Uncounted/config.yaml", "--ckpt_path=last"]) == 0
+    tested = json.loads(Path("Uncounted/summary.json").read_text())
+    assert tested["images"]["test"] == 12 and 0 <= tested["test_accuracy"] <= 1
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])
@@ -389,6 +387,16 @@ def test_every_process_finds_the_run_folder_below_the_home_folder(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     assert new_folder("~/runs/mine", Path("runs"), "linear") == tmp_path / "runs" / "mine"
+
+
+def test_a_process_that_does_not_know_the_number_of_the_run_folder_checks_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "linear").mkdir()
+    (tmp_path / "linear" / "last.ckpt").touch()
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    run = RunFolder(new_folder(None, tmp_path, "linear"), "")
+    assert run.callbacks(validation=True, checkpoints=False, minutes=1, monitor="val/accuracy", logs=False) == [run]
 
 
 def test_a_run_folder_can_be_named(fit: Fit, tmp_path: Path) -> None:

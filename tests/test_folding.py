@@ -1,5 +1,6 @@
 """Folded norms: a model that evaluates faster gives the same classes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -152,6 +153,29 @@ def test_a_convolution_with_spectral_norm_keeps_its_batch_norm() -> None:
     with torch.no_grad():
         expected = network(x)  # makes the weight a tensor that can be copied
         torch.testing.assert_close(fold_norms(network)(x), expected)
+
+
+def doubled(module: nn.Module, _: Any, output: Tensor) -> Tensor:
+    return 2 * output
+
+
+OWN: dict[str, Callable[[Any], Any]] = {
+    "a hook": lambda network: network.register_forward_hook(doubled),
+    "a hook before": lambda network: network.register_forward_pre_hook(lambda _, inputs: (2 * inputs[0],)),
+    "another forward": lambda network: vars(network).update(forward=lambda x: 2 * network[2](network[0](x))),
+    "another forward of the convolution": lambda network: vars(network[0]).update(forward=lambda x: 2 * x),
+    "another forward of the norm": lambda network: vars(network[2]).update(forward=lambda x: 2 * x),
+    "a hook between the two": lambda network: network[1].register_forward_hook(doubled),
+}
+
+
+@pytest.mark.parametrize("own", OWN)
+def test_what_a_call_does_beside_the_forward_of_the_class_is_done_by_the_copy_too(own: str) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Identity(), nn.BatchNorm2d(3)).eval()
+    set_statistics(network)
+    OWN[own](network)
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(fold_norms(network)(x), network(x))
 
 
 def test_mirrored_scores_are_those_of_the_mirror_images() -> None:

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.classes import DIGITS, DIGITS_NOTE
+from cvcc_zoo.data.forms.arrays import array_file
 from cvcc_zoo.data.identity import identity_of
 from tests.conftest import QUICK, MakeFolder, message
 
@@ -216,6 +217,17 @@ def test_files_of_one_array_each_are_found_by_their_names(tmp_path: Path) -> Non
     data = ImageDataModule("mine/x_train.npy", classes=list("abcd"))
     assert torch.equal(data.training_images()[0], TENSOR[:, :1]) and data.dataset.title == "mine"
     assert data.dataset.splits == ("train", "test") and data.classes == tuple("abcd")
+
+
+def test_a_npy_file_that_is_named_in_another_case_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that ignores case lists it under its first name, and finds it under any."""
+    np.save("X_train.npy", PIXELS)
+    np.save("y_train.npy", LABELS)
+    Path("x_train.npy").hardlink_to("X_train.npy")
+    listed = [Path("X_train.npy"), Path("y_train.npy")]
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter(listed))
+    splits, _ = array_file(Path("x_train.npy"))
+    assert np.array_equal(splits["train"].source.images, PIXELS)
 
 
 def test_the_npy_file_that_is_named_is_the_one_that_is_read() -> None:

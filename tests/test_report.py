@@ -214,6 +214,14 @@ def test_the_first_epoch_of_a_run_that_ends_within_the_second_ends_at_one(fit: F
     assert figure["data"][0]["x"] == [1, round(13 / 9, 3)]
 
 
+def test_a_run_that_was_resumed_in_another_folder_ends_with_its_last_epoch() -> None:
+    """Its curves begin with the fourth of five epochs, or with the second of two."""
+    for ends, epochs in (([35.0, 44.0], 5), ([17.0], 2)):
+        run = run_report("run", {"train/loss": (ends, [1.0] * len(ends))}, epochs=epochs, steps=9 * epochs)
+        figure = json.loads(figures.learning_curves([run], "loss") or "")
+        assert figure["data"][0]["x"] == [(step + 1) / 9 for step in ends]
+
+
 def test_names_without_spaces_do_not_leave_the_place_below_their_image() -> None:
     assert re.search(r"^figure \{[^}]*overflow-wrap: anywhere;", STYLE.read_text(), flags=re.MULTILINE)
 

@@ -126,9 +126,9 @@ def train(
     used = Rates()
     model = create("linear", in_channels=1, image_size=8, optimizer={"name": "SGD", "lr": 0.1}, lr_scheduler=spec)
     trainer = Trainer(
-        max_epochs=epochs, limit_train_batches=10, limit_val_batches=0, logger=False,
+        max_epochs=epochs, limit_train_batches=10, logger=False,
         enable_checkpointing=keep is not None, enable_progress_bar=False, enable_model_summary=False,
-        accelerator="cpu", callbacks=[used, *([keep] if keep else [])], **options,
+        accelerator="cpu", callbacks=[used, *([keep] if keep else [])], **{"limit_val_batches": 0, **options},
     )  # fmt: skip
     trainer.fit(model, ImageDataModule(image_size=8, batch_size=16), ckpt_path=checkpoint)
     return used.used, trainer
@@ -172,6 +172,27 @@ def test_a_training_that_goes_on_uses_the_rates_of_the_rest(tmp_path: Path) -> N
     assert rest == exactly(whole[20:])
     longer, _ = train(spec, 8, half, keep("c"))
     assert longer[1:] == exactly(rates(spec, 80, lr=0.1)[21:])  # a closed form: the new length counts from now on
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using")  # the callback that saved the checkpoint
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.parametrize(
+    ("spec", "again"),
+    [
+        ({"name": "Cosine"}, None),
+        ({"name": "Cosine", "interval": "epoch"}, None),
+        ({"name": "Step", "every": 1}, UseChanges()),
+    ],
+)
+def test_a_training_that_goes_on_after_the_validation_of_an_epoch_has_the_rates_of_the_next(
+    spec: Spec, again: Callback | None, tmp_path: Path
+) -> None:
+    """With 10 batches, of which a step sums up four, the last step of an epoch has two."""
+    keep = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=False)
+    more: dict[str, Any] = {"limit_val_batches": 1, "accumulate_grad_batches": 4}
+    whole, _ = train(spec, 3, keep=keep, **more)
+    rest, _ = train(spec, 3, tmp_path / "epoch=0.ckpt", again, **more)
+    assert len(whole) == 9 and rest == exactly(whole[3:])
 
 
 @pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
@@ -235,6 +256,50 @@ def test_new_options_of_an_optimizer_of_ones_own_are_used_in_any_form(form: str,
     trained(0.5, 2).save_checkpoint(tmp_path / "a.ckpt")
     longer = trained(0.1, 4, UseChanges(), ckpt_path=tmp_path / "a.ckpt")
     assert longer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * 0.1**steps)
+
+
+class TwiceABatch(Linear):
+    """A model that calls its optimizer twice a batch, and then its schedule."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.automatic_optimization = False
+        self.used: list[float] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        optimizer: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
+        self.used.append(optimizer.param_groups[0]["lr"])
+        for _ in range(2):
+            optimizer.zero_grad()
+            self.manual_backward(self.training_loss(batch))
+            optimizer.step()
+        schedule.step()
+
+
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+@pytest.mark.filterwarnings("ignore:Be aware that when using")  # the callback that saved the checkpoint
+@pytest.mark.parametrize(
+    ("spec", "changes", "lr"),
+    [({"name": "Cosine"}, [], 0.1), ({"name": "Step", "every": 3, "interval": "step"}, [UseChanges()], 0.2)],
+)
+def test_a_schedule_that_a_model_steps_by_itself_goes_on_where_it_was(
+    spec: Spec, changes: list[Callback], lr: float, tmp_path: Path
+) -> None:
+    loader = DataLoader(TensorDataset(torch.zeros(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64)), batch_size=2)
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+    def trained(lr: float, *callbacks: Callback, saves: bool = False, ckpt_path: Path | None = None) -> list[float]:
+        optimizer = {"name": "SGD", "lr": lr}
+        model = TwiceABatch(in_channels=1, image_size=8, whitening="none", optimizer=optimizer, lr_scheduler=spec)
+        trainer = Trainer(max_epochs=2, accelerator="cpu", enable_checkpointing=saves, callbacks=[*callbacks], **quiet)
+        trainer.fit(model, loader, ckpt_path=ckpt_path)
+        return model.used
+
+    whole = trained(0.1, ModelCheckpoint(tmp_path / "a", "{epoch}", save_top_k=-1), saves=True)
+    assert whole == exactly(rates(spec, 8, lr=0.1))
+    rest = trained(lr, *changes, ckpt_path=tmp_path / "a/epoch=0.ckpt")
+    assert rest == exactly([lr / 0.1 * rate for rate in whole[4:]])
 
 
 def test_a_schedule_without_a_trainer_says_how_to_make_it() -> None:

@@ -118,6 +118,19 @@ def test_the_goal_is_the_best_or_the_last_epoch(tmp_path: Path) -> None:
         Goal("val/loss").of(tmp_path / "metrics.csv")
 
 
+@pytest.mark.parametrize(("step", "validated"), [(3, False), (4, True), (5, True)])
+def test_the_last_epoch_counts_only_if_it_was_validated(step: int, validated: bool, tmp_path: Path) -> None:
+    """Three epochs of two steps, counted from 0, with a validation at the end of the first and another one."""
+    file, last = tmp_path / "metrics.csv", Goal(epoch="last")
+    file.write_text(f"step,train/loss,val/accuracy\n1,1.0,\n1,,0.5\n3,0.9,\n{step},,0.7\n5,0.8,\n")
+    assert Goal().of(file) == 0.7
+    if validated:
+        assert last.of(file) == 0.7
+    else:
+        with pytest.raises(ValueError, match="the last epoch is not validated; choose max_epochs as a multiple of"):
+            last.of(file)
+
+
 # Searches
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,30 @@ def test_what_is_published_is_not_trained_again(
     assert re.search(r"published . [\d.]+ % \([\d.]+ to [\d.]+\)", printed)
     assert sorted(path.name for path in Path("runs/zoo").iterdir()) == ["linear-pets-0"]
     assert not (home / "fcnn.pets.json").exists()
+
+
+def test_what_is_finished_needs_its_images_no_more(
+    words: Words, colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--minutes=5", "--only=[linear]"]) == 0
+    shutil.rmtree(colours)
+    capsys.readouterr()
+    assert main([*words, "--minutes=5", "--only=[linear]"]) == 0
+    assert "published" in capsys.readouterr().out
+
+
+def test_what_has_begun_needs_the_weights_that_it_started_from_no_more(
+    words: Words, colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ["--data.dataset=folder", f"--data.root={colours}", *QUICK]
+    assert main(["fit", "--model=linear", *data, "--run=start"]) == 0
+    more = ["--minutes=5", "--only=[linear]", "--options=[weights=start/last.ckpt]"]
+    with monkeypatch.context() as patch:
+        patch.setattr(train_zoo, "Deadline", AfterAStep)
+        assert main([*words, *more]) == 0
+    shutil.rmtree("start")
+    assert main([*words, *more]) == 0
+    assert read_summary(Path("runs/zoo/linear-pets-0"))["epochs"] == 2
 
 
 def test_the_card_has_the_accuracies_of_all_seeds_and_the_weights_of_the_first(

@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
 from torch.utils.hooks import RemovableHandle
 
-from cvcc_zoo.internals.torch import has_hooks
+from cvcc_zoo.internals.torch import changes_forward, has_hooks
 
 FOLDED: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm1d: nn.Conv1d,
@@ -144,12 +144,14 @@ def fold_norms(network: nn.Module) -> nn.Module:
     """Return a faster copy of a network in evaluation mode, whose outputs are the same except for rounding.
 
     Batch norms are folded into the convolutions before them: in evaluation mode, both together are one convolution.
-    torch.fx finds the pairs. A norm stays if it or its convolution is used in several places, or has hooks, as spectral
-    norm does. So does one after a linear layer, whose outputs may be in another axis than the channels of the norm. A
-    network that cannot be traced, because its control flow depends on values, keeps all norms. The copy shares no
-    tensors with the network.
+    torch.fx finds the pairs. A norm stays if it or its convolution is used in several places, or has hooks, as with
+    spectral norm, or a `forward` of its own. So does one after a linear layer, whose outputs may be in another axis
+    than the channels of the norm. A network that cannot be traced, because it has hooks or a `forward` of its own, or
+    because its control flow depends on values, keeps all norms. The copy shares no tensors with the network.
     """
     network = copy.deepcopy(network).eval()
+    if changes_forward(network):  # torch.fx traces `forward` of its class
+        return network
     try:
         traced = fx.symbolic_trace(network)
     except Exception:  # networks that cannot be traced raise errors of all kinds
@@ -163,7 +165,7 @@ def fold_norms(network: nn.Module) -> nn.Module:
             continue
         module: Any = traced.get_submodule(node.target)
         name = str(before.target)
-        if type(module) is not nn.Identity:  # which otherwise separates a convolution from its norm
+        if type(module) is not nn.Identity or changes_forward(module):  # which may be between the two
             if before.op != "call_module" or not len(before.users) == uses[name] == uses[node.target] == 1:
                 continue
             layer: Any = traced.get_submodule(name)
@@ -180,4 +182,4 @@ def fold_norms(network: nn.Module) -> nn.Module:
 def _fold(layer: nn.Module, norm: nn.Module) -> bool:
     """Return whether a norm is a batch norm with statistics, and the layer before it a convolution."""
     known = type(layer) is FOLDED.get(type(norm)) and getattr(norm, "running_mean", None) is not None
-    return known and not (has_hooks(layer) or has_hooks(norm))
+    return known and not any(has_hooks(each) or changes_forward(each) for each in (layer, norm))

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from cvcc_zoo.classifier.compatibility import check_strategy
 from cvcc_zoo.classifier.metrics import mode_of
 from cvcc_zoo.data.length import training_length
-from cvcc_zoo.internals.lightning import callbacks_of, log_every_n_steps, made_anew, trainer_of
+from cvcc_zoo.internals.lightning import callbacks_of, log_every_n_steps, made_anew, times_stepped, trainer_of
 from cvcc_zoo.optim import make_lr_scheduler, make_optimizer
 from cvcc_zoo.optim.build import find_optimizer
 from cvcc_zoo.registry import unknown
@@ -63,7 +63,6 @@ def take_options(trainer: Trainer, module: LightningModule) -> None:
     A plateau schedule keeps what it has counted, and the share of the initial learning rates that it has reached.
     """
     optimizers, configs = made_anew(module)
-    done = {"step": trainer.global_step, "epoch": trainer.current_epoch}
     for config, made in zip(trainer.lr_scheduler_configs, configs, strict=True):
         if isinstance(made.scheduler, ReduceLROnPlateau):
             counted = {name: value for name, value in config.scheduler.state_dict().items() if name in OF_PLATEAU}
@@ -74,7 +73,7 @@ def take_options(trainer: Trainer, module: LightningModule) -> None:
             continue
         with warnings.catch_warnings():  # torch warns of a schedule that steps before its optimizer
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-            for _ in range(done[config.interval] // config.frequency):
+            for _ in range(times_stepped(trainer, config.interval, config.frequency)):
                 made.scheduler.step()
         config.scheduler.load_state_dict(made.scheduler.state_dict())
         if isinstance(made.scheduler, LambdaLR) and isinstance(config.scheduler, LambdaLR):
@@ -118,7 +117,8 @@ class Optimized(LightningModule):
         """Rebuild the schedule if a resumed training has other steps per epoch, and accumulate as when one began."""
         super().on_train_start()
         resumed = self.trainer.fit_loop.is_resuming and self.trainer.global_step > 0  # not a trial of BatchSizeFinder
-        if resumed and self._made_for is not None and self._made_for[1] != training_length(self.trainer):
+        counts = self.automatic_optimization  # else global_step counts the calls of optimizers, several in a batch
+        if resumed and counts and self._made_for is not None and self._made_for[1] != training_length(self.trainer):
             take_options(self.trainer, self)
         for callback in callbacks_of(self.trainer):  # which Lightning (2.6) tells of the starts of epochs alone
             if isinstance(callback, GradientAccumulationScheduler):

@@ -142,7 +142,6 @@ class ZooCLI(LightningCLI):
             return super().instantiate_trainer(callbacks=users, **kwargs)
         if self.config.test:
             check_test(self.datamodule.dataset)
-            runs.check_counted(self.model)
         if self.checkpoint is not None:
             check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)
         text, allowed = self.config_text(), self.config.allow_changes

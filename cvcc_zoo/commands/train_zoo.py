@@ -12,7 +12,7 @@ import yaml
 from rich.table import Table
 
 from cvcc_zoo.cli.arguments import parse, rewrite
-from cvcc_zoo.cli.lightning import build
+from cvcc_zoo.cli.lightning import ZooCLI, build
 from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.cli.options import parser as parser_of
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
@@ -163,6 +163,19 @@ def check_name(recipe: Path, options: Sequence[str]) -> None:
         )
 
 
+class Options(ZooCLI):
+    """The options of a command alone: no model, data or trainer is built, and no checkpoint or weights are read."""
+
+    def _read_checkpoint(self) -> None:
+        pass
+
+    def instantiate_classes(self) -> None:
+        """Build nothing."""
+
+    def after_instantiate_classes(self) -> None:
+        """Load no weights."""
+
+
 def train(job: Job, given: Sequence[str], deadline: float, compile: bool) -> None:
     """Start or resume training, with the `given` options of `cvcc-zoo fit`, unless it is finished with the same ones.
 
@@ -170,17 +183,17 @@ def train(job: Job, given: Sequence[str], deadline: float, compile: bool) -> Non
     start several processes, of which each would publish.
     """
     args = [f"--config={job.recipe}", "--data.validation=0", f"--trainer.precision={job.precision()}", *given]
-    args.append(f"--seed_everything={job.seed}")
-    built = build(args)
-    if (processes := built.trainer.world_size) > 1:
-        raise ValueError(f"each recipe is trained by one process, not by {processes}: --trainer.devices=1")
-    if job.finished and not changed_options((job.run / CONFIG).read_text(encoding="utf-8"), built.config_text()):
+    args += [f"--seed_everything={job.seed}", f"--run={job.run}", "--ckpt_path=last"]
+    written = (job.run / CONFIG).read_text(encoding="utf-8") if job.finished else ""
+    if job.finished and not changed_options(written, Options("fit", args).config_text()):
         return
     if time.monotonic() > deadline:
         raise StoppedError(f"the time limit is reached before {job.run.name}")
     say(f"{job.run}: {duration(deadline - time.monotonic())} of the time left")
+    if (processes := build(args).trainer.world_size) > 1:
+        raise ValueError(f"each recipe is trained by one process, not by {processes}: --trainer.devices=1")
     callbacks = [Deadline(deadline), *([Compile()] if compile else [])]
-    lightning(["fit", *args, f"--run={job.run}", "--ckpt_path=last"], callbacks=callbacks)
+    lightning(["fit", *args], callbacks=callbacks)
 
 
 def seeds_in(card: Card) -> set[str]:

@@ -25,9 +25,10 @@ def training_length(trainer: Trainer) -> tuple[int, int]:
             "batches, Trainer(limit_train_batches=100), or train without a schedule: --lr_scheduler=null"
         )
     steps, epochs, factors = trainer.global_step, trainer.current_epoch, accumulation(trainer)
-    if done := batches_of_epoch(trainer):  # its rest comes first
+    if done := batches_of_epoch(trainer):
         factor = [factor for first, factor in factors.items() if first <= epochs][-1]
-        steps += max(0, math.ceil(trainer.num_training_batches / factor) - done // factor)
+        if done < trainer.num_training_batches:  # its rest comes first; a validation after its end has none
+            steps += math.ceil(trainer.num_training_batches / factor) - done // factor
         epochs += 1
     for factor, end in zip(factors.values(), [*list(factors)[1:], math.inf], strict=True):
         each = max(1, math.ceil(trainer.num_training_batches / factor))

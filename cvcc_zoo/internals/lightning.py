@@ -84,6 +84,17 @@ def batches_of_epoch(trainer: Trainer) -> int:
     return batches_done(trainer) if epochs.started > epochs.processed else 0
 
 
+def times_stepped(trainer: Trainer, interval: str, frequency: int) -> int:
+    """Return how often a schedule was stepped by "step" or "epoch", each time after so many of them.
+
+    With manual optimization, where `global_step` counts the calls of all optimizers, each batch is taken for a step.
+    """
+    automatic = trainer.lightning_module.automatic_optimization
+    ended = automatic and batches_of_epoch(trainer) >= trainer.num_training_batches  # stepped before the validation
+    steps = trainer.global_step if automatic else batches_begun(trainer)
+    return (steps if interval == "step" else trainer.current_epoch + ended) // frequency
+
+
 def batches_begun(trainer: Trainer) -> int:
     """Return how many batches were begun in all epochs, those before the training was resumed included."""
     return trainer.fit_loop.total_batch_idx + 1

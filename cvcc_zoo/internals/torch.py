@@ -65,6 +65,11 @@ def has_hooks(module: nn.Module) -> bool:
     )
 
 
+def changes_forward(module: nn.Module) -> bool:
+    """Return whether a call of a module does not only what `forward` of its class says, as with hooks."""
+    return bool(module._forward_hooks or module._forward_pre_hooks) or "forward" in vars(module)
+
+
 def has_step_hooks(optimizer: Optimizer) -> bool:
     """Return whether Python code of others runs before or after each step of an optimizer."""
     return bool(optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)

@@ -75,10 +75,13 @@ def _style(number: int) -> tuple[str, str]:
 
 
 def _steps_an_epoch(run: RunReport) -> float:
-    """Return the optimizer steps of the first epoch; a last one that was not finished counts as one in the summary."""
+    """Return the optimizer steps of the first epoch; a last one that was not finished counts as one in the summary.
+
+    The curves of a run that was resumed in another folder begin with a later epoch, so that this is the mean.
+    """
     steps, epochs = run.summary["steps"], max(1, run.summary["epochs"])
-    ends = run.curves.get("train/loss", ([], []))[0]
-    return ends[0] + 1 if epochs > 1 and ends else steps / epochs
+    each = run.curves.get("train/loss", ([-1.0], []))[0][0] + 1
+    return each if (epochs - 1) * each < steps <= epochs * each else steps / epochs
 
 
 def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:

@@ -12,7 +12,7 @@ from cvcc_zoo.runs.progress import ProgressBar, users_callbacks
 from cvcc_zoo.runs.run_folder import HEADER, folder_to_resume, last_of, new_folder, saved_config
 from cvcc_zoo.runs.step_graph import StepGraph
 from cvcc_zoo.runs.stopping import Deadline, StopAtSignal, StoppedError, stopped_by_signals
-from cvcc_zoo.runs.summary import check_counted, print_summary, write_predictions
+from cvcc_zoo.runs.summary import print_summary, write_predictions
 from cvcc_zoo.runs.winograd import Winograd
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "Winograd",
     "best_so_far",
     "changed_options",
-    "check_counted",
     "check_metrics",
     "check_unchanged",
     "folder_to_resume",

@@ -81,7 +81,7 @@ class RunFolder(Callback):
 
         The best is the one with the best value of the metric `monitor`.
         """
-        if not checkpoints:
+        if self.resumed and not checkpoints:  # a new folder has none; only the first process knows its number
             check_unsaved(self.folder)
         saved = checkpoints_of(self.folder, minutes, monitor, validation=validation) if checkpoints else []
         return [self, *([RateMonitor("step")] if logs else []), *saved]
@@ -244,7 +244,7 @@ class RunFolder(Callback):
         if trainer.is_global_zero:
             if test or not self._curves_drawn:  # a resumed run that had already ended did not train
                 self._draw_curves(trainer)
-            if test:
+            if summary["test_accuracy"] is not None:
                 draw_test(self.folder, model, data.classes, summary["test_accuracy"])
             write_summary(self.folder / SUMMARY, summary)
         return summary

@@ -22,13 +22,13 @@ from cvcc_zoo.classifier.quality import plain_quality
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.datasets import TORCHVISION
 from cvcc_zoo.data.identity import find_known, identity_of, repeated
-from cvcc_zoo.files.own import csv_text, json_text
+from cvcc_zoo.files.own import csv_text, in_command, json_text
 from cvcc_zoo.internals.lightning import remove_hpc_checkpoints
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
 from cvcc_zoo.runs.intervals import with_interval
-from cvcc_zoo.runs.run_folder import write_text
+from cvcc_zoo.runs.run_folder import CONFIG, write_text
 from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 FEW = 5  # classes without test images that are named
@@ -55,7 +55,8 @@ def summarise(
     """Test the chosen weights, and return the content of `summary.json`.
 
     The weights are those of `best.ckpt` if there are validation images, otherwise those of the last step. Accuracies
-    are fractions in [0, 1]. Without `test` no test image is read, and the results of the test are None or missing.
+    are fractions in [0, 1]. Without `test` no test image is read; then, and if a model
+    with a test of its own counts no image, the results of the test are None or missing.
     """
     epochs, steps = trainer.current_epoch, trainer.global_step
     best = next((each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)), None)
@@ -65,7 +66,15 @@ def summarise(
     if test:
         remove_hpc_checkpoints(trainer)
         found = trainer.test(model, data, ckpt_path=chosen or None, weights_only=True, verbose=False)[0]
-        count = int(model.test_confusion.sum())
+        count = int(model.test_confusion.sum()) if hasattr(model, "test_confusion") else 0
+        if count == 0:
+            rank_zero_info(
+                f"{type(model).__name__} counted no test image in its confusion matrix, from which the results of a "
+                "run are made; call super().test_step(...) and super().on_test_epoch_end() in its own ones, and test "
+                f"the run: `cvcc-zoo fit --config={in_command(Path(trainer.default_root_dir) / CONFIG)} "
+                "--ckpt_path=last`"
+            )
+    if count:
         tests = {
             "test_accuracy": int(model.test_confusion.trace()) / count,
             "test_loss": found["test/loss"],
@@ -77,7 +86,7 @@ def summarise(
         sets["test"] = identity_of(data, "test")
     known = find_known(*(sets[split].sha256 if split in sets else None for split in ("train", "test")))
     described = {split: its.plain() for split, its in sets.items()}
-    if test:
+    if count:
         described["test"]["in_training"] = again = repeated(sets["test"], sets["train"])
         if again and known is None and data.dataset.title not in TORCHVISION:  # a user cannot change those
             rank_zero_info(
@@ -113,19 +122,6 @@ def summarise(
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def check_counted(model: ImageClassifier) -> None:
-    """Raise ValueError if a model has a test of its own that does not count what the summary is made from."""
-    for name in ("test_step", "on_test_epoch_end"):
-        code = getattr(getattr(type(model), name), "__code__", None)
-        used = {*code.co_names} if code else {name}
-        own = {each for each in used if hasattr(type(model), each) and not hasattr(ImageClassifier, each)}  # may count,
-        if not (own or {name, "confusion"} & used or (code and {*code.co_freevars} - {"__class__"})):  # as may wrappers
-            raise ValueError(
-                f"{type(model).__name__}.{name} does not count the confusion matrix, from which the results of a run "
-                f"are made; call super().{name}(...) in it, or train without a test: --test=false"
-            )
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
@@ -205,7 +201,7 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
     )
     val = summary["val_accuracy"]
     rows = {
-        **(_tests(summary) if tested else {"test accuracy": "not tested: --test=false"}),
+        **(_tests(summary) if tested else {"test accuracy": "not tested"}),
         "validation accuracy": "-" if val is None else f"{100 * val:.2f} %",
         "epochs": f"{summary['epochs']} ({summary['steps']:,} step{'' if summary['steps'] == 1 else 's'})",
         "training": f"{summary['train_seconds']:.1f} s, {summary['images_per_second'] or 0:,.0f} images/s",

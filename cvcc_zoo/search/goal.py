@@ -1,10 +1,10 @@
 """The goal of a search: the accuracy or another metric on the validation images."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cvcc_zoo.classifier.metrics import MONITORED, mode_of
 from cvcc_zoo.registry import unknown
@@ -12,6 +12,9 @@ from cvcc_zoo.runs.metrics_file import read_metrics
 from cvcc_zoo.search.record import Trial
 
 EPOCHS = ("best", "last")
+UNVALIDATED = (
+    "the last epoch is not validated; choose max_epochs as a multiple of check_val_every_n_epoch, or --epoch=best"
+)
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,27 @@ class Goal:
         """True for accuracies, which are shown in percent."""
         return self.measure.endswith("accuracy")
 
+    def check(self, trainer: Mapping[str, Any]) -> None:
+        """Raise ValueError for options of a trainer with which the epoch that counts is not validated."""
+        every, epochs = trainer["check_val_every_n_epoch"], trainer["max_epochs"]
+        if self.epoch == "last" and every and epochs and epochs > 0 and trainer["max_steps"] == -1 and epochs % every:
+            raise ValueError(UNVALIDATED)
+
     def of(self, metrics: Path) -> float:
-        """Return the measure from the `metrics.csv` of a run. Raises ValueError if it is missing or not finite."""
+        """Return the measure from the `metrics.csv` of a run.
+
+        Raises ValueError if it is missing or not finite, or if the last epoch counts and was not validated.
+        """
         curves = read_metrics(metrics)
         if self.measure not in curves:
             raise ValueError(
                 f"{metrics} has no {self.measure}; check --trainer.limit_val_batches and "
                 "--trainer.check_val_every_n_epoch, and for val/top5_accuracy that there are 20 classes"
             )
-        values = curves[self.measure][1]
+        steps, values = curves[self.measure]
+        ends, _ = curves.get("train/loss", ([], []))
+        if self.epoch == "last" and len(ends) > 1 and steps[-1] <= ends[-2]:
+            raise ValueError(UNVALIDATED)
         measured = [value for value in values if not math.isnan(value)] or values  # NaN is in no order
         best = max(measured) if self.direction == "maximize" else min(measured)
         found = best if self.epoch == "best" else values[-1]

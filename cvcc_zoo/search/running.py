@@ -60,6 +60,8 @@ def run_trials(searched: Searched, method: Method, deadline: float, console: Pla
     try:
         with stopped_by_signals():
             configs = [config_of(fixed, values) for values in unusual(searched.space)]
+            for config in configs:
+                goal.check(config["trainer"])
             check_record(folder, kind, as_record(kind, searched.how, configs[0]))
             done = read_trials(folder)
             what, whole = "trial" if kind == "search" else "fold", Display("trials", count, len(done), until=deadline)

@@ -100,7 +100,9 @@ def array_file(path: Path) -> tuple[dict[Split, Items], tuple[str, ...] | None]:
                 names: Iterable[str] = file.files
         else:
             beside = {each.stem: each for each in sorted(path.parent.iterdir()) if each.suffix.lower() == ".npy"}
-            beside[path.stem] = path
+            alike = [each for each in beside.values() if each.stem.casefold() == path.stem.casefold()]
+            if not any(each.samefile(path) for each in alike):  # as where the disk ignores case
+                beside[path.stem] = path
             names = list(beside)
             found = {key: np.load(beside[key], mmap_mode="r", allow_pickle=False) for key in names if _meaning(key)}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError) as error:
