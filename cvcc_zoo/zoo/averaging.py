@@ -42,14 +42,13 @@ class Average:
         """The training data of all models, in words; empty if they differ or are unknown."""
         return self.members[0].dataset if len({member.dataset for member in self.members}) == 1 else ""
 
-    @property
-    def data(self) -> dict[str, Any]:
-        """The options of the first model's ImageDataModule."""
-        return self.members[0].data
-
     def decoding(self) -> Decoding:
         """Return options that decode image files as in training; they are the same for all models."""
         return self.members[0].decoding()
+
+    def image_options(self) -> dict[str, Any]:
+        """Return options of an ImageDataModule for the images of the first model, as `Trained.image_options` does."""
+        return self.members[0].image_options()
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:

@@ -44,6 +44,10 @@ class Trained:
         """Return options that decode image files for the model as in training."""
         return self.model.decoding()
 
+    def image_options(self) -> dict[str, Any]:
+        """Return options of an ImageDataModule: those of the run, or else those that prepare images as in training."""
+        return {"image_size": self.model.image_size, **self.shaping, **self.data}
+
     def labels(self) -> dict[str, str]:
         """Return the metadata of an exported file; `classes` is a JSON list."""
         hparams = self.model.hparams
