@@ -181,7 +181,7 @@ def _without(args: Sequence[str], start: str) -> list[str]:
 class OnImages(Protocol):
     """A model, or several, trained on images."""
 
-    def image_options(self) -> dict[str, Any]: ...  # noqa: D102
+    def image_options(self, dataset: str | None) -> dict[str, Any]: ...  # noqa: D102
 
 
 T = TypeVar("T", bound=OnImages)
@@ -196,6 +196,6 @@ def with_its_images(parser: ArgumentParser, args: Sequence[str], find: Callable[
     words = rewrite(args)
     config = parse(parser, words)
     trained = find(config.name)
-    options = trained.image_options()
+    options = trained.image_options(config.data.dataset)
     parser.set_defaults({f"data.{option}": value for option, value in options.items() if option in config.data})
     return parse(parser, words), trained

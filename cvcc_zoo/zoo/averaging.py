@@ -46,9 +46,9 @@ class Average:
         """Return options that decode image files as in training; they are the same for all models."""
         return self.members[0].decoding()
 
-    def image_options(self) -> dict[str, Any]:
-        """Return options of an ImageDataModule for the images of the first model, as `Trained.image_options` does."""
-        return self.members[0].image_options()
+    def image_options(self, dataset: str | None = None) -> dict[str, Any]:
+        """Return options of an ImageDataModule for images of the first model, as `Trained.image_options` does."""
+        return self.members[0].image_options(dataset)
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:

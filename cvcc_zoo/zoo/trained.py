@@ -17,6 +17,9 @@ from cvcc_zoo.zoo.creation import read_weights
 from cvcc_zoo.zoo.names import resolve_trained
 from cvcc_zoo.zoo.published import Published
 
+WHICH = ("dataset", "root", "classes", "image_size")
+"""Options of an ImageDataModule that belong to one data set; the size may be that of its images."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -44,9 +47,15 @@ class Trained:
         """Return options that decode image files for the model as in training."""
         return self.model.decoding()
 
-    def image_options(self) -> dict[str, Any]:
-        """Return options of an ImageDataModule: those of the run, or else those that prepare images as in training."""
-        return {"image_size": self.model.image_size, **self.shaping, **self.data}
+    def image_options(self, dataset: str | None = None) -> dict[str, Any]:
+        """Return options of an ImageDataModule: those of the run, or else those that prepare images as in training.
+
+        If another data set than the run's is chosen, those that say which images the run has are left out.
+        """
+        own = self.data.get("dataset") or ("folder" if self.data.get("root") else None)
+        prepared = {"image_size": self.model.image_size, **self.shaping}
+        left_out = () if dataset in (None, own) else WHICH
+        return {**prepared, **{option: value for option, value in self.data.items() if option not in left_out}}
 
     def labels(self) -> dict[str, str]:
         """Return the metadata of an exported file; `classes` is a JSON list."""
