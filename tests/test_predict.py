@@ -156,6 +156,17 @@ def test_folders_are_searched_sorted_and_what_is_no_image_is_counted(
     assert "written to out.json" in printed
 
 
+def test_links_to_folders_are_followed_and_each_folder_is_read_once(model: ImageClassifier) -> None:
+    for path in ("pets/a/1.png", "pets/z/2.png", "away/3.png", "away/in/4.png"):
+        save(path, noise())
+    for link, target in {"pets/a/same": "../z", "pets/far": "../away", "away/in/back": "../../pets/a"}.items():
+        Path(link).symlink_to(target)
+    assert list(run("pets")) == ["pets/a/1.png", "pets/far/3.png", "pets/far/in/4.png", "pets/z/2.png"]
+    Path("away/in/up").symlink_to("..")
+    with pytest.raises(ValueError, match=r"pets/far/in/up is a link to .*/away, which contains it; remove the link"):
+        run("pets")
+
+
 def test_more_images_than_a_batch_and_a_sheet_hold(
     model: ImageClassifier, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
