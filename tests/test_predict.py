@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -189,6 +191,23 @@ def test_only_headers_are_read_to_find_images() -> None:
     data = Path("whole.png").read_bytes()
     Path("cut.png").write_bytes(data[: len(data) // 2])
     assert find_images([Path("cut.png")], 8).resized == {Path("cut.png")}
+
+
+def test_a_reader_that_stops_reading_gets_the_files_whole(
+    model: ImageClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save("a.png", noise())
+    for words, file in {
+        ("predict", "linear.pets", "a.png", "--output=out.csv"): "out.csv",
+        ("describe", "linear", "--json=layers.json"): "layers.json",
+        ("compare", "linear", "--batch_size=2", "--repeats=1", "--csv=costs.csv"): "costs.csv",
+    }.items():
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "w") as closed, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", closed)
+            assert main([*words]) == 128 + 13  # SIGPIPE
+        assert Path(file).stat().st_size > 40
 
 
 @pytest.fixture
