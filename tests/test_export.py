@@ -20,6 +20,7 @@ import cvcc_zoo
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data.datasets import FashionMini
+from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.images import reshape
 from cvcc_zoo.export import program
 from cvcc_zoo.export.command import main as export
@@ -28,7 +29,7 @@ from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.weights.card import write
 from cvcc_zoo.zoo.published import make_card
 from cvcc_zoo.zoo.trained import find_trained
-from tests.conftest import Fit
+from tests.conftest import Fit, MakeFolder
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
 
@@ -311,6 +312,28 @@ def test_the_file_of_a_run_is_checked_on_images_of_the_run(
     assert export(file) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "56 test images of fashion-mini" in printed and "the images of its run cannot be read (" in printed
+
+
+def test_given_images_are_prepared_as_in_the_run_and_their_links_are_followed(
+    home: Path, make_folder: MakeFolder
+) -> None:
+    published(home, "linear")
+    shaping = {"resize": "crop", "background": "white"}
+    of_run = {"dataset": None, "root": "gone", "follow_links": False, **shaping}
+    trained = dataclasses.replace(find_trained("linear.pets"), shaping=shaping, data=of_run)
+    away, linked = make_folder("away"), Path("linked")
+    linked.mkdir()
+    for split in ("train", "test"):
+        (linked / split).symlink_to(away / split)
+        for path in (away / split).rglob("*.png"):
+            Image.effect_noise((24, 12), 100).convert("RGB").save(path)
+    decoding = Decoding(8, 3, same_size=False, grey_only=False, resize="crop")
+    expected = {decoding(path).tobytes() for path in (away / "test").rglob("*.png")}
+    for run in (trained, dataclasses.replace(trained, data={})):
+        for dataset in (None, "folder"):
+            found = images_to_check(run, dataset, "linked")
+            same = {image.numpy().tobytes() for image in found.images} == expected
+            assert same and found.title == "test images of linked"
 
 
 def test_a_checkpoint_that_is_too_old_to_name_its_classes_has_those_of_the_data(fit: Fit, colours: Path) -> None:
