@@ -43,7 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def images(size: int = 8, channels: int = 3) -> torch.Tensor:
     test = FashionMini().load("test")
     assert test is not None
-    return reshape(test.images[::50], size, channels)
+    return reshape(test.images[::50], size, 1).expand(-1, channels, -1, -1)
 
 
 def published(home: Path, name: str, **options: Any) -> tuple[str, ImageClassifier]:
@@ -312,6 +312,16 @@ def test_the_file_of_a_run_is_checked_on_images_of_the_run(
     assert export(file) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "56 test images of fashion-mini" in printed and "the images of its run cannot be read (" in printed
+
+
+def test_a_model_of_other_channels_is_checked_on_random_values(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name, model = published(home, "linear", in_channels=2)
+    assert export([name, "--format=torch_export"]) == 0
+    assert "1, 7 and 56 images of random values as 2x8x8: the same classes" in capsys.readouterr().out
+    batch = torch.randint(0, 256, (3, 2, 8, 8), dtype=torch.uint8)
+    assert torch.allclose(torch_logits(Path("linear.pets.pt2"), batch), model(batch), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=r"1 or 3 channels, and linear.pets takes 2; leave --data.dataset and --data"):
+        export([name, "--data.dataset=fashion-mini"])
 
 
 def test_given_images_are_prepared_as_in_the_run_and_their_links_are_followed(

@@ -31,10 +31,20 @@ def images_to_check(trained: Trained, dataset: str | None, root: str | None) -> 
     """Return test images of a data set, or if none is given those of the model's run, or else of fashion-mini.
 
     If there are no test images, they are validation images, or else training images. They are prepared as in the run.
-    Its data set is not downloaded again; a note gives the reason if it cannot be read. Raises ValueError or OSError for
-    a given one.
+    Its data set is not downloaded again; a note gives the reason if it cannot be read. A model of other than 1 or 3
+    channels gets random values. Raises ValueError or OSError for a given data set that cannot be used.
     """
-    shape: dict[str, Any] = {"image_size": trained.model.image_size, "in_channels": trained.model.in_channels}
+    size, channels = trained.model.image_size, trained.model.in_channels
+    if channels not in (1, 3):
+        if dataset is not None or root is not None:
+            raise ValueError(
+                f"images have 1 or 3 channels, and {trained.name} takes {channels}; leave --data.dataset and "
+                "--data.root out, to check the program on random values"
+            )
+        drawn, generator = (sum(BATCHES), channels, size, size), torch.Generator().manual_seed(0)
+        values = torch.randint(0, 256, drawn, dtype=torch.uint8, generator=generator)
+        return CheckImages(values, "images of random values")
+    shape: dict[str, Any] = {"image_size": size, "in_channels": channels}
     if dataset is not None or root is not None:
         given = {name: value for name, value in {"dataset": dataset, "root": root}.items() if value is not None}
         options = {**trained.image_options(dataset), **given, "follow_links": True}  # the user has named the folder
