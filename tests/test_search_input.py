@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.search import read_trials
 from cvcc_zoo.search.running import config_of
 from tests.test_search import TINY, run
 
@@ -90,3 +91,9 @@ def test_the_space_may_be_a_file_and_options_may_stand_apart_from_their_values()
 def test_options_beside_a_searched_value_are_kept() -> None:
     config = config_of([*TINY, "--optimizer.momentum=0.9"], {"optimizer": {"name": "SGD", "lr": 0.5}})
     assert config["optimizer"] == {"name": "SGD", "lr": 0.5, "momentum": 0.9}
+
+
+def test_a_model_may_stand_first_as_in_fit() -> None:
+    assert main(["search", "linear", "--folder=search", "--space={optimizer.lr: [0.01]}", "--trials=1", *TINY[1:]]) == 0
+    (trial,) = read_trials(Path("search"))
+    assert not trial.message and trial.measure is not None
