@@ -45,6 +45,7 @@ from tests.test_search import TINY, run
         ("{optimizer.lr: [0.1]}", ["--data.validation=0"], "data.validation is 0: leave it out, or give a share"),
         ("{optimizer.lr: [0.1]}", ["--trainer.logger=false"], "leave out --trainer.logger"),
         ("{optimizer.lr: [0.1]}", ["--trainer.devices=2"], "trained by one process, not by 2"),
+        ("{optimizer.lr: [0.1]}", ["--trainer.strategy=nonsense"], "You selected an invalid strategy name"),
         ("{optimizer.lr: [0.1]}", ["--run=mine"], "a search sets this option for each of its trials; leave --run out"),
         (
             "{optimizer: [SGD, {name: AdamW, lr: 0.001}]}",
