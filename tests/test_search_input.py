@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+from jsonargparse import get_loader
 
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.search import read_trials
+from cvcc_zoo.cli.passing import split
+from cvcc_zoo.commands import find_lr, train_zoo
+from cvcc_zoo.search import read_trials, text_of
 from cvcc_zoo.search.running import config_of
 from tests.test_search import TINY, run
 
@@ -98,3 +101,13 @@ def test_a_model_may_stand_first_as_in_fit() -> None:
     assert main(["search", "linear", "--folder=search", "--space={optimizer.lr: [0.01]}", "--trials=1", *TINY[1:]]) == 0
     (trial,) = read_trials(Path("search"))
     assert not trial.message and trial.measure is not None
+
+
+def test_words_of_any_characters_reach_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--data.root=photos_📷", "--data.classes=[猫, '\x7f\u2028\u3000', \"\\\"]"]
+    own = split(words, "find-lr", find_lr.find_lr, (), "")
+    assert find_lr.parser().parse_args(own).options == words
+    passed = [word[2:] for word in words]
+    monkeypatch.setattr(train_zoo, "call_with", lambda made, function, args: made.parse_args(args).options == passed)
+    assert train_zoo.main(words) == 1  # they are the same
+    assert get_loader("yaml")(text_of({"classes": ["📷", *words]})) == {"classes": ["📷", *words]}
