@@ -54,7 +54,7 @@ def images_to_check(trained: Trained, dataset: str | None, root: str | None) -> 
     note = ""
     if trained.data:
         try:
-            return _some(_of_run({**trained.data, **shape}))
+            return _some(_of_run({**trained.image_options(), **shape}))
         except (OSError, ValueError, TypeError) as error:
             note = f"the images of its run cannot be read ({' '.join(str(error).split())})"
     return replace(_some(ImageDataModule(**shape)), note=note)

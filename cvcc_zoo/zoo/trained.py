@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,13 @@ class Trained:
     def image_options(self, dataset: str | None = None) -> dict[str, Any]:
         """Return options of an ImageDataModule: those of the run, or else those that prepare images as in training.
 
-        If another data set than the run's is chosen, those that say which images the run has are left out.
+        If another data set than the run's is chosen, those that say which images the run has are left out, and always
+        those that ImageDataModule does not know, as the file may be older or newer.
         """
         own = self.data.get("dataset") or ("folder" if self.data.get("root") else None)
         prepared = {"image_size": self.model.image_size, **self.shaping}
-        left_out = () if dataset in (None, own) else WHICH
-        return {**prepared, **{option: value for option, value in self.data.items() if option not in left_out}}
+        taken = signature(ImageDataModule).parameters.keys() - (() if dataset in (None, own) else WHICH)
+        return {**prepared, **{option: value for option, value in self.data.items() if option in taken}}
 
     def labels(self) -> dict[str, str]:
         """Return the metadata of an exported file; `classes` is a JSON list."""
