@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import io
 import os
 import re
 import sys
@@ -31,6 +32,9 @@ def main(args: Sequence[str] | None = None) -> int:
         # Finds `--optimizer=my_module.Mine` in this folder, also while a config in another one is read, when Lightning
         # changes to that folder; last, so that it hides nothing.
         sys.path.append(str(Path.cwd()))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not know every character of a name
     try:
         return finished(sys.argv[1:])
     finally:

@@ -141,14 +141,16 @@ def test_models_that_cannot_be_averaged_are_refused(capsys: pytest.CaptureFixtur
     publish("green", ("blue", "green"))
     publish("large", ("blue", "red"), size=10)
     publish("mnist", DIGITS)
+    publish("emnist_letters", ("a", "b"))
     Image.new("RGB", (8, 8)).save("a.png")
     for arguments, advice in {
         ("predict", "linear.one+linear.green", "a.png"): "linear.green has other classes than linear.one: 'green' is",
         ("predict", "linear.one+linear.large", "a.png"): "linear.large takes 3x10x10 images resized by squash on white",
         ("predict", "linear.one+", "a.png"): "linear.one+ lacks a name beside a plus sign",
         ("predict", "linear.one+linear.two", "a.png"): "did you mean linear.one",
-        ("predict", "linear.mnist", "a.png", "--test_time_flip=true"): "mirrored digits are other characters",
-        ("export", "linear.mnist", "--test_time_flip=true"): "mirrored digits are other characters",
+        ("predict", "linear.mnist", "a.png", "--test_time_flip=true"): "mirrored digits, letters and traffic",
+        ("export", "linear.mnist", "--test_time_flip=true"): "mirrored digits, letters and traffic",
+        ("predict", "linear.emnist_letters", "a.png", "--test_time_flip=true"): "mirrored digits, letters and traffic",
         ("export", "linear.one+linear.green"): "a program holds one model",
         ("evaluate", "linear.one+linear.green"): "linear.green has other classes than linear.one",
         ("evaluate", "linear.one+linear.one", "--update_card=true"): "has no card",

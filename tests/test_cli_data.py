@@ -1,6 +1,8 @@
 """Whitening and augmentation on the command line, in checkpoints and in pictures."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,10 @@ from PIL import Image
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.cli.arguments import with_its_images
+from cvcc_zoo.commands import evaluate
 from cvcc_zoo.data.whitening import Whitening
+from cvcc_zoo.zoo.trained import find_trained
 from tests.conftest import Fit, message
 
 ZCA = ["--data.whitening=zca", "--data.whitening.eps=0.01"]
@@ -184,3 +189,23 @@ def test_wrong_input_is_answered_with_advice(
 ) -> None:
     told = message(capsys, arguments)
     assert expected in told and told.count("\n") == 1
+
+
+def test_another_data_set_is_prepared_as_in_the_run_and_has_none_of_its_folder_size_and_classes() -> None:
+    trained = find_trained("linear.fashion_mnist")
+    names = ("dataset", "root", "classes", "image_size")
+
+    def chosen(of_run: dict[str, Any], *words: str) -> tuple[Any, ...]:
+        run = replace(trained, data={**dict.fromkeys(names), "resize": "crop", **of_run})
+        config, _ = with_its_images(evaluate.parser(), ["linear.fashion_mnist", *words], lambda name: run)
+        assert config.data.resize == "crop"
+        return tuple(config.data[name] for name in names)
+
+    folder, arrays = {"root": "mine"}, {"dataset": "mine.npz", "classes": ["a", "b"]}
+    assert chosen(folder) == (None, "mine", None, None)
+    assert chosen(folder, "--data.root=moved") == (None, "moved", None, None)
+    assert chosen(folder, "--data.dataset=folder") == ("folder", "mine", None, None)
+    assert chosen(folder, "--data.dataset=test.npz") == ("test.npz", None, None, 28)
+    assert chosen(folder, "--data.dataset=cifar10") == ("cifar10", None, None, 28)
+    assert chosen(arrays, "--data.dataset=mine.npz") == ("mine.npz", None, ["a", "b"], None)
+    assert chosen(arrays, "--data.dataset=folder", "--data.root=others") == ("folder", "others", None, 28)

@@ -102,6 +102,21 @@ def test_zoom_blur_averages_factors_below_the_largest() -> None:
         assert float(found[16, 16 + away]) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("side", [32, 64, 224])
+def test_defocus_blur_is_a_disk_with_a_soft_edge_that_grow_with_the_image(side: int) -> None:
+    point, middle = torch.zeros(1, 1, side, side), side // 2
+    point[..., middle, middle] = 1
+    away = torch.arange(side) - middle
+    for strength, (radius, softness) in enumerate(CORRUPTIONS["defocus_blur"].strengths[:3], start=1):
+        found = changed(point, "defocus_blur", strength)[0, 0].double()
+        disk = (away[:, None] ** 2 + away**2 <= (radius * side / 32) ** 2).double()
+        soft = torch.exp(-0.5 * (away / (softness * side / 32)) ** 2).double()
+        if side == 32:
+            soft[away.abs() > 1] = 0  # the program has three pixels
+        variances = [float((row * away**2).sum() / row.sum()) for row in (disk.sum(1), soft, found.sum(1))]
+        assert variances[2] == pytest.approx(variances[0] + variances[1], rel=0.03)
+
+
 def test_pixelate_shrinks_to_whole_pixels() -> None:
     ramp = torch.arange(32.0).div(31).expand(1, 1, 32, 32)
     found = changed(ramp, "pixelate", 5)  # 32 -> 20 -> 32

@@ -126,6 +126,7 @@ def test_a_fold_that_fails_ends_the_cross_validation(colours: Path, capsys: pyte
         (["--fold=3"], "did you mean folds"),
         (["--epoch=first"], "no epoch to judge by named 'first'"),
         (["--trainer.logger=false"], "leave out --trainer.logger"),
+        (["--trainer.strategy=nonsense"], "You selected an invalid strategy name"),
     ],
 )
 def test_what_cannot_be_cross_validated_is_refused(

@@ -85,8 +85,16 @@ class Bare(nn.Module):
         return y
 
 
-def test_a_network_without_parts_is_explained_without_maps() -> None:
-    model = cvcc_zoo.ImageClassifier.wrap(Bare, num_classes=2, image_size=8, whitening="none").eval()
+class OfTimm(Bare):
+    """A class of timm, which a user has wrapped."""
+
+    def forward_intermediates(self, x: Tensor, intermediates_only: bool = False) -> list[Tensor]:
+        return [x]
+
+
+@pytest.mark.parametrize("network", [Bare, OfTimm])
+def test_a_network_without_parts_is_explained_without_maps(network: type[nn.Module]) -> None:
+    model = cvcc_zoo.ImageClassifier.wrap(network, num_classes=2, image_size=8, whitening="none").eval()
     image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     assert stages(model, image) == [] and heatmap(model, image, 0)[0] == "occlusion"
 

@@ -20,6 +20,7 @@ import cvcc_zoo
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data.datasets import FashionMini
+from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.images import reshape
 from cvcc_zoo.export import program
 from cvcc_zoo.export.command import main as export
@@ -28,7 +29,7 @@ from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.weights.card import write
 from cvcc_zoo.zoo.published import make_card
 from cvcc_zoo.zoo.trained import find_trained
-from tests.conftest import Fit
+from tests.conftest import Fit, MakeFolder
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
 
@@ -42,7 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def images(size: int = 8, channels: int = 3) -> torch.Tensor:
     test = FashionMini().load("test")
     assert test is not None
-    return reshape(test.images[::50], size, channels)
+    return reshape(test.images[::50], size, 1).expand(-1, channels, -1, -1)
 
 
 def published(home: Path, name: str, **options: Any) -> tuple[str, ImageClassifier]:
@@ -311,6 +312,38 @@ def test_the_file_of_a_run_is_checked_on_images_of_the_run(
     assert export(file) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "56 test images of fashion-mini" in printed and "the images of its run cannot be read (" in printed
+
+
+def test_a_model_of_other_channels_is_checked_on_random_values(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name, model = published(home, "linear", in_channels=2)
+    assert export([name, "--format=torch_export"]) == 0
+    assert "1, 7 and 56 images of random values as 2x8x8: the same classes" in capsys.readouterr().out
+    batch = torch.randint(0, 256, (3, 2, 8, 8), dtype=torch.uint8)
+    assert torch.allclose(torch_logits(Path("linear.pets.pt2"), batch), model(batch), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=r"1 or 3 channels, and linear.pets takes 2; leave --data.dataset and --data"):
+        export([name, "--data.dataset=fashion-mini"])
+
+
+def test_given_images_are_prepared_as_in_the_run_and_their_links_are_followed(
+    home: Path, make_folder: MakeFolder
+) -> None:
+    published(home, "linear")
+    shaping = {"resize": "crop", "background": "white"}
+    of_run = {"dataset": None, "root": "gone", "follow_links": False, **shaping}
+    trained = dataclasses.replace(find_trained("linear.pets"), shaping=shaping, data=of_run)
+    away, linked = make_folder("away"), Path("linked")
+    linked.mkdir()
+    for split in ("train", "test"):
+        (linked / split).symlink_to(away / split)
+        for path in (away / split).rglob("*.png"):
+            Image.effect_noise((24, 12), 100).convert("RGB").save(path)
+    decoding = Decoding(8, 3, same_size=False, grey_only=False, resize="crop")
+    expected = {decoding(path).tobytes() for path in (away / "test").rglob("*.png")}
+    for run in (trained, dataclasses.replace(trained, data={})):
+        for dataset in (None, "folder"):
+            found = images_to_check(run, dataset, "linked")
+            same = {image.numpy().tobytes() for image in found.images} == expected
+            assert same and found.title == "test images of linked"
 
 
 def test_a_checkpoint_that_is_too_old_to_name_its_classes_has_those_of_the_data(fit: Fit, colours: Path) -> None:

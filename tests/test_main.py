@@ -1,6 +1,7 @@
 """The program starts and ends without a search for garbage; as a function it leaves the collector alone."""
 
 import gc
+import io
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ import torch
 
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.commands import imported
+from cvcc_zoo.printing.console import PlainConsole
 
 
 def test_what_is_imported_is_not_searched_for_garbage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +62,19 @@ def test_only_the_program_freezes_its_objects(
     monkeypatch.setattr(sys, "argv", ["cvcc-zoo", "nothing"])
     assert main() == 2 and calls == ["freeze", "freeze"]
     assert "no command named 'nothing'" in capsys.readouterr().err
+
+
+def test_a_character_that_the_terminal_does_not_know_is_printed_as_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def show(args: list[str]) -> int:
+        PlainConsole().print(args[0])
+        return 0
+
+    printed = io.BytesIO()
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr("cvcc_zoo.__main__.run", show)
+    monkeypatch.setattr(sys, "argv", ["cvcc-zoo", "Löwe 猫"])
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="iso-8859-1", write_through=True))
+    assert main() == 0 and printed.getvalue() == b"L\xf6we \\u732b\n"
 
 
 @pytest.mark.skipif(not find_spec("triton"), reason="absent")

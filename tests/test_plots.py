@@ -270,6 +270,15 @@ def test_a_spike_of_the_loss_does_not_flatten_the_other_values_and_is_told() -> 
     assert loss.get_ylim() == (0, cut[0]) and "the largest is 900" in loss.texts[0].get_text()
 
 
+def test_a_loss_that_is_not_drawn_does_not_decide_where_the_axis_is_cut() -> None:
+    steps, usual = [float(step) for step in range(20)], [2.3 * 0.9**step for step in range(20)]
+    spiked, high = [*usual[:-1], 90.0], [200.0] * 20
+    for drawn, other, cut in ((usual, [*usual[:-1], 900.0], False), (spiked, high, True)):
+        metrics = {"train/loss": (steps, drawn), "val/log_loss": (steps, other), "test/log_loss": (steps, other)}
+        loss = plot_curves({**metrics, "test/loss": ([19.0], [1.0])}, "a run").axes[0]
+        assert [text.get_text().endswith("the largest is 90") for text in loss.texts] == [True] * cut
+
+
 def test_a_panel_without_curves_says_so() -> None:
     loss, accuracy, rate = plot_curves({"train/batch_loss": ([1.0], [2.0])}, "a run").axes
     assert not loss.texts and [line.get_marker() for line in loss.lines] == ["."]

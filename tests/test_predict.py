@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -156,6 +158,17 @@ def test_folders_are_searched_sorted_and_what_is_no_image_is_counted(
     assert "written to out.json" in printed
 
 
+def test_links_to_folders_are_followed_and_each_folder_is_read_once(model: ImageClassifier) -> None:
+    for path in ("pets/a/1.png", "pets/z/2.png", "away/3.png", "away/in/4.png"):
+        save(path, noise())
+    for link, target in {"pets/a/same": "../z", "pets/far": "../away", "away/in/back": "../../pets/a"}.items():
+        Path(link).symlink_to(target)
+    assert list(run("pets")) == ["pets/a/1.png", "pets/far/3.png", "pets/far/in/4.png", "pets/z/2.png"]
+    Path("away/in/up").symlink_to("..")
+    with pytest.raises(ValueError, match=r"pets/far/in/up is a link to .*/away, which contains it; remove the link"):
+        run("pets")
+
+
 def test_more_images_than_a_batch_and_a_sheet_hold(
     model: ImageClassifier, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,6 +191,23 @@ def test_only_headers_are_read_to_find_images() -> None:
     data = Path("whole.png").read_bytes()
     Path("cut.png").write_bytes(data[: len(data) // 2])
     assert find_images([Path("cut.png")], 8).resized == {Path("cut.png")}
+
+
+def test_a_reader_that_stops_reading_gets_the_files_whole(
+    model: ImageClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save("a.png", noise())
+    for words, file in {
+        ("predict", "linear.pets", "a.png", "--output=out.csv"): "out.csv",
+        ("describe", "linear", "--json=layers.json"): "layers.json",
+        ("compare", "linear", "--batch_size=2", "--repeats=1", "--csv=costs.csv"): "costs.csv",
+    }.items():
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "w") as closed, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", closed)
+            assert main([*words]) == 128 + 13  # SIGPIPE
+        assert Path(file).stat().st_size > 40
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -183,6 +184,23 @@ def test_how_many_test_images_are_the_same_is_counted(
     assert main(["evaluate", "linear.colours", *DATA]) == 0
     assert "other images than the card's, where" in (printed := capsys.readouterr().out)
     assert printed.rstrip().endswith("10 of 12 are the same")
+
+
+def test_weights_are_measured_and_calibrated_on_images_prepared_as_in_training(
+    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = np.random.default_rng(0)
+    for path in colours.rglob("*.png"):
+        Image.fromarray(generator.integers(0, 256, (9, 18, 3), dtype=np.uint8)).save(path)
+    assert fit("--model=linear", "--data.resize=crop", "--data.image_size=8") == 0
+    assert main(["publish", "runs/linear-colours"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "linear.colours", *DATA]) == 0
+    assert "the card holds: the same images, and as many correct" in capsys.readouterr().out
+    assert main(["evaluate", "linear.colours", *DATA, "--data.resize=pad"]) == 0
+    assert "other images than the card's" in capsys.readouterr().out
+    assert main(["calibrate", "linear.colours", *DATA]) == 2
+    assert "4 images are too few to fit a temperature" in capsys.readouterr().err  # and they are those of the training
 
 
 def test_the_order_of_the_images_does_not_matter_to_a_card(

@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -276,6 +277,15 @@ def test_the_page_has_no_image_of_the_users_own_unless_they_ask_for_it(mistaken:
     content = Path("page.html").read_text()
     assert "--images=all" in content and all(mistake.where in content for mistake in worst)
     assert Path("noise", worst[0].where).is_file()
+
+
+def test_names_that_are_no_text_in_utf8_are_in_the_page_with_escapes(mistaken: Path) -> None:
+    for path in sorted(Path("noise/test").rglob("*.png")):
+        path.rename(path.with_name(os.fsdecode(b"caf\xe9-" + path.name.encode())))
+    other = shutil.copytree(mistaken, os.fsdecode(b"runs/l\xf6we"))
+    assert main(["report", str(mistaken), other, "--output=page.html"]) == 0
+    content = Path("page.html").read_text()
+    assert r"caf\udce9-00" in content and r"l\udcf6we" in content
 
 
 def test_images_that_anybody_can_download_are_shown() -> None:

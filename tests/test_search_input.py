@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import pytest
+from jsonargparse import get_loader
 
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.cli.passing import split
+from cvcc_zoo.commands import find_lr, train_zoo
+from cvcc_zoo.search import read_trials, text_of
 from cvcc_zoo.search.running import config_of
 from tests.test_search import TINY, run
 
@@ -44,11 +48,15 @@ from tests.test_search import TINY, run
         ("{optimizer.lr: [0.1]}", ["--data.validation=0"], "data.validation is 0: leave it out, or give a share"),
         ("{optimizer.lr: [0.1]}", ["--trainer.logger=false"], "leave out --trainer.logger"),
         ("{optimizer.lr: [0.1]}", ["--trainer.devices=2"], "trained by one process, not by 2"),
+<<<<<<< HEAD
         (
             "{optimizer.lr: [0.1]}",
             ["--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2", "--epoch=last"],
             "choose max_epochs as a multiple of check_val_every_n_epoch, or --epoch=best",
         ),
+=======
+        ("{optimizer.lr: [0.1]}", ["--trainer.strategy=nonsense"], "You selected an invalid strategy name"),
+>>>>>>> w4
         ("{optimizer.lr: [0.1]}", ["--run=mine"], "a search sets this option for each of its trials; leave --run out"),
         (
             "{optimizer: [SGD, {name: AdamW, lr: 0.001}]}",
@@ -95,3 +103,19 @@ def test_the_space_may_be_a_file_and_options_may_stand_apart_from_their_values()
 def test_options_beside_a_searched_value_are_kept() -> None:
     config = config_of([*TINY, "--optimizer.momentum=0.9"], {"optimizer": {"name": "SGD", "lr": 0.5}})
     assert config["optimizer"] == {"name": "SGD", "lr": 0.5, "momentum": 0.9}
+
+
+def test_a_model_may_stand_first_as_in_fit() -> None:
+    assert main(["search", "linear", "--folder=search", "--space={optimizer.lr: [0.01]}", "--trials=1", *TINY[1:]]) == 0
+    (trial,) = read_trials(Path("search"))
+    assert not trial.message and trial.measure is not None
+
+
+def test_words_of_any_characters_reach_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--data.root=photos_📷", "--data.classes=[猫, '\x7f\u2028\u3000', \"\\\"]"]
+    own = split(words, "find-lr", find_lr.find_lr, (), "")
+    assert find_lr.parser().parse_args(own).options == words
+    passed = [word[2:] for word in words]
+    monkeypatch.setattr(train_zoo, "call_with", lambda made, function, args: made.parse_args(args).options == passed)
+    assert train_zoo.main(words) == 1  # they are the same
+    assert get_loader("yaml")(text_of({"classes": ["📷", *words]})) == {"classes": ["📷", *words]}

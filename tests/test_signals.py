@@ -1,13 +1,15 @@
 """The signal through the blocks of a network at a training step."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from cvcc_zoo import FCNN, ImageDataModule
-from cvcc_zoo.inspection.batches import whitened_batch
+from cvcc_zoo.inspection.batches import images_for, whitened_batch
 from cvcc_zoo.inspection.statistics import signals
 from cvcc_zoo.inspection.subjects import find_subject
 from tests.conftest import Fit
@@ -133,6 +135,17 @@ def test_a_run_is_measured_on_its_own_images_with_labels_in_the_order_of_its_cla
     assert labels.tolist() == 18 * [0] + 18 * [1] and torch.equal(subject.network(x).argmax(1), labels)
     subject.model.classes = ("red", "blue")  # as of weights that it was fine-tuned from
     assert torch.equal(whitened_batch(subject, None, None, 36)[1], 1 - labels)
+
+
+def test_given_images_are_prepared_as_in_the_training_and_their_links_are_followed(colours: Path) -> None:
+    subject = find_subject("linear.fashion_mnist", {})
+    assert subject.source is not None
+    cropped = replace(subject, source=replace(subject.source, shaping={"resize": "crop", "background": "black"}))
+    Path("linked").mkdir()
+    Path("linked/train").symlink_to(colours / "train")
+    for dataset in (None, "folder"):
+        data = images_for(cropped, dataset, "linked")
+        assert [data.options[name] for name in ("resize", "background", "image_size")] == ["crop", "black", 28]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from cvcc_zoo.data.folder import ImageFolder
 from cvcc_zoo.data.forms.fetch import fetch
 from cvcc_zoo.data.forms.torchvision_sets import open_all
 from cvcc_zoo.data.forms.torchvision_table import SAME, TABLE
+from cvcc_zoo.runs.written import read_summary
 from tests.conftest import Fit, message, write_images
 
 ELSEWHERE = {  # a base class, no images of classes, a few images of each of thousands of classes, or 20 GB and more
@@ -97,6 +98,17 @@ def test_usps_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data.setup("test")
     assert data.count("test") == 10 and data.dataset.title == "usps" and not data.dataset.mirror
     assert data.classes == tuple("0123456789") and data.dataset.notes == ()
+
+
+def test_nothing_is_said_of_test_images_of_a_published_data_set_that_are_training_images(
+    tmp_path: Path, fit: Fit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    small(monkeypatch, "USPS", train=20, test=10)
+    write_usps(tmp_path)
+    options = ["--data.dataset=torchvision.USPS", f"--data.root={tmp_path}", "--data.validation=0", "--model=linear"]
+    assert fit(*options, "--run=run") == 0
+    assert read_summary(Path("run"))["data"]["test"]["in_training"] == 10
+    assert "10 test images of 10 classes" in caplog.text and "duplicates=together" not in caplog.text
 
 
 def test_damaged_files_are_not_said_to_be_missing(tmp_path: Path) -> None:

@@ -248,6 +248,7 @@ def test_a_folder_without_recipes_is_refused(words: Words, capsys: pytest.Captur
         (["--minutes=1", "--only=[fcn]"], "no recipe in recipes/pets named 'fcn'; did you mean fcnn?"),
         (["--minutes=1", "--recipes=nowhere"], "there is no folder nowhere"),
         (["--minutes=1", "--trainer.devices=2"], "trained by one process, not by 2: --trainer.devices=1"),
+        (["--minutes=1", "--trainer.strategy=nonsense"], "You selected an invalid strategy name"),
     ],
 )
 def test_wrong_input_is_told(words: Words, more: Words, message: str, capsys: pytest.CaptureFixture[str]) -> None:

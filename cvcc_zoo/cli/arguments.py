@@ -227,8 +227,7 @@ def _without(args: Sequence[str], start: str) -> list[str]:
 class OnImages(Protocol):
     """A model, or several, trained on images."""
 
-    @property
-    def data(self) -> dict[str, Any]: ...  # noqa: D102
+    def image_options(self, dataset: str | None) -> dict[str, Any]: ...  # noqa: D102
 
 
 T = TypeVar("T", bound=OnImages)
@@ -237,11 +236,12 @@ T = TypeVar("T", bound=OnImages)
 def with_its_images(parser: ArgumentParser, args: Sequence[str], find: Callable[[str], T]) -> tuple[Namespace, T]:
     """Return the options of a command on the model that its option `name` names, and the model as `find` returns it.
 
-    The images are by default those that the model of a run was trained on. They become defaults of the parser, which
-    therefore must not be shared. Raises as `find` does.
+    The images are by default those that the model of a run was trained on, and others are prepared as in training. This
+    changes defaults of the parser, which therefore must not be shared. Raises as `find` does.
     """
     words = rewrite(args)
     config = parse(parser, words)
     trained = find(config.name)
-    parser.set_defaults({f"data.{option}": value for option, value in trained.data.items() if option in config.data})
+    options = trained.image_options(config.data.dataset)
+    parser.set_defaults({f"data.{option}": value for option, value in options.items() if option in config.data})
     return parse(parser, words), trained

@@ -191,8 +191,7 @@ class ZooCLI(LightningCLI):
         Raises ValueError as `check_text` does.
         """
         config = self.config.clone()
-        config.run = None
-        config.ckpt_path = None
+        config.run = config.ckpt_path = None
         config.allow_changes = False
         text = f"{runs.HEADER}{self.parser.dump(config, skip_unset=False)}"
         check_text(text)
@@ -246,4 +245,5 @@ def main(
 def build(args: Sequence[str]) -> ZooCLI:
     """Build what `fit` with these arguments would train; nothing is trained, and no file is written."""
     quiet()
-    return ZooCLI("fit", args)
+    with choices.told_in_one_line():
+        return ZooCLI("fit", args)

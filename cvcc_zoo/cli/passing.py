@@ -33,4 +33,15 @@ def split(
             raise unknown("option", name, names, f"`cvcc-zoo {command} --help` shows all")
         else:
             passed.append(word)
-    return [*mine, *([f"--options+={json.dumps(passed)}"] if passed else [])]
+    return [*mine, *as_options(passed)]
+
+
+def as_options(words: Sequence[str]) -> list[str]:
+    """Return words as the parameter `options` of a command's function."""
+    return [f"--options+={in_yaml(list(words))}"] if words else []
+
+
+def in_yaml(value: Any) -> str:
+    """Return plain data in one line of YAML, which has other escapes than JSON for characters above U+FFFF."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)

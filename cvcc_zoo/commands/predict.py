@@ -85,14 +85,14 @@ def main(args: Sequence[str]) -> int:
     predictions = predict(trained, found.files, decoding, top, tally, broken)
     if not predictions:
         raise_all(list(broken.values()))
-    console = PlainConsole()
-    console.print(_table(predictions, f"{trained.name}: classes and their probabilities"))
     if output:
         write_whole(output, (_json if output.suffix == ".json" else _csv)(predictions))
     if sheet:
         on_sheet = predictions[:ON_SHEET]
         images = read_pixels([each.file for each in on_sheet], decoding, Tally(), {})
         write_whole(sheet, _draw(on_sheet, images))
+    console = PlainConsole()
+    console.print(_table(predictions, f"{trained.name}: classes and their probabilities"))
     for line in [*_remarks(found, size, sheet, len(predictions)), *tally.lines(advice=False)]:
         console.print(line, soft_wrap=True)
     for written in filter(None, (output, sheet)):

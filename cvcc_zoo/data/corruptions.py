@@ -61,12 +61,13 @@ def impulse_noise(x: Tensor, noise: Noise, amount: float) -> Tensor:
 def defocus_blur(x: Tensor, noise: Noise, size: tuple[float, float]) -> Tensor:
     """Convolve with a disk of a radius, whose edge is smoothed by a Gaussian, both in pixels of 32."""
     radius, softness = (length * max(1.0, x.shape[2] / SIDE) for length in size)
-    reach = math.ceil(radius) + 1
+    edge = math.ceil(3 * softness) if x.shape[2] > SIDE else 1  # pixels of the Gaussian on each side
+    reach = math.ceil(radius) + edge
     distance = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
     disk = (distance[:, None] ** 2 + distance**2 <= radius**2).to(x.dtype)
-    near = torch.exp(-0.5 * (torch.tensor([-1.0, 0.0, 1.0], dtype=x.dtype, device=x.device) / softness) ** 2)
+    near = torch.exp(-0.5 * (torch.arange(-edge, edge + 1, dtype=x.dtype, device=x.device) / softness) ** 2)
     soft = (near / near.sum()).outer(near / near.sum())
-    kernel = F.conv2d((disk / disk.sum())[None, None], soft[None, None], padding=1)
+    kernel = F.conv2d((disk / disk.sum())[None, None], soft[None, None], padding=edge)
     padded = F.pad(x.flatten(0, 1)[:, None], (reach,) * 4, mode="reflect")
     return F.conv2d(padded, kernel).view_as(x)
 

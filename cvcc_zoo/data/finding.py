@@ -74,9 +74,14 @@ class Links:
             path = Path(entry.path)
             real = Path(os.path.realpath(path))
             if real in parents or Path(os.path.realpath(folder)).is_relative_to(real):
-                raise ValueError(f"{shown(path)} is a link to {shown(real)}, which contains it; remove the link")
+                raise circular(path, real)
             found += self.files(path, (*parents, real))
         return found
+
+
+def circular(link: Path, real: Path | str) -> ValueError:
+    """Return the error for a link to a folder that contains it; `real` is this folder."""
+    return ValueError(f"{shown(link)} is a link to {shown(real)}, which contains it; remove the link")
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,9 @@ class Found:
 def find_images(given: Sequence[Path], size: int, max_pixels: int = MAX_PIXELS) -> Found:
     """Find the image files among the given paths and, sorted and without hidden ones, below the given folders.
 
-    `size` is the model's, in pixels. Only headers are read; images of more than `max_pixels` pixels are among the
-    broken ones. Raises FileNotFoundError for a missing path, and ValueError if there are no images.
+    Links are followed. `size` is the model's, in pixels. Only headers are read; images of more than `max_pixels` pixels
+    are among the broken ones. Raises FileNotFoundError for a missing path, and ValueError if there are no images or a
+    link leads to a folder that contains it.
     """
     files, skipped, resized, broken = list[Path](), list[Path](), set[Path](), dict[Path, ValueError]()
     for place in given:
@@ -119,10 +125,21 @@ def find_images(given: Sequence[Path], size: int, max_pixels: int = MAX_PIXELS) 
 
 
 def _below(folder: Path) -> list[Path]:
-    paths = []
-    for place, folders, names in os.walk(folder, onerror=_cannot_list):
-        folders[:] = [name for name in folders if not is_junk(name)]
-        paths += [Path(place, name) for name in names if not is_junk(name)]
+    """List the files below a folder and below the folders to which links in it lead, each folder once."""
+    paths, waiting, listed = list[Path](), [folder], set[Path]()
+    while waiting:
+        for place, folders, names in os.walk(waiting.pop(0), onerror=_cannot_list):  # which follows no links
+            real = Path(os.path.realpath(place))
+            if real in listed:
+                folders.clear()
+                continue
+            listed.add(real)
+            folders[:] = sorted(name for name in folders if not is_junk(name))
+            for link in (path for name in folders if (path := Path(place, name)).is_symlink()):
+                if real.is_relative_to(target := os.path.realpath(link)):
+                    raise circular(link, target)
+                waiting.append(link)
+            paths += [Path(place, name) for name in names if not is_junk(name)]
     return sorted(paths)
 
 

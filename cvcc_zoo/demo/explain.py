@@ -12,6 +12,7 @@ from torch import Tensor
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.data.pictures import pixels
+from cvcc_zoo.models import Timm
 from cvcc_zoo.plots import stretch
 
 Picture = npt.NDArray[np.uint8]
@@ -93,7 +94,8 @@ def stages(model: ImageClassifier, image: Tensor) -> list[tuple[Picture, str]]:
 
     There are none for a network of a user, which does not define its parts.
     """
-    if not isinstance(model.network, Network) and not hasattr(model.network, "forward_intermediates"):
+    of_timm = isinstance(model, Timm) and hasattr(model.network, "forward_intermediates")
+    if not (of_timm or isinstance(model.network, Network)):
         return []
     with torch.no_grad():
         found = model.features(image)

@@ -1,6 +1,6 @@
 """Images on which an exported program is compared with its model: those of the model's run, or of a data set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,20 +30,34 @@ class CheckImages:
 def images_to_check(trained: Trained, dataset: str | None, root: str | None) -> CheckImages:
     """Return test images of a data set, or if none is given those of the model's run, or else of fashion-mini.
 
-    If there are no test images, they are validation images, or else training images. The data set of a run is not
-    downloaded again; a note gives the reason if it cannot be read. Raises ValueError or OSError for a given one.
+    If there are no test images, they are validation images, or else training images. They are prepared as in the run.
+    Its data set is not downloaded again; a note gives the reason if it cannot be read. A model of other than 1 or 3
+    channels gets random values. Raises ValueError or OSError for a given data set that cannot be used.
     """
-    shape: dict[str, Any] = {"image_size": trained.model.image_size, "in_channels": trained.model.in_channels}
+    size, channels = trained.model.image_size, trained.model.in_channels
+    if channels not in (1, 3):
+        if dataset is not None or root is not None:
+            raise ValueError(
+                f"images have 1 or 3 channels, and {trained.name} takes {channels}; leave --data.dataset and "
+                "--data.root out, to check the program on random values"
+            )
+        drawn, generator = (sum(BATCHES), channels, size, size), torch.Generator().manual_seed(0)
+        values = torch.randint(0, 256, drawn, dtype=torch.uint8, generator=generator)
+        return CheckImages(values, "images of random values")
+    shape: dict[str, Any] = {"image_size": size, "in_channels": channels}
+    if dataset is not None or root is not None:
+        given = {name: value for name, value in {"dataset": dataset, "root": root}.items() if value is not None}
+        options = {**trained.image_options(dataset), **given, "follow_links": True}  # the user has named the folder
+        data = _made({**options, **shape})
+        data.prepare_data()
+        return _some(data)
     note = ""
-    if dataset is None and root is None and trained.data:
+    if trained.data:
         try:
-            return _some(_of_run({**trained.data, **shape}))
+            return _some(_of_run({**trained.image_options(), **shape}))
         except (OSError, ValueError, TypeError) as error:
             note = f"the images of its run cannot be read ({' '.join(str(error).split())})"
-    data = ImageDataModule(dataset, root, **shape)
-    data.prepare_data()
-    found = _some(data)
-    return CheckImages(found.images, found.title, note)
+    return replace(_some(ImageDataModule(**shape)), note=note)
 
 
 def _of_run(options: dict[str, Any]) -> ImageDataModule:
@@ -51,7 +65,11 @@ def _of_run(options: dict[str, Any]) -> ImageDataModule:
     name = str(options.get("dataset") or "")
     if name.startswith(FETCHED) and not expanded(name.removeprefix("hf:")).exists():
         raise ValueError(f"{name} may have to be downloaded; give it as --data.dataset={name}")
-    return ImageDataModule(**{**options, "augmentations": "none"})  # so no import path in the file is followed
+    return _made(options)
+
+
+def _made(options: dict[str, Any]) -> ImageDataModule:
+    return ImageDataModule(**{**options, "augmentations": "none"})  # so no import path in a file is followed
 
 
 def _some(data: ImageDataModule) -> CheckImages:

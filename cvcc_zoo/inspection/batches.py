@@ -1,8 +1,5 @@
 """Batches of training images and labels, whitened as a network receives them."""
 
-import inspect
-from typing import Any
-
 from torch import Tensor
 
 from cvcc_zoo.classifier.compatibility import check_classes, check_data
@@ -13,12 +10,14 @@ from cvcc_zoo.inspection.subjects import Subject
 def images_for(subject: Subject, dataset: str | None, root: str | None) -> ImageDataModule:
     """Return a data set, if none is given that of the model's run, or else fashion-mini, in the shape of the model.
 
-    Raises ValueError or OSError as ImageDataModule does.
+    Images are prepared as in the training, and links in a given folder are followed. Raises ValueError or OSError as
+    ImageDataModule does.
     """
-    model, options = subject.model, dict[str, Any](dataset=dataset, root=root)
-    if dataset is None and root is None:
-        known = inspect.signature(ImageDataModule).parameters
-        options |= {option: value for option, value in subject.data.items() if option in known}
+    model, source = subject.model, subject.source
+    options = {} if source is None else source.image_options(dataset)
+    given = {name: value for name, value in {"dataset": dataset, "root": root}.items() if value is not None}
+    if given:
+        options |= {**given, "follow_links": True}
     spec = "none" if subject.trained else model.whitening.spec
     shape = {"image_size": model.image_size, "in_channels": model.in_channels}
     return ImageDataModule(**{**options, **shape, "whitening": spec, "augmentations": "none"})

@@ -75,13 +75,14 @@ def main(args: Sequence[str]) -> int:
         row.update({column: found[subject.name] for column, found in speeds.items()}, published=accuracies(subject))
     if config.sort:
         rows.sort(key=lambda row: place(row, config.sort))
+    for file in files:
+        write_rows(file, rows)
     console = PlainConsole()
     console.print(table(rows, f"{hardware()}, {config.batch_size} images at a time"))
     for row in rows:
         if row["published"]:
             console.print(published(row), soft_wrap=True)
     for file in files:
-        write_rows(file, rows)
         console.print(f"written to {file}", soft_wrap=True)
     return 0
 

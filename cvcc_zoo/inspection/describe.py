@@ -59,20 +59,20 @@ def main(args: Sequence[str]) -> int:
     files = [file_to_write(path, ending) for path, ending in ((config.json, ".json"), (config.csv, ".csv")) if path]
     if picture and not config.statistics:
         raise ValueError("--output draws the signal through the blocks; add --statistics, or leave it out")
-    console = PlainConsole()
     subjects = find_subjects(config.models, options, config.seed)
+    tables: list[Table] = []
     rows: list[Row] = []
     found: dict[str, list[Signal]] = {}
     for subject in subjects:
         if config.statistics:
             found[subject.name] = measured(subject, config.data.dataset, config.data.root, config.images)
             rows += [{"model": subject.name, **dataclasses.asdict(signal)} for signal in found[subject.name]]
-            console.print(signal_table(subject, found[subject.name]))
+            tables.append(signal_table(subject, found[subject.name]))
         else:
             layers = inventory(subject.network, subject.shape)
             total = Layer("total", "", (), layers.parameters, layers.macs, layers.layers[-1].field)
             mine = [layer_row(subject, layer) for layer in (*layers.layers, total)]
-            console.print(layer_table(subject, mine))
+            tables.append(layer_table(subject, mine))
             rows += mine
     for file in files:
         write_rows(file, rows)
@@ -86,6 +86,9 @@ def main(args: Sequence[str]) -> int:
         asked = (config.data.dataset, config.data.root)
         titles = dict.fromkeys(images_for(subject, *asked).dataset.title for subject in subjects)
         write_picture(picture, plot_depth(panels, f"{config.images} images of {', '.join(titles)}, in training mode"))
+    console = PlainConsole()
+    for table in tables:
+        console.print(table)
     for written in filter(None, [*files, picture]):
         console.print(f"written to {written}", soft_wrap=True)
     return 0

@@ -10,7 +10,7 @@ my_nets.Small                                 a network or a family of your own
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from cvcc_zoo.weights.card import Card, list_cards, model_and_tag, read_card
 from cvcc_zoo.zoo.catalogue import architecture, names_of
 from cvcc_zoo.zoo.creation import create
 from cvcc_zoo.zoo.names import resolve, told_apart
-from cvcc_zoo.zoo.trained import find_trained
+from cvcc_zoo.zoo.trained import Trained, find_trained
 
 NAMES = (
     "Names of models and families, with options as 'ResNeXt{cardinality: 2}'; of published weights, run folders and "
@@ -51,8 +51,8 @@ class Subject:
     trained: bool
     card: Path | None = None
     """The card of published weights."""
-    data: dict[str, Any] = field(default_factory=dict)
-    """The options of the ImageDataModule of a run."""
+    source: Trained | None = None
+    """The trained model; None for a fresh one."""
 
     def cards(self) -> list[Card]:
         """Return the card of these published weights, or those of all published weights of a fresh network's shape."""
@@ -120,7 +120,7 @@ def find_subject(given: str, options: Mapping[str, Any]) -> Subject:
         )
     found = find_trained(name)
     model = found.model
-    return Subject(found.name, model.network, shape_of(model), model, trained=True, card=found.card, data=found.data)
+    return Subject(found.name, model.network, shape_of(model), model, trained=True, card=found.card, source=found)
 
 
 def parse_name(given: str) -> tuple[str, dict[str, Any]]:

@@ -84,7 +84,7 @@ def plot_curves(metrics: Mapping[str, Curve], title: str) -> Figure:
     if rates:
         rate.set(ylim=(0, None))
     rate.set(xlim=(0, None))
-    _cut(loss, [curve for name, (_, curve) in metrics.items() if name.endswith("loss")])
+    _cut(loss, [np.asarray(line.get_ydata(), dtype=float).tolist() for line in loss.lines])
     figure.suptitle(title, parse_math=False)
     return figure
 

@@ -1,5 +1,7 @@
 """A rich console for tables and text; in a module of its own because rich takes a while to import."""
 
+import errno
+import os
 from typing import Any
 
 from rich.console import Console
@@ -17,3 +19,7 @@ class PlainConsole(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """Convert a string, alone or in a table, to text that is printed literally."""
         return super().render_str(harmless(text), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Raise BrokenPipeError as `print` does, so that a command ends in one way; rich would exit here."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Literal
 
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
-from cvcc_zoo.files.own import expanded, file_to_write
+from cvcc_zoo.files.own import expanded, file_to_write, shown
 from cvcc_zoo.printing import say
 from cvcc_zoo.report import read_run, unfinished, write_report
 from cvcc_zoo.report.figures import plotly
@@ -36,7 +36,8 @@ def main(args: Sequence[str]) -> int:
     output = file_to_write(config.output, ".html")
     plotly()  # raises now, rather than after all the work, if it is not installed
     folders = [expanded(run) for run in config.runs]
-    names = dict(zip(folders, told_apart([folder.resolve().name for folder in folders], config.runs), strict=True))
+    apart = told_apart([folder.resolve().name for folder in folders], config.runs)
+    names = dict(zip(folders, map(shown, apart), strict=True))
     waiting = [folder for folder in folders if unfinished(folder)]
     finished = [folder for folder in folders if folder not in waiting]
     if not finished:

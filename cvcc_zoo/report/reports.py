@@ -15,6 +15,7 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.folder import file_of
 from cvcc_zoo.data.identity import digests, identity_of
 from cvcc_zoo.data.pictures import pixels
+from cvcc_zoo.files.own import shown
 from cvcc_zoo.runs.measure import confusion_of
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
 from cvcc_zoo.runs.metrics_file import Curve, read_metrics
@@ -101,7 +102,7 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
             results, reason = evaluate(folder, config["data"], images, tested), ""
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
-    return RunReport(folder.resolve().name, summary, curves, flatten(config), results, reason)
+    return RunReport(shown(folder.resolve().name), summary, curves, flatten(config), results, reason)
 
 
 def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC, tested: str | None = None) -> Results:
@@ -150,8 +151,8 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
 
 
 def _location(data: ImageDataModule, index: int) -> str:
-    """Return the path of a test image in its folder, or its index among the test images."""
-    return file_of(data.dataset, "test", index) or f"test image {index:,}"
+    """Return the path of a test image in its folder as text that HTML can hold, or its index among the test images."""
+    return shown(file_of(data.dataset, "test", index)) or f"test image {index:,}"
 
 
 def flatten(options: Any, name: str = "") -> dict[str, str]:

@@ -20,7 +20,6 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.classifier.quality import plain_quality
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.datasets import TORCHVISION
 from cvcc_zoo.data.identity import find_known, identity_of, repeated
 from cvcc_zoo.files.own import csv_text, in_command, json_text
 from cvcc_zoo.internals.lightning import remove_hpc_checkpoints
@@ -88,7 +87,7 @@ def summarise(
     described = {split: its.plain() for split, its in sets.items()}
     if count:
         described["test"]["in_training"] = again = repeated(sets["test"], sets["train"])
-        if again and known is None and data.dataset.title not in TORCHVISION:  # a user cannot change those
+        if again and known is None and not data.dataset.public:  # a user cannot change those
             rank_zero_info(
                 f"{again:,} of {len(sets['test'].pixels):,} test images are also training images (the same pixels), so "
                 "the test accuracy is too high; `cvcc-zoo split --duplicates=together` avoids it: docs/datasets.md"

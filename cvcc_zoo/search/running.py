@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from cvcc_zoo.cli.arguments import name_as_option
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.printing.console import PlainConsole
@@ -50,7 +51,8 @@ def run_trials(searched: Searched, method: Method, deadline: float, console: Pla
 
     Raises ValueError if the options cannot be used, or the folder was made with others.
     """
-    kind, folder, goal, count, fixed = searched.kind, searched.folder, searched.goal, searched.count, searched.fixed
+    kind, folder, goal, count = searched.kind, searched.folder, searched.goal, searched.count
+    fixed = name_as_option("fit", searched.fixed)  # below it is not the first word
 
     def train(values: Values, run: Path) -> None:
         words = ["--trainer.enable_model_summary=false", *fixed, *flags(values)]

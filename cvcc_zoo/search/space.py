@@ -1,6 +1,5 @@
 """The space of a search: names of options, each with a list of values or a range of numbers."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 import yaml
 from jsonargparse import get_loader
 
+from cvcc_zoo.cli.passing import in_yaml
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.registry import unknown
 
@@ -127,7 +127,7 @@ def _range(name: str, low: Any, high: Any, log: Any, steps: Any) -> Choice | Ran
 
 def text_of(value: Any) -> str:
     """Return a value as it is written in a flag."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else in_yaml(value)
 
 
 def flags(values: Values) -> list[str]:

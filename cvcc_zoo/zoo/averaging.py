@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier.flipping import Flipped
-from cvcc_zoo.data.classes import are_digits, differences, matching, plain_name
+from cvcc_zoo.data.classes import differences, matching, plain_name
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.forms.torchvision_table import TABLE
 from cvcc_zoo.files.own import expanded
@@ -19,7 +19,7 @@ from cvcc_zoo.zoo.trained import Trained, find_trained
 
 PLUS = "+"
 UNMIRRORED = {"mnist", "svhn", *(plain_name(name) for name, entry in TABLE.items() if not entry.mirror)}
-"""Known data sets in which a mirrored image may belong to another class; those with the classes 0 to 9 are digits."""
+"""Known data sets in which a mirrored image may belong to another class."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,13 @@ class Average:
         """The training data of all models, in words; empty if they differ or are unknown."""
         return self.members[0].dataset if len({member.dataset for member in self.members}) == 1 else ""
 
-    @property
-    def data(self) -> dict[str, Any]:
-        """The options of the first model's ImageDataModule."""
-        return self.members[0].data
-
     def decoding(self) -> Decoding:
         """Return options that decode image files as in training; they are the same for all models."""
         return self.members[0].decoding()
+
+    def image_options(self, dataset: str | None = None) -> dict[str, Any]:
+        """Return options of an ImageDataModule for images of the first model, as `Trained.image_options` does."""
+        return self.members[0].image_options(dataset)
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:
@@ -77,7 +76,8 @@ def find_average(name: str, *, flip: bool = False) -> Average:
 
     The path of a run or file and the name of a card may contain plus signs. Models of the same name are named as they
     are given. Raises ValueError if the models have other classes than the first one or take other images, and with
-    `flip` for known data sets of digits, whose mirror images are others; and as `find_trained` does.
+    `flip` for known data sets such as MNIST, whose mirror images may belong to other classes; and as `find_trained`
+    does.
     """
     names = names_in(name)
     if not all(names):
@@ -96,8 +96,10 @@ def find_average(name: str, *, flip: bool = False) -> Average:
                 f"{other.name} takes {_taken(other)}, but {first.name} takes {_taken(first)}; only models that take "
                 "the same images can be averaged"
             )
-    if flip and any(are_digits(member.classes) and plain_name(member.dataset) in UNMIRRORED for member in found):
-        raise ValueError("mirrored digits are other characters, so their flip helps no prediction; leave it out")
+    if flip and any(plain_name(member.dataset) in UNMIRRORED for member in found):
+        raise ValueError(
+            "mirrored digits, letters and traffic signs are others, so their flip helps no prediction; leave it out"
+        )
     return Average(tuple(found), flip)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from cvcc_zoo.zoo.catalogue import name_of
 from cvcc_zoo.zoo.creation import read_weights
 from cvcc_zoo.zoo.names import resolve_trained
 from cvcc_zoo.zoo.published import Published
+
+WHICH = ("dataset", "root", "classes", "image_size")
+"""Options of an ImageDataModule that belong to one data set; the size may be that of its images."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,17 @@ class Trained:
     def decoding(self) -> Decoding:
         """Return options that decode image files for the model as in training."""
         return self.model.decoding()
+
+    def image_options(self, dataset: str | None = None) -> dict[str, Any]:
+        """Return options of an ImageDataModule: those of the run, or else those that prepare images as in training.
+
+        If another data set than the run's is chosen, those that say which images the run has are left out, and always
+        those that ImageDataModule does not know, as the file may be older or newer.
+        """
+        own = self.data.get("dataset") or ("folder" if self.data.get("root") else None)
+        prepared = {"image_size": self.model.image_size, **self.shaping}
+        taken = signature(ImageDataModule).parameters.keys() - (() if dataset in (None, own) else WHICH)
+        return {**prepared, **{option: value for option, value in self.data.items() if option in taken}}
 
     def labels(self) -> dict[str, str]:
         """Return the metadata of an exported file; `classes` is a JSON list."""
