@@ -15,6 +15,7 @@ from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.kinds import check_bounds
 from cvcc_zoo.losses import takes_soft_labels
+from cvcc_zoo.printing import first_line
 from cvcc_zoo.registry import FAMILIES, family_options
 
 TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze", "ridge", "pretrained")
@@ -219,7 +220,7 @@ def check_logits(
             logits = network(torch.zeros(1, in_channels, image_size, image_size, device=like.device))
     except Exception as error:  # networks raise errors of all kinds
         raise ValueError(
-            f"{name} does not take images of {shape} ({(str(error).splitlines() or [type(error).__name__])[0]}); "
+            f"{name} does not take images of {shape} ({first_line(error)}); "
             f"choose another image_size or in_channels (--data.image_size=...){advice}"
         ) from error
     finally:

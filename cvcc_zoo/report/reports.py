@@ -15,6 +15,7 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.folder import file_of
 from cvcc_zoo.data.identity import digests, identity_of
 from cvcc_zoo.data.pictures import pixels
+from cvcc_zoo.printing import first_line
 from cvcc_zoo.runs.measure import confusion_of
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
 from cvcc_zoo.runs.metrics_file import Curve, read_metrics
@@ -100,7 +101,7 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
             tested = summary.get("data", {}).get("test", {}).get("sha256")
             results, reason = evaluate(folder, config["data"], images, tested), ""
         except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
     return RunReport(folder.resolve().name, summary, curves, flatten(config), results, reason)
 
 
