@@ -64,7 +64,7 @@ class SetFromImages(WhitenedNetwork):
         try:
             for size in sizes:
                 self(torch.zeros(1, self.in_channels, size, size, device=self.weights_device))
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, AssertionError) as error:  # timm asserts shapes
             raise ValueError(
                 "progressive_resizing and progressive_cropping need a network that takes images of any size, and a "
                 f"whitening that does not depend on the position of a pixel; with {size} pixels: {first_line(error)}"

@@ -105,7 +105,7 @@ def _check_any_size(trained: Trained, batches: list[Tensor]) -> None:
     try:
         for batch in batches:
             trained.model(batch[:1])
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, AssertionError) as error:  # timm asserts shapes
         raise ValueError(
             "images of any height and width need global pooling and a whitening that depends on the channel only, but "
             f"{trained.name} takes images of one size ({first_line(error)}); leave --dynamic_size out"
