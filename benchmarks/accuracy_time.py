@@ -44,7 +44,7 @@ from benchmarks.turns import Turns
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of
-from cvcc_zoo.timing import fast_precision
+from cvcc_zoo.timing import default_device, fast_precision
 from cvcc_zoo.zoo.creation import load
 
 RECIPES = Path(__file__).parents[1] / "configs"
@@ -89,7 +89,7 @@ def tested(settings: Settings, model: ImageClassifier, seconds: float) -> dict[s
     """Return one run as the table shows it."""
     data = ImageDataModule(settings.dataset, settings.root, in_channels=model.in_channels, image_size=model.image_size)
     data.setup("test")
-    test, device = data.test_dataloader(), "cuda" if torch.cuda.is_available() else "cpu"
+    test, device = data.test_dataloader(), default_device()
     score = model.eval().to(device).folded()
     return {"seconds": seconds, **accuracies(score, test.images.to(device), test.labels.to(device))}
 

@@ -31,6 +31,7 @@ from cvcc_zoo.data.patch_whitening import whiten_patches
 from cvcc_zoo.optim.newton_schulz import MUON, coefficients_of, orthogonalise
 from cvcc_zoo.optim.replay import Replay
 from cvcc_zoo.runs.winograd import default_winograd, replace
+from cvcc_zoo.timing import default_device
 from cvcc_zoo.zoo.creation import create
 
 EPOCHS, BIAS_EPOCHS, BATCH = 8, 3, 2000
@@ -185,7 +186,7 @@ def main() -> None:
     options = parser.parse_args()
     turns = Turns(options.turns) if options.turns else None
     keep_freed_memory()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     data = ImageDataModule(options.dataset, options.root, validation=0, in_channels=3, image_size=32)
     images, labels, _ = data.training_images()
     images, labels = images.to(device), labels.to(device)

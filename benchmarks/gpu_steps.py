@@ -20,7 +20,7 @@ from benchmarks.network_share import network_alone
 from benchmarks.sides import BARE, Settings
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.runs import Compile, StepGraph
-from cvcc_zoo.timing import seconds_each
+from cvcc_zoo.timing import default_device, seconds_each
 
 BATCHES = {"resnet20": 512, "cnn_fast": 1000}
 OPTIMIZERS = {"resnet20": "SGD", "cnn_fast": "Muon"}
@@ -59,7 +59,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if not torch.cuda.is_available() and (graphs or not options.small):
         parser.error("gpu_steps needs a GPU that torch can use; add --small --ways ordinary Compile to try the CPU")
     settings = Settings(options.dataset, options.root, 1, torch.get_num_threads(), options.small)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     rows = []
     for model in options.models:
         batch, steps = (4, (5, 7)) if options.small else (BATCHES[model], STEPS)

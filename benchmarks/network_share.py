@@ -15,7 +15,7 @@ import torch
 from benchmarks.measure import training_pass
 from benchmarks.report import Found, Row
 from benchmarks.sides import Settings, fit, fit_here
-from cvcc_zoo.timing import alternate, seconds_each
+from cvcc_zoo.timing import alternate, default_device, seconds_each
 from cvcc_zoo.zoo.creation import create
 
 BATCH = 512
@@ -37,7 +37,7 @@ def network_alone(device: str, name: str = "resnet20", batch: int = BATCH) -> Ca
 
 def measure(settings: Settings) -> Found:
     """Return one row."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     few, many = (1, 3) if settings.small else STEPS[device]
     options = ["--model=resnet20", f"--data.batch_size={BATCH}", "--data.in_channels=3", "--data.image_size=32"]
 

@@ -1,4 +1,4 @@
-"""Timing for noisy machines: runs that take turns, and which precision is fast."""
+"""Timing for noisy machines: runs that take turns, and which device and precision are fast."""
 
 import functools
 import statistics
@@ -33,6 +33,11 @@ def seconds_each(work: Callable[[], object], least: float) -> float:
         taken += seconds(work)
         calls += 1
     return taken / calls
+
+
+def default_device() -> str:
+    """Return the device on which work is done that chooses none: "cuda" if there is a GPU, otherwise "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 WORTHWHILE = 0.9

@@ -1,11 +1,13 @@
 """The map of the code holds: imports point down, files fit a sitting."""
 
 import ast
+import functools
+import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import cvcc_zoo
-from benchmarks.imports import circles, file_imports, parse
 
 ROOT = Path(cvcc_zoo.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -39,16 +41,33 @@ LEVELS = {
 }
 
 
+def module_of(path: Path) -> str:
+    return ".".join(["cvcc_zoo", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
+
+
+MODULES = set(map(module_of, FILES))
+
+
 def pillar(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
-def imported(path: Path) -> Iterator[str]:
-    """The modules of the package that a file imports."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        yield from (name for name in names if name.startswith("cvcc_zoo"))
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def names(path: Path) -> Iterator[str]:
+    """The dotted names that a file imports, also in functions."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            before = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            yield from (before + alias.name for alias in node.names)
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the package that a file imports; that Python also runs the `__init__.py` above does not count."""
+    return {name if name in MODULES else name.rpartition(".")[0] for name in names(path)} & MODULES
 
 
 def test_files_import_only_from_lower_levels_or_their_own_folder() -> None:
@@ -63,7 +82,20 @@ def test_files_import_only_from_lower_levels_or_their_own_folder() -> None:
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
-    assert circles(file_imports(parse(ROOT), "cvcc_zoo")) == []
+    TopologicalSorter({module_of(path): imported(path) - {module_of(path)} for path in FILES}).prepare()
+
+
+def test_private_parts_of_lightning_and_torch_have_one_room() -> None:
+    """Imports such as `torch._C`, and attributes such as `torch._foreach_add`."""
+    private = re.compile(r"(lightning|nn|torch)\.(.*\.)?_(?!_)")
+    touching = set()
+    for path in FILES:
+        nodes = ast.walk(tree(path))
+        attributes = [ast.unparse(n) for n in nodes if isinstance(n, ast.Attribute) and n.attr.startswith("_")]
+        if any(map(private.match, [*names(path), *attributes])):
+            touching.add(path.relative_to(ROOT).as_posix())
+    winograd = "runs/winograd.py"  # which replaces the `_conv_forward` of single convolutions
+    assert touching == {"internals/lightning.py", "internals/torch.py", winograd}
 
 
 def test_paths_in_the_home_of_an_unknown_user_are_read_in_one_place() -> None:

@@ -266,6 +266,12 @@ def test_a_network_with_global_pooling_takes_any_height_and_width_in_onnx(
         assert torch.allclose(onnx_logits(Path(f"{name}.onnx"), batch), model(batch), rtol=1e-4, atol=1e-4)
 
 
+def test_a_network_that_asserts_the_size_of_images_is_told(home: Path) -> None:
+    name, _ = published(home, "timm.test_vit", image_size=32)
+    with pytest.raises(ValueError, match=r"takes images of one size \(.*\); leave --dynamic_size out"):
+        export([name, "--dynamic_size=true"])
+
+
 def test_a_run_is_exported_with_the_classes_of_its_data(
     fit: Fit, colours: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

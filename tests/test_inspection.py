@@ -73,6 +73,15 @@ def test_a_network_that_does_not_take_the_images_is_told() -> None:
         inventory(create("resnet20").network, (1, 32, 32))
 
 
+def test_a_network_that_refuses_images_without_a_word_is_told_too() -> None:
+    class Silent(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise AssertionError
+
+    with pytest.raises(ValueError, match=r"^Silent does not take images of 3x8x8 \(AssertionError\); choose another"):
+        inventory(Silent(), (3, 8, 8))
+
+
 def test_the_networks_of_imagenet_have_the_published_counts() -> None:
     """https://arxiv.org/abs/1611.05431, tables 1 and 2: as complex, with more paths in the place of wider ones."""
     with torch.device("meta"):

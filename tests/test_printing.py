@@ -8,7 +8,7 @@ import pytest
 from rich.table import Table
 
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.printing import harmless, say
+from cvcc_zoo.printing import first_line, harmless, say
 from cvcc_zoo.printing.console import PlainConsole
 from tests.conftest import Fit
 
@@ -20,6 +20,12 @@ def test_what_commands_a_terminal_is_written_as_its_number() -> None:
     for text in ("plain", "猫 and कुत्ता", "two\nlines\tand a tab", "Löwe", "👩‍🔬", ""):
         assert harmless(text) == text
     assert harmless("\x9b31m\r\x7f\udc80") == r"\x9b31m\r\x7f\udc80"
+
+
+def test_the_first_line_of_an_error_is_never_missing() -> None:
+    assert first_line(ValueError("one line.\nanother")) == first_line(KeyError("one line"))[1:-1] == "one line"
+    assert first_line(RuntimeError("\n  file could not be opened:\n- method gz")) == "file could not be opened"
+    assert first_line(RuntimeError()) == first_line(RuntimeError("\n ")) == "RuntimeError"
 
 
 def test_lines_and_tables_show_it(capsys: pytest.CaptureFixture[str]) -> None:

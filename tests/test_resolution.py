@@ -99,10 +99,12 @@ def test_growing_images_need_a_training_with_an_end(fit: Any, capsys: pytest.Cap
     assert not list(Path("runs").iterdir())
 
 
+@pytest.mark.parametrize(("model", "size", "smaller"), [("linear", 16, 8), ("timm.test_vit", 32, 24)])
 def test_a_network_of_one_size_refuses_growing_images_before_the_training(
-    fit: Any, capsys: pytest.CaptureFixture[str]
+    model: str, size: int, smaller: int, fit: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert fit("--model=linear", "--data.image_size=16", "--data.progressive_resizing={8: 0.5}") == 2
+    growing = f"--data.progressive_resizing={{{smaller}: 0.5}}"
+    assert fit(f"--model={model}", f"--data.image_size={size}", growing) == 2
     printed = capsys.readouterr().err
     assert "progressive_resizing and progressive_cropping need a network that takes images of any size" in printed
     assert not list(Path("runs").iterdir())

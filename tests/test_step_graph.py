@@ -1,6 +1,5 @@
 """StepGraph: a step that is recorded once and replayed does what an ordinary step does, to the bit."""
 
-import argparse
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import cvcc_zoo
 from cvcc_zoo.optim.capture import without_python_numbers
-from cvcc_zoo.runs import EMA, Compile, OptimizerMonitor, StepGraph, users_callbacks
+from cvcc_zoo.runs import EMA, Compile, OptimizerMonitor, StepGraph
 from cvcc_zoo.runs.obstacles import reason_against
 from cvcc_zoo.runs.recording import RECORDERS, WARM_UP
 from tests.conftest import QUICK, Fit, MakeFolder, message
@@ -467,18 +466,6 @@ def test_a_schedule_of_the_momentum_is_said_before_training(colours: Path) -> No
     options = {"optimizer": SGD, "lr_scheduler": {"name": "OneCycleLR", "cycle_momentum": True}}
     with pytest.raises(ValueError, match="StepGraph: the schedule changes the momentum in every step"):
         Case(options=options).fit(colours, StepGraph())
-
-
-def test_graphs_are_a_default_only_where_they_are_switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    bare = argparse.Namespace(enable_progress_bar=False, enable_model_summary=False)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")  # without Winograd
-    assert users_callbacks([], bare) == []
-    monkeypatch.setattr("cvcc_zoo.runs.step_graph.BY_DEFAULT", True)
-    (added,) = users_callbacks([], bare)
-    assert isinstance(added, StepGraph) and not added.required
-    chosen = StepGraph()
-    assert users_callbacks([chosen], bare) == [chosen]
 
 
 def test_several_processes_are_said_before_training() -> None:

@@ -15,6 +15,7 @@ from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.kinds import check_bounds
 from cvcc_zoo.losses import takes_soft_labels
+from cvcc_zoo.printing import first_line
 from cvcc_zoo.registry import FAMILIES, family_options
 
 TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze", "ridge", "pretrained")
@@ -169,16 +170,14 @@ def complete(family: str | None, hparams: Mapping[str, Any]) -> dict[str, Any]:
     return {option: list(value) if isinstance(value, tuple) else value for option, value in whole.items()}
 
 
-def check_same(
-    family: str,
-    hparams: Mapping[str, Any],
-    saved_family: str | None,
-    saved_hparams: Mapping[str, Any],
-    but: Collection[str] = (),
-) -> None:
-    """Raise ValueError, and say how they differ, if the saved weights do not fit the model; `but` may differ."""
-    theirs = {"family": saved_family, **_asked(complete(saved_family, saved_hparams))}
-    mine = {"family": family, **_asked(complete(family, hparams))}
+def check_model(model: Any, family: str | None, hparams: Mapping[str, Any], but: Collection[str] = ()) -> None:
+    """Raise ValueError, and say how they differ, if weights of that family and shape do not fit an ImageClassifier.
+
+    Hyperparameters named in `but` may differ.
+    """
+    own = type(model).__name__
+    theirs = {"family": family, **_asked(complete(family, hparams))}
+    mine = {"family": own, **_asked(complete(own, model.hparams))}
     asked = [key for key in mine | theirs if shapes(key, mine.get(key)) or shapes(key, theirs.get(key))]
     different = [key for key in asked if key not in but and mine.get(key) != theirs.get(key)]
     if different:
@@ -187,14 +186,6 @@ def check_same(
             f"the checkpoint contains a different model: it has {there}, but this one has {here}; "
             "give the options of the checkpoint (--model=..., --data...=...), or another checkpoint"
         )
-
-
-def check_model(model: Any, family: str | None, hparams: Mapping[str, Any], but: Collection[str] = ()) -> None:
-    """Raise ValueError, and say how they differ, if weights of that family and shape do not fit an ImageClassifier.
-
-    Hyperparameters named in `but` may differ.
-    """
-    check_same(type(model).__name__, model.hparams, family, hparams, but)
 
 
 def _asked(hparams: dict[str, Any]) -> dict[str, Any]:
@@ -219,7 +210,7 @@ def check_logits(
             logits = network(torch.zeros(1, in_channels, image_size, image_size, device=like.device))
     except Exception as error:  # networks raise errors of all kinds
         raise ValueError(
-            f"{name} does not take images of {shape} ({(str(error).splitlines() or [type(error).__name__])[0]}); "
+            f"{name} does not take images of {shape} ({first_line(error)}); "
             f"choose another image_size or in_channels (--data.image_size=...){advice}"
         ) from error
     finally:

@@ -14,6 +14,7 @@ from cvcc_zoo.data.balance import imbalance
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.patch_whitening import IMAGES, first_convolution, whiten_patches
 from cvcc_zoo.losses import Loss, loss_spec, make_loss
+from cvcc_zoo.printing import first_line
 
 LSUV_IMAGES = 256  # the paper takes a batch: https://arxiv.org/abs/1511.06422
 
@@ -63,11 +64,10 @@ class SetFromImages(WhitenedNetwork):
         try:
             for size in sizes:
                 self(torch.zeros(1, self.in_channels, size, size, device=self.weights_device))
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, AssertionError) as error:  # timm asserts shapes
             raise ValueError(
                 "progressive_resizing and progressive_cropping need a network that takes images of any size, and a "
-                f"whitening that does not depend on the position of a pixel; with {size} pixels: "
-                f"{str(error).splitlines()[0]}"
+                f"whitening that does not depend on the position of a pixel; with {size} pixels: {first_line(error)}"
             ) from error
         finally:
             self.train(before)

@@ -22,6 +22,7 @@ from torch.nn.functional import pad
 
 from cvcc_zoo.classifier.flipping import Flipped
 from cvcc_zoo.files.own import whole_file
+from cvcc_zoo.printing import first_line
 from cvcc_zoo.zoo.trained import Trained
 
 ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2"}
@@ -104,10 +105,10 @@ def _check_any_size(trained: Trained, batches: list[Tensor]) -> None:
     try:
         for batch in batches:
             trained.model(batch[:1])
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, AssertionError) as error:  # timm asserts shapes
         raise ValueError(
             "images of any height and width need global pooling and a whitening that depends on the channel only, but "
-            f"{trained.name} takes images of one size ({str(error).splitlines()[0]}); leave --dynamic_size out"
+            f"{trained.name} takes images of one size ({first_line(error)}); leave --dynamic_size out"
         ) from error
 
 

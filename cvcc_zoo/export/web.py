@@ -19,6 +19,7 @@ from pathlib import Path
 from PIL import ImageColor
 
 from cvcc_zoo.files.own import expanded, write_whole
+from cvcc_zoo.printing import first_line
 from cvcc_zoo.zoo.trained import Trained
 
 PACKAGE = "onnxruntime-web"
@@ -84,14 +85,9 @@ def _from_archive(path: Path) -> Runtime:
                 parts[part] = file.read()
     except (tarfile.TarError, KeyError, EOFError) as error:
         raise ValueError(
-            f"{path} is not the file of `npm pack {PACKAGE}` ({_first_line(error)}); pack it again"
+            f"{path} is not the file of `npm pack {PACKAGE}` ({first_line(error)}); pack it again"
         ) from error
     return Runtime(**parts)
-
-
-def _first_line(error: Exception) -> str:
-    """Return the message of an error; tarfile lists every compression that it tried on lines of its own."""
-    return str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__
 
 
 def write_page(trained: Trained, program: bytes, folder: Path, runtime: Runtime) -> Path:

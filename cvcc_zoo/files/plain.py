@@ -13,6 +13,8 @@ import torch
 import yaml
 from torch import Tensor
 
+from cvcc_zoo.printing import first_line
+
 LARGEST_PICKLE = 16 << 20  # bytes of a checkpoint besides its tensors; resnet110 with an optimizer has 0.2 MB
 MOST_OPERATIONS = 200_000  # of that pickle; resnet20 with an optimizer has 10,000
 OPERATIONS_OF_TENSOR = 60  # of a file with more tensors than that allows; torch.save writes 30 to 45 for each
@@ -107,8 +109,7 @@ def _load(path: Path, file: BinaryIO) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's reader passes on errors of all kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} cannot be read as a checkpoint of plain data: {reason}") from error
+        raise ValueError(f"{path} cannot be read as a checkpoint of plain data: {first_line(error)}") from error
 
 
 def _or_another(path: Path) -> str:
@@ -214,7 +215,7 @@ def read_yaml(text: Any, what: str) -> Any:
                 raise ValueError(f"{what} is more than {2 * DEEPEST} levels deep, which no config of a run is")
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"{what} is not valid YAML: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{what} is not valid YAML: {first_line(error)}") from error
 
 
 def _names(content: bytes | BinaryIO, tensors: int = 0) -> Iterator[str]:
@@ -232,10 +233,9 @@ def _names(content: bytes | BinaryIO, tensors: int = 0) -> Iterator[str]:
 def _of_torch(name: str) -> bool:
     """Return True for a storage or a dtype of torch, such as `torch FloatStorage` or `torch float32`."""
     module, _, found = name.partition(" ")
-    storage = re.fullmatch(r"(?!Untyped|Typed)[A-Z][A-Za-z0-9]*Storage", found)
-    if module == "torch.cuda":  # older versions have the storages of GPUs here
-        return bool(storage)
-    return module == "torch" and (bool(storage) or isinstance(vars(torch).get(found), torch.dtype))
+    if re.fullmatch(r"(?!Untyped|Typed)[A-Z][A-Za-z0-9]*Storage", found):
+        return module in ("torch", "torch.cuda")  # older versions have the storages of GPUs in torch.cuda
+    return module == "torch" and isinstance(vars(torch).get(found), torch.dtype)
 
 
 def _tensors(content: Any) -> Iterator[Tensor]:

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cvcc_zoo.classifier.network import meta_copy
 from cvcc_zoo.inspection.fields import Field, Fields, Seen
+from cvcc_zoo.printing import first_line
 
 SILENT = (nn.Identity, nn.Sequential)  # an empty Sequential does nothing either
 OUTSIDE = "(outside of layers)"
@@ -74,7 +75,7 @@ def inventory(network: nn.Module, shape: tuple[int, int, int]) -> Inventory:
         except (RuntimeError, AssertionError) as error:  # what torch and timm raise for shapes
             size = "x".join(map(str, shape))
             raise ValueError(
-                f"{type(network).__name__} does not take images of {size} ({str(error).splitlines()[0]}); "
+                f"{type(network).__name__} does not take images of {size} ({first_line(error)}); "
                 "choose another image_size or in_channels"
             ) from error
         macs, field = counter.get_total_flops() // 2, fields.of(output)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvcc_zoo.inspection.subjects import Subject
-from cvcc_zoo.timing import alternate, seconds_each
+from cvcc_zoo.timing import alternate, default_device, seconds_each
 
 MIN_SECONDS = 0.1
 """The shortest time that is measured in each turn, over as many batches as it takes."""
@@ -32,14 +32,9 @@ def rates(subjects: Sequence[Subject], batch_size: int, repeats: int, *, train: 
     return {name: batch_size / each for name, each in took.items()}
 
 
-def device() -> str:
-    """Return the device on which speed is measured."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def inference(subject: Subject, batch_size: int) -> Callable[[], None]:
     """Return a function that runs the forward pass of a batch."""
-    network, images = copy.deepcopy(subject.network).to(device()).eval(), _images(subject, batch_size)
+    network, images = copy.deepcopy(subject.network).to(default_device()).eval(), _images(subject, batch_size)
 
     def work() -> None:
         with torch.inference_mode():
@@ -51,9 +46,9 @@ def inference(subject: Subject, batch_size: int) -> Callable[[], None]:
 
 def training(subject: Subject, batch_size: int) -> Callable[[], None]:
     """Return a function that runs a training step; the learning rate is 0, so that all steps are alike."""
-    network, images = copy.deepcopy(subject.network).to(device()).train(), _images(subject, batch_size)
+    network, images = copy.deepcopy(subject.network).to(default_device()).train(), _images(subject, batch_size)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9)
-    labels = torch.zeros(batch_size, dtype=torch.int64, device=device())
+    labels = torch.zeros(batch_size, dtype=torch.int64, device=default_device())
 
     def work() -> None:
         optimizer.zero_grad()
@@ -65,7 +60,7 @@ def training(subject: Subject, batch_size: int) -> Callable[[], None]:
 
 
 def _images(subject: Subject, batch_size: int) -> Tensor:
-    images = torch.randn(batch_size, *subject.shape, generator=torch.Generator().manual_seed(0)).to(device())
+    images = torch.randn(batch_size, *subject.shape, generator=torch.Generator().manual_seed(0)).to(default_device())
     return images.contiguous(memory_format=torch.channels_last) if subject.model.channels_last else images
 
 

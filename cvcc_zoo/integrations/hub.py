@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 
 from cvcc_zoo.files.own import write_whole
+from cvcc_zoo.printing import first_line
 from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.weights.card import Card, model_and_tag, read_file
-from cvcc_zoo.weights.hub import ENDINGS, failures, first_line, pull
+from cvcc_zoo.weights.hub import ENDINGS, failures, pull
 from cvcc_zoo.zoo.names import resolve_trained
 
 __all__ = ["pull", "push", "readme", "write_folder"]

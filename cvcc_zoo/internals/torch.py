@@ -7,22 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor, is_legacy_batchedtensor
 from torch.optim import Optimizer
-from torch.utils._python_dispatch import TorchDispatchMode
-
-__all__ = [
-    "BATCH_NORMS",
-    "CAST",
-    "VIEWS",
-    "KeepsDtype",
-    "TorchDispatchMode",
-    "convolution_backward",
-    "default_arguments",
-    "has_bfloat16",
-    "has_int8",
-    "in_function_transform",
-    "int8_product",
-    "is_batched",
-]
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
 # TorchDispatchMode sees every operation of a pass. torch's documentation names it by this private path:
 # https://docs.pytorch.org/docs/stable/notes/extending.html#extending-all-torch-api-with-modes

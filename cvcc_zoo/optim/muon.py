@@ -231,9 +231,7 @@ def precision(p: Tensor) -> torch.dtype:
 
     The original has bfloat16 everywhere, but many CPUs emulate it, and the Gram matrix needs float32.
     """
-    if p.device.type == "cuda":
-        return torch.bfloat16
-    return torch.promote_types(p.dtype, torch.float32)
+    return torch.bfloat16 if p.device.type == "cuda" else torch.promote_types(p.dtype, torch.float32)
 
 
 def _normalise(p: Tensor, group: Group) -> None:

@@ -27,3 +27,9 @@ def _is_control(character: str) -> bool:
 def say(text: str, *, error: bool = False) -> None:
     """Make a line harmless and print it immediately, to stderr if it is an `error`."""
     print(harmless(text), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without a dot or colon at its end; its class if it has none."""
+    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line.strip().rstrip(".:")

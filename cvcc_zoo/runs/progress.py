@@ -20,7 +20,6 @@ from cvcc_zoo.data.length import accumulation, images_of_batch, training_length
 from cvcc_zoo.internals.lightning import batches_begun, batches_of_epoch, callbacks_of
 from cvcc_zoo.printing.progress import Display, duration
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
-from cvcc_zoo.runs.step_graph import default_step_graphs
 from cvcc_zoo.runs.stopping import Deadline
 from cvcc_zoo.runs.winograd import default_winograd
 from cvcc_zoo.zoo.catalogue import complexity, name_of
@@ -43,8 +42,7 @@ def users_callbacks(chosen: Sequence[Callback], trainer: Any) -> list[Callback]:
     check_recorded(chosen)
     bar = trainer.enable_progress_bar is not False and not any(isinstance(c, LightningProgressBar) for c in chosen)
     summary = trainer.enable_model_summary is not False and not any(isinstance(c, ModelSummary) for c in chosen)
-    faster = [*default_step_graphs(chosen), *default_winograd(chosen)]
-    return [*chosen, *faster, *([ProgressBar()] if bar else []), *([Summary()] if summary else [])]
+    return [*chosen, *default_winograd(chosen), *([ProgressBar()] if bar else []), *([Summary()] if summary else [])]
 
 
 class Summary(ModelSummary):

@@ -16,6 +16,7 @@ from torchmetrics import Metric
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.internals.lightning import callbacks_of
 from cvcc_zoo.optim.capture import set_rates, without_python_numbers
+from cvcc_zoo.printing import first_line
 from cvcc_zoo.runs.ema import EMA
 
 WARM_UP = 3
@@ -151,7 +152,7 @@ class StaticStep:
             self._replay, self._loss = self.recorder.record(self._run)
         except RuntimeError as error:
             raise RuntimeError(
-                f"this training step cannot be recorded ({str(error).splitlines()[0]}); leave out the callback "
+                f"this training step cannot be recorded ({first_line(error)}); leave out the callback "
                 "StepGraph, or change the part of the model that waits for the device"
             ) from error
 

@@ -10,6 +10,7 @@ from cvcc_zoo.classifier.compatibility import check_classes, check_data
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.corruptions import CORRUPTIONS, STRENGTHS, corrupt, title_of
 from cvcc_zoo.printing.progress import tracked
+from cvcc_zoo.timing import default_device
 
 
 def measure_corruptions(model: ImageClassifier, data: ImageDataModule) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def measure_corruptions(model: ImageClassifier, data: ImageDataModule) -> dict[s
     check_data(model.hparams, data)
     data.prepare_data()
     data.setup("test")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     folded = model.eval().to(device).folded()
     correct = {name: [0] * STRENGTHS for name in CORRUPTIONS}
     count, position = data.count("test"), 0

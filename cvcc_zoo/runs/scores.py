@@ -9,6 +9,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import check_classes, check_data
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.printing.progress import tracked
+from cvcc_zoo.timing import default_device
 
 
 def scores(
@@ -25,7 +26,7 @@ def scores(
     check_data(model.hparams, data)
     data.prepare_data()
     data.setup("validate" if split == "val" else "test")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     model = model.eval().to(device).folded()  # a copy
     model.temperature = 1.0
 

@@ -15,10 +15,9 @@ probability of dropout, differs at the first step of an epoch, or an option of t
 in a model must not change during training. Each graph needs as much memory as a step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
@@ -40,8 +39,6 @@ Graphs that were recorded on one stream share a workspace of cuBLAS, and torch f
 https://github.com/pytorch/pytorch/issues/193402.
 """
 PLAIN = (bool, int, float, str, type(None))
-BY_DEFAULT = False
-"""Whether `cvcc-zoo fit` and `train-zoo` replay steps on a GPU without being asked, where nothing forbids it."""
 
 
 class StepGraph(Callback):
@@ -146,12 +143,6 @@ class StepGraph(Callback):
             self._recorder.wait()
             self._steps.clear()
         self._numbers, self._options = numbers, options
-
-
-def default_step_graphs(chosen: Sequence[Callback]) -> list[Callback]:
-    """Return the StepGraph that training adds by itself to the chosen callbacks, or nothing."""
-    wanted = BY_DEFAULT and torch.cuda.is_available() and not any(isinstance(each, StepGraph) for each in chosen)
-    return [StepGraph(required=False)] if wanted else []
 
 
 def numbers_of(network: nn.Module) -> list[Any]:

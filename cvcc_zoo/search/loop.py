@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cvcc_zoo.printing import first_line
 from cvcc_zoo.runs import StoppedError
 from cvcc_zoo.search.goal import Goal
 from cvcc_zoo.search.methods import Method
@@ -53,6 +54,6 @@ def attempt(number: int, values: Values, run: Path, goal: Goal, train: Train) ->
             raise  # Lightning, at a second Ctrl-C
         return Trial(number, values, None, message=notes[0])
     except Exception as error:  # unsuitable values may cause any error, also in other libraries
-        kind = "" if isinstance(error, ValueError | ArithmeticError) else f"{type(error).__name__}: "
-        return Trial(number, values, None, message=f"{kind}{(str(error).splitlines() or [''])[0]}")
+        kind = "" if isinstance(error, ValueError | ArithmeticError) or not str(error) else f"{type(error).__name__}: "
+        return Trial(number, values, None, message=f"{kind}{first_line(error)}")
     return Trial(number, values, measure, summary["epochs"], summary["train_seconds"])

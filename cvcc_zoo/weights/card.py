@@ -26,9 +26,9 @@ from torch import Tensor
 from cvcc_zoo.files.download import digest, fetch
 from cvcc_zoo.files.own import home, json_text, write_whole
 from cvcc_zoo.registry import pick
-from cvcc_zoo.weights.calibration import check_calibration
 
 LARGEST_CARD = 32 << 20  # bytes; the confusion matrix of 1,000 classes takes 5 MB
+HIGHEST_TEMPERATURE = 2**53
 PUBLISHED = Path(__file__).parents[1] / "published"
 
 
@@ -126,6 +126,17 @@ def read_card(path: Path) -> Card:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not valid JSON")
+
+
+def check_calibration(calibration: Any, what: str) -> None:
+    """Raise ValueError unless it is empty or has a `temperature` above 0, and words in `fitted_on` if it has that."""
+    if calibration == {}:
+        return
+    known = calibration if isinstance(calibration, Mapping) else {}
+    value, words = known.get("temperature"), known.get("fitted_on", "")
+    number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < HIGHEST_TEMPERATURE
+    if not number or not isinstance(words, str):
+        raise ValueError(f"{what} is {reprlib.repr(calibration)}, without a valid temperature")
 
 
 def _check_measured(path: Path, measured: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.files.plain import load_plain, read_yaml
 from cvcc_zoo.registry import FAMILIES
-from cvcc_zoo.weights.calibration import check_calibration
+from cvcc_zoo.weights.card import check_calibration
 from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
 
 

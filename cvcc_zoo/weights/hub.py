@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cvcc_zoo.files.own import expanded
+from cvcc_zoo.printing import first_line
 from cvcc_zoo.weights.card import folders, read
 
 ENDINGS = (".json", ".safetensors")
@@ -54,8 +55,3 @@ def failures() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import HfHubHTTPError
 
     return (OSError, *HfHubHTTPError.__bases__)  # the bases include the HTTPError of its HTTP library, whichever it is
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

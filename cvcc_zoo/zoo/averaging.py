@@ -13,6 +13,7 @@ from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.forms.torchvision_table import TABLE
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.registry import as_typed
+from cvcc_zoo.timing import default_device
 from cvcc_zoo.weights.card import list_cards
 from cvcc_zoo.zoo.names import told_apart
 from cvcc_zoo.zoo.trained import Trained, find_trained
@@ -55,7 +56,7 @@ class Average:
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:
         """Return the mean probabilities (N, num_classes) of images, computed on a GPU if there is one."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = default_device()
         shares = []
         for member in self.members:
             model: nn.Module = member.model.to(device)
