@@ -138,5 +138,5 @@ class SetFromImages(WhitenedNetwork):
 
     def _some(self, data: ImageDataModule, count: int) -> Tensor:
         """Return whitened training images (N, C, H, W) at evenly spread positions, at most `count`."""
-        images, _, samples = data.training_images()
-        return self._whiten(images[samples[:: max(1, len(samples) // count)][:count]].to(self.weights_device))
+        images, _, _ = data.some_images(min(count, len(data.training_images()[2])))
+        return self._whiten(images.to(self.weights_device))
