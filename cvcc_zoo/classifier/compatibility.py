@@ -9,6 +9,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
+from cvcc_zoo.classifier.network import evaluating
 from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.identity import identity_of
@@ -211,20 +212,15 @@ def check_logits(
     like = next(network.parameters(), None)
     if like is None:
         raise ValueError(f"{name} has no parameters, so there is nothing to train; give another network")
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
     shape = f"{in_channels}x{image_size}x{image_size}"
     try:
-        with torch.no_grad():
+        with evaluating(network), torch.no_grad():
             logits = network(torch.zeros(1, in_channels, image_size, image_size, device=like.device))
     except Exception as error:  # networks raise errors of all kinds
         raise ValueError(
             f"{name} does not take images of {shape} ({(str(error).splitlines() or [type(error).__name__])[0]}); "
             f"choose another image_size or in_channels (--data.image_size=...){advice}"
         ) from error
-    finally:
-        for module, mode in modes:
-            module.training = mode
     found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if found != (1, num_classes):
         raise ValueError(

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from cvcc_zoo.classifier.network import evaluating
 from cvcc_zoo.classifier.weighting import resolve_class_weights
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
 from cvcc_zoo.data.balance import imbalance
@@ -58,19 +59,16 @@ class SetFromImages(WhitenedNetwork):
 
     def check_sizes(self, sizes: Iterable[int]) -> None:
         """Raise ValueError if whitening or network does not take images of these heights and widths, in pixels."""
-        before = self.training
-        self.eval()
         try:
-            for size in sizes:
-                self(torch.zeros(1, self.in_channels, size, size, device=self.weights_device))
+            with evaluating(self):
+                for size in sizes:
+                    self(torch.zeros(1, self.in_channels, size, size, device=self.weights_device))
         except (ValueError, RuntimeError) as error:
             raise ValueError(
                 "progressive_resizing and progressive_cropping need a network that takes images of any size, and a "
                 f"whitening that does not depend on the position of a pixel; with {size} pixels: "
                 f"{str(error).splitlines()[0]}"
             ) from error
-        finally:
-            self.train(before)
 
     def prepare(self, data: ImageDataModule | None) -> None:
         """Set what is learned from images and not set yet: filters that whiten patches (then frozen), LSUV's scales.
