@@ -14,6 +14,7 @@ from cvcc_zoo.classifier.whitened import WhitenedNetwork
 from cvcc_zoo.data.balance import imbalance
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.patch_whitening import IMAGES, first_convolution, whiten_patches
+from cvcc_zoo.internals.lightning import trainer_of
 from cvcc_zoo.losses import Loss, loss_spec, make_loss
 
 LSUV_IMAGES = 256  # the paper takes a batch: https://arxiv.org/abs/1511.06422
@@ -41,6 +42,11 @@ class SetFromImages(WhitenedNetwork):
         if self.hparams["patch_whitening"] is not None and not self.patches_whitened.is_meta and self.patches_whitened:
             first_convolution(self.network, self.in_channels).weight.requires_grad_(False)
         return found
+
+    def _images(self) -> ImageDataModule | None:
+        """Return the DataModule of the Trainer, if it is one of ours."""
+        data = getattr(trainer_of(self), "datamodule", None)
+        return data if isinstance(data, ImageDataModule) else None
 
     def fit_whitening(self, data: ImageDataModule) -> None:
         """Measure the whitening that model or data chose on the training images, unless it has statistics.
