@@ -32,7 +32,8 @@ OF_PLATEAU = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last
 def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Trainer) -> dict[str, Any]:
     """Build a schedule for the whole length of the training, as Lightning's `configure_optimizers` returns it.
 
-    Raises ValueError if the training has no end, or if the number that a plateau schedule watches comes too late.
+    It is at the step of the Trainer, which trained before if `fit` is called again. Raises ValueError if the training
+    has no end, or if the number that a plateau schedule watches comes too late.
     """
     schedule = make_lr_scheduler(dict(spec), optimizer, *training_length(trainer))
     watched = schedule.get("monitor", "")
@@ -53,7 +54,18 @@ def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Train
     if watched:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]  # as torch does for all schedules but this one
+    else:
+        _go_on(schedule["scheduler"], trainer, schedule["interval"])
     return schedule
+
+
+def _go_on(schedule: Any, trainer: Trainer, interval: str, frequency: int = 1) -> None:
+    """Step a schedule that was made anew until it is where the training is."""
+    done = trainer.global_step if interval == "step" else trainer.current_epoch
+    with warnings.catch_warnings():  # torch warns of a schedule that steps before its optimizer
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+        for _ in range(getattr(schedule, "last_epoch", 0), done // frequency):
+            schedule.step()
 
 
 def take_options(trainer: Trainer, module: LightningModule) -> None:
@@ -62,7 +74,6 @@ def take_options(trainer: Trainer, module: LightningModule) -> None:
     A plateau schedule keeps what it has counted, and the share of the initial learning rates that it has reached.
     """
     optimizers, configs = made_anew(module)
-    done = {"step": trainer.global_step, "epoch": trainer.current_epoch}
     for config, made in zip(trainer.lr_scheduler_configs, configs, strict=True):
         if isinstance(made.scheduler, ReduceLROnPlateau):
             counted = {name: value for name, value in config.scheduler.state_dict().items() if name in OF_PLATEAU}
@@ -71,10 +82,7 @@ def take_options(trainer: Trainer, module: LightningModule) -> None:
                 start = group.get("initial_lr")  # older checkpoints have none
                 new["lr"] = group["lr"] if start is None else new["lr"] * (group["lr"] / start if start else 1.0)
             continue
-        with warnings.catch_warnings():  # torch warns of a schedule that steps before its optimizer
-            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-            for _ in range(done[config.interval] // config.frequency):
-                made.scheduler.step()
+        _go_on(made.scheduler, trainer, config.interval, config.frequency)
         config.scheduler.load_state_dict(made.scheduler.state_dict())
         if isinstance(made.scheduler, LambdaLR) and isinstance(config.scheduler, LambdaLR):
             config.scheduler.lr_lambdas = made.scheduler.lr_lambdas  # functions, which no state has
