@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from lightning.pytorch.tuner.tuning import Tuner
 
 from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.data.loader import TensorLoader
 from tests.conftest import Fit, message
 from tests.test_choices import folder, linear, quick
 
@@ -221,6 +223,40 @@ def test_a_checkpoint_can_be_saved_before_a_training(colours: Path, tmp_path: Pa
     trainer.validate(model, data, verbose=False)
     trainer.save_checkpoint(tmp_path / "validated.ckpt")
     assert (tmp_path / "validated.ckpt").is_file()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_trainer_validates_other_images_after_a_training_without_validation(colours: Path, fails: bool) -> None:
+    class Fail(Callback):
+        def on_train_end(self, trainer: Trainer, pl_module: object) -> None:
+            if fails:
+                raise RuntimeError("failed")
+
+    model, data, trainer = linear(), folder(colours, validation=0), quick(callbacks=[Fail()])
+    with pytest.raises(RuntimeError, match="failed") if fails else nullcontext():
+        trainer.fit(model, data)
+    assert trainer.limit_val_batches == 1.0 and "val/loss" not in trainer.callback_metrics
+    (found,) = trainer.validate(model, TensorLoader(*data.training_images(), batch_size=8), verbose=False)
+    assert "val/loss" in found
+
+
+def test_a_data_module_does_not_follow_the_trainer_of_its_last_run(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, fresh = (folder(colours, validation=0.2) for _ in range(2))
+    quick(overfit_batches=2, limit_test_batches=1).fit(linear(), data)
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    monkeypatch.setattr("cvcc_zoo.data.datamodule.on_accelerator", None)  # would fail if it was called
+    for each in (data, fresh):
+        each.prepare_data()
+        each.setup("fit")
+        each.setup("test")
+    for stage in ("val", "test", "predict"):
+        found, expected = ([batch.samples.tolist() for batch in getattr(each, f"{stage}_dataloader")()]
+                           for each in (data, fresh))  # fmt: skip
+        assert found == expected and sum(map(len, found)) == (8 if stage == "val" else 12)
+    kinds = {type(each.train_dataloader().sampler) for each in (data, fresh)}
+    assert len(kinds) == 1 and data.train_dataloader().world_size == 1
 
 
 @pytest.mark.filterwarnings("ignore")
