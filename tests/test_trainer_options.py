@@ -240,6 +240,25 @@ def test_a_trainer_validates_other_images_after_a_training_without_validation(co
     assert "val/loss" in found
 
 
+def test_processes_that_would_train_on_the_same_images_are_refused(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = folder(colours, validation=0.2)
+    data.prepare_data()
+    for stage in ("fit", "test"):
+        data.setup(stage)
+    model, train, val = linear(whitening="none"), data.train_dataloader(), data.val_dataloader()
+    quick().fit(model, train, val)
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    told = r"2 processes would all get the same images.*fit\(model, datamodule=data"
+    with pytest.raises(ValueError, match=told):
+        quick(num_sanity_val_steps=0).fit(model, train, val)
+    with pytest.raises(ValueError, match=told):
+        quick().validate(model, val)
+    with pytest.raises(ValueError, match=told):
+        quick().test(model, data.test_dataloader())
+
+
 def test_a_data_module_does_not_follow_the_trainer_of_its_last_run(
     colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,7 +148,7 @@ def check_training(network: nn.Module, hparams: Mapping[str, Any], data: ImageDa
             "MixUp and CutMix mix the labels of two images, but this loss takes a single label; choose "
             "--model.loss=cross_entropy or squared_error, or leave them out of --data.augmentations"
         )
-    processes = data.trainer.world_size if data.trainer else 1
+    processes = data.running.world_size if data.running else 1
     images = min(data.batch_size, len(data.training_images()[2])) // processes
     if images == 1 and any(isinstance(module, BATCH_NORMS) for module in network.modules()):
         raise ValueError(

@@ -30,6 +30,7 @@ from cvcc_zoo.classifier.preparation import SetFromImages
 from cvcc_zoo.classifier.trainer import Optimized, check_monitors
 from cvcc_zoo.classifier.weighting import batch_mean
 from cvcc_zoo.data.draws import mix_seed, seed_torch
+from cvcc_zoo.data.loader import check_shared
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.files.plain import check_plain
@@ -157,8 +158,9 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
         return precise_logits(logits, self.num_classes)
 
     def check_batch(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Raise ValueError for invalid labels; on a GPU, which must be waited for, only the first batch is checked."""
+        """Raise ValueError for images that all processes get, or invalid labels (on a GPU only of the first batch)."""
         self.check_head()
+        check_shared(trainer_of(self))
         if (labels := fields(batch)[1]).device.type == "cpu" or batch_idx == 0:
             check_labels(labels, self.num_classes)
 
