@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from lightning import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder
+from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.tuner.tuning import Tuner
 
 from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.loader import TensorLoader
+from cvcc_zoo.runs import OptimizerMonitor
 from tests.conftest import Fit, message
 from tests.test_choices import folder, linear, quick
 
@@ -215,6 +216,17 @@ def test_numbers_that_users_log_themselves_may_be_watched(colours: Path) -> None
             pl_module.log("mine", 1.0)  # type: ignore[attr-defined]
 
     quick(callbacks=[Mine("mine")], max_epochs=1).fit(linear(), folder(colours))
+
+
+def test_what_callbacks_of_ours_and_lightnings_count_may_be_watched(colours: Path) -> None:
+    saver = ModelCheckpoint("kept", "{step}", monitor="step", mode="max", save_top_k=2, every_n_train_steps=1)
+    watching = [saver, OptimizerMonitor(), EarlyStopping("train/grad_norm", mode="min")]
+    quick(callbacks=watching, enable_checkpointing=True, log_every_n_steps=1).fit(linear(), folder(colours))
+    assert sorted(file.name for file in Path("kept").iterdir()) == ["step=3.ckpt", "step=4.ckpt"]
+    with pytest.raises(ValueError, match="no metric to be watched by EarlyStopping named 'train/grad_norm'"):
+        quick(callbacks=[EarlyStopping("train/grad_norm")]).fit(linear(), folder(colours))
+    with pytest.raises(ValueError, match="no metric to be watched by EarlyStopping named 'step'"):
+        quick(callbacks=[EarlyStopping("step")]).fit(linear(), folder(colours))
 
 
 def test_a_checkpoint_can_be_saved_before_a_training(colours: Path, tmp_path: Path) -> None:

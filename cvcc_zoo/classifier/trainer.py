@@ -25,6 +25,8 @@ from cvcc_zoo.timing import slow_precision
 AVERAGES = ("StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging")
 """Callbacks of Lightning (2.6) that test other weights than they save."""
 OURS = ("cvcc_zoo", "lightning")
+COUNTS = ("epoch", "step")
+"""What a ModelCheckpoint of Lightning may watch besides metrics, for example to keep the last three."""
 OF_PLATEAU = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 """What a ReduceLROnPlateau knows of the training so far; the rest of its state are its options."""
 
@@ -184,7 +186,8 @@ def check_recorded(callbacks: Iterable[Callback]) -> None:
 def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str, ...]) -> None:
     """Raise ValueError for a callback or a schedule that watches a number that nobody logs, or for its worst value.
 
-    Callbacks and modules that users write may log names of their own, so with them any name may be watched.
+    Callbacks and modules that users write may log names of their own, so with them any name may be watched. `logs` of
+    our callbacks are the names that they log, of which neither the lowest nor the highest value is the best.
     """
     every = callbacks_of(trainer)
     if not all(_is_known(each) for each in (*every, module)):
@@ -192,11 +195,12 @@ def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str,
     schedule = module.hparams["lr_scheduler"] or {}
     watching = [(type(each).__name__, getattr(each, "monitor", None), getattr(each, "mode", None)) for each in every]
     watching.append((str(schedule.get("name")), schedule.get("monitor"), schedule.get("mode", "min")))
+    others = [name for each in every for name in getattr(each, "logs", ())]
     for name, watched, mode in watching:
-        if watched is None:
+        if watched is None or watched in others or (name == "ModelCheckpoint" and watched in COUNTS):
             continue
         if watched not in logged:
-            raise unknown(f"metric to be watched by {name}", watched, logged)
+            raise unknown(f"metric to be watched by {name}", watched, (*logged, *others))
         if watched.startswith("val/") and not trainer.enable_validation and name != "BestCheckpoint":
             raise ValueError(
                 f"{name} watches {watched}, but nothing is validated; set --data.validation=0.1 (and no "
