@@ -18,8 +18,9 @@ from scipy.io import savemat
 from torchvision import datasets as tv_datasets
 
 from cvcc_zoo import ImageDataModule
+from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.folder import image_folder
-from cvcc_zoo.data.images import data_home, share
+from cvcc_zoo.data.images import data_home, reshape, share
 from cvcc_zoo.data.shaping import Shaping
 from tests.conftest import MakeFolder
 
@@ -307,6 +308,18 @@ def test_images_are_resized_and_recoloured_when_asked(make_folder: MakeFolder) -
     assert images.shape == (40, 1, 8, 8)
     mini = ImageDataModule(image_size=32, in_channels=3)
     assert mini.training_images()[0].shape == (6000, 3, 32, 32) and mini.image_size == 32
+
+
+@pytest.mark.parametrize("size", [7, 18, 40])
+def test_images_of_a_set_are_resized_and_made_grey_as_files_are(size: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (4, 18, 18, 3)).astype(np.uint8)
+    pictures, images = [Image.fromarray(each) for each in noise], torch.from_numpy(noise).permute(0, 3, 1, 2)
+    for channels in (3, 1):
+        decoding = Decoding(size, channels, same_size=False, grey_only=False)
+        expected = np.stack([decoding.pixels("an image", picture) for picture in pictures])
+        found = reshape(images, size, channels)
+        off = np.abs(found.numpy().astype(int) - expected)
+        assert found.dtype == torch.uint8 and off.max() <= (size != 18) * 2 and (off > 0).mean() < 0.02
 
 
 def test_a_grey_image_among_coloured_ones_is_taken_as_colour(colours: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 import cvcc_zoo
@@ -53,6 +54,16 @@ def test_the_average_is_that_of_the_formula(colours: Path) -> None:
     for name, tensor in model.state_dict().items():
         assert torch.allclose(tensor, expected[name], atol=1e-6), name
     assert not torch.equal(model.state_dict()["network.fc.weight"], watch.seen[-1]["network.fc.weight"])
+
+
+def test_checkpoints_that_would_hold_other_weights_than_are_validated_are_refused(colours: Path) -> None:
+    data = cvcc_zoo.ImageDataModule("folder", root=str(colours))
+    saver = ModelCheckpoint(save_weights_only=True)
+    trainer = Trainer(max_epochs=1, accelerator="cpu", logger=False, callbacks=[EMA(), saver])
+    with pytest.raises(
+        ValueError, match=r"ModelCheckpoint\(save_weights_only=True\) would .*; leave save_weights_only"
+    ):
+        trainer.fit(cvcc_zoo.FCNN(hidden=(8,), num_classes=2, image_size=8), data)
 
 
 @pytest.mark.parametrize("validation", ["0.2", "0"])

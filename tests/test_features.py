@@ -82,6 +82,16 @@ def test_patches_answer_as_their_definition_says() -> None:
     torch.testing.assert_close(patches(images), torch.cat([z - 0.25, -z - 0.25], 1).clamp(min=0), atol=1e-4, rtol=1e-4)
 
 
+def test_patches_are_those_of_all_images_also_of_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvcc_zoo.linear.patches.MOST_PATCHES", 100)
+    grey = torch.linspace(0, 1, 350)  # one level for each image, as a folder is sorted by class
+    batches = torch.split(grey.view(-1, 1, 1, 1).expand(-1, 1, 4, 4), 50)
+    drawn = Patches(1, filters=8, size=4, pool=1)._draw(batches, torch.Generator())[:, 0]
+    assert 100 <= len(drawn) <= 200
+    counts = torch.histc(drawn, bins=7, min=0, max=1)  # of the patches of each batch
+    assert counts.max() - counts.min() <= 2 and len(set(drawn.tolist())) > 0.3 * len(grey)
+
+
 @pytest.mark.parametrize(
     ("features", "told"),
     [

@@ -108,6 +108,24 @@ def test_labels_that_are_text_are_numbered_in_the_order_that_is_given(
         ImageDataModule(train=table(), classes=["dog", "猫", "hen"])
 
 
+@pytest.mark.parametrize("classes", [["cat", "dog", "hen"], ["Cat", "Dog", "Hen"]])
+def test_text_in_another_split_has_the_numbers_of_the_classes_that_are_given(classes: list[str]) -> None:
+    numbers = np.arange(24) % 3
+    named = table().cast_column("label", datasets.Value("int64"))
+    named = named.cast_column("label", datasets.ClassLabel(names=["cat", "dog", "hen"]))
+    for train in ((PIXELS, numbers), named):
+        data = ImageDataModule(train=train, test=table(["hen", "dog"] * 12), classes=classes)
+        data.prepare_data()
+        data.setup("test")
+        assert data.test_dataloader().labels.tolist() == [2, 1] * 12
+        with pytest.raises(ValueError, match="no class of val named 'cow'; known are: "):
+            ImageDataModule(train=train, val=table(["cow", "dog"] * 12), classes=classes)
+    with pytest.raises(ValueError, match=r"test has labels that are text, such as 'dog', .*: classes=\[...\]"):
+        ImageDataModule(train=(PIXELS, numbers), test=table(["hen", "dog"] * 12))
+    with pytest.raises(ValueError, match=r"test has 'dog' as class 1, and classes=\[...\] has it as class 0; keep"):
+        ImageDataModule(train=(PIXELS, numbers), test=named, classes=["dog", "cat", "hen"])
+
+
 @pytest.mark.parametrize("form", ["train.parquet", "folder of parquet", "saved"])
 def test_local_files_are_data_sets(form: str, tmp_path: Path) -> None:
     Path("mine").mkdir()

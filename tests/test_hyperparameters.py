@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 import yaml
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
@@ -66,6 +66,22 @@ def test_a_logger_has_all_options_of_a_training_in_python_as_one_flat_table_of_p
     assert {type(value) for value in table.values()} <= {bool, int, float, str}
     assert {"val/accuracy", "test/accuracy"} <= Notebook.metrics.keys()
     assert all(other == table for other in Notebook.tables)  # MLflow refuses a value that changes
+
+
+class Look(Callback):
+    """A callback of a user that looks for the logger."""
+
+    seen: ClassVar[list[Any]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: object) -> None:
+        Look.seen.extend([trainer.loggers[1], trainer.log_dir])
+
+
+def test_a_callback_of_the_command_line_finds_the_logger_in_the_second_place(fit: Fit) -> None:
+    logger, callback = (f"{each.__module__}.{each.__name__}" for each in (Notebook, Look))
+    options = [f"--trainer.logger={logger}", f"--trainer.callbacks+={callback}"]
+    assert fit("--model=linear", *options, "--run=run", "--test=false") == 0
+    assert isinstance(Look.seen[0], Notebook) and Path(Look.seen[1]).resolve() == Path("run").resolve()
 
 
 def test_a_logger_of_the_command_line_has_the_same_table(fit: Fit) -> None:

@@ -121,9 +121,10 @@ def test_a_balanced_run_with_mixing_and_smaller_images_resumes_with_the_same_bit
 def test_a_balanced_run_repeats_its_first_batches_to_overfit_them(skewed: Path) -> None:
     data = cvcc_zoo.ImageDataModule(root=str(skewed), batch_size=8, sampler="balanced", augmentations="none")
     model = cvcc_zoo.create("linear", num_classes=2, image_size=8, optimizer={"name": "SGD", "lr": 0.0})
-    quick(max_epochs=2, overfit_batches=2).fit(model, data)
-    order = data.train_dataloader()
-    order.sampler.set_epoch(1)  # type: ignore[union-attr]
+    trainer = quick(max_epochs=2, overfit_batches=2)
+    trainer.fit(model, data)
+    order: Any = trainer.train_dataloader
+    order.sampler.set_epoch(1)
     labels = torch.cat([batch.labels for batch in order])
     assert 12 <= int(labels.sum()) <= 20  # of 32: cats and dogs are drawn equally often
 

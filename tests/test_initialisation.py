@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning import Trainer
@@ -272,7 +273,8 @@ def test_lsuv_is_set_when_a_training_starts_once(tmp_path: Path) -> None:
     trainer = train(model)
     data = ImageDataModule(image_size=8)
     raw, _, samples = data.training_images()
-    lsuv(before, model.whitening(raw[samples[:: len(samples) // 256][:256]]))
+    spread = [number * len(samples) // 256 for number in range(256)]
+    lsuv(before, model.whitening(raw[samples[spread]]))
     weight = model.network.fc.weight.clone()
     assert torch.equal(weight, before.fc.weight) and not torch.equal(weight, copied.network.fc.weight)
     trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
@@ -283,6 +285,16 @@ def test_lsuv_is_set_when_a_training_starts_once(tmp_path: Path) -> None:
     train(resumed, str(tmp_path / "a.ckpt"), validation=0.5, epochs=2)
     for other in (model, loaded, resumed):
         assert torch.equal(other.network.get_parameter("fc.weight"), weight)
+
+
+def test_lsuv_sees_every_class_of_images_that_are_sorted_by_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.zeros((400, 8, 8), dtype=np.uint8)
+    pixels[200:] = 255
+    data = ImageDataModule(train=(pixels, np.repeat([0, 1], 200)), validation=0)
+    model, seen = build("CNN", init="lsuv", num_classes=2, in_channels=1), []
+    monkeypatch.setattr(model.network, "from_images", lambda _, x: seen.append(x))
+    model.prepare(data)
+    assert len(seen[0]) == 256 and float(seen[0].mean()) == 0.5
 
 
 def test_lsuv_is_left_out_where_weights_were_loaded(tmp_path: Path) -> None:

@@ -319,13 +319,15 @@ def test_a_part_of_the_images_that_are_tested_is_of_all_classes(limit: float, co
     data = ImageDataModule(root=str(colours), batch_size=1, validation=0.5)
     model = create("linear", num_classes=2, image_size=8, whitening="none")
     trainer = Trainer(limit_val_batches=limit, limit_test_batches=limit, limit_predict_batches=limit, **QUIET)
-    for run, loader in ((trainer.validate, data.val_dataloader), (trainer.test, data.test_dataloader)):
+    for run in (trainer.validate, trainer.test):
         run(model, data, verbose=False)
-        labels = [int(labels) for _, (_, labels) in zip(range(3), loader(), strict=False)]
+        loader: Any = trainer.val_dataloaders or trainer.test_dataloaders
+        labels = [int(labels) for _, (_, labels) in zip(range(3), loader, strict=False)]
         assert set(labels) == {0, 1}
-        assert labels == [int(labels) for _, (_, labels) in zip(range(3), loader(), strict=False)]
+        assert labels == [int(labels) for _, (_, labels) in zip(range(3), loader, strict=False)]
     trainer.predict(model, data)
-    assert [int(labels) for _, labels in data.predict_dataloader()] == [0] * 6 + [1] * 6
+    loader = trainer.predict_dataloaders
+    assert [int(labels) for _, labels in loader] == [0] * 6 + [1] * 6
 
 
 @pytest.mark.parametrize("name", [None, 5, "x/y.json", "../x", "runs/x"])

@@ -149,7 +149,8 @@ def test_a_limited_training_solves_and_leaves_out_the_same_images_of_all_classes
     data = ImageDataModule(train=(images, labels), batch_size=50, validation=0, augmentations="none")
     grid = [10.0**power for power in range(-2, 6)]
     model = solved(data, {"name": "leave_one_out", "grid": grid}, limit_train_batches=limit)
-    images, labels = (torch.cat(parts) for parts in zip(*islice(data.train_dataloader(), 2), strict=True))
+    loader: Any = model.trainer.train_dataloader
+    images, labels = (torch.cat(parts) for parts in zip(*islice(loader, 2), strict=True))
     assert len(labels) == 100 and set(labels.tolist()) == {0, 1}
     x = model.whitening(images).flatten(1)
     made = Sums(Frame.of(x), 2, 100)

@@ -195,6 +195,22 @@ def test_a_training_that_goes_on_after_the_validation_of_an_epoch_has_the_rates_
     assert len(whole) == 9 and rest == exactly(whole[3:])
 
 
+@pytest.mark.parametrize("spec", [{"name": "Cosine"}, {"name": "Cosine", "interval": "epoch"}, {"name": "OneCycleLR"}])
+def test_a_trainer_that_fits_again_uses_the_rates_of_the_rest(spec: Spec) -> None:
+    used = Rates()
+    model = create("linear", in_channels=1, image_size=8, optimizer={"name": "SGD", "lr": 0.1}, lr_scheduler=spec)
+    trainer = Trainer(
+        max_epochs=1, limit_train_batches=10, limit_val_batches=0, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, accelerator="cpu", callbacks=[used],
+    )  # fmt: skip
+    data = ImageDataModule(image_size=8, batch_size=16)
+    trainer.fit(model, data)
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(model, data)
+    whole, _ = train(spec, 3)
+    assert used.used[10:] == exactly(whole[10:]) and len(used.used) == 30
+
+
 @pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
 @pytest.mark.parametrize("older", [False, True])
 def test_a_plateau_with_other_options_goes_on_from_the_rate_that_it_reached(older: bool, tmp_path: Path) -> None:

@@ -48,15 +48,12 @@ from tests.test_search import TINY, run
         ("{optimizer.lr: [0.1]}", ["--data.validation=0"], "data.validation is 0: leave it out, or give a share"),
         ("{optimizer.lr: [0.1]}", ["--trainer.logger=false"], "leave out --trainer.logger"),
         ("{optimizer.lr: [0.1]}", ["--trainer.devices=2"], "trained by one process, not by 2"),
-<<<<<<< HEAD
         (
             "{optimizer.lr: [0.1]}",
             ["--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2", "--epoch=last"],
             "choose max_epochs as a multiple of check_val_every_n_epoch, or --epoch=best",
         ),
-=======
         ("{optimizer.lr: [0.1]}", ["--trainer.strategy=nonsense"], "You selected an invalid strategy name"),
->>>>>>> w4
         ("{optimizer.lr: [0.1]}", ["--run=mine"], "a search sets this option for each of its trials; leave --run out"),
         (
             "{optimizer: [SGD, {name: AdamW, lr: 0.001}]}",

@@ -3,17 +3,20 @@
 import importlib.util
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from lightning import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder
+from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.tuner.tuning import Tuner
 
 from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.data.loader import TensorLoader
+from cvcc_zoo.runs import OptimizerMonitor
 from tests.conftest import Fit, message
 from tests.test_choices import folder, linear, quick
 
@@ -215,12 +218,76 @@ def test_numbers_that_users_log_themselves_may_be_watched(colours: Path) -> None
     quick(callbacks=[Mine("mine")], max_epochs=1).fit(linear(), folder(colours))
 
 
+def test_what_callbacks_of_ours_and_lightnings_count_may_be_watched(colours: Path) -> None:
+    saver = ModelCheckpoint("kept", "{step}", monitor="step", mode="max", save_top_k=2, every_n_train_steps=1)
+    watching = [saver, OptimizerMonitor(), EarlyStopping("train/grad_norm", mode="min")]
+    quick(callbacks=watching, enable_checkpointing=True, log_every_n_steps=1).fit(linear(), folder(colours))
+    assert sorted(file.name for file in Path("kept").iterdir()) == ["step=3.ckpt", "step=4.ckpt"]
+    with pytest.raises(ValueError, match="no metric to be watched by EarlyStopping named 'train/grad_norm'"):
+        quick(callbacks=[EarlyStopping("train/grad_norm")]).fit(linear(), folder(colours))
+    with pytest.raises(ValueError, match="no metric to be watched by EarlyStopping named 'step'"):
+        quick(callbacks=[EarlyStopping("step")]).fit(linear(), folder(colours))
+
+
 def test_a_checkpoint_can_be_saved_before_a_training(colours: Path, tmp_path: Path) -> None:
     model, data, trainer = linear(), folder(colours), quick()
     quick(limit_train_batches=1).fit(model, data)
     trainer.validate(model, data, verbose=False)
     trainer.save_checkpoint(tmp_path / "validated.ckpt")
     assert (tmp_path / "validated.ckpt").is_file()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_trainer_validates_other_images_after_a_training_without_validation(colours: Path, fails: bool) -> None:
+    class Fail(Callback):
+        def on_train_end(self, trainer: Trainer, pl_module: object) -> None:
+            if fails:
+                raise RuntimeError("failed")
+
+    model, data, trainer = linear(), folder(colours, validation=0), quick(callbacks=[Fail()])
+    with pytest.raises(RuntimeError, match="failed") if fails else nullcontext():
+        trainer.fit(model, data)
+    assert trainer.limit_val_batches == 1.0 and "val/loss" not in trainer.callback_metrics
+    (found,) = trainer.validate(model, TensorLoader(*data.training_images(), batch_size=8), verbose=False)
+    assert "val/loss" in found
+
+
+def test_processes_that_would_train_on_the_same_images_are_refused(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = folder(colours, validation=0.2)
+    data.prepare_data()
+    for stage in ("fit", "test"):
+        data.setup(stage)
+    model, train, val = linear(whitening="none"), data.train_dataloader(), data.val_dataloader()
+    quick().fit(model, train, val)
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    told = r"2 processes would all get the same images.*fit\(model, datamodule=data"
+    with pytest.raises(ValueError, match=told):
+        quick(num_sanity_val_steps=0).fit(model, train, val)
+    with pytest.raises(ValueError, match=told):
+        quick().validate(model, val)
+    with pytest.raises(ValueError, match=told):
+        quick().test(model, data.test_dataloader())
+
+
+def test_a_data_module_does_not_follow_the_trainer_of_its_last_run(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, fresh = (folder(colours, validation=0.2) for _ in range(2))
+    quick(overfit_batches=2, limit_test_batches=1).fit(linear(), data)
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    monkeypatch.setattr("cvcc_zoo.data.datamodule.on_accelerator", None)  # would fail if it was called
+    for each in (data, fresh):
+        each.prepare_data()
+        each.setup("fit")
+        each.setup("test")
+    for stage in ("val", "test", "predict"):
+        found, expected = ([batch.samples.tolist() for batch in getattr(each, f"{stage}_dataloader")()]
+                           for each in (data, fresh))  # fmt: skip
+        assert found == expected and sum(map(len, found)) == (8 if stage == "val" else 12)
+    kinds = {type(each.train_dataloader().sampler) for each in (data, fresh)}
+    assert len(kinds) == 1 and data.train_dataloader().world_size == 1
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,12 +1,14 @@
 """Weights go to other classes and channels: what must be new is new, all else is taken exactly or refused."""
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from lightning import Callback, Trainer
+from torch import Tensor, nn
 
 import cvcc_zoo
 from cvcc_zoo import create, load
@@ -154,8 +156,6 @@ def test_every_parameter_belongs_to_a_part_or_to_the_classifier(name: str) -> No
 
 
 def test_frozen_parts_keep_weights_and_statistics(colours: Path) -> None:
-    from lightning import Trainer
-
     options: dict[str, Any] = {"num_classes": 2, "image_size": 8, "freeze": 3}
     model = create("resnet20", optimizer={"name": "SGD", "lr": 0.1}, **options)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -170,6 +170,37 @@ def test_frozen_parts_keep_weights_and_statistics(colours: Path) -> None:
     assert changed - {"mean", "std"} == {"layer3", "fc"}
     with pytest.raises(ValueError, match=r"freeze=9: the parts of this network are 1 \(conv1 bn1\), 2 \(layer1\)"):
         create("resnet20", freeze=9)
+
+
+class Modes(Callback):
+    """Which of some modules are in train mode, in every step."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        self.modules = modules
+        self.seen: set[tuple[bool, ...]] = set()
+
+    def on_train_batch_start(self, *args: object) -> None:
+        self.seen.add(tuple(module.training for module in self.modules))
+
+
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode at the start of training")
+def test_modules_that_the_user_keeps_in_evaluation_mode_stay_there(colours: Path) -> None:
+    model = create("resnet20", num_classes=2, image_size=16, freeze=1, optimizer={"name": "SGD", "lr": 0.1})
+    model.add_module("teacher", create("cnn_small", num_classes=2, image_size=16).network.eval())
+    first, *_, kept, other = (each for each in model.network.modules() if isinstance(each, nn.BatchNorm2d))
+    before = copy.deepcopy(kept.eval())
+    modes = Modes(model, first, kept, model.get_submodule("teacher"), other)
+    data = cvcc_zoo.ImageDataModule(
+        "folder", root=str(colours), batch_size=8, image_size=16, progressive_resizing={8: 0.5}
+    )
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet |= {"enable_model_summary": False, "accelerator": "cpu", "limit_train_batches": 1, "callbacks": [modes]}
+    Trainer(max_epochs=2, **quiet).fit(model, data)
+    assert modes.seen == {(True, False, False, False, True)}
+    assert torch.equal(kept.state_dict()["running_mean"], before.state_dict()["running_mean"])
+    modes.seen.clear()
+    Trainer(max_epochs=2, **quiet).fit(model.eval(), data)  # as it is loaded
+    assert modes.seen == {(True, False, True, True, True)}
 
 
 def test_parts_are_frozen_in_a_loop_of_ones_own_too() -> None:

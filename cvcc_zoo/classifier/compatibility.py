@@ -9,6 +9,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
+from cvcc_zoo.classifier.network import evaluating
 from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.identity import identity_of
@@ -148,7 +149,7 @@ def check_training(network: nn.Module, hparams: Mapping[str, Any], data: ImageDa
             "MixUp and CutMix mix the labels of two images, but this loss takes a single label; choose "
             "--model.loss=cross_entropy or squared_error, or leave them out of --data.augmentations"
         )
-    processes = data.trainer.world_size if data.trainer else 1
+    processes = data.running.world_size if data.running else 1
     images = min(data.batch_size, len(data.training_images()[2])) // processes
     if images == 1 and any(isinstance(module, BATCH_NORMS) for module in network.modules()):
         raise ValueError(
@@ -202,20 +203,15 @@ def check_logits(
     like = next(network.parameters(), None)
     if like is None:
         raise ValueError(f"{name} has no parameters, so there is nothing to train; give another network")
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
     shape = f"{in_channels}x{image_size}x{image_size}"
     try:
-        with torch.no_grad():
+        with evaluating(network), torch.no_grad():
             logits = network(torch.zeros(1, in_channels, image_size, image_size, device=like.device))
     except Exception as error:  # networks raise errors of all kinds
         raise ValueError(
             f"{name} does not take images of {shape} ({first_line(error)}); "
             f"choose another image_size or in_channels (--data.image_size=...){advice}"
         ) from error
-    finally:
-        for module, mode in modes:
-            module.training = mode
     found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if found != (1, num_classes):
         raise ValueError(

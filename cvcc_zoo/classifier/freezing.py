@@ -11,8 +11,6 @@ from cvcc_zoo.classifier.whitened import WhitenedNetwork
 class PartlyFrozen(WhitenedNetwork):
     """A model whose hyperparameter `freeze` says how many parts, counted from the images, are not trained."""
 
-    _ready = True  # False between on_fit_start and on_train_start
-
     def __setattr__(self, name: str, value: Any) -> None:
         """Freeze a network as soon as it is set, so that this holds in any training loop."""
         super().__setattr__(name, value)
@@ -38,24 +36,27 @@ class PartlyFrozen(WhitenedNetwork):
         return [parameters[name] if name in parameters else self.network.get_submodule(name) for name in chosen]
 
     def on_fit_start(self) -> None:
-        """Set train mode, also for a model that was loaded for evaluation.
+        """Set a model that was loaded for evaluation to train mode; in another one, submodules keep their own modes.
 
         Frozen parts are in train mode until the training starts: Lightning warns of modules in evaluation mode then.
         """
-        self._ready = False
-        self.train()
+        if not self.training:
+            self.train()
+        self._set_frozen(training=True)
 
     def on_train_start(self) -> None:
         """Set the frozen parts to evaluation mode again."""
         super().on_train_start()
-        self._ready = True
-        self.train()
+        self._set_frozen(training=False)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode, but leave frozen parts in evaluation mode: without dropout, and their norms do not change."""
         super().train(mode)
-        if mode and self._ready:
-            for frozen in self._frozen():
-                if isinstance(frozen, nn.Module):
-                    frozen.eval()
+        if mode:
+            self._set_frozen(training=False)
         return self
+
+    def _set_frozen(self, *, training: bool) -> None:
+        for frozen in self._frozen():
+            if isinstance(frozen, nn.Module):
+                frozen.train(training)

@@ -21,15 +21,16 @@ from cvcc_zoo.classifier.compatibility import (
     check_training_data,
     training_data,
 )
+from cvcc_zoo.classifier.divergence import check_finite, report_loss
 from cvcc_zoo.classifier.freezing import PartlyFrozen
 from cvcc_zoo.classifier.hyperparameters import declare_metrics, table_of
 from cvcc_zoo.classifier.metrics import ON_BAR, StageMetrics
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.classifier.preparation import SetFromImages
-from cvcc_zoo.classifier.trainer import Optimized, check_finite, check_monitors, report_loss
+from cvcc_zoo.classifier.trainer import Optimized, check_monitors
 from cvcc_zoo.classifier.weighting import batch_mean
-from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import mix_seed, seed_torch
+from cvcc_zoo.data.loader import check_shared
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.files.plain import check_plain
@@ -157,8 +158,9 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
         return precise_logits(logits, self.num_classes)
 
     def check_batch(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Raise ValueError for invalid labels; on a GPU, which must be waited for, only the first batch is checked."""
+        """Raise ValueError for images that all processes get, or invalid labels (on a GPU only of the first batch)."""
         self.check_head()
+        check_shared(trainer_of(self))
         if (labels := fields(batch)[1]).device.type == "cpu" or batch_idx == 0:
             check_labels(labels, self.num_classes)
 
@@ -215,10 +217,6 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
             check_monitors(self.trainer, self, ("train/batch_loss", *self.metrics))
             self.prepare(images)
             declare_metrics(self.trainer, self.hparams_initial, (name for name in self.metrics if name[:5] != "train"))
-
-    def _images(self) -> ImageDataModule | None:
-        data = getattr(trainer_of(self), "datamodule", None)
-        return data if isinstance(data, ImageDataModule) else None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the family, so that `cvcc_zoo.load` can rebuild it, and what was counted so far in this epoch.

@@ -2,7 +2,8 @@
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from torch import Tensor, fx, nn
@@ -138,6 +139,18 @@ class Network(Unscripted):
     def get_classifier(self) -> nn.Module:
         """Return the classifier."""
         return self.fc
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Set evaluation mode for a while; afterwards each submodule has its own mode again."""
+    modes = [(each, each.training) for each in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for each, mode in modes:
+            each.training = mode
 
 
 def fold_norms(network: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from cvcc_zoo.classifier.heads import Headed
+from cvcc_zoo.classifier.network import evaluating
 from cvcc_zoo.data.decode import Decoding, Tally, decode_some
 from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.opening import NeedsOptionError
@@ -64,16 +65,11 @@ class Predicting(Headed):
         if top < 1:
             raise ValueError(f"top is the number of classes to name, at least 1; got {top}")
         names = self.classes or tuple(map(str, range(self.num_classes)))
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
         single = _is_one(images)
         given = list(images) if isinstance(images, list | tuple) else [images]
-        try:
+        with evaluating(self):
             stacks = _pixels_of([images] if single else given, self.decoding())
             rows = [row for each in stacks for row in most_probable(self, each, names, min(top, self.num_classes))]
-        finally:
-            for module, mode in modes:
-                module.training = mode
         return rows[0] if single else rows
 
 

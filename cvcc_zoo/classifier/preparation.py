@@ -8,11 +8,13 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from cvcc_zoo.classifier.network import evaluating
 from cvcc_zoo.classifier.weighting import resolve_class_weights
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
 from cvcc_zoo.data.balance import imbalance
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.patch_whitening import IMAGES, first_convolution, whiten_patches
+from cvcc_zoo.internals.lightning import trainer_of
 from cvcc_zoo.losses import Loss, loss_spec, make_loss
 from cvcc_zoo.printing import first_line
 
@@ -42,6 +44,11 @@ class SetFromImages(WhitenedNetwork):
             first_convolution(self.network, self.in_channels).weight.requires_grad_(False)
         return found
 
+    def _images(self) -> ImageDataModule | None:
+        """Return the DataModule of the Trainer, if it is one of ours."""
+        data = getattr(trainer_of(self), "datamodule", None)
+        return data if isinstance(data, ImageDataModule) else None
+
     def fit_whitening(self, data: ImageDataModule) -> None:
         """Measure the whitening that model or data chose on the training images, unless it has statistics.
 
@@ -59,18 +66,15 @@ class SetFromImages(WhitenedNetwork):
 
     def check_sizes(self, sizes: Iterable[int]) -> None:
         """Raise ValueError if whitening or network does not take images of these heights and widths, in pixels."""
-        before = self.training
-        self.eval()
         try:
-            for size in sizes:
-                self(torch.zeros(1, self.in_channels, size, size, device=self.weights_device))
+            with evaluating(self):
+                for size in sizes:
+                    self(torch.zeros(1, self.in_channels, size, size, device=self.weights_device))
         except (ValueError, RuntimeError, AssertionError) as error:  # timm asserts shapes
             raise ValueError(
                 "progressive_resizing and progressive_cropping need a network that takes images of any size, and a "
                 f"whitening that does not depend on the position of a pixel; with {size} pixels: {first_line(error)}"
             ) from error
-        finally:
-            self.train(before)
 
     def prepare(self, data: ImageDataModule | None) -> None:
         """Set what is learned from images and not set yet: filters that whiten patches (then frozen), LSUV's scales.
@@ -138,5 +142,5 @@ class SetFromImages(WhitenedNetwork):
 
     def _some(self, data: ImageDataModule, count: int) -> Tensor:
         """Return whitened training images (N, C, H, W) at evenly spread positions, at most `count`."""
-        images, _, samples = data.training_images()
-        return self._whiten(images[samples[:: max(1, len(samples) // count)][:count]].to(self.weights_device))
+        images, _, _ = data.some_images(min(count, len(data.training_images()[2])))
+        return self._whiten(images.to(self.weights_device))

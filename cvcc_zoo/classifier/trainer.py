@@ -1,7 +1,6 @@
 """Optimizer and schedule as Lightning's Trainer takes them, and checks of what it is given before the first step."""
 
 import inspect
-import math
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from cvcc_zoo.classifier.compatibility import check_strategy
 from cvcc_zoo.classifier.metrics import mode_of
 from cvcc_zoo.data.length import training_length
-from cvcc_zoo.internals.lightning import callbacks_of, log_every_n_steps, made_anew, times_stepped, trainer_of
+from cvcc_zoo.internals.lightning import callbacks_of, made_anew, times_stepped, trainer_of
 from cvcc_zoo.optim import make_lr_scheduler, make_optimizer
 from cvcc_zoo.optim.build import find_optimizer
 from cvcc_zoo.registry import unknown
@@ -26,6 +25,8 @@ from cvcc_zoo.timing import slow_precision
 AVERAGES = ("StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging")
 """Callbacks of Lightning (2.6) that test other weights than they save."""
 OURS = ("cvcc_zoo", "lightning")
+COUNTS = ("epoch", "step")
+"""What a ModelCheckpoint of Lightning may watch besides metrics, for example to keep the last three."""
 OF_PLATEAU = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 """What a ReduceLROnPlateau knows of the training so far; the rest of its state are its options."""
 
@@ -33,7 +34,8 @@ OF_PLATEAU = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last
 def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Trainer) -> dict[str, Any]:
     """Build a schedule for the whole length of the training, as Lightning's `configure_optimizers` returns it.
 
-    Raises ValueError if the training has no end, or if the number that a plateau schedule watches comes too late.
+    It is at the step of the Trainer, which trained before if `fit` is called again. Raises ValueError if the training
+    has no end, or if the number that a plateau schedule watches comes too late.
     """
     schedule = make_lr_scheduler(dict(spec), optimizer, *training_length(trainer))
     watched = schedule.get("monitor", "")
@@ -54,7 +56,17 @@ def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Train
     if watched:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]  # as torch does for all schedules but this one
+    else:
+        _go_on(schedule["scheduler"], trainer.global_step if schedule["interval"] == "step" else trainer.current_epoch)
     return schedule
+
+
+def _go_on(schedule: Any, steps: int) -> None:
+    """Step a schedule that was made anew until it has made so many steps."""
+    with warnings.catch_warnings():  # torch warns of a schedule that steps before its optimizer
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+        for _ in range(getattr(schedule, "last_epoch", 0), steps):
+            schedule.step()
 
 
 def take_options(trainer: Trainer, module: LightningModule) -> None:
@@ -71,10 +83,7 @@ def take_options(trainer: Trainer, module: LightningModule) -> None:
                 start = group.get("initial_lr")  # older checkpoints have none
                 new["lr"] = group["lr"] if start is None else new["lr"] * (group["lr"] / start if start else 1.0)
             continue
-        with warnings.catch_warnings():  # torch warns of a schedule that steps before its optimizer
-            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-            for _ in range(times_stepped(trainer, config.interval, config.frequency)):
-                made.scheduler.step()
+        _go_on(made.scheduler, times_stepped(trainer, config.interval, config.frequency))
         config.scheduler.load_state_dict(made.scheduler.state_dict())
         if isinstance(made.scheduler, LambdaLR) and isinstance(config.scheduler, LambdaLR):
             config.scheduler.lr_lambdas = made.scheduler.lr_lambdas  # functions, which no state has
@@ -177,7 +186,8 @@ def check_recorded(callbacks: Iterable[Callback]) -> None:
 def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str, ...]) -> None:
     """Raise ValueError for a callback or a schedule that watches a number that nobody logs, or for its worst value.
 
-    Callbacks and modules that users write may log names of their own, so with them any name may be watched.
+    Callbacks and modules that users write may log names of their own, so with them any name may be watched. `logs` of
+    our callbacks are the names that they log, of which neither the lowest nor the highest value is the best.
     """
     every = callbacks_of(trainer)
     if not all(_is_known(each) for each in (*every, module)):
@@ -185,11 +195,12 @@ def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str,
     schedule = module.hparams["lr_scheduler"] or {}
     watching = [(type(each).__name__, getattr(each, "monitor", None), getattr(each, "mode", None)) for each in every]
     watching.append((str(schedule.get("name")), schedule.get("monitor"), schedule.get("mode", "min")))
+    others = [name for each in every for name in getattr(each, "logs", ())]
     for name, watched, mode in watching:
-        if watched is None:
+        if watched is None or watched in others or (name == "ModelCheckpoint" and watched in COUNTS):
             continue
         if watched not in logged:
-            raise unknown(f"metric to be watched by {name}", watched, logged)
+            raise unknown(f"metric to be watched by {name}", watched, (*logged, *others))
         if watched.startswith("val/") and not trainer.enable_validation and name != "BestCheckpoint":
             raise ValueError(
                 f"{name} watches {watched}, but nothing is validated; set --data.validation=0.1 (and no "
@@ -214,37 +225,3 @@ def learning_rate(spec: Mapping[str, Any]) -> float:
 
 def _is_known(thing: object) -> bool:
     return type(thing).__module__.partition(".")[0] in OURS
-
-
-def diverged(module: LightningModule, what: str) -> FloatingPointError:
-    """Return the error that ends a training run because of `what`."""
-    optimizers = getattr(module.trainer, "optimizers", [])  # under Fabric they are the loop's
-    rate = "".join(f", lr {lr:g}" for each in optimizers[:1] if (lr := each.param_groups[0]["lr"]) is not None)
-    return FloatingPointError(
-        f"{what} at step {module.global_step} (epoch {module.current_epoch}{rate}); training stops here. Lower the "
-        "learning rate (--optimizer.lr=...), warm it up, or clip the gradients (--trainer.gradient_clip_val=1)"
-    )
-
-
-def report_loss(module: LightningModule, loss: Tensor) -> Tensor:
-    """Log the loss of a training step in every row of metrics, and return it.
-
-    Raises FloatingPointError if it is not finite. Reading the value waits for a GPU, so it is read seldom there; a NaN
-    in the weights stays until then.
-    """
-    trainer, step = trainer_of(module), module.global_step + 1
-    every = 0 if trainer is None else log_every_n_steps(trainer)
-    now = every > 0 and (step % every == 0 or step == module.trainer.max_steps)  # when Lightning writes a row
-    if now:
-        module.log("train/batch_loss", loss, prog_bar=True, sync_dist=True)
-    if (now or loss.device.type == "cpu") and not math.isfinite(value := loss.item()):
-        raise diverged(module, f"the loss is {value}")
-    return loss
-
-
-def check_finite(module: LightningModule) -> None:
-    """Raise FloatingPointError unless all weights and statistics of the network are finite; this waits for a GPU."""
-    states = module.get_submodule("network").state_dict().values()
-    finite = [torch.isfinite(tensor).all() for tensor in states if tensor.is_floating_point()]
-    if finite and not torch.stack(finite).all():
-        raise diverged(module, "a weight is not finite")

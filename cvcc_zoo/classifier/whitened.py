@@ -75,9 +75,10 @@ class WhitenedNetwork(Unscripted, LightningModule):
         return logits if self.training or self.temperature == 1 else logits * self.temperature
 
     def on_train_start(self) -> None:
-        """Set the temperature back to 1, because it belongs to the weights from before the training."""
+        """Set the temperature back to 1, because it belongs to the weights from before, and check pixels again."""
         super().on_train_start()
         self.temperature = 1.0
+        self.check_pixels.look = True
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, num_classes), in evaluation divided by the `temperature`, with at least 32 bits then.

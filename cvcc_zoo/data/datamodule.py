@@ -4,29 +4,28 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning import LightningDataModule
 from torch import Tensor
 
+from cvcc_zoo.data.attached import Attached
 from cvcc_zoo.data.augment import Mixing, augment, make_augmentations
 from cvcc_zoo.data.balance import EpochPermutation, check_sampler
 from cvcc_zoo.data.classes import places_of
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.images import Images, on_accelerator, reshape
 from cvcc_zoo.data.length import end_of, training_length
-from cvcc_zoo.data.loader import Augmented, Batch, Position, TensorLoader, limited, overfits
+from cvcc_zoo.data.loader import Augmented, Batch, TensorLoader, limited, overfits
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.resolution import Resolutions
 from cvcc_zoo.data.shaping import Shaping
 from cvcc_zoo.data.sources import Test, announce, check_test, find_dataset, sort_options
 from cvcc_zoo.data.split import held_out
 from cvcc_zoo.data.whitening import Whitening, make_whitening
-from cvcc_zoo.internals.lightning import batches_done
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class ImageDataModule(LightningDataModule):
+class ImageDataModule(Attached):
     """Serve a data set in batches `(images uint8 (N, C, H, W), labels int64 (N,))` on the model's device.
 
     `fit` never sees the test images: validation images and statistics come from the training images only.
@@ -97,7 +96,7 @@ class ImageDataModule(LightningDataModule):
         self.whitening = None if whitening is None else make_whitening(whitening, *shape).spec
         self.classes, self.num_classes = self.dataset.classes, len(self.dataset.classes)
         self._places = torch.arange(self.num_classes)  # label in the data set -> our label
-        self.split_seed, self.seed, self._prepared, self._position = split_seed, seed, False, Position()
+        self.split_seed, self.seed, self._prepared = split_seed, seed, False
         self._images: dict[str, tuple[Images, Tensor]] = {}  # stage -> images, and the positions of those it uses
         self._on_device: dict[int, Images] = {}  # copies on an accelerator, by the id of the originals
 
@@ -114,10 +113,10 @@ class ImageDataModule(LightningDataModule):
         if stage == "fit":  # options that do not suit the size of the images fail before training starts
             images, labels, samples = self.some_images(min(2, len(self._images["train"][1])))
             augment(self.augmentations, images, labels, Draws(self.seed, 0, samples), self.num_classes)
-            if self.resolutions and self.trainer is not None:
-                end_of(self.trainer, "progressive_resizing and progressive_cropping need", "leave them out")
-        if stage == "fit" and self.validation == 0 and self.trainer is not None:
-            self.trainer.limit_val_batches = 0  # Lightning would warn about an empty loader
+            if self.resolutions and self.running is not None:
+                end_of(self.running, "progressive_resizing and progressive_cropping need", "leave them out")
+            if self.validation == 0:
+                self.skip_validation()
         if stage in ("test", "predict") and "test" not in self._images:
             check_test(self.dataset)
             test = self._load("test")
@@ -189,7 +188,7 @@ class ImageDataModule(LightningDataModule):
         if stage not in self._images:
             needed = "test" if stage == "test" else "fit"
             raise ValueError(f"no images are loaded yet; call data.prepare_data() and data.setup({needed!r}) first")
-        (data, samples), trainer = self._images[stage], self.trainer
+        (data, samples), trainer = self._images[stage], self.running
         samples = samples[EpochPermutation(len(samples), self.split_seed).order()] if draw else samples
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         if trainer is not None:
@@ -200,8 +199,8 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> TensorLoader:
         """Return equal batches, shuffled anew in each iteration; for a model with `whole_batches` every image once."""
-        whole = self.trainer is not None and getattr(self.trainer.lightning_module, "whole_batches", False)
-        loader = self._loader("train", None if whole else self.seed, draw=whole and limited(self.trainer, "train"))
+        whole = self.running is not None and getattr(self.running.lightning_module, "whole_batches", False)
+        loader = self._loader("train", None if whole else self.seed, draw=whole and limited(self.running, "train"))
         if loader.images.is_cuda and not (whole or self.soft_labels):  # mixing must not cross batches
             loader.make_ahead(self._augmented)
         return loader
@@ -210,13 +209,13 @@ class ImageDataModule(LightningDataModule):
         """Return every validation image once, or the batches to overfit. Raises ValueError if `validation` is 0."""
         if self.validation == 0:
             raise ValueError("validation=0 keeps no images for validation; give a share of the training images")
-        if overfits(self.trainer):
+        if overfits(self.running):
             return self._loader("train", shuffle_seed=self.seed)
-        return self._loader("val", draw=limited(self.trainer, "val"))
+        return self._loader("val", draw=limited(self.running, "val"))
 
     def test_dataloader(self) -> TensorLoader:
         """Return every test image once."""
-        return self._loader("test", draw=limited(self.trainer, "test"))
+        return self._loader("test", draw=limited(self.running, "test"))
 
     def predict_dataloader(self) -> TensorLoader:
         """Return every test image once, in order."""
@@ -236,15 +235,3 @@ class ImageDataModule(LightningDataModule):
         epochs = training_length(self.trainer)[1] if self.trainer is not None and self.resolutions else 0
         images, labels = augment(self.augmentations, batch.images, batch.labels, draws, self.num_classes)
         return self.resolutions.reduce(images, epoch, epochs), labels
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the epoch and its finished batches (0 after the last one); Lightning saves it in checkpoints."""
-        if self.trainer is None:
-            return {}
-        done, batches = batches_done(self.trainer), self.trainer.num_training_batches  # infinite before training starts
-        return {"epoch": self.trainer.current_epoch, "batches": done % int(batches) if done else 0}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume after the batches that a checkpoint was trained on; to test or validate it skips nothing."""
-        if self.trainer is None or self.trainer.state.fn == "fit":
-            self._position.epoch, self._position.batches = state_dict.get("epoch", 0), state_dict.get("batches", 0)

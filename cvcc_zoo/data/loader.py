@@ -178,6 +178,20 @@ class TensorLoader:
         return chosen if self.sampler is None else chosen[self.rank :: self.world_size]
 
 
+def check_shared(trainer: Any) -> None:
+    """Raise ValueError if the processes of a trainer, or None, all get the same images, from a loader made for one."""
+    if trainer is None or trainer.world_size == 1:
+        return
+    stage = "train_dataloader" if trainer.training else "test_dataloaders" if trainer.testing else "val_dataloaders"
+    given = getattr(trainer, stage)
+    for loader in given if isinstance(given, list | tuple) else [given]:
+        if isinstance(loader, TensorLoader) and loader.world_size != trainer.world_size:
+            raise ValueError(
+                f"{trainer.world_size} processes would all get the same images, because this loader was made without "
+                "the Trainer; give it the DataModule instead, as in trainer.fit(model, datamodule=data)"
+            )
+
+
 def in_order(batches: Sequence[Any]) -> list[Any]:
     """Gather the results of batches in fixed order from all processes of torch's default group, in that order."""
     if not (dist.is_available() and dist.is_initialized()):

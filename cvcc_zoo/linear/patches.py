@@ -6,7 +6,7 @@ Coates & Ng 2011, https://icml.cc/2011/papers/485_icmlpaper.pdf: random patches 
 learned one, if the responses go through a soft threshold in both signs: max(0, z - a) and max(0, -z - a).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import torch
@@ -87,7 +87,7 @@ class Patches(nn.Module):
         Raises ValueError if the images have fewer patches than the dictionary needs.
         """
         generator = torch.Generator().manual_seed(self.seed)
-        patches = torch.cat(list(self._draw(batches, generator))).to(torch.float64)  # (P, C size size)
+        patches = self._draw(batches, generator).to(torch.float64)  # (P, C size size)
         patches = patches[torch.randperm(len(patches), generator=generator)[:MOST_PATCHES]]
         if len(patches) < len(self.offset):
             raise ValueError(f"Patches: {len(self.offset)} filters from {len(patches)} patches; use more images")
@@ -106,19 +106,19 @@ class Patches(nn.Module):
         self.filters.copy_(combined.view(self.filters.shape))
         return self
 
-    def _draw(self, batches: Iterable[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
-        """Yield two random patches of each image, in the order of the images."""
-        count = 0
+    def _draw(self, batches: Iterable[Tensor], generator: torch.Generator) -> Tensor:
+        """Return two random patches of each image; where these are very many, of every second, fourth ... image."""
+        drawn, every = list[Tensor](), 1
         for images in batches:
-            images = images.cpu()
+            images = images[::every].cpu()
             rows, columns = images.shape[2] - self.size + 1, images.shape[3] - self.size + 1
             unfolded = F.unfold(images, self.size)  # (N, C size size, places)
             for _ in range(2):
                 places = torch.randint(rows * columns, (len(images),), generator=generator)
-                yield unfolded[torch.arange(len(images)), :, places]
-            count += 2 * len(images)
-            if count >= 2 * MOST_PATCHES:
-                return
+                drawn.append(unfolded[torch.arange(len(images)), :, places])
+            if sum(map(len, drawn)) > 2 * MOST_PATCHES:  # a folder starts with all images of one class
+                drawn, every = [torch.cat(drawn)[::2]], 2 * every
+        return torch.cat(drawn)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the mean responses above the threshold, then those below minus the threshold, of each region."""

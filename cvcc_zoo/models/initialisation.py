@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from cvcc_zoo.classifier.network import Network
+from cvcc_zoo.classifier.network import Network, evaluating
 from cvcc_zoo.registry import unknown
 
 Layer = nn.Conv2d | nn.Linear
@@ -171,13 +171,10 @@ def lsuv(network: nn.Module, x: Tensor) -> None:
 
     names = {module: name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
     hooks = [layer.register_forward_hook(divide) for layer in names if layer.weight.requires_grad]
-    before = {module: module.training for module in network.modules()}
-    network.eval()
     try:
-        network(x)
+        with evaluating(network):
+            network(x)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in before.items():
-            module.training = mode
     _forget_images(network)

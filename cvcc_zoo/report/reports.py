@@ -15,11 +15,8 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.folder import file_of
 from cvcc_zoo.data.identity import digests, identity_of
 from cvcc_zoo.data.pictures import pixels
-<<<<<<< HEAD
 from cvcc_zoo.files.own import shown
-=======
 from cvcc_zoo.printing import first_line
->>>>>>> w7
 from cvcc_zoo.runs.measure import confusion_of
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
 from cvcc_zoo.runs.metrics_file import Curve, read_metrics
@@ -105,13 +102,8 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
             tested = summary.get("data", {}).get("test", {}).get("sha256")
             results, reason = evaluate(folder, config["data"], images, tested), ""
         except (OSError, ValueError) as error:
-<<<<<<< HEAD
-            reason = str(error).splitlines()[0]
-    return RunReport(shown(folder.resolve().name), summary, curves, flatten(config), results, reason)
-=======
             reason = first_line(error)
-    return RunReport(folder.resolve().name, summary, curves, flatten(config), results, reason)
->>>>>>> w7
+    return RunReport(shown(folder.resolve().name), summary, curves, flatten(config), results, reason)
 
 
 def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC, tested: str | None = None) -> Results:

@@ -30,10 +30,20 @@ class EMA(Callback):
         self.moved = False  # whether a StepGraph has already moved the average in this step
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forget the average of a training that was interrupted. Raises ValueError for a model without steps."""
+        """Forget the average of a training that was interrupted.
+
+        Raises ValueError for a model without steps, and for checkpoints of the weights alone: Lightning (2.6) writes
+        them without asking callbacks, so they would hold other weights than those that are validated.
+        """
         if stage == "fit":
             if getattr(pl_module, "solver", None) is not None:
                 raise ValueError("ridge is solved in one pass, without steps to average; leave EMA out")
+            for each in trainer.checkpoint_callbacks:
+                if getattr(each, "save_weights_only", False):
+                    raise ValueError(
+                        f"{type(each).__name__}(save_weights_only=True) would save the weights without the average of "
+                        "EMA, which is validated; leave save_weights_only out"
+                    )
             self._average, self._current = {}, None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -18,6 +18,8 @@ class OptimizerMonitor(Callback):
     `--trainer.callbacks+=OptimizerMonitor`.
     """
 
+    logs = ("train/grad_norm", "train/update_ratio")
+
     def __init__(self) -> None:
         self._params: list[Tensor] = []
         self._before: list[Tensor] = []

@@ -24,7 +24,7 @@ from torch import nn
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.batches import fields
-from cvcc_zoo.classifier.trainer import report_loss
+from cvcc_zoo.classifier.divergence import report_loss
 from cvcc_zoo.internals.lightning import callbacks_of, end_step, in_training_step, skips_backward
 from cvcc_zoo.optim.capture import repeated_numbers
 from cvcc_zoo.runs.compiled import Compile

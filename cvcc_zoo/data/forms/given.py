@@ -89,7 +89,7 @@ def from_objects(
     """Return the data set of objects: for each split a torch Dataset, or a pair of arrays (images, labels).
 
     Raises ValueError if there are no training images, if the names of the classes differ between splits, unless they
-    are given, and if `classes` are the names of the training images in another order.
+    are given, and if `classes` are the names of a split in another order.
     """
     if given.get("train") is None:
         raise ValueError("val, test and classes as objects belong to training images; give train=... too")
@@ -103,11 +103,13 @@ def from_objects(
         elif type(value).__module__.partition(".")[0] == "datasets":  # Hugging Face's
             from cvcc_zoo.data.forms.hugging_face import hugging_face_items
 
-            items[split], names[split] = hugging_face_items(value, split, items.get("train"), classes)
+            known = None if split == "train" else [each for each in (names["train"], classes) if each]
+            items[split], names[split] = hugging_face_items(value, split, classes, known)
         else:
             items[split], names[split] = checked_items(value, split), class_names(value)
         if classes is None and names["train"] is not None and (own := names[split]) is not None:
             check_same_classes(names["train"], own, split)
+        renamed(classes, names[split], split)
     return given_dataset("images", items, renamed(classes, names["train"], "train"), shaping, max_pixels)
 
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from cvcc_zoo.data.classes import check_same_classes, matching
+from cvcc_zoo.data.classes import check_same_classes, matching, plain_name
 from cvcc_zoo.data.folder import fingerprint
 from cvcc_zoo.data.forms.items import Items
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.layout import NAMES
 from cvcc_zoo.data.opening import FORMATS
 from cvcc_zoo.files.own import expanded, shown
+from cvcc_zoo.registry import unknown
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -57,13 +58,14 @@ def library() -> Any:
 
 
 def hugging_face_items(
-    table: Any, place: str, train: Items | None = None, classes: Sequence[str] | None = None
+    table: Any, place: str, classes: Sequence[str] | None = None, known: Sequence[Sequence[str]] | None = None
 ) -> tuple[Items, tuple[str, ...] | None]:
     """Return the items of a Dataset and the names of its classes; None if they are only numbers.
 
     The image is the only column of the type Image; the label is called label, labels or fine_label, or is the only
     ClassLabel. Labels that are text are numbered in the order of `classes` if these are their names, else of the sorted
-    names, and for other splits as in `train`. Raises ValueError for other kinds of data sets and columns.
+    names; in other splits than train by their places in one of the `known` lists. Raises ValueError for other kinds of
+    data sets and columns, and for text that is not known.
     """
     datasets = library()
     if isinstance(table, dict):
@@ -80,17 +82,38 @@ def hugging_face_items(
     if isinstance(kind, datasets.ClassLabel):
         names = tuple(kind.names)
     elif kind.dtype in ("string", "large_string"):
-        known = train.source.numbers if train is not None and isinstance(train.source, Rows) else None
         if None in (found := set(table[label])):
             raise ValueError(f"{place} has rows without a label; remove them with {FILTER}")
-        order = matching(classes or (), sorted(found)) or range(len(found))
-        numbers = known or {name: number for number, name in sorted(zip(order, sorted(found), strict=True))}
-        names = tuple(numbers)
+        if known is None:
+            order = matching(classes or (), sorted(found)) or range(len(found))
+            numbers = {name: number for number, name in sorted(zip(order, sorted(found), strict=True))}
+            names = tuple(numbers)
+        else:
+            numbers, names = _places(sorted(found), known, place), tuple(known[0])
     rows = table.with_format(None).cast_column(image, datasets.Image(decode=False)).select_columns([image, label])
     key = getattr(table, "_fingerprint", None)
     if key:  # the labels of other splits depend on the classes of train, and files may change beside the table
         key = f"{key} {numbers} {fingerprint(_files(rows, image))}"
     return Items(Rows(rows, image, label, numbers), place, key), names
+
+
+def _places(found: Sequence[str], known: Sequence[Sequence[str]], place: str) -> dict[str, int]:
+    """Return the number of each name that was found: its place in the `known` lists, which name the same classes.
+
+    Raises ValueError for a name that is in none of them.
+    """
+    if not known:
+        raise ValueError(
+            f"{place} has labels that are text, such as {found[0]!r}, and the training images have numbers; give the "
+            "names of the classes in the order of these numbers: classes=[...]"
+        )
+    places = {form(name): number for form in (plain_name, str) for names in known for number, name in enumerate(names)}
+    numbers = dict[str, int]()
+    for name in found:
+        if (number := places.get(name, places.get(plain_name(name)))) is None:
+            raise unknown(f"class of {place}", name, known[0])
+        numbers[name] = number
+    return numbers
 
 
 def _files(rows: Any, image: str) -> list[str]:
@@ -170,7 +193,8 @@ def load(name: str, classes: Sequence[str] | None = None) -> Loaded:
         if split != "train" and not _has_labels(parts[split], where):
             notes.append(f"{where} has no labels, so it is left out")
             continue
-        items[split], own = hugging_face_items(parts[split], where, items.get("train"), classes)
+        known = None if split == "train" else [each for each in (names, classes) if each]
+        items[split], own = hugging_face_items(parts[split], where, classes, known)
         if names is not None:
             check_same_classes(names, own or (), where)
         names = names or own

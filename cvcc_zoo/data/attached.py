@@ -1,0 +1,50 @@
+"""A DataModule and its Trainer, which it follows only during a run; checkpoints hold its place in the epoch."""
+
+from typing import Any
+
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.trainer.states import TrainerStatus
+
+from cvcc_zoo.data.loader import Position
+from cvcc_zoo.internals.lightning import batches_done
+
+
+class Attached(LightningDataModule):
+    """A DataModule that behaves outside of a run as if there had never been a Trainer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._position = Position()
+        self._limit: float | int | None = None  # the Trainer's `limit_val_batches`, while nothing is validated
+
+    @property
+    def running(self) -> Trainer | None:
+        """The Trainer during a run; Lightning leaves that of the last run in `trainer`."""
+        trainer = self.trainer
+        return trainer if trainer is not None and trainer.state.status == TrainerStatus.RUNNING else None
+
+    def skip_validation(self) -> None:
+        """Let a Trainer that runs validate nothing in this run; Lightning would warn about an empty loader."""
+        if self.running is not None and self._limit is None:
+            self._limit, self.running.limit_val_batches = self.running.limit_val_batches, 0
+
+    def teardown(self, stage: str) -> None:
+        """Let the Trainer validate other images in its next run."""
+        if self.trainer is not None and self._limit is not None:
+            self.trainer.limit_val_batches, self._limit = self._limit, None
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Do so also after a run that failed."""
+        self.teardown("fit")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch and its finished batches (0 after the last one); Lightning saves it in checkpoints."""
+        if self.trainer is None:
+            return {}
+        done, batches = batches_done(self.trainer), self.trainer.num_training_batches  # infinite before training starts
+        return {"epoch": self.trainer.current_epoch, "batches": done % int(batches) if done else 0}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume after the batches that a checkpoint was trained on; to test or validate it skips nothing."""
+        if self.trainer is None or self.trainer.state.fn == "fit":
+            self._position.epoch, self._position.batches = state_dict.get("epoch", 0), state_dict.get("batches", 0)
