@@ -57,7 +57,7 @@ def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Train
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]  # as torch does for all schedules but this one
     else:
-        _go_on(schedule["scheduler"], trainer.global_step if schedule["interval"] == "step" else trainer.current_epoch)
+        _go_on(schedule["scheduler"], times_stepped(trainer, schedule["interval"], 1))
     return schedule
 
 
