@@ -21,9 +21,10 @@ from cvcc_zoo.classifier.compatibility import (
     check_training_data,
     training_data,
 )
+from cvcc_zoo.classifier.epochs import LogsEpochs, log_first
 from cvcc_zoo.classifier.freezing import PartlyFrozen
 from cvcc_zoo.classifier.hyperparameters import declare_metrics, table_of
-from cvcc_zoo.classifier.metrics import ON_BAR, StageMetrics
+from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.classifier.preparation import SetFromImages
 from cvcc_zoo.classifier.trainer import Optimized, check_finite, check_monitors, report_loss
@@ -40,7 +41,7 @@ from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_opti
 from cvcc_zoo.registry import FAMILIES, family_options, register_family
 
 
-class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
+class ImageClassifier(LogsEpochs, Optimized, PartlyFrozen, SetFromImages, Predicting):
     """Raw images (N, in_channels, H, W), uint8 0..255 or float 0..1, to logits (N, num_classes).
 
     A family builds its `network` in `__init__` after calling this one's. All hyperparameters are plain data, so that
@@ -180,29 +181,17 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
         super().optimizer_step(*args, **options)
         self.trainer.optimizers[0].zero_grad()
 
-    def on_train_epoch_end(self) -> None:
-        """Log the means train/loss and train/accuracy. Raises FloatingPointError if a weight is not finite."""
-        check_finite(self)  # the loss does not show what the last step did
-        self._log_metrics("train")
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of validation."""
-        self._log_metrics("val")
-
     def on_test_epoch_end(self) -> None:
         """Log the metrics, and set `test_confusion` and `test_quality` to those of the images of all processes."""
-        self._log_metrics("test")
+        super().on_test_epoch_end()
         if self.confusion.update_called:
             self.test_confusion, self.test_quality = self.confusion.compute(), self.metrics.quality("test").compute()
             self.confusion.reset()
 
-    def _log_metrics(self, stage: str) -> None:
-        for name, metric in self.metrics.of_images(stage).items():
-            self.log(name, metric, prog_bar=name in ON_BAR)  # Lightning sums and resets
-
     def setup(self, stage: str) -> None:
         """Check that data and model fit together; before training, also learn what is learned from the images."""
         self.check_head()
+        log_first(self.trainer)
         if (images := self._images()) is not None:
             check_classes(self, images)
             check_data(self.hparams, images)
