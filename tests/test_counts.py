@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 
 from cvcc_zoo import ImageClassifier, ImageDataModule, Linear
 from cvcc_zoo.classifier.metrics import StageMetrics
@@ -29,6 +29,33 @@ def linear() -> ImageClassifier:
 
 def quick(**options: Any) -> Trainer:
     return Trainer(**{"enable_checkpointing": False, **QUIET, **options})
+
+
+class Breaks(Callback):
+    """Ends a stage with an error after its second batch."""
+
+    def _break(self, trainer: Trainer, *args: Any) -> None:
+        if args[3] == 1:
+            raise RuntimeError("no memory left")
+
+    on_train_batch_end = on_validation_batch_end = on_test_batch_end = _break  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("run", ["fit", "validate", "test"])
+def test_what_ended_with_an_error_is_not_counted_in_the_next_evaluation(colours: Path, run: str) -> None:
+    def measured(model: ImageClassifier) -> list[dict[str, float]]:
+        data, trainer, found = colours_of(colours), quick(), []
+        runs: list[Any] = [trainer.test, trainer.validate, trainer.fit]
+        for again in runs:
+            again(model, datamodule=data)
+            found.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+        return found
+
+    expected, model = measured(linear()), linear()
+    with pytest.raises(RuntimeError, match="no memory left"):
+        getattr(quick(callbacks=[Breaks()], num_sanity_val_steps=0), run)(model, colours_of(colours))
+    model.load_state_dict(linear().state_dict())
+    assert measured(model) == expected and int(model.test_confusion.sum()) == 12
 
 
 def test_a_validation_may_come_before_a_training_that_validates_in_another_mode(colours: Path) -> None:

@@ -186,11 +186,13 @@ class ImageClassifier(LogsEpochs, Optimized, PartlyFrozen, SetFromImages, Predic
         super().on_test_epoch_end()
         if self.confusion.update_called:
             self.test_confusion, self.test_quality = self.confusion.compute(), self.metrics.quality("test").compute()
-            self.confusion.reset()
+            self._modules.pop("_confusion")
 
     def setup(self, stage: str) -> None:
-        """Check that data and model fit together; before training, also learn what is learned from the images."""
+        """Check that data and model fit together, and forget earlier counts; before training, learn from the images."""
         self.check_head()
+        self.metrics.reset()  # an evaluation or epoch that ended with an error left its counts
+        self._modules.pop("_confusion", None)
         log_first(self.trainer)
         if (images := self._images()) is not None:
             check_classes(self, images)

@@ -83,6 +83,11 @@ class StageMetrics(nn.ModuleDict):
         """
         return self.of(stage) if stage in self.counting else {}
 
+    def reset(self) -> None:
+        """Forget what all stages have counted."""
+        for name in self:
+            self._metric(name).reset()
+
     def counted(self, stage: str) -> dict[str, dict[str, Tensor]]:
         """Return what a stage has counted so far on this process, by metric and name of its state."""
         return {
