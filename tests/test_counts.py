@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
 
 from cvcc_zoo import ImageClassifier, ImageDataModule, Linear
 from cvcc_zoo.classifier.metrics import StageMetrics
@@ -20,9 +22,9 @@ def colours_of(colours: Path) -> ImageDataModule:
     return ImageDataModule("folder", root=str(colours), batch_size=4, validation=0.25)
 
 
-def linear() -> ImageClassifier:
+def linear(family: type[ImageClassifier] = Linear) -> ImageClassifier:
     torch.manual_seed(0)
-    model = Linear(num_classes=2, image_size=8, whitening="none", optimizer={"name": "SGD", "lr": 0.1})
+    model = family(num_classes=2, image_size=8, whitening="none", optimizer={"name": "SGD", "lr": 0.1})
     torch.nn.init.normal_(model.network.get_parameter("fc.weight"))
     return model
 
@@ -81,3 +83,29 @@ def test_metrics_that_were_reset_in_inference_mode_count_outside_of_it() -> None
         metrics.count(stage, torch.ones(3), logits, labels)
         assert float(metrics.of(stage)[f"{stage}/accuracy"].compute()) == pytest.approx(2 / 3)
     assert metrics.quality("val").compute()["support"].tolist() == [1, 2, 0]
+
+
+class CountsNothing(Linear):
+    """A model whose training counts no images."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using")  # the callback that saved the checkpoint
+@pytest.mark.parametrize("family", [CountsNothing, Linear])
+def test_a_resumed_epoch_logs_the_metrics_that_it_counted(
+    colours: Path, tmp_path: Path, family: type[ImageClassifier]
+) -> None:
+    save = ModelCheckpoint(tmp_path / "saved", "{step}", every_n_train_steps=3, save_top_k=-1)
+    whole = quick(callbacks=[save], enable_checkpointing=True)
+    whole.fit(linear(family), colours_of(colours))
+    checkpoint = tmp_path / "saved" / "step=3.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    assert ("counted" in content["cvcc_zoo"]) == (family is Linear)
+    resumed = quick()
+    resumed.fit(linear(family), colours_of(colours), ckpt_path=checkpoint, weights_only=True)
+    assert {name: float(value) for name, value in resumed.callback_metrics.items()} == {
+        name: float(value) for name, value in whole.callback_metrics.items()
+    }
+    assert ("train/loss" in resumed.callback_metrics) == (family is Linear)

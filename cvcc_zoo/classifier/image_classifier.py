@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -221,9 +220,8 @@ class ImageClassifier(LogsEpochs, Optimized, PartlyFrozen, SetFromImages, Predic
             return
         if trainer.state.fn == "fit":
             check_finite(self)
-        if 0 < batches_done(trainer) < trainer.num_training_batches:
-            sums = apply_to_collection(self.metrics.counted("train"), Tensor, trainer.strategy.reduce, reduce_op="sum")
-            about["counted"] = sums
+        if "train" in self.metrics.counting and 0 < batches_done(trainer) < trainer.num_training_batches:
+            about["counted"] = self.metrics.counted("train", trainer.strategy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore classes, temperature and counts. Raises ValueError for the checkpoint of another model."""
