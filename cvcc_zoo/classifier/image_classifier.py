@@ -30,7 +30,7 @@ from cvcc_zoo.classifier.trainer import Optimized, check_finite, check_monitors,
 from cvcc_zoo.classifier.weighting import batch_mean
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import mix_seed, seed_torch
-from cvcc_zoo.data.shaping import shaping_of
+from cvcc_zoo.data.shaping import saved_shaping, shaping_of
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.files.plain import check_plain
 from cvcc_zoo.internals.lightning import batches_done, trainer_of
@@ -224,16 +224,19 @@ class ImageClassifier(LogsEpochs, Optimized, PartlyFrozen, SetFromImages, Predic
             about["counted"] = self.metrics.counted("train", trainer.strategy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore classes, temperature and counts. Raises ValueError for the checkpoint of another model."""
+        """Restore classes, temperature, shaping and counts. Raises ValueError for the checkpoint of another model."""
         about = checkpoint.get("cvcc_zoo", {})
         check_model(self, about.get("family"), checkpoint.get("hyper_parameters", {}))
         self.take_features(checkpoint.get("hyper_parameters", {}))
         self.classes = tuple(about["classes"]) if about.get("classes") else None
         self.temperature = about.get("temperature", 1.0)
+        if (shaping := saved_shaping(about)) is not None:
+            self.shaping = shaping_of(shaping)
         if (images := self._images()) is not None:
             check_training_data(self, about, images, goes_on=self.trainer.state.fn == "fit")
             if self.trainer.state.fn == "fit":
                 self.weigh_classes(images)  # whose order may have changed
+                self.shaping = shaping_of(images.options)  # which may have changed, too
         self.take_class_weights(checkpoint.get("hyper_parameters", {}))
         if trainer_of(self) and self.trainer.state.fn == "fit" and self.trainer.is_global_zero and "counted" in about:
             self.metrics.resume("train", about["counted"])
