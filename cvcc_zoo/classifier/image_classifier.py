@@ -22,6 +22,7 @@ from cvcc_zoo.classifier.compatibility import (
 )
 from cvcc_zoo.classifier.epochs import LogsEpochs, log_first
 from cvcc_zoo.classifier.freezing import PartlyFrozen
+from cvcc_zoo.classifier.hooks import KeepsHooks
 from cvcc_zoo.classifier.hyperparameters import declare_metrics, table_of
 from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.prediction import Predicting
@@ -40,7 +41,7 @@ from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_opti
 from cvcc_zoo.registry import FAMILIES, family_options, register_family
 
 
-class ImageClassifier(LogsEpochs, Optimized, PartlyFrozen, SetFromImages, Predicting):
+class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromImages, Predicting):
     """Raw images (N, in_channels, H, W), uint8 0..255 or float 0..1, to logits (N, num_classes).
 
     A family builds its `network` in `__init__` after calling this one's. All hyperparameters are plain data, so that

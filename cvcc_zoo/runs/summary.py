@@ -117,15 +117,14 @@ def summarise(
 
 def check_counted(model: ImageClassifier) -> None:
     """Raise ValueError if a model has a test of its own that does not count what the summary is made from."""
-    for name in ("test_step", "on_test_epoch_end"):
-        code = getattr(getattr(type(model), name), "__code__", None)
-        used = {*code.co_names} if code else {name}
-        own = {each for each in used if hasattr(type(model), each) and not hasattr(ImageClassifier, each)}  # may count,
-        if not (own or {name, "confusion"} & used or (code and {*code.co_freevars} - {"__class__"})):  # as may wrappers
-            raise ValueError(
-                f"{type(model).__name__}.{name} does not count the confusion matrix, from which the results of a run "
-                f"are made; call super().{name}(...) in it, or train without a test: --test=false"
-            )
+    code = getattr(type(model).test_step, "__code__", None)
+    used = {*code.co_names} if code else {"test_step"}
+    own = {each for each in used if hasattr(type(model), each) and not hasattr(ImageClassifier, each)}  # may count, as
+    if not (own or {"test_step", "confusion"} & used or (code and {*code.co_freevars} - {"__class__"})):  # may wrappers
+        raise ValueError(
+            f"{type(model).__name__}.test_step does not count the confusion matrix, from which the results of a run "
+            "are made; call super().test_step(...) in it, or train without a test: --test=false"
+        )
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
