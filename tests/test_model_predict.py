@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning import Trainer
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
@@ -77,6 +78,35 @@ def test_a_checkpoint_of_a_plain_trainer_remembers_how_images_became_pixels(colo
     other = create("linear", num_classes=2, image_size=8)
     use_weights(other, tmp_path / "a.ckpt", ("blue", "red"))
     assert other.shaping == model.shaping
+
+
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")  # of the own loader
+def test_a_checkpoint_says_itself_how_images_became_pixels(colours: Path, tmp_path: Path) -> None:
+    data = ImageDataModule("folder", str(colours), resize="crop", background="black", batch_size=16, validation=0)
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    quiet |= {"enable_checkpointing": False, "enable_model_summary": False}
+    trainer = Trainer(max_epochs=1, **quiet)
+    model = create("linear", num_classes=2, image_size=8)
+    trainer.fit(model, data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    wide = Image.new("RGB", (40, 8), (0, 0, 255))
+    wide.paste((255, 0, 0), (16, 0, 24, 8))
+    loaded = type(model).load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert loaded.shaping == model.shaping == {"resize": "crop", "background": "black"}
+    assert loaded.predict(wide) == model.predict(wide)
+    fresh = create("linear", num_classes=2, image_size=8)
+    squashed = ImageDataModule("folder", str(colours), batch_size=16, validation=0)
+    trainer.test(fresh, squashed, ckpt_path=tmp_path / "a.ckpt", weights_only=True, verbose=False)
+    assert fresh.shaping == model.shaping
+
+    own: Any = DataLoader([(torch.zeros(3, 8, 8), label) for label in (0, 1)], batch_size=2)  # type: ignore[arg-type]
+    trainer = Trainer(max_epochs=1, **quiet)
+    trainer.fit(loaded, own)
+    trainer.save_checkpoint(tmp_path / "b.ckpt")
+    assert load(tmp_path / "b.ckpt").shaping == model.shaping
+
+    Trainer(max_epochs=2, **quiet).fit(fresh, squashed, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    assert fresh.shaping == {"resize": "squash", "background": "white"}  # it has seen such images last
 
 
 def test_a_model_in_training_predicts_in_evaluation_mode_and_goes_on_in_its_own() -> None:

@@ -13,7 +13,6 @@ from cvcc_zoo.classifier.network import evaluating
 from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.identity import identity_of
-from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.kinds import check_bounds
 from cvcc_zoo.losses import takes_soft_labels
 from cvcc_zoo.printing import first_line
@@ -55,9 +54,10 @@ def check_data(hparams: Mapping[str, Any], data: ImageDataModule) -> None:
 
 
 class KnowsImages(Protocol):
-    """A model that may know the classes that it was trained on, and the temperature that calibrates it."""
+    """A model that may know its classes and the temperature that calibrates it, and how files become its images."""
 
     classes: tuple[str, ...] | None
+    shaping: dict[str, str]
     allow_other_images: bool
 
     @property
@@ -66,15 +66,11 @@ class KnowsImages(Protocol):
 
 def training_data(model: KnowsImages, data: ImageDataModule | None) -> dict[str, Any]:
     """Return, as plain data, what a checkpoint saves about the images that its model is trained and calibrated on."""
-    about: dict[str, Any] = {"classes": model.classes and list(model.classes)}
+    about: dict[str, Any] = {"classes": model.classes and list(model.classes), "shaping": {**model.shaping}}
     if model.temperature != 1:
         about["temperature"] = model.temperature
     if data is not None:
-        about["data"] = {
-            "title": data.dataset.title,
-            "train": identity_of(data, "train").plain(),
-            "shaping": shaping_of(data.options),
-        }
+        about["data"] = {"title": data.dataset.title, "train": identity_of(data, "train").plain()}
     return about
 
 

@@ -13,6 +13,7 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from cvcc_zoo.classifier.epochs import EpochMetrics
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.internals.lightning import callbacks_of
 
@@ -46,7 +47,7 @@ def _options_of(trainer: Trainer) -> dict[str, Any]:
         "accelerator": type(trainer.accelerator).__name__,
         "strategy": type(trainer.strategy).__name__,
         "devices": trainer.num_devices,
-        "callbacks": [type(callback).__name__ for callback in callbacks_of(trainer)],
+        "callbacks": [type(each).__name__ for each in callbacks_of(trainer) if not isinstance(each, EpochMetrics)],
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
 

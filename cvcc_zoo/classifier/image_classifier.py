@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -22,16 +21,18 @@ from cvcc_zoo.classifier.compatibility import (
     training_data,
 )
 from cvcc_zoo.classifier.divergence import check_finite, report_loss
+from cvcc_zoo.classifier.epochs import LogsEpochs, log_first
 from cvcc_zoo.classifier.freezing import PartlyFrozen
+from cvcc_zoo.classifier.hooks import KeepsHooks
 from cvcc_zoo.classifier.hyperparameters import declare_metrics, table_of
-from cvcc_zoo.classifier.metrics import ON_BAR, StageMetrics
+from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.classifier.preparation import SetFromImages
 from cvcc_zoo.classifier.trainer import Optimized, check_monitors
 from cvcc_zoo.classifier.weighting import batch_mean
 from cvcc_zoo.data.draws import mix_seed, seed_torch
 from cvcc_zoo.data.loader import check_shared
-from cvcc_zoo.data.shaping import shaping_of
+from cvcc_zoo.data.shaping import saved_shaping, shaping_of
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.files.plain import check_plain
 from cvcc_zoo.internals.lightning import batches_done, trainer_of
@@ -41,7 +42,7 @@ from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_opti
 from cvcc_zoo.registry import FAMILIES, family_options, register_family
 
 
-class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
+class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromImages, Predicting):
     """Raw images (N, in_channels, H, W), uint8 0..255 or float 0..1, to logits (N, num_classes).
 
     A family builds its `network` in `__init__` after calling this one's. All hyperparameters are plain data, so that
@@ -182,29 +183,19 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
         super().optimizer_step(*args, **options)
         self.trainer.optimizers[0].zero_grad()
 
-    def on_train_epoch_end(self) -> None:
-        """Log the means train/loss and train/accuracy. Raises FloatingPointError if a weight is not finite."""
-        check_finite(self)  # the loss does not show what the last step did
-        self._log_metrics("train")
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of validation."""
-        self._log_metrics("val")
-
     def on_test_epoch_end(self) -> None:
         """Log the metrics, and set `test_confusion` and `test_quality` to those of the images of all processes."""
-        self._log_metrics("test")
+        super().on_test_epoch_end()
         if self.confusion.update_called:
             self.test_confusion, self.test_quality = self.confusion.compute(), self.metrics.quality("test").compute()
-            self.confusion.reset()
-
-    def _log_metrics(self, stage: str) -> None:
-        for name, metric in self.metrics.of_images(stage).items():
-            self.log(name, metric, prog_bar=name in ON_BAR)  # Lightning sums and resets
+            self._modules.pop("_confusion")
 
     def setup(self, stage: str) -> None:
-        """Check that data and model fit together; before training, also learn what is learned from the images."""
+        """Check that data and model fit together, and forget earlier counts; before training, learn from the images."""
         self.check_head()
+        self.metrics.reset()  # an evaluation or epoch that ended with an error left its counts
+        self._modules.pop("_confusion", None)
+        log_first(self.trainer)
         if (images := self._images()) is not None:
             check_classes(self, images)
             check_data(self.hparams, images)
@@ -228,21 +219,23 @@ class ImageClassifier(Optimized, PartlyFrozen, SetFromImages, Predicting):
             return
         if trainer.state.fn == "fit":
             check_finite(self)
-        if 0 < batches_done(trainer) < trainer.num_training_batches:
-            sums = apply_to_collection(self.metrics.counted("train"), Tensor, trainer.strategy.reduce, reduce_op="sum")
-            about["counted"] = sums
+        if "train" in self.metrics.counting and 0 < batches_done(trainer) < trainer.num_training_batches:
+            about["counted"] = self.metrics.counted("train", trainer.strategy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore classes, temperature and counts. Raises ValueError for the checkpoint of another model."""
+        """Restore classes, temperature, shaping and counts. Raises ValueError for the checkpoint of another model."""
         about = checkpoint.get("cvcc_zoo", {})
         check_model(self, about.get("family"), checkpoint.get("hyper_parameters", {}))
         self.take_features(checkpoint.get("hyper_parameters", {}))
         self.classes = tuple(about["classes"]) if about.get("classes") else None
         self.temperature = about.get("temperature", 1.0)
+        if (shaping := saved_shaping(about)) is not None:
+            self.shaping = shaping_of(shaping)
         if (images := self._images()) is not None:
             check_training_data(self, about, images, goes_on=self.trainer.state.fn == "fit")
             if self.trainer.state.fn == "fit":
                 self.weigh_classes(images)  # whose order may have changed
+                self.shaping = shaping_of(images.options)  # which may have changed, too
         self.take_class_weights(checkpoint.get("hyper_parameters", {}))
         if trainer_of(self) and self.trainer.state.fn == "fit" and self.trainer.is_global_zero and "counted" in about:
             self.metrics.resume("train", about["counted"])

@@ -15,7 +15,16 @@ def in_units(values: Tensor) -> Tensor:
     return (values.to(EXACT) / UNIT).round()
 
 
-class ImageMean(KeepsDtype, Metric):
+class Counting(KeepsDtype, Metric):
+    """A metric that training can go on with after a validation has reset it."""
+
+    def reset(self) -> None:
+        """Start anew; in tensors of inference mode, in which Lightning validates, training could not count."""
+        with torch.inference_mode(False):
+            super().reset()
+
+
+class ImageMean(Counting):
     """The mean of a number over all images: the same bits in any order and on any number of processes.
 
     Each number is rounded to a multiple of 2^-24, of which float64 holds the sum exactly up to 2^29; the sum stays

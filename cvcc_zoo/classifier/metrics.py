@@ -1,9 +1,10 @@
 """The metrics of each stage, counted on the device; torchmetrics sums them over processes."""
 
 from collections.abc import Mapping
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
+from lightning.pytorch.strategies import Strategy
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -83,10 +84,20 @@ class StageMetrics(nn.ModuleDict):
         """
         return self.of(stage) if stage in self.counting else {}
 
-    def counted(self, stage: str) -> dict[str, dict[str, Tensor]]:
-        """Return what a stage has counted so far on this process, by metric and name of its state."""
+    def reset(self) -> None:
+        """Forget what all stages have counted."""
+        for name in self:
+            self._metric(name).reset()
+
+    def counted(self, stage: str, strategy: Strategy) -> dict[str, dict[str, Tensor]]:
+        """Return what a stage has counted so far on all processes, by metric and name of its state."""
+
+        def whole(value: Any) -> Tensor:
+            total: Tensor = strategy.reduce(value.clone(), reduce_op="sum")
+            return total
+
         return {
-            name: {key: cast(Tensor, value).clone() for key, value in metric.metric_state.items()}
+            name: {key: whole(value) for key, value in metric.metric_state.items()}
             for name, metric in self.of(stage).items()
         }
 

@@ -20,11 +20,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.metric import CompositionalMetric
 
-from cvcc_zoo.classifier.means import EXACT, UNIT, in_units
-from cvcc_zoo.internals.torch import KeepsDtype
+from cvcc_zoo.classifier.means import EXACT, UNIT, Counting, in_units
 
 BINS = 15  # of confidence
 CHUNK = 4096  # images whose probabilities are in memory at the same time
@@ -32,7 +30,7 @@ MEANS = ("f1", "balanced_accuracy", "log_loss", "brier_score", "calibration_erro
 """The numbers over all classes; `f1` is macro F1."""
 
 
-class Quality(KeepsDtype, Metric):
+class Quality(Counting):
     """Count predictions batch by batch, and compute the numbers above from the counts.
 
     Counts are int64, and sums float64 of whole units as in ImageMean: the result has the same bits in any order of the

@@ -140,13 +140,13 @@ class Linear(ImageClassifier):
         self.solver.step(*batch, batch_idx)
         return None
 
-    def on_train_epoch_end(self) -> None:
-        """Log the means over the epoch; for a closed form log train/loss and train/ridge, which is lambda.
+    def log_stage(self, stage: str) -> None:
+        """Log the metrics of a stage; after a closed form train/loss and train/ridge, which is lambda.
 
         Raises ValueError if a closed form was stopped before its last batch.
         """
-        if self.solver is None:
-            super().on_train_epoch_end()
+        if self.solver is None or stage != "train":
+            super().log_stage(stage)
         elif self.solver.sums is not None:
             raise ValueError("ridge was stopped before it had read every image; let it reach the end of its epoch")
         else:

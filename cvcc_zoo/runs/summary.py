@@ -69,8 +69,8 @@ def summarise(
         if count == 0:
             rank_zero_info(
                 f"{type(model).__name__} counted no test image in its confusion matrix, from which the results of a "
-                "run are made; call super().test_step(...) and super().on_test_epoch_end() in its own ones, and test "
-                f"the run: `cvcc-zoo fit --config={in_command(Path(trainer.default_root_dir) / CONFIG)} "
+                "run are made; call super().test_step(...) in its own test_step, and test the run: "
+                f"`cvcc-zoo fit --config={in_command(Path(trainer.default_root_dir) / CONFIG)} "
                 "--ckpt_path=last`"
             )
     if count:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from cvcc_zoo.data.classes import LONGEST_CLASS
-from cvcc_zoo.data.shaping import shaping_of
+from cvcc_zoo.data.shaping import saved_shaping, shaping_of
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.files.plain import load_plain, read_yaml
 from cvcc_zoo.registry import FAMILIES
@@ -96,7 +96,7 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
         ended=bool(run.get("ended")),
         has_best=best,
         metrics=run.get("metrics"),
-        shaped=data.get("shaping") if isinstance(data, dict) else None,
+        shaped=saved_shaping(about),
         train_sha256=identity if isinstance(identity, str) else "",
         calibration=calibration,
     )
