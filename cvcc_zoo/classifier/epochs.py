@@ -2,8 +2,8 @@
 
 from lightning import Callback, LightningModule, Trainer
 
+from cvcc_zoo.classifier.divergence import check_finite
 from cvcc_zoo.classifier.metrics import ON_BAR, StageMetrics
-from cvcc_zoo.classifier.trainer import check_finite
 from cvcc_zoo.internals.lightning import callbacks_of
 
 
