@@ -19,6 +19,7 @@ from benchmarks.networks import with_table as with_networks
 from cvcc_zoo import FCNN, ImageClassifier, ResNet, create
 from cvcc_zoo.__main__ import main as command
 from cvcc_zoo.cli.manual import COMMANDS
+from cvcc_zoo.commands.search import search
 from cvcc_zoo.data.augment import AUGMENTATIONS, PRESETS
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.whitening import METHODS
@@ -33,7 +34,6 @@ from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.curves import CURVES
 from cvcc_zoo.registry import ENTRIES
 from cvcc_zoo.search import Choice, Range, parse_space, unusual
-from cvcc_zoo.search.command import search
 from cvcc_zoo.search.running import config_of
 from tests.optimizer_checks import CHECKS, Subject
 

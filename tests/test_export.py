@@ -19,11 +19,11 @@ from PIL import Image
 import cvcc_zoo
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.commands.export import main as export
 from cvcc_zoo.data.datasets import FashionMini
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.images import reshape
 from cvcc_zoo.export import program
-from cvcc_zoo.export.command import main as export
 from cvcc_zoo.export.images import images_to_check
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.weights.card import write

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cvcc_zoo import CNN, FCNN, create, list_models
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.inspection.compare import accuracies
+from cvcc_zoo.commands.compare import accuracies
 from cvcc_zoo.inspection.layers import OUTSIDE, inventory
 from cvcc_zoo.inspection.memory import activation_bytes, saved_bytes
 from cvcc_zoo.inspection.speed import rates

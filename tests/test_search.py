@@ -16,9 +16,9 @@ from lightning import Trainer
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.lightning import build
+from cvcc_zoo.commands.search import watches_validation
 from cvcc_zoo.runs import RunFolder
 from cvcc_zoo.search import Choice, Goal, Range, Trial, parse_space, read_trials, running
-from cvcc_zoo.search.command import watches_validation
 from cvcc_zoo.search.methods import GridSearch, RandomSearch
 from tests.test_train_zoo import AfterAStep
 

@@ -13,17 +13,7 @@ from cvcc_zoo.printing import say
 
 LIGHTNING = ("fit", "validate", "test")
 PICTURES = ("augmentations", "whitening")
-MODULES = {
-    **dict.fromkeys(LIGHTNING, "cli.lightning"),
-    **dict.fromkeys(PICTURES, "commands.look"),
-    "compare": "inspection.compare",
-    "cross-validate": "search.cross_validate",
-    "demo": "demo.command",
-    "describe": "inspection.describe",
-    "export": "export.command",
-    "report": "report.command",
-    "search": "search.command",
-}
+MODULES = {**dict.fromkeys(LIGHTNING, "cli.lightning"), **dict.fromkeys(PICTURES, "commands.look")}
 """Modules of commands that are not in a file of this folder with their name."""
 OF_RUNS = ("--run", "--ckpt_path", "--config")  # with these, `predict` predicts test images instead of files
 
