@@ -12,9 +12,12 @@ from lightning.fabric.utilities.rank_zero import _get_rank
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.cli.arguments import owners_first, rewrite
+from cvcc_zoo.cli.arguments import owners_first, parse, rewrite
 from cvcc_zoo.cli.choices import CLUSTERS
+from cvcc_zoo.cli.expansion import path_of
 from cvcc_zoo.cli.lightning import build
+from cvcc_zoo.cli.options import parser
+from cvcc_zoo.zoo.catalogue import architecture
 from tests.conftest import Fit, message
 
 
@@ -219,11 +222,13 @@ def test_an_option_of_the_model_that_comes_from_elsewhere_is_not_ignored(
     monkeypatch.chdir(tmp_path)
     assert advice in message(capsys, ["fit", "--model=linear", f"--model.{option}={value}"])
     assert advice in message(capsys, ["fit", "--model=linear", f"--model.init_args.{option}", value])
+    for model in ("--model={class_path: linear, init_args: {%s: %s}}", "--model.init_args={%s: %s}"):
+        assert advice in message(capsys, ["fit", model % (option, value)])
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({"model": {"class_path": "linear", "init_args": {option: value}}}))
     assert advice in message(capsys, ["fit", f"--config={recipe}"])
-    for model in ({"init_args": {option: value}}, {option: value}):
-        recipe.write_text(yaml.safe_dump({"model": model}))
+    for options in ({"init_args": {option: value}}, {option: value}):
+        recipe.write_text(yaml.safe_dump({"model": options}))
         assert advice in message(capsys, ["fit", f"--config={recipe}"])
 
 
@@ -341,3 +346,29 @@ def test_what_stands_beside_a_class_path_is_refused(capsys: pytest.CaptureFixtur
     assert advice in message(capsys, ["fit", "--config=hinge.yaml"])
     Path("list.yaml").write_text("model: {class_path: resnet20, init_args: [loss]}")
     assert "init_args of model are options by name" in message(capsys, ["fit", "--config=list.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("model", "family", "options"),
+    [
+        ("{class_path: FCNN, init_args: {hidden: [64]}}", "FCNN", {"hidden": [64]}),
+        ('{"class_path": "ResNet", "init_args": {"depth": 14}}', "ResNet", {"depth": 14}),
+        ("{class_path: cvcc_zoo.models.cnn.CNN}", "CNN", {}),
+    ],
+)
+def test_a_model_with_options_in_braces_has_no_option_of_the_model_before_it(
+    model: str, family: str, options: dict[str, Any]
+) -> None:
+    made = parse(parser("fit"), rewrite([f"--model={model}"], "fit")).model
+    wanted = architecture(create(family, **options).hparams)
+    assert made.class_path == path_of(family) and architecture(made.init_args.as_dict()) == wanted
+    again = parse(parser("fit"), rewrite(["--model=plain20", "--model", model], "fit")).model
+    assert architecture(again.init_args.as_dict()) == wanted
+
+
+def test_braces_change_options_of_the_model_before_them_and_must_be_yaml(capsys: pytest.CaptureFixture[str]) -> None:
+    for more in (["--model={init_args: {depth: 26}}"], ["--model.init_args", "{depth: 26}"]):
+        made = parse(parser("fit"), rewrite(["--model=plain20", *more], "fit")).model
+        assert (made.init_args.depth, made.init_args.shortcut) == (26, "none")
+    said = message(capsys, ["fit", "--model={class_path: ResNet, init_args: {depth: 26}"])
+    assert "--model is not valid YAML" in said and len(said.strip().splitlines()) == 1

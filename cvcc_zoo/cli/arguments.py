@@ -14,6 +14,7 @@
 | all | `--model.drop_rate=0.1` after `--model=timm.resnet18` | `--model.network_options.drop_rate=0.1` |
 | all | `--model.init_args.depth=26` | `--model.depth=26` |
 | all | `--model=resnet20` | its class, all options that shape it, and `--weights` if it is trained |
+| all | `--model={class_path: resnet20, init_args: {freeze: 2}}` | the same with these options, as YAML |
 | all | `--model.help=resnet20` | `--model.help=` its class |
 | all | `--optimizer=SGD`, and those in SPEC_FLAGS | `--optimizer={"name": "SGD"}` |
 | all | `--optimizer={class_path: SGD, init_args: {lr: 0.1}}` | `--optimizer={name: SGD, lr: 0.1}` |
@@ -113,7 +114,15 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
         option = re.fullmatch(r"--model\.(\w+)(.*)", flag)
         if known is not None and option and option[1] not in {*known, "help", "init_args"}:
             flag = f"--model.network_options.{option[1]}{option[2]}"
-        if flag == "--model" and value is not None and not value.lstrip().startswith("{"):
+        if flag == "--model.init_args" and value is not None:
+            flag, value = "--model", f"{{init_args: {value}}}"
+        if flag == "--model" and value is not None and value.lstrip().startswith("{"):
+            model, weights = _model_of(value)
+            if weights:
+                words.append(f"--weights={weights}")
+            words.append(f"--model={in_one_line(model)}")
+            known = options_beside_networks(model["class_path"]) if "class_path" in model else known
+        elif flag == "--model" and value is not None:
             model, weights = expand_model(value)
             if weights:
                 words.append(f"--weights={weights}")
@@ -137,6 +146,18 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
     return words
 
 
+def _model_of(value: str) -> tuple[dict[str, Any], str | None]:
+    """Return `{class_path: resnet20, init_args: {freeze: 2}}` with its name expanded, and the name of its weights."""
+    try:
+        config = load_yaml(f"{{model: {value}}}")
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"--model is not valid YAML ({' '.join(str(error).split())}); write it like "
+            "--model='{class_path: ResNet, init_args: {depth: 26}}'"
+        ) from error
+    return config["model"], config.get("weights")
+
+
 def _named(flag: str, value: str) -> str:
     """Return `{class_path: SGD, init_args: {lr: 0.1}}` as `{name: SGD, lr: 0.1}`, and other values as they are."""
     try:
@@ -155,7 +176,7 @@ def _pairs(args: Sequence[str]) -> Iterable[tuple[str, str | None]]:
         flag, equals, value = rest.pop(0).partition("=")
         if equals:
             yield flag, value
-        elif flag in ("--model", "--model.help", "--run", *CONFIG, *SPEC_FLAGS) and rest:
+        elif flag in ("--model", "--model.init_args", "--model.help", "--run", *CONFIG, *SPEC_FLAGS) and rest:
             yield flag, rest.pop(0)
         else:
             yield flag, None
