@@ -372,3 +372,25 @@ def test_braces_change_options_of_the_model_before_them_and_must_be_yaml(capsys:
         assert (made.init_args.depth, made.init_args.shortcut) == (26, "none")
     said = message(capsys, ["fit", "--model={class_path: ResNet, init_args: {depth: 26}"])
     assert "--model is not valid YAML" in said and len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("model", ["linear", "{class_path: linear, init_args: {freeze: 0}}"])
+def test_a_model_without_weights_takes_away_those_of_a_model_or_file_before_it(model: str) -> None:
+    Path("tuned.yaml").write_text("{model: linear.cifar10}")
+    Path("other.yaml").write_text(f"model: {model}")
+    Path("whole.yaml").write_text("{model: {class_path: cvcc_zoo.models.linear.Linear}, weights: mine}")
+    flag, tuned = f"--model={model}", ["--config=tuned.yaml"]
+    for words, weights in (
+        (tuned, "linear.cifar10"),
+        ([*tuned, "--model.init_args={freeze: 0}"], "linear.cifar10"),
+        ([*tuned, flag], None),
+        (["--model=linear.cifar10", flag], None),
+        ([*tuned, "--config=other.yaml"], None),
+        (["--config=whole.yaml"], "mine"),
+        (["--config=whole.yaml", flag], None),
+        (["--weights=mine", flag, *tuned], "mine"),
+        (["--weights", "mine", "--model=linear.cifar10"], "mine"),
+        ([flag, "--model=linear.cifar10"], "linear.cifar10"),
+    ):
+        assert parse(parser("fit"), rewrite(words, "fit")).weights == weights, words
+    assert parse(parser("test"), rewrite([*tuned, flag], "test")).weights is None

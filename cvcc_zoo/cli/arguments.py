@@ -7,13 +7,14 @@
 | evaluations | `--run=FOLDER` | `--config=FOLDER/config.yaml --ckpt_path=FOLDER` |
 | evaluations | `--data.root=here --run=FOLDER` | the run first |
 | all | `--optimizer.lr=0.1 --optimizer=SGD --config=a.yaml` | files, then names, then their options |
+| `fit`, evaluations | `--weights=a.ckpt --model=resnet20` | the model first |
 | `fit`, evaluations | `--config=cifar10/resnet20` | the file of the recipe |
 | `fit`, evaluations | `--model.optimizer=SGD` | refused, with the option that is meant |
 | `list` | `'resnet*'` first | `--pattern=resnet*` |
 | `list` | `--max-parameters=1`, `--pretrained` | `--max_parameters=1`, `--pretrained=true` |
 | all | `--model.drop_rate=0.1` after `--model=timm.resnet18` | `--model.network_options.drop_rate=0.1` |
 | all | `--model.init_args.depth=26` | `--model.depth=26` |
-| all | `--model=resnet20` | its class, all options that shape it, and `--weights` if it is trained |
+| all | `--model=resnet20` | its class, all options that shape it, and its `--weights` or null |
 | all | `--model={class_path: resnet20, init_args: {freeze: 2}}` | the same with these options, as YAML |
 | all | `--model.help=resnet20` | `--model.help=` its class |
 | all | `--optimizer=SGD`, and those in SPEC_FLAGS | `--optimizer={"name": "SGD"}` |
@@ -90,7 +91,8 @@ def owners_first(args: Sequence[str], files: Sequence[str] = CONFIG) -> list[str
             return 0  # the command
         if flag in files:
             return 1
-        owns = any(other.startswith((f"{flag}.", f"{flag}+")) for other in flags)
+        owned = ("--weights",) if flag == "--model" else ()  # a model takes away the weights before it
+        owns = any(other.startswith((f"{flag}.", f"{flag}+", *owned)) for other in flags)
         return 2 + flag.count(".") if owns else len(args) + 2
 
     order = sorted(range(len(groups)), key=lambda number: place(flags[number]))
@@ -118,14 +120,13 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
             flag, value = "--model", f"{{init_args: {value}}}"
         if flag == "--model" and value is not None and value.lstrip().startswith("{"):
             model, weights = _model_of(value)
-            if weights:
-                words.append(f"--weights={weights}")
+            if "class_path" in model:
+                words += _weights(weights, command)
+                known = options_beside_networks(model["class_path"])
             words.append(f"--model={in_one_line(model)}")
-            known = options_beside_networks(model["class_path"]) if "class_path" in model else known
         elif flag == "--model" and value is not None:
             model, weights = expand_model(value)
-            if weights:
-                words.append(f"--weights={weights}")
+            words += _weights(weights, command)
             words.append(f"--model={model['class_path']}")
             known = options_beside_networks(model["class_path"])
             for option, setting in model["init_args"].items():
@@ -144,6 +145,12 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
         else:
             words.append(flag if value is None else f"{flag}={value}")
     return words
+
+
+def _weights(found: str | None, command: str) -> list[str]:
+    """Return the flag for the weights of a model; one that has none takes away those of a model or file before it."""
+    trains = command == "fit" or command in EVALUATIONS  # and so has this flag
+    return [f"--weights={found or 'null'}"] if found or trains else []
 
 
 def _model_of(value: str) -> tuple[dict[str, Any], str | None]:

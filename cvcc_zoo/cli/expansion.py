@@ -106,7 +106,7 @@ def expand_config(config: dict[str, Any]) -> dict[str, Any]:
                 raise ValueError(
                     f"the model {name} has its own weights; leave weights: {other} out, or name a model without them"
                 )
-            if weights:
+            if weights or "weights" not in config:  # or those of a file before would stay
                 config["weights"] = weights
     if isinstance(data := config.get("data"), dict):
         check_not_of_data(data)
