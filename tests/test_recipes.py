@@ -8,8 +8,13 @@ import pytest
 import yaml
 
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.classifier.compatibility import complete
+from cvcc_zoo.cli.arguments import parse, rewrite
+from cvcc_zoo.cli.choices import OF_IMAGES, SAID_ELSEWHERE
 from cvcc_zoo.cli.lightning import build
+from cvcc_zoo.cli.options import parser
 from cvcc_zoo.cli.recipes import config_file, read_head, recipe_folder, recipes
+from cvcc_zoo.weights.card import list_cards, model_and_tag, read_card
 from cvcc_zoo.zoo.catalogue import name_of
 from cvcc_zoo.zoo.creation import load
 from tests.conftest import MakeFolder, message
@@ -69,6 +74,17 @@ def test_recipes_open_with_their_command_accuracy_time_and_hardware(path: Path) 
     assert recipes()[label(path)] == path and head.hardware in ("one core", "two cores", "an H200 GPU")
     assert head.epochs == str(yaml.safe_load(path.read_text()).get("trainer", {}).get("max_epochs", "-"))
     assert max(map(len, path.read_text().splitlines())) <= 120
+
+
+def test_recipes_of_published_weights_have_the_options_of_their_models() -> None:
+    for name, path in list_cards().items():
+        model, tag = model_and_tag(name)
+        if (recipe := ROOT / f"configs/{tag}/{model}.yaml").exists():
+            card = read_card(path)
+            there = complete(card.family, card.hparams)
+            made = parse(parser("fit"), rewrite([f"--config={recipe}"], "fit")).model.init_args.as_dict()
+            options = made.keys() - {*OF_IMAGES, *SAID_ELSEWHERE}
+            assert {key: made[key] for key in options} == {key: there[key] for key in options}, name
 
 
 def test_a_recipe_is_found_by_every_form_of_its_name_and_a_file_of_the_same_name_wins(tmp_path: Path) -> None:

@@ -14,9 +14,12 @@ from torch import nn
 import cvcc_zoo
 from cvcc_zoo import create, load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.classifier.compatibility import complete
+from cvcc_zoo.cli.arguments import parse, rewrite
 from cvcc_zoo.cli.expansion import expand_model
+from cvcc_zoo.cli.options import parser
 from cvcc_zoo.inspection.subjects import find_subject
-from cvcc_zoo.registry import ENTRIES, register
+from cvcc_zoo.registry import ENTRIES, Entry, register
 from cvcc_zoo.weights.card import PUBLISHED
 from cvcc_zoo.zoo.catalogue import architecture, describe
 from cvcc_zoo.zoo.names import resolve, resolve_trained
@@ -130,8 +133,41 @@ def test_the_table_of_models_says_what_is_built() -> None:
     for name, entry in ENTRIES.items():
         with torch.device("meta"):
             model = create(name)
-        assert describe(name) == (type(model).__name__, architecture(model.hparams)), name
+        options = complete(type(model).__name__, dict(model.hparams))
+        own = {option: options[option] for option in entry.options}
+        assert describe(name) == (type(model).__name__, architecture(options) | own), name
         assert entry.family is type(model)
+
+
+def test_a_name_stands_for_the_same_options_in_python_on_the_command_line_and_in_a_file() -> None:
+    for name, entry in ENTRIES.items():
+        with torch.device("meta"):
+            built = create(name)
+        wanted = complete(type(built).__name__, dict(built.hparams))
+        options = expand_model(name)[0]["init_args"]
+        assert options.items() <= wanted.items() and entry.options.keys() <= options.keys(), name
+        if entry.defaults:
+            Path("model.yaml").write_text(f"model: {{class_path: {name}}}")
+            for words in ([f"--model={name}"], ["--config=model.yaml"]):
+                model = parse(parser("fit"), rewrite(words, "fit")).model
+                assert {option: model.init_args[option] for option in options} == options, words
+
+
+def test_all_options_that_belong_to_a_name_are_those_of_its_model_but_what_data_and_training_give(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loss, given = {"name": "cross_entropy", "label_smoothing": 0.1}, {"in_channels": 1, "optimizer": "SGD"}
+    entry = Entry("eased", cvcc_zoo.FCNN, "", 1, {"hidden": (8, 8), **given}, {"loss": loss, "freeze": 1})
+    monkeypatch.setitem(ENTRIES, "eased", entry)
+    model = parse(parser("fit"), rewrite(["--model=eased"], "fit")).model.init_args
+    assert (model.hidden, model.loss, model.freeze) == ([8, 8], loss, 1)
+
+
+def test_a_model_by_name_has_no_first_weights_of_the_model_before_it() -> None:
+    Path("model.yaml").write_text("model: {class_path: resnet20, init_args: {norm: none, init: fixup}}")
+    for words in (["--model=cnn_fast", "--model=cnn"], ["--config=model.yaml", "--model=ResNet"]):
+        model = parse(parser("fit"), rewrite(words, "fit")).model.init_args
+        assert (model.init, model.norm) == ("kaiming", "batch"), words
 
 
 class Tied(cvcc_zoo.ImageClassifier):

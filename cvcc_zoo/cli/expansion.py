@@ -11,7 +11,7 @@ from jsonargparse import get_loader, set_dumper, set_loader
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import complete
 from cvcc_zoo.classifier.wrapped import import_network
-from cvcc_zoo.cli.choices import check_not_of_data, check_not_of_model
+from cvcc_zoo.cli.choices import OF_IMAGES, SAID_ELSEWHERE, check_not_of_data, check_not_of_model
 from cvcc_zoo.cli.refusals import check_keys
 from cvcc_zoo.models.timm import PREFIX
 from cvcc_zoo.registry import FAMILIES, as_spec, family_options
@@ -28,27 +28,32 @@ OF_CLASS = ("class_path", "init_args", "dict_kwargs")
 def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
     """Return the `class_path` and `init_args` that a name stands for, and the name of its weights or None.
 
-    Raises ValueError with the nearest names if there is no such model, and as `read_weights` does.
+    The options are those that shape the model, its `init` and those that belong to its name: all that may be left of
+    another model before it. Raises ValueError with the nearest names if there is no such model, and as `read_weights`
+    does.
     """
     source = resolve(name)
-    weights = None
+    weights: str | None = None
+    given: dict[str, Any] = {}
+    kept = {"init"}
     if source.kind == "model":
-        family, options = describe(source.name)
+        family, given = describe(source.name)
+        kept |= given.keys() - {*SAID_ELSEWHERE, *OF_IMAGES}
     elif source.kind == "import path":
         found, path = import_network(source.name)
         is_family = isinstance(found, type) and issubclass(found, ImageClassifier)
         family, given = (found.__name__, {}) if is_family else ("Wrapped", {"network": path})
-        options = architecture(complete(family, given))
     elif source.kind == "timm":
-        family = "Timm"
-        options = architecture(complete(family, {"network": source.name.removeprefix(PREFIX)}))
+        family, given = "Timm", {"network": source.name.removeprefix(PREFIX)}
     elif source.trained:
         there = read_weights(source)
-        family, options = there.family, architecture(complete(there.family, there.hparams))
+        family, given = there.family, dict(there.hparams)
         by_name = source.kind == "checkpoint" or list_cards().get(source.name) == source.path
         weights = source.name if by_name else str(source.path)  # of a repository, too, which is then asked once
     else:
-        family, options = source.name, architecture(complete(source.name, {}))
+        family = source.name
+    whole = complete(family, given)
+    options = architecture(whole) | {option: whole[option] for option in whole if option in kept}
     return {"class_path": path_of(family), "init_args": options}, weights
 
 

@@ -35,10 +35,14 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def describe(name: str) -> tuple[str, dict[str, Any]]:
-    """Return a named model's family and the options that shape it: ("ResNet", {"depth": 20, "shortcut": "B", ...})."""
+    """Return a named model's family, and the options that shape it or belong to its name.
+
+    ("ResNet", {"depth": 20, "shortcut": "B", ...}); tuples become lists.
+    """
     entry = find(name)
     family = entry.family.__name__
-    return family, architecture(complete(family, entry.options))
+    whole = complete(family, entry.options)
+    return family, architecture(whole) | {option: whole[option] for option in entry.options}
 
 
 def architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
