@@ -296,3 +296,27 @@ def test_one_network_is_built(act: Callable[[str], object], monkeypatch: pytest.
     monkeypatch.setattr(WideResNetNetwork, "__init__", counted)
     act("wrn16_4.cifar10")
     assert len(built) == 1
+
+
+def test_a_network_that_whitens_patches_is_fine_tuned_and_tested_from_the_command_line(
+    fit: Fit, colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = ["--optimizer=SGD", "--optimizer.lr=0", "--lr_scheduler=null", "--trainer.limit_train_batches=1"]
+    still += ["--test=false", "--data.image_size=10"]
+    assert fit("--model=cnn_fast.cifar10", *still, "--run=tuned") == 0
+    assert fit("--model=tuned", *still, "--run=again") == 0
+    published = create("cnn_fast.cifar10", num_classes=2, image_size=10)
+    for run in ("tuned", "again"):
+        model = load(run)
+        assert model.num_classes == 2 and model.hparams["patch_whitening"] == published.hparams["patch_whitening"]
+        for name, weight in published.network.named_parameters():
+            assert name.startswith("fc.") or torch.equal(model.network.get_parameter(name), weight), name
+    words = ["test", "--model=cnn_fast.cifar10", "--data.dataset=folder", f"--data.root={colours}"]
+    assert "were trained on other classes than those of colours" in message(capsys, [*words, "--data.image_size=10"])
+
+
+def test_published_weights_keep_the_eps_of_their_patches_beside_that_of_a_file() -> None:
+    Path("model.yaml").write_text("model: {class_path: cnn_fast, init_args: {patch_whitening: 0.01}}")
+    for name, eps in (("cnn_fast.cifar100", 0.0005), ("cnn_fast", 0.01)):
+        words = ["--config=model.yaml", f"--model={name}"]
+        assert parse(parser("fit"), rewrite(words, "fit")).model.init_args.patch_whitening == eps

@@ -28,9 +28,9 @@ OF_CLASS = ("class_path", "init_args", "dict_kwargs")
 def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
     """Return the `class_path` and `init_args` that a name stands for, and the name of its weights or None.
 
-    The options are those that shape the model, its `init` and those that belong to its name: all that may be left of
-    another model before it. Raises ValueError with the nearest names if there is no such model, and as `read_weights`
-    does.
+    The options are those that shape the model, with which its weights fit, its `init`, and those that belong to its
+    name: all that may be left of another model before it. Raises ValueError with the nearest names if there is no such
+    model, and as `read_weights` does.
     """
     source = resolve(name)
     weights: str | None = None
@@ -48,6 +48,8 @@ def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
     elif source.trained:
         there = read_weights(source)
         family, given = there.family, dict(there.hparams)
+        if given.get("patch_whitening") is not None:  # its filters are among the weights
+            kept.add("patch_whitening")
         by_name = source.kind == "checkpoint" or list_cards().get(source.name) == source.path
         weights = source.name if by_name else str(source.path)  # of a repository, too, which is then asked once
     else:
