@@ -227,8 +227,8 @@ def test_an_option_of_the_model_that_comes_from_elsewhere_is_not_ignored(
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({"model": {"class_path": "linear", "init_args": {option: value}}}))
     assert advice in message(capsys, ["fit", f"--config={recipe}"])
-    for model in ({"init_args": {option: value}}, {option: value}):
-        recipe.write_text(yaml.safe_dump({"model": model}))
+    for options in ({"init_args": {option: value}}, {option: value}):
+        recipe.write_text(yaml.safe_dump({"model": options}))
         assert advice in message(capsys, ["fit", f"--config={recipe}"])
 
 
