@@ -78,7 +78,7 @@ def test_what_is_published_is_not_trained_again(
     for _ in range(2):
         assert main([*words, "--minutes=5", "--only=[linear]"]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("runs/zoo/linear-pets-0: 0:05:00 of the time left") == 1
+    assert len(re.findall(r"runs/zoo/linear-pets-0: 0:0[45]:\d\d of the time left", printed)) == 1
     assert re.search(r"published . [\d.]+ % \([\d.]+ to [\d.]+\)", printed)
     assert sorted(path.name for path in Path("runs/zoo").iterdir()) == ["linear-pets-0"]
     assert not (home / "fcnn.pets.json").exists()
