@@ -28,14 +28,12 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGE, RESULTS = DOCS / "networks.md", DOCS / "networks.json"
 RUNS = Path("networks")
 EPOCHS, BATCH, TURNS = 2, 128, 3
-OURS = ("resnet20", "cnn_fast")
+OURS: dict[str, dict[str, Any]] = {"resnet20": {}, "cnn_fast": {"init": "kaiming"}}
 THEIRS = (
     "regnetx_002", "regnety_002", "mobilenetv4_conv_small", "mobilenetv3_small_100", "mobilenetv2_100", "ghostnet_100",
     "efficientnet_b0", "resnet18", "convnext_atto", "vit_tiny_patch16_224",
 )  # fmt: skip
-NETWORKS: dict[str, dict[str, Any]] = {name: {} for name in OURS} | {
-    f"timm.{name}": {"stem": "small"} for name in THEIRS
-}
+NETWORKS = OURS | {f"timm.{name}": {"stem": "small"} for name in THEIRS}
 """Names, and options of the model."""
 RECIPE = (
     "--optimizer=AdamW", "--optimizer.lr=0.002", "--optimizer.weight_decay=0.05", "--lr_scheduler=OneCycleLR",
