@@ -23,8 +23,9 @@ from PIL import Image
 
 from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.commands import export as command
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.export import command, web
+from cvcc_zoo.export import web
 from cvcc_zoo.export.web import PARTS, Runtime, find_runtime, write_page
 from cvcc_zoo.weights.card import write
 from cvcc_zoo.zoo.published import make_card

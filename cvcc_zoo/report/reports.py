@@ -96,7 +96,7 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
         curves = read_metrics(metrics) if metrics.is_file() else {}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(f"{metrics} cannot be read ({error}); restore it, or leave {folder} out") from error
-    results, reason = None, "its summary has none, and it is not tested here either"
+    results, reason = None, "its summary has none (--test=false, or an own test), and it is not tested here either"
     if summary.get("test_accuracy") is not None:
         try:
             tested = summary.get("data", {}).get("test", {}).get("sha256")
