@@ -379,8 +379,12 @@ def test_a_model_without_weights_takes_away_those_of_a_model_or_file_before_it(m
     Path("tuned.yaml").write_text("{model: linear.cifar10}")
     Path("other.yaml").write_text(f"model: {model}")
     Path("whole.yaml").write_text("{model: {class_path: cvcc_zoo.models.linear.Linear}, weights: mine}")
+    Path("alone.yaml").write_text("{weights: mine}")  # weights that came without a model, as those of --weights
     flag, tuned = f"--model={model}", ["--config=tuned.yaml"]
     for words, weights in (
+        (["--config=alone.yaml", flag], "mine"),
+        ([flag, "--config", "alone.yaml"], "mine"),
+        (["--config=alone.yaml", "--model=linear.cifar10"], "linear.cifar10"),
         (tuned, "linear.cifar10"),
         ([*tuned, "--model.init_args={freeze: 0}"], "linear.cifar10"),
         ([*tuned, flag], None),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from cvcc_zoo import ImageClassifier, ImageDataModule, Linear
@@ -109,3 +110,18 @@ def test_a_resumed_epoch_logs_the_metrics_that_it_counted(
         name: float(value) for name, value in whole.callback_metrics.items()
     }
     assert ("train/loss" in resumed.callback_metrics) == (family is Linear)
+
+
+def test_counts_that_go_on_are_counted_in_every_process_and_held_by_the_first() -> None:
+    """All processes must add them up together, also before their first batch."""
+    first = StageMetrics(2)
+    first.count("train", torch.ones(3), torch.eye(3)[:, :2], torch.zeros(3, dtype=torch.int64))
+    one = SingleDeviceStrategy("cpu")
+    saved = first.counted("train", one)
+    resumed, other = StageMetrics(2), StageMetrics(2)
+    resumed.resume("train", saved)
+    other.resume("train", {})
+    assert resumed.counting == other.counting == {"train"}
+    assert float(resumed.of("train")["train/loss"].compute()) == 1
+    zeros = other.counted("train", one)
+    assert zeros.keys() == saved.keys() and not any(value.any() for each in zeros.values() for value in each.values())

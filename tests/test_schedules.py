@@ -211,6 +211,46 @@ def test_a_trainer_that_fits_again_uses_the_rates_of_the_rest(spec: Spec) -> Non
     assert used.used[10:] == exactly(whole[10:]) and len(used.used) == 30
 
 
+class FailsOnce(Callback):
+    """An error in the fifth batch or in the validation of the first epoch."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *batch: Any) -> None:
+        if batch[1] == 4 and self.where == "batch":
+            self.where = ""
+            raise RuntimeError
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.where == "validation":
+            self.where = ""
+            raise RuntimeError
+
+
+@pytest.mark.parametrize("where", ["batch", "validation"])
+@pytest.mark.parametrize("spec", [{"name": "Cosine", "interval": "epoch"}, {"name": "OneCycleLR"}])
+def test_a_trainer_that_fits_again_after_an_error_repeats_the_epoch(spec: Spec, where: str) -> None:
+    """The schedule goes on at the step of the Trainer, and ends with the last of the repeated epochs."""
+    used, fails = Rates(), FailsOnce(where)
+    model = create("linear", in_channels=1, image_size=8, optimizer={"name": "SGD", "lr": 0.1}, lr_scheduler=spec)
+    trainer = Trainer(
+        max_epochs=3, limit_train_batches=10, limit_val_batches=1, num_sanity_val_steps=0, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
+        callbacks=[used, fails],
+    )  # fmt: skip
+    data = ImageDataModule(image_size=8, batch_size=16)
+    with pytest.raises(RuntimeError):
+        trainer.fit(model, data)
+    made = len(used.used)
+    trainer.fit(model, data)
+    assert trainer.current_epoch == 3 and len(used.used) == made + 30
+    if spec["name"] == "OneCycleLR":
+        assert used.used[made:] == exactly(rates(spec, made + 30, lr=0.1)[made:])
+    else:
+        assert used.used[made:] == exactly(train(spec, 3)[0])
+
+
 @pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
 @pytest.mark.parametrize("older", [False, True])
 def test_a_plateau_with_other_options_goes_on_from_the_rate_that_it_reached(older: bool, tmp_path: Path) -> None:

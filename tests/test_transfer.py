@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateFinder
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import cvcc_zoo
-from cvcc_zoo import create, load
+from cvcc_zoo import ImageClassifier, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.weights.card import write
 from cvcc_zoo.zoo.transfer import adapt_channels
@@ -201,6 +203,31 @@ def test_modules_that_the_user_keeps_in_evaluation_mode_stay_there(colours: Path
     modes.seen.clear()
     Trainer(max_epochs=2, **quiet).fit(model.eval(), data)  # as it is loaded
     assert modes.seen == {(True, False, True, True, True)}
+
+
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+def test_a_network_that_came_in_evaluation_mode_is_trained_in_train_mode() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 14 * 14, 2)).eval()
+    model = ImageClassifier.wrap(network, num_classes=2, image_size=16, optimizer="SGD", whitening="none")
+    modes = Modes(*network.modules())
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet |= {"enable_model_summary": False, "accelerator": "cpu", "limit_train_batches": 1}
+    loader = DataLoader(TensorDataset(torch.zeros(4, 3, 16, 16), torch.tensor([0, 1, 0, 1])), batch_size=4)
+    Trainer(max_epochs=1, callbacks=[modes], **quiet).fit(model, loader)
+    assert modes.seen == {(True,) * 5}
+
+
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+def test_the_tuner_of_lightning_tries_rates_in_train_mode(tmp_path: Path) -> None:
+    seen: set[bool] = set()
+    model = create("cnn_small", num_classes=2, image_size=16, optimizer="SGD", whitening="none").eval()
+    model.network.register_forward_pre_hook(lambda module, args: seen.add(module.training))
+    finder = LearningRateFinder(num_training_steps=2, early_stop_threshold=None)
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet |= {"enable_model_summary": False, "accelerator": "cpu", "limit_train_batches": 1, "limit_val_batches": 0}
+    loader = DataLoader(TensorDataset(torch.zeros(4, 3, 16, 16), torch.tensor([0, 1, 0, 1])), batch_size=4)
+    Trainer(max_epochs=1, default_root_dir=tmp_path, callbacks=[finder], **quiet).fit(model, loader)
+    assert seen == {True}
 
 
 def test_parts_are_frozen_in_a_loop_of_ones_own_too() -> None:

@@ -36,17 +36,19 @@ class PartlyFrozen(WhitenedNetwork):
         return [parameters[name] if name in parameters else self.network.get_submodule(name) for name in chosen]
 
     def on_fit_start(self) -> None:
-        """Set a model that was loaded for evaluation to train mode; in another one, submodules keep their own modes.
+        """Set a model or network that came in evaluation mode to train mode; in others, submodules keep their modes.
 
         Frozen parts are in train mode until the training starts: Lightning warns of modules in evaluation mode then.
         """
-        if not self.training:
+        if not (self.training and self.network.training):
             self.train()
         self._set_frozen(training=True)
 
     def on_train_start(self) -> None:
-        """Set the frozen parts to evaluation mode again."""
+        """Set the frozen parts to evaluation mode again, and the rest to train mode in a trial of Lightning's Tuner."""
         super().on_train_start()
+        if not self.training:
+            self.train()
         self._set_frozen(training=False)
 
     def train(self, mode: bool = True) -> Self:

@@ -35,7 +35,7 @@ from cvcc_zoo.data.loader import check_shared
 from cvcc_zoo.data.shaping import saved_shaping, shaping_of
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.files.plain import check_plain
-from cvcc_zoo.internals.lightning import batches_done, trainer_of
+from cvcc_zoo.internals.lightning import batches_done, forget_broken_epoch, trainer_of
 from cvcc_zoo.kinds import as_plain, check_kinds
 from cvcc_zoo.losses import loss_spec, make_loss
 from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, plain_spec
@@ -194,6 +194,7 @@ class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromIm
         """Check that data and model fit together, and forget earlier counts; before training, learn from the images."""
         self.check_head()
         self.metrics.reset()  # an evaluation or epoch that ended with an error left its counts
+        forget_broken_epoch(self.trainer)
         self._modules.pop("_confusion", None)
         log_first(self.trainer)
         if (images := self._images()) is not None:
@@ -237,5 +238,5 @@ class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromIm
                 self.weigh_classes(images)  # whose order may have changed
                 self.shaping = shaping_of(images.options)  # which may have changed, too
         self.take_class_weights(checkpoint.get("hyper_parameters", {}))
-        if trainer_of(self) and self.trainer.state.fn == "fit" and self.trainer.is_global_zero and "counted" in about:
-            self.metrics.resume("train", about["counted"])
+        if trainer_of(self) and self.trainer.state.fn == "fit" and "counted" in about:
+            self.metrics.resume("train", about["counted"] if self.trainer.is_global_zero else {})

@@ -102,11 +102,11 @@ class StageMetrics(nn.ModuleDict):
         }
 
     def resume(self, stage: str, counted: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Continue from what `counted` returned."""
+        """Continue from what `counted` returned, in the first process; in the others it is empty."""
         self.counting.add(stage)
         for name, metric in self.of(stage).items():
             metric.update(torch.zeros(0, device=metric.device))  # torchmetrics warns of a metric without updates
-            for key, value in counted[name].items():
+            for key, value in counted.get(name, {}).items():
                 setattr(metric, key, value.to(metric.device))
 
     def _metric(self, name: str) -> Metric:

@@ -35,7 +35,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from cvcc_zoo.cli.choices import check_not_of_model
 from cvcc_zoo.cli.expansion import expand_model, in_one_line, load_yaml, options_beside_networks
-from cvcc_zoo.cli.recipes import config_file
+from cvcc_zoo.cli.recipes import config_file, weights_alone
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.registry import as_spec
 
@@ -112,6 +112,7 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
     """Expand the names of models, optimizers and the like, and `--run=FOLDER` of an evaluation."""
     words: list[str] = []
     known: set[str] | None = None  # the options of a model around a network of others, which has its own, too
+    alone: str | None = None  # the weights of a file without a model, which a model without weights starts from
     for flag, value in _pairs(args):
         option = re.fullmatch(r"--model\.(\w+)(.*)", flag)
         if known is not None and option and option[1] not in {*known, "help", "init_args"}:
@@ -121,12 +122,12 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
         if flag == "--model" and value is not None and value.lstrip().startswith("{"):
             model, weights = _model_of(value)
             if "class_path" in model:
-                words += _weights(weights, command)
+                words += _weights(weights or alone, command)
                 known = options_beside_networks(model["class_path"])
             words.append(f"--model={in_one_line(model)}")
         elif flag == "--model" and value is not None:
             model, weights = expand_model(value)
-            words += _weights(weights, command)
+            words += _weights(weights or alone, command)
             words.append(f"--model={model['class_path']}")
             known = options_beside_networks(model["class_path"])
             for option, setting in model["init_args"].items():
@@ -142,6 +143,7 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
             words += _evaluate_run(expanded(value))
         elif flag in CONFIG and value and (command == "fit" or command in EVALUATIONS):
             words.append(f"--config={config_file(value)}")
+            alone = weights_alone(config_file(value)) or alone
         else:
             words.append(flag if value is None else f"{flag}={value}")
     return words

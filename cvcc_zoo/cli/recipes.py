@@ -67,6 +67,16 @@ def config_file(asked: str) -> str:
     return asked
 
 
+def weights_alone(file: str) -> str | None:
+    """Return the `weights` of a config file that has no model; None if there are none, or if it cannot be read."""
+    try:
+        config = yaml.safe_load(Path(file).read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # which the parser tells
+        return None
+    found = config.get("weights") if isinstance(config, dict) and "model" not in config else None
+    return found if isinstance(found, str) else None
+
+
 def named(asked: str) -> str | None:
     """Return the name of the recipe that is meant, or None."""
     return as_typed(_plain(asked), recipes())

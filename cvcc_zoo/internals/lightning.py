@@ -78,6 +78,13 @@ def batches_done(trainer: Trainer) -> int:
     return int(progress.current.processed)
 
 
+def forget_broken_epoch(trainer: Trainer) -> None:
+    """Uncount an epoch that ended with an error: without a checkpoint, the next `fit` repeats it from its start."""
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    if epochs.started > epochs.processed:
+        epochs.reset_on_restart()
+
+
 def batches_of_epoch(trainer: Trainer) -> int:
     """Return how many batches were trained on of an epoch that has begun and not ended; 0 between two epochs."""
     epochs: Any = trainer.fit_loop.epoch_progress.current
