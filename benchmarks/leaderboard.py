@@ -85,7 +85,7 @@ ENGLISH = Words(
     "\\* trained on a JPEG copy of the training images, measured on the original test images",
 )
 CHINESE = Words(
-    ("权重", "测试准确率", "三个随机种子", "前五", "损坏图像", "他处最佳", "目标", "参数量", "乘加次数", "MB"),
+    ("权重", "测试准确率", "三个随机种子", "前五准确率", "损坏图像", "公开最佳", "目标", "参数量", "乘加次数", "MB"),
     ("训练配方", "epoch 数", "训练时间", "张/s", "精度", "硬件"),
     "\\* 在训练图像的 JPEG 副本上训练，在原始测试图像上测量",  # noqa: RUF001
 )

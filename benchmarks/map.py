@@ -12,9 +12,9 @@ INTRODUCTION = """# Map of the code
 
 `python -m benchmarks.map` writes this page from the first line of each module, and a test compares it.
 
-The package is divided into rooms: a folder holds one idea, and new files go there. Each room has a level, and its files
-import only from lower levels or from their own room. `tests/test_architecture.py` holds the levels and checks the
-imports.
+The package is divided into folders: each is about one topic, and new files go to the folder of their topic. Each folder
+and each file at the root has a level, and imports only from lower levels or from its own folder.
+`tests/test_architecture.py` holds the levels and checks the imports.
 
 | beside the package | what is in it |
 |---|---|

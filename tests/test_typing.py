@@ -25,7 +25,7 @@ def train(root: str) -> Tensor:
     trainer = Trainer(max_epochs=1)
     trainer.fit(model, data)
     trainer.test(model, data)
-    trained = cvcc_zoo.load("runs/resnet20-cifar10")
+    trained = cvcc_zoo.load("runs/cnn_small-fashion-mini")
     names: tuple[str, ...] | None = trained.classes
     print(names, data.num_classes, cvcc_zoo.list_models("resnet*"))
     images, labels = next(iter(data.val_dataloader()))

@@ -53,7 +53,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "train-zoo": Command(
             "train a folder of recipes within a time limit, and publish their weights",
-            ("cvcc-zoo train-zoo --minutes=60 --recipes=cifar10 --only=[linear,resnet20]",),
+            ("cvcc-zoo train-zoo --minutes=60 --recipes=cifar10 --only='[linear,resnet20]'",),
         ),
         "split": Command(
             "divide a folder of images into train, val and test, class by class, and find duplicates",
@@ -125,7 +125,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "report": Command(
             "write runs side by side as a page for the browser: leaderboard, curves, mistakes, calibration",
-            ("cvcc-zoo report runs/* --output=report.html",),
+            ("cvcc-zoo report runs/*-cifar10* --output=report.html",),
         ),
         "list": Command(
             "show the models with parameters and multiply-accumulate operations, or the published weights",
