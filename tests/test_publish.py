@@ -125,6 +125,19 @@ def test_no_training_images_are_counted_for_a_card(
     assert path.read_bytes() == before
 
 
+def test_a_part_of_the_test_images_of_a_card_has_no_training_images(
+    fit: Fit, colours: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear")
+    assert main(["publish", "runs/linear-colours"]) == 0
+    first, *_ = sorted((colours / "train").rglob("*.png"))
+    next((colours / "test").rglob("*.png")).unlink()
+    first.unlink()
+    capsys.readouterr()
+    assert main(["evaluate", "linear.colours", *DATA]) == 0
+    assert "11 of 12 are the same" in (out := capsys.readouterr().out) and "trained on other images" not in out
+
+
 def test_what_others_add_to_a_card_while_it_is_measured_stays(
     fit: Fit, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,8 +105,8 @@ def main(args: Sequence[str]) -> int:
 def other_than_of_card(trained: Trained, path: Path, data: ImageDataModule, *, update: bool) -> str:
     """Return a warning if test images may be training images of published weights: neither split is that of the card.
 
-    Without an `update` of the card, there is none for images of which the card has no test image. The test images of
-    the known data sets are no training images.
+    There is none if all of them are test images of the card, or, without an `update` of the card, none of them is. The
+    test images of the known data sets are no training images.
     """
     card = read_card(path)
     train, there = card.training.get("train_set"), card.measured.get("test_set", {})
@@ -115,7 +115,8 @@ def other_than_of_card(trained: Trained, path: Path, data: ImageDataModule, *, u
     test = identity_of(data, "test")
     if not before or test.sha256 == there.get("sha256") or find_known(None, test.sha256):
         return ""
-    if not update and (not there or in_common(test, there) == 0):
+    same = in_common(test, there) if there else 0
+    if same == len(test.hashes) or (not update and same == 0):
         return ""
     if identity_of(data, "train").sha256 == before:
         return ""
