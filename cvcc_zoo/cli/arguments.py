@@ -142,8 +142,9 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
         elif flag == "--run" and value and command in EVALUATIONS:
             words += _evaluate_run(expanded(value))
         elif flag in CONFIG and value and (command == "fit" or command in EVALUATIONS):
-            words.append(f"--config={config_file(value)}")
-            alone = weights_alone(config_file(value)) or alone
+            file = config_file(value)
+            words.append(f"--config={file}")
+            alone = weights_alone(file) or alone
         else:
             words.append(flag if value is None else f"{flag}={value}")
     return words
