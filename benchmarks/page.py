@@ -79,8 +79,9 @@ If you choose it:
 RATIOS = """The package is compared with the alternative that a user would pick, or with a limit; both sides took turns
 in one run. The figure shows the ratios on CPUs; the tables, one for each machine, have all numbers.
 
-What runs in the process of the benchmarks keeps freed memory, as `cvcc-zoo` does. In numbers until 2026-11-29, the bare
-loop beside Lightning did not, and the exported models did so only if other topics were measured before them.
+All comparisons now keep freed memory on both sides, as `cvcc-zoo` does. Two kinds of numbers on this page are older: in
+"The cost of Lightning" the bare loop did not keep it, and the exported models did so only if other topics were measured
+before them.
 
 ![Ratios](pictures/performance.png)"""
 

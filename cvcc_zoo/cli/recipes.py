@@ -16,7 +16,7 @@ PLACES = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "co
 HEAD = re.compile(
     r"# cvcc-zoo fit --config configs/(?P<name>\S+)\.yaml\n"
     r"# test accuracy: (?P<accuracy>\d+\.\d\d %|not measured)(?:, .+)?\n"
-    r"# time: (?P<time>[\d,]+ (?:s|minutes|hours)(?: an epoch)?)(?: without compilation)?, (?:about )?[\d,]+ images/s\n"
+    r"# time: (?P<time>[\d,]+ (?:s|minutes|hours)(?: an epoch)?)(?: after compilation)?, (?:about )?[\d,]+ images/s\n"
     r"# hardware: (?P<hardware>one core|two cores|an? [^,\n]+)(?:, .+)?\n"
 )
 """The first lines of every recipe."""
