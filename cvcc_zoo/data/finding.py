@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from cvcc_zoo.data.decode import read_headers
+from cvcc_zoo.data.decode import read_header
 from cvcc_zoo.data.opening import MAX_PIXELS, UnknownFormatError
-from cvcc_zoo.data.workers import read_files
+from cvcc_zoo.data.workers import read_each
 from cvcc_zoo.files.own import shown
 
-CHUNK = 256  # files whose headers a process reads at once
 JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "$recycle.bin", "system volume information",
         "@eadir", "lost+found"}  # fmt: skip
 """Files that Windows, macOS, Synology and Linux leave in folders."""
@@ -110,15 +109,14 @@ def find_images(given: Sequence[Path], size: int, max_pixels: int = MAX_PIXELS) 
         if not place.exists():
             raise FileNotFoundError(f"there is no image or folder {shown(place)}")
         paths = [str(path) for path in (_below(place) if place.is_dir() else [place])]
-        parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-        for found, wrong in read_files(parts, partial(read_headers, max_pixels=max_pixels)):
-            files += map(Path, found or {})
-            resized |= {Path(path) for path, (shape, _) in (found or {}).items() if shape != (size, size)}
-            for path, error in wrong.items():
-                if isinstance(error, UnknownFormatError) and place.is_dir():
-                    skipped.append(Path(path))
-                else:
-                    broken[Path(path)] = error
+        for path, header in read_each(paths, partial(read_header, max_pixels=max_pixels)):
+            if isinstance(header, UnknownFormatError) and place.is_dir():
+                skipped.append(Path(path))
+            elif isinstance(header, ValueError):
+                broken[Path(path)] = header
+            else:
+                files.append(Path(path))
+                resized |= set() if header[0] == (size, size) else {Path(path)}
     if not files and not broken:
         raise ValueError(f"there are no images in {', '.join(map(shown, given))}")
     return Found(files, resized, skipped, broken)
