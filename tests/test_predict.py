@@ -20,7 +20,6 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.commands.predict import Prediction
 from cvcc_zoo.commands.predict import _csv as prediction_csv
 from cvcc_zoo.commands.predict import main as predict
-from cvcc_zoo.data.finding import find_images
 from cvcc_zoo.inspection.records import write_rows
 from cvcc_zoo.runs.summary import write_predictions
 from cvcc_zoo.weights.card import write
@@ -184,13 +183,6 @@ def test_more_images_than_a_batch_and_a_sheet_hold(
     run("many/00.png", "--sheet=sheet.png")
     with Image.open("sheet.png") as sheet:
         assert sheet.width < 300
-
-
-def test_only_headers_are_read_to_find_images() -> None:
-    save("whole.png", noise(200, 200))
-    data = Path("whole.png").read_bytes()
-    Path("cut.png").write_bytes(data[: len(data) // 2])
-    assert find_images([Path("cut.png")], 8).resized == {Path("cut.png")}
 
 
 def test_a_reader_that_stops_reading_gets_the_files_whole(

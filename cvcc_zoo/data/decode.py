@@ -20,12 +20,13 @@ class Tally:
     """Counts of the decoded images that a user should hear about."""
 
     def __init__(self) -> None:
-        self.images = self.deep = self.brightest = self.flat = self.stretched = 0
+        self.images = self.deep = self.brightest = self.flat = self.resized = self.stretched = 0
         self.first_flat: Path | str | None = None
 
-    def add(self, path: Path | str, pixels: Pixels, brightest: int | None, *, stretched: bool) -> None:
+    def add(self, path: Path | str, pixels: Pixels, brightest: int | None, *, resized: bool, stretched: bool) -> None:
         """Count an image; `brightest` is its largest value if it was 16-bit grey, else None."""
         self.images += 1
+        self.resized += resized
         self.stretched += stretched
         if brightest is not None:
             self.deep, self.brightest = self.deep + 1, max(self.brightest, brightest)
@@ -35,7 +36,7 @@ class Tally:
 
     def merge(self, other: "Tally") -> None:
         """Add the counts of another tally."""
-        for name in ("images", "deep", "flat", "stretched"):
+        for name in ("images", "deep", "flat", "resized", "stretched"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.brightest = max(self.brightest, other.brightest)
         self.first_flat = self.first_flat or other.first_flat
@@ -109,7 +110,7 @@ class Decoding:
         stretched = self.resize == "squash" and is_stretched((width, height))
         pixels = np.asarray(image).reshape(size, size, self.in_channels).transpose(2, 0, 1).copy()
         if tally is not None:
-            tally.add(path, pixels, brightest, stretched=stretched)
+            tally.add(path, pixels, brightest, resized=(width, height) != (size, size), stretched=stretched)
         return pixels
 
     @classmethod
