@@ -32,7 +32,7 @@ from cvcc_zoo.classifier.trainer import Optimized, check_monitors
 from cvcc_zoo.classifier.weighting import batch_mean
 from cvcc_zoo.data.draws import mix_seed, seed_torch
 from cvcc_zoo.data.loader import check_shared
-from cvcc_zoo.data.shaping import saved_shaping, shaping_of
+from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.files.plain import check_plain
 from cvcc_zoo.internals.lightning import batches_done, forget_broken_epoch, trainer_of
@@ -230,7 +230,7 @@ class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromIm
         self.take_features(checkpoint.get("hyper_parameters", {}))
         self.classes = tuple(about["classes"]) if about.get("classes") else None
         self.temperature = about.get("temperature", 1.0)
-        if (shaping := saved_shaping(about)) is not None:
+        if (shaping := about.get("shaping")) is not None:
             self.shaping = shaping_of(shaping)
         if (images := self._images()) is not None:
             check_training_data(self, about, images, goes_on=self.trainer.state.fn == "fit")

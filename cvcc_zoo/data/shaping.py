@@ -37,12 +37,6 @@ def shaping_of(options: Any) -> dict[str, str]:
     return {"resize": resize, "background": background}
 
 
-def saved_shaping(about: Mapping[str, Any]) -> Any:
-    """Return what a checkpoint says about `shaping`: older ones say it beside their data, or nothing, which is None."""
-    data = about.get("data")
-    return about.get("shaping", data.get("shaping") if isinstance(data, Mapping) else None)
-
-
 def check_amounts(batch_size: int, **shares: float) -> None:
     """Raise ValueError unless the batch size is at least 1, and each share in [0, 1)."""
     if batch_size < 1:

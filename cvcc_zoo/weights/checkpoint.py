@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from cvcc_zoo.data.classes import LONGEST_CLASS
-from cvcc_zoo.data.shaping import saved_shaping, shaping_of
+from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.files.plain import load_plain, read_yaml
 from cvcc_zoo.registry import FAMILIES
@@ -24,7 +24,7 @@ class Checkpoint(Weights):
     ended: bool = False  # whether training was completed
     has_best: bool = False  # whether it is a best.ckpt, or one was written before it
     metrics: Any = None  # a fingerprint of the metrics that were logged before it; None if unknown
-    shaped: Any = None  # what it says about `shaping`; None in files of older versions, where the config says it
+    shaped: Any = None  # what it says about `shaping`
     train_sha256: str = ""  # the identity of the training images; empty if unknown
 
     @property
@@ -36,7 +36,7 @@ class Checkpoint(Weights):
     @property
     def shaping(self) -> dict[str, str]:
         """`resize` and `background` of the ImageDataModule, by which image files became pixels in training."""
-        return shaping_of(self.settings.get("data") if self.shaped is None else self.shaped)
+        return shaping_of(self.shaped)
 
 
 def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
@@ -96,7 +96,7 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
         ended=bool(run.get("ended")),
         has_best=best,
         metrics=run.get("metrics"),
-        shaped=saved_shaping(about),
+        shaped=about.get("shaping"),
         train_sha256=identity if isinstance(identity, str) else "",
         calibration=calibration,
     )
