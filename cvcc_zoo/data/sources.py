@@ -18,7 +18,7 @@ from cvcc_zoo.data.forms.torchvision_sets import torchvision_dataset
 from cvcc_zoo.data.forms.torchvision_table import PREFIX as TORCHVISION_PREFIX
 from cvcc_zoo.data.forms.torchvision_table import SAME, TABLE
 from cvcc_zoo.data.images import ImageDataset, Split, data_home
-from cvcc_zoo.data.shaping import Shaping, check_amounts
+from cvcc_zoo.data.shaping import Shaping
 from cvcc_zoo.files.own import expanded, shown
 from cvcc_zoo.kinds import check_kinds
 from cvcc_zoo.registry import as_typed, pick
@@ -73,7 +73,10 @@ def sort_options(function: Callable[..., Any], given: Mapping[str, Any]) -> tupl
     if not isinstance(options["test"], Real | str):
         objects["test"] = options.pop("test")
     check_kinds(inspect.signature(function).parameters, options)
-    check_amounts(options["batch_size"], test=options.get("test", 0.0))
+    if options["batch_size"] < 1:
+        raise ValueError(f"batch_size must be at least 1, got {options['batch_size']}")
+    if not 0 <= (test := options.get("test", 0.0)) < 1:
+        raise ValueError(f"test must be a share of the images in [0, 1), got {test}")
     if (classes := options["classes"]) is not None:
         if not isinstance(classes, Iterable) or isinstance(classes, str | bytes | Mapping | set | frozenset):
             raise ValueError(f"classes must be a list of names in the order of their labels, got {classes!r}")
