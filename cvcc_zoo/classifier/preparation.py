@@ -9,11 +9,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from cvcc_zoo.classifier.network import evaluating
+from cvcc_zoo.classifier.patch_whitening import IMAGES, first_convolution, whiten_patches
 from cvcc_zoo.classifier.weighting import resolve_class_weights
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
 from cvcc_zoo.data.balance import imbalance
 from cvcc_zoo.data.datamodule import ImageDataModule
-from cvcc_zoo.data.patch_whitening import IMAGES, first_convolution, whiten_patches
 from cvcc_zoo.internals.lightning import trainer_of
 from cvcc_zoo.losses import Loss, loss_spec, make_loss
 from cvcc_zoo.printing import first_line
