@@ -164,6 +164,35 @@ def test_other_training_images_are_refused_when_a_training_goes_on(
     assert main([*again, "--run=second", "--allow_changes=true", "--trainer.max_epochs=2"]) == 0
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using")  # Lightning's, of the run's callbacks
+def test_a_training_does_not_go_on_when_others_of_the_same_images_are_held_out(
+    fit: Fit, colours: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear", "--run=first", "--data.validation=0.25")
+    (old := Path("old")).mkdir()
+    for folder in (Path("first"), old):
+        content = torch.load("first/last.ckpt", weights_only=True)
+        content["callbacks"]["RunFolder"]["ended"] = False  # as if it were to go on
+        if folder == old:
+            del content["cvcc_zoo"]["data"]["val"]  # as in older versions
+        torch.save(content, folder / "last.ckpt")
+    shutil.copy("first/best.ckpt", old)
+    assert main(["validate", "--run=first"]) == 0 and "held out other images" not in caplog.text
+    for path in sorted((colours / "train/red").iterdir()):
+        path.rename(path.with_name(f"{99 - int(path.stem)}.png"))
+    again = ["fit", "--config=first/config.yaml"]
+    assert main([*again, "--ckpt_path=first/last.ckpt", "--run=second"]) == 2
+    printed = capsys.readouterr().err
+    assert "the validation images are not those of the checkpoint: 10 images then" in printed
+    assert "restore what chooses them (the names of folders and files, validation and split_seed)" in printed
+    assert not Path("second").exists()
+    for command, told in (("test", 0), ("validate", 1)):
+        assert main([command, "--run=first"]) == 0
+        assert caplog.text.count("first held out other images for validation than colours does now") == told
+    assert main([*again, "--ckpt_path=old/last.ckpt", "--run=third"]) == 0
+    assert main([*again, "--ckpt_path=first/last.ckpt", "--run=second", "--allow_changes=true"]) == 0
+
+
 def test_other_classes_are_refused_where_a_model_is_used(
     fit: Fit, home: Path, colours: Path, make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:

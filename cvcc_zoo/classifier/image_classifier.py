@@ -17,8 +17,6 @@ from cvcc_zoo.classifier.compatibility import (
     check_model,
     check_shape,
     check_training,
-    check_training_data,
-    training_data,
 )
 from cvcc_zoo.classifier.divergence import check_finite, report_loss
 from cvcc_zoo.classifier.epochs import LogsEpochs, log_first
@@ -29,6 +27,7 @@ from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.classifier.preparation import SetFromImages
 from cvcc_zoo.classifier.trainer import Optimized, check_monitors
+from cvcc_zoo.classifier.training_images import check_training_data, training_data
 from cvcc_zoo.classifier.weighting import batch_mean
 from cvcc_zoo.data.draws import mix_seed, seed_torch
 from cvcc_zoo.data.loader import check_shared

@@ -129,7 +129,7 @@ class ZooCLI(LightningCLI):
             self.model.take_features(self.checkpoint.hparams)
             self.model.take_class_weights(self.checkpoint.hparams)
             self.model.load_state_dict(self.checkpoint.state)
-            choices.tell_of_other_images(self.checkpoint, self.model, self.datamodule)
+            choices.tell_of_other_images(self.checkpoint, self.model, self.datamodule, self.command)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer. `fit` gets a run folder, unless it is a `fast_dev_run`."""

@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
-from cvcc_zoo.classifier.compatibility import check_classes, other_images
+from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.classifier.metrics import TOP5
+from cvcc_zoo.classifier.training_images import other_images
 from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.images import MODEL, add_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
@@ -70,7 +71,7 @@ def main(args: Sequence[str]) -> int:
     data = made.instantiate(config).data
     console = PlainConsole(soft_wrap=True)
     for member in average.members:
-        warning = other_images(member.name, member.model, data, member.data, member.train_sha256)
+        warning = other_images(member.name, member.model, data, member.data, member.images)
         if member.card is not None:
             warning = other_than_of_card(member, member.card, data, update=config.update_card)
         if warning and config.update_card:

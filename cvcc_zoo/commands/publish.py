@@ -81,6 +81,7 @@ def publish(
     known = find_known(train.sha256, test)
     tag = tag or (known.tag if known else summary["dataset"])
     training = {"recipe": recipe(config), "images": summary["images"]["train"], "train_set": train.plain()}
+    training |= {"val_set": weights.images["val"]} if "val" in weights.images else {}
     training |= {name: summary.get(name) for name in TRAINING}
     training |= {"changed": resumed} if (resumed := summary.get("changed")) else {}
     if seeds:

@@ -157,6 +157,12 @@ class ImageDataModule(Attached):
         data, samples = self._images["train"]
         return data.images, data.labels, samples
 
+    def validation_images(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images, labels, and the positions (M,) of those that are held out; none if `validation` is 0."""
+        self.training_images()  # loads them
+        data, samples = self._images["val"]
+        return data.images, data.labels, samples
+
     def fit_whitening(self, spec: dict[str, Any] | str | None = None, *, across_processes: bool = False) -> Whitening:
         """Fit a whitening, by default the one chosen for these data, to the training images.
 

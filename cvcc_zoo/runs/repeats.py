@@ -14,7 +14,7 @@ from cvcc_zoo.runs.calibration import fit_temperature
 from cvcc_zoo.runs.changes import OF_RECORDS
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config, read_summary
-from cvcc_zoo.zoo.creation import load
+from cvcc_zoo.weights.checkpoint import read_checkpoint
 
 OF_SEEDS = ("test_accuracy_of_seeds", "precision_of_seeds")
 """Entries of a card about runs with several seeds."""
@@ -139,12 +139,18 @@ def temperature_of(run: Path, training: Mapping[str, Any], root: str = "") -> di
         raise ValueError(f"{run} has no validation images; train the recipe with --data.validation=0.1")
     if summary.get("data", {}).get("train", {}).get("sha256", images) != images:
         raise ValueError(f"{run} was trained on other images than the published run; give one that was trained on them")
-    model = load(run)
+    weights = read_checkpoint(run)
+    model = weights.model
     check_classes(model, data)  # the labels in the model's order, because the identity depends on them
     if identity_of(data, "train").sha256 != images:
         raise ValueError(
             f"the data of {run} are not the training images of the published run; restore them, or give their folder: "
             "--root=..."
+        )
+    if "val" in weights.images and identity_of(data, "val").sha256 != weights.images["val"]["sha256"]:
+        raise ValueError(
+            f"{data.dataset.title} holds out other images than the training of {run} did, which was on some of these; "
+            "restore the names of its folders and files, or give their folder: --root=..."
         )
     logits, labels = scores(model, data, split="val")
     fitted = f"{len(labels):,} validation images of a training of {summary['epochs']} epochs, seed {summary['seed']}"

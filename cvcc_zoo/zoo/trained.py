@@ -10,6 +10,7 @@ from typing import Any
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.decode import Decoding
+from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.plain import read_yaml
 from cvcc_zoo.weights.checkpoint import Checkpoint
@@ -41,8 +42,8 @@ class Trained:
     """The options of the run's ImageDataModule; empty for published weights."""
     card: Path | None = None
     """The card of published weights."""
-    train_sha256: str = ""
-    """The identity of a run's training images; empty if unknown, and for published weights."""
+    images: dict[Split, dict[str, Any]] = field(default_factory=dict)
+    """The identities of a run's training images and of those held out; empty if unknown, and for published weights."""
 
     def decoding(self) -> Decoding:
         """Return options that decode image files for the model as in training."""
@@ -99,7 +100,7 @@ def find_trained(name: str | Path) -> Trained:
     data = weights.settings.get("data")
     preparation = (weights.shaping, data if isinstance(data, dict) else {})
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    return Trained(title, model, dataset, classes, sha256, *preparation, train_sha256=weights.train_sha256)
+    return Trained(title, model, dataset, classes, sha256, *preparation, images=weights.images)
 
 
 def _divided(temperature: float) -> str:
