@@ -14,6 +14,7 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.classes import DIGITS, DIGITS_NOTE
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.folder import image_folder
+from cvcc_zoo.data.sources import place_of
 from tests.conftest import QUICK, MakeFolder, message, write_images
 
 
@@ -59,6 +60,7 @@ def test_an_evaluation_after_images_were_added_warns_of_a_test_that_was_trained_
 ) -> None:
     assert main(["fit", f"--data.root={classes}", "--model=linear", "--run=mine-run", *QUICK]) == 0
     words = "mine-run was trained on other images than mine has now"
+    Path("x").mkdir()
     assert main(["evaluate", "mine-run"]) == 0 and words not in capsys.readouterr().out
     assert main(["test", "--run=mine-run"]) == 0 and words not in caplog.text
     write_images(classes / "blue" / "new", 10, 5)
@@ -66,6 +68,17 @@ def test_an_evaluation_after_images_were_added_warns_of_a_test_that_was_trained_
     assert main(["test", "--run=mine-run"]) == 0 and caplog.text.count(words) == 1
     assert main(["predict", "--ckpt_path=mine-run/best.ckpt", f"--data.root={classes}"]) == 0
     assert caplog.text.count(words) == 2
+    for spelt in (["--data.root=mine/"], ["--data.root=./x/../mine", "--data.dataset=folder"]):
+        assert main(["evaluate", "mine-run", *spelt]) == 0 and words in capsys.readouterr().out
+
+
+def test_a_place_is_the_same_in_every_spelling() -> None:
+    here = place_of({"root": "mine"})
+    for root in ("mine/", "./mine", str(Path("mine").absolute())):
+        assert place_of({"dataset": "folder", "root": root}) == here
+    assert here != place_of({"root": "other"}) and here != place_of({"dataset": "cifar10", "root": "mine"})
+    assert place_of({"dataset": "./a.npz"}) == place_of({"dataset": str(Path("a.npz").absolute()), "root": None})
+    assert place_of({"dataset": "a.npz"}) != place_of({"dataset": "b.npz"}) != place_of({}) == (None, None)
 
 
 def test_a_class_too_small_for_the_test_is_named(classes: Path) -> None:

@@ -7,6 +7,7 @@ from cvcc_zoo.classifier.compatibility import KnowsImages, check_classes
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.identity import TRAINED_ON, identity_of, is_identity
 from cvcc_zoo.data.images import Split
+from cvcc_zoo.data.sources import place_of
 
 RESTORING: dict[Split, tuple[str, str]] = {
     "train": ("training images", "restore them"),
@@ -68,7 +69,7 @@ def other_images(
     if unknown. If the validation images are evaluated (`split` "val"), they must be those that the run held out, and if
     the test images are, the training images must be the same. Raises ValueError as `check_classes` does.
     """
-    here = bool(trained_on) and all(trained_on.get(each) == data.options[each] for each in ("dataset", "root"))
+    here = isinstance(trained_on, Mapping) and bool(trained_on) and place_of(trained_on) == place_of(data.options)
     compared = split if split == "val" and split in images else "train"
     if not here or compared not in images:
         return ""

@@ -122,6 +122,14 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
     return image_folder(expanded(root), shaping, test=share, **own)
 
 
+def place_of(options: Mapping[str, Any]) -> tuple[str | None, Path | None]:
+    """Return which data set and folder the options of an ImageDataModule name, however their paths are written."""
+    name, root = options.get("dataset"), options.get("root")
+    if name is not None and Path(str(name)).suffix.lower() in ARRAYS:
+        name = str(expanded(str(name)).resolve())
+    return name or ("folder" if root else None), expanded(str(root)).resolve() if root else None
+
+
 def _data_root(root: str | None) -> Path:
     return data_home() if root is None else expanded(root)
 
