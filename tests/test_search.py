@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import signal
 from collections import Counter
 from pathlib import Path
@@ -280,3 +281,13 @@ def test_another_search_in_the_folder_is_refused(capsys: pytest.CaptureFixture[s
         assert run("taken", RATES) == 2
     assert "another process is searching in taken" in capsys.readouterr().err
     assert Path("taken/trials.jsonl").read_bytes() == before
+
+
+def test_trials_on_other_images_are_not_compared(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["search", "--space={optimizer.lr: [0.01, 0.1]}", "--method=grid", *TINY]
+    words += [f"--data.root={colours}", "--data.batch_size=8"]
+    assert main([*words, "--folder=kept"]) == 0
+    shutil.copy(colours / "train/blue/000.png", colours / "train/red/new.png")
+    assert main([*words, "--folder=kept"]) == 2
+    assert "the training images have changed since the search in kept began" in capsys.readouterr().err
+    assert main([*words, "--folder=other"]) == 0

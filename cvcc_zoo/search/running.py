@@ -12,6 +12,8 @@ import yaml
 from cvcc_zoo.cli.arguments import name_as_option
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.cli.lightning import main as lightning
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.identity import TRAINED_ON, identity_of
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import Display
 from cvcc_zoo.runs import Deadline, StoppedError, stopped_by_signals
@@ -64,7 +66,7 @@ def run_trials(searched: Searched, method: Method, deadline: float, console: Pla
             configs = [config_of(fixed, values) for values in unusual(searched.space)]
             for config in configs:
                 goal.check(config["trainer"])
-            check_record(folder, kind, as_record(kind, searched.how, configs[0]))
+            check_record(folder, kind, as_record(kind, searched.how, configs[0], images_of(configs[0]["data"])))
             done = read_trials(folder)
             what, whole = "trial" if kind == "search" else "fold", Display("trials", count, len(done), until=deadline)
             for event in search(folder, method, goal, train, count, deadline):
@@ -101,6 +103,14 @@ def config_of(options: Sequence[str], values: Values) -> dict[str, Any]:
             "searches in folders of their own can use several devices"
         )
     return config
+
+
+def images_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the identities of the training images of an ImageDataModule with these options, and of those held out."""
+    data = ImageDataModule(**options)
+    data.prepare_data()
+    data.setup("validate")
+    return {split: identity_of(data, split).sha256 for split in TRAINED_ON}
 
 
 def check_beside(words: Sequence[str], values: Values) -> None:
