@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from cvcc_zoo.data.classes import as_text, renamed
+from cvcc_zoo.data.classes import as_text, listed, renamed
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.folder import ImageFolder, image_folder
 from cvcc_zoo.data.forms.given import from_objects, given_dataset
@@ -75,9 +75,9 @@ def sort_options(function: Callable[..., Any], given: Mapping[str, Any]) -> tupl
     check_kinds(inspect.signature(function).parameters, options)
     check_amounts(options["batch_size"], test=options.get("test", 0.0))
     if (classes := options["classes"]) is not None:
-        if not isinstance(classes, Iterable) or isinstance(classes, str | bytes | Mapping | set | frozenset):
+        if (names := listed(classes)) is None:
             raise ValueError(f"classes must be a list of names in the order of their labels, got {classes!r}")
-        options["classes"] = [as_text(name) for name in classes]
+        options["classes"] = [as_text(name) for name in names]
     return {split: value for split, value in objects.items() if value is not None}, options
 
 
