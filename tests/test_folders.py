@@ -55,6 +55,23 @@ def test_classes_without_splits_are_split_stratified_and_by_seed(
     assert test != names(classes, "test", test=0.2, split_seed=1)
 
 
+def test_a_test_of_images_that_were_held_out_says_once_how_many(
+    classes: Path, make_folder: MakeFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    note = "no train and test folders: 8 of 40 images are held out for testing (--data.test=0.2)"
+    for stages in (("test",), ("predict", "fit"), ("fit", "test")):
+        caplog.clear()
+        data = ImageDataModule(root=str(classes), test=0.2)
+        for stage in stages:
+            data.setup(stage)
+        assert caplog.text.count(note) == 1
+    data = ImageDataModule(root=str(make_folder(classes=DIGITS)))
+    for stage, told in (("test", 0), ("fit", 1)):
+        data.setup(stage)
+        assert caplog.text.count(DIGITS_NOTE) == told
+
+
 def test_an_evaluation_after_images_were_added_warns_of_a_test_that_was_trained_on(
     classes: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,7 +1,7 @@
 """Find the data set for a name, a folder, a file or objects, and describe it."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from os import PathLike
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from cvcc_zoo.data.classes import as_text, listed, renamed
+from cvcc_zoo.data.classes import DIGITS_NOTE, as_text, listed, renamed
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.folder import ImageFolder, image_folder
 from cvcc_zoo.data.forms.given import from_objects, given_dataset
@@ -177,8 +177,13 @@ def check_test(dataset: ImageDataset) -> None:
     )
 
 
-def announce(data: Served, *stages: str, notes: Iterable[str] = ()) -> None:
-    """Print on the first process which images are used, and the notes about them."""
+def announce(data: Served, *stages: str, said: set[str]) -> None:
+    """Print on the first process which images are used, and the notes about them that were not `said` yet.
+
+    The one about augmentations belongs to a training.
+    """
+    notes = [note for note in data.dataset.notes if note not in said and ("train" in stages or note != DIGITS_NOTE)]
+    said.update(notes)
     for line in (describe(data, *stages), *notes):
         rank_zero_info(line)
 
