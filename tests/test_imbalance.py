@@ -368,3 +368,30 @@ def test_a_class_that_yaml_cannot_read_has_a_weight_and_one_of_two_that_it_reads
     assert resolve_class_weights({"no": 2}, ["no", "off"], labels) == [2.0, 1.0]
     with pytest.raises(ValueError, match="no class in class_weights named 'False'"):
         resolve_class_weights({"False": 2}, ["no", "off"], labels)  # {no: 2} without quotes
+
+
+def test_balanced_weights_of_a_loaded_model_are_those_of_the_images_that_it_is_trained_on(skewed: Path) -> None:
+    words = [f"--data.root={skewed}", *QUICK, "--model=linear", "--data.validation=0"]
+    chosen = {"balanced": "balanced", "named": "{猫: 3}"}
+    for run, weights in chosen.items():
+        assert main(["fit", f"--model.loss.class_weights={weights}", *words, f"--run={run}"]) == 0
+    others = Path("others")
+    for name, count in (("猫", 5), ("dog", 15)):
+        write_images(others / "train" / name, count, seed=count)
+    data = cvcc_zoo.ImageDataModule(root=str(others), validation=0)
+    assert main(["publish", "balanced", "--folder=cards", "--tag=x"]) == 0
+    loaded = [cvcc_zoo.load(name) for name in ("balanced", "cards/linear.x.json")]
+    for model in (*loaded, cvcc_zoo.create("balanced", optimizer="SGD")):
+        assert model.hparams["loss"]["class_weights"] == pytest.approx([44 / 8, 44 / 80])
+        trainer = quick()
+        trainer.fit(model, data)
+        assert model.hparams["loss"]["class_weights"] == pytest.approx([20 / 30, 20 / 10])
+        trainer.save_checkpoint("again.ckpt")
+        assert read_checkpoint("again.ckpt").class_weights == "balanced"
+    for run, expected in (("named", [1.0, 3.0]), ("balanced", [7.0, 8.0])):
+        options: dict[str, Any] = (
+            {} if run == "named" else {"loss": {"name": "cross_entropy", "class_weights": [7.0, 8.0]}}
+        )
+        model = cvcc_zoo.create(run, **options) if options else cvcc_zoo.load(run)
+        quick().fit(model, data)
+        assert model.hparams["loss"]["class_weights"] == expected

@@ -27,7 +27,7 @@ class Headed(WhitenedNetwork):
     metrics: StageMetrics
     classes: tuple[str, ...] | None
     loss: Loss
-    _chosen_weights: Any = None  # the class weights that were chosen, before training made them numbers
+    chosen_class_weights: Any = None  # the class weights that were chosen, before training made them numbers
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Remove the classifier of a new network if the model is built with num_classes=0."""
@@ -87,7 +87,7 @@ class Headed(WhitenedNetwork):
         if num_classes < 0 or num_classes == 1:
             raise ValueError(f"num_classes must be at least 2, or 0 for features, got {num_classes}")
         hparams = {**self.hparams, "num_classes": num_classes}
-        hparams["loss"] = without_numbers(hparams["loss"], self._chosen_weights)
+        hparams["loss"] = without_numbers(hparams["loss"], self.chosen_class_weights)
         network: Any = self.network
         like = next(self.network.parameters(), self.whitening.mean)
         given = self.hparams.get("network", network) is None  # as an object, which cannot be built again
@@ -106,7 +106,7 @@ class Headed(WhitenedNetwork):
         for name in classifier_names(network, num_classes):
             network.get_submodule(name).to(like.device, like.dtype).train(self.training)
         self.hparams.update(hparams)
-        self.loss, self._chosen_weights = make_loss(hparams["loss"]), None
+        self.loss, self.chosen_class_weights = make_loss(hparams["loss"]), None
         self.classes, self.temperature = None, 1.0
         self._modules.pop("_confusion", None)
         with torch.device("cpu"):

@@ -1,6 +1,6 @@
 """ImageClassifier: whitening -> network -> loss, with metrics, optimizer and schedule; the base of every family."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -215,6 +215,8 @@ class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromIm
         Raises FloatingPointError if weights in training are not finite: the checkpoint before this one stays.
         """
         about = checkpoint["cvcc_zoo"] = {"family": type(self).__name__, **training_data(self, self._images())}
+        if isinstance(self.chosen_class_weights, str | Mapping):  # from which other images make other numbers
+            about["class_weights"] = self.chosen_class_weights
         if (trainer := trainer_of(self)) is None:
             return
         if trainer.state.fn == "fit":

@@ -28,7 +28,7 @@ class SetFromImages(WhitenedNetwork):
     num_classes: int
     loss: Loss
     patches_whitened: Tensor  # bool, with patch_whitening: whether the first convolution is set
-    _chosen_weights: Any  # of the classes, before training made them numbers
+    chosen_class_weights: Any  # of the classes, before training made them numbers
 
     def register_patch_whitening(self, eps: float | None) -> None:
         """Register the state of `patch_whitening`, if it is on. Raises ValueError for a negative or infinite eps."""
@@ -112,10 +112,10 @@ class SetFromImages(WhitenedNetwork):
         if self.loss.class_weights is None:
             return
         spec = loss_spec(self.hparams["loss"])
-        if self._chosen_weights is None:
-            self._chosen_weights = spec["class_weights"]
+        if self.chosen_class_weights is None:
+            self.chosen_class_weights = spec["class_weights"]
         _, labels, samples = data.training_images()
-        weights = resolve_class_weights(self._chosen_weights, data.classes, labels[samples])
+        weights = resolve_class_weights(self.chosen_class_weights, data.classes, labels[samples])
         self.hparams["loss"] = {**spec, "class_weights": weights}
         self.loss = make_loss(self.hparams["loss"], len(weights))
 

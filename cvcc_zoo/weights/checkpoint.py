@@ -12,6 +12,7 @@ from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.shaping import saved_shaping, shaping_of
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.files.plain import load_plain, read_yaml
+from cvcc_zoo.losses import check_class_weights
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.weights.card import check_calibration
 from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
@@ -85,6 +86,7 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
     title = data.get("title")
     calibration = {key: about[key] for key in ("temperature", "fitted_on") if key in about}
     check_calibration(calibration, f"{path} is not a complete checkpoint: its calibration")
+    check_class_weights(about.get("class_weights"), None)
     return Checkpoint(
         path,
         family,
@@ -100,6 +102,7 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
         shaped=saved_shaping(about),
         images={split: data[split] for split in TRAINED_ON if is_identity(data.get(split))},
         calibration=calibration,
+        class_weights=about.get("class_weights"),
     )
 
 

@@ -34,6 +34,8 @@ class Weights:
     """The model without its weights, as `check_fits` returns it."""
     calibration: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     """`temperature`, by which the logits are divided, and `fitted_on`, in words; empty without a calibration."""
+    class_weights: Any = field(default=None, kw_only=True)
+    """Those of the loss as they were chosen, such as "balanced", before training made them numbers; None if unknown."""
 
     @property
     def shaping(self) -> dict[str, str]:
@@ -60,6 +62,7 @@ class Weights:
             model = FAMILIES[self.family](**self.hparams)
             model.load_state_dict(self.state)
         model.classes, model.shaping = self.classes, self.shaping
+        model.chosen_class_weights = self.class_weights
         model.temperature = self.calibration.get("temperature", 1.0)
         return model.eval()
 

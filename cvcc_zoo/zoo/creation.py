@@ -152,6 +152,8 @@ def _transferred(weights: Weights, options: Mapping[str, Any], *, new_head: bool
     model.shaping = weights.shaping
     if not new_head and weights.classes and model.num_classes == len(weights.classes):
         model.classes = weights.classes
+    if not fresh and "loss" not in options:
+        model.chosen_class_weights = weights.class_weights
     if not new_head and all(model.hparams[name] == saved[name] for name in ADAPTABLE):
         model.temperature = weights.calibration.get("temperature", 1.0)
     return model.eval()
