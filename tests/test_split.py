@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.duplicates import connected, duplicates, near_pairs
 from cvcc_zoo.data.looks import look_at_some
 from cvcc_zoo.data.partition import largest_remainder, partition
-from tests.conftest import message
+from tests.conftest import QUICK, message
 
 Pixels = npt.NDArray[np.uint8]
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
@@ -55,6 +56,16 @@ def test_the_command_that_trains_on_the_new_folder_quotes_spaces(
 ) -> None:
     assert main(["split", str(photos), "--output=my images", "--copy"]) == 0
     assert "Train on it: cvcc-zoo fit --data.root='my images' (" in capsys.readouterr().out
+
+
+def test_the_command_that_trains_on_a_folder_without_test_images_can_be_run(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["split", str(photos), "--output=new", "--test=0"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Train on it: "))
+    words = shlex.split(line.partition("cvcc-zoo ")[2].partition(" (")[0])
+    assert words == ["fit", "--data.root=new", "--data.follow_links=true", "--test=false"]
+    assert main([*words, "--model=linear", "--data.image_size=8", *QUICK]) == 0
 
 
 @pytest.mark.parametrize("copy", [False, True])

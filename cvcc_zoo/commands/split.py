@@ -84,8 +84,8 @@ def main(args: Sequence[str]) -> int:
     PlainConsole().print(table_of(labels, splits, classes, list(shares), str(output)))
     for line in remarks(exact, near, splits, labels, output / DUPLICATES):
         say(line)
-    more = f"{'' if options.copy else ' --data.follow_links=true'} (--data.image_size=32 for images of any size)"
-    say(f"Train on it: cvcc-zoo fit --data.root={in_command(output)}{more}")
+    more = " --data.follow_links=true" * (not options.copy) + " --test=false" * ("test" not in shares)
+    say(f"Train on it: cvcc-zoo fit --data.root={in_command(output)}{more} (--data.image_size=32 if the sizes differ)")
     return 0
 
 
