@@ -415,7 +415,7 @@ def test_colour_among_grey_images_is_not_lost_silently(make_folder: MakeFolder) 
     [
         ({"dataset": "cifar11"}, "no dataset named 'cifar11'; did you mean cifar10"),
         ({"dataset": "folder"}, "needs the folder of the images: --data.root"),
-        ({"dataset": "fashion-mini", "root": "mine"}, "omit --data.dataset to use the images of that folder"),
+        ({"dataset": "fashion-mini", "root": "mine"}, "for the images of that folder choose --data.dataset=folder"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"validation": 1.0}, r"validation must be a share .* in \[0, 1\)"),
         ({"whitening": "standardise"}, "no whitening named 'standardise'; did you mean standardize"),

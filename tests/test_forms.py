@@ -346,7 +346,9 @@ def test_files_that_are_missing_or_no_arrays_are_refused() -> None:
         ImageDataModule("text.npz")
     with pytest.raises(FileNotFoundError, match=r"there is no file none.npy"):
         ImageDataModule("none.npy")
-    with pytest.raises(ValueError, match=r"text.npz takes no root"):
+    with pytest.raises(
+        ValueError, match=r"text.npz takes no root, but got .*; for .* that folder choose --data.dataset=folder, or"
+    ):
         ImageDataModule("text.npz", root="here")
 
 

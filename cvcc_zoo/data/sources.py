@@ -97,7 +97,10 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
         return from_objects(objects, classes, shaping, max_pixels)
     if name is not None and (name.startswith(PREFIX) or Path(name).suffix.lower() in ARRAYS):
         if root is not None:
-            raise ValueError(f"{name} takes no root, but got {root}; write the whole path into --data.dataset")
+            raise ValueError(
+                f"{name} takes no root, but got {root}; for the images of that folder choose --data.dataset=folder, or "
+                "write the whole path into --data.dataset"
+            )
         return _of_file(name, classes, shaping, max_pixels)
     if classes is not None:
         raise ValueError(f"{name or root or 'fashion-mini'} names or numbers its own classes; leave classes out")
@@ -110,8 +113,8 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
     if name == "fashion-mini":
         if root is not None:
             raise ValueError(
-                f"fashion-mini is part of the package and takes no root, but got {root}; omit --data.dataset to use "
-                "the images of that folder, or --data.root to use fashion-mini"
+                f"fashion-mini is part of the package and takes no root, but got {root}; for the images of that "
+                "folder choose --data.dataset=folder, or omit --data.root to use fashion-mini"
             )
         return FashionMini()
     if name in TORCHVISION:
