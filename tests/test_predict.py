@@ -324,3 +324,25 @@ def test_no_spreadsheet_calculates_the_name_of_a_class_or_a_file(tmp_path: Path)
     assert column("predictions-p.csv", 1) == column("predictions-p.csv", 2) == column("rows.csv", 0) == expected
     assert column("files.csv", 0) == column("files.csv", 1) == expected
     assert set(column("rows.csv", 1)) == {"-0.5"}
+
+
+OTHER_FORMATS = {
+    "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "Heic": b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic",
+    "CR3": b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", "PSD": b"8BPS\0\x01", "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n",
+}  # fmt: skip
+
+
+def test_photos_of_other_formats_are_not_skipped(model: ImageClassifier, capsys: pytest.CaptureFixture[str]) -> None:
+    save("phone/a.png", noise())
+    for name, start in OTHER_FORMATS.items():
+        Path("phone", name).write_bytes(start + bytes(500))
+    for name, start in (("damaged.avif", b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif"), ("a.mov", b"\0\0\0\x14ftypqt  ")):
+        Path("phone", name).write_bytes(start + bytes(500))
+    assert predict(["linear.pets", "phone", "--output=out.json"]) == 1
+    printed = capsys.readouterr()
+    assert "2 of 3 files are not images and were skipped: phone/a.mov, phone/damaged.avif" in printed.out
+    told = printed.err.splitlines()
+    assert len(told) == 5 and [row["file"] for row in json.loads(Path("out.json").read_text())] == ["phone/a.png"]
+    for name in OTHER_FORMATS:
+        reason = f"(its format is {name.upper()}); convert it to JPEG or PNG"
+        assert f"cvcc-zoo: not predicted: phone/{name} is not an image that can be read {reason}" in told
