@@ -1,5 +1,6 @@
 """What the documentation says is so."""
 
+import ast
 import importlib
 import inspect
 import re
@@ -67,6 +68,19 @@ def test_the_network_of_the_page_about_other_networks_works_as_it_stands(
     model = ImageClassifier.wrap("page_nets.Small", width=32, optimizer="SGD", whitening="none")
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     assert model.head_hidden_size == 32 and len(model.predict(torch.zeros(3, 32, 32), top=3)) == 3
+
+
+def test_lists_and_dictionaries_in_options_are_quoted_for_the_shell() -> None:
+    """In messages and on the pages, from which people copy them."""
+    pages = [path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")) if path.stem != "map"]
+    texts = {path: path.read_text() for path in pages}
+    for path in (ROOT / "cvcc_zoo").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
+        strings = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in alone]
+        texts[path] = "\n".join(node.value for node in strings if isinstance(node.value, str))
+    found = [(path, option) for path, text in texts.items() for option in re.findall(r"--[\w.]+\+?=[\[{].*", text)]
+    assert not found
 
 
 def test_the_page_about_commands_names_all_of_them() -> None:

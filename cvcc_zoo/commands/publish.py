@@ -145,8 +145,8 @@ def extend(path: Path, repeats: Sequence[Path], calibrate: Path | None, root: st
     card = read_card(path)
     if not repeats and calibrate is None:
         raise ValueError(
-            f"{card.name} is published; give a run folder, or add to its card: --repeats=[RUN, ...] with other seeds, "
-            "--calibrate=RUN_WITH_VALIDATION"
+            f"{card.name} is published; give a run folder, or add to its card: "
+            "--repeats='[RUN, ...]' with other seeds, --calibrate=RUN_WITH_VALIDATION"
         )
     training, added, console = card.training, dict[str, Any](), PlainConsole(soft_wrap=True)
     if not _knows_its_training(card):

@@ -158,8 +158,9 @@ def check_name(recipe: Path, options: Sequence[str]) -> None:
     name = name_of(model.class_path.rpartition(".")[2], model.init_args.as_dict())
     if name != recipe.stem:
         raise ValueError(
-            f"{shown(recipe)} trains the model {name}, and its weights would be named so; leave it out (--only=[...]), "
-            f"or train it with `cvcc-zoo fit --config={in_command(recipe)}` and publish its run with --tag=..."
+            f"{shown(recipe)} trains the model {name}, and its weights would be named so; leave it out "
+            f"(--only='[...]'), or train it with `cvcc-zoo fit --config={in_command(recipe)}` and publish its run with "
+            "--tag=..."
         )
 
 

@@ -16,7 +16,7 @@ JOINERS = str.maketrans("", "", "\u200c\u200d")
 DIGITS = tuple("0123456789")
 DIGITS_NOTE = (
     "the classes have the names 0 to 9, so the presets of --data.augmentations do not mirror images; if they are not "
-    "digits: --data.augmentations=[RandomCrop, HorizontalFlip]"
+    "digits: --data.augmentations='[RandomCrop, HorizontalFlip]'"
 )
 """A note about data sets of the user whose classes are digits."""
 

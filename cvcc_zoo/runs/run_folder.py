@@ -95,7 +95,8 @@ def check_unsaved(folder: Path) -> None:
     if found := sorted(folder.glob("*.ckpt")):
         raise ValueError(
             f"without checkpoints of its own, the run would seem to end with the weights in {found[0]}; leave out "
-            f"--trainer.enable_checkpointing=false, or resume in another folder: --run=NEW --ckpt_path={folder / LAST}"
+            "--trainer.enable_checkpointing=false, or resume in another folder: --run=NEW "
+            f"--ckpt_path={in_command(folder / LAST)}"
         )
 
 
