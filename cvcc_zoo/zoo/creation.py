@@ -1,5 +1,7 @@
 """Make a model from a name: `create`, `load`, and `use_weights` for a model to be fine-tuned."""
 
+import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -92,13 +94,16 @@ def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]
     """Put weights into a model to be trained on these classes, and return whether its classifier is new.
 
     The classifier is new if the weights were trained on other classes: other names, or another number if a checkpoint
-    has no names. Otherwise the model gets the classes in the order of the weights. Raises as `create` does.
+    has no names. Otherwise the model gets the classes in the order of the weights. Raises as `create` does,
+    and ValueError for class weights in the order of other classes.
     """
     weights = read_weights(resolve_trained(name))
     if weights.classes:
         new = matching(weights.classes, classes) is None
     else:
         new = bool(weights.hparams["num_classes"] != model.num_classes)
+    if not new and weights.classes:
+        check_order(getattr(model.loss, "class_weights", None), name, weights.classes, classes)
     if not model.chose_whitening or model.whitening.spec == "standardize":  # `transfer` refuses any other choice
         model.use_whitening(weights.hparams["whitening"])
     transfer(model, weights, new_head=new)
@@ -106,6 +111,16 @@ def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]
     model.classes = None if new else weights.classes
     model.temperature = 1.0 if new else weights.calibration.get("temperature", 1.0)
     return new
+
+
+def check_order(weights: Any, name: str | Path, wanted: Sequence[str], given: Sequence[str]) -> None:
+    """Raise ValueError if class weights are a list for the `given` classes, and those `wanted` have another order."""
+    if isinstance(weights, list | tuple) and matching(wanted, given) != list(range(len(given))):
+        by_name = json.dumps(dict(zip(given, weights, strict=True)), ensure_ascii=False)
+        raise ValueError(
+            f"class_weights has a number for each class, and the weights {name} have the classes in another order than "
+            f"the images; give the numbers by name: --model.loss.class_weights={shlex.quote(by_name)}"
+        )
 
 
 def _fresh(source: Source, options: Mapping[str, Any]) -> ImageClassifier:
