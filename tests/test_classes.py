@@ -82,7 +82,9 @@ def test_a_checkpoint_names_its_classes_and_images(fit: Fit, colours: Path) -> N
     assert content["classes"] == ["blue", "red"]
     assert content["data"]["title"] == "colours" and content["data"]["train"]["images"] == 40
     summary = json.loads(Path("runs/linear-colours/summary.json").read_text())
-    assert content["data"]["train"] == summary["data"]["train"]
+    pixels = content["data"]["train"].pop("pixels")
+    assert content["data"]["train"] == summary["data"]["train"] and len(pixels) == 40
+    assert content["data"]["val"]["images"] == 4
     assert load("runs/linear-colours").classes == ("blue", "red")
 
 

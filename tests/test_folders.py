@@ -1,5 +1,6 @@
 """Images as people have them: folders without splits, other names, transparency, 16 bits, photos."""
 
+import shutil
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def test_an_evaluation_after_images_were_added_warns_of_a_test_that_was_trained_
     classes: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert main(["fit", f"--data.root={classes}", "--model=linear", "--run=mine-run", *QUICK]) == 0
-    words = "mine-run was trained on other images than mine has now"
+    words = " test images of mine were training or validation images of mine-run, so the accuracy is too high"
     Path("x").mkdir()
     assert main(["evaluate", "mine-run"]) == 0 and words not in capsys.readouterr().out
     assert main(["test", "--run=mine-run"]) == 0 and words not in caplog.text
@@ -87,6 +88,27 @@ def test_an_evaluation_after_images_were_added_warns_of_a_test_that_was_trained_
     assert caplog.text.count(words) == 2
     for spelt in (["--data.root=mine/"], ["--data.root=./x/../mine", "--data.dataset=folder"]):
         assert main(["evaluate", "mine-run", *spelt]) == 0 and words in capsys.readouterr().out
+
+
+def test_an_evaluation_counts_the_test_images_that_were_trained_on_before_a_new_split(
+    colours: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(["fit", f"--data.root={colours}", "--model=linear", "--run=pets", *QUICK]) == 0
+    shutil.copytree(colours, "again")
+    for number in range(3):
+        Path(f"again/train/red/00{number}.png").rename(f"again/test/red/x{number}.png")
+    words = "3 of 15 test images of again were training or validation images of pets, so the accuracy is too high"
+    for root, told in (("colours", False), ("again", True)):
+        assert main(["evaluate", "pets", f"--data.root={root}"]) == 0
+        assert (words in (printed := capsys.readouterr().out)) is told and ("images of pets" in printed) is told
+    assert main(["test", "--run=pets", "--data.root=again"]) == 0 and words in caplog.text
+    content = torch.load("pets/best.ckpt", weights_only=True)
+    del content["cvcc_zoo"]["data"]["train"]["pixels"]  # as in older versions, which know only changes in place
+    torch.save(content, "pets/best.ckpt")
+    assert main(["evaluate", "pets", "--data.root=again"]) == 0 and words not in capsys.readouterr().out
+    (colours / "train/red/000.png").unlink()
+    old = "pets was trained on other images than colours has now; if its test images are held out of the same folder"
+    assert main(["evaluate", "pets"]) == 0 and old in capsys.readouterr().out
 
 
 def test_a_place_is_the_same_in_every_spelling() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from cvcc_zoo.classifier.compatibility import KnowsImages, check_classes
 from cvcc_zoo.data.datamodule import ImageDataModule
-from cvcc_zoo.data.identity import TRAINED_ON, identity_of, is_identity
+from cvcc_zoo.data.identity import PIXELS, TRAINED_ON, identity_of, is_identity, pixels_of, seen
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.sources import place_of
 
@@ -20,12 +20,14 @@ RESTORING: dict[Split, tuple[str, str]] = {
 
 
 def training_data(model: KnowsImages, data: ImageDataModule | None) -> dict[str, Any]:
-    """Return, as plain data, what a checkpoint saves about the images that its model is trained and calibrated on."""
+    """Return, in plain data and a tensor, what a checkpoint saves about the images of training and calibration."""
     about: dict[str, Any] = {"classes": model.classes and list(model.classes), "shaping": {**model.shaping}}
     if model.temperature != 1:
         about["temperature"] = model.temperature
     if data is not None:
         identities = {split: identity_of(data, split).plain() for split in TRAINED_ON}
+        if not data.dataset.public:  # whose test images somebody may divide anew
+            identities["train"][PIXELS] = pixels_of(identity_of(data, "train"))
         about["data"] = {"title": data.dataset.title, **identities}
     return about
 
@@ -67,20 +69,29 @@ def other_images(
 
     `trained_on` are the options of the run's ImageDataModule, and `images` the identities of its images; each is empty
     if unknown. If the validation images are evaluated (`split` "val"), they must be those that the run held out, and if
-    the test images are, the training images must be the same. Raises ValueError as `check_classes` does.
+    the test images are, the training images must be the same, or, in any place, none of them among the test images.
+    Raises ValueError as `check_classes` does.
     """
     here = isinstance(trained_on, Mapping) and bool(trained_on) and place_of(trained_on) == place_of(data.options)
     compared = split if split == "val" and split in images else "train"
-    if not here or compared not in images:
+    record = images.get(compared)
+    if record is None or not (here or (split == "test" and PIXELS in record)):
         return ""
     check_classes(model, data)  # the labels in the model's order, because the identity depends on them
-    if identity_of(data, compared).sha256 == images[compared]["sha256"]:
+    if here and identity_of(data, compared).sha256 == record["sha256"]:
         return ""
     if compared == "val":
         return (
             f"{name} held out other images for validation than {data.dataset.title} does now, so some of these may be "
             "training images, and the accuracy is too high then"
         )
+    if split == "test" and (count := seen(test := identity_of(data, "test"), record.get(PIXELS))):
+        return (
+            f"{count:,} of {len(test.pixels):,} test images of {data.dataset.title} were training or validation images "
+            f"of {name}, so the accuracy is too high"
+        )
+    if not here:
+        return ""
     return (
         f"{name} was trained on other images than {data.dataset.title} has now; if its test images are held out of the "
         "same folder, some of them were training images, and the accuracy is too high"

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from cvcc_zoo.data.datamodule import ImageDataModule
@@ -21,6 +22,8 @@ from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.known import KNOWN, Known, known_test_images
 
 Hashes = npt.NDArray[np.uint32]
+PIXELS = "pixels"
+"""The key of the hashes of the training images in a checkpoint."""
 TRAINED_ON: tuple[Split, ...] = ("train", "val")
 """Splits whose identities a checkpoint holds: all training images, and those of them that are held out."""
 
@@ -79,6 +82,18 @@ def identity(images: Tensor, labels: Tensor, samples: Tensor | None = None) -> I
 def repeated(test: Identity, train: Identity) -> int:
     """Count the test images whose pixels are also those of a training image, under any label."""
     return int(np.isin(test.pixels, train.pixels).sum())
+
+
+def pixels_of(found: Identity) -> Tensor:
+    """Return the hashes `pixels` (N,) as int64, the type in which a checkpoint holds them."""
+    return torch.from_numpy(found.pixels.view(np.int64).copy())
+
+
+def seen(test: Identity, pixels: object) -> int:
+    """Count the test images among those whose hashes a checkpoint holds, under any label; 0 if it holds none."""
+    if not isinstance(pixels, Tensor) or pixels.dtype != torch.int64:
+        return 0
+    return int(np.isin(test.pixels, pixels.contiguous().numpy().view(np.uint64)).sum())
 
 
 def identity_of(data: ImageDataModule, split: Split) -> Identity:
