@@ -7,7 +7,7 @@ import pytest
 from matplotlib.text import Text
 
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
-from cvcc_zoo.plots import plot_calibration, plot_confusion, plot_curves, plot_depth, plot_runs, plot_search
+from cvcc_zoo.plots import plot_calibration, plot_confusion, plot_curves, plot_depth, plot_search
 from cvcc_zoo.plots.confusion import CIFAR100, Pair, groups_of, in_groups, most_confused, plot_many
 from cvcc_zoo.plots.curves import cut_above
 from cvcc_zoo.plots.figure import Figure, short
@@ -243,20 +243,6 @@ def test_rates_of_groups_and_watched_lengths_are_drawn_where_they_are() -> None:
     assert [line.get_label() for line in length.lines] == ["gradient", "update / parameters"]
 
 
-def test_several_runs_are_drawn_over_each_other() -> None:
-    steps = [float(step) for step in range(100)]
-    runs = {
-        name: {"train/batch_loss": (steps, [scale] * 100), "val/accuracy": ([99.0], [scale])}
-        for name, scale in (("SGD", 0.5), ("Muon", 0.25))
-    }
-    loss, accuracy = plot_runs(runs, "both").axes
-    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["SGD", "Muon"]  # type: ignore[union-attr]
-    smooth = [line for line in loss.lines if not str(line.get_label()).startswith("_")]
-    assert [len(np.asarray(line.get_xdata())) for line in smooth] == [97, 97]
-    assert np.allclose(np.asarray(smooth[1].get_ydata()), 0.25)
-    assert list(np.asarray(accuracy.lines[0].get_ydata())) == [50.0]
-
-
 def test_a_spike_of_the_loss_does_not_flatten_the_other_values_and_is_told() -> None:
     usual = [2.3 * 0.9**step for step in range(20)]
     spiked = [*usual[:10], 900.0, *usual[10:]]
@@ -265,8 +251,6 @@ def test_a_spike_of_the_loss_does_not_flatten_the_other_values_and_is_told() -> 
     assert cut is not None and cut[1] == 900 and max(usual) < cut[0] < 20
     curve = ([float(step) for step in range(21)], spiked)
     loss = plot_curves({"train/loss": curve, "train/batch_loss": curve}, "a run").axes[0]
-    assert loss.get_ylim() == (0, cut[0]) and "the largest is 900" in loss.texts[0].get_text()
-    loss = plot_runs({"run": {"train/batch_loss": curve, "val/accuracy": curve}}, "runs").axes[0]
     assert loss.get_ylim() == (0, cut[0]) and "the largest is 900" in loss.texts[0].get_text()
 
 
