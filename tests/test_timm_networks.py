@@ -228,7 +228,7 @@ def test_parts_of_timm_are_frozen_and_their_learning_rates_decay() -> None:
     names = {p: name for name, p in model.network.named_parameters()}
     for group in make_optimizer(model.hparams["optimizer"], model).param_groups:
         rates |= {names[p]: group["lr"] for p in group["params"]}
-    depth = len(model.grouped.parts)
+    depth = len(model.grouped)
     assert rates["head.weight"] == 1 and rates["blocks.1.attn.qkv.weight"] == 0.5 ** (depth - 2)
     network: Any = create(TINY, freeze=2).train().network
     assert not network.bn1.training and not network.layer1.training and network.layer2.training

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from cvcc_zoo.classifier.grouping import Parts, parts_of
+from cvcc_zoo.classifier.grouping import parts_of
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
 
 
@@ -19,15 +19,15 @@ class PartlyFrozen(WhitenedNetwork):
                 frozen.requires_grad_(False)
 
     @property
-    def grouped(self) -> Parts:
-        """The parts of the network, by which it is frozen and learning rates decay."""
+    def grouped(self) -> list[list[str]]:
+        """Names of the modules of each part of the network, by which it is frozen and learning rates decay."""
         return parts_of(self.network, self.hparams["num_classes"])
 
     def _frozen(self) -> list[nn.Module | nn.Parameter]:
         """Return what is not trained. Raises ValueError if the network does not have that many parts."""
         if not (count := self.hparams["freeze"]):
             return []
-        parts = self.grouped.parts
+        parts = self.grouped
         if not 0 < count <= len(parts):
             known = ", ".join(f"{number + 1} ({' '.join(part)})" for number, part in enumerate(parts)) or "none"
             raise ValueError(f"freeze={count}: the parts of this network are {known}; freeze 0 to {len(parts)} of them")
