@@ -107,6 +107,11 @@ def test_patches_are_those_of_all_images_also_of_very_many(monkeypatch: pytest.M
             [{"name": "Pretrained", "family": "Linear", "hparams": {"num_classes": 2}}],
             "a Linear of pixels has no parts",
         ),
+        (
+            [{"name": "Pretrained", "family": "FCNN", "hparams": {"hidden": [4], "image_size": 8}, "part": 1}],
+            "Pretrained: part must be a whole number from -1 to 0, got 1",
+        ),
+        ([{"name": "Patches", "pool": 0}], "Patches: pool must be a whole number of at least 1, got 0"),
         ([{"name": "Patches", "size": 9}], "take images of at least 10x10"),
         ("HOG", "features is a list of names, like \\[HOG\\]"),
         (7, "features is a list of names, like \\[HOG, PCA\\], not 7"),

@@ -61,9 +61,7 @@ class Predicting(Headed):
         mode and returns to its own mode. Raises ValueError for anything else, and names every file that cannot be read.
         """
         self.check_head()
-        check_whole("top", top)
-        if top < 1:
-            raise ValueError(f"top is the number of classes to name, at least 1; got {top}")
+        check_whole("top", top, 1)
         names = self.classes or tuple(map(str, range(self.num_classes)))
         single = _is_one(images)
         given = list(images) if isinstance(images, list | tuple) else [images]
