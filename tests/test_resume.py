@@ -17,6 +17,7 @@ from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.runs import RunFolder, WholeCheckpoints
+from cvcc_zoo.runs.changes import changed_options
 from cvcc_zoo.runs.metrics_file import MetricsFile
 
 STEPS = 4  # in an epoch
@@ -333,3 +334,23 @@ def test_a_lost_best_checkpoint_is_told_before_the_training_goes_on(
         assert sorted(Path("old").iterdir()) == before and not Path("new").exists()
     assert fit(*longer, "--run=new", "--ckpt_path=old/last.ckpt", "--allow_changes=true") == 0
     assert json.loads(Path("new/summary.json").read_text())["tested"] == "best.ckpt"
+
+
+def test_a_run_that_was_started_before_a_model_had_all_options_goes_on(fit: Any) -> None:
+    later = ("norm", "activation", "pool", "init")
+    options = ["--model=ResNet", "--model.depth=8", "--data.image_size=8"]
+    assert fit(*options) == 0
+    folder = Path("runs/resnet-colours")
+    config, last = folder / "config.yaml", folder / "last.ckpt"
+    now = config.read_text()
+    before = "\n".join(line for line in now.splitlines() if line.strip().split(":")[0] not in later)
+    assert len(before.splitlines()) == len(now.splitlines()) - len(later) and not changed_options(before, now)
+    config.write_text(before)
+    content = torch.load(last, weights_only=True)
+    content["hyper_parameters"] = {k: v for k, v in content["hyper_parameters"].items() if k not in later}
+    content["callbacks"]["RunFolder"]["config"] = before
+    torch.save(content, last)
+    assert load(last).hparams["norm"] == "batch"
+    more = [f"--config={config}", "--ckpt_path=last", "--trainer.max_epochs=2", "--allow_changes=true"]
+    assert main(["fit", *more, "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]) == 0
+    assert main(["test", f"--run={folder}", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]) == 0
