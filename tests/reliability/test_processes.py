@@ -17,13 +17,13 @@ from cvcc_zoo.data.loader import TensorLoader, in_order
 from tests.reliability.processes import Started
 
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu")
-TEST_IMAGES = 10_007  # a prime, so that no number of processes divides it
+TEST_IMAGES = 1_009  # a prime, so that no number of processes divides it
 NUMBERS = 7  # metrics that a test prints, in alphabetical order
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of noisy images of 8x8 pixels: 2 x 60 to train on, 10,007 to test."""
+    """A folder of noisy images of 8x8 pixels: 2 x 60 to train on, 1,009 to test."""
     root, generator = tmp_path_factory.mktemp("data") / "noise", np.random.default_rng(0)
     for split, count in (("train", 120), ("test", TEST_IMAGES)):
         for number in range(count):
@@ -81,7 +81,7 @@ def test_an_evaluation_gives_the_same_digits_on_any_number_of_processes(
 ) -> None:
     """Every number that Lightning's test prints, and the predictions of all images, in order."""
     found: list[Any] = []
-    for processes in (1, 2, 3):
+    for processes in (1, 3):
         folder = tmp_path / str(processes)
         args = [*data(images), f"--ckpt_path={trained}/best.ckpt", *QUIET]
         together(["test", *args], folder, processes)
@@ -89,7 +89,7 @@ def test_an_evaluation_gives_the_same_digits_on_any_number_of_processes(
         found.append([line.split("│")[1:3] for line in printed.splitlines() if "test/" in line][:NUMBERS])
         together(["predict", *args], folder, processes)
         found[-1].append((trained / "predictions-noise.csv").read_bytes())
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
     assert len(found[0][0]) == 2 and "test/accuracy" in found[0][0][0] and "test/loss" in found[0][NUMBERS - 1][0]
     assert found[0][NUMBERS].count(b"\n") == TEST_IMAGES + 1
 
