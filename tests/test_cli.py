@@ -19,6 +19,7 @@ from PIL import Image
 from cvcc_zoo import ImageDataModule, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.expansion import dump_yaml, load_yaml
+from cvcc_zoo.cli.lightning import ZooCLI, build
 from cvcc_zoo.cli.options import parser
 from cvcc_zoo.runs import RunFolder, new_folder
 from cvcc_zoo.runs.written import read_summary
@@ -108,6 +109,11 @@ def test_the_seed_changes_the_run(fit: Fit) -> None:
     assert not torch.equal(first["network.fc.weight"], second["network.fc.weight"])
 
 
+def built(colours: Path, *more: str) -> ZooCLI:
+    """What `fit` would train."""
+    return build(["--data.dataset=folder", f"--data.root={colours}", *QUICK, *more])
+
+
 @pytest.mark.parametrize(
     ("arguments", "family", "expected"),
     [
@@ -120,10 +126,9 @@ def test_the_seed_changes_the_run(fit: Fit) -> None:
     ],
 )
 def test_a_model_is_chosen_by_name_or_by_family(
-    fit: Fit, arguments: list[str], family: str, expected: dict[str, object]
+    colours: Path, arguments: list[str], family: str, expected: dict[str, object]
 ) -> None:
-    fit("--trainer.limit_train_batches=1", *arguments)
-    config = yaml.safe_load(next(Path("runs").glob("*/config.yaml")).read_text())
+    config = yaml.safe_load(built(colours, *arguments).config_text())
     assert config["model"]["class_path"].endswith(f".{family}")
     assert expected.items() <= config["model"]["init_args"].items()
 
@@ -143,10 +148,9 @@ def test_a_model_is_chosen_by_name_or_by_family(
     ],
 )
 def test_optimizer_and_schedule_are_chosen_by_name(
-    fit: Fit, arguments: list[str], optimizer: dict[str, object], schedule: dict[str, object] | None
+    colours: Path, arguments: list[str], optimizer: dict[str, object], schedule: dict[str, object] | None
 ) -> None:
-    fit("--model=linear", *arguments)
-    hparams = load("runs/linear-colours").hparams
+    hparams = built(colours, "--model=linear", *arguments).model.hparams
     assert hparams["optimizer"] == optimizer and hparams["lr_scheduler"] == schedule
 
 
