@@ -16,13 +16,14 @@ import yaml
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
-from cvcc_zoo import ImageDataModule, load
+from cvcc_zoo import ImageClassifier, ImageDataModule, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.expansion import dump_yaml, load_yaml
 from cvcc_zoo.cli.lightning import ZooCLI, build
 from cvcc_zoo.cli.options import parser
 from cvcc_zoo.runs import RunFolder, new_folder
 from cvcc_zoo.runs.written import read_summary
+from cvcc_zoo.zoo.catalogue import Complexity, complexity
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
 
@@ -453,6 +454,18 @@ def test_list_prints_parameters_and_macs(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["list", "resnext29*"]) == 0
     printed = capsys.readouterr().out
     assert "resnext29_32x4d" in printed and "4,775,754" in printed and "774.06 M" in printed
+
+
+def test_list_makes_models_without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def noted(model: ImageClassifier) -> Complexity:
+        seen.extend(p.is_meta for p in model.parameters())
+        return complexity(model)
+
+    monkeypatch.setattr("cvcc_zoo.commands.list.complexity", noted)
+    assert main(["list", "cnn"]) == 0
+    assert seen and all(seen)
 
 
 def test_a_reader_that_stops_reading_is_no_error() -> None:

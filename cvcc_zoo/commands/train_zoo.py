@@ -149,7 +149,8 @@ def models(recipes: Path, only: Sequence[str] | None, options: Sequence[str]) ->
             raise unknown(f"recipe in {recipes}", name, found)
     for name in only or found:
         check_name(found[name], options)
-    return {name: found[name] for name in only or sorted(found, key=lambda name: complexity(create(name)).macs)}
+    with torch.device("meta"):  # without weights
+        return {name: found[name] for name in only or sorted(found, key=lambda name: complexity(create(name)).macs)}
 
 
 def check_name(recipe: Path, options: Sequence[str]) -> None:
