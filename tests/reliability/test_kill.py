@@ -53,8 +53,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def everything(run: Path) -> dict[str, Any]:
-    """All that a run left, but for what the clock says and where it lies."""
-    left: dict[str, Any] = {path.name: path.read_bytes() for path in run.iterdir() if path.suffix in (".csv", ".png")}
+    """All that a run left, but for what the clock says and where it lies; of pictures, which are blank, their names."""
+    left: dict[str, Any] = {path.name: path.read_bytes() for path in run.glob("*.csv")}
+    left["pictures"] = sorted(path.name for path in run.glob("*.png"))
     summary = json.loads((run / "summary.json").read_text())
     left["summary.json"] = {key: value for key, value in summary.items() if key not in CLOCK}
     left["config.yaml"] = (run / "config.yaml").read_text()
