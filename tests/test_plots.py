@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -183,24 +184,22 @@ def test_classes_are_named_as_far_as_there_is_room(count: int) -> None:
     assert 3 < float(labels[0].get_fontsize()) < 0.9 * room
 
 
-def long_titles() -> dict[str, Figure]:
-    """Narrow figures with titles or notes that do not fit on one line."""
-    title, counts, image = "a run with a name of many words: test accuracy 98.12 %", np.eye(2, dtype=np.int64), np.ones
-    sure = np.linspace(0, 1, 15)
-    scored = Scored(image((4, 4, 3)), np.array([1.0, 2.0]), 0, "margin -1.00, loss 1.31, p = 0.27", None)
-    return {
-        "confusion": plot_confusion(counts, ["no", "yes"], title),
-        "of long names": plot_confusion(counts, [LONG.format(number) for number in range(2)], title),
-        "calibration": plot_calibration(np.ones(15, dtype=np.int64), sure, sure, f"{title} of 1,000 images"),
-        "templates": plot_templates([("linear", image((2, 4, 4, 3)))], ["no", "yes"]),
-        "scores": plot_scores([scored] * 2, np.ones(3), ["no", LONG.format("yes")], ", ".join([title] * 3)),
-        "rates": plot_range_test([0.1, 1.0], [2.0, 1.0], [2.0, 1.0], None, f"{title} of 1,000 images of the pets"),
-    }
+TITLE = "a run with a name of many words: test accuracy 98.12 %"
+COUNTS, SURE = np.eye(2, dtype=np.int64), np.linspace(0, 1, 15)
+SCORED = Scored(np.ones((4, 4, 3)), np.array([1.0, 2.0]), 0, "margin -1.00, loss 1.31, p = 0.27", None)
+LONG_TITLES: dict[str, Callable[[], Figure]] = {  # narrow figures with titles or notes that do not fit on one line
+    "confusion": lambda: plot_confusion(COUNTS, ["no", "yes"], TITLE),
+    "of long names": lambda: plot_confusion(COUNTS, [LONG.format(number) for number in range(2)], TITLE),
+    "calibration": lambda: plot_calibration(np.ones(15, dtype=np.int64), SURE, SURE, f"{TITLE} of 1,000 images"),
+    "templates": lambda: plot_templates([("linear", np.ones((2, 4, 4, 3)))], ["no", "yes"]),
+    "scores": lambda: plot_scores([SCORED] * 2, np.ones(3), ["no", LONG.format("yes")], ", ".join([TITLE] * 3)),
+    "rates": lambda: plot_range_test([0.1, 1.0], [2.0, 1.0], [2.0, 1.0], None, f"{TITLE} of 1,000 images of the pets"),
+}
 
 
-@pytest.mark.parametrize("name", ["confusion", "of long names", "calibration", "templates", "scores", "rates"])
+@pytest.mark.parametrize("name", LONG_TITLES)
 def test_a_long_title_is_wrapped_and_not_cut_off(name: str) -> None:
-    figure = long_titles()[name]
+    figure = LONG_TITLES[name]()
     figure.set_dpi(120)
     figure.draw_without_rendering()
     for text in (each for each in texts(figure) if " " in each.get_text()):  # no ticks, which may be out of sight
