@@ -173,14 +173,15 @@ def test_more_images_than_a_batch_and_a_sheet_hold(
     model: ImageClassifier, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("cvcc_zoo.commands.predict.BATCH", 30)
+    monkeypatch.setattr("cvcc_zoo.commands.predict.ON_SHEET", 9)  # a row of eight, and one more
     images = {f"many/{number:02}.png": Image.fromarray(noise(seed=number)) for number in range(70)}
     for path, image in images.items():
         save(path, image)
     found = run("many", "--sheet=sheet.png", "--top=1")
     assert found == {path: expected(model, image)[:1] for path, image in images.items()}
-    assert "the sheet has the first 64 of 70 images" in capsys.readouterr().out
+    assert "the sheet has the first 9 of 70 images" in capsys.readouterr().out
     with Image.open("sheet.png") as sheet:
-        assert sheet.format == "PNG" and sheet.width > 1000 and sheet.height > 1000
+        assert sheet.format == "PNG" and sheet.width > 1000 and sheet.height > 300
     run("many/00.png", "--sheet=sheet.png")
     with Image.open("sheet.png") as sheet:
         assert sheet.width < 300
