@@ -1,8 +1,9 @@
 """Small real files for the tests, made anew in temporary folders."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from cvcc_zoo.__main__ import main
-from tests.figures import WRITER, blank
+from tests.figures import blank_figures
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker, and for the processes that it starts
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -26,11 +27,21 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def drawing() -> Iterator[dict[str, Callable[..., Any]]]:
+    """The figures of runs are blank, also in fixtures of whole modules; returns what draws them, by its names."""
+    with blank_figures() as found:
+        yield found
+
+
 @pytest.fixture(autouse=True)
-def blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The figures of runs are drawn only in tests marked `draws`."""
-    if request.node.get_closest_marker("draws") is None:
-        monkeypatch.setattr(WRITER, blank)
+def drawn_figures(
+    request: pytest.FixtureRequest, drawing: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are drawn in tests marked `draws`."""
+    if request.node.get_closest_marker("draws") is not None:
+        for name, function in drawing.items():
+            monkeypatch.setattr(f"cvcc_zoo.runs.figures.{name}", function)
 
 
 def write_images(folder: Path, count: int, seed: int, size: int = 8, mode: str = "RGB", suffix: str = "png") -> None:

@@ -93,6 +93,7 @@ def test_an_optimizer_that_chooses_its_rate_needs_no_schedule(fit: Fit) -> None:
     assert len(rates) == 1 and float(rates[0]) > 0  # two steps, and before the first there is no rate
 
 
+@pytest.mark.draws
 def test_gradient_and_update_lengths_are_logged(fit: Fit) -> None:
     assert fit("--model=linear", "--trainer.callbacks+=OptimizerMonitor", "--trainer.log_every_n_steps=1") == 0
     with Path("runs/linear-colours/metrics.csv").open() as file:
@@ -101,6 +102,7 @@ def test_gradient_and_update_lengths_are_logged(fit: Fit) -> None:
     assert all(float(row["train/grad_norm"]) > 0 and 0 < float(row["train/update_ratio"]) <= 1 for row in rows)
 
 
+@pytest.mark.draws
 def test_never_logging_is_possible(fit: Fit) -> None:
     never = ["--trainer.log_every_n_steps=0", "--trainer.callbacks+=OptimizerMonitor"]
     assert fit("--model=linear", *never) == 0

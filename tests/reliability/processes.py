@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from unittest.mock import patch
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["cvcc_zoo.cli.lightning", "cvcc_zoo.plots", "torchvision.transforms.v2.functional"])
@@ -42,12 +41,12 @@ def run_command(
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     from cvcc_zoo.__main__ import main as command
-    from tests.figures import WRITER, blank
+    from tests.figures import blank_figures
 
     os.chdir(folder)
     os.environ.update(environment)
     vars(rank_zero_only)["rank"] = int(environment.get("RANK", 0))  # Lightning looks at it when it is imported
-    with Path(output).open("a", buffering=1) as file, patch(WRITER, blank):
+    with Path(output).open("a", buffering=1) as file, blank_figures():
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         sys.stdout = sys.stderr = file
