@@ -20,6 +20,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker, and for t
 COLOURS = {"blue": (20, 40, 220), "red": (220, 30, 30)}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Data and caches of fixtures of whole modules go into a folder of all tests, which it returns."""
+    folder = tmp_path_factory.mktemp("data-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CVCC_ZOO_DATA", str(folder))
+        yield folder
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs, caches and data go into the test's own folder, never into the user's."""
