@@ -5,7 +5,6 @@ import hashlib
 import os
 import pickle
 import struct
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from cvcc_zoo.data.folder import image_folder
 from cvcc_zoo.data.images import data_home, reshape, share
 from cvcc_zoo.data.shaping import Shaping
 from tests.conftest import MakeFolder
+from tests.reliability.processes import ran
 
 
 def test_fashion_mini_is_balanced_and_real() -> None:
@@ -132,9 +132,7 @@ print(next(int(line.split()[1]) for line in status if line.startswith("RssAnon")
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_shared_images_take_no_memory_of_a_process_own() -> None:
-    found = [subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True).stdout]
-    found.append(subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True).stdout)
-    (grown, total), (_, again) = (map(int, line.split()) for line in found)
+    (grown, total), (_, again) = (map(int, ran(RESIDENT).split()) for _ in range(2))
     assert grown < 16 << 10 and total == again  # kilobytes
     (file,) = (Path(os.environ["CVCC_ZOO_DATA"]) / "decoded").iterdir()
     assert file.stat().st_size == 64 << 20

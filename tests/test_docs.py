@@ -36,6 +36,7 @@ from cvcc_zoo.registry import ENTRIES
 from cvcc_zoo.search import Choice, Range, parse_space, unusual
 from cvcc_zoo.search.running import config_of
 from tests.optimizer_checks import CHECKS, Subject
+from tests.reliability.processes import ran
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -207,8 +208,7 @@ def test_the_model_of_the_contributing_guide_works_as_it_stands(tmp_path: Path) 
     code = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)[0]
     (tmp_path / "tiny.py").write_text(code)
     check = "import tiny, cvcc_zoo; m = cvcc_zoo.create('tiny16'); print(sum(p.numel() for p in m.parameters()))"
-    done = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.strip()) == (0, "602"), done.stderr
+    assert ran(check) == "602\n"
 
 
 def test_the_page_about_linear_classifiers_names_losses_and_features_and_the_accuracies_of_the_recipes() -> None:
