@@ -6,11 +6,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+
+import torch.multiprocessing
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["cvcc_zoo.cli.lightning", "cvcc_zoo.plots", "torchvision.transforms.v2.functional"])
@@ -50,6 +52,13 @@ def ran(code: str, *args: str, seconds: float = 120) -> str:
         received.close()
         process.kill()
         process.join()
+
+
+def at_once(count: int, work: Callable[..., None], *args: object) -> None:
+    """Call `work(rank, *args)` in as many processes at once; raises what one of them raises."""
+    torch.multiprocessing.start_processes(  # type: ignore[attr-defined,no-untyped-call]
+        work, args, nprocs=count, start_method="forkserver"
+    )
 
 
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link")
