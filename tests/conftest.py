@@ -1,7 +1,8 @@
 """Small real files for the tests, made anew in temporary folders."""
 
+import gc
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker, and for t
     torch.set_num_threads(1)
 
 COLOURS = {"blue": (20, 40, 220), "red": (220, 30, 30)}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """What is imported and collected is not searched for garbage, neither meanwhile nor in the tests."""
+    gc.disable()
+    collected = yield
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    return collected
 
 
 @pytest.fixture(scope="session", autouse=True)
