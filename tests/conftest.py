@@ -75,22 +75,24 @@ def write_images(folder: Path, count: int, seed: int, size: int = 8, mode: str =
         Image.fromarray(pixels).convert(mode).save(folder / f"{number:03}.{suffix}")
 
 
+def write_folder(root: Path, *, val: int = 0, classes: Sequence[str] = tuple(COLOURS), **options: object) -> Path:
+    """An image folder with 20 images of each class to train on and 6 to test; returns its place."""
+    counts = {"train": 20, "test": 6} | ({"val": val} if val else {})
+    for split, count in counts.items():
+        for seed, colour in enumerate(classes):
+            write_images(root / split / colour, count, seed=seed + 10 * len(split), **options)  # type: ignore[arg-type]
+    return root
+
+
 MakeFolder = Callable[..., Path]
 
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
-    """An image folder with the classes blue and red: 20 images of each to train on and 6 to test."""
+    """Make image folders, with the classes blue and red unless others are named, in the folder of the test."""
 
-    def make(
-        name: str = "colours", *, val: int = 0, classes: Sequence[str] = tuple(COLOURS), **options: object
-    ) -> Path:
-        root = tmp_path / name
-        counts = {"train": 20, "test": 6} | ({"val": val} if val else {})
-        for split, count in counts.items():
-            for seed, colour in enumerate(classes):
-                write_images(root / split / colour, count, seed=seed + 10 * len(split), **options)  # type: ignore[arg-type]
-        return root
+    def make(name: str = "colours", **options: Any) -> Path:
+        return write_folder(tmp_path / name, **options)
 
     return make
 
@@ -118,6 +120,13 @@ QUICK = [
     "--trainer.enable_model_summary=false",
     "--trainer.accelerator=cpu",
 ]
+
+
+def on(root: Path) -> list[str]:
+    """The words of a short training on an image folder."""
+    return ["--data.dataset=folder", f"--data.root={root}", "--data.batch_size=16", *QUICK]
+
+
 Fit = Callable[..., int]
 
 
@@ -126,8 +135,7 @@ def fit(colours: Path) -> Fit:
     """Fit on the coloured images with more arguments."""
 
     def run(*more: str) -> int:
-        data = ["--data.dataset=folder", f"--data.root={colours}", "--data.batch_size=16"]
-        return main(["fit", *data, *QUICK, *more])
+        return main(["fit", *on(colours), *more])
 
     return run
 

@@ -23,7 +23,7 @@ from cvcc_zoo.report import figures, read_run
 from cvcc_zoo.report.comparison import matrices, mcnemar, only
 from cvcc_zoo.report.page import STYLE, page
 from cvcc_zoo.report.reports import Results, RunReport, differences, flatten
-from tests.conftest import COLOURS, QUICK, Fit, MakeFolder, write_images
+from tests.conftest import QUICK, Fit, MakeFolder, on, write_folder, write_images
 
 pytest.importorskip("plotly")
 
@@ -32,10 +32,7 @@ pytest.importorskip("plotly")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images, and two finished runs: a linear classifier, and a small network with another rate."""
     folder = tmp_path_factory.mktemp("finished")
-    for split, count in {"train": 20, "test": 6}.items():
-        for seed, colour in enumerate(COLOURS):
-            write_images(folder / "colours" / split / colour, count, seed=seed + 10 * len(split))
-    data = ["--data.dataset=folder", f"--data.root={folder / 'colours'}", "--data.batch_size=16", *QUICK]
+    data = on(write_folder(folder / "colours"))
     for more in (["--model=linear", "--run=runs/first"], ["--model=fcnn", "--optimizer.lr=0.01", "--run=runs/second"]):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
