@@ -120,6 +120,7 @@ QUICK = [
     "--trainer.enable_model_summary=false",
     "--trainer.accelerator=cpu",
 ]
+SMALL = ["--model=fcnn", "--model.hidden=[8]"]  # its checkpoints are small, too: the default has 860,000 weights
 
 
 def on(root: Path) -> list[str]:

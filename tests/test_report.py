@@ -23,7 +23,7 @@ from cvcc_zoo.report import figures, read_run
 from cvcc_zoo.report.comparison import matrices, mcnemar, only
 from cvcc_zoo.report.page import STYLE, page
 from cvcc_zoo.report.reports import Results, RunReport, differences, flatten
-from tests.conftest import QUICK, Fit, MakeFolder, on, write_folder, write_images
+from tests.conftest import QUICK, SMALL, Fit, MakeFolder, on, write_folder, write_images
 
 pytest.importorskip("plotly")
 
@@ -33,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images, and two finished runs: a linear classifier, and a small network with another rate."""
     folder = tmp_path_factory.mktemp("finished")
     data = on(write_folder(folder / "colours"))
-    for more in (["--model=linear", "--run=runs/first"], ["--model=fcnn", "--optimizer.lr=0.01", "--run=runs/second"]):
+    for more in (["--model=linear", "--run=runs/first"], [*SMALL, "--optimizer.lr=0.01", "--run=runs/second"]):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             assert main(["fit", *data, *more]) == 0

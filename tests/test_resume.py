@@ -18,6 +18,7 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.runs import RunFolder, WholeCheckpoints
 from cvcc_zoo.runs.metrics_file import MetricsFile
+from tests.conftest import SMALL
 
 STEPS = 4  # in an epoch
 
@@ -78,7 +79,7 @@ def test_a_training_after_the_test_of_a_checkpoint_skips_nothing(colours: Path) 
 
 def test_a_run_that_was_killed_goes_on_in_its_folder(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What differs afterwards is only what the clock says."""
-    more = ["--model=fcnn", "--trainer.max_epochs=3", "--data.validation=0", "--trainer.log_every_n_steps=1"]
+    more = [*SMALL, "--trainer.max_epochs=3", "--data.validation=0", "--trainer.log_every_n_steps=1"]
     assert fit(*more, "--run=runs/whole") == 0
 
     def killed_here(run: RunFolder, trainer: Trainer, *args: Any) -> None:
@@ -113,7 +114,7 @@ def test_last_without_the_config_of_a_run_is_told(fit: Any, capsys: pytest.Captu
 
 
 def test_last_is_the_last_epoch_also_if_it_is_not_the_best(fit: Any) -> None:
-    assert fit("--model=fcnn", "--optimizer=SGD", "--optimizer.lr=0", "--trainer.max_epochs=3", "--run=run") == 0
+    assert fit(*SMALL, "--optimizer=SGD", "--optimizer.lr=0", "--trainer.max_epochs=3", "--run=run") == 0
     steps = {name: torch.load(f"run/{name}.ckpt", weights_only=True)["global_step"] for name in ("best", "last")}
     assert steps["last"] == 3 * steps["best"] > 0
 
@@ -189,7 +190,7 @@ def test_runs_write_their_checkpoints_whole(fit: Any, monkeypatch: pytest.Monkey
 def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(
     fit: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int
 ) -> None:
-    more = ["--model=fcnn", "--trainer.max_epochs=2", "--data.batch_size=4"]
+    more = [*SMALL, "--trainer.max_epochs=2", "--data.batch_size=4"]
     assert fit(*more, "--run=runs/whole") == 0
     count = RunFolder.on_train_batch_end
 
@@ -238,7 +239,7 @@ def test_a_finished_run_that_is_trained_further_has_no_summary_until_that_has_en
 def test_a_plateau_schedule_steps_at_the_end_of_an_epoch_that_was_gone_on_with(
     fit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = ["--model=fcnn", "--trainer.max_epochs=2", "--data.batch_size=4", "--optimizer=SGD", "--optimizer.lr=0"]
+    more = [*SMALL, "--trainer.max_epochs=2", "--data.batch_size=4", "--optimizer=SGD", "--optimizer.lr=0"]
     more += ["--lr_scheduler=ReduceLROnPlateau", "--lr_scheduler.monitor=val/loss", "--lr_scheduler.patience=0"]
     assert fit(*more, "--run=runs/whole") == 0
     count = RunFolder.on_train_batch_end

@@ -21,10 +21,11 @@ from cvcc_zoo.runs.changes import changed_options, check_unchanged
 from cvcc_zoo.runs.metrics_file import read_metrics, read_rows
 from cvcc_zoo.runs.progress import ProgressBar
 from cvcc_zoo.runs.summary import processor, same_bits, trained_on
+from tests.conftest import SMALL
 
 
 def test_changed_options_are_named_and_refused_unless_told(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    more = ["--model=fcnn", "--optimizer=SGD", "--optimizer.lr=0.1", "--lr_scheduler=null", "--trainer.max_epochs=2"]
+    more = [*SMALL, "--optimizer=SGD", "--optimizer.lr=0.1", "--lr_scheduler=null", "--trainer.max_epochs=2"]
     assert fit(*more, "--run=run") == 0
     go_on = ["fit", "--config=run/config.yaml", "--ckpt_path=last", "--trainer.enable_progress_bar=true"]
     changed = [*go_on, "--optimizer.lr=0.01", "--trainer.max_epochs=4"]
@@ -53,7 +54,7 @@ def test_a_state_of_another_rank_is_refused() -> None:
 
 def test_a_changed_length_stretches_the_schedule(fit: Any) -> None:
     """The new schedule holds from the place that the training has come to."""
-    more = ["--model=fcnn", "--optimizer=SGD", "--optimizer.lr=1", "--lr_scheduler=Linear", "--trainer.max_epochs=2"]
+    more = [*SMALL, "--optimizer=SGD", "--optimizer.lr=1", "--lr_scheduler=Linear", "--trainer.max_epochs=2"]
     assert fit(*more, "--run=run", "--trainer.log_every_n_steps=1") == 0
     go_on = ["fit", "--config=run/config.yaml", "--ckpt_path=last", "--trainer.max_epochs=4", "--allow_changes=true"]
     assert main(go_on) == 0
@@ -130,7 +131,7 @@ def test_the_test_of_a_run_that_slurm_interrupted_is_that_of_its_last_weights(
 
 
 def test_an_edited_config_is_seen(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit("--model=fcnn", "--run=run") == 0
+    assert fit(*SMALL, "--run=run") == 0
     config = Path("run/config.yaml")
     config.write_text(config.read_text().replace("seed_everything: 0", "seed_everything: 1"))
     assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 2
@@ -139,7 +140,7 @@ def test_an_edited_config_is_seen(fit: Any, capsys: pytest.CaptureFixture[str]) 
 
 def test_one_command_starts_a_run_and_goes_on_with_it(fit: Any) -> None:
     """What torchrun and a queue do: the same command again."""
-    command = ["--model=fcnn", "--trainer.max_epochs=2", "--run=run", "--ckpt_path=last"]
+    command = [*SMALL, "--trainer.max_epochs=2", "--run=run", "--ckpt_path=last"]
     assert fit(*command) == 0
     before = Path("run/last.ckpt").read_bytes()
     assert fit(*command) == 0
@@ -150,7 +151,7 @@ def test_one_command_starts_a_run_and_goes_on_with_it(fit: Any) -> None:
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(fit: Any) -> None:
-    assert fit("--model=fcnn", "--run=run") == 0
+    assert fit(*SMALL, "--run=run") == 0
     before = Path("run/metrics.csv").read_bytes()
     for path in Path("run").iterdir():
         if path.name != "config.yaml":
@@ -168,7 +169,7 @@ def test_a_folder_of_other_files_is_no_run(fit: Any, capsys: pytest.CaptureFixtu
 
 
 def test_two_processes_cannot_train_in_one_folder(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit("--model=fcnn", "--run=run") == 0
+    assert fit(*SMALL, "--run=run") == 0
     other = RunFolder(Path("run"), "", resumed=True)
     with other.opened():
         assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 2
@@ -177,7 +178,7 @@ def test_two_processes_cannot_train_in_one_folder(fit: Any, capsys: pytest.Captu
 
 
 def test_a_run_goes_on_in_a_folder_that_was_moved(fit: Any) -> None:
-    more = ["--model=fcnn", "--optimizer=SGD", "--optimizer.lr=0", "--run=old/run"]
+    more = [*SMALL, "--optimizer=SGD", "--optimizer.lr=0", "--run=old/run"]
     assert fit(*more) == 0
     Path("old").rename("new")
     assert main(["fit", "--config=new/run/config.yaml", "--ckpt_path=last"]) == 0
@@ -192,7 +193,7 @@ def test_every_process_names_the_folder_that_the_first_one_has_made() -> None:
 
 
 def test_what_a_kill_left_of_a_checkpoint_is_removed(fit: Any) -> None:
-    assert fit("--model=fcnn", "--run=run") == 0
+    assert fit(*SMALL, "--run=run") == 0
     left = Path(f"run/.last.ckpt-{'0' * 16}.unfinished")
     left.write_bytes(b"half")
     more = ["--trainer.max_epochs=2", "--allow_changes=true"]
