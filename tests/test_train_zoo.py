@@ -30,8 +30,8 @@ def words(home: Path, colours: Path) -> Words:  # noqa: F811
     """The command, on recipes for two models."""
     recipes = Path("recipes/pets")
     recipes.mkdir(parents=True)
-    for model in ("fcnn", "linear"):
-        (recipes / f"{model}.yaml").write_text(RECIPE.format(model))
+    for model, given in (("fcnn", "{class_path: FCNN, init_args: {hidden: [8]}}"), ("linear", "linear")):
+        (recipes / f"{model}.yaml").write_text(RECIPE.format(given))
     data = ["--data.dataset=folder", f"--data.root={colours}", *QUICK[1:]]
     return ["train-zoo", "--recipes=recipes/pets", "--dataset=Pets", "--precision=32-true", *data]
 
