@@ -155,3 +155,11 @@ def test_fabric_gets_no_images_of_unknown_stages_or_changing_sizes() -> None:
         dataloader(fabric, ImageDataModule("fashion-mini"), "valid")
     with pytest.raises(ValueError, match="need Lightning's Trainer; leave them out"):
         dataloader(fabric, ImageDataModule("fashion-mini", progressive_resizing={14: 0.5}), "train")
+
+
+def test_a_loss_that_is_not_finite_ends_a_plain_loop_as_any_other() -> None:
+    made = model(name="linear").train()
+    with torch.no_grad():
+        made.network.get_parameter("fc.weight").fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="the loss is nan at step 0 "):
+        made.training_step((images(), torch.arange(4)), 0)
