@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier.network import Network, Unscripted, fold_norms
@@ -75,9 +76,14 @@ class WhitenedNetwork(Unscripted, LightningModule):
         return logits if self.training or self.temperature == 1 else logits * self.temperature
 
     def on_train_start(self) -> None:
-        """Set the temperature back to 1, because it belongs to the weights from before, and check pixels again."""
+        """Say that the temperature becomes 1, as it belongs to the weights from before, and check pixels again."""
         super().on_train_start()
-        self.temperature = 1.0
+        if self.temperature != 1:
+            rank_zero_info(
+                f"The temperature {self.temperature:g}, which calibrates the weights from before, becomes 1. A "
+                "temperature of your own, such as that of a distillation, needs another name than `temperature`."
+            )
+            self.temperature = 1.0
         self.check_pixels.look = True
 
     def forward(self, images: Tensor) -> Tensor:
