@@ -1,10 +1,13 @@
 """Models of researchers: subclasses with parts and options of their own, and models inside of other modules."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning import Trainer
+from torch import nn
 
 from cvcc_zoo import ImageDataModule, Linear
 
@@ -36,3 +39,20 @@ def test_a_temperature_that_training_sets_back_is_mentioned(colours: Path, caplo
         assert model.temperature == 1
         assert ("The temperature 4, which calibrates" in caplog.text) == (family is Distilled)
         assert ("needs another name than `temperature`" in caplog.text) == (family is Distilled)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "said"),
+    [
+        ("confusion", nn.Identity(), "Linear has a property `confusion`, which would hide the Identity"),
+        ("features", nn.Identity(), "Linear has a method `features`, which would hide the Identity"),
+        ("temperature", nn.Parameter(torch.ones(1)), "a property `temperature`, which would hide the Parameter"),
+    ],
+)
+def test_a_part_under_a_name_that_is_taken_is_refused(name: str, part: Any, said: str) -> None:
+    model = Linear(**SMALL)
+    with pytest.raises(ValueError, match=re.escape(said) + "; give it another name"):
+        setattr(model, name, part)
+    assert name not in dict(model.named_children())
+    model.add_on = nn.Identity()
+    assert isinstance(model.add_on, nn.Identity)

@@ -1,6 +1,7 @@
 """Raw images to logits: the whitening, then the network. Nothing here knows how a model is trained."""
 
 import copy
+import inspect
 import math
 from typing import Any, Self
 
@@ -31,6 +32,17 @@ class WhitenedNetwork(Unscripted, LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.check_pixels = PixelCheck()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Raise ValueError for a module or parameter that a method or property of the same name would hide."""
+        known = getattr(type(self), name, None)
+        kind = "property" if isinstance(known, property) else "method" if inspect.isroutine(known) else None
+        if kind is not None and isinstance(value, nn.Module | nn.Parameter):
+            raise ValueError(
+                f"{type(self).__name__} has a {kind} `{name}`, which would hide the {type(value).__name__}; give it "
+                "another name"
+            )
+        super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
         """List the names that can be read now: torch.jit.trace reads them all, and without a Trainer some raise."""
