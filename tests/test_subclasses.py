@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from torch import nn
 
-from cvcc_zoo import ImageDataModule, Linear
+from cvcc_zoo import FCNN, ImageDataModule, Linear
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
@@ -56,3 +56,46 @@ def test_a_part_under_a_name_that_is_taken_is_refused(name: str, part: Any, said
     assert name not in dict(model.named_children())
     model.add_on = nn.Identity()
     assert isinstance(model.add_on, nn.Identity)
+
+
+class FineTune(LightningModule):
+    """A module with models inside, and options that have the names of theirs."""
+
+    def __init__(self, num_classes: int = 10, freeze: bool = True, *, width: int = 3) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = FCNN(hidden=[4], norm="batch", num_classes=num_classes, image_size=8)
+        self.features = FCNN(hidden=[4], num_classes=0, image_size=8)
+        self.other = Linear(image_size=8)
+        self.other.reset_classifier(7)
+
+
+def test_a_model_in_another_module_has_its_own_options_alone() -> None:
+    module = FineTune(num_classes=5)
+    alone = FCNN(hidden=[4], norm="batch", num_classes=5, image_size=8)
+    assert dict(module.net.hparams) == dict(alone.hparams)
+    assert all(parameter.requires_grad for parameter in module.net.parameters())
+    pixels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    for each in (module.net, module.features, module.other):
+        each.whitening.fit(torch.arange(384).view(2, 3, 8, 8).to(torch.uint8))
+    assert [each(pixels).shape[1] for each in (module.net, module.features, module.other)] == [5, 4, 7]
+    assert dict(module.hparams) == {"num_classes": 5, "freeze": True, "width": 3}
+
+
+class Wide(Linear):
+    """Saves its options by Lightning's usual idiom, before and after its base does."""
+
+    def __init__(self, width: int = 2, note: str = "", **options: Any) -> None:
+        self.save_hyperparameters("width")
+        super().__init__(**options)
+        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["note"])
+        self.save_hyperparameters({"made": "today"})
+
+
+def test_a_subclass_may_save_its_hyperparameters_again(colours: Path) -> None:
+    options: dict[str, Any] = {"optimizer": "SGD", "lr_scheduler": "OneCycleLR", "ridge": None, **SMALL}
+    model = Wide(width=3, note="x", **options)
+    assert dict(model.hparams) == {**Linear(**options).hparams, "width": 3, "made": "today"}
+    Trainer(fast_dev_run=1, **QUIET).fit(model, images(colours))
+    assert model.hparams["optimizer"] == {"name": "SGD"}

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from cvcc_zoo.classifier.arguments import SavesArguments
 from cvcc_zoo.classifier.batches import check_labels, classes_of, fields, images_alone, precise_logits
 from cvcc_zoo.classifier.compatibility import (
     FEWEST_CLASSES,
@@ -42,7 +43,7 @@ from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_opti
 from cvcc_zoo.registry import FAMILIES, family_options, register_family
 
 
-class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromImages, Predicting):
+class ImageClassifier(KeepsHooks, SavesArguments, LogsEpochs, Optimized, PartlyFrozen, SetFromImages, Predicting):
     """Raw images (N, in_channels, H, W), uint8 0..255 or float 0..1, to logits (N, num_classes).
 
     A family builds its `network` in `__init__` after calling this one's. All hyperparameters are plain data, so that

@@ -14,6 +14,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
 from lightning.pytorch.loggers.csv_logs import CSVLogger, ExperimentWriter
 from lightning.pytorch.loops.optimization.automatic import ClosureResult
@@ -164,6 +165,16 @@ def end_step(trainer: Trainer, closure: Any, loss: Tensor) -> None:
     zero_grad.increment_ready()
     zero_grad.increment_started()
     zero_grad.increment_completed()
+
+
+@contextmanager
+def arguments_given(arguments: dict[str, Any]) -> Iterator[None]:
+    """Let `save_hyperparameters` save these, and not those that it finds, or that a LightningCLI or checkpoint has."""
+    token = _given_hyperparameters.set(arguments)
+    try:
+        yield
+    finally:
+        _given_hyperparameters.reset(token)
 
 
 def has_scaler(trainer: Trainer) -> bool:
