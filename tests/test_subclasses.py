@@ -9,7 +9,7 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import nn
 
-from cvcc_zoo import FCNN, ImageDataModule, Linear
+from cvcc_zoo import FCNN, ImageDataModule, Linear, load
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
@@ -99,3 +99,57 @@ def test_a_subclass_may_save_its_hyperparameters_again(colours: Path) -> None:
     assert dict(model.hparams) == {**Linear(**options).hparams, "width": 3, "made": "today"}
     Trainer(fast_dev_run=1, **QUIET).fit(model, images(colours))
     assert model.hparams["optimizer"] == {"name": "SGD"}
+
+
+class Fixed(FCNN):
+    """Fixes options that it cannot be given."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(hidden=[5], **options)
+
+
+class Closed(FCNN):
+    """Takes no options at all."""
+
+    def __init__(self) -> None:
+        super().__init__(hidden=[5], num_classes=2, image_size=8)
+
+
+class Replaces(FCNN):
+    """Has other defaults than its base, and takes all options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"hidden": [5], **options})
+
+
+def test_a_class_whose_checkpoints_could_not_be_loaded_is_told_before_the_training(colours: Path) -> None:
+    words = (
+        "Fixed cannot be built with hidden=[5], which a checkpoint or a new classifier needs, because its constructor "
+        "does not take hidden; write `def __init__(self, hidden=[5], **options)`, and give it to the base: "
+        "`super().__init__(hidden=hidden, **options)`"
+    )
+    model = Fixed(**SMALL)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Trainer(fast_dev_run=1, **QUIET).fit(model, images(colours))
+    with pytest.raises(ValueError, match=re.escape(words)):
+        model.reset_classifier(3)
+
+
+@pytest.mark.parametrize("family", [Closed, Replaces])
+def test_a_class_that_adds_options_for_its_base_comes_back(family: Any, colours: Path) -> None:
+    model = family() if family is Closed else family(**SMALL)
+    trainer = Trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=1, **QUIET)
+    trainer.fit(model, images(colours))
+    trainer.save_checkpoint("a.ckpt")
+    pixels = torch.arange(384).view(2, 3, 8, 8).to(torch.uint8)
+    for found in (load("a.ckpt"), family.load_from_checkpoint("a.ckpt").eval()):
+        assert dict(found.hparams) == dict(model.hparams) and found.hparams["hidden"] == [5]
+        assert torch.equal(found(pixels), model.eval()(pixels))
+
+
+def test_a_class_without_options_is_not_built_with_others(colours: Path) -> None:
+    with pytest.raises(ValueError, match="Closed cannot be built with num_classes=3, which"):
+        Closed().reset_classifier(3)
+    data = ImageDataModule("folder", root=str(colours), batch_size=12, whitening="none")
+    with pytest.raises(ValueError, match="Closed cannot be built with whitening='none', which"):
+        Trainer(fast_dev_run=1, **QUIET).fit(Closed(), data)

@@ -92,7 +92,8 @@ class Headed(WhitenedNetwork):
         like = next(self.network.parameters(), self.whitening.mean)
         given = self.hparams.get("network", network) is None  # as an object, which cannot be built again
         if isinstance(network, Network) and not (given and num_classes):
-            new: Any = type(self)(**hparams).network.fc if num_classes else _none_like(network.fc)
+            family: Any = type(self)
+            new: Any = family.rebuilt(hparams).network.fc if num_classes else _none_like(network.fc)
             network.fc = new
         elif is_headed(network) and not isinstance(network, Network):
             network.reset_classifier(num_classes)

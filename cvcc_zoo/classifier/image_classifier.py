@@ -209,6 +209,7 @@ class ImageClassifier(KeepsHooks, SavesArguments, LogsEpochs, Optimized, PartlyF
         if stage == "fit":
             check_monitors(self.trainer, self, ("train/batch_loss", *self.metrics))
             self.prepare(images)
+            self.check_rebuilt()
             declare_metrics(self.trainer, self.hparams_initial, (name for name in self.metrics if name[:5] != "train"))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

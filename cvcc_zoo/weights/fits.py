@@ -57,7 +57,7 @@ class Weights:
             model.load_state_dict(tensors, assign=True)
             model.to(torch.get_default_device())  # Lightning's `device` is "meta" until now
         else:
-            model = FAMILIES[self.family](**self.hparams)
+            model = rebuilt(self.family, self.hparams)
             model.load_state_dict(self.state)
         model.classes, model.shaping = self.classes, self.shaping
         model.temperature = self.calibration.get("temperature", 1.0)
@@ -68,6 +68,12 @@ def is_ours(family: str) -> bool:
     """Return whether family and network belong to this package; those of others may do anything when they are built."""
     found = FAMILIES[family]
     return found.__module__.startswith("cvcc_zoo.") and not getattr(found, "network_of_others", False)
+
+
+def rebuilt(family: str, hparams: Mapping[str, Any]) -> Any:
+    """Return a new model of a family with these hyperparameters. Raises ValueError if its class fixes one of them."""
+    found: Any = FAMILIES[family]
+    return found.rebuilt(hparams)
 
 
 def _other_tensors(model: nn.Module, state: Collection[str]) -> Iterator[Tensor]:
@@ -165,12 +171,12 @@ def _built(family: str, hparams: Mapping[str, Any], most: int) -> Any:
     with _at_most(most):
         try:
             with torch.device("meta"):
-                return FAMILIES[family](**hparams)
+                return rebuilt(family, hparams)
         except (RuntimeError, TypeError):  # which torch raises where values are read
             if is_ours(family):
                 raise
     with _at_most(most):
-        return FAMILIES[family](**hparams)
+        return rebuilt(family, hparams)
 
 
 @contextmanager

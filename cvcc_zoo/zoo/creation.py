@@ -13,7 +13,7 @@ from cvcc_zoo.models import Timm
 from cvcc_zoo.models.timm import PREFIX
 from cvcc_zoo.registry import ENTRIES, FAMILIES, check_options, family_options, unknown
 from cvcc_zoo.weights.checkpoint import read_checkpoint
-from cvcc_zoo.weights.fits import Weights
+from cvcc_zoo.weights.fits import Weights, rebuilt
 from cvcc_zoo.zoo.catalogue import names_of
 from cvcc_zoo.zoo.names import Source, resolve, resolve_trained
 from cvcc_zoo.zoo.published import read_published
@@ -147,7 +147,7 @@ def _transferred(weights: Weights, options: Mapping[str, Any], *, new_head: bool
     saved = weights.hparams
     fresh = new_head or options.get("num_classes", saved["num_classes"]) != saved["num_classes"]
     hparams = {**saved, **(_of_new_classes(saved) if fresh else {}), **options}
-    model: ImageClassifier = FAMILIES[weights.family](**hparams)
+    model: ImageClassifier = rebuilt(weights.family, hparams)
     transfer(model, weights, new_head=new_head)
     model.shaping = weights.shaping
     if not new_head and weights.classes and model.num_classes == len(weights.classes):
