@@ -36,6 +36,7 @@ from cvcc_zoo.data.loader import check_shared
 from cvcc_zoo.data.shaping import saved_shaping, shaping_of
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.files.plain import check_plain
+from cvcc_zoo.internals.averages import copy_again
 from cvcc_zoo.internals.lightning import batches_done, forget_broken_epoch, trainer_of
 from cvcc_zoo.kinds import as_plain, check_kinds
 from cvcc_zoo.losses import loss_spec, make_loss
@@ -210,6 +211,7 @@ class ImageClassifier(KeepsHooks, SavesArguments, LogsEpochs, Optimized, PartlyF
             check_monitors(self.trainer, self, ("train/batch_loss", *self.metrics))
             self.prepare(images)
             self.check_rebuilt()
+            copy_again(self.trainer, self)
             declare_metrics(self.trainer, self.hparams_initial, (name for name in self.metrics if name[:5] != "train"))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,0 +1,58 @@
+"""Lightning's own averages of weights, which the command line refuses, work in Python."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
+
+from cvcc_zoo import ImageDataModule, Linear, load
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
+    "enable_checkpointing": False,
+}  # fmt: skip
+
+
+def images(colours: Path, **options: Any) -> ImageDataModule:
+    return ImageDataModule("folder", root=str(colours), batch_size=9, validation=0.25, **options)  # 4 batches an epoch
+
+
+@pytest.mark.parametrize("whitening", ["standardize", {"name": "zca", "eps": 0.1}], ids=["standardize", "zca"])
+def test_an_average_has_the_whitening_of_its_model_from_the_start(whitening: Any, colours: Path) -> None:
+    model = Linear(num_classes=2, image_size=8, whitening=whitening)
+    trainer = Trainer(max_epochs=1, callbacks=[EMAWeightAveraging(update_starting_at_step=100)], **QUIET)
+    trainer.fit(model, images(colours))
+    assert float(trainer.callback_metrics["val/loss"]) == pytest.approx(0.693147, abs=1e-5)  # ln 2, of zero weights
+    assert model.whitening.fitted and not model.network.get_parameter("fc.weight").any()
+
+
+class Seen(EMAWeightAveraging):
+    """Keeps the average with which a training starts."""
+
+    average: Any = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._average_model is not None
+        self.average = {name: tensor.clone() for name, tensor in self._average_model.state_dict().items()}
+
+
+def test_a_resumed_average_is_that_of_the_checkpoint_and_no_new_copy(colours: Path) -> None:
+    for epochs, path in ((1, None), (2, "1.ckpt")):
+        average = Seen(decay=0.5)
+        trainer = Trainer(max_epochs=epochs, callbacks=[average], **QUIET)
+        trainer.fit(Linear(num_classes=2, image_size=8), images(colours), ckpt_path=path)
+        trainer.save_checkpoint(f"{epochs}.ckpt")
+    saved = torch.load("1.ckpt", weights_only=True)["state_dict"]
+    assert saved["network.fc.weight"].any()
+    assert all(torch.equal(tensor, average.average[f"module.{name}"]) for name, tensor in saved.items())
+    assert load("2.ckpt").whitening.fitted
+
+
+@pytest.mark.filterwarnings("ignore:Swapping scheduler")
+def test_an_average_has_the_features_that_its_model_has_fitted(colours: Path) -> None:
+    model = Linear([{"name": "PCA", "components": 0.9}], num_classes=2, image_size=8)
+    Trainer(max_epochs=2, callbacks=[StochasticWeightAveraging(0.1, 1)], **QUIET).fit(model, images(colours))
+    assert model.network.get_parameter("fc.weight").any()
