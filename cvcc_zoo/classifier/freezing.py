@@ -1,11 +1,14 @@
 """The first parts of a network can be frozen: neither their weights nor the statistics of their norms change."""
 
+from collections.abc import Iterator
 from typing import Any, Self
 
 from torch import nn
 
+from cvcc_zoo.classifier.compatibility import BATCH_NORMS
 from cvcc_zoo.classifier.grouping import Parts, parts_of
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
+from cvcc_zoo.internals.averages import measures_norms_again
 
 
 class PartlyFrozen(WhitenedNetwork):
@@ -39,7 +42,13 @@ class PartlyFrozen(WhitenedNetwork):
         """Set a model or network that came in evaluation mode to train mode; in others, submodules keep their modes.
 
         Frozen parts are in train mode until the training starts: Lightning warns of modules in evaluation mode then.
+        Raises ValueError for an average that would reset the statistics of frozen norms, and never measure them.
         """
+        if measures_norms_again(self.trainer) and any(isinstance(each, BATCH_NORMS) for each in self._frozen_modules()):
+            raise ValueError(
+                "StochasticWeightAveraging resets the statistics of all batch norms and measures them again, but "
+                f"freeze={self.hparams['freeze']} keeps those of the frozen parts; use cvcc_zoo.runs.EMA, or freeze=0"
+            )
         if not (self.training and self.network.training):
             self.train()
         self._set_frozen(training=True)
@@ -57,6 +66,11 @@ class PartlyFrozen(WhitenedNetwork):
         if mode:
             self._set_frozen(training=False)
         return self
+
+    def _frozen_modules(self) -> Iterator[nn.Module]:
+        for frozen in self._frozen():
+            if isinstance(frozen, nn.Module):
+                yield from frozen.modules()
 
     def _set_frozen(self, *, training: bool) -> None:
         for frozen in self._frozen():
