@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
@@ -37,13 +38,13 @@ def empty() -> None:
     Notebook.tables, Notebook.metrics = [], {}
 
 
-def train(colours: Path, **options: Any) -> Trainer:
+def train(colours: Path, validation: float = 0.1, **options: Any) -> Trainer:
     model = create(
         "linear", num_classes=2, image_size=8, loss={"name": "hinge", "l2": 0.01},
         optimizer={"name": "SGD", "lr": 0.1}, lr_scheduler="OneCycleLR",
     )  # fmt: skip
     augmentations: list[dict[str, Any] | str] = [{"name": "Cutout", "size": 2}, "HorizontalFlip"]
-    data = ImageDataModule(root=str(colours), batch_size=18, augmentations=augmentations)
+    data = ImageDataModule(root=str(colours), batch_size=18, validation=validation, augmentations=augmentations)
     trainer = Trainer(**{"max_epochs": 2, "accelerator": "cpu", "log_every_n_steps": 1, **QUIET, **options})
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
@@ -66,6 +67,18 @@ def test_a_logger_has_all_options_of_a_training_in_python_as_one_flat_table_of_p
     assert {type(value) for value in table.values()} <= {bool, int, float, str}
     assert {"val/accuracy", "test/accuracy"} <= Notebook.metrics.keys()
     assert all(other == table for other in Notebook.tables)  # MLflow refuses a value that changes
+
+
+@pytest.mark.filterwarnings("ignore:When using `Trainer.accumulate_grad_batches")
+@pytest.mark.parametrize("callback", [None, GradientAccumulationScheduler({0: 1, 1: 2})], ids=["none", "accumulates"])
+@pytest.mark.parametrize("validation", [0.0, 0.1])
+def test_a_test_tells_a_logger_nothing_new_about_the_training(
+    colours: Path, validation: float, callback: Callback | None
+) -> None:
+    """MLflow refuses a value that changes."""
+    train(colours, validation, logger=Notebook(), callbacks=callback)
+    first, second = Notebook.tables
+    assert first == second and first["data.validation"] == validation
 
 
 class Look(Callback):

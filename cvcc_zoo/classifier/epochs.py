@@ -1,5 +1,7 @@
 """The metrics of an epoch are logged at its end, before the callbacks of a user read them there."""
 
+from typing import Any
+
 from lightning import Callback, LightningModule, Trainer
 
 from cvcc_zoo.classifier.divergence import check_finite
@@ -37,6 +39,9 @@ class EpochMetrics(Callback):
     Callbacks after this one see them in `trainer.callback_metrics`. The model logs them again, because Lightning's
     Tuner trains without callbacks.
     """
+
+    def __init__(self) -> None:
+        self.options: dict[str, Any] = {}  # of the last training, as loggers were told them
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means of the epoch."""

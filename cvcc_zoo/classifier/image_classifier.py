@@ -25,7 +25,7 @@ from cvcc_zoo.classifier.divergence import check_finite, report_loss
 from cvcc_zoo.classifier.epochs import LogsEpochs, log_first
 from cvcc_zoo.classifier.freezing import PartlyFrozen
 from cvcc_zoo.classifier.hooks import KeepsHooks
-from cvcc_zoo.classifier.hyperparameters import declare_metrics, table_of
+from cvcc_zoo.classifier.hyperparameters import LogsOptions
 from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.classifier.preparation import SetFromImages
@@ -44,7 +44,9 @@ from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_opti
 from cvcc_zoo.registry import FAMILIES, family_options, register_family
 
 
-class ImageClassifier(KeepsHooks, SavesArguments, LogsEpochs, Optimized, PartlyFrozen, SetFromImages, Predicting):
+class ImageClassifier(
+    KeepsHooks, SavesArguments, LogsEpochs, LogsOptions, Optimized, PartlyFrozen, SetFromImages, Predicting
+):
     """Raw images (N, in_channels, H, W), uint8 0..255 or float 0..1, to logits (N, num_classes).
 
     A family builds its `network` in `__init__` after calling this one's. All hyperparameters are plain data, so that
@@ -116,11 +118,6 @@ class ImageClassifier(KeepsHooks, SavesArguments, LogsEpochs, Optimized, PartlyF
         """Return a model around a network of your own: any nn.Module, as `cvcc_zoo.classifier.wrapped` says."""
         model: ImageClassifier = FAMILIES["Wrapped"].of_user(network, **options)  # type: ignore[attr-defined]
         return model
-
-    @property
-    def hparams_initial(self) -> Any:
-        """The options of the whole training run as one flat table; Lightning passes it to the loggers."""
-        return table_of(type(self).__name__, self.hparams, trainer_of(self))
 
     @property
     def confusion(self) -> MulticlassConfusionMatrix:
@@ -212,7 +209,6 @@ class ImageClassifier(KeepsHooks, SavesArguments, LogsEpochs, Optimized, PartlyF
             self.prepare(images)
             self.check_rebuilt()
             copy_again(self.trainer, self)
-            declare_metrics(self.trainer, self.hparams_initial, (name for name in self.metrics if name[:5] != "train"))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the family, so that `cvcc_zoo.load` can rebuild it, and what was counted so far in this epoch.
