@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
@@ -79,6 +79,20 @@ def test_a_test_tells_a_logger_nothing_new_about_the_training(
     train(colours, validation, logger=Notebook(), callbacks=callback)
     first, second = Notebook.tables
     assert first == second and first["data.validation"] == validation
+
+
+def test_a_logger_is_told_what_was_changed_after_the_data_were_built(colours: Path) -> None:
+    data = ImageDataModule(root=str(colours), batch_size=18)
+    data.batch_size = 4
+    finder = BatchSizeFinder(mode="binsearch", init_val=3, max_trials=1, steps_per_trial=1)
+    cases: tuple[list[Callback], ...] = ([], [finder])
+    for callbacks in cases:
+        trainer = Trainer(
+            max_epochs=1, accelerator="cpu", logger=Notebook(), log_every_n_steps=1, callbacks=callbacks, **QUIET
+        )
+        trainer.fit(create("linear", num_classes=2, image_size=8), data)
+        assert Notebook.tables[-1]["data.batch_size"] == data.batch_size != 18
+    assert data.batch_size != 4
 
 
 class Look(Callback):

@@ -22,6 +22,8 @@ from cvcc_zoo.internals.lightning import callbacks_of, trainer_of
 Plain = bool | int | float | str
 ELSEWHERE = ("callbacks", "logger", "plugins", "profiler", "default_root_dir", "enable_autolog_hparams")
 """Options of the Trainer that do not affect training, or are not plain values."""
+LATER = ("batch_size", "sampler", "seed")
+"""Options of an ImageDataModule that may be changed after it was built, as by Lightning's BatchSizeFinder."""
 
 
 class LogsOptions(LightningModule):
@@ -64,7 +66,8 @@ def table_of(model: str, hparams: Mapping[str, Any], trainer: Trainer | None) ->
         return found
     data = getattr(trainer, "datamodule", None)
     if isinstance(data, ImageDataModule):
-        found |= flat("data", {**data.options, "title": data.dataset.title})
+        later = {name: getattr(data, name) for name in LATER}
+        found |= flat("data", {**data.options, **later, "title": data.dataset.title})
     if seed := os.environ.get("PL_GLOBAL_SEED"):
         found["seed_everything"] = int(seed)
     return found | flat("trainer", _options_of(trainer))
