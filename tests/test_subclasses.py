@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 from lightning import LightningModule, Trainer
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from cvcc_zoo import FCNN, ImageDataModule, Linear, load
 
@@ -16,6 +17,7 @@ QUIET: dict[str, Any] = {
     "enable_checkpointing": False,
 }  # fmt: skip
 SMALL: dict[str, Any] = {"num_classes": 2, "image_size": 8}
+WORKERS = pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
 
 
 def images(colours: Path) -> ImageDataModule:
@@ -153,3 +155,85 @@ def test_a_class_without_options_is_not_built_with_others(colours: Path) -> None
     data = ImageDataModule("folder", root=str(colours), batch_size=12, whitening="none")
     with pytest.raises(ValueError, match="Closed cannot be built with whitening='none', which"):
         Trainer(fast_dev_run=1, **QUIET).fit(Closed(), data)
+
+
+class OwnLoss(Linear):
+    """A loss of its own in `loss`; the steps that read it are its own if a test adds them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]))  # type: ignore[assignment]
+
+
+class OwnLossAndSteps(OwnLoss):
+    """The same with steps of its own."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss: Tensor = self.loss(self(batch[0]), batch[1])
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("val/mine", self.training_step(batch, batch_idx))
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("test/mine", self.training_step(batch, batch_idx))
+
+
+class OwnTraining(OwnLoss):
+    """The same with a step of its own for the training alone."""
+
+    training_step = OwnLossAndSteps.training_step
+
+
+class OwnTrainingLoss(OwnLoss):
+    """The same with a loss of a batch of its own."""
+
+    def training_loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        loss: Tensor = self.loss(self(batch[0]), batch[1])
+        return loss
+
+
+def loader() -> Any:
+    pixels = torch.randint(0, 256, (8, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return DataLoader(TensorDataset(pixels, torch.arange(8) % 2), batch_size=4)
+
+
+@WORKERS
+@pytest.mark.parametrize("ours", [False, True], ids=["loader", "module"])
+def test_a_loss_of_ones_own_is_read_by_steps_of_ones_own(ours: bool, colours: Path) -> None:
+    model = OwnLossAndSteps(whitening="none", **SMALL)
+    data, val = (images(colours), None) if ours else (loader(), loader())
+    trainer = Trainer(max_epochs=1, **QUIET)
+    trainer.fit(model, data, val)
+    trainer.save_checkpoint("a.ckpt")
+    assert {"test/mine"} == trainer.test(model, data, ckpt_path="a.ckpt", verbose=False)[0].keys()
+    Trainer(max_epochs=2, **QUIET).fit(model, data, val, ckpt_path="a.ckpt")
+    found = OwnLossAndSteps.load_from_checkpoint("a.ckpt")
+    assert isinstance(found.loss, nn.CrossEntropyLoss)
+    found.reset_classifier(2)
+    assert isinstance(found.loss, nn.CrossEntropyLoss)
+
+
+@WORKERS
+@pytest.mark.parametrize(("family", "validated"), [(OwnLoss, False), (OwnLoss, True), (OwnTraining, True)])
+def test_a_loss_of_ones_own_is_refused_before_a_step_of_ours_would_read_it(family: Any, validated: bool) -> None:
+    given = [loader()] * (1 + validated)
+    with pytest.raises(ValueError, match=f"`loss` of {family.__name__} is a CrossEntropyLoss; choose one by name"):
+        Trainer(max_epochs=1, num_sanity_val_steps=0, **QUIET).fit(family(whitening="none", **SMALL), *given)
+
+
+@WORKERS
+@pytest.mark.parametrize("family", [OwnTraining, OwnTrainingLoss])
+def test_a_loss_of_ones_own_needs_no_step_that_does_not_run(family: Any) -> None:
+    model = family(whitening="none", **SMALL)
+    trainer = Trainer(max_epochs=1, **QUIET)
+    trainer.fit(model, loader())
+    assert trainer.global_step == 2
+    with pytest.raises(ValueError, match="is a CrossEntropyLoss; choose one by name"):
+        trainer.test(model, loader(), verbose=False)
+
+
+def test_other_metrics_in_the_place_of_ours_are_refused() -> None:
+    model = Linear(**SMALL)
+    with pytest.raises(ValueError, match="`metrics` of Linear are those that every model counts; give your ModuleDict"):
+        model.metrics = nn.ModuleDict()  # type: ignore[assignment]

@@ -14,6 +14,15 @@ class LogsEpochs(LightningModule):
 
     metrics: StageMetrics
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Raise ValueError for other metrics in the place of those that every model counts."""
+        if name == "metrics" and not isinstance(value, StageMetrics):
+            raise ValueError(
+                f"`metrics` of {type(self).__name__} are those that every model counts; give your "
+                f"{type(value).__name__} another name"
+            )
+        super().__setattr__(name, value)
+
     def log_stage(self, stage: str) -> None:
         """Log what train, val or test has counted; to do so again in the same hook changes nothing."""
         for name, metric in self.metrics.of_images(stage).items():

@@ -107,11 +107,13 @@ class Headed(WhitenedNetwork):
         for name in classifier_names(network, num_classes):
             network.get_submodule(name).to(like.device, like.dtype).train(self.training)
         self.hparams.update(hparams)
-        self.loss, self._chosen_weights = make_loss(hparams["loss"]), None
+        self._chosen_weights, ours = None, isinstance(self.loss, Loss)
+        if ours:
+            self.loss = make_loss(hparams["loss"])
         self.classes, self.temperature = None, 1.0
         self._modules.pop("_confusion", None)
         with torch.device("cpu"):
-            self.metrics = StageMetrics(max(num_classes, 2), weighted=self.loss.class_weights is not None).to(
+            self.metrics = StageMetrics(max(num_classes, 2), weighted=ours and self.loss.class_weights is not None).to(
                 like.device
             )
 

@@ -168,8 +168,9 @@ class ImageClassifier(
         """Count a batch in the metrics of the stage, and return its losses (N,) and logits (N, num_classes)."""
         images, labels = fields(batch)
         logits = self.uncalibrated(self._logits(images))
-        losses = self.loss(logits, labels, reduction="none")
-        self.metrics.count(stage, losses, logits, labels, self.loss.weights_of(labels))
+        loss = self.checked_loss()
+        losses = loss(logits, labels, reduction="none")
+        self.metrics.count(stage, losses, logits, labels, loss.weights_of(labels))
         return losses, logits.detach()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -192,6 +193,7 @@ class ImageClassifier(
     def setup(self, stage: str) -> None:
         """Check that data and model fit together, and forget earlier counts; before training, learn from the images."""
         self.check_head()
+        self.check_loss(stage)
         self.metrics.reset()  # an evaluation or epoch that ended with an error left its counts
         forget_broken_epoch(self.trainer)
         self._modules.pop("_confusion", None)

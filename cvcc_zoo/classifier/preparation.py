@@ -100,16 +100,8 @@ class SetFromImages(WhitenedNetwork):
             scale(self.network, self._some(data, LSUV_IMAGES))
 
     def weigh_classes(self, data: ImageDataModule) -> None:
-        """Turn the class weights of the loss that were chosen by name into numbers, in the order of the classes.
-
-        Raises ValueError if a subclass has replaced the loss.
-        """
-        if not isinstance(self.loss, Loss):
-            raise ValueError(
-                f"the attribute `loss` of {type(self).__name__} is a {type(self.loss).__name__}; choose one by name, "
-                "loss='cross_entropy', or compute one of your own in the method `training_loss`"
-            )
-        if self.loss.class_weights is None:
+        """Turn the class weights of the loss that were chosen by name into numbers, in the order of the classes."""
+        if not isinstance(self.loss, Loss) or self.loss.class_weights is None:
             return
         spec = loss_spec(self.hparams["loss"])
         if self._chosen_weights is None:
@@ -119,10 +111,32 @@ class SetFromImages(WhitenedNetwork):
         self.hparams["loss"] = {**spec, "class_weights": weights}
         self.loss = make_loss(self.hparams["loss"], len(weights))
 
+    def checked_loss(self) -> Loss:
+        """Return the loss. Raises ValueError if a subclass has replaced it by one that our steps cannot take."""
+        if not isinstance(self.loss, Loss):
+            raise ValueError(
+                f"the attribute `loss` of {type(self).__name__} is a {type(self.loss).__name__}; choose one by name, "
+                "loss='cross_entropy', or compute one of your own, under another name, in the method `training_loss`"
+            )
+        return self.loss
+
+    def check_loss(self, stage: str) -> None:
+        """Raise ValueError if a subclass has replaced the loss, but not the steps of the stage that read it."""
+        fits = stage == "fit"
+        readers = {
+            ("training_step", "training_loss"): fits,
+            ("validation_step",): stage == "validate" or (fits and self.trainer.enable_validation),
+            ("test_step",): stage == "test",
+        }
+        for steps, used in readers.items():
+            if used and all(getattr(type(self), step).__module__.startswith("cvcc_zoo.") for step in steps):
+                self.checked_loss()
+
     def take_class_weights(self, hparams: Mapping[str, Any]) -> None:
         """Take the class weights of a checkpoint, if those that were chosen by name are not numbers yet."""
         theirs = loss_spec(hparams.get("loss", "cross_entropy")).get("class_weights")
-        if isinstance(self.loss.class_weights, str | Mapping) and isinstance(theirs, list | tuple):
+        mine = self.loss.class_weights if isinstance(self.loss, Loss) else None
+        if isinstance(mine, str | Mapping) and isinstance(theirs, list | tuple):
             self.hparams["loss"] = {**loss_spec(self.hparams["loss"]), "class_weights": list(theirs)}
             self.loss = make_loss(self.hparams["loss"], self.hparams["num_classes"])
 
