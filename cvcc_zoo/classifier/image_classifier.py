@@ -158,9 +158,14 @@ class ImageClassifier(
         return precise_logits(logits, self.num_classes)
 
     def check_batch(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Raise ValueError for images that all processes get, or invalid labels (on a GPU only of the first batch)."""
+        """Raise ValueError for images that all processes get, or invalid labels (on a GPU only of the first batch).
+
+        Also raise it if a training in a loop of the user's begins with weights that images were to set.
+        """
         self.check_head()
         check_shared(trainer_of(self))
+        if batch_idx == 0:
+            self.check_prepared()
         if (labels := fields(batch)[1]).device.type == "cpu" or batch_idx == 0:
             check_labels(labels, self.num_classes)
 

@@ -79,8 +79,8 @@ class SetFromImages(WhitenedNetwork):
     def prepare(self, data: ImageDataModule | None) -> None:
         """Set what is learned from images and not set yet: filters that whiten patches (then frozen), LSUV's scales.
 
-        Also resolve class weights, or else print a line if the classes are imbalanced. Raises ValueError if there are
-        no images to learn from.
+        Also resolve class weights, or else print a line if the classes are imbalanced. A Trainer calls this; in
+        a loop of your own, call it once `whitening` is fitted. Raises ValueError if there are no images to learn from.
         """
         if data is not None:
             self.weigh_classes(data)
@@ -98,6 +98,17 @@ class SetFromImages(WhitenedNetwork):
             first_convolution(self.network, self.in_channels).weight.requires_grad_(False)
         if data is not None and scale:
             scale(self.network, self._some(data, LSUV_IMAGES))
+
+    def check_prepared(self) -> None:
+        """Raise ValueError in a training without a Trainer, which calls `prepare`, if it is missing."""
+        if not self.training or trainer_of(self) is not None:
+            return
+        patches = self.hparams["patch_whitening"] is not None and not self.patches_whitened
+        if patches or getattr(self.network, "from_images", None):
+            raise ValueError(
+                f"{'patch_whitening' if patches else 'init=lsuv'} learns from training images; in a loop of your "
+                "own, call model.prepare(data) with an ImageDataModule before you make the optimizer"
+            )
 
     def weigh_classes(self, data: ImageDataModule) -> None:
         """Turn the class weights of the loss that were chosen by name into numbers, in the order of the classes."""
