@@ -45,11 +45,17 @@ Options = dict[str, Any]
 def changed_options(before: str, now: str) -> dict[str, tuple[Any, Any]]:
     """Return the options that differ between two YAML configs: name -> (value before, value now).
 
-    A value that is missing is "not given". `before` comes from a file and may be any text. Options of model and data,
-    and the monitor, that were added to this package after it was written have their defaults. Raises ValueError if it
-    is not a config.
+    `before` comes from a file and may be any text. Raises ValueError if it is not a config.
     """
-    old, new = (_options(text) for text in (before, now))
+    return compare(flat(_config(before)), flat(_config(now)))
+
+
+def compare(old: Options, new: Options) -> dict[str, tuple[Any, Any]]:
+    """Return the options that differ, by full dotted name: name -> (value before, value now).
+
+    A value that is missing is "not given". Options of model and data, and the monitor, that were added to this package
+    after `old` was written have their defaults.
+    """
     names = [name for name in {**old, **new} if name not in HARMLESS]
     family = str(old.get("model.class_path")).rpartition(".")[2]
     defaults = {f"model.init_args.{option}": value for option, value in complete(family, {}).items()}
@@ -98,22 +104,27 @@ def check_unchanged(before: str | None, now: str, *, allowed: bool) -> str:
     return words
 
 
-def _options(text: Any) -> Options:
-    """Return the options of a config by their full dotted names."""
-    config = read_yaml(text, "the checkpoint's config")
-    if not isinstance(config, dict):
-        raise ValueError("the checkpoint's config is not that of a run; resume from the checkpoint of a run")
-    flat: Options = {}
-    waiting = [(str(key), value) for key, value in reversed(config.items())]
+def flat(config: Mapping[str, Any]) -> Options:
+    """Return nested options by their full dotted names. Raises ValueError for more than any run has."""
+    found: Options = {}
+    waiting = [(str(key), value) for key, value in reversed([*config.items()])]
     while waiting:
         name, value = waiting.pop()
         if isinstance(value, dict) and value:
             waiting += [(f"{name}.{key}", inner) for key, inner in reversed(value.items())]
         else:
-            flat[name] = value
-        if len(flat) + len(waiting) > MOST:  # with YAML aliases, even a small text can expand to this many
-            raise ValueError(f"the checkpoint's config has more than {MOST:,} options; resume from another checkpoint")
-    return flat
+            found[name] = value
+        if len(found) + len(waiting) > MOST:  # with YAML aliases, even a small text can expand to this many
+            raise ValueError(f"a config has more than {MOST:,} options, which no run has; use that of another run")
+    return found
+
+
+def _config(text: Any) -> dict[str, Any]:
+    """Return a config that is written in a checkpoint."""
+    config = read_yaml(text, "the checkpoint's config")
+    if not isinstance(config, dict):
+        raise ValueError("the checkpoint's config is not that of a run; resume from the checkpoint of a run")
+    return config
 
 
 class UseChanges(Callback):

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from cvcc_zoo.files.own import LOCK, json_text, locked, write_whole
-from cvcc_zoo.runs import changed_options
+from cvcc_zoo.runs.changes import changed_options, in_words
 from cvcc_zoo.search.space import Values
 
 TRIALS = "trials.jsonl"
@@ -91,5 +91,6 @@ def check_record(folder: Path, kind: str, record: str) -> None:
         write_whole(path, record.encode())
         return
     if changed := changed_options(path.read_text(), record):
-        words = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in changed.items())
-        raise ValueError(f"another {kind} is in {folder}: {words}; give the same options, or choose another --folder")
+        raise ValueError(
+            f"another {kind} is in {folder}: {in_words(changed)}; give the same options, or choose another --folder"
+        )
