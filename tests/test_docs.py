@@ -33,8 +33,8 @@ from cvcc_zoo.models.layers import NORMS
 from cvcc_zoo.optim.build import OWN
 from cvcc_zoo.optim.curves import CURVES
 from cvcc_zoo.registry import ENTRIES
-from cvcc_zoo.search import Choice, Range, parse_space, unusual
 from cvcc_zoo.search.running import config_of
+from cvcc_zoo.search.space import Choice, Range, parse_space, unusual
 from tests.optimizer_checks import CHECKS, Subject
 
 ROOT = Path(__file__).parents[1]

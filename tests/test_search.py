@@ -18,8 +18,11 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.commands.search import watches_validation
 from cvcc_zoo.runs import RunFolder
-from cvcc_zoo.search import Choice, Goal, Range, Trial, parse_space, read_trials, running
+from cvcc_zoo.search import running
+from cvcc_zoo.search.goal import Goal
 from cvcc_zoo.search.methods import GridSearch, RandomSearch
+from cvcc_zoo.search.record import Trial, read_trials
+from cvcc_zoo.search.space import Choice, Range, parse_space
 from tests.test_train_zoo import AfterAStep
 
 RATES = "{optimizer.lr: {from: 1e-4, to: 1e-1, log: true}, data.batch_size: [64, 128, 256]}"

@@ -7,7 +7,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from cvcc_zoo.search import Range, Trial
+from cvcc_zoo.search.record import Trial
+from cvcc_zoo.search.space import Range
 from tests.test_search import RATES, KilledError, interrupt_trial, results, run
 
 
