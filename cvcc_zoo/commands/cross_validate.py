@@ -6,7 +6,6 @@ https://www.ijcai.org/Proceedings/95-2/Papers/016.pdf, recommends stratified fol
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +182,6 @@ def overview(summary: dict[str, Any], folder: Path) -> Table:
     return table
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     return function_parser("cross-validate", "--folder=FOLDER [options]", cross_validate, config=False)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
 
 import numpy as np
 
@@ -108,7 +107,6 @@ def check(built: ZooCLI) -> None:
     callbacks[:] = [each for each in callbacks if getattr(each, "monitor", None) is None]
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     return function_parser("find-lr", "[options]", find_lr, config=False)

@@ -2,7 +2,6 @@
 
 import fnmatch
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -122,7 +121,6 @@ def accuracy(card: Card) -> float:
     return float(card.measured.get("test_accuracy", 0.0))
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     return function_parser("list", "[PATTERN] [options]", show)

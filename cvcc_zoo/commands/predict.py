@@ -8,7 +8,6 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 from rich.table import Table
@@ -39,7 +38,6 @@ class Prediction:
     top: Ranking
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser("predict", "NAME IMAGE_OR_FOLDER... [options]")

@@ -3,7 +3,6 @@
 import dataclasses
 import tempfile
 from collections.abc import Sequence
-from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -232,7 +231,6 @@ def in_words(dataset: str, tag: str, known: Known | None) -> str:
     return dataset or tag
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     return function_parser("publish", "RUN [options]", publish)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Literal
 
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
@@ -14,7 +13,6 @@ from cvcc_zoo.report.reports import PUBLIC
 from cvcc_zoo.zoo.names import told_apart
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser("report", "RUN... [options]")

@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +119,6 @@ def overview(best: Sequence[Trial], done: Sequence[Trial], count: int, goal: Goa
     return table
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     return function_parser("search", "--folder=FOLDER --space=SPACE [options]", search, config=False)

@@ -5,7 +5,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,6 @@ DUPLICATES = "duplicates.csv"
 TREATMENTS = ("list", "together")
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser("split", "FOLDER --output=NEW [options]", "The originals are not changed.")

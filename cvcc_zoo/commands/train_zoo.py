@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -225,7 +224,6 @@ def overview(jobs: dict[str, list[Job]], target: Path) -> Table:
     return table
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     return function_parser("train-zoo", "[options]", train_zoo)
