@@ -77,11 +77,12 @@ class Look(Callback):
         Look.seen.extend([trainer.loggers[1], trainer.log_dir])
 
 
-def test_a_callback_of_the_command_line_finds_the_logger_in_the_second_place(fit: Fit) -> None:
+def test_callbacks_of_the_command_line_find_the_logger_in_the_second_place_and_save_into_the_run(fit: Fit) -> None:
     logger, callback = (f"{each.__module__}.{each.__name__}" for each in (Notebook, Look))
-    options = [f"--trainer.logger={logger}", f"--trainer.callbacks+={callback}"]
+    options = [f"--trainer.logger={logger}", f"--trainer.callbacks+={callback}", "--trainer.callbacks+=ModelCheckpoint"]
     assert fit("--model=linear", *options, "--run=run", "--test=false") == 0
     assert isinstance(Look.seen[0], Notebook) and Path(Look.seen[1]).resolve() == Path("run").resolve()
+    assert list(Path("run/checkpoints").glob("*.ckpt"))
 
 
 def test_a_logger_of_the_command_line_has_the_same_table(fit: Fit) -> None:

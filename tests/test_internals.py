@@ -340,22 +340,3 @@ def test_a_checkpoint_callback_resumes_in_a_folder_that_was_moved(tmp_path: Path
     assert callback.best_model_path == f"{tmp_path}/new/best.ckpt", "Lightning no longer takes over the best file"
     assert callback.best_k_models == {f"{tmp_path}/new/best.ckpt": score}
     assert callback.current_score == score, "ModelCheckpoint has another name for its last score"
-
-
-class Noted(lightning_parts.KeepingWriter):
-    """A writer that is not Lightning's own."""
-
-
-def test_a_logger_keeps_the_file_of_metrics_and_has_its_own_writer(tmp_path: Path) -> None:
-    class Own(lightning_parts.KeepingLogger):
-        writer = Noted
-
-    file = tmp_path / "run" / "metrics.csv"
-    file.parent.mkdir()
-    file.write_text("step,x\n0,1\n")
-    logger = Own(tmp_path, name="", version="run")
-    assert type(logger.experiment) is Noted and logger.experiment is logger.experiment
-    assert file.read_text() == "step,x\n0,1\n", "Lightning removes the files of metrics by another way"
-    logger.log_metrics({"x": 2.0}, 1)
-    logger.finalize("success")
-    assert "2.0" in file.read_text(), "finalize does not save the rows of another writer"

@@ -173,6 +173,18 @@ def test_metrics_that_cannot_be_written_say_where(tmp_path: Path) -> None:
         logger.save()
 
 
+def test_a_file_of_metrics_goes_on_with_new_columns_and_is_written_at_the_end(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,x\n0,1\n")
+    logger = MetricsFile(tmp_path)
+    logger.log_metrics({"x": torch.tensor(2.0)}, 1)
+    logger.save()
+    assert file.read_text().splitlines() == ["step,x", "0,1", "1,2.0"]
+    logger.log_metrics({"y": 3.0}, 2)
+    logger.finalize("success")
+    assert file.read_text().splitlines() == ["step,x,y", "0,1,", "1,2.0,", "2,,3.0"]
+
+
 def test_runs_write_their_checkpoints_whole(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Path] = []
 

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
-from lightning.pytorch.loggers.csv_logs import CSVLogger, ExperimentWriter
 from lightning.pytorch.loops.optimization.automatic import ClosureResult
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor
@@ -203,27 +201,6 @@ class MovableCheckpoint(ModelCheckpoint):
         best = {str(folder / Path(old).name): score for old, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **moved, "dirpath": self.dirpath, "best_k_models": best})
         self.current_score = state_dict["current_score"]
-
-
-class KeepingWriter(ExperimentWriter):
-    """A writer of metrics that leaves the files in its folder; Lightning would remove them when it is made."""
-
-    def _check_log_dir_exists(self) -> None:
-        pass
-
-
-class KeepingLogger(CSVLogger):
-    """A CSVLogger with another writer; Lightning's has no option for it."""
-
-    writer: type[ExperimentWriter] = KeepingWriter
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
-        """The writer, made at its first use."""
-        if self._experiment is None:
-            self._experiment = self.writer(self.log_dir)
-        return self._experiment  # type: ignore[return-value]
 
 
 class RateMonitor(LearningRateMonitor):
