@@ -28,7 +28,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -38,6 +38,8 @@ from cvcc_zoo.cli.expansion import expand_model, in_one_line, load_yaml, options
 from cvcc_zoo.cli.recipes import config_file, weights_alone
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.registry import as_spec
+from cvcc_zoo.zoo.averaging import Average
+from cvcc_zoo.zoo.trained import Trained
 
 EVALUATIONS = ("validate", "test", "predict")
 CONFIG = ("-c", "--config")
@@ -227,13 +229,7 @@ def _without(args: Sequence[str], start: str) -> list[str]:
     return kept
 
 
-class OnImages(Protocol):
-    """A model, or several, trained on images."""
-
-    def image_options(self, dataset: str | None) -> dict[str, Any]: ...  # noqa: D102
-
-
-T = TypeVar("T", bound=OnImages)
+T = TypeVar("T", Trained, Average)
 
 
 def with_its_images(parser: ArgumentParser, args: Sequence[str], find: Callable[[str], T]) -> tuple[Namespace, T]:

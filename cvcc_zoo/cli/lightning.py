@@ -172,7 +172,7 @@ class ZooCLI(LightningCLI):
         )
         more = list_of(None if options.logger is True else options.logger)
         return super().instantiate_trainer(
-            logger=[self.run_folder.logger(), *more] if logs else False,  # without a logger there is no metrics.csv
+            logger=[runs.MetricsFile(self.run_folder.folder), *more] if logs else False,  # else no metrics.csv
             callbacks=[*users, *([runs.UseChanges()] if changed else []), runs.StopAtSignal(), *mine],
             default_root_dir=self.run_folder.folder,  # where Lightning looks for, and leaves, SLURM's checkpoints
             plugins=runs.with_whole_checkpoints([*list_of(options.plugins), *self.plugins]),

@@ -12,7 +12,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.length import images_of_batch, steps_between_rows
-from cvcc_zoo.files.own import in_command, locked, write_whole
+from cvcc_zoo.files.own import in_command, json_text, locked, write_whole
 from cvcc_zoo.internals.lightning import RateMonitor, set_log_every_n_steps
 from cvcc_zoo.printing import say
 from cvcc_zoo.runs.changes import changed_recipe
@@ -20,9 +20,9 @@ from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.figures import draw_curves, draw_test
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint
-from cvcc_zoo.runs.run_folder import CONFIG, LAST, check_unsaved, write_text
+from cvcc_zoo.runs.run_folder import CONFIG, LAST, check_unsaved
 from cvcc_zoo.runs.stopping import StoppedError
-from cvcc_zoo.runs.summary import Training, print_summary, summarise, write_summary
+from cvcc_zoo.runs.summary import Training, print_summary, summarise
 from cvcc_zoo.runs.winograd import used_winograd
 from cvcc_zoo.runs.written import SUMMARY, read_summary
 
@@ -62,7 +62,7 @@ class RunFolder(Callback):
         first = not getattr(rank_zero_only, "rank", 0)
         with locked(self.folder, "training", "--run=...") if first else nullcontext():
             if first and not self.resumed:
-                write_text(self.folder / CONFIG, self.config)
+                write_whole(self.folder / CONFIG, self.config.encode())
             if first and best is not None:
                 write_whole(self.folder / BEST, best.read_bytes())
             try:
@@ -85,10 +85,6 @@ class RunFolder(Callback):
             check_unsaved(self.folder)
         saved = checkpoints_of(self.folder, minutes, monitor, validation=validation) if checkpoints else []
         return [self, *([RateMonitor("step")] if logs else []), *saved]
-
-    def logger(self) -> MetricsFile:
-        """Return the logger that writes `metrics.csv` into the folder."""
-        return MetricsFile(self.folder)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the folder that the first process has made, and choose how often to log."""
@@ -117,7 +113,7 @@ class RunFolder(Callback):
         for logger in self._own_loggers(trainer):
             logger.truncate(trainer.global_step)
         if trainer.is_global_zero:
-            write_text(self.folder / CONFIG, self.config)
+            write_whole(self.folder / CONFIG, self.config.encode())
             (self.folder / SUMMARY).unlink(missing_ok=True)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -246,5 +242,5 @@ class RunFolder(Callback):
                 self._draw_curves(trainer)
             if summary["test_accuracy"] is not None:
                 draw_test(self.folder, model, data.classes, summary["test_accuracy"])
-            write_summary(self.folder / SUMMARY, summary)
+            write_whole(self.folder / SUMMARY, json_text(summary).encode())
         return summary

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from cvcc_zoo.files.own import expanded, in_command, shown, write_whole
+from cvcc_zoo.files.own import expanded, in_command, shown
 from cvcc_zoo.weights.checkpoint import Checkpoint
 
 CONFIG = "config.yaml"
@@ -104,8 +104,3 @@ def saved_config(folder: Path | None, checkpoint: Checkpoint | None) -> str | No
     if checkpoint is not None and checkpoint.config:
         return checkpoint.config
     return (folder / CONFIG).read_text(errors="replace") if folder and is_run(folder) else None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file; a reader never sees half of it."""
-    write_whole(path, text.encode())

@@ -21,13 +21,13 @@ from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.classifier.quality import plain_quality
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of, repeated
-from cvcc_zoo.files.own import csv_text, in_command, json_text
+from cvcc_zoo.files.own import csv_text, in_command, write_whole
 from cvcc_zoo.internals.lightning import remove_hpc_checkpoints
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
 from cvcc_zoo.runs.intervals import with_interval
-from cvcc_zoo.runs.run_folder import CONFIG, write_text
+from cvcc_zoo.runs.run_folder import CONFIG
 from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 FEW = 5  # classes without test images that are named
@@ -123,11 +123,6 @@ def summarise(
     }
 
 
-def write_summary(path: Path, summary: dict[str, Any]) -> None:
-    """Write the summary as JSON."""
-    write_text(path, json_text(summary))
-
-
 def write_predictions(folder: Path, batches: Sequence[Any], data: ImageDataModule) -> None:
     """Write `predictions-<dataset>.csv` from batches of probabilities and labels, and print its path.
 
@@ -141,7 +136,7 @@ def write_predictions(folder: Path, batches: Sequence[Any], data: ImageDataModul
         for number, (label, index, share) in enumerate(found)
     ]
     target = folder / f"predictions-{data.dataset.title}.csv"
-    write_text(target, csv_text([["image", "label", "predicted", "probability"], *rows]))
+    write_whole(target, csv_text([["image", "label", "predicted", "probability"], *rows]).encode())
     say(f"{len(labels):,} predictions written to {target}")
 
 

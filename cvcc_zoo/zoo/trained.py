@@ -9,7 +9,6 @@ from typing import Any
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.plain import read_yaml
 from cvcc_zoo.weights.checkpoint import Checkpoint
@@ -43,10 +42,6 @@ class Trained:
     """The card of published weights."""
     train_sha256: str = ""
     """The identity of a run's training images; empty if unknown, and for published weights."""
-
-    def decoding(self) -> Decoding:
-        """Return options that decode image files for the model as in training."""
-        return self.model.decoding()
 
     def image_options(self, dataset: str | None = None) -> dict[str, Any]:
         """Return options of an ImageDataModule: those of the run, or else those that prepare images as in training.

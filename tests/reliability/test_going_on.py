@@ -15,6 +15,7 @@ from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator, MPSA
 
 from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.internals.lightning import batches_begun
 from cvcc_zoo.optim import make_lr_scheduler
 from cvcc_zoo.runs import RunFolder
 from cvcc_zoo.runs.changes import changed_options, check_unchanged
@@ -100,7 +101,7 @@ def test_a_schedule_spans_the_steps_made_and_those_to_come_if_epochs_get_other_n
             fit(*args) if at == (1, 4) else main(["fit", *args])
     shown: list[float] = []  # the share of the bar at the end
     end = "on_train_end"
-    monkeypatch.setattr(ProgressBar, end, lambda bar, trainer, _: shown.append(bar._done(trainer) / bar._batches))
+    monkeypatch.setattr(ProgressBar, end, lambda bar, trainer, _: shown.append(batches_begun(trainer) / bar._batches))
     assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last", "--trainer.enable_progress_bar=true"]) == 0
     assert shown == [1]
     rates = dict(zip(*read_metrics(Path("run/metrics.csv"))["lr-SGD"], strict=True))

@@ -29,8 +29,8 @@ MOMENTS: dict[str, tuple[Any, str, int]] = {  # a function and the call of it, f
     "while the curves are drawn": (figures, "plot_curves", 1),
     "in the test": (ImageClassifier, "test_step", 1),
     "while the confusion matrix is drawn": (figures, "plot_confusion", 1),
-    "before the summary is written": (callback, "write_summary", 1),
-    "after the summary was written": (callback, "write_summary", -1),
+    "before the summary is written": (callback, "json_text", 1),
+    "after the summary was written": (callback, "write_whole", -3),
 }
 ARGUMENTS = ["--model=fcnn", "--model.hidden=[8]", "--trainer.max_epochs=2", "--data.batch_size=9"]
 
