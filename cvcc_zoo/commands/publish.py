@@ -83,7 +83,7 @@ def publish(
     training |= {name: summary.get(name) for name in TRAINING}
     training |= {"changed": resumed} if (resumed := summary.get("changed")) else {}
     if seeds:
-        if summary.get("data", {}).get("test", {}).get("sha256", test) != test:
+        if summary["data"].get("test", {}).get("sha256", test) != test:
             raise ValueError(
                 f"{source} was tested on other images than {data.dataset.title} has now, so its accuracy is not "
                 "compared with theirs; restore the images, or leave out --repeats"
@@ -197,7 +197,7 @@ def _knows_its_training(card: Card) -> bool:
 
 def check_unchanged(run: Path, summary: dict[str, Any], train: str) -> None:
     """Raise ValueError if the training images are not those that the run was trained on."""
-    before = summary.get("data", {}).get("train", {}).get("sha256", train)
+    before = summary["data"]["train"]["sha256"]
     if before != train:
         raise ValueError(
             f"the training images are not those that {run} was trained on (sha256 {train[:12]}..., then "

@@ -101,7 +101,7 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
     results, reason = None, "its summary has none (--test=false, or an own test), and it is not tested here either"
     if summary.get("test_accuracy") is not None:
         try:
-            tested = summary.get("data", {}).get("test", {}).get("sha256")
+            tested = summary["data"].get("test", {}).get("sha256")
             results, reason = evaluate(folder, config["data"], images, tested), ""
         except (OSError, ValueError) as error:
             reason = first_line(error)

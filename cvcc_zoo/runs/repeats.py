@@ -74,11 +74,11 @@ def of_seeds(training: Mapping[str, Any], accuracy: float | None, test: str, run
     for path in runs:
         config, summary = run_of(path)
         check_one_recipe(path, summary)
-        sets, mine = summary.get("data", {}), str(summary["seed"])
+        sets, mine = summary["data"], str(summary["seed"])
         why = None
         if (name := difference(recipe(config), training["recipe"], ELSEWHERE)) is not None:
             why = f"its recipe has another {name}"
-        elif sets.get("train", {}).get("sha256", images) != images:
+        elif sets["train"]["sha256"] != images:
             why = "it was trained on other images"
         elif sets.get("test", {}).get("sha256", test) != test:
             why = "it was tested on other images"
@@ -111,7 +111,7 @@ def temperature_of(run: Path, training: Mapping[str, Any], root: str = "") -> di
     data, images = data_of(config, root), training["train_set"]["sha256"]
     if not data.validation:
         raise ValueError(f"{run} has no validation images; train the recipe with --data.validation=0.1")
-    if summary.get("data", {}).get("train", {}).get("sha256", images) != images:
+    if summary["data"]["train"]["sha256"] != images:
         raise ValueError(f"{run} was trained on other images than the published run; give one that was trained on them")
     model = load(run)
     check_classes(model, data)  # the labels in the model's order, because the identity depends on them

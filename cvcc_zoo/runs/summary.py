@@ -224,7 +224,7 @@ def _tests(summary: Mapping[str, Any]) -> dict[str, str]:
         rows["calibration error"] = in_digits(summary["test_calibration_error"])
     if missing := without_images(summary.get("test_per_class", {})):
         rows["no test images"] = missing
-    by = f", selected by {monitor}" if (monitor := summary.get("selected_by")) else ""
+    by = f", selected by {monitor}" if (monitor := summary["selected_by"]) else ""
     return rows | {"tested": f"{summary['tested']}{by}"}
 
 
