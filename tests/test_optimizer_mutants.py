@@ -69,7 +69,7 @@ FAULTS = [  # optimizer, file, what stands there, what is planted instead
     ("Adagrad", "optimizer", "state[name][where] = value", "pass"),
     ("SGD", "sgd", "and not group[\"momentum\"]", ""),
     ("SGD", "optimizer", "self._check({**self.defaults, **param_group})", "pass"),
-    ("SGD", "loading", "            refuse_absent(type(self).__name__, group)", "            pass"),
+    ("SGD", "loading", "            refuse_differentiable(type(self).__name__, group)", "            pass"),
     ("SGD", "options", "at_least_zero(options, \"lr\", \"weight_decay\")", "at_least_zero(options, \"lr\")"),
     ("SGD", "optimizer", "with torch.enable_grad():", "with torch.no_grad():"),
 ]  # fmt: skip

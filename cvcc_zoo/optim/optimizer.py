@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from cvcc_zoo.optim.loading import StateLoading
-from cvcc_zoo.optim.options import check_options, refuse_absent, scalar_rate
+from cvcc_zoo.optim.options import check_options, refuse_differentiable, scalar_rate
 from cvcc_zoo.optim.paths import Group, Kernel, Lists, Members, State, choose_path, foreach, fused, loop
 from cvcc_zoo.optim.tensors import T, are_contiguous, distributed, local
 
@@ -30,8 +30,8 @@ class RuleOptimizer(StateLoading, ABC):
     """True if a sparse gradient, such as that of nn.Embedding(sparse=True), counts as the dense one it stands for."""
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Raise ValueError, with advice, for options of torch that do not exist here."""
-        refuse_absent(cls.__name__, options)
+        """Raise ValueError, with advice, for `differentiable`, an option of torch that does not exist here."""
+        refuse_differentiable(cls.__name__, options)
         return super().__new__(cls)
 
     def __init__(
