@@ -90,6 +90,8 @@ def test_the_command_prints_the_options_and_leaves_only_a_picture(
     before = set(Path().iterdir())
     options = ["--model=fcnn", "--optimizer=SGD", "--lr_scheduler=Cosine", "--lr_scheduler.warmup=0.1", *DATA]
     options += ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]  # nothing is validated
+    for name in ("LearningRateMonitor", "DeviceStatsMonitor", "ModelCheckpoint"):  # those of a recipe
+        options.append(f"--trainer.callbacks+={name}")
     assert main(["find-lr", "--steps=40", "--low=1e-4", "--high=1e6", *options]) == 0
     printed = capsys.readouterr().out
     assert "where it diverges after" in printed and "it falls fastest at" in printed
