@@ -162,6 +162,18 @@ def test_weights_of_a_run_that_was_not_tested_are_published_with_their_own_numbe
     assert 0 <= read_card(home / "linear.pets.json").measured["test_accuracy"] <= 1
 
 
+def test_a_folder_of_recipes_named_by_a_dot_gives_the_weights_its_own_name(
+    words: Words,
+    home: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir("recipes/pets")
+    for _ in range(2):
+        assert main([*words, "--minutes=5", "--only=[linear]", "--recipes=."]) == 0
+    assert [path.name for path in Path("runs/zoo").iterdir()] == ["linear-pets-0"]
+    assert read_card(home / "linear.pets.json").name == "linear.pets"
+
+
 def test_a_run_that_has_begun_or_is_finished_refuses_other_options_by_name(
     words: Words,
     home: Path,  # noqa: F811

@@ -108,12 +108,10 @@ def train_zoo(
     given = [f"--{option}" for option in options or []]
     if precision:
         given.append(f"--trainer.precision={precision}")
-    found = models(recipe_folder(recipes), only, given)
+    place = recipe_folder(recipes)
+    found, tag = models(place, only, given), place.resolve().name  # a folder such as . has no name of its own
     jobs = {
-        model: [
-            Job(path, model, path.parent.name, seed, expanded(runs) / f"{model}-{path.parent.name}-{seed}")
-            for seed in range(seeds)
-        ]
+        model: [Job(path, model, tag, seed, expanded(runs) / f"{model}-{tag}-{seed}") for seed in range(seeds)]
         for model, path in found.items()
     }
     root = next((option.partition("=")[2] for option in reversed(given) if option.startswith("--data.root=")), "")
