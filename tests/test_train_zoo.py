@@ -174,6 +174,19 @@ def test_a_folder_of_recipes_named_by_a_dot_gives_the_weights_its_own_name(
     assert read_card(home / "linear.pets.json").name == "linear.pets"
 
 
+def test_the_table_has_the_epochs_that_were_trained_wherever_a_recipe_says_them(
+    words: Words,
+    home: Path,  # noqa: F811
+) -> None:
+    recipe = Path("recipes/pets/linear.yaml")
+    Path("recipes/length.yaml").write_text("max_epochs: 3")
+    recipe.write_text(RECIPE.format("linear").replace("{max_epochs: 2}", "../length.yaml"))
+    assert main([*words, "--minutes=5", "--only=[linear]", "--trainer.max_epochs=1"]) == 0
+    jobs = [train_zoo.Job(recipe, "linear", "pets", seed, Path(f"runs/zoo/linear-pets-{seed}")) for seed in (0, 1)]
+    for mine in (jobs[:1], jobs):  # the second seed is not trained
+        assert list(train_zoo.overview({"linear": mine}, home).columns[4].cells) == ["1"]
+
+
 def test_a_run_that_has_begun_or_is_finished_refuses_other_options_by_name(
     words: Words,
     home: Path,  # noqa: F811

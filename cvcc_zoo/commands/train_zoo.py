@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from rich.table import Table
 
 from cvcc_zoo.cli.arguments import parse, rewrite
@@ -216,9 +215,9 @@ def overview(jobs: dict[str, list[Job]], target: Path) -> Table:
         if len(found) > 1 and None not in found:
             scores = torch.tensor(found, dtype=torch.float64)
             spread = f"{100 * scores.mean():.2f} ± {100 * scores.std():.2f} %"
-        epochs = yaml.safe_load(mine[0].recipe.read_text()).get("trainer", {}).get("max_epochs", "-")
+        epochs = ", ".join(dict.fromkeys(str(summary["epochs"]) for summary in summaries)) or "-"
         seconds = sum(summary["train_seconds"] for summary in summaries)
-        table.add_row(model, state, accuracy, spread, str(epochs), f"{seconds / 60:.1f} min")
+        table.add_row(model, state, accuracy, spread, epochs, f"{seconds / 60:.1f} min")
     return table
 
 
