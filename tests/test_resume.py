@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer, seed_everything
+from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import cvcc_zoo
 from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.runs import RunFolder, WholeCheckpoints
-from cvcc_zoo.runs.metrics_file import MetricsFile
+from cvcc_zoo.runs.metrics_file import MetricsFile, read_metrics
+from tests.conftest import QUICK
 
 STEPS = 4  # in an epoch
 
@@ -183,6 +185,25 @@ def test_a_file_of_metrics_goes_on_with_new_columns_and_is_written_at_the_end(tm
     logger.log_metrics({"y": 3.0}, 2)
     logger.finalize("success")
     assert file.read_text().splitlines() == ["step,x,y", "0,1,", "1,2.0,", "2,,3.0"]
+
+
+class AtTheEnd(Callback):
+    """Logs at the end of every epoch, after its last step."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.loggers[0].log_metrics({"mine": trainer.current_epoch}, step=trainer.global_step)
+
+
+def test_what_a_callback_logs_after_the_last_step_stays_beside_the_numbers_of_a_test_that_is_made_again(
+    colours: Path,
+) -> None:
+    words = ["--model=linear", "--data.dataset=folder", f"--data.root={colours}", "--data.validation=0", *QUICK]
+    assert lightning(["fit", *words, "--run=run"], callbacks=[AtTheEnd()]) == 0
+    steps = json.loads(Path("run/summary.json").read_text())["steps"]
+    Path("run/summary.json").unlink()  # so that the run is tested again
+    assert lightning(["fit", "--config=run/config.yaml", "--ckpt_path=last"], callbacks=[AtTheEnd()]) == 0
+    curves = read_metrics(Path("run/metrics.csv"))
+    assert curves["mine"] == ([steps], [0]) and curves["test/loss"][0] == [steps]
 
 
 def test_runs_write_their_checkpoints_whole(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,7 +233,7 @@ class RunFolder(Callback):
         if trainer.is_global_zero and isinstance(writer, WholeCheckpoints):
             writer.settle(self.folder)
         for logger in self._own_loggers(trainer):  # remove the row of an earlier test
-            logger.truncate(trainer.global_step)
+            logger.truncate(trainer.global_step, without="test/")
         winograd = self.winograd or used_winograd(trainer)
         training, changed = Training(self.seconds, self.images, self.last_epoch, winograd), self.changed
         summary = summarise(trainer, model, data, training, test=test) | {"changed": changed}  # a test loads best.ckpt

@@ -43,10 +43,17 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return list(reader.fieldnames or []), rows
 
 
-def rows_before(path: Path, step: int) -> list[dict[str, str]]:
-    """Return the rows of a metrics file from before this optimizer step. Raises ValueError for a row without a step."""
+def rows_before(path: Path, step: int, without: str = "") -> list[dict[str, str]]:
+    """Return the rows of a metrics file from before this optimizer step. Raises ValueError for a row without a step.
+
+    Later rows are returned, too, if they have no metric whose name begins with `without`.
+    """
     try:
-        return [row for row in read_rows(path)[1] if int(row["step"]) < step]
+        return [
+            row
+            for row in read_rows(path)[1]
+            if int(row["step"]) < step or not any(row[name] for name in row if str(name).startswith(without))
+        ]
     except (KeyError, ValueError):
         raise ValueError(
             f"{path} is not the metrics file of a run: `step` is missing in a row or in the first line; restore it, "
@@ -149,10 +156,13 @@ class MetricsFile(Logger):
             raise OSError(f"{self.file} cannot be written ({error.strerror or error})") from error
         self.rows = []
 
-    def truncate(self, step: int) -> None:
-        """Remove the rows of this optimizer step and of later ones, which a resumed run writes again."""
+    def truncate(self, step: int, without: str = "") -> None:
+        """Remove the rows of this optimizer step and of later ones, which are written again.
+
+        With `without`, only those with a metric whose name begins so are removed.
+        """
         self.save()
         if columns := read_rows(self.file)[0]:
-            write_rows(self.file, columns, rows_before(self.file, step))
+            write_rows(self.file, columns, rows_before(self.file, step, without))
         else:
             self.file.unlink(missing_ok=True)
