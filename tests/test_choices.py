@@ -185,7 +185,7 @@ def test_a_run_that_is_finished_says_so_and_nothing_of_it_changes(fit: Fit, caps
     again = ["--model=linear", *stop, "--run=run", "--ckpt_path=last"]
     assert fit(*again) == 0
     before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
-    assert json.loads(before["summary.json"])["epochs"] < 9
+    assert json.loads(before["summary.json"])["epochs"] == 2  # the first is the best, and one more is waited for
     capsys.readouterr()
     for _ in range(2):
         assert fit(*again) == 0
@@ -197,7 +197,7 @@ def test_a_run_that_is_finished_says_so_and_nothing_of_it_changes(fit: Fit, caps
     assert after["steps"] == json.loads(before["summary.json"])["steps"]
     assert Path("run/last.ckpt").read_bytes() == before["last.ckpt"]
     assert fit(*again, "--trainer.callbacks.patience=3", "--allow_changes=true") == 0
-    assert json.loads(Path("run/summary.json").read_text())["steps"] > after["steps"]
+    assert json.loads(Path("run/summary.json").read_text())["epochs"] == 4
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
 from cvcc_zoo.classifier.compatibility import complete
 from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.classifier.trainer import take_options
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files.plain import read_yaml
+from cvcc_zoo.internals.lightning import callbacks_of
 
 HARMLESS = (
     "run",
@@ -128,7 +130,13 @@ def _config(text: Any) -> dict[str, Any]:
 
 
 class UseChanges(Callback):
-    """Put the new options of optimizer and schedule into effect, because their state restores the old ones."""
+    """Put new options of optimizer, schedule and callbacks into effect, because their state restores the old ones."""
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the new patience into the state of EarlyStopping."""
+        for callback in callbacks_of(trainer):
+            if isinstance(callback, EarlyStopping) and callback.state_key in checkpoint["callbacks"]:
+                checkpoint["callbacks"][callback.state_key]["patience"] = callback.patience
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the options of a new optimizer, and of a new schedule that was advanced to the same step."""
