@@ -132,12 +132,24 @@ def _config(text: Any) -> dict[str, Any]:
 class UseChanges(Callback):
     """Put new options of optimizer, schedule and callbacks into effect, because their state restores the old ones."""
 
+    def __init__(self) -> None:
+        self._schedule_is_new = False
+
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the new patience into the state of EarlyStopping."""
+        """Put the new patience into the state of EarlyStopping, and leave out the state of another schedule."""
         for callback in callbacks_of(trainer):
             if isinstance(callback, EarlyStopping) and callback.state_key in checkpoint["callbacks"]:
                 checkpoint["callbacks"][callback.state_key]["patience"] = callback.patience
+        if trainer.state.fn == "fit":  # not the test of best.ckpt
+            specs = (checkpoint["hyper_parameters"]["lr_scheduler"], pl_module.hparams["lr_scheduler"])
+            before, now = (spec and spec["name"] for spec in specs)
+            self._schedule_is_new = before != now
+            if self._schedule_is_new:
+                checkpoint["lr_schedulers"] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the options of a new optimizer, and of a new schedule that was advanced to the same step."""
+        if self._schedule_is_new:  # so that a plateau schedule has all of the rate, whatever the one before it had left
+            for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):
+                group["initial_lr"] = group["lr"]
         take_options(trainer, pl_module)

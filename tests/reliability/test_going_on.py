@@ -66,6 +66,34 @@ def test_a_changed_length_stretches_the_schedule(fit: Any) -> None:
     assert rates[0][half:] == pytest.approx(rates[1][half:]) and rates[0][1:half] != pytest.approx(rates[1][1:half])
 
 
+@pytest.mark.parametrize("before", ["OneCycleLR", "Cosine", "ReduceLROnPlateau", "null"])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"name": "Cosine"},
+        {"name": "CyclicLR", "base_lr": 0.1, "max_lr": 1.0},
+        {"name": "OneCycleLR"},
+        {"name": "ReduceLROnPlateau"},
+    ],
+)
+def test_another_schedule_holds_from_the_step_that_the_training_has_come_to(
+    fit: Any, before: str, schedule: dict[str, Any]
+) -> None:
+    more = ["--model=linear", "--optimizer=SGD", "--optimizer.lr=1", "--trainer.log_every_n_steps=1", "--test=false"]
+    assert fit(*more, f"--lr_scheduler={before}", "--run=run") == 0
+    after = ["--trainer.max_epochs=2", f"--lr_scheduler={json.dumps(schedule)}", "--allow_changes=true"]
+    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last", *after]) == 0
+    rates = dict(zip(*read_metrics(Path("run/metrics.csv"))["lr-SGD"], strict=True))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
+    steps = len(rates)
+    made = make_lr_scheduler(schedule, optimizer, steps, 2)["scheduler"]
+    for step in range(steps):
+        if step >= steps // 2:
+            assert rates[step] == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        made.step(*([0.0] if schedule["name"] == "ReduceLROnPlateau" else []))
+
+
 def killed(at: tuple[int, int]) -> Any:
     """RunFolder's hook at the end of a batch, which fails in this batch of this epoch."""
     count = RunFolder.on_train_batch_end
