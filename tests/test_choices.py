@@ -374,6 +374,18 @@ def test_braces_change_options_of_the_model_before_them_and_must_be_yaml(capsys:
     assert "--model is not valid YAML" in said and len(said.strip().splitlines()) == 1
 
 
+def test_a_run_that_a_file_names_is_looked_for_in_the_working_folder(fit: Fit, colours: Path) -> None:
+    assert fit("--model=linear", "--test=false", "--run=pre") == 0
+    Path("recipes").mkdir()
+    words = [f"--data.root={colours}", "--data.dataset=folder", "--trainer.accelerator=cpu"]
+    for name, weights in (("pre", "pre"), ("pre/last.ckpt", "pre/last.ckpt"), ("{class_path: ./pre}", "pre")):
+        Path("recipes/tuned.yaml").write_text(f"model: {name}")
+        built = build([*words, "--config=recipes/tuned.yaml"])
+        assert built.config.weights == weights
+        mine, before = (model.state_dict()["network.fc.weight"] for model in (built.model, load(weights)))
+        assert torch.equal(mine, before)
+
+
 @pytest.mark.parametrize("model", ["linear", "{class_path: linear, init_args: {freeze: 0}}"])
 def test_a_model_without_weights_takes_away_those_of_a_model_or_file_before_it(model: str) -> None:
     Path("tuned.yaml").write_text("{model: linear.cifar10}")
