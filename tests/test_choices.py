@@ -392,11 +392,20 @@ def test_a_model_without_weights_takes_away_those_of_a_model_or_file_before_it(m
     Path("other.yaml").write_text(f"model: {model}")
     Path("whole.yaml").write_text("{model: {class_path: cvcc_zoo.models.linear.Linear}, weights: mine}")
     Path("alone.yaml").write_text("{weights: mine}")  # weights that came without a model, as those of --weights
+    Path("none.yaml").write_text("{weights: null}")
     flag, tuned = f"--model={model}", ["--config=tuned.yaml"]
     for words, weights in (
         (["--config=alone.yaml", flag], "mine"),
         ([flag, "--config", "alone.yaml"], "mine"),
         (["--config=alone.yaml", "--model=linear.cifar10"], "linear.cifar10"),
+        (["--config=alone.yaml", "--config=other.yaml"], "mine"),
+        (["--config=other.yaml", "--config=alone.yaml"], "mine"),
+        (["--config=alone.yaml", "--config=other.yaml", flag], "mine"),
+        (["--config=alone.yaml", *tuned], "linear.cifar10"),
+        (["--config=alone.yaml", *tuned, "--config=other.yaml"], "mine"),
+        (["--config=alone.yaml", "--config=none.yaml", flag], None),
+        (["--config=alone.yaml", "--config=none.yaml", "--config=other.yaml"], None),
+        (["--config=alone.yaml", "--config=other.yaml", "--weights=its"], "its"),
         (tuned, "linear.cifar10"),
         ([*tuned, "--model.init_args={freeze: 0}"], "linear.cifar10"),
         ([*tuned, flag], None),
