@@ -47,6 +47,7 @@ class RunFolder(Callback):
         self.seconds, self.images = 0.0, 0
         self.last_epoch: dict[str, float] = {}  # metrics of the last epoch
         self.winograd = False  # whether steps before the run was resumed used Winograd's algorithm
+        self._before = ""  # the config of the checkpoint
         self._since: float | None = None
         self._validated = False  # in this epoch
         self._curves_drawn = False
@@ -98,7 +99,7 @@ class RunFolder(Callback):
         trainer.should_stop = trainer.should_stop or self.ended
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the config, and remove the summary of a run that is trained further.
+        """Write the config, note what it changes, and remove the summary of a run that is trained further.
 
         Raises ValueError if the processes do not start from the same step.
         """
@@ -109,6 +110,7 @@ class RunFolder(Callback):
                 f"{first}); all of them must see the same folder {self.folder}"
             )
         self.started = True
+        self.changed, self._before = changed_recipe(self._before, self.config, self.changed), ""
         self._since = time.perf_counter()
         for logger in self._own_loggers(trainer):
             logger.truncate(trainer.global_step)
@@ -155,11 +157,11 @@ class RunFolder(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue with the clock and the count of images, and compare the recipe with that of the checkpoint."""
+        """Continue with the clock, the count of images and what changed before."""
         self.seconds, self.images = state_dict["seconds"], state_dict["images"]
         self.last_epoch = state_dict.get("last_epoch", {})
         self.winograd = state_dict.get("winograd", False)
-        self.changed = changed_recipe(state_dict.get("config", ""), self.config, state_dict.get("changed", ""))
+        self.changed, self._before = state_dict.get("changed", ""), state_dict.get("config", "")
 
     def _stop_clock(self) -> None:
         if self._since is not None:

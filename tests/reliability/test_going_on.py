@@ -46,6 +46,17 @@ def test_changed_options_are_named_and_refused_unless_told(fit: Any, capsys: pyt
     assert "an optimizer cannot use the state of another one" in capsys.readouterr().err
 
 
+def test_a_run_that_is_only_tested_with_other_options_was_trained_with_its_own(fit: Any) -> None:
+    assert fit("--model=linear", "--test=false", "--run=run") == 0
+    go_on = ["fit", "--config=run/config.yaml", "--ckpt_path=last", "--allow_changes=true", "--trainer.devices=1"]
+    summary = Path("run/summary.json")
+    assert main([*go_on, "--test=true"]) == 0
+    assert json.loads(summary.read_text())["changed"] == ""
+    assert main([*go_on, "--trainer.max_epochs=2"]) == 0
+    trained = "trainer.devices was 'auto' and is '1', trainer.max_epochs was 1 and is 2"
+    assert sorted(json.loads(summary.read_text())["changed"].split(", ")) == trained.split(", ")
+
+
 def test_a_state_of_another_rank_is_refused() -> None:
     before, now = (f"optimizer: {{name: LowRankAdam, rank: {rank}}}" for rank in (4, 2))
     with pytest.raises(ValueError, match=r"rank was 4 and is 2: an optimizer cannot use the state of .* another rank"):
