@@ -21,6 +21,7 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.expansion import dump_yaml, load_yaml
 from cvcc_zoo.cli.options import parser
 from cvcc_zoo.runs import RunFolder, new_folder
+from cvcc_zoo.runs.run_folder import how_to_resume
 from cvcc_zoo.runs.written import read_summary
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
@@ -375,7 +376,7 @@ def test_a_command_in_a_message_quotes_a_path_with_spaces(
     assert "to resume it: --config='my runs/config.yaml' --ckpt_path=last" in capsys.readouterr().err
     (tmp_path / "my runs" / "last.ckpt").touch()
     resume = "`cvcc-zoo fit --config='my runs/config.yaml' --ckpt_path=last`"
-    assert RunFolder(tmp_path / "my runs", "").how_to_resume() == f"{resume} resumes it"
+    assert how_to_resume(tmp_path / "my runs") == f"{resume} resumes it"
     (tmp_path / "my runs" / "summary.json").write_text("{")
     with pytest.raises(ValueError, match=re.escape(f"--config='{tmp_path}/my runs/config.yaml' --ckpt_path=last")):
         read_summary(tmp_path / "my runs")

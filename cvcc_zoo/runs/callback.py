@@ -12,7 +12,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.length import images_of_batch, steps_between_rows
-from cvcc_zoo.files.own import in_command, json_text, locked, write_whole
+from cvcc_zoo.files.own import json_text, locked, write_whole
 from cvcc_zoo.internals.lightning import RateMonitor, set_log_every_n_steps
 from cvcc_zoo.printing import say
 from cvcc_zoo.runs.changes import changed_recipe
@@ -20,9 +20,9 @@ from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.figures import draw_curves, draw_test
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint
-from cvcc_zoo.runs.run_folder import CONFIG, LAST, check_unsaved
+from cvcc_zoo.runs.run_folder import CONFIG, check_unsaved, how_to_resume
 from cvcc_zoo.runs.stopping import StoppedError
-from cvcc_zoo.runs.summary import Training, print_summary, summarise
+from cvcc_zoo.runs.summary import Training, conditions, print_summary, summarise
 from cvcc_zoo.runs.winograd import used_winograd
 from cvcc_zoo.runs.written import SUMMARY, read_summary
 
@@ -47,6 +47,7 @@ class RunFolder(Callback):
         self.seconds, self.images = 0.0, 0
         self.last_epoch: dict[str, float] = {}  # metrics of the last epoch
         self.winograd = False  # whether steps before the run was resumed used Winograd's algorithm
+        self.conditions: dict[str, Any] = {}  # on what and how it was trained
         self._before = ""  # the config of the checkpoint
         self._since: float | None = None
         self._validated = False  # in this epoch
@@ -69,7 +70,7 @@ class RunFolder(Callback):
             try:
                 yield
             except StoppedError as stop:
-                raise StoppedError(f"{stop}; {self.how_to_resume()}", stop.code) from stop
+                raise StoppedError(f"{stop}; {how_to_resume(self.folder)}", stop.code) from stop
             finally:
                 unused = first and not self.started and not self.resumed
                 for name in (CONFIG, NAME, BEST) if unused else ():
@@ -111,6 +112,7 @@ class RunFolder(Callback):
             )
         self.started = True
         self.changed, self._before = changed_recipe(self._before, self.config, self.changed), ""
+        self.conditions = conditions(trainer, self.conditions)
         self._since = time.perf_counter()
         for logger in self._own_loggers(trainer):
             logger.truncate(trainer.global_step)
@@ -154,6 +156,7 @@ class RunFolder(Callback):
             "last_epoch": self.last_epoch,
             "ended": self.ended,
             "changed": self.changed,
+            "conditions": self.conditions,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -161,6 +164,7 @@ class RunFolder(Callback):
         self.seconds, self.images = state_dict["seconds"], state_dict["images"]
         self.last_epoch = state_dict.get("last_epoch", {})
         self.winograd = state_dict.get("winograd", False)
+        self.conditions = state_dict.get("conditions", {})
         self.changed, self._before = state_dict.get("changed", ""), state_dict.get("config", "")
 
     def _stop_clock(self) -> None:
@@ -210,14 +214,6 @@ class RunFolder(Callback):
             "--trainer.max_epochs=... --allow_changes=true"
         )
 
-    def how_to_resume(self) -> str:
-        """Return a message that says how to resume this stopped run."""
-        if not (self.folder / LAST).is_file():
-            return "nothing of it was saved"
-        folder, here = self.folder.resolve(), Path.cwd()
-        shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-        return f"`cvcc-zoo fit --config={in_command(shown / CONFIG)} --ckpt_path=last` resumes it"
-
     def _draw_curves(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero:
             return
@@ -236,8 +232,9 @@ class RunFolder(Callback):
             writer.settle(self.folder)
         for logger in self._own_loggers(trainer):  # remove the row of an earlier test
             logger.truncate(trainer.global_step, without="test/")
-        winograd = self.winograd or used_winograd(trainer)
-        training, changed = Training(self.seconds, self.images, self.last_epoch, winograd), self.changed
+        trained = self.conditions or conditions(trainer, {})  # older checkpoints have none
+        trained = {**trained, "winograd": self.winograd or used_winograd(trainer)}
+        training, changed = Training(self.seconds, self.images, self.last_epoch, trained), self.changed
         summary = summarise(trainer, model, data, training, test=test) | {"changed": changed}  # a test loads best.ckpt
         if trainer.is_global_zero:
             if test or not self._curves_drawn:  # a resumed run that had already ended did not train

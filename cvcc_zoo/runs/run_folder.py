@@ -104,3 +104,12 @@ def saved_config(folder: Path | None, checkpoint: Checkpoint | None) -> str | No
     if checkpoint is not None and checkpoint.config:
         return checkpoint.config
     return (folder / CONFIG).read_text(errors="replace") if folder and is_run(folder) else None
+
+
+def how_to_resume(folder: Path) -> str:
+    """Return a message that says how to resume the run that was stopped in this folder."""
+    if not (folder / LAST).is_file():
+        return "nothing of it was saved"
+    folder, here = folder.resolve(), Path.cwd()
+    shorter = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    return f"`cvcc-zoo fit --config={in_command(shorter / CONFIG)} --ckpt_path=last` resumes it"

@@ -32,6 +32,7 @@ from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 FEW = 5  # classes without test images that are named
 PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
+THEN = "; then "  # between the names of the hardware of a run
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Training:
     """Number of images in these batches."""
     last_epoch: Mapping[str, float]
     """Metrics of the last epoch."""
-    winograd: bool
-    """Whether a step used Winograd's algorithm."""
+    conditions: Mapping[str, Any]
+    """Those of `conditions`, and whether a step used Winograd's algorithm."""
 
 
 def summarise(
@@ -112,14 +113,21 @@ def summarise(
         "macs": counts.macs,
         "seed": int(os.environ.get("PL_GLOBAL_SEED", data.seed)),
         "split_seed": data.split_seed,
+        **training.conditions,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def conditions(trainer: Trainer, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how and on what a training runs from here on; `before` it, it may have run on other hardware, too."""
+    places = [*before.get("hardware", "").split(THEN), trained_on(trainer)]
+    return {
         "precision": str(trainer.precision),
-        "hardware": trained_on(trainer),
-        "winograd": training.winograd,
+        "hardware": THEN.join(dict.fromkeys(filter(None, places))),
         "processes": trainer.world_size,
         "same_bits": same_bits(trainer),
         "commit": commit(),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

@@ -286,6 +286,26 @@ def test_the_summary_says_on_what_a_run_was_trained(monkeypatch: pytest.MonkeyPa
     assert found == [processor(), "a GPU", "Apple M2"]
 
 
+def test_the_hardware_and_versions_of_a_run_are_those_that_trained_it(
+    fit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on(machine: str, *more: str) -> dict[str, Any]:
+        monkeypatch.setattr("cvcc_zoo.runs.summary.trained_on", lambda trainer: machine)
+        monkeypatch.setattr("cvcc_zoo.runs.summary.commit", lambda: f"commit of {machine}")
+        assert fit("--model=linear", "--run=run", "--ckpt_path=last", *more) == 0
+        found: dict[str, Any] = json.loads(Path("run/summary.json").read_text())
+        return found
+
+    first, tested = on("a GPU", "--test=false"), on("a laptop")
+    assert tested["test_accuracy"] is not None
+    assert (tested["hardware"], tested["commit"]) == ("a GPU", "commit of a GPU")
+    assert {"processes", "precision", "same_bits", "versions", "winograd"} < first.keys()
+    longer = [f"--trainer.max_epochs={epochs}" for epochs in (2, 3)]
+    after = on("a laptop", longer[0], "--allow_changes=true")
+    assert (after["hardware"], after["commit"]) == ("a GPU; then a laptop", "commit of a laptop")
+    assert on("a GPU", longer[1], "--allow_changes=true")["hardware"] == "a GPU; then a laptop"
+
+
 def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray.train", None)
     monkeypatch.delitem(sys.modules, "cvcc_zoo.integrations.ray", raising=False)
