@@ -58,7 +58,7 @@ def test_a_resumed_training_goes_on_with_the_next_images(colours: Path) -> None:
     whole, saved = train(colours, seed=1)
     checkpoint = (saved / "step=3.ckpt").rename(colours.parent / "killed.ckpt")
     content = torch.load(checkpoint, weights_only=True)
-    assert content["ImageDataModule"] == {"epoch": 0, "batches": 3}
+    assert content["ImageDataModule"] == {"epoch": 0, "batches": 3, "batch_size": 9}
     content["ImageDataModule"]["batches"] = 2
     torch.save(content, checkpoint)
     wrong, _ = train(colours, seed=2, resumed=checkpoint)

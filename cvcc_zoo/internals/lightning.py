@@ -111,15 +111,30 @@ def forget_unstarted_batch(checkpoint: dict[str, Any]) -> None:
     At the start of an epoch this also uncounts the epoch. In other checkpoints nothing changes.
     """
     loops = checkpoint["loops"]["fit_loop"]
-    batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
+    batches = loops["epoch_loop.batch_progress"]
     if batches["total"]["ready"] != batches["total"]["started"] + 1:
         return
     batches["is_last_batch"] = False
     for count in (batches["total"], batches["current"]):
         count["ready"] -= 1
     if batches["current"]["ready"] == 0:
-        for count in (epochs["total"], epochs["current"]):
-            count["ready"] = count["started"] = count["processed"]
+        _uncount_epoch(loops)
+
+
+def move_in_epoch(checkpoint: dict[str, Any], batches: int) -> None:
+    """Let a checkpoint from within an epoch be one from after so many of its batches, which have another size now."""
+    loops = checkpoint["loops"]["fit_loop"]
+    current = loops["epoch_loop.batch_progress"]["current"]
+    more = batches - current["processed"]
+    for count in current:  # which may differ by one: a ModelCheckpoint is written before its batch is completed
+        current[count] += more
+    if batches == 0:
+        _uncount_epoch(loops)
+
+
+def _uncount_epoch(loops: dict[str, Any]) -> None:
+    for count in (loops["epoch_progress"]["total"], loops["epoch_progress"]["current"]):
+        count["ready"] = count["started"] = count["processed"]
 
 
 def start_epoch_anew(trainer: Trainer) -> None:

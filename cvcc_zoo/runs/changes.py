@@ -11,8 +11,9 @@ from cvcc_zoo.classifier.compatibility import complete
 from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.classifier.trainer import take_options
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.length import accumulation, limited
 from cvcc_zoo.files.plain import read_yaml
-from cvcc_zoo.internals.lightning import callbacks_of
+from cvcc_zoo.internals.lightning import callbacks_of, move_in_epoch
 
 HARMLESS = (
     "run",
@@ -136,7 +137,7 @@ class UseChanges(Callback):
         self._schedule_is_new = False
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the new patience into the state of EarlyStopping, and leave out the state of another schedule."""
+        """Let EarlyStopping take its new patience, another schedule no old state, and an epoch its place."""
         for callback in callbacks_of(trainer):
             if isinstance(callback, EarlyStopping) and callback.state_key in checkpoint["callbacks"]:
                 checkpoint["callbacks"][callback.state_key]["patience"] = callback.patience
@@ -146,6 +147,7 @@ class UseChanges(Callback):
             self._schedule_is_new = before != now
             if self._schedule_is_new:
                 checkpoint["lr_schedulers"] = []
+            _go_on_at_image(trainer, checkpoint)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the options of a new optimizer, and of a new schedule that was advanced to the same step."""
@@ -153,3 +155,17 @@ class UseChanges(Callback):
             for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):
                 group["initial_lr"] = group["lr"]
         take_options(trainer, pl_module)
+
+
+def _go_on_at_image(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Go on in an epoch after the images that were trained on, or at most a step before, if batches have a new size."""
+    data: Any = getattr(trainer, "datamodule", None)
+    state = checkpoint.get(type(data).__qualname__, {})
+    if not state.get("batches") or state.get("batch_size", data.batch_size) == data.batch_size:
+        return
+    factor = [factor for first, factor in accumulation(trainer).items() if first <= state["epoch"]][-1]
+    steps = state["batches"] * state["batch_size"] // (data.batch_size * factor)
+    last = limited(len(data.train_dataloader()), trainer.limit_train_batches) - 1  # after which an epoch is validated
+    batches = min(steps, last // factor) * factor
+    data.load_state_dict({**state, "batches": batches})
+    move_in_epoch(checkpoint, batches)

@@ -120,8 +120,8 @@ def killed(at: tuple[int, int]) -> Any:
 @pytest.mark.parametrize(
     ("schedule", "change", "steps"),
     [
-        ("OneCycleLR", "--data.batch_size=8", 14 + 1 + 2 * 5),
-        ("Linear", "--data.batch_size=2", 14 + 16 + 2 * 20),
+        ("OneCycleLR", "--data.batch_size=8", 14 + 3 + 2 * 5),
+        ("Linear", "--data.batch_size=2", 14 + 12 + 2 * 20),
         ("Linear", "--trainer.accumulate_grad_batches=2", 14 + 3 + 2 * 5),
     ],
 )
@@ -152,6 +152,39 @@ def test_a_schedule_spans_the_steps_made_and_those_to_come_if_epochs_get_other_n
             assert rates[step] == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         made.step()
+
+
+@pytest.mark.parametrize(
+    ("done", "size", "start", "count"),
+    [(4, 8, 16, 16), (4, 2, 16, 16), (5, 8, 16, 16), (7, 12, 12, 12), (1, 8, 0, 32)],
+)
+def test_batches_of_another_size_go_on_at_the_same_image_or_at_the_start_of_theirs(
+    fit: Any, monkeypatch: pytest.MonkeyPatch, done: int, size: int, start: int, count: int
+) -> None:
+    """An epoch has 32 images; one batch at least is left, so that it ends with a validation."""
+    seen: list[float] = []
+    end = RunFolder.on_train_batch_end
+
+    def on_train_batch_end(run: RunFolder, trainer: Any, *args: Any) -> None:
+        if len(seen) == 4 * done:
+            raise RuntimeError("killed")
+        seen.extend(round(total, 2) for total in args[2][0].sum((1, 2, 3)).tolist())  # which tells images apart
+        end(run, trainer, *args)
+
+    more = ["--model=linear", "--data.batch_size=4", "--data.validation=0.2", "--data.augmentations=none"]
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(RunFolder, "on_train_batch_end", on_train_batch_end)
+        fit(*more, "--test=false", "--checkpoint_minutes=1e-9", "--run=run")
+    before, done = list(seen), -1
+    seen.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "on_train_batch_end", on_train_batch_end)
+        words = ["fit", "--config=run/config.yaml", "--ckpt_path=last", f"--data.batch_size={size}"]
+        assert main([*words, "--allow_changes=true"]) == 0
+    again = len(before) - start
+    assert seen[:again] == before[start : start + count] and len(seen) == count
+    assert not {*seen[again:]} & {*before}
+    assert read_metrics(Path("run/metrics.csv"))["val/loss"]
 
 
 def test_the_test_of_a_run_that_slurm_interrupted_is_that_of_its_last_weights(
