@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from benchmarks.clocks import now
 from benchmarks.turns import Turns
 from benchmarks.usual import MEAN, STD
+from cvcc_zoo.classifier.patch_whitening import whiten_patches
 from cvcc_zoo.cli.allocation import keep_freed_memory
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.augment import augment, make_augmentations
 from cvcc_zoo.data.draws import Draws
-from cvcc_zoo.data.patch_whitening import whiten_patches
 from cvcc_zoo.optim.newton_schulz import MUON, coefficients_of, orthogonalise
 from cvcc_zoo.optim.replay import Replay
 from cvcc_zoo.runs.winograd import default_winograd, replace

@@ -6,13 +6,11 @@ Needs `pip install -e '.[bench]'`.
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -127,9 +125,9 @@ def zca(side: str, images: Tensor, found: dict[str, dict[str, float]]) -> float:
     return took
 
 
-def pipelines(images: Tensor, repeats: int) -> tuple[list[list[str]], dict[str, Any]]:
+def pipelines(images: Tensor, repeats: int) -> list[list[str]]:
     """Return the rows of the two pipelines."""
-    rows, found = [], {}
+    rows = []
     for name, chosen, heavy, target in (
         ("crop + flip + standardize", "standard", False, "8x, 20x compiled"),
         ("the same + colour jitter with hue + blur + cutout", HEAVY, True, "12x"),
@@ -142,12 +140,11 @@ def pipelines(images: Tensor, repeats: int) -> tuple[list[list[str]], dict[str, 
             },
             repeats,
         )
-        found[name] = rates
         for side in ("cvcc_zoo", "compiled"):
             ratio = rates[side] / rates["torchvision"]
             ours_, theirs = f"{rates[side]:,.0f} images/s", f"{rates['torchvision']:,.0f} images/s"
             rows.append([f"{name}{' (torch.compile)' * (side == 'compiled')}", ours_, theirs, f"{ratio:.1f}x", target])
-    return rows, found
+    return rows
 
 
 FITS = {
@@ -157,20 +154,18 @@ FITS = {
 }
 
 
-def fits(images: Tensor, repeats: int) -> tuple[list[list[str]], dict[str, Any]]:
+def fits(images: Tensor, repeats: int) -> list[list[str]]:
     """Return the rows of the ZCA fit."""
     found: dict[str, dict[str, float]] = {}
     sides = ("cvcc_zoo", *FITS)
     took = alternate({side: lambda side=side: zca(side, images, found) for side in sides}, repeats)  # type: ignore[misc]
-    for side in sides:
-        found[side]["seconds"] = took[side]
 
     def text(side: str) -> str:
         result = found[side]
         return f"{took[side]:.1f} s, {result['extra_mb']:.0f} MB, error {result['covariance_error']:.0e}"
 
     shape = f"{len(images):,} x {images[0].numel():,}"
-    rows = [
+    return [
         [
             f"ZCA fit, {shape}, against {side}",
             text("cvcc_zoo"),
@@ -180,7 +175,6 @@ def fits(images: Tensor, repeats: int) -> tuple[list[list[str]], dict[str, Any]]
         ]
         for side, target in FITS.items()
     ]
-    return rows, found
 
 
 def main() -> None:
@@ -189,7 +183,6 @@ def main() -> None:
     parser.add_argument("--root", help="image folder with CIFAR-10")
     parser.add_argument("--only", choices=("pipelines", "zca"))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
     torch.set_num_threads(2)
     if options.root:
@@ -197,18 +190,13 @@ def main() -> None:
     else:
         images = torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8)
     rows: list[list[str]] = []
-    found: dict[str, Any] = {"machine": machine(), "gemm_gflops": gemm_gflops(), "copy_gbytes": copy_gbytes()}
+    limits = f"float32 products {gemm_gflops():.0f} GFLOP/s, copies {copy_gbytes():.0f} GB/s"
     if options.only != "zca":
-        more, found["pipelines"] = pipelines(images, options.repeats)
-        rows += more
+        rows += pipelines(images, options.repeats)
     if options.only != "pipelines":
-        more, found["zca"] = fits(images, max(1, options.repeats // 2))
-        rows += more
-    limits = f"float32 products {found['gemm_gflops']:.0f} GFLOP/s, copies {found['copy_gbytes']:.0f} GB/s"
-    print(f"{found['machine']}; {limits}\n")
+        rows += fits(images, max(1, options.repeats // 2))
+    print(f"{machine()}; {limits}\n")
     print(markdown(["what", "cvcc_zoo", "the other", "ratio", "target"], rows))
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -179,8 +179,7 @@ def trainings(words: Words) -> str:
         seconds = about["train_seconds"]
         taken = f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
         speed = f"{about['images_per_second']:,.0f}"
-        hardware = about["hardware"].replace(" 1 threads", " 1 thread")  # in older cards
-        rows.append([f"`{recipe_of(card)}`", str(about["epochs"]), taken, speed, about["precision"], hardware])
+        rows.append([f"`{recipe_of(card)}`", str(about["epochs"]), taken, speed, about["precision"], about["hardware"]])
     return table(words.trainings, rows)
 
 

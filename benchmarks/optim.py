@@ -7,9 +7,7 @@ torch and timm run Muon's Newton-Schulz steps in bfloat16, which a CPU without s
 
 import argparse
 import inspect
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -48,9 +46,9 @@ def times(made: dict[str, Optimizer], repeats: int) -> dict[str, float]:
     return alternate({side: lambda o=o: seconds_a_step(o) for side, o in made.items()}, repeats)  # type: ignore[misc]
 
 
-def compare(model: str, repeats: int) -> tuple[list[list[str]], dict[str, Any]]:
+def compare(model: str, repeats: int) -> list[list[str]]:
     """A row for each case but Muon."""
-    network, rows, found = create(model).network, [], {}
+    network, rows = create(model).network, []
     for title, (name, options) in CASES.items():
         took = times({side: make() for side, make in sides(name, options, network).items()}, repeats)
         others = [took[side] for side in TORCH if side in took]
@@ -59,13 +57,12 @@ def compare(model: str, repeats: int) -> tuple[list[list[str]], dict[str, Any]]:
             [f"{took['cvcc_zoo'] / min(others):.2f}", f"{others[0] / took['cvcc_zoo']:.1f}x"] if others else ["", ""]
         )
         rows.append([f"{title}, {model}", *shown, *ratios])
-        found[title] = took
-    return rows, found
+    return rows
 
 
-def compare_paths(model: str, repeats: int) -> tuple[list[list[str]], dict[str, Any]]:
+def compare_paths(model: str, repeats: int) -> list[list[str]]:
     """Return a row for each of our optimizers: its paths as multiples of the loop's time."""
-    network, rows, found = create(model).network, [], {}
+    network, rows = create(model).network, []
     for name, options in EXAMPLES.items():
         ways = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "default": {}}
         if "fused" in inspect.signature(find_optimizer(name)).parameters:
@@ -74,8 +71,7 @@ def compare_paths(model: str, repeats: int) -> tuple[list[list[str]], dict[str, 
         took = times({way: make_optimizer(spec, with_gradients(network)) for way, spec in specs.items()}, repeats)
         shown = [f"{took['loop'] / took[way]:.2f}" if way in took else "" for way in ("foreach", "fused", "default")]
         rows.append([f"{name}, {model}", f"{1e3 * took['loop']:.1f}", *shown])
-        found[name] = took
-    return rows, found
+    return rows
 
 
 class PlainMuon(Muon):
@@ -92,7 +88,7 @@ def muon_groups(model: nn.Module) -> list[dict[str, Any]]:
     return [group for group in param_groups(with_gradients(model), 0.0, muon=True) if group["use_muon"]]
 
 
-def compare_muon(model: str, repeats: int) -> tuple[list[list[str]], dict[str, Any]]:
+def compare_muon(model: str, repeats: int) -> tuple[list[list[str]], float]:
     """A row for each other Muon, and how far ours is from the plain iteration."""
     network = create(model).network
     timm: Callable[..., Optimizer] = find_optimizer("timm.muon")
@@ -115,7 +111,7 @@ def compare_muon(model: str, repeats: int) -> tuple[list[list[str]], dict[str, A
         for side, other in took.items()
         if side != "cvcc_zoo"
     ]
-    return rows, {**took, "largest difference from step by step": error}
+    return rows, error
 
 
 def main() -> None:
@@ -124,37 +120,28 @@ def main() -> None:
     parser.add_argument("--only", choices=("rules", "paths", "muon"))
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
-    limits = {"gemm_gflops": gemm_gflops(), "copy_gbytes": copy_gbytes()}
-    found: dict[str, Any] = {"machine": machine(), **limits}
     half = gemm_gflops(dtype=torch.bfloat16, size=512)  # emulated, larger ones would take minutes
-    print(
-        f"{machine()}; float32 products {limits['gemm_gflops']:.0f} GFLOP/s, copies {limits['copy_gbytes']:.0f} GB/s;"
-    )
+    print(f"{machine()}; float32 products {gemm_gflops():.0f} GFLOP/s, copies {copy_gbytes():.0f} GB/s;")
     print(f"bfloat16 products {half:.2g} GFLOP/s\n")
     rows: list[list[str]] = []
     for model in options.models if options.only in (None, "rules") else ():
-        more, found[model] = compare(model, options.repeats)
-        rows += more
+        rows += compare(model, options.repeats)
     if rows:
         header = ["ms a step", "cvcc_zoo", *TORCH, "of the fastest (at most 1.1)", "against torch's default"]
         print(markdown(header, rows), "\n")
     rows = []
     for model in options.models if options.only in (None, "paths") else ():
-        more, found[f"paths {model}"] = compare_paths(model, options.repeats)
-        rows += more
+        rows += compare_paths(model, options.repeats)
     if rows:
         print(markdown(["", "loop, ms a step", "foreach, times as fast", "fused", "default"], rows), "\n")
     rows = []
     for model in options.models if options.only in (None, "muon") else ():
-        more, found[f"muon {model}"] = compare_muon(model, max(1, options.repeats // 2))
+        more, error = compare_muon(model, max(1, options.repeats // 2))
         rows += more
-        print(f"{model}: largest difference from step by step {found[f'muon {model}'].popitem()[1]:.0e}")
+        print(f"{model}: largest difference from step by step {error:.0e}")
     if rows:
         print("\n" + markdown(["Muon, ms a step", "cvcc_zoo", "the other", "ratio"], rows))
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,8 @@ process and taking turns. Needs `pip install -e '.[bench]'`.
 """
 
 import argparse
-import json
 import logging
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,7 +68,6 @@ def main() -> None:
     parser.add_argument("--ridge", type=float, default=3000.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore")
@@ -101,9 +98,6 @@ def main() -> None:
     print(
         f"\nlargest difference of a weight or intercept from scikit-learn's Ridge {differs:.1e}, largest {largest:.2g}"
     )
-    if options.json:
-        found = {"machine": machine(), "seconds": took, "difference": differs, "largest": largest}
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ docs/performance.md and its figures are made from this file. `--only=inference` 
 
 import argparse
 import importlib
-import json
 import os
 import sys
 import tempfile
@@ -96,7 +95,6 @@ def main(args: Sequence[str] | None = None) -> int:
         chosen, settings = check(options)
         docs = options.docs or DOCS
         file = options.json or docs / "performance.json"
-        check_numbers(file)
         if not options.quick:
             check_writable(docs, file)
         read_images(settings, NEED_TESTS if options.quick else set(chosen))
@@ -148,17 +146,6 @@ def check(options: argparse.Namespace) -> tuple[list[str], Settings]:
     if options.timm_train:
         source(dataset, options.root)
     return chosen, Settings(dataset, options.root, repeats, options.threads, options.small, names, options.timm_train)
-
-
-def check_numbers(file: Path) -> None:
-    """Raise ValueError if the numbers of earlier measurements, which the page needs too, have another form."""
-    numbers = json.loads(file.read_text()) if file.is_file() else {}
-    if not isinstance(numbers, dict) or not all(
-        isinstance(here, list)
-        and all(isinstance(found, dict) and {"machine", "missing"} <= set(found) for found in here)
-        for here in numbers.values()
-    ):
-        raise ValueError(f"{file} was written by an older version; move it away, or name another file with --json")
 
 
 def check_writable(docs: Path, file: Path) -> None:

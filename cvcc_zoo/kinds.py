@@ -3,7 +3,6 @@
 import operator
 from collections.abc import Mapping, Sequence
 from inspect import Parameter
-from numbers import Real
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -23,10 +22,17 @@ def as_plain(value: Any) -> Any:
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
-def check_whole(name: str, value: Any) -> None:
-    """Raise ValueError unless `value` is a whole number."""
-    if not _is_whole(value):
-        raise ValueError(f"{name} must be a whole number, got {value!r}")
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number. True and False are none, though Python counts with them."""
+    plain = as_plain(value)
+    return isinstance(plain, int | float) and not isinstance(plain, bool)
+
+
+def check_whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:
+    """Raise ValueError unless `value` is a whole number, at least `least` and, if that is given too, at most `most`."""
+    if not _is_whole(value) or (least is not None and value < least) or (most is not None and value > most):
+        bounds = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
+        raise ValueError(f"{name} must be a whole number{bounds}, got {value!r}")
 
 
 def check_kinds(parameters: Mapping[str, Parameter], values: Mapping[str, Any], owner: str = "") -> None:
@@ -63,8 +69,7 @@ def _is(value: Any, kind: Any) -> bool:
         return isinstance(value, Sequence) and not isinstance(value, str | bytes) and all(map(_is_whole, value))
     if kind is int:
         return _is_whole(value)
-    plain = as_plain(value)
-    return isinstance(plain, Real) and not isinstance(plain, bool) if kind is float else isinstance(plain, kind)
+    return is_number(value) if kind is float else isinstance(as_plain(value), kind)
 
 
 def _is_whole(value: Any) -> bool:

@@ -30,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cvcc_zoo.kinds import is_number
 from cvcc_zoo.registry import Spec, as_spec, check_options, pick
 
 Reduction = Literal["mean", "none"]
@@ -126,10 +127,10 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 SOFT = ("cross_entropy", "focal", "squared_error")
 VALID: dict[str, tuple[Callable[[Any], bool], str]] = {
     "label_smoothing": (lambda value: 0 <= value < 1, "in [0, 1)"),
-    "gamma": (lambda value: value >= 0, "at least 0"),
-    "margin": (lambda value: value > 0, "above 0"),
+    "gamma": (lambda value: 0 <= value < math.inf, "at least 0"),
+    "margin": (lambda value: 0 < value < math.inf, "above 0"),
     "power": (lambda value: value in (1, 2), "1 or 2"),
-    "l2": (lambda value: value >= 0, "at least 0"),
+    "l2": (lambda value: 0 <= value < math.inf, "at least 0"),
 }
 QUOTES = "; quote names with commas, brackets, colons or quotes, and write a blank before the number: '{\"a, b\": 2}'"
 
@@ -197,7 +198,7 @@ def make_loss(spec: str | Mapping[str, Any], num_classes: int | None = None) -> 
     check_class_weights(options.get("class_weights"), num_classes)
     for option, value in {**options, "l2": l2}.items():
         valid, words = VALID.get(option, (None, ""))
-        if valid is not None and not (_is_number(value) and valid(value)):
+        if valid is not None and not (is_number(value) and valid(value)):
             raise ValueError(f"loss {name}: {option} must be {words}, not {value!r}")
     return Loss(LOSSES[name], options, l2)
 
@@ -212,7 +213,7 @@ def check_class_weights(weights: Any, num_classes: int | None) -> None:
             f"{weights!r}{QUOTES if isinstance(weights, str) else ''}"
         )
     for weight in weights.values() if isinstance(weights, Mapping) else weights:
-        if not (_is_number(weight) and weight > 0):
+        if not (is_number(weight) and 0 < weight < math.inf):
             raise ValueError(
                 f"class_weights must be numbers above 0, not {weight!r}{QUOTES if weight in (None, 'None') else ''}"
             )
@@ -221,7 +222,3 @@ def check_class_weights(weights: Any, num_classes: int | None) -> None:
             f"class_weights has {len(weights)} numbers, but there are {num_classes} classes; give a number for each, "
             "or some by name: {name: number}"
         )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,8 +1,10 @@
 """Small real files for the tests, made anew in temporary folders."""
 
+import gc
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +12,33 @@ import torch
 from PIL import Image
 
 from cvcc_zoo.__main__ import main
-from tests.figures import WRITER, blank
+from tests.figures import blank_figures
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker, and for the processes that it starts
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
 COLOURS = {"blue": (20, 40, 220), "red": (220, 30, 30)}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """What is imported and collected is not searched for garbage, neither meanwhile nor in the tests."""
+    gc.disable()
+    collected = yield
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    return collected
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Data and caches of fixtures of whole modules go into a folder of all tests, which it returns."""
+    folder = tmp_path_factory.mktemp("data-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CVCC_ZOO_DATA", str(folder))
+        yield folder
 
 
 @pytest.fixture(autouse=True)
@@ -26,11 +48,21 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def drawing() -> Iterator[dict[str, Callable[..., Any]]]:
+    """The figures of runs are blank, also in fixtures of whole modules; returns what draws them, by its names."""
+    with blank_figures() as found:
+        yield found
+
+
 @pytest.fixture(autouse=True)
-def blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The figures of runs are drawn only in tests marked `draws`."""
-    if request.node.get_closest_marker("draws") is None:
-        monkeypatch.setattr(WRITER, blank)
+def drawn_figures(
+    request: pytest.FixtureRequest, drawing: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are drawn in tests marked `draws`."""
+    if request.node.get_closest_marker("draws") is not None:
+        for name, function in drawing.items():
+            monkeypatch.setattr(f"cvcc_zoo.runs.figures.{name}", function)
 
 
 def write_images(folder: Path, count: int, seed: int, size: int = 8, mode: str = "RGB", suffix: str = "png") -> None:
@@ -43,22 +75,24 @@ def write_images(folder: Path, count: int, seed: int, size: int = 8, mode: str =
         Image.fromarray(pixels).convert(mode).save(folder / f"{number:03}.{suffix}")
 
 
+def write_folder(root: Path, *, val: int = 0, classes: Sequence[str] = tuple(COLOURS), **options: object) -> Path:
+    """An image folder with 20 images of each class to train on and 6 to test; returns its place."""
+    counts = {"train": 20, "test": 6} | ({"val": val} if val else {})
+    for split, count in counts.items():
+        for seed, colour in enumerate(classes):
+            write_images(root / split / colour, count, seed=seed + 10 * len(split), **options)  # type: ignore[arg-type]
+    return root
+
+
 MakeFolder = Callable[..., Path]
 
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
-    """An image folder with the classes blue and red: 20 images of each to train on and 6 to test."""
+    """Make image folders, with the classes blue and red unless others are named, in the folder of the test."""
 
-    def make(
-        name: str = "colours", *, val: int = 0, classes: Sequence[str] = tuple(COLOURS), **options: object
-    ) -> Path:
-        root = tmp_path / name
-        counts = {"train": 20, "test": 6} | ({"val": val} if val else {})
-        for split, count in counts.items():
-            for seed, colour in enumerate(classes):
-                write_images(root / split / colour, count, seed=seed + 10 * len(split), **options)  # type: ignore[arg-type]
-        return root
+    def make(name: str = "colours", **options: Any) -> Path:
+        return write_folder(tmp_path / name, **options)
 
     return make
 
@@ -86,6 +120,14 @@ QUICK = [
     "--trainer.enable_model_summary=false",
     "--trainer.accelerator=cpu",
 ]
+SMALL = ["--model=fcnn", "--model.hidden=[8]"]  # its checkpoints are small, too: the default has 860,000 weights
+
+
+def on(root: Path) -> list[str]:
+    """The words of a short training on an image folder."""
+    return ["--data.dataset=folder", f"--data.root={root}", "--data.batch_size=16", *QUICK]
+
+
 Fit = Callable[..., int]
 
 
@@ -94,8 +136,7 @@ def fit(colours: Path) -> Fit:
     """Fit on the coloured images with more arguments."""
 
     def run(*more: str) -> int:
-        data = ["--data.dataset=folder", f"--data.root={colours}", "--data.batch_size=16"]
-        return main(["fit", *data, *QUICK, *more])
+        return main(["fit", *on(colours), *more])
 
     return run
 

@@ -1,11 +1,9 @@
-"""Steps of each optimizer on a network whole and split over two processes; prints how far they are apart, as JSON.
-
-Run by `torchrun --nproc_per_node=2`; a refusal is printed instead of a difference.
-"""
+"""Steps of each optimizer on a network whole and split over two processes: how far they are apart."""
 
 import copy
 import json
-import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,9 +36,11 @@ def apart(optimizer: Any, options: dict[str, Any]) -> float | str:
     return max(float((a - b.full_tensor()).detach().abs().max()) for a, b in pairs)  # type: ignore[attr-defined]
 
 
-if __name__ == "__main__":
-    dist.init_process_group("gloo")
-    found = [apart(OWN[name], options) for name, options in json.loads(sys.argv[1])]
-    if dist.get_rank() == 0:
-        print(json.dumps(found))
+def work(rank: int, folder: Path, cases: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """One of the two processes; the first writes what `apart` returns for each case, to `found.json`."""
+    store = dist.FileStore(f"{folder}/store", 2)  # type: ignore[attr-defined]
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    found = [apart(OWN[name], options) for name, options in cases]
+    if rank == 0:
+        (folder / "found.json").write_text(json.dumps(found))
     dist.destroy_process_group()

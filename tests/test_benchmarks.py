@@ -287,30 +287,6 @@ def test_wrong_options_are_refused(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "numbers",
-    [
-        {"startup": {"about": "a machine", "rows": [], "tables": [], "curves": {}}},
-        {"startup": {"machine": "A", "rows": [], "tables": [], "curves": {}, "missing": []}},
-        {"startup": [{"about": "a machine"}]},
-        {"startup": [1]},
-        {"startup": 1},
-        [],
-    ],
-)
-def test_numbers_of_an_older_version_are_refused_and_stay(
-    numbers: object, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run, "measure_all", lambda *args: pytest.fail("measures"))
-    file = tmp_path / "performance.json"
-    file.write_text(json.dumps(numbers))
-    before = file.read_bytes()
-    with pytest.raises(SystemExit):
-        main(["--only=startup", f"--docs={tmp_path}"])
-    assert "performance.json was written by an older version; move it away" in capsys.readouterr().err
-    assert file.read_bytes() == before
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("more", [[], ["--timm_train=nowhere/train.py"]])
 def test_training_on_a_gpu_without_one_is_refused(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:

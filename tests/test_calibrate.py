@@ -11,6 +11,7 @@ from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.quality import quality_of
 from cvcc_zoo.commands.calibrate import save
+from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.report.reports import evaluate
 from cvcc_zoo.runs.calibration import cross_fitted, fit_temperature
 from cvcc_zoo.runs.measure import measure
@@ -18,6 +19,7 @@ from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.weights.card import read_card
 from cvcc_zoo.zoo.trained import find_trained
 from tests.conftest import QUICK, Fit, message
+from tests.test_choices import folder, linear, quick
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +195,56 @@ def test_a_checkpoint_with_an_impossible_temperature_is_refused(
     content["cvcc_zoo"]["temperature"] = temperature
     torch.save(content, run / "best.ckpt")
     assert "without a valid temperature" in message(capsys, ["evaluate", str(run)])
+
+
+def test_a_model_that_was_trained_in_python_is_calibrated_on_images_that_it_was_not_trained_on(
+    colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["calibrate", "model.ckpt", f"--data.root={colours}", "--data.validation=0.5"]
+    for options, problem in (
+        ({"validation": 0}, "model was trained on all of its images"),
+        ({"validation": 0.5, "split_seed": 1}, "colours holds out other images than the training of model did"),
+        ({"validation": 0.5}, "no temperature fits best"),
+    ):
+        trainer = quick(max_epochs=5)
+        trainer.fit(linear(), folder(colours, **options))
+        trainer.save_checkpoint("model.ckpt")
+        assert problem in message(capsys, command)
+    assert "--data.validation=... and --data.split_seed=..." in message(capsys, [*command, "--data.split_seed=2"])
+    trainer, images = quick(), TensorLoader(*folder(colours).training_images(), batch_size=8)
+    trainer.fit(linear(whitening="none"), images, images)
+    trainer.save_checkpoint("model.ckpt")
+    assert "model.ckpt does not say which images its training held out" in message(capsys, command)
+
+
+def turn_names_around(colour: Path) -> None:
+    """Give the images names in the opposite order, so that others are held out."""
+    for path in sorted(colour.iterdir()):
+        path.rename(path.with_name(f"{99 - int(path.stem)}.png"))
+
+
+def test_images_that_were_renamed_are_not_taken_for_those_held_out(
+    fit: Fit, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CVCC_ZOO_HOME", str(tmp_path / "home"))
+    fit("--model=linear", "--run=all", "--data.validation=0")
+    fit("--model=linear", "--run=pets")
+    assert main(["publish", "pets"]) == 0
+    turn_names_around(colours / "train/red")
+    for name in ("pets", "linear.colours"):
+        data = ["--data.dataset=folder", "--data.root=colours"]
+        printed = message(capsys, ["calibrate", name, *data])
+        assert f"colours holds out other images than the training of {name} did, which was on some of" in printed
+    assert "colours holds out other images than the training of pets" in message(
+        capsys, ["publish", "all", "--calibrate=pets"]
+    )
+
+
+def test_a_checkpoint_of_an_older_version_does_not_say_what_it_held_out(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear", "--run=old")
+    content = torch.load("old/best.ckpt", weights_only=True)
+    del content["cvcc_zoo"]["data"]["val"]
+    torch.save(content, "old/best.ckpt")
+    assert "old/best.ckpt does not say which images its training held out" in message(capsys, ["calibrate", "old"])

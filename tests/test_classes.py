@@ -82,7 +82,9 @@ def test_a_checkpoint_names_its_classes_and_images(fit: Fit, colours: Path) -> N
     assert content["classes"] == ["blue", "red"]
     assert content["data"]["title"] == "colours" and content["data"]["train"]["images"] == 40
     summary = json.loads(Path("runs/linear-colours/summary.json").read_text())
-    assert content["data"]["train"] == summary["data"]["train"]
+    pixels = content["data"]["train"].pop("pixels")
+    assert content["data"]["train"] == summary["data"]["train"] and len(pixels) == 40
+    assert content["data"]["val"]["images"] == 4
     assert load("runs/linear-colours").classes == ("blue", "red")
 
 
@@ -164,6 +166,35 @@ def test_other_training_images_are_refused_when_a_training_goes_on(
     assert main([*again, "--run=second", "--allow_changes=true", "--trainer.max_epochs=2"]) == 0
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using")  # Lightning's, of the run's callbacks
+def test_a_training_does_not_go_on_when_others_of_the_same_images_are_held_out(
+    fit: Fit, colours: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear", "--run=first", "--data.validation=0.25")
+    (old := Path("old")).mkdir()
+    for folder in (Path("first"), old):
+        content = torch.load("first/last.ckpt", weights_only=True)
+        content["callbacks"]["RunFolder"]["ended"] = False  # as if it were to go on
+        if folder == old:
+            del content["cvcc_zoo"]["data"]["val"]  # as in older versions
+        torch.save(content, folder / "last.ckpt")
+    shutil.copy("first/best.ckpt", old)
+    assert main(["validate", "--run=first"]) == 0 and "held out other images" not in caplog.text
+    for path in sorted((colours / "train/red").iterdir()):
+        path.rename(path.with_name(f"{99 - int(path.stem)}.png"))
+    again = ["fit", "--config=first/config.yaml"]
+    assert main([*again, "--ckpt_path=first/last.ckpt", "--run=second"]) == 2
+    printed = capsys.readouterr().err
+    assert "the validation images are not those of the checkpoint: 10 images then" in printed
+    assert "restore what chooses them (the names of folders and files, validation and split_seed)" in printed
+    assert not Path("second").exists()
+    for command, told in (("test", 0), ("validate", 1)):
+        assert main([command, "--run=first"]) == 0
+        assert caplog.text.count("first held out other images for validation than colours does now") == told
+    assert main([*again, "--ckpt_path=old/last.ckpt", "--run=third"]) == 0
+    assert main([*again, "--ckpt_path=first/last.ckpt", "--run=second", "--allow_changes=true"]) == 0
+
+
 def test_other_classes_are_refused_where_a_model_is_used(
     fit: Fit, home: Path, colours: Path, make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,29 +254,29 @@ def test_weights_of_ten_classes_are_refused_for_a_hundred(
     assert "the model's classes are not those of three: 'a', 'b', 'c' are unexpected and 'apple'" in printed
 
 
-@pytest.mark.parametrize("names", [["blue"], "blue", [1, 2], ["blue", "x" * 2000]])
-def test_a_checkpoint_with_wrong_names_is_refused(names: object, fit: Fit) -> None:
+def test_a_checkpoint_with_wrong_names_is_refused(fit: Fit) -> None:
     fit("--model=linear")
     path = Path("runs/linear-colours/last.ckpt")
     content = torch.load(path, weights_only=True)
-    content["cvcc_zoo"]["classes"] = names
-    torch.save(content, path)
-    with pytest.raises(ValueError, match="does not name the 2 classes of its model; get it again"):
-        load(path)
+    wrong: list[object] = [["blue"], "blue", [1, 2], ["blue", "x" * 2000]]
+    for names in wrong:
+        content["cvcc_zoo"]["classes"] = names
+        torch.save(content, path)
+        with pytest.raises(ValueError, match="does not name the 2 classes of its model; get it again"):
+            load(path)
 
 
-@pytest.mark.parametrize("data", [[], {}, {"train": 1}, {"train": {"sha256": 5, "images": 40}}])
-def test_a_training_does_not_go_on_from_what_names_no_images(
-    data: object, fit: Fit, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_training_does_not_go_on_from_what_names_no_images(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     fit("--model=linear", "--data.validation=0", "--run=first")
     path = Path("first/last.ckpt")
     content = torch.load(path, weights_only=True)
-    content["cvcc_zoo"]["data"] = data
     content["callbacks"]["RunFolder"]["ended"] = False  # as if it were to go on
-    torch.save(content, path)
-    assert main(["fit", "--config=first/config.yaml", "--ckpt_path=first/last.ckpt", "--run=second"]) == 2
-    assert "record of its training images is incomplete" in capsys.readouterr().err and not Path("second").exists()
+    wrong: list[object] = [[], {}, {"train": 1}, {"train": {"sha256": 5, "images": 40}}]
+    for data in wrong:
+        content["cvcc_zoo"]["data"] = data
+        torch.save(content, path)
+        assert main(["fit", "--config=first/config.yaml", "--ckpt_path=first/last.ckpt", "--run=second"]) == 2
+        assert "record of its training images is incomplete" in capsys.readouterr().err and not Path("second").exists()
 
 
 def test_the_same_images_are_held_out_whenever_the_classes_are_ordered(colours: Path) -> None:

@@ -16,12 +16,15 @@ import yaml
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
-from cvcc_zoo import ImageDataModule, load
+from cvcc_zoo import ImageClassifier, ImageDataModule, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.expansion import dump_yaml, load_yaml
+from cvcc_zoo.cli.lightning import ZooCLI, build
 from cvcc_zoo.cli.options import parser
 from cvcc_zoo.runs import RunFolder, new_folder
+from cvcc_zoo.runs.run_folder import how_to_resume
 from cvcc_zoo.runs.written import read_summary
+from cvcc_zoo.zoo.catalogue import Complexity, complexity
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
 
@@ -108,6 +111,11 @@ def test_the_seed_changes_the_run(fit: Fit) -> None:
     assert not torch.equal(first["network.fc.weight"], second["network.fc.weight"])
 
 
+def built(colours: Path, *more: str) -> ZooCLI:
+    """What `fit` would train."""
+    return build(["--data.dataset=folder", f"--data.root={colours}", *QUICK, *more])
+
+
 @pytest.mark.parametrize(
     ("arguments", "family", "expected"),
     [
@@ -120,10 +128,9 @@ def test_the_seed_changes_the_run(fit: Fit) -> None:
     ],
 )
 def test_a_model_is_chosen_by_name_or_by_family(
-    fit: Fit, arguments: list[str], family: str, expected: dict[str, object]
+    colours: Path, arguments: list[str], family: str, expected: dict[str, object]
 ) -> None:
-    fit("--trainer.limit_train_batches=1", *arguments)
-    config = yaml.safe_load(next(Path("runs").glob("*/config.yaml")).read_text())
+    config = yaml.safe_load(built(colours, *arguments).config_text())
     assert config["model"]["class_path"].endswith(f".{family}")
     assert expected.items() <= config["model"]["init_args"].items()
 
@@ -143,10 +150,9 @@ def test_a_model_is_chosen_by_name_or_by_family(
     ],
 )
 def test_optimizer_and_schedule_are_chosen_by_name(
-    fit: Fit, arguments: list[str], optimizer: dict[str, object], schedule: dict[str, object] | None
+    colours: Path, arguments: list[str], optimizer: dict[str, object], schedule: dict[str, object] | None
 ) -> None:
-    fit("--model=linear", *arguments)
-    hparams = load("runs/linear-colours").hparams
+    hparams = built(colours, "--model=linear", *arguments).model.hparams
     assert hparams["optimizer"] == optimizer and hparams["lr_scheduler"] == schedule
 
 
@@ -375,7 +381,7 @@ def test_a_command_in_a_message_quotes_a_path_with_spaces(
     assert "to resume it: --config='my runs/config.yaml' --ckpt_path=last" in capsys.readouterr().err
     (tmp_path / "my runs" / "last.ckpt").touch()
     resume = "`cvcc-zoo fit --config='my runs/config.yaml' --ckpt_path=last`"
-    assert RunFolder(tmp_path / "my runs", "").how_to_resume() == f"{resume} resumes it"
+    assert how_to_resume(tmp_path / "my runs") == f"{resume} resumes it"
     (tmp_path / "my runs" / "summary.json").write_text("{")
     with pytest.raises(ValueError, match=re.escape(f"--config='{tmp_path}/my runs/config.yaml' --ckpt_path=last")):
         read_summary(tmp_path / "my runs")
@@ -449,6 +455,18 @@ def test_list_prints_parameters_and_macs(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["list", "resnext29*"]) == 0
     printed = capsys.readouterr().out
     assert "resnext29_32x4d" in printed and "4,775,754" in printed and "774.06 M" in printed
+
+
+def test_list_makes_models_without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def noted(model: ImageClassifier) -> Complexity:
+        seen.extend(p.is_meta for p in model.parameters())
+        return complexity(model)
+
+    monkeypatch.setattr("cvcc_zoo.commands.list.complexity", noted)
+    assert main(["list", "cnn"]) == 0
+    assert seen and all(seen)
 
 
 def test_a_reader_that_stops_reading_is_no_error() -> None:

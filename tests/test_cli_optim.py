@@ -93,6 +93,7 @@ def test_an_optimizer_that_chooses_its_rate_needs_no_schedule(fit: Fit) -> None:
     assert len(rates) == 1 and float(rates[0]) > 0  # two steps, and before the first there is no rate
 
 
+@pytest.mark.draws
 def test_gradient_and_update_lengths_are_logged(fit: Fit) -> None:
     assert fit("--model=linear", "--trainer.callbacks+=OptimizerMonitor", "--trainer.log_every_n_steps=1") == 0
     with Path("runs/linear-colours/metrics.csv").open() as file:
@@ -101,6 +102,7 @@ def test_gradient_and_update_lengths_are_logged(fit: Fit) -> None:
     assert all(float(row["train/grad_norm"]) > 0 and 0 < float(row["train/update_ratio"]) <= 1 for row in rows)
 
 
+@pytest.mark.draws
 def test_never_logging_is_possible(fit: Fit) -> None:
     never = ["--trainer.log_every_n_steps=0", "--trainer.callbacks+=OptimizerMonitor"]
     assert fit("--model=linear", *never) == 0
@@ -199,11 +201,13 @@ def test_wrong_input_is_answered_with_advice(
 
 
 def test_a_class_of_a_module_in_the_current_folder_is_found_by_the_console_command(colours: Path) -> None:
+    """Warnings may be errors."""
     Path("my_optimizers.py").write_text("import torch\n\n\nclass Mine(torch.optim.SGD):\n    pass\n")
     program = "from cvcc_zoo.__main__ import main; raise SystemExit(main())"
-    data = ["--data.dataset=folder", f"--data.root={colours}", "--trainer.max_epochs=1", "--test=false"]
+    data = ["--data.dataset=folder", f"--data.root={colours}", "--trainer.max_epochs=1"]
     options = ["--model=linear", "--optimizer=my_optimizers.Mine", "--optimizer.lr=0.1", "--run=runs/mine", *data]
-    environment = {**os.environ, "PYTHONPATH": str(Path(cvcc_zoo.__file__).parents[1])}
+    root = str(Path(cvcc_zoo.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": "error"}
     command = [sys.executable, "-P", "-c", program, "fit", *options]  # -P: the folder is not searched, as in a script
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from cvcc_zoo import ImageDataModule, load
 from cvcc_zoo.__main__ import main
@@ -140,3 +141,26 @@ def test_what_cannot_be_cross_validated_is_refused(
 def test_what_is_neither_a_share_nor_a_fold_is_refused(validation: str) -> None:
     with pytest.raises(ValueError, match="or a fold such as 2/5, the second of five; got"):
         held_out(validation)
+
+
+def test_a_cross_validation_does_not_go_on_with_other_images(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["cross-validate", "--folds=2", *FIT, "--folder=cv"]
+    assert main(command) == 0
+    described = "cross-validation.yaml"
+    found = {name: Path("cv", name).read_bytes() for name in ("predictions.csv", "summary.json", described)}
+    added, record = colours / "train/red/new.png", yaml.safe_load(found[described])
+    shutil.copy(colours / "train/blue/000.png", added)
+    told = "the training images have changed since the cross-validation in cv began"
+    assert told in message(capsys, command)
+    del record["images"]  # as in older versions
+    Path("cv", described).write_text(yaml.safe_dump(record))
+    told = "have changed since cv/000 was trained, so it would be tested on images that it was trained on"
+    assert told in message(capsys, command)
+    added.unlink()
+    for path in sorted((colours / "train/red").iterdir()):
+        path.rename(path.with_name(f"{99 - int(path.stem)}.png"))
+    assert told in message(capsys, command)
+    Path("cv", described).write_bytes(found[described])
+    assert "have changed since the cross-validation in cv began" in message(capsys, command)
+    for name, content in found.items():
+        assert Path("cv", name).read_bytes() == content

@@ -5,7 +5,6 @@ import hashlib
 import os
 import pickle
 import struct
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from cvcc_zoo.data.folder import image_folder
 from cvcc_zoo.data.images import data_home, reshape, share
 from cvcc_zoo.data.shaping import Shaping
 from tests.conftest import MakeFolder
+from tests.reliability.processes import ran
 
 
 def test_fashion_mini_is_balanced_and_real() -> None:
@@ -132,9 +132,7 @@ print(next(int(line.split()[1]) for line in status if line.startswith("RssAnon")
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_shared_images_take_no_memory_of_a_process_own() -> None:
-    found = [subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True).stdout]
-    found.append(subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True).stdout)
-    (grown, total), (_, again) = (map(int, line.split()) for line in found)
+    (grown, total), (_, again) = (map(int, ran(RESIDENT).split()) for _ in range(2))
     assert grown < 16 << 10 and total == again  # kilobytes
     (file,) = (Path(os.environ["CVCC_ZOO_DATA"]) / "decoded").iterdir()
     assert file.stat().st_size == 64 << 20
@@ -415,7 +413,7 @@ def test_colour_among_grey_images_is_not_lost_silently(make_folder: MakeFolder) 
     [
         ({"dataset": "cifar11"}, "no dataset named 'cifar11'; did you mean cifar10"),
         ({"dataset": "folder"}, "needs the folder of the images: --data.root"),
-        ({"dataset": "fashion-mini", "root": "mine"}, "omit --data.dataset to use the images of that folder"),
+        ({"dataset": "fashion-mini", "root": "mine"}, "for the images of that folder choose --data.dataset=folder"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"validation": 1.0}, r"validation must be a share .* in \[0, 1\)"),
         ({"whitening": "standardise"}, "no whitening named 'standardise'; did you mean standardize"),

@@ -4,8 +4,6 @@ import asyncio
 import os
 import signal
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +31,7 @@ from cvcc_zoo.demo.examples import write_examples
 from cvcc_zoo.demo.explain import heatmap, maps, stages
 from cvcc_zoo.demo.uploads import FILES, Drawings, Limits, as_files
 from tests.reliability.hostile_helpers import png
+from tests.reliability.processes import ran
 
 BUILT = """
 import sys
@@ -130,8 +129,7 @@ def test_maps_become_a_square_of_at_most_16() -> None:
 def test_the_page_is_built_for_all_published_models_the_best_first() -> None:
     names = best_first()
     assert names[0].endswith(".cifar10") and "linear.fashion_mnist" in names
-    found = subprocess.run([sys.executable, "-c", BUILT, *names], capture_output=True, text=True, check=True).stdout
-    assert found.split() == [
+    assert ran(BUILT, *names).split() == [
         "3",
         "6",
         "change",

@@ -16,9 +16,9 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.runs import EMA, RunFolder
 from cvcc_zoo.runs.ema import WIDE
 from cvcc_zoo.runs.measure import measure
-from tests.conftest import Fit
+from tests.conftest import SMALL, Fit
 
-MORE = ["--model=fcnn", "--trainer.callbacks+=cvcc_zoo.runs.EMA", "--trainer.callbacks.decay=0.9"]
+MORE = [*SMALL, "--trainer.callbacks+=cvcc_zoo.runs.EMA", "--trainer.callbacks.decay=0.9"]
 
 
 class Watch(Callback):
@@ -170,8 +170,8 @@ def test_a_training_without_an_epoch_has_no_average(colours: Path) -> None:
 def test_wrong_use_is_told(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="must be in"):
         EMA(1.0)
-    assert fit("--model=fcnn", "--run=run") == 0
+    assert fit(*SMALL, "--run=run") == 0
     assert fit(*MORE, "--ckpt_path=run/last.ckpt", "--trainer.max_epochs=2", "--allow_changes=true") == 2
     assert "this checkpoint has no EMA of the weights" in capsys.readouterr().err
-    assert fit(*MORE[1:], "--model=ridge", "--data.augmentations=none") == 2
+    assert fit(*MORE[2:], "--model=ridge", "--data.augmentations=none") == 2
     assert "ridge is solved in one pass, without steps to average; leave EMA out" in capsys.readouterr().err

@@ -84,7 +84,7 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("ResNet", {"depth": 8, "norm": "group", "shortcut": "none"}),
     ("ResNeXt", {"depth": 11, "cardinality": 2, "image_size": 12}),
 ]
-FEW = ("linear", "fcnn", "CNN", "ResNeXt")  # the others are slow
+FEW = ("linear", "CNN", "ResNeXt")  # the others are slow
 NAMED = ("linear", "fcnn", "cnn_small", "resnet20", "wrn16_4", "resnext20_16x4d")
 
 
@@ -164,8 +164,7 @@ def test_the_file_knows_its_labels_but_not_the_machine(home: Path) -> None:
     assert sorted(path.name for path in Path().glob("*pets*")) == ["linear.pets.onnx", "linear.pets.pt2"]
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("channels", "format"), [(1, "torch_export"), (3, "torch_export"), (3, "onnx")])
 def test_no_image_that_a_program_was_checked_on_is_in_its_file(channels: int, format: str, home: Path) -> None:
     """Test images of fashion-mini are grey and 28x28: for three channels they are made anew, for one a view."""
     if format == "onnx":
@@ -352,24 +351,13 @@ def test_given_images_are_prepared_as_in_the_run_and_their_links_are_followed(
             assert same and found.title == "test images of linked"
 
 
-def test_a_checkpoint_that_is_too_old_to_name_its_classes_has_those_of_the_data(fit: Fit, colours: Path) -> None:
+def test_classes_whose_names_a_checkpoint_does_not_know_are_called_by_their_numbers(fit: Fit) -> None:
     assert fit("--model=linear") == 0
-    run = Path("runs/linear-colours")
-    content = torch.load(run / "best.ckpt", weights_only=True)
+    content = torch.load("runs/linear-colours/best.ckpt", weights_only=True)
     for name in ("classes", "data"):
         del content["cvcc_zoo"][name]
-    torch.save(content, run / "best.ckpt")
-    assert find_trained(str(run)).classes == ["blue", "red"]
-    shutil.copy(run / "best.ckpt", "alone.ckpt")
+    torch.save(content, "alone.ckpt")
     assert find_trained("alone.ckpt").classes == ["0", "1"]
-    for split in ("train", "test"):
-        (colours / split / "green").mkdir()
-        (colours / split / "red/000.png").rename(colours / split / "green/000.png")
-    with pytest.raises(ValueError, match="now has 3 classes, but the model has 2; restore"):
-        find_trained(str(run))
-    colours.rename(colours.with_name("away"))
-    with pytest.raises(ValueError, match=r"config.yaml, which has the names of the classes, .* put it back"):
-        find_trained(str(run))
 
 
 def test_the_path_of_a_card_is_a_name_too(home: Path) -> None:

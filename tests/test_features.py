@@ -17,18 +17,17 @@ NONE = ("--data.whitening=none", "--data.augmentations=none", "--trainer.log_eve
 
 
 @pytest.mark.parametrize(
-    "features",
+    ("features", "more"),
     [
-        "[{name: HOG, cell: 2}]",
-        "[{name: HOG, cell: 2}, {name: PCA, components: 0.9}, Standardize]",
-        "[{name: Patches, filters: 8, size: 3}, {name: PCA, components: 4}]",
-        "[Standardize]",
+        ("[{name: HOG, cell: 2}]", []),
+        ("[{name: HOG, cell: 2}, {name: PCA, components: 0.9}, Standardize]", []),
+        ("[{name: Patches, filters: 8, size: 3}, {name: PCA, components: 4}]", []),
+        ("[Standardize]", []),
+        ("[{name: HOG, cell: 2}, {name: PCA, components: 0.9}, Standardize]", ["--model.ridge=1.0"]),
     ],
 )
-@pytest.mark.parametrize("model", ["--model=linear", "--model.ridge=1.0"])
-def test_a_model_with_features_trains_and_loads(fit: Fit, features: str, model: str) -> None:
-    chosen = ["--model=linear", *([model] if "ridge" in model else [])]
-    assert fit(*chosen, f"--model.features={features}", *NONE, "--run=run") == 0
+def test_a_model_with_features_trains_and_loads(fit: Fit, features: str, more: list[str]) -> None:
+    assert fit("--model=linear", *more, f"--model.features={features}", *NONE, "--run=run") == 0
     found, again = load("run/last.ckpt"), load("run/last.ckpt")
     images = torch.randint(256, (5, 3, 8, 8), dtype=torch.uint8)
     assert torch.equal(found(images), again(images)) and found(images).isfinite().all()
@@ -107,6 +106,11 @@ def test_patches_are_those_of_all_images_also_of_very_many(monkeypatch: pytest.M
             [{"name": "Pretrained", "family": "Linear", "hparams": {"num_classes": 2}}],
             "a Linear of pixels has no parts",
         ),
+        (
+            [{"name": "Pretrained", "family": "FCNN", "hparams": {"hidden": [4], "image_size": 8}, "part": 1}],
+            "Pretrained: part must be a whole number from -1 to 0, got 1",
+        ),
+        ([{"name": "Patches", "pool": 0}], "Patches: pool must be a whole number of at least 1, got 0"),
         ([{"name": "Patches", "size": 9}], "take images of at least 10x10"),
         ("HOG", "features is a list of names, like \\[HOG\\]"),
         (7, "features is a list of names, like \\[HOG, PCA\\], not 7"),

@@ -16,7 +16,7 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.runs.checkpoints import LastCheckpoint
 from cvcc_zoo.runs.stopping import StopAtSignal
 from cvcc_zoo.search.rates import Growing, RangeTest, scaled_rates
-from tests.conftest import message
+from tests.conftest import SMALL, message
 
 DATA = ["--data.dataset=folder", "--data.root=colours", "--data.batch_size=16", "--trainer.accelerator=cpu"]
 
@@ -88,8 +88,10 @@ def test_the_command_prints_the_options_and_leaves_only_a_picture(
     colours: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = set(Path().iterdir())
-    options = ["--model=fcnn", "--optimizer=SGD", "--lr_scheduler=Cosine", "--lr_scheduler.warmup=0.1", *DATA]
+    options = [*SMALL, "--optimizer=SGD", "--lr_scheduler=Cosine", "--lr_scheduler.warmup=0.1", *DATA]
     options += ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]  # nothing is validated
+    for name in ("LearningRateMonitor", "DeviceStatsMonitor", "ModelCheckpoint"):  # those of a recipe
+        options.append(f"--trainer.callbacks+={name}")
     assert main(["find-lr", "--steps=40", "--low=1e-4", "--high=1e6", *options]) == 0
     printed = capsys.readouterr().out
     assert "where it diverges after" in printed and "it falls fastest at" in printed

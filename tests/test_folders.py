@@ -1,5 +1,6 @@
 """Images as people have them: folders without splits, other names, transparency, 16 bits, photos."""
 
+import shutil
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.classes import DIGITS, DIGITS_NOTE
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.folder import image_folder
+from cvcc_zoo.data.sources import place_of
 from tests.conftest import QUICK, MakeFolder, message, write_images
 
 
@@ -54,11 +56,29 @@ def test_classes_without_splits_are_split_stratified_and_by_seed(
     assert test != names(classes, "test", test=0.2, split_seed=1)
 
 
+def test_a_test_of_images_that_were_held_out_says_once_how_many(
+    classes: Path, make_folder: MakeFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    note = "no train and test folders: 8 of 40 images are held out for testing (--data.test=0.2)"
+    for stages in (("test",), ("predict", "fit"), ("fit", "test")):
+        caplog.clear()
+        data = ImageDataModule(root=str(classes), test=0.2)
+        for stage in stages:
+            data.setup(stage)
+        assert caplog.text.count(note) == 1
+    data = ImageDataModule(root=str(make_folder(classes=DIGITS)))
+    for stage, told in (("test", 0), ("fit", 1)):
+        data.setup(stage)
+        assert caplog.text.count(DIGITS_NOTE) == told
+
+
 def test_an_evaluation_after_images_were_added_warns_of_a_test_that_was_trained_on(
     classes: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert main(["fit", f"--data.root={classes}", "--model=linear", "--run=mine-run", *QUICK]) == 0
-    words = "mine-run was trained on other images than mine has now"
+    words = " test images of mine were training or validation images of mine-run, so the accuracy is too high"
+    Path("x").mkdir()
     assert main(["evaluate", "mine-run"]) == 0 and words not in capsys.readouterr().out
     assert main(["test", "--run=mine-run"]) == 0 and words not in caplog.text
     write_images(classes / "blue" / "new", 10, 5)
@@ -66,6 +86,38 @@ def test_an_evaluation_after_images_were_added_warns_of_a_test_that_was_trained_
     assert main(["test", "--run=mine-run"]) == 0 and caplog.text.count(words) == 1
     assert main(["predict", "--ckpt_path=mine-run/best.ckpt", f"--data.root={classes}"]) == 0
     assert caplog.text.count(words) == 2
+    for spelt in (["--data.root=mine/"], ["--data.root=./x/../mine", "--data.dataset=folder"]):
+        assert main(["evaluate", "mine-run", *spelt]) == 0 and words in capsys.readouterr().out
+
+
+def test_an_evaluation_counts_the_test_images_that_were_trained_on_before_a_new_split(
+    colours: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(["fit", f"--data.root={colours}", "--model=linear", "--run=pets", *QUICK]) == 0
+    shutil.copytree(colours, "again")
+    for number in range(3):
+        Path(f"again/train/red/00{number}.png").rename(f"again/test/red/x{number}.png")
+    words = "3 of 15 test images of again were training or validation images of pets, so the accuracy is too high"
+    for root, told in (("colours", False), ("again", True)):
+        assert main(["evaluate", "pets", f"--data.root={root}"]) == 0
+        assert (words in (printed := capsys.readouterr().out)) is told and ("images of pets" in printed) is told
+    assert main(["test", "--run=pets", "--data.root=again"]) == 0 and words in caplog.text
+    content = torch.load("pets/best.ckpt", weights_only=True)
+    del content["cvcc_zoo"]["data"]["train"]["pixels"]  # as in older versions, which know only changes in place
+    torch.save(content, "pets/best.ckpt")
+    assert main(["evaluate", "pets", "--data.root=again"]) == 0 and words not in capsys.readouterr().out
+    (colours / "train/red/000.png").unlink()
+    old = "pets was trained on other images than colours has now; if its test images are held out of the same folder"
+    assert main(["evaluate", "pets"]) == 0 and old in capsys.readouterr().out
+
+
+def test_a_place_is_the_same_in_every_spelling() -> None:
+    here = place_of({"root": "mine"})
+    for root in ("mine/", "./mine", str(Path("mine").absolute())):
+        assert place_of({"dataset": "folder", "root": root}) == here
+    assert here != place_of({"root": "other"}) and here != place_of({"dataset": "cifar10", "root": "mine"})
+    assert place_of({"dataset": "./a.npz"}) == place_of({"dataset": str(Path("a.npz").absolute()), "root": None})
+    assert place_of({"dataset": "a.npz"}) != place_of({"dataset": "b.npz"}) != place_of({}) == (None, None)
 
 
 def test_a_class_too_small_for_the_test_is_named(classes: Path) -> None:

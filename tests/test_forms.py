@@ -316,6 +316,9 @@ def test_names_of_classes_may_be_bytes_and_joined_emoji() -> None:
         ([0, 1, 2, 3], "0123"),
         ([b"a", b"b", b"c", b"d"], "abcd"),
         ([("a", "x"), ("b",), ("c", "y"), ("d",)], "abcd"),
+        (np.array(list("abcd")), "abcd"),
+        (np.array([b"a", b"b", b"c", b"d"]), "abcd"),
+        (torch.arange(4) + 3, "3456"),
     ],
 )
 def test_names_in_a_dataset_may_be_numbers_bytes_and_synonyms(names: Any, texts: str) -> None:
@@ -324,13 +327,28 @@ def test_names_in_a_dataset_may_be_numbers_bytes_and_synonyms(names: Any, texts:
     assert ImageDataModule(train=pictures, test=pictures).classes == tuple(texts)
 
 
+def test_names_in_an_array_or_an_index_are_those_of_a_list() -> None:
+    pandas = pytest.importorskip("pandas", reason="comes with the extra hf")
+    given: list[Any] = [np.array(list("abcd")), pandas.Index(list("abcd")), np.array([b"a", b"b", b"c", b"d"])]
+    for names in given:
+        assert ImageDataModule(train=(PIXELS, LABELS), classes=names).classes == tuple("abcd")
+        pictures, other = Pictures(), Pictures()
+        pictures.classes, other.classes = names, names[:3]
+        assert ImageDataModule(train=pictures).classes == tuple("abcd")
+        with pytest.raises(ValueError, match="the classes of val are not those of its training images: 'd' is missing"):
+            ImageDataModule(train=pictures, val=other)
+    assert ImageDataModule(train=(PIXELS, LABELS), classes=torch.arange(3, 7)).classes == tuple("3456")  # type: ignore[arg-type]
+
+
 def test_files_that_are_missing_or_no_arrays_are_refused() -> None:
     Path("text.npz").write_text("hello")
     with pytest.raises(ValueError, match=r"text.npz cannot be read \(it is not a NumPy file\)"):
         ImageDataModule("text.npz")
     with pytest.raises(FileNotFoundError, match=r"there is no file none.npy"):
         ImageDataModule("none.npy")
-    with pytest.raises(ValueError, match=r"text.npz takes no root"):
+    with pytest.raises(
+        ValueError, match=r"text.npz takes no root, but got .*; for .* that folder choose --data.dataset=folder, or"
+    ):
         ImageDataModule("text.npz", root="here")
 
 

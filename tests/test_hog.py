@@ -107,8 +107,8 @@ def test_it_takes_many_images_in_the_time_of_a_few_of_scikit_images() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"cell": 0}, "cell must be a whole number from 1 to 255, not 0"),
-        ({"orientations": 256}, "orientations must be a whole number from 1 to 255, not 256"),
+        ({"cell": 0}, "cell must be a whole number from 1 to 255, got 0"),
+        ({"orientations": 256}, "orientations must be a whole number from 1 to 255, got 256"),
         ({"orientations": 2.5}, "orientations must be a whole number"),
         ({"block": True}, "block must be a whole number"),
         ({"norm": "L3"}, "norm must be one of L1, L1-sqrt, L2, L2-Hys, not 'L3'"),

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
@@ -37,13 +38,13 @@ def empty() -> None:
     Notebook.tables, Notebook.metrics = [], {}
 
 
-def train(colours: Path, **options: Any) -> Trainer:
+def train(colours: Path, validation: float = 0.1, **options: Any) -> Trainer:
     model = create(
         "linear", num_classes=2, image_size=8, loss={"name": "hinge", "l2": 0.01},
         optimizer={"name": "SGD", "lr": 0.1}, lr_scheduler="OneCycleLR",
     )  # fmt: skip
     augmentations: list[dict[str, Any] | str] = [{"name": "Cutout", "size": 2}, "HorizontalFlip"]
-    data = ImageDataModule(root=str(colours), batch_size=18, augmentations=augmentations)
+    data = ImageDataModule(root=str(colours), batch_size=18, validation=validation, augmentations=augmentations)
     trainer = Trainer(**{"max_epochs": 2, "accelerator": "cpu", "log_every_n_steps": 1, **QUIET, **options})
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
@@ -68,6 +69,32 @@ def test_a_logger_has_all_options_of_a_training_in_python_as_one_flat_table_of_p
     assert all(other == table for other in Notebook.tables)  # MLflow refuses a value that changes
 
 
+@pytest.mark.filterwarnings("ignore:When using `Trainer.accumulate_grad_batches")
+@pytest.mark.parametrize("callback", [None, GradientAccumulationScheduler({0: 1, 1: 2})], ids=["none", "accumulates"])
+@pytest.mark.parametrize("validation", [0.0, 0.1])
+def test_a_test_tells_a_logger_nothing_new_about_the_training(
+    colours: Path, validation: float, callback: Callback | None
+) -> None:
+    """MLflow refuses a value that changes."""
+    train(colours, validation, logger=Notebook(), callbacks=callback)
+    first, second = Notebook.tables
+    assert first == second and first["data.validation"] == validation
+
+
+def test_a_logger_is_told_what_was_changed_after_the_data_were_built(colours: Path) -> None:
+    data = ImageDataModule(root=str(colours), batch_size=18)
+    data.batch_size = 4
+    finder = BatchSizeFinder(mode="binsearch", init_val=3, max_trials=1, steps_per_trial=1)
+    cases: tuple[list[Callback], ...] = ([], [finder])
+    for callbacks in cases:
+        trainer = Trainer(
+            max_epochs=1, accelerator="cpu", logger=Notebook(), log_every_n_steps=1, callbacks=callbacks, **QUIET
+        )
+        trainer.fit(create("linear", num_classes=2, image_size=8), data)
+        assert Notebook.tables[-1]["data.batch_size"] == data.batch_size != 18
+    assert data.batch_size != 4
+
+
 class Look(Callback):
     """A callback of a user that looks for the logger."""
 
@@ -77,11 +104,12 @@ class Look(Callback):
         Look.seen.extend([trainer.loggers[1], trainer.log_dir])
 
 
-def test_a_callback_of_the_command_line_finds_the_logger_in_the_second_place(fit: Fit) -> None:
+def test_callbacks_of_the_command_line_find_the_logger_in_the_second_place_and_save_into_the_run(fit: Fit) -> None:
     logger, callback = (f"{each.__module__}.{each.__name__}" for each in (Notebook, Look))
-    options = [f"--trainer.logger={logger}", f"--trainer.callbacks+={callback}"]
+    options = [f"--trainer.logger={logger}", f"--trainer.callbacks+={callback}", "--trainer.callbacks+=ModelCheckpoint"]
     assert fit("--model=linear", *options, "--run=run", "--test=false") == 0
     assert isinstance(Look.seen[0], Notebook) and Path(Look.seen[1]).resolve() == Path("run").resolve()
+    assert list(Path("run/checkpoints").glob("*.ckpt"))
 
 
 def test_a_logger_of_the_command_line_has_the_same_table(fit: Fit) -> None:

@@ -120,6 +120,22 @@ def test_validation_images_and_batches_do_not_change_what_a_data_set_is(make_fol
     assert len(found) == 1
 
 
+def test_the_held_out_images_are_a_split_of_their_own(make_folder: MakeFolder) -> None:
+    root = str(make_folder(val=3))
+    own = identity_of(ImageDataModule("folder", root), "val")
+    assert own.plain()["images"] == 6 and identity_of(ImageDataModule("folder", root, validation=0), "val").sha256 == (
+        hashlib.sha256().hexdigest()
+    )
+    shutil.rmtree(make_folder("divided", val=3) / "val")
+    data = ImageDataModule("folder", "divided", validation=0.25)
+    images, labels, samples = data.validation_images()
+    assert len(samples) == 10 and not set(samples.tolist()) & set(data.training_images()[2].tolist())
+    found = identity_of(data, "val")
+    assert found.sha256 == identity(images[samples], labels[samples]).sha256 != own.sha256
+    train = identity_of(data, "train")
+    assert set(found.hashes.tolist()) <= set(train.hashes.tolist()) and len(train.hashes) == 40
+
+
 def test_the_known_data_sets_have_whole_lists_of_test_images() -> None:
     for each in KNOWN:
         hashes = known_test_images(each.test)

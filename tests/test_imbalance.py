@@ -1,6 +1,7 @@
 """Imbalanced classes: a sampler, class weights and the focal loss, and the line that names them."""
 
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from cvcc_zoo.files.plain import check_plain
 from cvcc_zoo.losses import loss_spec, make_loss
 from cvcc_zoo.runs import RunFolder
 from cvcc_zoo.weights.checkpoint import read_checkpoint
-from tests.conftest import QUICK, MakeFolder, message, write_images
+from tests.conftest import QUICK, Fit, MakeFolder, message, write_images
 from tests.test_choices import quick
 
 LABELS = torch.tensor([0] * 30 + [1] * 5 + [2] * 2)
@@ -137,6 +138,7 @@ def test_a_model_that_is_solved_at_once_takes_no_sampler(skewed: Path, capsys: p
 LOGITS = torch.randn(64, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 TRUE = torch.randint(3, (64,), generator=torch.Generator().manual_seed(1))
 WEIGHTS = [0.5, 1.0, 4.0]
+LISTED = "--model.loss.class_weights=[1, 5]"
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
@@ -368,3 +370,48 @@ def test_a_class_that_yaml_cannot_read_has_a_weight_and_one_of_two_that_it_reads
     assert resolve_class_weights({"no": 2}, ["no", "off"], labels) == [2.0, 1.0]
     with pytest.raises(ValueError, match="no class in class_weights named 'False'"):
         resolve_class_weights({"False": 2}, ["no", "off"], labels)  # {no: 2} without quotes
+
+
+def test_balanced_weights_of_a_loaded_model_are_those_of_the_images_that_it_is_trained_on(skewed: Path) -> None:
+    words = [f"--data.root={skewed}", *QUICK, "--model=linear", "--data.validation=0"]
+    chosen = {"balanced": "balanced", "named": "{猫: 3}"}
+    for run, weights in chosen.items():
+        assert main(["fit", f"--model.loss.class_weights={weights}", *words, f"--run={run}"]) == 0
+    others = Path("others")
+    for name, count in (("猫", 5), ("dog", 15)):
+        write_images(others / "train" / name, count, seed=count)
+    data = cvcc_zoo.ImageDataModule(root=str(others), validation=0)
+    assert main(["publish", "balanced", "--folder=cards", "--tag=x"]) == 0
+    loaded = [cvcc_zoo.load(name) for name in ("balanced", "cards/linear.x.json")]
+    for model in (*loaded, cvcc_zoo.create("balanced", optimizer="SGD")):
+        assert model.hparams["loss"]["class_weights"] == pytest.approx([44 / 8, 44 / 80])
+        trainer = quick()
+        trainer.fit(model, data)
+        assert model.hparams["loss"]["class_weights"] == pytest.approx([20 / 30, 20 / 10])
+        trainer.save_checkpoint("again.ckpt")
+        assert read_checkpoint("again.ckpt").class_weights == "balanced"
+    for run, expected in (("named", [1.0, 3.0]), ("balanced", [7.0, 8.0])):
+        options: dict[str, Any] = (
+            {} if run == "named" else {"loss": {"name": "cross_entropy", "class_weights": [7.0, 8.0]}}
+        )
+        model = cvcc_zoo.create(run, **options) if options else cvcc_zoo.load(run)
+        quick().fit(model, data)
+        assert model.hparams["loss"]["class_weights"] == expected
+
+
+def test_a_list_of_weights_is_not_given_to_classes_in_another_order(
+    fit: Fit, make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model=linear", f"--data.root={make_folder('others', classes=('Red', 'blue'))}", "--run=old")
+    told = message(capsys, ["fit", "--data.root=colours", *QUICK, "--weights=old", "--model=linear", LISTED])
+    by_name = """--model.loss.class_weights='{"blue": 1, "red": 5}'"""
+    assert (
+        f"the weights old have the classes in another order than the images; give the numbers by name: {by_name}"
+        in told
+    )
+    (word,) = shlex.split(by_name)
+    assert fit("--model=linear", "--weights=old", word, "--run=new") == 0
+    model = cvcc_zoo.load("new")
+    assert model.classes == ("Red", "blue") and model.hparams["loss"]["class_weights"] == [5.0, 1.0]
+    assert fit("--model=linear", "--weights=new", LISTED, "--data.root=others", "--run=same") == 0
+    assert cvcc_zoo.load("same").hparams["loss"]["class_weights"] == [1.0, 5.0]

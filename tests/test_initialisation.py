@@ -14,11 +14,14 @@ from lightning import Trainer
 from torch import Tensor, nn
 
 from cvcc_zoo import CNN, FCNN, ImageDataModule, ResNet, ResNeXt, WideResNet, create, load
+from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.compatibility import check_model, complete
 from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.models.initialisation import INITS, ResidualBlock, check_init, dirac, initialise, lsuv
 from cvcc_zoo.models.layers import NORMS, Scale, Shift, ShiftedConv2d
-from cvcc_zoo.zoo.catalogue import complexity
+from cvcc_zoo.zoo.catalogue import complexity, describe, name_of
+from tests.conftest import Fit
 
 SMALL: dict[str, Callable[..., ImageClassifier]] = {
     "FCNN": lambda **options: FCNN(hidden=[16, 16], **options),
@@ -64,8 +67,9 @@ def test_every_family_takes_an_initialisation_or_names_those_that_it_takes(name:
         else:
             taken.add(init)
             assert model(images()).isfinite().all() and model.hparams["init"] == init
-            with torch.device("meta"):  # as a file is looked at before it is loaded
-                build(name, norm=norm, init=init)
+            if norm in ("batch", "none"):  # with which each initialisation is taken by some network
+                with torch.device("meta"):  # as a file is looked at before it is loaded
+                    build(name, norm=norm, init=init)
     plain = {"kaiming", "xavier", "orthogonal", "torch", "dirac", "lsuv"}
     more = {"fixup", "skipinit"} if norm == "none" else {"zero_residual"}
     expected = plain | (more if name in RESIDUAL else set())
@@ -282,6 +286,7 @@ def test_lsuv_is_set_when_a_training_starts_once(tmp_path: Path) -> None:
     loaded = load(tmp_path / "a.ckpt")
     train(loaded, validation=0.5)
     resumed = build("CNN", init="lsuv", **FROZEN)
+    resumed.allow_other_images = True
     train(resumed, str(tmp_path / "a.ckpt"), validation=0.5, epochs=2)
     for other in (model, loaded, resumed):
         assert torch.equal(other.network.get_parameter("fc.weight"), weight)
@@ -356,3 +361,44 @@ def test_initialise_serves_a_network_of_ones_own() -> None:
 
     x = torch.randn(1, 3, 4, 4)
     assert torch.equal(Own().conv(x), x)
+
+
+def test_only_initialisations_with_tensors_of_their_own_make_another_model() -> None:
+    family, shape = describe("resnet20")
+    bare: dict[str, Any] = {"depth": 20, "shortcut": "B"}
+    later = {"norm": "batch", "activation": "relu", "pool": "mean"}
+    assert "init" not in shape and shape.items() >= {**bare, **later}.items()
+    whole = ResNet(**bare).hparams
+    saved = {key: whole[key] for key in whole if key not in (*later, "init")}  # by a version without these options
+    for init in ("kaiming", "xavier", "orthogonal", "torch", "dirac", "lsuv", "zero_residual"):
+        check_model(ResNet(**bare, init=init), "ResNet", saved)
+        assert name_of(family, {**bare, "init": init}) == "resnet20"
+    one = {**bare, "norm": "none", "init": "fixup"}
+    check_model(ResNet(**one), "ResNet", saved | one)
+    message = "it has init='kaiming', but this one has init='fixup'"
+    with pytest.raises(ValueError, match=message):
+        check_model(ResNet(**one), "ResNet", saved | {"norm": "none"})
+    assert name_of(family, one) == "resnet"
+    assert complete("ResNet", {"depth": 8}).items() >= {"shortcut": "B", "norm": "batch", "num_classes": 10}.items()
+    assert complete("Unknown", {"depth": 8}) == {"depth": 8}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--model.norm=none", "--model.init=fixup"],
+        ["--model.norm=none", "--model.init=skipinit", "--model.activation=silu"],
+        ["--model.norm=group", "--model.init=lsuv", "--model.pool=max"],
+    ],
+)
+def test_the_command_line_trains_tests_and_loads_them(fit: Fit, options: list[str]) -> None:
+    assert fit("--model=ResNet", "--model.depth=8", *options) == 0
+    folder = Path("runs/resnet-colours")
+    model = load(folder)
+    assert isinstance(model, ResNet)
+    for option in options:
+        name, _, value = option.removeprefix("--model.").partition("=")
+        assert model.hparams[name] == value
+    assert main(["test", f"--run={folder}", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]) == 0
+    assert main(["test", f"--ckpt_path={folder}", "--data.dataset=folder", "--data.root=colours",
+                 "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]) == 0  # fmt: skip

@@ -150,7 +150,7 @@ def test_advice_about_a_large_image_names_no_option_of_the_commands(model: Any) 
 
 @pytest.mark.parametrize("top", [0, -1, 1.5, True])
 def test_the_number_of_classes_to_name_is_at_least_one(top: Any, model: Any) -> None:
-    with pytest.raises(ValueError, match="top"):
+    with pytest.raises(ValueError, match=f"top must be a whole number of at least 1, got {top}"):
         model.predict(PIXELS[0], top=top)
 
 

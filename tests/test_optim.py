@@ -215,6 +215,7 @@ def test_an_optimizer_is_found_by_its_import_path() -> None:
         ({"name": "Adafactor", "d": "1"}, "d must be a number, got '1'"),
         ({"name": "Adafactor", "eps": 1e-3}, "eps must be two numbers, of which the first may be None, got 0.001"),
         ({"name": "LowRankAdam", "rank": True}, "rank must be a whole number of at least 1, got True"),
+        ({"name": "SGD", "layer_decay": True}, r"layer_decay must be a factor in \(0, 1\], got True"),
         ({"name": "timm.lam"}, "no optimizer of timm named 'lam'; did you mean lamb"),
         ({"name": "timm.lamb", "momentum": 0.9}, "no option of optimizer timm.lamb named 'momentum'"),
         ({"name": "nowhere.SGD"}, "no optimizer at the import path 'nowhere.SGD'"),
@@ -233,6 +234,12 @@ def test_a_wrong_optimizer_is_refused_with_advice(spec: Spec, message: str) -> N
 def test_wrong_coefficients_of_muon_are_told(coefficients: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"ns_coefficients {message}"):
         Muon([nn.Parameter(torch.zeros(2, 2))], ns_coefficients=coefficients)
+
+
+@pytest.mark.parametrize("steps", [0, 101, 2.5, True])
+def test_wrong_steps_of_muon_are_told(steps: Any) -> None:
+    with pytest.raises(ValueError, match=f"ns_steps must be a whole number from 1 to 100, got {steps}"):
+        Muon([nn.Parameter(torch.zeros(2, 2))], ns_steps=steps)
 
 
 def rates(spec: Spec, steps: int, lr: float = 1.0) -> list[float]:

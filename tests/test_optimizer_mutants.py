@@ -65,11 +65,9 @@ FAULTS = [  # optimizer, file, what stands there, what is planted instead
     ("Adam", "loading", "group.setdefault(name, value)", "pass"),
     ("Adam", "loading", "return torch.as_tensor(value, dtype=torch.float32)", "return value"),
     ("Adam", "optimizer", "memory_format=torch.preserve_format", "memory_format=torch.contiguous_format"),
-    ("RMSprop", "optimizer", "takes_sparse = False", "takes_sparse = True"),
-    ("Adagrad", "optimizer", "state[name][where] = value", "pass"),
-    ("SGD", "sgd", "and not group[\"momentum\"]", ""),
+    ("Adagrad", "optimizer", "is not torch.strided", "is None"),
     ("SGD", "optimizer", "self._check({**self.defaults, **param_group})", "pass"),
-    ("SGD", "loading", "            refuse_absent(type(self).__name__, group)", "            pass"),
+    ("SGD", "loading", "            refuse_differentiable(type(self).__name__, group)", "            pass"),
     ("SGD", "options", "at_least_zero(options, \"lr\", \"weight_decay\")", "at_least_zero(options, \"lr\")"),
     ("SGD", "optimizer", "with torch.enable_grad():", "with torch.no_grad():"),
 ]  # fmt: skip

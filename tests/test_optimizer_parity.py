@@ -25,7 +25,7 @@ DATABASE = {info.optim_cls.__name__: info for info in INFOS}
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FILTERS = ((7, 5), (3,), (), (4, 3, 3, 3))
 MATRICES = ((7, 5), (5, 7), (16, 16), (5, 7))
-STEPS = 100
+STEPS = 24
 
 
 def inputs(optimizer: Any, device: str) -> Iterator[dict[str, Any]]:
@@ -51,7 +51,7 @@ def difference(
     steps: int = STEPS,
     exchange: bool = True,
 ) -> float:
-    """The largest difference after 100 steps; half way each loads the state of the other."""
+    """The largest difference after some steps; half way each loads the state of the other."""
     start = parameters(shapes, dtype)
     pair: list[list[Tensor]] = [[nn.Parameter(p.detach().clone().to(device)) for p in start] for _ in range(2)]
     optimizers = [ours(pair[0]), theirs(pair[1])]
@@ -241,5 +241,5 @@ def test_a_state_of_torchs_adafactor_with_filters_is_refused() -> None:
     params[0].grad = torch.ones(4, 3, 3, 3).double()
     theirs = torch.optim.Adafactor(params)
     theirs.step()  # type: ignore[no-untyped-call]
-    with pytest.raises(ValueError, match="factors the last two dimensions"):
+    with pytest.raises(ValueError, match=r"row_var is \(4, 3, 3, 1\), but .* needs \(4, 1\)"):
         Adafactor(params).load_state_dict(theirs.state_dict())

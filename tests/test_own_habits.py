@@ -1,10 +1,7 @@
 """What people bring from elsewhere: numbers of NumPy, their own data sets, images of other shapes."""
 
 import inspect
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -335,18 +332,6 @@ def test_what_is_no_name_of_a_model_is_told_in_one_line(name: Any) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=re.escape(str(name))) as told:
         create(name)
     assert "\n" not in str(told.value)
-
-
-def test_warnings_may_be_errors(colours: Path) -> None:
-    arguments = ["--model=linear", f"--data.root={colours}", "--trainer.fast_dev_run=true"]
-    done = subprocess.run(
-        [sys.executable, "-m", "cvcc_zoo", "fit", *arguments],
-        cwd=colours.parent,
-        env={**os.environ, "PYTHONWARNINGS": "error"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_help_is_a_command(capsys: pytest.CaptureFixture[str]) -> None:

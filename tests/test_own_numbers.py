@@ -14,7 +14,7 @@ from cvcc_zoo.classifier.means import ImageMean
 from cvcc_zoo.files.own import json_text
 from cvcc_zoo.runs import callback
 from cvcc_zoo.runs.measure import measure
-from tests.conftest import Fit
+from tests.conftest import SMALL, Fit
 
 
 def summary(run: str = "run") -> dict[str, Any]:
@@ -29,7 +29,7 @@ def summary(run: str = "run") -> dict[str, Any]:
     "more", [["--trainer.callbacks.monitor=val/loss"], ["--trainer.callbacks.monitor=train/loss"], []]
 )
 def test_a_users_checkpoints_do_not_choose_what_is_tested(fit: Fit, more: list[str], colours: Path) -> None:
-    options = ["--model=fcnn", "--trainer.max_epochs=2"]
+    options = [*SMALL, "--trainer.max_epochs=2"]
     assert fit(*options, "--run=alone") == 0
     assert fit(*options, "--trainer.callbacks+=ModelCheckpoint", *more, "--run=run") == 0
     for name in ("val_accuracy", "test_accuracy", "test_loss", "tested"):
@@ -43,7 +43,7 @@ def test_an_average_that_is_not_what_is_saved_is_refused(
     fit: Fit, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--trainer.callbacks.swa_lrs=0.01", "--trainer.callbacks.device=null"] if name.startswith("Sto") else []
-    assert fit("--model=fcnn", f"--trainer.callbacks+={name}", *options, "--run=run") == 2
+    assert fit(*SMALL, f"--trainer.callbacks+={name}", *options, "--run=run") == 2
     assert f"{name} does not save the weights that it tests; use --trainer.callbacks+=EMA" in capsys.readouterr().err
     assert not Path("run").exists()
 

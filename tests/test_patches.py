@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.data.patch_whitening import first_convolution, patch_filters, whiten_patches
+from cvcc_zoo.classifier.patch_whitening import first_convolution, patch_filters, whiten_patches
 
 
 @pytest.fixture(scope="module")

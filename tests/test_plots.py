@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from matplotlib.text import Text
 
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
-from cvcc_zoo.plots import plot_calibration, plot_confusion, plot_curves, plot_depth, plot_runs, plot_search
+from cvcc_zoo.plots import plot_calibration, plot_confusion, plot_curves, plot_depth, plot_search
 from cvcc_zoo.plots.confusion import CIFAR100, Pair, groups_of, in_groups, most_confused, plot_many
 from cvcc_zoo.plots.curves import cut_above
 from cvcc_zoo.plots.figure import Figure, short
@@ -183,24 +184,22 @@ def test_classes_are_named_as_far_as_there_is_room(count: int) -> None:
     assert 3 < float(labels[0].get_fontsize()) < 0.9 * room
 
 
-def long_titles() -> dict[str, Figure]:
-    """Narrow figures with titles or notes that do not fit on one line."""
-    title, counts, image = "a run with a name of many words: test accuracy 98.12 %", np.eye(2, dtype=np.int64), np.ones
-    sure = np.linspace(0, 1, 15)
-    scored = Scored(image((4, 4, 3)), np.array([1.0, 2.0]), 0, "margin -1.00, loss 1.31, p = 0.27", None)
-    return {
-        "confusion": plot_confusion(counts, ["no", "yes"], title),
-        "of long names": plot_confusion(counts, [LONG.format(number) for number in range(2)], title),
-        "calibration": plot_calibration(np.ones(15, dtype=np.int64), sure, sure, f"{title} of 1,000 images"),
-        "templates": plot_templates([("linear", image((2, 4, 4, 3)))], ["no", "yes"]),
-        "scores": plot_scores([scored] * 2, np.ones(3), ["no", LONG.format("yes")], ", ".join([title] * 3)),
-        "rates": plot_range_test([0.1, 1.0], [2.0, 1.0], [2.0, 1.0], None, f"{title} of 1,000 images of the pets"),
-    }
+TITLE = "a run with a name of many words: test accuracy 98.12 %"
+COUNTS, SURE = np.eye(2, dtype=np.int64), np.linspace(0, 1, 15)
+SCORED = Scored(np.ones((4, 4, 3)), np.array([1.0, 2.0]), 0, "margin -1.00, loss 1.31, p = 0.27", None)
+LONG_TITLES: dict[str, Callable[[], Figure]] = {  # narrow figures with titles or notes that do not fit on one line
+    "confusion": lambda: plot_confusion(COUNTS, ["no", "yes"], TITLE),
+    "of long names": lambda: plot_confusion(COUNTS, [LONG.format(number) for number in range(2)], TITLE),
+    "calibration": lambda: plot_calibration(np.ones(15, dtype=np.int64), SURE, SURE, f"{TITLE} of 1,000 images"),
+    "templates": lambda: plot_templates([("linear", np.ones((2, 4, 4, 3)))], ["no", "yes"]),
+    "scores": lambda: plot_scores([SCORED] * 2, np.ones(3), ["no", LONG.format("yes")], ", ".join([TITLE] * 3)),
+    "rates": lambda: plot_range_test([0.1, 1.0], [2.0, 1.0], [2.0, 1.0], None, f"{TITLE} of 1,000 images of the pets"),
+}
 
 
-@pytest.mark.parametrize("name", ["confusion", "of long names", "calibration", "templates", "scores", "rates"])
+@pytest.mark.parametrize("name", LONG_TITLES)
 def test_a_long_title_is_wrapped_and_not_cut_off(name: str) -> None:
-    figure = long_titles()[name]
+    figure = LONG_TITLES[name]()
     figure.set_dpi(120)
     figure.draw_without_rendering()
     for text in (each for each in texts(figure) if " " in each.get_text()):  # no ticks, which may be out of sight
@@ -243,20 +242,6 @@ def test_rates_of_groups_and_watched_lengths_are_drawn_where_they_are() -> None:
     assert [line.get_label() for line in length.lines] == ["gradient", "update / parameters"]
 
 
-def test_several_runs_are_drawn_over_each_other() -> None:
-    steps = [float(step) for step in range(100)]
-    runs = {
-        name: {"train/batch_loss": (steps, [scale] * 100), "val/accuracy": ([99.0], [scale])}
-        for name, scale in (("SGD", 0.5), ("Muon", 0.25))
-    }
-    loss, accuracy = plot_runs(runs, "both").axes
-    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["SGD", "Muon"]  # type: ignore[union-attr]
-    smooth = [line for line in loss.lines if not str(line.get_label()).startswith("_")]
-    assert [len(np.asarray(line.get_xdata())) for line in smooth] == [97, 97]
-    assert np.allclose(np.asarray(smooth[1].get_ydata()), 0.25)
-    assert list(np.asarray(accuracy.lines[0].get_ydata())) == [50.0]
-
-
 def test_a_spike_of_the_loss_does_not_flatten_the_other_values_and_is_told() -> None:
     usual = [2.3 * 0.9**step for step in range(20)]
     spiked = [*usual[:10], 900.0, *usual[10:]]
@@ -265,8 +250,6 @@ def test_a_spike_of_the_loss_does_not_flatten_the_other_values_and_is_told() -> 
     assert cut is not None and cut[1] == 900 and max(usual) < cut[0] < 20
     curve = ([float(step) for step in range(21)], spiked)
     loss = plot_curves({"train/loss": curve, "train/batch_loss": curve}, "a run").axes[0]
-    assert loss.get_ylim() == (0, cut[0]) and "the largest is 900" in loss.texts[0].get_text()
-    loss = plot_runs({"run": {"train/batch_loss": curve, "val/accuracy": curve}}, "runs").axes[0]
     assert loss.get_ylim() == (0, cut[0]) and "the largest is 900" in loss.texts[0].get_text()
 
 

@@ -20,7 +20,6 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.commands.predict import Prediction
 from cvcc_zoo.commands.predict import _csv as prediction_csv
 from cvcc_zoo.commands.predict import main as predict
-from cvcc_zoo.data.finding import find_images
 from cvcc_zoo.inspection.records import write_rows
 from cvcc_zoo.runs.summary import write_predictions
 from cvcc_zoo.weights.card import write
@@ -173,24 +172,18 @@ def test_more_images_than_a_batch_and_a_sheet_hold(
     model: ImageClassifier, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("cvcc_zoo.commands.predict.BATCH", 30)
+    monkeypatch.setattr("cvcc_zoo.commands.predict.ON_SHEET", 9)  # a row of eight, and one more
     images = {f"many/{number:02}.png": Image.fromarray(noise(seed=number)) for number in range(70)}
     for path, image in images.items():
         save(path, image)
     found = run("many", "--sheet=sheet.png", "--top=1")
     assert found == {path: expected(model, image)[:1] for path, image in images.items()}
-    assert "the sheet has the first 64 of 70 images" in capsys.readouterr().out
+    assert "the sheet has the first 9 of 70 images" in capsys.readouterr().out
     with Image.open("sheet.png") as sheet:
-        assert sheet.format == "PNG" and sheet.width > 1000 and sheet.height > 1000
+        assert sheet.format == "PNG" and sheet.width > 1000 and sheet.height > 300
     run("many/00.png", "--sheet=sheet.png")
     with Image.open("sheet.png") as sheet:
         assert sheet.width < 300
-
-
-def test_only_headers_are_read_to_find_images() -> None:
-    save("whole.png", noise(200, 200))
-    data = Path("whole.png").read_bytes()
-    Path("cut.png").write_bytes(data[: len(data) // 2])
-    assert find_images([Path("cut.png")], 8).resized == {Path("cut.png")}
 
 
 def test_a_reader_that_stops_reading_gets_the_files_whole(
@@ -276,7 +269,7 @@ def test_a_run_predicts_photos_in_the_way_that_it_was_trained_on_them(
     flat = Image.alpha_composite(Image.new("RGBA", (24, 12), "black"), wide).convert("RGB")
     assert torch.equal(trained_on, torch.from_numpy(np.array(flat)[:, 6:18]).permute(2, 0, 1))
     for name in ("runs/linear-colours", "runs/linear-colours/last.ckpt"):
-        assert np.array_equal(find_trained(name).decoding()(root / "train/blue/wide.png"), trained_on.numpy())
+        assert np.array_equal(find_trained(name).model.decoding()(root / "train/blue/wide.png"), trained_on.numpy())
     assert "crop to a square; black behind" in find_trained("runs/linear-colours").labels()["pictures"]
 
 
@@ -324,3 +317,25 @@ def test_no_spreadsheet_calculates_the_name_of_a_class_or_a_file(tmp_path: Path)
     assert column("predictions-p.csv", 1) == column("predictions-p.csv", 2) == column("rows.csv", 0) == expected
     assert column("files.csv", 0) == column("files.csv", 1) == expected
     assert set(column("rows.csv", 1)) == {"-0.5"}
+
+
+OTHER_FORMATS = {
+    "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "Heic": b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic",
+    "CR3": b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", "PSD": b"8BPS\0\x01", "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n",
+}  # fmt: skip
+
+
+def test_photos_of_other_formats_are_not_skipped(model: ImageClassifier, capsys: pytest.CaptureFixture[str]) -> None:
+    save("phone/a.png", noise())
+    for name, start in OTHER_FORMATS.items():
+        Path("phone", name).write_bytes(start + bytes(500))
+    for name, start in (("damaged.avif", b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif"), ("a.mov", b"\0\0\0\x14ftypqt  ")):
+        Path("phone", name).write_bytes(start + bytes(500))
+    assert predict(["linear.pets", "phone", "--output=out.json"]) == 1
+    printed = capsys.readouterr()
+    assert "2 of 3 files are not images and were skipped: phone/a.mov, phone/damaged.avif" in printed.out
+    told = printed.err.splitlines()
+    assert len(told) == 5 and [row["file"] for row in json.loads(Path("out.json").read_text())] == ["phone/a.png"]
+    for name in OTHER_FORMATS:
+        reason = f"(its format is {name.upper()}); convert it to JPEG or PNG"
+        assert f"cvcc-zoo: not predicted: phone/{name} is not an image that can be read {reason}" in told

@@ -22,8 +22,8 @@ from cvcc_zoo.plots.confusion import CIFAR100
 from cvcc_zoo.report import figures, read_run
 from cvcc_zoo.report.comparison import matrices, mcnemar, only
 from cvcc_zoo.report.page import STYLE, page
-from cvcc_zoo.report.reports import Results, RunReport, differences, flatten
-from tests.conftest import COLOURS, QUICK, Fit, MakeFolder, write_images
+from cvcc_zoo.report.reports import Results, RunReport, differences
+from tests.conftest import QUICK, SMALL, Fit, MakeFolder, on, write_folder, write_images
 
 pytest.importorskip("plotly")
 
@@ -32,11 +32,8 @@ pytest.importorskip("plotly")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images, and two finished runs: a linear classifier, and a small network with another rate."""
     folder = tmp_path_factory.mktemp("finished")
-    for split, count in {"train": 20, "test": 6}.items():
-        for seed, colour in enumerate(COLOURS):
-            write_images(folder / "colours" / split / colour, count, seed=seed + 10 * len(split))
-    data = ["--data.dataset=folder", f"--data.root={folder / 'colours'}", "--data.batch_size=16", *QUICK]
-    for more in (["--model=linear", "--run=runs/first"], ["--model=fcnn", "--optimizer.lr=0.01", "--run=runs/second"]):
+    data = on(write_folder(folder / "colours"))
+    for more in (["--model=linear", "--run=runs/first"], [*SMALL, "--optimizer.lr=0.01", "--run=runs/second"]):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             assert main(["fit", *data, *more]) == 0
@@ -361,7 +358,8 @@ def test_only_options_that_differ_are_shown(runs: list[Path]) -> None:
     found = differences([read_run(run) for run in runs])
     assert found["optimizer.lr"][1] == "0.01" and found["model.class_path"][0].endswith("Linear")
     assert "data.batch_size" not in found and "seed_everything" not in found
-    assert flatten({"a": {"b": 1}, "c": ["x"], "d": None}) == {"a.b": "1", "c": '["x"]', "d": "null"}
+    assert found.keys().isdisjoint({"run", "trainer.default_root_dir", "trainer.logger"})
+    assert read_run(runs[0]).options["data.whitening"] == "null"
 
 
 def test_a_run_that_was_not_tested_is_not_tested_here(fit: Fit) -> None:

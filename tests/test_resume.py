@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer, seed_everything
+from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import cvcc_zoo
 from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.runs import RunFolder, WholeCheckpoints
-from cvcc_zoo.runs.metrics_file import MetricsFile
+from cvcc_zoo.runs.changes import changed_options
+from cvcc_zoo.runs.metrics_file import MetricsFile, read_metrics
+from tests.conftest import QUICK, SMALL
 
 STEPS = 4  # in an epoch
 
@@ -56,7 +59,7 @@ def test_a_resumed_training_goes_on_with_the_next_images(colours: Path) -> None:
     whole, saved = train(colours, seed=1)
     checkpoint = (saved / "step=3.ckpt").rename(colours.parent / "killed.ckpt")
     content = torch.load(checkpoint, weights_only=True)
-    assert content["ImageDataModule"] == {"epoch": 0, "batches": 3}
+    assert content["ImageDataModule"] == {"epoch": 0, "batches": 3, "batch_size": 9}
     content["ImageDataModule"]["batches"] = 2
     torch.save(content, checkpoint)
     wrong, _ = train(colours, seed=2, resumed=checkpoint)
@@ -78,7 +81,7 @@ def test_a_training_after_the_test_of_a_checkpoint_skips_nothing(colours: Path) 
 
 def test_a_run_that_was_killed_goes_on_in_its_folder(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What differs afterwards is only what the clock says."""
-    more = ["--model=fcnn", "--trainer.max_epochs=3", "--data.validation=0", "--trainer.log_every_n_steps=1"]
+    more = [*SMALL, "--trainer.max_epochs=3", "--data.validation=0", "--trainer.log_every_n_steps=1"]
     assert fit(*more, "--run=runs/whole") == 0
 
     def killed_here(run: RunFolder, trainer: Trainer, *args: Any) -> None:
@@ -113,7 +116,7 @@ def test_last_without_the_config_of_a_run_is_told(fit: Any, capsys: pytest.Captu
 
 
 def test_last_is_the_last_epoch_also_if_it_is_not_the_best(fit: Any) -> None:
-    assert fit("--model=fcnn", "--optimizer=SGD", "--optimizer.lr=0", "--trainer.max_epochs=3", "--run=run") == 0
+    assert fit(*SMALL, "--optimizer=SGD", "--optimizer.lr=0", "--trainer.max_epochs=3", "--run=run") == 0
     steps = {name: torch.load(f"run/{name}.ckpt", weights_only=True)["global_step"] for name in ("best", "last")}
     assert steps["last"] == 3 * steps["best"] > 0
 
@@ -173,6 +176,37 @@ def test_metrics_that_cannot_be_written_say_where(tmp_path: Path) -> None:
         logger.save()
 
 
+def test_a_file_of_metrics_goes_on_with_new_columns_and_is_written_at_the_end(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,x\n0,1\n")
+    logger = MetricsFile(tmp_path)
+    logger.log_metrics({"x": torch.tensor(2.0)}, 1)
+    logger.save()
+    assert file.read_text().splitlines() == ["step,x", "0,1", "1,2.0"]
+    logger.log_metrics({"y": 3.0}, 2)
+    logger.finalize("success")
+    assert file.read_text().splitlines() == ["step,x,y", "0,1,", "1,2.0,", "2,,3.0"]
+
+
+class AtTheEnd(Callback):
+    """Logs at the end of every epoch, after its last step."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.loggers[0].log_metrics({"mine": trainer.current_epoch}, step=trainer.global_step)
+
+
+def test_what_a_callback_logs_after_the_last_step_stays_beside_the_numbers_of_a_test_that_is_made_again(
+    colours: Path,
+) -> None:
+    words = ["--model=linear", "--data.dataset=folder", f"--data.root={colours}", "--data.validation=0", *QUICK]
+    assert lightning(["fit", *words, "--run=run"], callbacks=[AtTheEnd()]) == 0
+    steps = json.loads(Path("run/summary.json").read_text())["steps"]
+    Path("run/summary.json").unlink()  # so that the run is tested again
+    assert lightning(["fit", "--config=run/config.yaml", "--ckpt_path=last"], callbacks=[AtTheEnd()]) == 0
+    curves = read_metrics(Path("run/metrics.csv"))
+    assert curves["mine"] == ([steps], [0]) and curves["test/loss"][0] == [steps]
+
+
 def test_runs_write_their_checkpoints_whole(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Path] = []
 
@@ -185,11 +219,11 @@ def test_runs_write_their_checkpoints_whole(fit: Any, monkeypatch: pytest.Monkey
     assert {path.name for path in written} == {"last.ckpt"}
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130)])  # SIGTERM: reliability/test_signals.py
 def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(
     fit: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int
 ) -> None:
-    more = ["--model=fcnn", "--trainer.max_epochs=2", "--data.batch_size=4"]
+    more = [*SMALL, "--trainer.max_epochs=2", "--data.batch_size=4"]
     assert fit(*more, "--run=runs/whole") == 0
     count = RunFolder.on_train_batch_end
 
@@ -238,7 +272,7 @@ def test_a_finished_run_that_is_trained_further_has_no_summary_until_that_has_en
 def test_a_plateau_schedule_steps_at_the_end_of_an_epoch_that_was_gone_on_with(
     fit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = ["--model=fcnn", "--trainer.max_epochs=2", "--data.batch_size=4", "--optimizer=SGD", "--optimizer.lr=0"]
+    more = [*SMALL, "--trainer.max_epochs=2", "--data.batch_size=4", "--optimizer=SGD", "--optimizer.lr=0"]
     more += ["--lr_scheduler=ReduceLROnPlateau", "--lr_scheduler.monitor=val/loss", "--lr_scheduler.patience=0"]
     assert fit(*more, "--run=runs/whole") == 0
     count = RunFolder.on_train_batch_end
@@ -326,10 +360,27 @@ def test_a_lost_best_checkpoint_is_told_before_the_training_goes_on(
         capsys.readouterr()
         assert fit("--model=linear", f"--run={run}", f"--ckpt_path={checkpoint}") == 2
         printed = capsys.readouterr().err
-        assert (
-            "whose best weights so far were in best.ckpt, but there is no such file beside it" in printed
-            or "has finished training" in printed
-        )
+        assert "whose best weights so far were in best.ckpt, but there is no such file beside it" in printed
         assert sorted(Path("old").iterdir()) == before and not Path("new").exists()
     assert fit(*longer, "--run=new", "--ckpt_path=old/last.ckpt", "--allow_changes=true") == 0
     assert json.loads(Path("new/summary.json").read_text())["tested"] == "best.ckpt"
+
+
+def test_a_run_that_was_started_before_a_model_had_all_options_goes_on(fit: Any) -> None:
+    later = ("norm", "activation", "pool", "init")
+    options = ["--model=ResNet", "--model.depth=8", "--data.image_size=8"]
+    assert fit(*options) == 0
+    folder = Path("runs/resnet-colours")
+    config, last = folder / "config.yaml", folder / "last.ckpt"
+    now = config.read_text()
+    before = "\n".join(line for line in now.splitlines() if line.strip().split(":")[0] not in later)
+    assert len(before.splitlines()) == len(now.splitlines()) - len(later) and not changed_options(before, now)
+    config.write_text(before)
+    content = torch.load(last, weights_only=True)
+    content["hyper_parameters"] = {k: v for k, v in content["hyper_parameters"].items() if k not in later}
+    content["callbacks"]["RunFolder"]["config"] = before
+    torch.save(content, last)
+    assert load(last).hparams["norm"] == "batch"
+    more = [f"--config={config}", "--ckpt_path=last", "--trainer.max_epochs=2", "--allow_changes=true"]
+    assert main(["fit", *more, "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]) == 0
+    assert main(["test", f"--run={folder}", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]) == 0

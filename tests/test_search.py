@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import signal
 from collections import Counter
 from pathlib import Path
@@ -18,8 +19,11 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.commands.search import watches_validation
 from cvcc_zoo.runs import RunFolder
-from cvcc_zoo.search import Choice, Goal, Range, Trial, parse_space, read_trials, running
+from cvcc_zoo.search import running
+from cvcc_zoo.search.goal import Goal
 from cvcc_zoo.search.methods import GridSearch, RandomSearch
+from cvcc_zoo.search.record import Trial, read_trials
+from cvcc_zoo.search.space import Choice, Range, parse_space
 from tests.test_train_zoo import AfterAStep
 
 RATES = "{optimizer.lr: {from: 1e-4, to: 1e-1, log: true}, data.batch_size: [64, 128, 256]}"
@@ -134,34 +138,34 @@ def test_the_last_epoch_counts_only_if_it_was_validated(step: int, validated: bo
 # Searches
 
 
-@pytest.mark.parametrize("by", [None, signal.SIGTERM])
 def test_a_search_that_was_stopped_ends_like_one_that_was_not(
-    by: signal.Signals | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = ["--trials=3", "--trainer.max_epochs=2"]
+    """One is killed in its second trial, one is stopped by a signal in its first, after which another one begins."""
+    more = ["--trials=2", "--trainer.max_epochs=2"]
     assert run("whole", RATES, *more) == 0
     before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        interrupt_trial(patch, "001")
+        run("killed", RATES, *more)
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        interrupt_trial(patch, "001", by=by)
-        if by is None:
-            with pytest.raises(KilledError):
-                run("stopped", RATES, *more)
-        else:
-            assert run("stopped", RATES, *more) == 128 + by
-            printed = capsys.readouterr().out
-            assert f"{by.name}: stopped after 5 steps" in printed and "the same `cvcc-zoo search` resumes" in printed
-            assert "stopped: 1 of 3 trials ended" in printed
+        interrupt_trial(patch, "000", by=signal.SIGTERM)
+        assert run("stopped", RATES, *more) == 128 + signal.SIGTERM
+    printed = capsys.readouterr().out
+    assert "SIGTERM: stopped after 5 steps" in printed and "the same `cvcc-zoo search` resumes" in printed
+    assert "stopped: 0 of 2 trials ended" in printed
     assert signal.getsignal(signal.SIGTERM) is before
-    assert results("stopped") == results("whole")[:1]
-    assert not (Path("stopped") / ".lock").exists()
-    first = Path("stopped/000/metrics.csv").stat().st_mtime_ns
-    assert run("stopped", RATES, *more) == 0
-    assert results("stopped") == results("whole") and len(results("whole")) == 3
-    assert Path("stopped/000/metrics.csv").stat().st_mtime_ns == first  # what is there is not trained again
-    for number in ("001", "002"):
-        files = [Path(folder, number, "metrics.csv").read_bytes() for folder in ("stopped", "whole")]
-        assert files[0] == files[1]
+    assert results("killed") == results("whole")[:1] and results("stopped") == []
+    first = Path("killed/000/metrics.csv").stat().st_mtime_ns
+    for folder in ("killed", "stopped"):
+        assert not (Path(folder) / ".lock").exists()
+        assert run(folder, RATES, *more) == 0
+        assert results(folder) == results("whole") and len(results(folder)) == 2
+        for number in ("000", "001"):
+            files = [Path(each, number, "metrics.csv").read_bytes() for each in (folder, "whole")]
+            assert files[0] == files[1]
+    assert Path("killed/000/metrics.csv").stat().st_mtime_ns == first  # what is there is not trained again
 
 
 def test_a_signal_after_the_last_step_stops_the_search_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,3 +284,13 @@ def test_another_search_in_the_folder_is_refused(capsys: pytest.CaptureFixture[s
         assert run("taken", RATES) == 2
     assert "another process is searching in taken" in capsys.readouterr().err
     assert Path("taken/trials.jsonl").read_bytes() == before
+
+
+def test_trials_on_other_images_are_not_compared(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["search", "--space={optimizer.lr: [0.01, 0.1]}", "--method=grid", *TINY]
+    words += [f"--data.root={colours}", "--data.batch_size=8"]
+    assert main([*words, "--folder=kept"]) == 0
+    shutil.copy(colours / "train/blue/000.png", colours / "train/red/new.png")
+    assert main([*words, "--folder=kept"]) == 2
+    assert "the training images have changed since the search in kept began" in capsys.readouterr().err
+    assert main([*words, "--folder=other"]) == 0

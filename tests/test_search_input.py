@@ -8,8 +8,9 @@ from jsonargparse import get_loader
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.passing import split
 from cvcc_zoo.commands import find_lr, train_zoo
-from cvcc_zoo.search import read_trials, text_of
+from cvcc_zoo.search.record import read_trials
 from cvcc_zoo.search.running import config_of
+from cvcc_zoo.search.space import text_of
 from tests.test_search import TINY, run
 
 

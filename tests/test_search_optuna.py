@@ -7,25 +7,26 @@ from pathlib import Path
 import optuna
 import pytest
 
-from cvcc_zoo.search import Range, Trial
+from cvcc_zoo.search.record import Trial
+from cvcc_zoo.search.space import Range
 from tests.test_search import RATES, KilledError, interrupt_trial, results, run
 
 
 def test_a_search_by_optuna_goes_on_from_its_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Two random trials, so that the third one depends on them.
-    sampler = functools.partial(optuna.samplers.TPESampler, n_startup_trials=2)
+    # One random trial, so that the second one depends on it.
+    sampler = functools.partial(optuna.samplers.TPESampler, n_startup_trials=1)
     monkeypatch.setattr(optuna.samplers, "TPESampler", sampler)
     space = RATES[:-1] + ", data.augmentations: [none, [HorizontalFlip]], seed_everything: {from: 0, to: 9}}"
-    more = ["--method=optuna", "--trials=4", "--trainer.max_epochs=2"]
+    more = ["--method=optuna", "--trials=3", "--trainer.max_epochs=2"]
     assert run("whole", space, *more) == 0
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        interrupt_trial(patch, "002")
+        interrupt_trial(patch, "001")
         run("stopped", space, *more)
     storage = f"sqlite:///{Path('stopped').resolve()}/optuna.sqlite"
     states = [trial.state.name for trial in optuna.load_study(study_name="search", storage=storage).trials]
-    assert states == ["COMPLETE", "COMPLETE", "RUNNING"]
+    assert states == ["COMPLETE", "RUNNING"]
     assert run("stopped", space, *more) == 0
-    assert results("stopped") == results("whole") and len(results("whole")) == 4
+    assert results("stopped") == results("whole") and len(results("whole")) == 3
     study = optuna.load_study(study_name="search", storage=storage)
     assert [trial.value for trial in study.trials] == [measure for _, _, measure, _ in results("whole")]
     assert study.direction.name == "MAXIMIZE"

@@ -62,9 +62,9 @@ def test_the_numbers_are_those_of_what_each_hidden_layer_gives() -> None:
 # Thirty hidden layers of equal width
 
 
-def deep(norm: str, init: str, width: int) -> FCNN:
-    """For inputs (N, 16, 8, 8)."""
-    return FCNN(hidden=[width] * 30, norm=norm, init=init, in_channels=16, image_size=8, whitening="none", dropout=0.0)
+def deep(norm: str, init: str) -> FCNN:
+    """For inputs (N, 8, 8, 8)."""
+    return FCNN(hidden=[512] * 30, norm=norm, init=init, in_channels=8, image_size=8, whitening="none", dropout=0.0)
 
 
 @pytest.mark.parametrize(("init", "factor"), [("kaiming", 1), ("xavier", 1 / 2), ("torch", 1 / 6)])
@@ -72,7 +72,7 @@ def test_the_second_moment_changes_by_the_known_factor_in_each_relu_layer(init: 
     logs = []
     for seed in (0, 1, 2):
         torch.manual_seed(seed)
-        network, x = deep("none", init, 1024).network, torch.randn(64, 16, 8, 8)
+        network, x = deep("none", init).network, torch.randn(64, 8, 8, 8)
         for layer in layers(network):
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # those of torch are not, and add a little
         *_, last, _ = signals(network, x, loss)
@@ -83,8 +83,8 @@ def test_the_second_moment_changes_by_the_known_factor_in_each_relu_layer(init: 
 def test_the_gradient_grows_backwards_through_batch_norm_and_relu() -> None:
     """sqrt(pi / (pi - 1)) in each layer: https://arxiv.org/abs/1902.08129."""
     torch.manual_seed(0)
-    network = deep("batch", "kaiming", 512).network
-    first, *_, last, _ = signals(network, torch.randn(256, 16, 8, 8), lambda logits: (logits * noise(logits)).sum())
+    network = deep("batch", "kaiming").network
+    first, *_, last, _ = signals(network, torch.randn(256, 8, 8, 8), lambda logits: (logits * noise(logits)).sum())
     growth = (first.gradient / last.gradient) ** (1 / 29)
     assert growth == pytest.approx(math.sqrt(math.pi / (math.pi - 1)), rel=0.01)
 

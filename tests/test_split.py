@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from PIL import Image
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.duplicates import connected, duplicates, near_pairs
-from cvcc_zoo.data.looks import look_at_some
+from cvcc_zoo.data.looks import look_at
 from cvcc_zoo.data.partition import largest_remainder, partition
-from tests.conftest import message
+from tests.conftest import QUICK, message
 
 Pixels = npt.NDArray[np.uint8]
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
@@ -55,6 +56,16 @@ def test_the_command_that_trains_on_the_new_folder_quotes_spaces(
 ) -> None:
     assert main(["split", str(photos), "--output=my images", "--copy"]) == 0
     assert "Train on it: cvcc-zoo fit --data.root='my images' (" in capsys.readouterr().out
+
+
+def test_the_command_that_trains_on_a_folder_without_test_images_can_be_run(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["split", str(photos), "--output=new", "--test=0"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Train on it: "))
+    words = shlex.split(line.partition("cvcc-zoo ")[2].partition(" (")[0])
+    assert words == ["fit", "--data.root=new", "--data.follow_links=true", "--test=false"]
+    assert main([*words, "--model=linear", "--data.image_size=8", *QUICK]) == 0
 
 
 @pytest.mark.parametrize("copy", [False, True])
@@ -134,9 +145,8 @@ def test_the_same_pixels_are_exact_and_slight_changes_are_near_duplicates() -> N
         saved(large, "c.webp"), saved(grey, "d.png"), saved(grey[..., 0], "e.png"),
         saved(picture[:, ::-1], "mirrored.png"), saved(scene(2), "other.png"),
     ]  # fmt: skip
-    looks, broken = look_at_some(paths, 10**6)
-    assert not broken
-    exact, near = duplicates(looks)
+    digests, small = zip(*(look_at(path, 10**6) for path in paths), strict=True)
+    exact, near = duplicates((np.stack(digests), np.stack(small)))
     assert exact[0] == exact[1] and exact[5] == exact[6] and len(set(exact)) == 7
     assert len(set(near[:5])) == 1 and near[5] == near[6] and len(set(near)) == 4
 

@@ -155,3 +155,25 @@ def test_fabric_gets_no_images_of_unknown_stages_or_changing_sizes() -> None:
         dataloader(fabric, ImageDataModule("fashion-mini"), "valid")
     with pytest.raises(ValueError, match="need Lightning's Trainer; leave them out"):
         dataloader(fabric, ImageDataModule("fashion-mini", progressive_resizing={14: 0.5}), "train")
+
+
+def test_a_loss_that_is_not_finite_ends_a_plain_loop_as_any_other() -> None:
+    made = model(name="linear").train()
+    with torch.no_grad():
+        made.network.get_parameter("fc.weight").fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="the loss is nan at step 0 "):
+        made.training_step((images(), torch.arange(4)), 0)
+
+
+@pytest.mark.parametrize(("option", "value"), [("patch_whitening", 5e-4), ("init", "lsuv")])
+def test_a_loop_of_ones_own_is_told_to_set_weights_from_images(option: str, value: Any) -> None:
+    data = ImageDataModule("fashion-mini", batch_size=8, image_size=8)
+    made = create("cnn_small", image_size=8, in_channels=1, **{option: value})
+    made.whitening = data.fit_whitening()
+    batch = next(iter(data.train_dataloader()))
+    pair = batch.images, batch.labels
+    with pytest.raises(ValueError, match=rf"{option}.* learns from .*, call model.prepare\(data\) with an ImageData"):
+        made.training_step(pair, 0)
+    made.prepare(data)
+    assert made.training_step(pair, 0).item() > 0
+    assert any(not parameter.requires_grad for parameter in made.parameters()) == (option == "patch_whitening")

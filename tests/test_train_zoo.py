@@ -30,8 +30,8 @@ def words(home: Path, colours: Path) -> Words:  # noqa: F811
     """The command, on recipes for two models."""
     recipes = Path("recipes/pets")
     recipes.mkdir(parents=True)
-    for model in ("fcnn", "linear"):
-        (recipes / f"{model}.yaml").write_text(RECIPE.format(model))
+    for model, given in (("fcnn", "{class_path: FCNN, init_args: {hidden: [8]}}"), ("linear", "linear")):
+        (recipes / f"{model}.yaml").write_text(RECIPE.format(given))
     data = ["--data.dataset=folder", f"--data.root={colours}", *QUICK[1:]]
     return ["train-zoo", "--recipes=recipes/pets", "--dataset=Pets", "--precision=32-true", *data]
 
@@ -160,6 +160,31 @@ def test_weights_of_a_run_that_was_not_tested_are_published_with_their_own_numbe
     assert main([*words, "--minutes=5", "--only=[linear]", "--options=[test=false]", "--trainer.max_epochs=1"]) == 0
     assert "not tested" in capsys.readouterr().out
     assert 0 <= read_card(home / "linear.pets.json").measured["test_accuracy"] <= 1
+
+
+def test_a_folder_of_recipes_named_by_a_dot_gives_the_weights_its_own_name(
+    words: Words,
+    home: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir("recipes/pets")
+    for _ in range(2):
+        assert main([*words, "--minutes=5", "--only=[linear]", "--recipes=."]) == 0
+    assert [path.name for path in Path("runs/zoo").iterdir()] == ["linear-pets-0"]
+    assert read_card(home / "linear.pets.json").name == "linear.pets"
+
+
+def test_the_table_has_the_epochs_that_were_trained_wherever_a_recipe_says_them(
+    words: Words,
+    home: Path,  # noqa: F811
+) -> None:
+    recipe = Path("recipes/pets/linear.yaml")
+    Path("recipes/length.yaml").write_text("max_epochs: 3")
+    recipe.write_text(RECIPE.format("linear").replace("{max_epochs: 2}", "../length.yaml"))
+    assert main([*words, "--minutes=5", "--only=[linear]", "--trainer.max_epochs=1"]) == 0
+    jobs = [train_zoo.Job(recipe, "linear", "pets", seed, Path(f"runs/zoo/linear-pets-{seed}")) for seed in (0, 1)]
+    for mine in (jobs[:1], jobs):  # the second seed is not trained
+        assert list(train_zoo.overview({"linear": mine}, home).columns[4].cells) == ["1"]
 
 
 def test_a_run_that_has_begun_or_is_finished_refuses_other_options_by_name(

@@ -118,14 +118,12 @@ def test_a_config_that_could_not_repeat_its_run_is_refused(
     assert configs[0] == configs[1] and "device: cpu" in configs[0]
 
 
-@pytest.mark.parametrize(("command", "stage"), [("test", "test"), ("validate", "val"), ("predict", "predict")])
-def test_an_evaluation_of_no_image_is_refused(
-    fit: Fit, command: str, stage: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_evaluation_of_no_image_is_refused(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit("--model=linear", "--trainer.limit_test_batches=0", "--test=false", "--run=run") == 0
-    for limit in ("0", "0.0"):
-        assert main([command, "--run=run", f"--trainer.limit_{stage}_batches={limit}"]) == 2
-        assert f"limit_{stage}_batches=0 leaves no images; give more" in capsys.readouterr().err
+    for command, stage in (("test", "test"), ("validate", "val"), ("predict", "predict")):
+        for limit in ("0", "0.0"):
+            assert main([command, "--run=run", f"--trainer.limit_{stage}_batches={limit}"]) == 2
+            assert f"limit_{stage}_batches=0 leaves no images; give more" in capsys.readouterr().err
 
 
 def test_images_that_are_not_validated_leave_the_weights_of_the_last_step(fit: Fit) -> None:

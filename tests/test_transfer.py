@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import cvcc_zoo
 from cvcc_zoo import ImageClassifier, create, load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.optim.param_groups import depth_of
 from cvcc_zoo.weights.card import write
 from cvcc_zoo.zoo.transfer import adapt_channels
 from tests.conftest import QUICK, Fit, message
@@ -152,9 +153,9 @@ def test_features_are_what_each_part_gives() -> None:
 @pytest.mark.parametrize("name", ["resnet20", "plain20", "resnext20_16x4d", "wrn16_4", "cnn_small", "fcnn"])
 def test_every_parameter_belongs_to_a_part_or_to_the_classifier(name: str) -> None:
     network = create(name).parted
-    depths = [network.depth(key) for key, _ in network.named_parameters()]
+    depths = [depth_of(key, network.parts) for key, _ in network.named_parameters()]
     assert set(depths) == set(range(len(network.parts) + 1))
-    assert all(network.depth(key) == len(network.parts) for key, _ in network.fc.named_parameters("fc"))
+    assert all(depth_of(key, network.parts) == len(network.parts) for key, _ in network.fc.named_parameters("fc"))
 
 
 def test_frozen_parts_keep_weights_and_statistics(colours: Path) -> None:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from cvcc_zoo.data import ImageDataModule, Whitening
 from cvcc_zoo.data.contrast import CONTRASTS, fixed_point, normalise_contrast
 from cvcc_zoo.data.decorrelation import METHODS
 from cvcc_zoo.data.moments import SCOPES, images_of, measure, vectors
+from tests.reliability.processes import at_once
 
 EYE = torch.eye(108, dtype=torch.float64)
 
@@ -178,7 +178,7 @@ def _measure_share(rank: int, folder: str) -> None:
 
 def test_two_processes_find_bitwise_what_one_finds(images: Tensor, tmp_path: Path) -> None:
     torch.save(images, tmp_path / "images.pt")
-    mp.spawn(_measure_share, (str(tmp_path),), nprocs=2)  # type: ignore[attr-defined,no-untyped-call]
+    at_once(2, _measure_share, str(tmp_path))
     one = Whitening("zca", 3, 6).fit(images).state_dict()
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")

@@ -20,7 +20,7 @@ import cvcc_zoo
 from cvcc_zoo.models.layers import ShiftedConv2d
 from cvcc_zoo.models.winograd import AT, BT, G, gain, winograd_conv2d
 from cvcc_zoo.runs import Compile, Winograd
-from cvcc_zoo.runs.winograd import convolutions, replace, restore, used_winograd
+from cvcc_zoo.runs.winograd import convolutions, default_winograd, replace, restore, used_winograd
 from tests.conftest import Fit
 
 
@@ -291,22 +291,37 @@ def test_a_model_without_wide_convolutions_is_refused(colours: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "threads", "more", "expected"),
+    ("capability", "threads", "chosen", "expected"),
     [
         ("AVX2", 4, [], True),
         ("AVX2", 5, [], False),
         ("AVX512", 2, [], False),
         ("DEFAULT", 2, [], False),
-        ("AVX512", 8, ["--trainer.callbacks+=Winograd"], True),
-        ("AVX2", 2, ["--trainer.callbacks+=Winograd", "--trainer.callbacks.enabled=false"], False),
+        ("AVX2", 2, [Winograd()], False),
+        ("AVX2", 2, [Winograd(enabled=False)], False),
+        ("AVX2", 2, [Compile()], True),
     ],
 )
-def test_fit_chooses_it_on_processors_with_avx2(
-    fit: Fit, calls: list[bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capability: str, threads: int,
-    more: list[str], expected: bool,
-) -> None:  # fmt: skip
+def test_it_is_added_on_processors_with_avx2_unless_it_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, capability: str, threads: int, chosen: list[Callback], expected: bool
+) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert [each.required for each in default_winograd(chosen) if isinstance(each, Winograd)] == [False] * expected
+
+
+@pytest.mark.parametrize(
+    ("capability", "more", "expected"),
+    [
+        ("AVX512", ["--trainer.callbacks+=Winograd"], True),
+        ("AVX2", ["--trainer.callbacks+=Winograd", "--trainer.callbacks.enabled=false"], False),
+    ],
+)
+def test_fit_uses_it_where_it_is_chosen(
+    fit: Fit, calls: list[bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capability: str, more: list[str],
+    expected: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     model = [
         "--model=CNN",
         "--model.channels=[80]",

@@ -12,7 +12,6 @@ from torch import nn
 from cvcc_zoo.classifier.network import evaluating
 from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
-from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.kinds import check_bounds
 from cvcc_zoo.losses import takes_soft_labels
 from cvcc_zoo.printing import first_line
@@ -64,36 +63,6 @@ class KnowsImages(Protocol):
     def temperature(self) -> float: ...  # noqa: D102
 
 
-def training_data(model: KnowsImages, data: ImageDataModule | None) -> dict[str, Any]:
-    """Return, as plain data, what a checkpoint saves about the images that its model is trained and calibrated on."""
-    about: dict[str, Any] = {"classes": model.classes and list(model.classes), "shaping": {**model.shaping}}
-    if model.temperature != 1:
-        about["temperature"] = model.temperature
-    if data is not None:
-        about["data"] = {"title": data.dataset.title, "train": identity_of(data, "train").plain()}
-    return about
-
-
-def check_training_data(model: KnowsImages, about: Mapping[str, Any], data: ImageDataModule, *, goes_on: bool) -> None:
-    """Raise ValueError if a checkpoint's model knows other classes than the images have.
-
-    If training is resumed (`goes_on`), the training images must be the same too, unless the model allows others.
-    """
-    check_classes(model, data)
-    if not goes_on or model.allow_other_images or "data" not in about:
-        return
-    before = about["data"].get("train") if isinstance(about["data"], Mapping) else None
-    if not isinstance(before, Mapping) or (type(before.get("sha256")), type(before.get("images"))) != (str, int):
-        raise ValueError("the checkpoint's record of its training images is incomplete; get the checkpoint again")
-    now = identity_of(data, "train").plain()
-    if before["sha256"] != now["sha256"]:
-        raise ValueError(
-            f"the training images are not those of the checkpoint: {before['images']:,} images then, with the sha256 "
-            f"{before['sha256'][:12]}, and {now['images']:,} now, with {now['sha256'][:12]}; restore them, or "
-            "continue with these: --allow_changes=true (in Python model.allow_other_images = True)"
-        )
-
-
 def check_classes(model: KnowsImages, data: ImageDataModule) -> None:
     """Give the images' classes the order in which the model knows them, if it knows any.
 
@@ -111,24 +80,6 @@ def check_classes(model: KnowsImages, data: ImageDataModule) -> None:
         table = pairs_of(model.classes, data.classes, places)
         rank_zero_info(f"The classes of {data.dataset.title} are matched with the model's by name:\n{table}")
         data.order_as(model.classes)
-
-
-def other_images(name: str, model: KnowsImages, data: ImageDataModule, trained_on: Any, sha256: str) -> str:
-    """Return a warning if the training images in the place of a run's images are known not to be those of the run.
-
-    `trained_on` are the options of the run's ImageDataModule, and `sha256` is the identity of its training images; each
-    is empty if unknown. Raises ValueError as `check_classes` does.
-    """
-    here = bool(trained_on) and all(trained_on.get(each) == data.options[each] for each in ("dataset", "root"))
-    if not (here and sha256):
-        return ""
-    check_classes(model, data)  # the labels in the model's order, because the identity depends on them
-    if identity_of(data, "train").sha256 == sha256:
-        return ""
-    return (
-        f"{name} was trained on other images than {data.dataset.title} has now; if its test images are held out of the "
-        "same folder, some of them were training images, and the accuracy is too high"
-    )
 
 
 def _advice(name: str, mine: int, theirs: int) -> str:

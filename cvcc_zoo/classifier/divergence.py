@@ -11,7 +11,7 @@ from cvcc_zoo.internals.lightning import log_every_n_steps, trainer_of
 
 def diverged(module: LightningModule, what: str) -> FloatingPointError:
     """Return the error that ends a training run because of `what`."""
-    optimizers = getattr(module.trainer, "optimizers", [])  # under Fabric they are the loop's
+    optimizers = getattr(trainer_of(module), "optimizers", [])  # in other loops they are the loop's
     rate = "".join(f", lr {lr:g}" for each in optimizers[:1] if (lr := each.param_groups[0]["lr"]) is not None)
     return FloatingPointError(
         f"{what} at step {module.global_step} (epoch {module.current_epoch}{rate}); training stops here. Lower the "

@@ -1,5 +1,7 @@
 """The metrics of an epoch are logged at its end, before the callbacks of a user read them there."""
 
+from typing import Any
+
 from lightning import Callback, LightningModule, Trainer
 
 from cvcc_zoo.classifier.divergence import check_finite
@@ -11,6 +13,15 @@ class LogsEpochs(LightningModule):
     """A model that logs its metrics at the end of each epoch."""
 
     metrics: StageMetrics
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Raise ValueError for other metrics in the place of those that every model counts."""
+        if name == "metrics" and not isinstance(value, StageMetrics):
+            raise ValueError(
+                f"`metrics` of {type(self).__name__} are those that every model counts; give your "
+                f"{type(value).__name__} another name"
+            )
+        super().__setattr__(name, value)
 
     def log_stage(self, stage: str) -> None:
         """Log what train, val or test has counted; to do so again in the same hook changes nothing."""
@@ -37,6 +48,9 @@ class EpochMetrics(Callback):
     Callbacks after this one see them in `trainer.callback_metrics`. The model logs them again, because Lightning's
     Tuner trains without callbacks.
     """
+
+    def __init__(self) -> None:
+        self.options: dict[str, Any] = {}  # of the last training, as loggers were told them
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means of the epoch."""

@@ -1,11 +1,14 @@
 """The first parts of a network can be frozen: neither their weights nor the statistics of their norms change."""
 
+from collections.abc import Iterator
 from typing import Any, Self
 
 from torch import nn
 
-from cvcc_zoo.classifier.grouping import Parts, parts_of
+from cvcc_zoo.classifier.compatibility import BATCH_NORMS
+from cvcc_zoo.classifier.grouping import parts_of
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
+from cvcc_zoo.internals.averages import measures_norms_again
 
 
 class PartlyFrozen(WhitenedNetwork):
@@ -19,15 +22,15 @@ class PartlyFrozen(WhitenedNetwork):
                 frozen.requires_grad_(False)
 
     @property
-    def grouped(self) -> Parts:
-        """The parts of the network, by which it is frozen and learning rates decay."""
+    def grouped(self) -> list[list[str]]:
+        """Names of the modules of each part of the network, by which it is frozen and learning rates decay."""
         return parts_of(self.network, self.hparams["num_classes"])
 
     def _frozen(self) -> list[nn.Module | nn.Parameter]:
         """Return what is not trained. Raises ValueError if the network does not have that many parts."""
         if not (count := self.hparams["freeze"]):
             return []
-        parts = self.grouped.parts
+        parts = self.grouped
         if not 0 < count <= len(parts):
             known = ", ".join(f"{number + 1} ({' '.join(part)})" for number, part in enumerate(parts)) or "none"
             raise ValueError(f"freeze={count}: the parts of this network are {known}; freeze 0 to {len(parts)} of them")
@@ -39,7 +42,13 @@ class PartlyFrozen(WhitenedNetwork):
         """Set a model or network that came in evaluation mode to train mode; in others, submodules keep their modes.
 
         Frozen parts are in train mode until the training starts: Lightning warns of modules in evaluation mode then.
+        Raises ValueError for an average that would reset the statistics of frozen norms, and never measure them.
         """
+        if measures_norms_again(self.trainer) and any(isinstance(each, BATCH_NORMS) for each in self._frozen_modules()):
+            raise ValueError(
+                "StochasticWeightAveraging resets the statistics of all batch norms and measures them again, but "
+                f"freeze={self.hparams['freeze']} keeps those of the frozen parts; use cvcc_zoo.runs.EMA, or freeze=0"
+            )
         if not (self.training and self.network.training):
             self.train()
         self._set_frozen(training=True)
@@ -57,6 +66,11 @@ class PartlyFrozen(WhitenedNetwork):
         if mode:
             self._set_frozen(training=False)
         return self
+
+    def _frozen_modules(self) -> Iterator[nn.Module]:
+        for frozen in self._frozen():
+            if isinstance(frozen, nn.Module):
+                yield from frozen.modules()
 
     def _set_frozen(self, *, training: bool) -> None:
         for frozen in self._frozen():

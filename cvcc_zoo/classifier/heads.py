@@ -27,7 +27,7 @@ class Headed(WhitenedNetwork):
     metrics: StageMetrics
     classes: tuple[str, ...] | None
     loss: Loss
-    _chosen_weights: Any = None  # the class weights that were chosen, before training made them numbers
+    chosen_class_weights: Any = None  # the class weights that were chosen, before training made them numbers
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Remove the classifier of a new network if the model is built with num_classes=0."""
@@ -87,12 +87,13 @@ class Headed(WhitenedNetwork):
         if num_classes < 0 or num_classes == 1:
             raise ValueError(f"num_classes must be at least 2, or 0 for features, got {num_classes}")
         hparams = {**self.hparams, "num_classes": num_classes}
-        hparams["loss"] = without_numbers(hparams["loss"], self._chosen_weights)
+        hparams["loss"] = without_numbers(hparams["loss"], self.chosen_class_weights)
         network: Any = self.network
         like = next(self.network.parameters(), self.whitening.mean)
         given = self.hparams.get("network", network) is None  # as an object, which cannot be built again
         if isinstance(network, Network) and not (given and num_classes):
-            new: Any = type(self)(**hparams).network.fc if num_classes else _none_like(network.fc)
+            family: Any = type(self)
+            new: Any = family.rebuilt(hparams).network.fc if num_classes else _none_like(network.fc)
             network.fc = new
         elif is_headed(network) and not isinstance(network, Network):
             network.reset_classifier(num_classes)
@@ -106,11 +107,13 @@ class Headed(WhitenedNetwork):
         for name in classifier_names(network, num_classes):
             network.get_submodule(name).to(like.device, like.dtype).train(self.training)
         self.hparams.update(hparams)
-        self.loss, self._chosen_weights = make_loss(hparams["loss"]), None
+        self.chosen_class_weights, ours = None, isinstance(self.loss, Loss)
+        if ours:
+            self.loss = make_loss(hparams["loss"])
         self.classes, self.temperature = None, 1.0
         self._modules.pop("_confusion", None)
         with torch.device("cpu"):
-            self.metrics = StageMetrics(max(num_classes, 2), weighted=self.loss.class_weights is not None).to(
+            self.metrics = StageMetrics(max(num_classes, 2), weighted=ours and self.loss.class_weights is not None).to(
                 like.device
             )
 

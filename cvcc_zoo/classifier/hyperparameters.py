@@ -10,16 +10,49 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cvcc_zoo.classifier.epochs import EpochMetrics
+from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.data.datamodule import ImageDataModule
-from cvcc_zoo.internals.lightning import callbacks_of
+from cvcc_zoo.internals.averages import training_epochs
+from cvcc_zoo.internals.lightning import callbacks_of, trainer_of
 
 Plain = bool | int | float | str
 ELSEWHERE = ("callbacks", "logger", "plugins", "profiler", "default_root_dir", "enable_autolog_hparams")
 """Options of the Trainer that do not affect training, or are not plain values."""
+LATER = ("batch_size", "sampler", "seed")
+"""Options of an ImageDataModule that may be changed after it was built, as by Lightning's BatchSizeFinder."""
+
+
+class LogsOptions(LightningModule):
+    """A model whose loggers are told all options of its training."""
+
+    metrics: StageMetrics
+
+    @property
+    def hparams_initial(self) -> Any:
+        """The options of the whole training run as one flat table; Lightning passes it to the loggers.
+
+        In an evaluation after a training by the same Trainer they are those of the training: Lightning passes them
+        again, and MLflow refuses values that have changed.
+        """
+        trainer, name = trainer_of(self), type(self).__name__
+        if trainer is not None and trainer.state.fn != "fit":
+            for each in callbacks_of(trainer):
+                if isinstance(each, EpochMetrics) and each.options.get("model") == name:
+                    return each.options
+        return table_of(name, self.hparams, trainer)
+
+    def on_fit_start(self) -> None:
+        """Keep the options of the training, after callbacks such as BatchSizeFinder may have changed some."""
+        super().on_fit_start()
+        table = self.hparams_initial
+        for each in callbacks_of(self.trainer):
+            if isinstance(each, EpochMetrics):
+                each.options = table
+        declare_metrics(self.trainer, table, (name for name in self.metrics if not name.startswith("train/")))
 
 
 def table_of(model: str, hparams: Mapping[str, Any], trainer: Trainer | None) -> dict[str, Plain]:
@@ -33,7 +66,8 @@ def table_of(model: str, hparams: Mapping[str, Any], trainer: Trainer | None) ->
         return found
     data = getattr(trainer, "datamodule", None)
     if isinstance(data, ImageDataModule):
-        found |= flat("data", {**data.options, "title": data.dataset.title})
+        later = {name: getattr(data, name) for name in LATER}
+        found |= flat("data", {**data.options, **later, "title": data.dataset.title})
     if seed := os.environ.get("PL_GLOBAL_SEED"):
         found["seed_everything"] = int(seed)
     return found | flat("trainer", _options_of(trainer))
@@ -44,6 +78,7 @@ def _options_of(trainer: Trainer) -> dict[str, Any]:
     names = [name for name in inspect.signature(Trainer.__init__).parameters if name not in ELSEWHERE]
     kept = {name: getattr(trainer, name) for name in names if hasattr(trainer, name)}
     return kept | {
+        "max_epochs": training_epochs(trainer),
         "accelerator": type(trainer.accelerator).__name__,
         "strategy": type(trainer.strategy).__name__,
         "devices": trainer.num_devices,

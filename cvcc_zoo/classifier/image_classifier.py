@@ -1,6 +1,6 @@
 """ImageClassifier: whitening -> network -> loss, with metrics, optimizer and schedule; the base of every family."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from cvcc_zoo.classifier.arguments import SavesArguments
 from cvcc_zoo.classifier.batches import check_labels, classes_of, fields, images_alone, precise_logits
 from cvcc_zoo.classifier.compatibility import (
     FEWEST_CLASSES,
@@ -17,24 +18,24 @@ from cvcc_zoo.classifier.compatibility import (
     check_model,
     check_shape,
     check_training,
-    check_training_data,
-    training_data,
 )
 from cvcc_zoo.classifier.divergence import check_finite, report_loss
 from cvcc_zoo.classifier.epochs import LogsEpochs, log_first
 from cvcc_zoo.classifier.freezing import PartlyFrozen
 from cvcc_zoo.classifier.hooks import KeepsHooks
-from cvcc_zoo.classifier.hyperparameters import declare_metrics, table_of
+from cvcc_zoo.classifier.hyperparameters import LogsOptions
 from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.classifier.preparation import SetFromImages
 from cvcc_zoo.classifier.trainer import Optimized, check_monitors
+from cvcc_zoo.classifier.training_images import check_training_data, training_data
 from cvcc_zoo.classifier.weighting import batch_mean
 from cvcc_zoo.data.draws import mix_seed, seed_torch
 from cvcc_zoo.data.loader import check_shared
-from cvcc_zoo.data.shaping import saved_shaping, shaping_of
+from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.files.plain import check_plain
+from cvcc_zoo.internals.averages import copy_again
 from cvcc_zoo.internals.lightning import batches_done, forget_broken_epoch, trainer_of
 from cvcc_zoo.kinds import as_plain, check_kinds
 from cvcc_zoo.losses import loss_spec, make_loss
@@ -42,7 +43,9 @@ from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_opti
 from cvcc_zoo.registry import FAMILIES, family_options, register_family
 
 
-class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromImages, Predicting):
+class ImageClassifier(
+    KeepsHooks, SavesArguments, LogsEpochs, LogsOptions, Optimized, PartlyFrozen, SetFromImages, Predicting
+):
     """Raw images (N, in_channels, H, W), uint8 0..255 or float 0..1, to logits (N, num_classes).
 
     A family builds its `network` in `__init__` after calling this one's. All hyperparameters are plain data, so that
@@ -116,11 +119,6 @@ class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromIm
         return model
 
     @property
-    def hparams_initial(self) -> Any:
-        """The options of the whole training run as one flat table; Lightning passes it to the loggers."""
-        return table_of(type(self).__name__, self.hparams, trainer_of(self))
-
-    @property
     def confusion(self) -> MulticlassConfusionMatrix:
         """Counts (num_classes, num_classes) of the test images so far; made when the first ones are counted."""
         if "_confusion" not in dict(self.named_children()):
@@ -159,9 +157,14 @@ class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromIm
         return precise_logits(logits, self.num_classes)
 
     def check_batch(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Raise ValueError for images that all processes get, or invalid labels (on a GPU only of the first batch)."""
+        """Raise ValueError for images that all processes get, or invalid labels (on a GPU only of the first batch).
+
+        Also raise it if a training in a loop of the user's begins with weights that images were to set.
+        """
         self.check_head()
         check_shared(trainer_of(self))
+        if batch_idx == 0:
+            self.check_prepared()
         if (labels := fields(batch)[1]).device.type == "cpu" or batch_idx == 0:
             check_labels(labels, self.num_classes)
 
@@ -169,8 +172,9 @@ class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromIm
         """Count a batch in the metrics of the stage, and return its losses (N,) and logits (N, num_classes)."""
         images, labels = fields(batch)
         logits = self.uncalibrated(self._logits(images))
-        losses = self.loss(logits, labels, reduction="none")
-        self.metrics.count(stage, losses, logits, labels, self.loss.weights_of(labels))
+        loss = self.checked_loss()
+        losses = loss(logits, labels, reduction="none")
+        self.metrics.count(stage, losses, logits, labels, loss.weights_of(labels))
         return losses, logits.detach()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -193,6 +197,7 @@ class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromIm
     def setup(self, stage: str) -> None:
         """Check that data and model fit together, and forget earlier counts; before training, learn from the images."""
         self.check_head()
+        self.check_loss(stage)
         self.metrics.reset()  # an evaluation or epoch that ended with an error left its counts
         forget_broken_epoch(self.trainer)
         self._modules.pop("_confusion", None)
@@ -208,7 +213,8 @@ class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromIm
         if stage == "fit":
             check_monitors(self.trainer, self, ("train/batch_loss", *self.metrics))
             self.prepare(images)
-            declare_metrics(self.trainer, self.hparams_initial, (name for name in self.metrics if name[:5] != "train"))
+            self.check_rebuilt()
+            copy_again(self.trainer, self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the family, so that `cvcc_zoo.load` can rebuild it, and what was counted so far in this epoch.
@@ -216,6 +222,8 @@ class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromIm
         Raises FloatingPointError if weights in training are not finite: the checkpoint before this one stays.
         """
         about = checkpoint["cvcc_zoo"] = {"family": type(self).__name__, **training_data(self, self._images())}
+        if isinstance(self.chosen_class_weights, str | Mapping):  # from which other images make other numbers
+            about["class_weights"] = self.chosen_class_weights
         if (trainer := trainer_of(self)) is None:
             return
         if trainer.state.fn == "fit":
@@ -230,7 +238,7 @@ class ImageClassifier(KeepsHooks, LogsEpochs, Optimized, PartlyFrozen, SetFromIm
         self.take_features(checkpoint.get("hyper_parameters", {}))
         self.classes = tuple(about["classes"]) if about.get("classes") else None
         self.temperature = about.get("temperature", 1.0)
-        if (shaping := saved_shaping(about)) is not None:
+        if (shaping := about.get("shaping")) is not None:
             self.shaping = shaping_of(shaping)
         if (images := self._images()) is not None:
             check_training_data(self, about, images, goes_on=self.trainer.state.fn == "fit")

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -18,14 +18,6 @@ FOLDED: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm3d: nn.Conv3d,
 }
 """The norms that `fold_norms` folds, and into which convolutions."""
-
-
-def depth_of(name: str, parts: Sequence[Sequence[str]]) -> int:
-    """Return the number of the part that a parameter or module belongs to; len(parts) for the classifier."""
-    for number, names in enumerate(parts):
-        if any(name == own or name.startswith(f"{own}.") for own in names):
-            return number
-    return len(parts)
 
 
 class NoClassifier(nn.Identity):
@@ -110,10 +102,6 @@ class Network(Unscripted):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, num_classes)."""
         return self.classify(self.features(x)[-1])
-
-    def depth(self, name: str) -> int:
-        """Return the number of the part that a parameter or module belongs to; len(parts) for the classifier."""
-        return depth_of(name, self.parts)
 
     # The methods by which networks of timm are used: https://huggingface.co/docs/timm/feature_extraction
 

@@ -1,7 +1,6 @@
 """Classes of images by name: of files, of images of Pillow, of arrays and of tensors."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, overload
@@ -13,11 +12,11 @@ from torch import Tensor
 
 from cvcc_zoo.classifier.heads import Headed
 from cvcc_zoo.classifier.network import evaluating
-from cvcc_zoo.data.decode import Decoding, Tally, decode_some
+from cvcc_zoo.data.decode import Decoding, Tally
 from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.opening import NeedsOptionError
 from cvcc_zoo.data.shaping import shaping_of
-from cvcc_zoo.data.workers import processors, read_files
+from cvcc_zoo.data.workers import processors, read_each
 from cvcc_zoo.files.own import expanded, shown
 from cvcc_zoo.kinds import check_whole
 
@@ -61,9 +60,7 @@ class Predicting(Headed):
         mode and returns to its own mode. Raises ValueError for anything else, and names every file that cannot be read.
         """
         self.check_head()
-        check_whole("top", top)
-        if top < 1:
-            raise ValueError(f"top is the number of classes to name, at least 1; got {top}")
+        check_whole("top", top, 1)
         names = self.classes or tuple(map(str, range(self.num_classes)))
         single = _is_one(images)
         given = list(images) if isinstance(images, list | tuple) else [images]
@@ -109,11 +106,11 @@ def _pixels_of(images: Sequence[Any], decoding: Decoding) -> Iterator[Tensor]:
         _check_channels(decoding)
         files = [_existing(file) for file in some]
         for start in range(0, len(files), BATCH):
-            try:
-                pixels = read_pixels(files[start : start + BATCH], decoding, Tally(), broken)
-            except NeedsOptionError as error:
-                reason = str(error).rpartition("; ")[0]  # without the advice to give an option
-                raise ValueError(f"{reason}; make it smaller, or give it as an image of Pillow") from error
+            pixels = read_pixels(files[start : start + BATCH], decoding, Tally(), broken)
+            for error in broken.values():
+                if isinstance(error, NeedsOptionError):
+                    reason = str(error).rpartition("; ")[0]  # without the advice to give an option
+                    raise ValueError(f"{reason}; make it smaller, or give it as an image of Pillow") from error
             yield pixels
     raise_all(list(broken.values()))
 
@@ -160,17 +157,17 @@ def _pixels(image: Any, decoding: Decoding) -> Tensor:
         shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
         raise ValueError(f"this is not an image: {type(image).__name__}{shape}; {TAKEN}")
     _check_channels(decoding)
-    return torch.from_numpy(decoding.pixels("the image", image).copy())[None]
+    return torch.from_numpy(decoding.pixels("the image", image))[None]
 
 
 def read_pixels(files: Sequence[Path], decoding: Decoding, tally: Tally, broken: dict[Path, ValueError]) -> Tensor:
     """Return the image files that can be decoded, uint8 (N, C, H, W); errors of the others are added to `broken`."""
     found, paths = [decoding.none()], [str(file) for file in files]
-    share = max(1, -(-len(paths) // processors()))
-    parts = [paths[start : start + share] for start in range(0, len(paths), share)]
-    for decoded, wrong in read_files(parts, partial(decode_some, decoding=decoding)):
-        if decoded:
-            found.append(decoded[0])
-            tally.merge(decoded[1])
-        broken |= {Path(path): error for path, error in wrong.items()}
+    for path, outcome in read_each(paths, decoding.counted, at_once=max(1, -(-len(paths) // processors()))):
+        if isinstance(outcome, ValueError):
+            broken[Path(path)] = outcome
+            continue
+        pixels, counted = outcome
+        found.append(pixels[None])
+        tally.merge(counted)
     return torch.from_numpy(np.concatenate(found))

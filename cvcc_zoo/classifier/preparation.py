@@ -9,11 +9,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from cvcc_zoo.classifier.network import evaluating
+from cvcc_zoo.classifier.patch_whitening import IMAGES, first_convolution, whiten_patches
 from cvcc_zoo.classifier.weighting import resolve_class_weights
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
 from cvcc_zoo.data.balance import imbalance
 from cvcc_zoo.data.datamodule import ImageDataModule
-from cvcc_zoo.data.patch_whitening import IMAGES, first_convolution, whiten_patches
 from cvcc_zoo.internals.lightning import trainer_of
 from cvcc_zoo.losses import Loss, loss_spec, make_loss
 from cvcc_zoo.printing import first_line
@@ -28,7 +28,7 @@ class SetFromImages(WhitenedNetwork):
     num_classes: int
     loss: Loss
     patches_whitened: Tensor  # bool, with patch_whitening: whether the first convolution is set
-    _chosen_weights: Any  # of the classes, before training made them numbers
+    chosen_class_weights: Any  # of the classes, before training made them numbers
 
     def register_patch_whitening(self, eps: float | None) -> None:
         """Register the state of `patch_whitening`, if it is on. Raises ValueError for a negative or infinite eps."""
@@ -79,8 +79,8 @@ class SetFromImages(WhitenedNetwork):
     def prepare(self, data: ImageDataModule | None) -> None:
         """Set what is learned from images and not set yet: filters that whiten patches (then frozen), LSUV's scales.
 
-        Also resolve class weights, or else print a line if the classes are imbalanced. Raises ValueError if there are
-        no images to learn from.
+        Also resolve class weights, or else print a line if the classes are imbalanced. A Trainer calls this; in
+        a loop of your own, call it once `whitening` is fitted. Raises ValueError if there are no images to learn from.
         """
         if data is not None:
             self.weigh_classes(data)
@@ -99,30 +99,55 @@ class SetFromImages(WhitenedNetwork):
         if data is not None and scale:
             scale(self.network, self._some(data, LSUV_IMAGES))
 
-    def weigh_classes(self, data: ImageDataModule) -> None:
-        """Turn the class weights of the loss that were chosen by name into numbers, in the order of the classes.
+    def check_prepared(self) -> None:
+        """Raise ValueError in a training without a Trainer, which calls `prepare`, if it is missing."""
+        if not self.training or trainer_of(self) is not None:
+            return
+        patches = self.hparams["patch_whitening"] is not None and not self.patches_whitened
+        if patches or getattr(self.network, "from_images", None):
+            raise ValueError(
+                f"{'patch_whitening' if patches else 'init=lsuv'} learns from training images; in a loop of your "
+                "own, call model.prepare(data) with an ImageDataModule before you make the optimizer"
+            )
 
-        Raises ValueError if a subclass has replaced the loss.
-        """
+    def weigh_classes(self, data: ImageDataModule) -> None:
+        """Turn the class weights of the loss that were chosen by name into numbers, in the order of the classes."""
+        if not isinstance(self.loss, Loss) or self.loss.class_weights is None:
+            return
+        spec = loss_spec(self.hparams["loss"])
+        if self.chosen_class_weights is None:
+            self.chosen_class_weights = spec["class_weights"]
+        _, labels, samples = data.training_images()
+        weights = resolve_class_weights(self.chosen_class_weights, data.classes, labels[samples])
+        self.hparams["loss"] = {**spec, "class_weights": weights}
+        self.loss = make_loss(self.hparams["loss"], len(weights))
+
+    def checked_loss(self) -> Loss:
+        """Return the loss. Raises ValueError if a subclass has replaced it by one that our steps cannot take."""
         if not isinstance(self.loss, Loss):
             raise ValueError(
                 f"the attribute `loss` of {type(self).__name__} is a {type(self.loss).__name__}; choose one by name, "
-                "loss='cross_entropy', or compute one of your own in the method `training_loss`"
+                "loss='cross_entropy', or compute one of your own, under another name, in the method `training_loss`"
             )
-        if self.loss.class_weights is None:
-            return
-        spec = loss_spec(self.hparams["loss"])
-        if self._chosen_weights is None:
-            self._chosen_weights = spec["class_weights"]
-        _, labels, samples = data.training_images()
-        weights = resolve_class_weights(self._chosen_weights, data.classes, labels[samples])
-        self.hparams["loss"] = {**spec, "class_weights": weights}
-        self.loss = make_loss(self.hparams["loss"], len(weights))
+        return self.loss
+
+    def check_loss(self, stage: str) -> None:
+        """Raise ValueError if a subclass has replaced the loss, but not the steps of the stage that read it."""
+        fits = stage == "fit"
+        readers = {
+            ("training_step", "training_loss"): fits,
+            ("validation_step",): stage == "validate" or (fits and self.trainer.enable_validation),
+            ("test_step",): stage == "test",
+        }
+        for steps, used in readers.items():
+            if used and all(getattr(type(self), step).__module__.startswith("cvcc_zoo.") for step in steps):
+                self.checked_loss()
 
     def take_class_weights(self, hparams: Mapping[str, Any]) -> None:
         """Take the class weights of a checkpoint, if those that were chosen by name are not numbers yet."""
         theirs = loss_spec(hparams.get("loss", "cross_entropy")).get("class_weights")
-        if isinstance(self.loss.class_weights, str | Mapping) and isinstance(theirs, list | tuple):
+        mine = self.loss.class_weights if isinstance(self.loss, Loss) else None
+        if isinstance(mine, str | Mapping) and isinstance(theirs, list | tuple):
             self.hparams["loss"] = {**loss_spec(self.hparams["loss"]), "class_weights": list(theirs)}
             self.loss = make_loss(self.hparams["loss"], self.hparams["num_classes"])
 

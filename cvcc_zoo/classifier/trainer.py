@@ -73,8 +73,11 @@ def take_options(trainer: Trainer, module: LightningModule) -> None:
     """Apply the options of optimizer and schedule that the module has now, at the current step of the training.
 
     A plateau schedule keeps what it has counted, and the share of the initial learning rates that it has reached.
+    StochasticWeightAveraging has no schedule of ours any more in a training that is resumed after it began.
     """
     optimizers, configs = made_anew(module)
+    if configs and not trainer.lr_scheduler_configs:
+        return
     for config, made in zip(trainer.lr_scheduler_configs, configs, strict=True):
         if isinstance(made.scheduler, ReduceLROnPlateau):
             counted = {name: value for name, value in config.scheduler.state_dict().items() if name in OF_PLATEAU}

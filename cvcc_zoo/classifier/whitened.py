@@ -1,11 +1,13 @@
 """Raw images to logits: the whitening, then the network. Nothing here knows how a model is trained."""
 
 import copy
+import inspect
 import math
 from typing import Any, Self
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier.network import Network, Unscripted, fold_norms
@@ -30,6 +32,17 @@ class WhitenedNetwork(Unscripted, LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.check_pixels = PixelCheck()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Raise ValueError for a module or parameter that a method or property of the same name would hide."""
+        known = getattr(type(self), name, None)
+        kind = "property" if isinstance(known, property) else "method" if inspect.isroutine(known) else None
+        if kind is not None and isinstance(value, nn.Module | nn.Parameter):
+            raise ValueError(
+                f"{type(self).__name__} has a {kind} `{name}`, which would hide the {type(value).__name__}; give it "
+                "another name"
+            )
+        super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
         """List the names that can be read now: torch.jit.trace reads them all, and without a Trainer some raise."""
@@ -75,9 +88,14 @@ class WhitenedNetwork(Unscripted, LightningModule):
         return logits if self.training or self.temperature == 1 else logits * self.temperature
 
     def on_train_start(self) -> None:
-        """Set the temperature back to 1, because it belongs to the weights from before, and check pixels again."""
+        """Say that the temperature becomes 1, as it belongs to the weights from before, and check pixels again."""
         super().on_train_start()
-        self.temperature = 1.0
+        if self.temperature != 1:
+            rank_zero_info(
+                f"The temperature {self.temperature:g}, which calibrates the weights from before, becomes 1. A "
+                "temperature of your own, such as that of a distillation, needs another name than `temperature`."
+            )
+            self.temperature = 1.0
         self.check_pixels.look = True
 
     def forward(self, images: Tensor) -> Tensor:

@@ -28,16 +28,18 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from cvcc_zoo.cli.choices import check_not_of_model
 from cvcc_zoo.cli.expansion import expand_model, in_one_line, load_yaml, options_beside_networks
-from cvcc_zoo.cli.recipes import config_file, weights_alone
+from cvcc_zoo.cli.recipes import config_file, has_model_alone, weights_alone
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.registry import as_spec
+from cvcc_zoo.zoo.averaging import Average
+from cvcc_zoo.zoo.trained import Trained
 
 EVALUATIONS = ("validate", "test", "predict")
 CONFIG = ("-c", "--config")
@@ -144,7 +146,9 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
         elif flag in CONFIG and value and (command == "fit" or command in EVALUATIONS):
             file = config_file(value)
             words.append(f"--config={file}")
-            alone = weights_alone(file) or alone
+            if alone and has_model_alone(file):
+                words.append(f"--weights={alone}")
+            alone = weights_alone(file, alone)
         else:
             words.append(flag if value is None else f"{flag}={value}")
     return words
@@ -227,13 +231,7 @@ def _without(args: Sequence[str], start: str) -> list[str]:
     return kept
 
 
-class OnImages(Protocol):
-    """A model, or several, trained on images."""
-
-    def image_options(self, dataset: str | None) -> dict[str, Any]: ...  # noqa: D102
-
-
-T = TypeVar("T", bound=OnImages)
+T = TypeVar("T", Trained, Average)
 
 
 def with_its_images(parser: ArgumentParser, args: Sequence[str], find: Callable[[str], T]) -> tuple[Namespace, T]:

@@ -15,8 +15,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.classifier.compatibility import other_images
 from cvcc_zoo.classifier.metrics import MONITORED
+from cvcc_zoo.classifier.training_images import other_images
 from cvcc_zoo.cli.refusals import of_constructor
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files.plain import read_yaml
@@ -224,8 +224,8 @@ def check_trainer(trainer: Trainer, command: str) -> None:
         )
 
 
-def tell_of_other_images(checkpoint: Checkpoint, model: ImageClassifier, data: ImageDataModule) -> None:
-    """Say so if the training images in the place of those of a checkpoint's run are others now."""
-    run, made = str(checkpoint.path.parent), checkpoint.settings.get("data")
-    if warning := other_images(run, model, data, made, checkpoint.train_sha256):
+def tell_of_other_images(checkpoint: Checkpoint, model: ImageClassifier, data: ImageDataModule, command: str) -> None:
+    """Say so if a command evaluates images in the place of those of a checkpoint's run that are others now."""
+    run, made, split = str(checkpoint.path.parent), checkpoint.settings.get("data"), EVALUATED[command]
+    if warning := other_images(run, model, data, made, checkpoint.images, "val" if split == "val" else "test"):
         rank_zero_info(warning)

@@ -2,7 +2,10 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import chdir, contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -23,6 +26,7 @@ from cvcc_zoo.zoo.names import resolve
 MODE = "cvcc_zoo"
 OF_CLASS = ("class_path", "init_args", "dict_kwargs")
 """The keys by which jsonargparse takes a class with its options."""
+_working: ContextVar[Path | None] = ContextVar("working", default=None)
 
 
 def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
@@ -85,6 +89,19 @@ def path_of(family: str) -> str:
     return f"{FAMILIES[family].__module__}.{family}"
 
 
+@contextmanager
+def names_from_here() -> Iterator[None]:
+    """Let names in files of options mean what they mean in this working folder.
+
+    While jsonargparse reads a file, the working folder is that of the file.
+    """
+    before = _working.set(_working.get() or Path.cwd())
+    try:
+        yield
+    finally:
+        _working.reset(before)
+
+
 def load_yaml(text: str) -> Any:
     """Read YAML for jsonargparse, and expand names of models, optimizers and schedules at its top level."""
     try:
@@ -92,7 +109,10 @@ def load_yaml(text: str) -> Any:
         value = get_loader("yaml")(text)
     except RecursionError as error:
         raise yaml.YAMLError("it is nested too deeply") from error
-    return expand_config(value) if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    with chdir(_working.get() or "."):
+        return expand_config(value)
 
 
 def expand_config(config: dict[str, Any]) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class ZooCLI(LightningCLI):
             self.model.take_features(self.checkpoint.hparams)
             self.model.take_class_weights(self.checkpoint.hparams)
             self.model.load_state_dict(self.checkpoint.state)
-            choices.tell_of_other_images(self.checkpoint, self.model, self.datamodule)
+            choices.tell_of_other_images(self.checkpoint, self.model, self.datamodule, self.command)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer. `fit` gets a run folder, unless it is a `fast_dev_run`."""
@@ -172,7 +172,7 @@ class ZooCLI(LightningCLI):
         )
         more = list_of(None if options.logger is True else options.logger)
         return super().instantiate_trainer(
-            logger=[self.run_folder.logger(), *more] if logs else False,  # without a logger there is no metrics.csv
+            logger=[runs.MetricsFile(self.run_folder.folder), *more] if logs else False,  # else no metrics.csv
             callbacks=[*users, *([runs.UseChanges()] if changed else []), runs.StopAtSignal(), *mine],
             default_root_dir=self.run_folder.folder,  # where Lightning looks for, and leaves, SLURM's checkpoints
             plugins=runs.with_whole_checkpoints([*list_of(options.plugins), *self.plugins]),

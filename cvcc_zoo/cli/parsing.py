@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from cvcc_zoo.cli.expansion import MODE, install_yaml
+from cvcc_zoo.cli.expansion import MODE, install_yaml, names_from_here
 from cvcc_zoo.cli.manual import COMMANDS, with_examples
 from cvcc_zoo.cli.refusals import explain
 from cvcc_zoo.printing import say
@@ -35,7 +35,8 @@ class ZooParser(LightningArgumentParser):
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         """Parse arguments; a file of options that is not text is an error of one line, too."""
         try:
-            return super().parse_args(*args, **kwargs)
+            with names_from_here():
+                return super().parse_args(*args, **kwargs)
         except UnicodeDecodeError as error:
             self.error(f"a file of options is not text in UTF-8 ({error}); convert it, or give another one")
 

@@ -5,11 +5,13 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from cvcc_zoo.files.own import expanded, shown
 from cvcc_zoo.registry import CLOSE, as_typed, unknown
+from cvcc_zoo.zoo.names import resolve
 
 PLACES = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "configs")
 """The folder of the recipes in an installed package, and in a checkout."""
@@ -67,14 +69,31 @@ def config_file(asked: str) -> str:
     return asked
 
 
-def weights_alone(file: str) -> str | None:
-    """Return the `weights` of a config file that has no model; None if there are none, or if it cannot be read."""
+def weights_alone(file: str, before: str | None) -> str | None:
+    """Return the `weights` of a config file that has no model, or else those of a file `before` it."""
+    config = _options(file)
+    found = before if "model" in config else config.get("weights", before)
+    return found if isinstance(found, str) else None
+
+
+def has_model_alone(file: str) -> bool:
+    """Return whether a config file names a model without weights, and says nothing of weights itself."""
+    config = _options(file)
+    model = config.get("model")
+    name = model.get("class_path") if isinstance(model, dict) else model
+    try:
+        return isinstance(name, str) and "weights" not in config and not resolve(name).trained
+    except ValueError:  # which the parser tells
+        return False
+
+
+def _options(file: str) -> dict[str, Any]:
+    """Return the options in a config file, none if it cannot be read: the parser tells why."""
     try:
         config = yaml.safe_load(Path(file).read_text())
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # which the parser tells
-        return None
-    found = config.get("weights") if isinstance(config, dict) and "model" not in config else None
-    return found if isinstance(found, str) else None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def named(asked: str) -> str | None:

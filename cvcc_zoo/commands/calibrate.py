@@ -19,7 +19,8 @@ from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.images import MODEL, add_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.identity import identity_of, title_of_test
+from cvcc_zoo.data.identity import TRAINED_ON, identity_of, is_identity, title_of_test
+from cvcc_zoo.data.images import Split
 from cvcc_zoo.files.download import digest
 from cvcc_zoo.files.own import locked, write_whole
 from cvcc_zoo.files.plain import load_plain
@@ -62,12 +63,12 @@ def main(args: Sequence[str]) -> int:
     made = parser()
     config, trained = with_its_images(made, args, find_one)
     origin = origin_of(config.name, trained.data)
-    check_split(trained.name, origin.split, config.data)
+    check_split(trained.name, origin, config.data)
     data = made.instantiate(config).data
     folder = origin.file.parent
     with locked(folder, "training", "run") if is_run(folder) else nullcontext():
         check_classes(trained.model, data)  # the labels in the model's order, because the identity depends on them
-        check_images(trained.name, origin.train_sha256, data)
+        check_images(trained.name, origin.images, data)
         before, labels = scores(trained.model, data, split="val")
         temperature, count = round(fit_temperature(before, labels), 4), len(labels)
         where = f"the {count:,} validation images, each fifth with a temperature fitted to the other four"
@@ -99,33 +100,44 @@ class Origin:
 
     file: Path
     """The checkpoint or card, which holds the temperature."""
-    train_sha256: str
-    """The identity of the training images; empty if unknown."""
+    images: Mapping[Split, Mapping[str, Any]]
+    """The identities of the training images and of those held out, as far as they are known."""
     split: dict[str, Any]
     """The options SPLIT of their data; empty if unknown."""
 
 
 def origin_of(name: str, options: Mapping[str, Any]) -> Origin:
-    """Return the origin of trained weights; `options` are those of the data of a run."""
+    """Return the origin of trained weights; `options` are those of the data of a run.
+
+    Raises ValueError for a checkpoint that does not say which images were held out.
+    """
     source = resolve_trained(name)
     assert source.path is not None
     if source.kind == "card":
         training = read_card(source.path).training
-        recipe, train = training.get("recipe"), training.get("train_set")
+        recipe, sets = training.get("recipe"), {"train": training.get("train_set"), "val": training.get("val_set")}
         found = recipe.get("data") if isinstance(recipe, dict) else None
         file, options = source.path, found if isinstance(found, dict) else {}
-        sha256 = str(train.get("sha256", "")) if isinstance(train, dict) else ""
+        images: dict[Split, dict[str, Any]] = {}
+        images |= {split: said for split in TRAINED_ON if is_identity(said := sets[split])}
     else:
         checkpoint = read_checkpoint(source.path)
-        file, sha256 = checkpoint.path, checkpoint.train_sha256
+        file, images = checkpoint.path, checkpoint.images
+        if "val" not in images:
+            raise ValueError(
+                f"{file} does not say which images its training held out, so none are known that a temperature can be "
+                "fitted to: an older version of this package wrote it, or a training without an ImageDataModule; train "
+                "it again, such as by `cvcc-zoo fit --config=RUN/config.yaml`"
+            )
     defaults = signature(ImageDataModule).parameters
     split = {option: options.get(option, defaults[option].default) for option in SPLIT} if options else {}
-    return Origin(file, sha256, split)
+    return Origin(file, images, split)
 
 
-def check_split(name: str, split: Mapping[str, Any], options: Any) -> None:
+def check_split(name: str, origin: Origin, options: Any) -> None:
     """Raise ValueError unless the options of the data hold out the images that the training held out."""
-    if split and not split["validation"]:
+    split, held_out = origin.split, origin.images.get("val", {}).get("images")
+    if held_out == 0 or (split and not split["validation"]):
         raise ValueError(
             f"{name} was trained on all of its images, and a temperature that is fitted to training images makes a "
             "model too confident; train the recipe with --data.validation=0.1, and give these weights the temperature "
@@ -141,12 +153,20 @@ def check_split(name: str, split: Mapping[str, Any], options: Any) -> None:
             )
 
 
-def check_images(name: str, sha256: str, data: ImageDataModule) -> None:
-    """Raise ValueError if the training images are known not to be those with this identity."""
-    if sha256 and identity_of(data, "train").sha256 != sha256:
+def check_images(name: str, images: Mapping[Split, Mapping[str, Any]], data: ImageDataModule) -> None:
+    """Raise ValueError if the images are known not to be those that the weights were trained on, or held out."""
+    for split in TRAINED_ON:
+        if split not in images or identity_of(data, split).sha256 == images[split]["sha256"]:
+            continue
+        if split == "train":
+            raise ValueError(
+                f"{data.dataset.title} does not have the images that {name} was trained on; restore them, or give "
+                "their folder: --data.root=..."
+            )
         raise ValueError(
-            f"{data.dataset.title} does not have the images that {name} was trained on; restore them, or give their "
-            "folder: --data.root=..."
+            f"{data.dataset.title} holds out other images than the training of {name} did, which was on some of these; "
+            "restore the names of its folders and files, and give the options of the training: --data.validation=... "
+            "and --data.split_seed=..."
         )
 
 

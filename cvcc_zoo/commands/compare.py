@@ -1,7 +1,6 @@
 """`cvcc-zoo compare MODEL...`: parameters, MACs, memory and measured speed of models side by side."""
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -37,7 +36,6 @@ ORDERS = {
 """Names for --sort, and the column that each sorts by."""
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser(

@@ -7,7 +7,6 @@ jsonargparse does not replace it: it knows one parser, no names of models, and n
 import argparse
 import re
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 from cvcc_zoo.cli.manual import COMMANDS
@@ -47,7 +46,6 @@ RECIPE = {"bash": "_cvcc_zoo_recipe", "zsh": "_cvcc_zoo_recipe"}
 RECIPE_OR_FILE = {"bash": "_cvcc_zoo_recipe_or_file", "zsh": "_cvcc_zoo_recipe_or_file", "tcsh": "f"}
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     made = command_parser("completion", "SHELL")

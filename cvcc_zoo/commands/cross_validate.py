@@ -6,7 +6,6 @@ https://www.ijcai.org/Proceedings/95-2/Papers/016.pdf, recommends stratified fol
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.cli.passing import split
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.folder import file_of
+from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.files.own import csv_text, expanded, json_text, write_picture, write_whole
 from cvcc_zoo.plots import plot_confusion
 from cvcc_zoo.printing.console import PlainConsole
@@ -34,7 +34,7 @@ from cvcc_zoo.search.methods import GridSearch
 from cvcc_zoo.search.record import own_folder, read_trials
 from cvcc_zoo.search.running import Searched, deadline_after, run_trials
 from cvcc_zoo.search.space import OWN, Choice, Space
-from cvcc_zoo.zoo.creation import load
+from cvcc_zoo.weights.checkpoint import read_checkpoint
 
 KIND = "cross-validation"
 FOLD = "data.validation"
@@ -123,9 +123,17 @@ class Fold:
 
 
 def predict_fold(run: Path, checkpoint: str) -> Fold:
-    """Predict the images that a run held out. Raises FileNotFoundError if it has no such checkpoint."""
-    data, model = ImageDataModule(**read_config(run)["data"]), load(run / checkpoint)
-    logits, labels = scores(model, data, split="val")
+    """Predict the images that a run held out.
+
+    Raises FileNotFoundError if it has no such checkpoint, and ValueError if others would be held out now.
+    """
+    data, weights = ImageDataModule(**read_config(run)["data"]), read_checkpoint(run / checkpoint)
+    logits, labels = scores(weights.model, data, split="val")
+    if any(identity_of(data, part).sha256 != its["sha256"] for part, its in weights.images.items()):
+        raise ValueError(
+            f"the training images or their names have changed since {run} was trained, so it would be tested on images "
+            "that it was trained on; restore them, or choose another --folder"
+        )
     return Fold(data, data.val_dataloader().samples, logits, labels)
 
 
@@ -183,7 +191,6 @@ def overview(summary: dict[str, Any], folder: Path) -> Table:
     return table
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     return function_parser("cross-validate", "--folder=FOLDER [options]", cross_validate, config=False)

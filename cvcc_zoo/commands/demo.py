@@ -4,7 +4,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.demo import Limits, build, own_files
@@ -15,7 +14,6 @@ PORTS = range(1, 65536)
 WAITING = 50  # requests to classify an image
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser("demo", "[NAME...] [options]")

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -24,7 +23,6 @@ PANELS: dict[str, Callable[[Signal], float]] = {
 }
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser(

@@ -13,7 +13,6 @@ model = torch.export.load("resnet20.cifar10.pt2", extra_files=about).module()  #
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +25,6 @@ from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.zoo.averaging import find_average, names_in
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser("export", "NAME [options]", "It takes raw uint8 images and returns logits.")

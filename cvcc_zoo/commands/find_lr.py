@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
 
 import numpy as np
+from lightning.pytorch.callbacks import Checkpoint, DeviceStatsMonitor, LearningRateMonitor
 
 from cvcc_zoo.cli.choices import told_in_one_line
 from cvcc_zoo.cli.lightning import ZooCLI
@@ -21,6 +21,8 @@ from cvcc_zoo.search.rates import FEWEST, Growing, scaled_rates
 from cvcc_zoo.zoo.catalogue import name_of
 
 OF_A_RUN = ("run", "ckpt_path", "test", "allow_changes")
+RECORDING = (Checkpoint, LearningRateMonitor, DeviceStatsMonitor)
+"""Callbacks that need a logger, or save checkpoints; Lightning adds one of them by itself."""
 
 
 def find_lr(
@@ -51,8 +53,8 @@ def find_lr(
     target, console = file_to_write(output, ".png"), PlainConsole(soft_wrap=True)
     growing = Growing(low, high, steps)
     words = [*(options or []), f"--trainer.max_steps={steps}", "--trainer.max_epochs=-1", "--test=false"]
-    words += [f"--trainer.{name}" for name in ("limit_val_batches=0", "logger=false", "enable_checkpointing=false")]
-    words += [f"--trainer.{name}=false" for name in ("enable_progress_bar", "enable_model_summary")]
+    words += [f"--trainer.{name}=false" for name in ("logger", "enable_progress_bar", "enable_model_summary")]
+    words.append("--trainer.limit_val_batches=0")
     quiet()
     try:
         with stopped_by_signals(), told_in_one_line():
@@ -90,7 +92,7 @@ def find_lr(
 
 
 def check(built: ZooCLI) -> None:
-    """Leave out the schedule, and callbacks that watch a metric, such as EarlyStopping: nothing is validated.
+    """Leave out the schedule, and callbacks for what the test has not: validation, a logger and checkpoints.
 
     Raises ValueError for a model that is not trained step by step, or by one process.
     """
@@ -105,10 +107,10 @@ def check(built: ZooCLI) -> None:
         raise ValueError("the rates of the test are multiples of the optimizer's; give --optimizer.lr above 0")
     model.hparams["lr_scheduler"] = None
     callbacks = callbacks_of(trainer)
-    callbacks[:] = [each for each in callbacks if getattr(each, "monitor", None) is None]
+    watching = [each for each in callbacks if getattr(each, "monitor", None) is not None]  # such as EarlyStopping
+    callbacks[:] = [each for each in callbacks if each not in watching and not isinstance(each, RECORDING)]
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     return function_parser("find-lr", "[options]", find_lr, config=False)

@@ -2,9 +2,9 @@
 
 import fnmatch
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
+import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -63,7 +63,8 @@ def show(
     table.add_column("MACs", justify="right", no_wrap=True)
     table.add_column("what it is", overflow="fold")
     for name in names:
-        counts = complexity(create(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size))
+        with torch.device("meta"):  # without weights
+            counts = complexity(create(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size))
         aliases = [alias for alias, target in ALIASES.items() if target == name]
         summary = find(name).summary.rstrip(".") + (f" (also {', '.join(aliases)})" if aliases else "")
         table.add_row(name, f"{counts.parameters:,}", f"{counts.macs / 1e6:,.2f} M", summary)
@@ -122,7 +123,6 @@ def accuracy(card: Card) -> float:
     return float(card.measured.get("test_accuracy", 0.0))
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     return function_parser("list", "[PATTERN] [options]", show)

@@ -1,7 +1,6 @@
 """`cvcc-zoo augmentations` and `cvcc-zoo whitening`: draw how the images of a data set are changed."""
 
 from collections.abc import Sequence
-from functools import cache
 
 from cvcc_zoo.cli.arguments import parse, rewrite
 from cvcc_zoo.cli.images import AUGMENTATIONS, WHITENING, add_images
@@ -10,7 +9,6 @@ from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.printing import say
 
 
-@cache
 def parser(command: str) -> ZooParser:
     """Return the parser of `augmentations` or `whitening`."""
     made = command_parser(command, "[options]")
@@ -24,8 +22,9 @@ def parser(command: str) -> ZooParser:
 
 def main(command: str, args: Sequence[str]) -> int:
     """Run the command: read the data set, and write a PNG file."""
-    config = parse(parser(command), rewrite(args))
-    data = parser(command).instantiate(config).data
+    made = parser(command)
+    config = parse(made, rewrite(args))
+    data = made.instantiate(config).data
     output = file_to_write(config.output, ".png")
     if command == "augmentations":
         figure = data.plot_augmentations(config.images, config.draws)

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Sequence
-from functools import cache
 
 from rich.table import Table
 
@@ -58,7 +57,6 @@ def show(model: str = "resnet18", repeats: int = 3) -> None:
     )
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     return function_parser("optimizers", "[options]", show)

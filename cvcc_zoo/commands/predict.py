@@ -8,7 +8,6 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 from rich.table import Table
@@ -19,8 +18,8 @@ from cvcc_zoo.classifier.prediction import BATCH, Ranking, ranked, read_pixels
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data.decode import Decoding, Tally
 from cvcc_zoo.data.decoded import raise_all
-from cvcc_zoo.data.finding import Found, find_images
-from cvcc_zoo.data.opening import MAX_PIXELS
+from cvcc_zoo.data.finding import find_files
+from cvcc_zoo.data.opening import MAX_PIXELS, UnknownFormatError
 from cvcc_zoo.files.own import csv_text, expanded, file_to_write, json_text, shown, write_whole
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
@@ -39,7 +38,6 @@ class Prediction:
     top: Ranking
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser("predict", "NAME IMAGE_OR_FOLDER... [options]")
@@ -80,11 +78,16 @@ def main(args: Sequence[str]) -> int:
     size, channels = decoding.image_size, decoding.in_channels
     if channels not in (1, 3):
         raise ValueError(f"image files have 1 or 3 channels, and {trained.name} takes {channels}; call it in Python")
-    found = find_images([expanded(given) for given in config.images], size, decoding.max_pixels)
-    tally, broken = Tally(), found.broken
-    predictions = predict(trained, found.files, decoding, top, tally, broken)
+    given = [expanded(image) for image in config.images]
+    tally, broken = Tally(), dict[Path, ValueError]()
+    predictions = predict(trained, find_files(given), decoding, top, tally, broken)
+    named = set(given)
+    skipped = [file for file, error in broken.items() if isinstance(error, UnknownFormatError) and file not in named]
+    for file in skipped:
+        del broken[file]
     if not predictions:
         raise_all(list(broken.values()))
+        raise ValueError(f"there are no images in {', '.join(map(shown, given))}")
     if output:
         write_whole(output, (_json if output.suffix == ".json" else _csv)(predictions))
     if sheet:
@@ -93,7 +96,7 @@ def main(args: Sequence[str]) -> int:
         write_whole(sheet, _draw(on_sheet, images))
     console = PlainConsole()
     console.print(_table(predictions, f"{trained.name}: classes and their probabilities"))
-    for line in [*_remarks(found, size, sheet, len(predictions)), *tally.lines(advice=False)]:
+    for line in [*_remarks(tally, size, skipped, sheet), *tally.lines(advice=False)]:
         console.print(line, soft_wrap=True)
     for written in filter(None, (output, sheet)):
         console.print(f"written to {written}", soft_wrap=True)
@@ -178,15 +181,13 @@ def _draw(predictions: Sequence[Prediction], images: Tensor) -> bytes:
     return file.getvalue()
 
 
-def _remarks(found: Found, size: int, sheet: Path | None, count: int) -> list[str]:
-    remarks = []
-    if resized := found.resized - found.broken.keys():  # some images are found to be broken only when they are decoded
-        remarks.append(f"{len(resized)} of {count} images were resized to {size}x{size}")
-    if found.skipped:
-        some = ", ".join(map(shown, found.skipped[:3])) + (", ..." if len(found.skipped) > 3 else "")
-        remarks.append(
-            f"{len(found.skipped)} of {count + len(found.skipped)} files are not images and were skipped: {some}"
-        )
+def _remarks(tally: Tally, size: int, skipped: Sequence[Path], sheet: Path | None) -> list[str]:
+    remarks, count = [], tally.images
+    if tally.resized:
+        remarks.append(f"{tally.resized} of {count} images were resized to {size}x{size}")
+    if skipped:
+        some = ", ".join(map(shown, skipped[:3])) + (", ..." if len(skipped) > 3 else "")
+        remarks.append(f"{len(skipped)} of {count + len(skipped)} files are not images and were skipped: {some}")
     if sheet and count > ON_SHEET:
         remarks.append(f"the sheet has the first {ON_SHEET} of {count} images")
     return remarks

@@ -3,7 +3,6 @@
 import dataclasses
 import tempfile
 from collections.abc import Sequence
-from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -81,10 +80,11 @@ def publish(
     known = find_known(train.sha256, test)
     tag = tag or (known.tag if known else summary["dataset"])
     training = {"recipe": recipe(config), "images": summary["images"]["train"], "train_set": train.plain()}
+    training |= {"val_set": weights.images["val"]} if "val" in weights.images else {}
     training |= {name: summary.get(name) for name in TRAINING}
     training |= {"changed": resumed} if (resumed := summary.get("changed")) else {}
     if seeds:
-        if summary.get("data", {}).get("test", {}).get("sha256", test) != test:
+        if summary["data"].get("test", {}).get("sha256", test) != test:
             raise ValueError(
                 f"{source} was tested on other images than {data.dataset.title} has now, so its accuracy is not "
                 "compared with theirs; restore the images, or leave out --repeats"
@@ -144,8 +144,8 @@ def extend(path: Path, repeats: Sequence[Path], calibrate: Path | None, root: st
     card = read_card(path)
     if not repeats and calibrate is None:
         raise ValueError(
-            f"{card.name} is published; give a run folder, or add to its card: --repeats=[RUN, ...] with other seeds, "
-            "--calibrate=RUN_WITH_VALIDATION"
+            f"{card.name} is published; give a run folder, or add to its card: "
+            "--repeats='[RUN, ...]' with other seeds, --calibrate=RUN_WITH_VALIDATION"
         )
     training, added, console = card.training, dict[str, Any](), PlainConsole(soft_wrap=True)
     if not _knows_its_training(card):
@@ -198,7 +198,7 @@ def _knows_its_training(card: Card) -> bool:
 
 def check_unchanged(run: Path, summary: dict[str, Any], train: str) -> None:
     """Raise ValueError if the training images are not those that the run was trained on."""
-    before = summary.get("data", {}).get("train", {}).get("sha256", train)
+    before = summary["data"]["train"]["sha256"]
     if before != train:
         raise ValueError(
             f"the training images are not those that {run} was trained on (sha256 {train[:12]}..., then "
@@ -232,7 +232,6 @@ def in_words(dataset: str, tag: str, known: Known | None) -> str:
     return dataset or tag
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     return function_parser("publish", "RUN [options]", publish)

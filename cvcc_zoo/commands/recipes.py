@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from functools import cache
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -13,7 +12,6 @@ from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.registry import unknown
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser("recipes", "[NAME]")

@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Literal
 
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
-from cvcc_zoo.files.own import expanded, file_to_write, shown
+from cvcc_zoo.files.own import expanded, file_to_write, shown, write_whole
 from cvcc_zoo.printing import say
-from cvcc_zoo.report import read_run, unfinished, write_report
+from cvcc_zoo.report import read_run, unfinished
 from cvcc_zoo.report.figures import plotly
+from cvcc_zoo.report.page import page
 from cvcc_zoo.report.reports import PUBLIC
 from cvcc_zoo.zoo.names import told_apart
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser("report", "RUN... [options]")
@@ -44,7 +43,7 @@ def main(args: Sequence[str]) -> int:
         raise ValueError("none of these runs has ended; a report needs the summary.json of at least one")
     remarks = [f"Not finished, and left out: {', '.join(names[folder] for folder in waiting)}."] if waiting else []
     reports = [replace(read_run(folder, config.images), name=names[folder]) for folder in finished]
-    write_report(output, reports, config.title, remarks)
+    write_whole(output, page(reports, config.title, remarks).encode())
     for remark in remarks:
         say(remark)
     say(f"written to {output} ({output.stat().st_size / 1e6:.1f} MB)")

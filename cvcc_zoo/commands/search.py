@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,11 @@ from cvcc_zoo.plots import Figure, plot_search
 from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.notices import only_warnings
-from cvcc_zoo.search import (
-    OWN,
-    Choice,
-    Goal,
-    Space,
-    Trial,
-    flags,
-    make_method,
-    number_of_trials,
-    own_folder,
-    parse_space,
-    plain,
-    read_trials,
-    text_of,
-)
+from cvcc_zoo.search.goal import Goal
+from cvcc_zoo.search.methods import make_method, number_of_trials
+from cvcc_zoo.search.record import Trial, own_folder, read_trials
 from cvcc_zoo.search.running import Searched, cell, deadline_after, run_trials
+from cvcc_zoo.search.space import OWN, Choice, Space, flags, parse_space, plain, text_of
 
 BEST = 10
 KIND = "search"
@@ -131,7 +119,6 @@ def overview(best: Sequence[Trial], done: Sequence[Trial], count: int, goal: Goa
     return table
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     return function_parser("search", "--folder=FOLDER --space=SPACE [options]", search, config=False)

@@ -5,7 +5,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +17,20 @@ from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.duplicates import Numbers, connected, duplicates, members, several
 from cvcc_zoo.data.finding import Links
 from cvcc_zoo.data.layout import check_several, find_classes, find_splits, labelled
-from cvcc_zoo.data.looks import Looks, look_at_some
+from cvcc_zoo.data.looks import Looks, look_at
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.partition import partition
-from cvcc_zoo.data.workers import read_files
+from cvcc_zoo.data.workers import read_each
 from cvcc_zoo.files.own import UNFINISHED, check_new_folder, csv_text, expanded, in_command, shown
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import tracked
 from cvcc_zoo.registry import pick
 
-CHUNK = 256  # files that a process reads at once
 DUPLICATES = "duplicates.csv"
 TREATMENTS = ("list", "together")
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser("split", "FOLDER --output=NEW [options]", "The originals are not changed.")
@@ -66,7 +64,7 @@ def main(args: Sequence[str]) -> int:
     check_output(root, output)
     files, classes = images_of(root)
     groups = groups_of(files, options.group)
-    exact, near = duplicates(look_at([path for path, _ in files], options.data.max_pixels))
+    exact, near = duplicates(looks_of([path for path, _ in files], options.data.max_pixels))
     labels = np.array([label for _, label in files])
     together = joined(groups, near) if treatment == "together" else groups
     splits = partition(labels, together, shares, options.seed, classes)
@@ -84,8 +82,8 @@ def main(args: Sequence[str]) -> int:
     PlainConsole().print(table_of(labels, splits, classes, list(shares), str(output)))
     for line in remarks(exact, near, splits, labels, output / DUPLICATES):
         say(line)
-    more = f"{'' if options.copy else ' --data.follow_links=true'} (--data.image_size=32 for images of any size)"
-    say(f"Train on it: cvcc-zoo fit --data.root={in_command(output)}{more}")
+    more = " --data.follow_links=true" * (not options.copy) + " --test=false" * ("test" not in shares)
+    say(f"Train on it: cvcc-zoo fit --data.root={in_command(output)}{more} (--data.image_size=32 if the sizes differ)")
     return 0
 
 
@@ -150,22 +148,13 @@ def groups_of(files: Sequence[tuple[str, int]], pattern: str | None) -> Numbers:
     return numbers.astype(np.int64)
 
 
-def look_at(paths: list[str], max_pixels: int) -> Looks:
+def looks_of(paths: list[str], max_pixels: int) -> Looks:
     """Return the looks of all images. Raises UnreadableImageError, which names every image that cannot be read."""
-    parts, broken = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)], list[ValueError]()
-    found: list[Looks] = []
-    jobs = read_files(parts, partial(look_at_some, max_pixels=max_pixels))
-    for looks, wrong in tracked(jobs, "images read", len(paths), _images_of):
-        broken += wrong.values()
-        found += [looks] if looks is not None else []
-    raise_all(broken)
-    digests, small = zip(*found, strict=True)
-    return np.concatenate(digests), np.concatenate(small)
-
-
-def _images_of(part: tuple[Looks | None, dict[str, ValueError]]) -> int:
-    """Count the images of a part, read or broken."""
-    return (len(part[0][0]) if part[0] else 0) + len(part[1])
+    images = read_each(paths, partial(look_at, max_pixels=max_pixels))
+    found = [each for _, each in tracked(images, "images read", len(paths), lambda _: 1)]
+    raise_all([each for each in found if isinstance(each, ValueError)])
+    digests, small = zip(*(each for each in found if not isinstance(each, ValueError)), strict=True)
+    return np.stack(digests), np.stack(small)
 
 
 def joined(groups: Numbers, near: Numbers) -> Numbers:

@@ -1,7 +1,6 @@
 """`cvcc-zoo templates NAME...`: draw the templates of linear classifiers as images."""
 
 from collections.abc import Sequence
-from functools import cache
 
 from torch import Tensor
 
@@ -15,7 +14,6 @@ from cvcc_zoo.zoo.names import told_apart
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     parser = command_parser(

@@ -3,11 +3,9 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
-import yaml
 from rich.table import Table
 
 from cvcc_zoo.cli.arguments import parse, rewrite
@@ -109,12 +107,10 @@ def train_zoo(
     given = [f"--{option}" for option in options or []]
     if precision:
         given.append(f"--trainer.precision={precision}")
-    found = models(recipe_folder(recipes), only, given)
+    place = recipe_folder(recipes)
+    found, tag = models(place, only, given), place.resolve().name  # a folder such as . has no name of its own
     jobs = {
-        model: [
-            Job(path, model, path.parent.name, seed, expanded(runs) / f"{model}-{path.parent.name}-{seed}")
-            for seed in range(seeds)
-        ]
+        model: [Job(path, model, tag, seed, expanded(runs) / f"{model}-{tag}-{seed}") for seed in range(seeds)]
         for model, path in found.items()
     }
     root = next((option.partition("=")[2] for option in reversed(given) if option.startswith("--data.root=")), "")
@@ -149,7 +145,8 @@ def models(recipes: Path, only: Sequence[str] | None, options: Sequence[str]) ->
             raise unknown(f"recipe in {recipes}", name, found)
     for name in only or found:
         check_name(found[name], options)
-    return {name: found[name] for name in only or sorted(found, key=lambda name: complexity(create(name)).macs)}
+    with torch.device("meta"):  # without weights
+        return {name: found[name] for name in only or sorted(found, key=lambda name: complexity(create(name)).macs)}
 
 
 def check_name(recipe: Path, options: Sequence[str]) -> None:
@@ -158,8 +155,9 @@ def check_name(recipe: Path, options: Sequence[str]) -> None:
     name = name_of(model.class_path.rpartition(".")[2], model.init_args.as_dict())
     if name != recipe.stem:
         raise ValueError(
-            f"{shown(recipe)} trains the model {name}, and its weights would be named so; leave it out (--only=[...]), "
-            f"or train it with `cvcc-zoo fit --config={in_command(recipe)}` and publish its run with --tag=..."
+            f"{shown(recipe)} trains the model {name}, and its weights would be named so; leave it out "
+            f"(--only='[...]'), or train it with `cvcc-zoo fit --config={in_command(recipe)}` and publish its run with "
+            "--tag=..."
         )
 
 
@@ -219,13 +217,12 @@ def overview(jobs: dict[str, list[Job]], target: Path) -> Table:
         if len(found) > 1 and None not in found:
             scores = torch.tensor(found, dtype=torch.float64)
             spread = f"{100 * scores.mean():.2f} ± {100 * scores.std():.2f} %"
-        epochs = yaml.safe_load(mine[0].recipe.read_text()).get("trainer", {}).get("max_epochs", "-")
+        epochs = ", ".join(dict.fromkeys(str(summary["epochs"]) for summary in summaries)) or "-"
         seconds = sum(summary["train_seconds"] for summary in summaries)
-        table.add_row(model, state, accuracy, spread, str(epochs), f"{seconds / 60:.1f} min")
+        table.add_row(model, state, accuracy, spread, epochs, f"{seconds / 60:.1f} min")
     return table
 
 
-@cache
 def parser() -> ZooParser:
     """Return the parser of the command."""
     return function_parser("train-zoo", "[options]", train_zoo)

@@ -12,6 +12,8 @@ from cvcc_zoo.internals.lightning import batches_done
 class Attached(LightningDataModule):
     """A DataModule that behaves outside of a run as if there had never been a Trainer."""
 
+    batch_size: int
+
     def __init__(self) -> None:
         super().__init__()
         self._position = Position()
@@ -38,11 +40,12 @@ class Attached(LightningDataModule):
         self.teardown("fit")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the epoch and its finished batches (0 after the last one); Lightning saves it in checkpoints."""
+        """Return the epoch, its finished batches (0 after the last one) and their size, for checkpoints."""
         if self.trainer is None:
             return {}
         done, batches = batches_done(self.trainer), self.trainer.num_training_batches  # infinite before training starts
-        return {"epoch": self.trainer.current_epoch, "batches": done % int(batches) if done else 0}
+        finished = done % int(batches) if done else 0
+        return {"epoch": self.trainer.current_epoch, "batches": finished, "batch_size": self.batch_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume after the batches that a checkpoint was trained on; to test or validate it skips nothing."""

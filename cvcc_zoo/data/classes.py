@@ -6,7 +6,7 @@ are one class.
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 SHOWN = 5  # names of each kind in a message
 LISTED = 100  # classes in a table
@@ -16,7 +16,7 @@ JOINERS = str.maketrans("", "", "\u200c\u200d")
 DIGITS = tuple("0123456789")
 DIGITS_NOTE = (
     "the classes have the names 0 to 9, so the presets of --data.augmentations do not mirror images; if they are not "
-    "digits: --data.augmentations=[RandomCrop, HorizontalFlip]"
+    "digits: --data.augmentations='[RandomCrop, HorizontalFlip]'"
 )
 """A note about data sets of the user whose classes are digits."""
 
@@ -24,6 +24,14 @@ DIGITS_NOTE = (
 def as_text(name: object) -> str:
     """Return the name of a class as text; arrays of the kind S and the files of CIFAR hold bytes."""
     return name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
+
+
+def listed(names: object) -> list[object] | None:
+    """Return names in order as a list: of a list, tuple, array, tensor or pandas Index; None for what has no order."""
+    names = names.tolist() if hasattr(names, "tolist") else names
+    if not isinstance(names, Iterable) or isinstance(names, str | bytes | Mapping | set | frozenset):
+        return None
+    return list(names)
 
 
 def are_digits(names: Sequence[str]) -> bool:

@@ -98,6 +98,7 @@ class ImageDataModule(Attached):
         self._places = torch.arange(self.num_classes)  # label in the data set -> our label
         self.split_seed, self.seed, self._prepared = split_seed, seed, False
         self._images: dict[str, tuple[Images, Tensor]] = {}  # stage -> images, and the positions of those it uses
+        self._said: set[str] = set()  # notes about the images
         self._on_device: dict[int, Images] = {}  # copies on an accelerator, by the id of the originals
 
     def prepare_data(self) -> None:
@@ -122,7 +123,7 @@ class ImageDataModule(Attached):
             test = self._load("test")
             assert test is not None
             self._images["test"] = (test, torch.arange(len(test.labels)))
-            announce(self, "test")
+            announce(self, "test", said=self._said)
 
     def _load_train(self) -> None:
         train = self._load("train")
@@ -132,7 +133,7 @@ class ImageDataModule(Attached):
         else:
             kept, out = self.held_out.split(self._places.argsort()[train.labels], self.split_seed, self.dataset.classes)
         self._images |= {"train": (train, kept), "val": (val or train, out)}
-        announce(self, "train", "val", notes=self.dataset.notes)
+        announce(self, "train", "val", said=self._said)
 
     def _load(self, split: Any) -> Images | None:
         found = self.dataset.load(split)
@@ -155,6 +156,12 @@ class ImageDataModule(Attached):
             self.prepare_data()
             self.setup("fit")
         data, samples = self._images["train"]
+        return data.images, data.labels, samples
+
+    def validation_images(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images, labels, and the positions (M,) of those that are held out; none if `validation` is 0."""
+        self.training_images()  # loads them
+        data, samples = self._images["val"]
         return data.images, data.labels, samples
 
     def fit_whitening(self, spec: dict[str, Any] | str | None = None, *, across_processes: bool = False) -> Whitening:

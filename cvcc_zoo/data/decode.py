@@ -1,6 +1,5 @@
 """Decode image files to pixels, uint8 (C, H, W)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,12 +20,13 @@ class Tally:
     """Counts of the decoded images that a user should hear about."""
 
     def __init__(self) -> None:
-        self.images = self.deep = self.brightest = self.flat = self.stretched = 0
+        self.images = self.deep = self.brightest = self.flat = self.resized = self.stretched = 0
         self.first_flat: Path | str | None = None
 
-    def add(self, path: Path | str, pixels: Pixels, brightest: int | None, *, stretched: bool) -> None:
+    def add(self, path: Path | str, pixels: Pixels, brightest: int | None, *, resized: bool, stretched: bool) -> None:
         """Count an image; `brightest` is its largest value if it was 16-bit grey, else None."""
         self.images += 1
+        self.resized += resized
         self.stretched += stretched
         if brightest is not None:
             self.deep, self.brightest = self.deep + 1, max(self.brightest, brightest)
@@ -36,7 +36,7 @@ class Tally:
 
     def merge(self, other: "Tally") -> None:
         """Add the counts of another tally."""
-        for name in ("images", "deep", "flat", "stretched"):
+        for name in ("images", "deep", "flat", "resized", "stretched"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.brightest = max(self.brightest, other.brightest)
         self.first_flat = self.first_flat or other.first_flat
@@ -76,13 +76,18 @@ class Decoding:
     resize: str = "squash"
     background: str = "white"
 
-    def __call__(self, path: Path | str, tally: Tally | None = None) -> Pixels:
+    def __call__(self, path: Path | str) -> Pixels:
         """Decode an image file. Raises UnreadableImageError or NeedsOptionError, which name the path."""
+        return self.counted(path)[0]
+
+    def counted(self, path: Path | str) -> tuple[Pixels, Tally]:
+        """Decode an image file, and count it. Raises UnreadableImageError or NeedsOptionError, which name the path."""
+        tally = Tally()
         with open_image(path, self.max_pixels) as file:
-            return self.pixels(path, file, tally)
+            return self.pixels(path, file, tally), tally
 
     def pixels(self, path: Path | str, file: Image.Image, tally: Tally | None = None) -> Pixels:
-        """Decode an open image, which messages call `path`."""
+        """Decode an open image, which messages call `path`, to a contiguous array; `tally` counts it."""
         upright, deep = UprightImage.decoded(file), is_deep(file)
         if not deep and file.mode.startswith(("I", "F")):
             raise UnreadableImageError(
@@ -103,9 +108,9 @@ class Decoding:
         visible = (upright.then(eight_bits) if deep else upright).then(partial(opaque, background=self.background))
         image = square(visible, size, self.resize, self.background).convert("RGB" if self.in_channels == 3 else "L")
         stretched = self.resize == "squash" and is_stretched((width, height))
-        pixels = np.asarray(image).reshape(size, size, self.in_channels).transpose(2, 0, 1)
+        pixels = np.asarray(image).reshape(size, size, self.in_channels).transpose(2, 0, 1).copy()
         if tally is not None:
-            tally.add(path, pixels, brightest, stretched=stretched)
+            tally.add(path, pixels, brightest, resized=(width, height) != (size, size), stretched=stretched)
         return pixels
 
     @classmethod
@@ -153,53 +158,15 @@ class DecodedDataset:
         return self.decoding.image_size
 
 
-def decode_some(paths: Sequence[str], decoding: Decoding) -> tuple[tuple[Pixels, Tally], dict[str, ValueError]]:
-    """Decode images: return those that can be read (N, C, H, W) with their tally, and the errors of the others by path.
-
-    A job for `workers.read_files`. Raises NeedsOptionError for the first image that needs an option.
-    """
-    decoded, tally, broken = [decoding.none()], Tally(), dict[str, ValueError]()
-    for path in paths:
-        try:
-            decoded.append(decoding(path, tally)[None])
-        except UnreadableImageError as error:
-            broken[path] = error
-    return (np.concatenate(decoded), tally), broken
+def read_header(path: str, max_pixels: int) -> tuple[tuple[int, int], bool]:
+    """Return the size (width, height) of an image file, and if it is grey. Raises the errors of `open_image`."""
+    with open_image(path, max_pixels) as image:
+        return image.size, is_grey(image)
 
 
-def read_headers(
-    paths: Sequence[str], max_pixels: int = MAX_PIXELS
-) -> tuple[dict[str, tuple[tuple[int, int], bool]], dict[str, ValueError]]:
-    """Read headers: return the size (width, height) of each image and if it is grey, and the errors of the others.
-
-    A job for `workers.read_files`.
-    """
-    found, broken = dict[str, tuple[tuple[int, int], bool]](), dict[str, ValueError]()
-    for path in paths:
-        try:
-            with open_image(path, max_pixels) as image:
-                found[path] = image.size, is_grey(image)
-        except (UnreadableImageError, NeedsOptionError) as error:
-            broken[path] = error
-    return found, broken
-
-
-def look_at_alpha(paths: Sequence[str]) -> tuple[list[str], dict[str, ValueError]]:
-    """Return the images that are not fully transparent, and the errors of those that cannot be read, by path.
-
-    A job for `workers.read_files`.
-    """
-    found, broken = list[str](), dict[str, ValueError]()
-    for path in paths:
-        try:
-            with open_image(path) as image:
-                if not image.has_transparency_data or _is_visible(image):
-                    found.append(path)
-        except (UnreadableImageError, NeedsOptionError) as error:
-            broken[path] = error
-    return found, broken
-
-
-def _is_visible(image: Image.Image) -> bool:
-    """Return whether any pixel is not fully transparent."""
-    return any(band.convert("RGBA").getchannel("A").getbbox() for _, band in UprightImage.decoded(image).bands())
+def is_visible(path: str) -> bool:
+    """Return whether any pixel of an image file is not fully transparent. Raises the errors of `open_image`."""
+    with open_image(path) as image:
+        if not image.has_transparency_data:
+            return True
+        return any(band.convert("RGBA").getchannel("A").getbbox() for _, band in UprightImage.decoded(image).bands())

@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from cvcc_zoo.data.decode import Decoding, Pixels, Tally, decode_some
-from cvcc_zoo.data.opening import UnreadableImageError
-from cvcc_zoo.data.workers import Broken, read_files
+from cvcc_zoo.data.decode import Decoding, Tally
+from cvcc_zoo.data.opening import NeedsOptionError, UnreadableImageError
+from cvcc_zoo.data.workers import AT_ONCE, read_each
 from cvcc_zoo.files.own import whole_file
 from cvcc_zoo.printing.progress import tracked
 
-CHUNK = 256  # images that a process decodes at once
-CHUNK_BYTES = 32_000_000  # upper limit of their decoded pixels
+CHUNK_BYTES = 32_000_000  # upper limit of the pixels that a process decodes at once
 
 
 def decode_all(paths: Sequence[str], target: Path, decoding: Decoding, title: str) -> None:
@@ -24,19 +22,21 @@ def decode_all(paths: Sequence[str], target: Path, decoding: Decoding, title: st
     that needs an option, and OSError if the file cannot be written.
     """
     size = decoding.in_channels * decoding.image_size**2
-    chunk = max(1, min(CHUNK, CHUNK_BYTES // size))
-    chunks = [paths[start : start + chunk] for start in range(0, len(paths), chunk)]
+    at_once = max(1, min(AT_ONCE, CHUNK_BYTES // size))
     tally, broken = Tally(), list[ValueError]()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(target) as file, closing(read_files(chunks, partial(decode_some, decoding=decoding))) as parts:
-            for decoded, wrong in tracked(parts, f"decoding {title}", len(paths), _images_of):
-                broken += wrong.values()
-                if decoded:
-                    pixels, counted = decoded
-                    tally.merge(counted)
-                    if not broken:
-                        file.write(pixels.data)
+        with whole_file(target) as file, closing(read_each(paths, decoding.counted, at_once)) as images:
+            for _, found in tracked(images, f"decoding {title}", len(paths), lambda _: 1):
+                if isinstance(found, NeedsOptionError):
+                    raise found
+                if isinstance(found, ValueError):
+                    broken.append(found)
+                    continue
+                pixels, counted = found
+                tally.merge(counted)
+                if not broken:
+                    file.write(pixels.data)
             raise_all(broken)
     except OSError as error:
         raise OSError(
@@ -45,11 +45,6 @@ def decode_all(paths: Sequence[str], target: Path, decoding: Decoding, title: st
         ) from error
     for line in tally.lines():
         rank_zero_info(f"{title}: {line}")
-
-
-def _images_of(part: tuple[tuple[Pixels, Tally] | None, Broken]) -> int:
-    """Count the images of a part, decoded or broken."""
-    return (len(part[0][0]) if part[0] else 0) + len(part[1])
 
 
 def raise_all(broken: Sequence[ValueError]) -> None:

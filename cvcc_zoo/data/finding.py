@@ -1,17 +1,13 @@
-"""Find image files in folders: list the files of a folder, check where links lead, and collect the images of paths."""
+"""Find files in folders: list the files of a folder, check where links lead, and list the files of paths."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
-from cvcc_zoo.data.decode import read_headers
-from cvcc_zoo.data.opening import MAX_PIXELS, UnknownFormatError
-from cvcc_zoo.data.workers import read_files
 from cvcc_zoo.files.own import shown
 
-CHUNK = 256  # files whose headers a process reads at once
 JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "$recycle.bin", "system volume information",
         "@eadir", "lost+found"}  # fmt: skip
 """Files that Windows, macOS, Synology and Linux leave in folders."""
@@ -84,44 +80,15 @@ def circular(link: Path, real: Path | str) -> ValueError:
     return ValueError(f"{shown(link)} is a link to {shown(real)}, which contains it; remove the link")
 
 
-@dataclass(frozen=True)
-class Found:
-    """The files that were found."""
+def find_files(given: Sequence[Path]) -> list[Path]:
+    """List the given files and, sorted and without hidden ones, the files below the given folders; links are followed.
 
-    files: list[Path]
-    """Images that can be read."""
-    resized: set[Path]
-    """Those of them that have another size than the model."""
-    skipped: list[Path]
-    """Files in folders that are not images."""
-    broken: dict[Path, ValueError]
-    """Images that cannot be read, with the reason."""
-
-
-def find_images(given: Sequence[Path], size: int, max_pixels: int = MAX_PIXELS) -> Found:
-    """Find the image files among the given paths and, sorted and without hidden ones, below the given folders.
-
-    Links are followed. `size` is the model's, in pixels. Only headers are read; images of more than `max_pixels` pixels
-    are among the broken ones. Raises FileNotFoundError for a missing path, and ValueError if there are no images or a
-    link leads to a folder that contains it.
+    Raises FileNotFoundError for a missing path, and ValueError for a link to a folder that contains it.
     """
-    files, skipped, resized, broken = list[Path](), list[Path](), set[Path](), dict[Path, ValueError]()
     for place in given:
         if not place.exists():
             raise FileNotFoundError(f"there is no image or folder {shown(place)}")
-        paths = [str(path) for path in (_below(place) if place.is_dir() else [place])]
-        parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-        for found, wrong in read_files(parts, partial(read_headers, max_pixels=max_pixels)):
-            files += map(Path, found or {})
-            resized |= {Path(path) for path, (shape, _) in (found or {}).items() if shape != (size, size)}
-            for path, error in wrong.items():
-                if isinstance(error, UnknownFormatError) and place.is_dir():
-                    skipped.append(Path(path))
-                else:
-                    broken[Path(path)] = error
-    if not files and not broken:
-        raise ValueError(f"there are no images in {', '.join(map(shown, given))}")
-    return Found(files, resized, skipped, broken)
+    return [path for place in given for path in (_below(place) if place.is_dir() else [place])]
 
 
 def _below(folder: Path) -> list[Path]:

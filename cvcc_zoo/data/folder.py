@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from cvcc_zoo.data.classes import DIGITS_NOTE, are_digits
-from cvcc_zoo.data.decode import DecodedDataset, Decoding, read_headers
+from cvcc_zoo.data.decode import DecodedDataset, Decoding, read_header
 from cvcc_zoo.data.decoded import decode_all, raise_all
 from cvcc_zoo.data.finding import Links
 from cvcc_zoo.data.images import Images, Split, data_home
@@ -20,7 +20,7 @@ from cvcc_zoo.data.layout import LAYOUT, check_same_classes, check_several, find
 from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageError
 from cvcc_zoo.data.shaping import UNCHANGED, Shaping
 from cvcc_zoo.data.split import stratified_split
-from cvcc_zoo.data.workers import read_files
+from cvcc_zoo.data.workers import read_each
 from cvcc_zoo.files.own import STALE, remove_unfinished, shown
 
 LONGEST_TITLE = 60  # characters
@@ -187,12 +187,12 @@ def first_readable(files: Sequence[tuple[str, int]], max_pixels: int) -> tuple[s
     """Return the first image whose header can be read, its size, and if it is grey. Raises UnreadableImageError."""
     broken = list[ValueError]()
     for path, _ in files:
-        for found, wrong in read_files([[path]], partial(read_headers, max_pixels=max_pixels)):
-            if found:
-                return path, *found[path]
-            broken += wrong.values()
-        if isinstance(broken[-1], NeedsOptionError):
-            raise broken[-1]
+        ((_, found),) = read_each([path], partial(read_header, max_pixels=max_pixels))
+        if isinstance(found, NeedsOptionError):
+            raise found
+        if not isinstance(found, ValueError):
+            return path, *found
+        broken.append(found)
     raise_all(broken)
     raise AssertionError("a class has files")
 

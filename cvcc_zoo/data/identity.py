@@ -7,19 +7,25 @@ through JPEG is another.
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, TypeGuard
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from cvcc_zoo.data.datamodule import ImageDataModule
+from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.known import KNOWN, Known, known_test_images
 
 Hashes = npt.NDArray[np.uint32]
+PIXELS = "pixels"
+"""The key of the hashes of the training images in a checkpoint."""
+TRAINED_ON: tuple[Split, ...] = ("train", "val")
+"""Splits whose identities a checkpoint holds: all training images, and those of them that are held out."""
 
 
 @dataclass(frozen=True)
@@ -38,26 +44,37 @@ class Identity:
         return {"name": known and known.title, "images": len(self.hashes), "sha256": self.sha256}
 
 
+def is_identity(said: Any) -> TypeGuard[dict[str, Any]]:
+    """Return whether a file says of a split what `plain` returns, at least the number of images and the sha256."""
+    return isinstance(said, dict) and (type(said.get("sha256")), type(said.get("images"))) == (str, int)
+
+
 _FOUND: WeakKeyDictionary[ImageDataModule, dict[tuple[str, tuple[str, ...]], Identity]] = WeakKeyDictionary()
 
 
-def digests(images: Tensor, labels: Sequence[object]) -> list[bytes]:
-    """Return the sha256 of shape, label and pixels of each of the uint8 images (N, C, H, W)."""
-    shape = "x".join(map(str, images.shape[1:]))
-    return [
-        hashlib.sha256(f"{shape}:{label}:".encode() + image.cpu().contiguous().numpy().tobytes()).digest()
-        for label, image in zip(labels, images, strict=True)
-    ]
+def digests(images: Iterable[Tensor], labels: Sequence[object]) -> list[bytes]:
+    """Return the sha256 of shape, label and pixels of each of the uint8 images (C, H, W)."""
+    found = []
+    for label, image in zip(labels, images, strict=True):
+        shape = "x".join(map(str, image.shape))
+        found.append(hashlib.sha256(f"{shape}:{label}:".encode() + _bytes_of(image)).digest())
+    return found
 
 
-def identity(images: Tensor, labels: Tensor) -> Identity:
-    """Compute the identity of uint8 images (N, C, H, W) with labels (N,)."""
+def _bytes_of(image: Tensor) -> bytes:
+    return image.cpu().contiguous().numpy().tobytes()
+
+
+def identity(images: Tensor, labels: Tensor, samples: Tensor | None = None) -> Identity:
+    """Compute the identity of uint8 images (N, C, H, W) with labels (N,): of those at the positions `samples`, or all.
+
+    They are not copied, because they may be more than the memory holds.
+    """
+    chosen: Sequence[int] = range(len(images)) if samples is None else samples.tolist()
+    numbers = labels.tolist()
     shape = "x".join(map(str, images.shape[1:])).encode()
-    pixels = [
-        hashlib.blake2b(image.cpu().contiguous().numpy().tobytes(), digest_size=8, person=shape[:16]).digest()
-        for image in images
-    ]
-    joined = b"".join(sorted(digests(images, labels.tolist())))
+    pixels = [hashlib.blake2b(_bytes_of(images[n]), digest_size=8, person=shape[:16]).digest() for n in chosen]
+    joined = b"".join(sorted(digests((images[n] for n in chosen), [numbers[n] for n in chosen])))
     hashes = np.frombuffer(joined, dtype=">u4")[::8].astype(np.uint32)
     return Identity(hashlib.sha256(joined).hexdigest(), hashes, np.frombuffer(b"".join(pixels), dtype=np.uint64))
 
@@ -67,21 +84,37 @@ def repeated(test: Identity, train: Identity) -> int:
     return int(np.isin(test.pixels, train.pixels).sum())
 
 
-def identity_of(data: ImageDataModule, split: Literal["train", "test"]) -> Identity:
-    """Compute the identity of a split as it is served; "train" includes the images held out for validation.
+def pixels_of(found: Identity) -> Tensor:
+    """Return the hashes `pixels` (N,) as int64, the type in which a checkpoint holds them."""
+    return torch.from_numpy(found.pixels.view(np.int64).copy())
 
+
+def seen(test: Identity, pixels: object) -> int:
+    """Count the test images among those whose hashes a checkpoint holds, under any label; 0 if it holds none."""
+    if not isinstance(pixels, Tensor) or pixels.dtype != torch.int64:
+        return 0
+    return int(np.isin(test.pixels, pixels.contiguous().numpy().view(np.uint64)).sum())
+
+
+def identity_of(data: ImageDataModule, split: Split) -> Identity:
+    """Compute the identity of a split as it is served; "train" includes the images held out for validation, "val".
+
+    That of "train" does not depend on the order of the images, which decides on those that are held out.
     It is cached for each data module, and takes about 20 s for a million images of 32x32 pixels.
     """
     found = _FOUND.setdefault(data, {})
     if (split, data.classes) not in found:
+        samples = None
         if split == "train":
             images, labels, _ = data.training_images()
+        elif split == "val":
+            images, labels, samples = data.validation_images()
         else:
             data.prepare_data()
             data.setup("test")
             loader = data.test_dataloader()
             images, labels = loader.images, loader.labels
-        found[split, data.classes] = identity(images, labels)
+        found[split, data.classes] = identity(images, labels, samples)
     return found[split, data.classes]
 
 

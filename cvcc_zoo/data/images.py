@@ -108,14 +108,6 @@ def on_accelerator(data: Images, device: torch.device, copies: dict[int, Images]
     return copy
 
 
-def resize(images: Tensor, size: int) -> Tensor:
-    """Resize images (N, C, H, W), uint8 or float, to `size` x `size` pixels with antialiasing, if they differ."""
-    if images.shape[2:] == (size, size):
-        return images
-    resized: Tensor = tv.resize(images, [size, size], antialias=True)
-    return resized
-
-
 def reshape(images: Tensor, image_size: int, in_channels: int) -> Tensor:
     """Resize uint8 images (N, C, H, W) to a square and convert them to 1 (grey) or 3 channels, where they differ.
 

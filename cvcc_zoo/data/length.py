@@ -7,6 +7,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from cvcc_zoo.data.loader import TensorLoader
+from cvcc_zoo.internals.averages import training_epochs
 from cvcc_zoo.internals.lightning import batches_of_epoch, callbacks_of, load_training_batches, log_every_n_steps
 
 
@@ -45,7 +46,8 @@ def end_of(trainer: Trainer, needs: str, otherwise: str) -> tuple[float, float]:
     Raises ValueError if it has no end; the message begins with who `needs` one, and ends with what to do `otherwise`.
     """
     most = trainer.max_steps if trainer.max_steps != -1 else math.inf
-    last = trainer.max_epochs if trainer.max_epochs != -1 else math.inf
+    epochs = training_epochs(trainer)
+    last = epochs if epochs != -1 else math.inf
     if last is None or (math.isinf(last) and math.isinf(most)) or most < 1:
         raise ValueError(
             f"{needs} the length of the training run: set --trainer.max_epochs=... or --trainer.max_steps=... (also if "

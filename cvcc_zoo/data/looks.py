@@ -1,14 +1,13 @@
 """How images look: a digest of all pixels, and a small grey copy, from which near duplicates are found."""
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from cvcc_zoo.data.bands import UprightImage
 from cvcc_zoo.data.decode import Decoding, Pixels
-from cvcc_zoo.data.opening import NeedsOptionError, UnreadableImageError, open_image
+from cvcc_zoo.data.opening import open_image
 from cvcc_zoo.data.shaping import eight_bits, is_deep, opaque
 
 DIGEST = 16  # bytes
@@ -17,22 +16,12 @@ Looks = tuple[Pixels, Pixels]
 """The digests (N, DIGEST) and the small grey copies (N, SIDE, SIDE) of images."""
 
 
-def look_at_some(paths: Sequence[str], max_pixels: int) -> tuple[Looks, dict[str, ValueError]]:
-    """Return the looks of the images that can be read, in order, and the errors of the others by path.
-
-    A job for `workers.read_files`.
-    """
+def look_at(path: str, max_pixels: int) -> tuple[Pixels, Pixels]:
+    """Return the digest (DIGEST,) and the small grey copy (SIDE, SIDE) of a file. Raises the errors of `open_image`."""
     decoding = Decoding(SIDE, 1, same_size=False, grey_only=False, max_pixels=max_pixels)
-    digests, small, broken = [np.empty((0, DIGEST), np.uint8)], [decoding.none()], dict[str, ValueError]()
-    for path in paths:
-        try:
-            with open_image(path, max_pixels) as file:
-                grey, upright = decoding.pixels(path, file), UprightImage.decoded(file)
-                digests.append(digest(upright.then(eight_bits) if is_deep(file) else upright)[None])
-                small.append(grey[None])
-        except (UnreadableImageError, NeedsOptionError) as error:
-            broken[path] = error
-    return (np.concatenate(digests), np.concatenate(small)[:, 0]), broken
+    with open_image(path, max_pixels) as file:
+        grey, upright = decoding.pixels(path, file), UprightImage.decoded(file)
+        return digest(upright.then(eight_bits) if is_deep(file) else upright), grey[0]
 
 
 def digest(image: UprightImage) -> Pixels:

@@ -39,6 +39,11 @@ _READERS = {
 }  # fmt: skip
 FORMATS = tuple(_READERS)
 """Formats that are read. Pillow starts another program for EPS, and decodes ICO before its size can be checked."""
+HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+"""Brands of the photos of phones, HEIC; AVIF shares the last two: https://nokiatech.github.io/heif/technical.html"""
+BRANDS = {**dict.fromkeys(HEIF, "HEIC"), b"crx ": "CR3"}
+STARTS = {b"8BPS": "PSD", b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"\0\0\0\x0cjP  ": "JPEG 2000"}
+"""Formats of images that are not read, by the brand in the box `ftyp` and by the first bytes of a file."""
 
 
 class UnreadableImageError(ValueError):
@@ -127,14 +132,25 @@ def _check_tiles(image: Image.Image) -> None:
 def _unreadable(path: Path | str, error: Exception) -> UnreadableImageError:
     """Return the error for a file that Pillow cannot read as an image."""
     reason, advice = str(error) or type(error).__name__, "repair it or move it away"
-    if isinstance(error, UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError) and (name := other_format(path)):
+        reason, advice = f"its format is {name}", "convert it to JPEG or PNG"
+    elif isinstance(error, UnidentifiedImageError):
         reason = f"not one of {', '.join(FORMATS)}" if os.stat(path).st_size else "it is empty"  # noqa: PTH116
         return UnknownFormatError(f"{shown(path)} is not an image that can be read ({reason}); {advice}")
-    if isinstance(error, PermissionError):
+    elif isinstance(error, PermissionError):
         reason, advice = "no permission", "give yourself permission to read it (chmod u+r), or move it away"
     elif isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         reason, advice = "more pixels than Pillow decodes", "make it smaller or move it away"
     return UnreadableImageError(f"{shown(path)} is not an image that can be read ({reason}); {advice}")
+
+
+def other_format(path: Path | str) -> str:
+    """Return the name of a format of images that is not read, by the first bytes of a file; empty for other files."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        start = file.read(64)
+    if start[4:8] == b"ftyp" and b"avif" not in start:  # or it is a damaged AVIF
+        return BRANDS.get(start[8:12], "")
+    return next((name for first, name in STARTS.items() if start.startswith(first)), "")
 
 
 def webp_size(header: bytes) -> tuple[int, int] | None:

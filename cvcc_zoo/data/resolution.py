@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from numbers import Real
 
 from torch import Tensor
-
-from cvcc_zoo.data.images import resize
+from torchvision.transforms.v2 import functional as tv
 
 MIN_SIZE = 8
 RESIZING, CROPPING = "progressive_resizing", "progressive_cropping"
@@ -47,11 +46,12 @@ class Resolutions:
         return self.full
 
     def reduce(self, images: Tensor, epoch: int, epochs: int) -> Tensor:
-        """Resize or crop images (N, C, H, W), uint8 or float, to the size of an epoch."""
+        """Resize (with antialiasing) or crop images (N, C, H, W), uint8 or float, to the size of an epoch."""
         if not self.shares or (size := self.size(epoch, epochs)) == self.full:
             return images
         if size not in self.cropped:
-            return resize(images, size)
+            resized: Tensor = tv.resize(images, [size, size], antialias=True)
+            return resized
         start = (self.full - size) // 2
         return images[..., start : start + size, start : start + size].contiguous()
 

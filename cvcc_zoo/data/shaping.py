@@ -37,21 +37,6 @@ def shaping_of(options: Any) -> dict[str, str]:
     return {"resize": resize, "background": background}
 
 
-def saved_shaping(about: Mapping[str, Any]) -> Any:
-    """Return what a checkpoint says about `shaping`: older ones say it beside their data, or nothing, which is None."""
-    data = about.get("data")
-    return about.get("shaping", data.get("shaping") if isinstance(data, Mapping) else None)
-
-
-def check_amounts(batch_size: int, **shares: float) -> None:
-    """Raise ValueError unless the batch size is at least 1, and each share in [0, 1)."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    for name, share in shares.items():
-        if not 0 <= share < 1:
-            raise ValueError(f"{name} must be a share of the images in [0, 1), got {share}")
-
-
 def check_shape(image_size: int | None, in_channels: int | None) -> None:
     """Raise ValueError for an invalid size or number of channels; None stands for those of the images."""
     for name, value in {"image_size": image_size, "in_channels": in_channels}.items():

@@ -1,7 +1,7 @@
 """Find the data set for a name, a folder, a file or objects, and describe it."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from os import PathLike
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from cvcc_zoo.data.classes import as_text, renamed
+from cvcc_zoo.data.classes import DIGITS_NOTE, as_text, listed, renamed
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
 from cvcc_zoo.data.folder import ImageFolder, image_folder
 from cvcc_zoo.data.forms.given import from_objects, given_dataset
@@ -18,7 +18,7 @@ from cvcc_zoo.data.forms.torchvision_sets import torchvision_dataset
 from cvcc_zoo.data.forms.torchvision_table import PREFIX as TORCHVISION_PREFIX
 from cvcc_zoo.data.forms.torchvision_table import SAME, TABLE
 from cvcc_zoo.data.images import ImageDataset, Split, data_home
-from cvcc_zoo.data.shaping import Shaping, check_amounts
+from cvcc_zoo.data.shaping import Shaping
 from cvcc_zoo.files.own import expanded, shown
 from cvcc_zoo.kinds import check_kinds
 from cvcc_zoo.registry import as_typed, pick
@@ -73,11 +73,14 @@ def sort_options(function: Callable[..., Any], given: Mapping[str, Any]) -> tupl
     if not isinstance(options["test"], Real | str):
         objects["test"] = options.pop("test")
     check_kinds(inspect.signature(function).parameters, options)
-    check_amounts(options["batch_size"], test=options.get("test", 0.0))
+    if options["batch_size"] < 1:
+        raise ValueError(f"batch_size must be at least 1, got {options['batch_size']}")
+    if not 0 <= (test := options.get("test", 0.0)) < 1:
+        raise ValueError(f"test must be a share of the images in [0, 1), got {test}")
     if (classes := options["classes"]) is not None:
-        if not isinstance(classes, Iterable) or isinstance(classes, str | bytes | Mapping | set | frozenset):
+        if (names := listed(classes)) is None:
             raise ValueError(f"classes must be a list of names in the order of their labels, got {classes!r}")
-        options["classes"] = [as_text(name) for name in classes]
+        options["classes"] = [as_text(name) for name in names]
     return {split: value for split, value in objects.items() if value is not None}, options
 
 
@@ -97,7 +100,10 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
         return from_objects(objects, classes, shaping, max_pixels)
     if name is not None and (name.startswith(PREFIX) or Path(name).suffix.lower() in ARRAYS):
         if root is not None:
-            raise ValueError(f"{name} takes no root, but got {root}; write the whole path into --data.dataset")
+            raise ValueError(
+                f"{name} takes no root, but got {root}; for the images of that folder choose --data.dataset=folder, or "
+                "write the whole path into --data.dataset"
+            )
         return _of_file(name, classes, shaping, max_pixels)
     if classes is not None:
         raise ValueError(f"{name or root or 'fashion-mini'} names or numbers its own classes; leave classes out")
@@ -110,8 +116,8 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
     if name == "fashion-mini":
         if root is not None:
             raise ValueError(
-                f"fashion-mini is part of the package and takes no root, but got {root}; omit --data.dataset to use "
-                "the images of that folder, or --data.root to use fashion-mini"
+                f"fashion-mini is part of the package and takes no root, but got {root}; for the images of that "
+                "folder choose --data.dataset=folder, or omit --data.root to use fashion-mini"
             )
         return FashionMini()
     if name in TORCHVISION:
@@ -120,6 +126,14 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
         raise ValueError("dataset=folder needs the folder of the images: --data.root=...")
     own = {option: given[option] for option in ("split_seed", "follow_links", "max_pixels")}
     return image_folder(expanded(root), shaping, test=share, **own)
+
+
+def place_of(options: Mapping[str, Any]) -> tuple[str | None, Path | None]:
+    """Return which data set and folder the options of an ImageDataModule name, however their paths are written."""
+    name, root = options.get("dataset"), options.get("root")
+    if name is not None and Path(str(name)).suffix.lower() in ARRAYS:
+        name = str(expanded(str(name)).resolve())
+    return name or ("folder" if root else None), expanded(str(root)).resolve() if root else None
 
 
 def _data_root(root: str | None) -> Path:
@@ -169,8 +183,13 @@ def check_test(dataset: ImageDataset) -> None:
     )
 
 
-def announce(data: Served, *stages: str, notes: Iterable[str] = ()) -> None:
-    """Print on the first process which images are used, and the notes about them."""
+def announce(data: Served, *stages: str, said: set[str]) -> None:
+    """Print on the first process which images are used, and the notes about them that were not `said` yet.
+
+    The one about augmentations belongs to a training.
+    """
+    notes = [note for note in data.dataset.notes if note not in said and ("train" in stages or note != DIGITS_NOTE)]
+    said.update(notes)
     for line in (describe(data, *stages), *notes):
         rank_zero_info(line)
 

@@ -18,13 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from cvcc_zoo.data.opening import UnreadableImageError
+from cvcc_zoo.data.opening import NeedsOptionError, UnreadableImageError
 from cvcc_zoo.data.worker import OUT_OF_MEMORY, READY
 from cvcc_zoo.files.own import shown
 
 T = TypeVar("T")
-Broken = dict[str, ValueError]
-"""The errors of files that cannot be read, by path."""
+AT_ONCE = 256  # files that a process reads at once
 PATIENCE = 60  # seconds for a process of Python to start
 START = "import sys; sys.path[:] = sys.argv[1:]; from cvcc_zoo.data.worker import serve; serve()"
 
@@ -147,32 +146,33 @@ def _borrowed_worker(busy: set[Worker]) -> Iterator[Worker]:
             idle[os.getpid()].append(worker)
 
 
-def read_files(
-    parts: Sequence[Sequence[str]], job: Callable[[Sequence[str]], tuple[T, Broken]]
-) -> Generator[tuple[T | None, Broken], None, None]:
-    """Do a job on each part of some files; yield its results in order, with the errors of files by path.
+def read_each(
+    paths: Sequence[str], read: Callable[[str], T], at_once: int = AT_ONCE
+) -> Generator[tuple[str, T | ValueError], None, None]:
+    """Yield each file, in order, with what `read` returns for it, or with its error if it cannot be read.
 
-    A result is None if the only file of a part ended its process. As many processes work as there are processors.
-    Raises any error that the job raises.
+    As many processes work as there are processors, each on `at_once` files at a time. A file that ends its process has
+    an UnreadableImageError. Raises any error of `read` but UnreadableImageError and NeedsOptionError.
     """
     busy, stopped = set[Worker](), threading.Event()
 
-    def read(part: Sequence[str], *, again: bool = True) -> list[tuple[T | None, Broken]]:
+    def read_part(part: Sequence[str], *, again: bool = True) -> list[tuple[str, T | ValueError]]:
         if stopped.is_set():
             return []
         try:
             with _borrowed_worker(busy) as worker:
-                return [worker.ask(job, part)]
+                return list(zip(part, worker.ask(outcomes, part, read), strict=True))
         except EndedError as error:
             if len(part) == 1 and again and not error.by_limits:  # something other than the file may have killed it
-                return read(part, again=False)
+                return read_part(part, again=False)
             if len(part) > 1:
-                return [each for path in part for each in read([path])]
-            return [(None, {part[0]: ended_by(part[0], error)})]
+                return [each for path in part for each in read_part([path])]
+            return [(part[0], ended_by(part[0], error))]
 
+    parts = [paths[start : start + at_once] for start in range(0, len(paths), at_once)]
     with ThreadPoolExecutor(max(1, min(processors(), len(parts)))) as pool:
         try:
-            for found in pool.map(read, parts):
+            for found in pool.map(read_part, parts):
                 yield from found
         except BaseException:
             stopped.set()
@@ -182,6 +182,17 @@ def read_files(
             raise
         finally:
             _end_idle(kept=1)
+
+
+def outcomes(paths: Sequence[str], read: Callable[[str], T]) -> list[T | ValueError]:
+    """Return what `read` returns for each file, or its error if it cannot be read; the job of `read_each`."""
+    found = list[T | ValueError]()
+    for path in paths:
+        try:
+            found.append(read(path))
+        except (UnreadableImageError, NeedsOptionError) as error:
+            found.append(error)
+    return found
 
 
 def ended_by(path: str, error: EndedError) -> UnreadableImageError:

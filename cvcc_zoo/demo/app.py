@@ -54,7 +54,7 @@ def analyse(name: str, path: str) -> Shown:
     """Return the probabilities of the top classes, pictures (whitened input, heat map, stages), and a description."""
     each = trained(name)
     model = each.model
-    image = to_image(path, each.decoding())
+    image = to_image(path, model.decoding())
     with torch.no_grad():
         probabilities = model(image).softmax(1)[0]
     best = probabilities.topk(min(TOP, len(each.classes)))

@@ -4,20 +4,19 @@ import os
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from cvcc_zoo.data.decode import Decoding, Pixels, decode_some, look_at_alpha
-from cvcc_zoo.data.decoded import raise_all
+from cvcc_zoo.data.decode import Decoding, Pixels, is_visible
 from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError
-from cvcc_zoo.data.workers import read_files
+from cvcc_zoo.data.workers import read_each
 
 FILES = "GRADIO_TEMP_DIR"  # Gradio's folder of uploads; the variable is read when Gradio is imported
 LARGEST = 50_000_000  # maximum bytes of an upload
 HELD = 500_000_000  # maximum bytes of all uploads at a time
 REMOVED = (60, 600)  # seconds: every minute, remove files older than ten minutes
 LAYERS = 100  # maximum number of layers of a drawing
+T = TypeVar("T")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Scope]]
 Send = Callable[[Scope], Awaitable[None]]
@@ -122,21 +121,18 @@ def as_files(editor: Any) -> None:
 
 def decoded(path: str, decoding: Decoding) -> Pixels:
     """Decode an image file as in training, to uint8 (C, H, W). Raises ValueError, which does not name the file."""
-    return _read(path, partial(decode_some, decoding=decoding))[0][0]  # type: ignore[no-any-return]
+    return _read(path, decoding)
 
 
 def is_blank(path: str) -> bool:
     """Return whether an image is transparent everywhere. Raises ValueError, which does not name the file."""
-    return not _read(path, look_at_alpha)
+    return not _read(path, is_visible)
 
 
-def _read(path: str, job: Callable[..., Any]) -> Any:
-    for found, wrong in read_files([[path]], job):
-        try:
-            raise_all(list(wrong.values()))
-        except NeedsOptionError as error:
-            raise ValueError(f"the image has more than {MAX_PIXELS:,} pixels; make it smaller") from error
-        except ValueError as error:
-            raise ValueError(str(error).replace(path, "the image")) from error
-        return found
-    raise AssertionError("read_files returned nothing for the file")
+def _read(path: str, read: Callable[[str], T]) -> T:
+    ((_, found),) = read_each([path], read)
+    if isinstance(found, NeedsOptionError):
+        raise ValueError(f"the image has more than {MAX_PIXELS:,} pixels; make it smaller") from found
+    if isinstance(found, ValueError):
+        raise ValueError(str(found).replace(path, "the image")) from found
+    return found

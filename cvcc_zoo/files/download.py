@@ -63,7 +63,7 @@ def fetch(url: str, target: Path, sha256: str, size: int) -> Path:
         if target.is_file() and digest(target) == sha256:
             return target
         remove_unfinished(target.parent, target.name)  # left by a killed download: the lock excludes running ones
-        wrong = _download(source, target, sha256, size)
+        _download(source, target, sha256, size)
     except UnavailableError as error:
         raise ValueError(
             f"{source} cannot be downloaded ({error}); on a machine without a network, put the file {target.name} "
@@ -71,13 +71,11 @@ def fetch(url: str, target: Path, sha256: str, size: int) -> Path:
         ) from error
     finally:
         give_back(lock)
-    if wrong:
-        raise ValueError(f"{source} is not the file that was asked for: it has {wrong}; nothing was saved")
     return target
 
 
-def _download(source: str, target: Path, sha256: str, size: int) -> str:
-    """Write the file and return "" if it is the right one; otherwise return how it differs, and write nothing."""
+def _download(source: str, target: Path, sha256: str, size: int) -> None:
+    """Write the file. Raises ValueError, and writes nothing, if it is not the right one."""
     place = urlsplit(source)
     hub = place.scheme == "https" and place.hostname == "huggingface.co"
     token = os.environ.get("HF_TOKEN") if hub else None
@@ -88,21 +86,15 @@ def _download(source: str, target: Path, sha256: str, size: int) -> str:
             for part in parts(source, size, CHUNK, headers):
                 got += len(part)
                 if got > size:
-                    raise WrongFileError
+                    break
                 sha.update(part)
                 file.write(part)
                 display.update(got, text=f"{got / 1e6:,.1f} of {size / 1e6:,.1f} MB")
             if got != size or sha.hexdigest() != sha256:
-                raise WrongFileError
-    except WrongFileError:
-        return f"more than {size:,} bytes" if got > size else f"{got:,} bytes and the sha256 {sha.hexdigest()}"
+                found = f"more than {size:,} bytes" if got > size else f"{got:,} bytes and the sha256 {sha.hexdigest()}"
+                raise ValueError(f"{source} is not the file that was asked for: it has {found}; nothing was saved")
     finally:
         display.close()
-    return ""
-
-
-class WrongFileError(Exception):
-    """The downloaded file is not the one that was asked for."""
 
 
 def digest(path: Path) -> str:

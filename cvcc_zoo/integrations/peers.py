@@ -25,7 +25,6 @@ from cvcc_zoo.zoo.catalogue import describe
 from cvcc_zoo.zoo.creation import create
 from cvcc_zoo.zoo.transfer import transfer
 
-WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")  # prefixes that torch.compile and DataParallel add, in any order
 RENAMES = {
     "ResNet": {r"\.shortcut\.": ".downsample.", r"^linear\.": "fc."},
     "WideResNet": {r"^bn1\.": "bn.", r"^block(\d)\.layer\.": r"layer\1.", r"\.convShortcut\.": ".downsample."},
@@ -96,15 +95,17 @@ def load(
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    """Return the only state_dict in a file, without common prefixes. Raises ValueError for none or several."""
+    """Return the only state_dict in a file, without the prefixes that DistributedDataParallel and torch.compile add.
+
+    Raises ValueError for none or several.
+    """
     inside = list(content.values()) if isinstance(content, Mapping) else []
     found = [each for each in (content, *inside) if _is_state(each)]
     if len(found) != 1:
         raise ValueError(f"{path} holds {len(found)} state_dicts; save one alone: torch.save(net.state_dict(), ...)")
-    tensors: dict[str, Tensor] = dict(found[0])
-    for prefix in WRAPPERS:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    from timm.models import clean_state_dict  # takes a second
+
+    tensors: dict[str, Tensor] = clean_state_dict(dict(found[0]))
     return tensors
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
-from lightning.pytorch.loggers.csv_logs import CSVLogger, ExperimentWriter
 from lightning.pytorch.loops.optimization.automatic import ClosureResult
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor
@@ -113,15 +112,30 @@ def forget_unstarted_batch(checkpoint: dict[str, Any]) -> None:
     At the start of an epoch this also uncounts the epoch. In other checkpoints nothing changes.
     """
     loops = checkpoint["loops"]["fit_loop"]
-    batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
+    batches = loops["epoch_loop.batch_progress"]
     if batches["total"]["ready"] != batches["total"]["started"] + 1:
         return
     batches["is_last_batch"] = False
     for count in (batches["total"], batches["current"]):
         count["ready"] -= 1
     if batches["current"]["ready"] == 0:
-        for count in (epochs["total"], epochs["current"]):
-            count["ready"] = count["started"] = count["processed"]
+        _uncount_epoch(loops)
+
+
+def move_in_epoch(checkpoint: dict[str, Any], batches: int) -> None:
+    """Let a checkpoint from within an epoch be one from after so many of its batches, which have another size now."""
+    loops = checkpoint["loops"]["fit_loop"]
+    current = loops["epoch_loop.batch_progress"]["current"]
+    more = batches - current["processed"]
+    for count in current:  # which may differ by one: a ModelCheckpoint is written before its batch is completed
+        current[count] += more
+    if batches == 0:
+        _uncount_epoch(loops)
+
+
+def _uncount_epoch(loops: dict[str, Any]) -> None:
+    for count in (loops["epoch_progress"]["total"], loops["epoch_progress"]["current"]):
+        count["ready"] = count["started"] = count["processed"]
 
 
 def start_epoch_anew(trainer: Trainer) -> None:
@@ -166,6 +180,16 @@ def end_step(trainer: Trainer, closure: Any, loss: Tensor) -> None:
     zero_grad.increment_completed()
 
 
+@contextmanager
+def arguments_given(arguments: dict[str, Any]) -> Iterator[None]:
+    """Let `save_hyperparameters` save these, and not those that it finds, or that a LightningCLI or checkpoint has."""
+    token = _given_hyperparameters.set(arguments)
+    try:
+        yield
+    finally:
+        _given_hyperparameters.reset(token)
+
+
 def has_scaler(trainer: Trainer) -> bool:
     """Return whether gradients are scaled, as with precision=16-mixed. The attribute is public, but not typed."""
     return getattr(trainer.precision_plugin, "scaler", None) is not None
@@ -203,27 +227,6 @@ class MovableCheckpoint(ModelCheckpoint):
         best = {str(folder / Path(old).name): score for old, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **moved, "dirpath": self.dirpath, "best_k_models": best})
         self.current_score = state_dict["current_score"]
-
-
-class KeepingWriter(ExperimentWriter):
-    """A writer of metrics that leaves the files in its folder; Lightning would remove them when it is made."""
-
-    def _check_log_dir_exists(self) -> None:
-        pass
-
-
-class KeepingLogger(CSVLogger):
-    """A CSVLogger with another writer; Lightning's has no option for it."""
-
-    writer: type[ExperimentWriter] = KeepingWriter
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
-        """The writer, made at its first use."""
-        if self._experiment is None:
-            self._experiment = self.writer(self.log_dir)
-        return self._experiment  # type: ignore[return-value]
 
 
 class RateMonitor(LearningRateMonitor):

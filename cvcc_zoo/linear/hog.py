@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cvcc_zoo.kinds import check_whole
+
 Norm = Literal["L1", "L1-sqrt", "L2", "L2-Hys"]
 NORMS = get_args(Norm)
 EPS = 1e-5
@@ -45,8 +47,7 @@ class HOG(nn.Module):
         """
         super().__init__()
         for name, value in (("orientations", orientations), ("cell", cell), ("block", block)):
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
-                raise ValueError(f"HOG: {name} must be a whole number from 1 to {LARGEST}, not {value!r}")
+            check_whole(f"HOG: {name}", value, 1, LARGEST)
         if norm not in NORMS:
             raise ValueError(f"HOG: norm must be one of {', '.join(NORMS)}, not {norm!r}")
         self.orientations, self.cell, self.block, self.norm = orientations, cell, block, norm

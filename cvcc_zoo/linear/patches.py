@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvcc_zoo.data.decorrelation import decorrelation
+from cvcc_zoo.kinds import check_whole
 
 Dictionary = Literal["random", "pca"]
 DICTIONARIES = get_args(Dictionary)
@@ -52,8 +53,7 @@ class Patches(nn.Module):
         """
         super().__init__()
         for name, value, least in (("filters", filters, 1), ("size", size, 2), ("pool", pool, 1), ("seed", seed, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"Patches: {name} must be a whole number of at least {least}, not {value!r}")
+            check_whole(f"Patches: {name}", value, least)
         if dictionary not in DICTIONARIES:
             raise ValueError(f"Patches: dictionary must be one of {', '.join(DICTIONARIES)}, not {dictionary!r}")
         values = in_channels * size**2

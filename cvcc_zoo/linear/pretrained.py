@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.classifier.whitened import WhitenedNetwork
 from cvcc_zoo.data.whitening import Whitening
-from cvcc_zoo.kinds import check_bounds
+from cvcc_zoo.kinds import check_bounds, check_whole
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.weights.card import find_card, read
 from cvcc_zoo.weights.fits import check_fits, check_hparams
@@ -32,8 +32,7 @@ class Pretrained(nn.Module):
         self.whitening, self.network, self.part = model.whitening, model.parted, part
         if not (parts := len(self.network.parts)):
             raise ValueError(f"Pretrained: a {family} of pixels has no parts, only a classifier; choose other weights")
-        if isinstance(part, bool) or not isinstance(part, int) or not -parts <= part < parts:
-            raise ValueError(f"Pretrained: part must be a whole number from {-parts} to {parts - 1}, not {part!r}")
+        check_whole("Pretrained: part", part, -parts, parts - 1)
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Pretrained":

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvcc_zoo.kinds import as_plain
+from cvcc_zoo.kinds import as_plain, is_number
 from cvcc_zoo.registry import unknown
 
 CHOICES = ("leave_one_out", "validation")
@@ -47,7 +47,7 @@ def make_ridge(spec: float | str | Mapping[str, Any]) -> Ridge:
     Raises ValueError for anything else.
     """
     spec = as_plain(spec)
-    if _is_number(spec):
+    if is_number(spec):
         value = float(spec)  # type: ignore[arg-type]
         if not 0 <= value < math.inf:
             raise ValueError(f"ridge, which is lambda, must be at least 0 (0 for plain least squares), not {value:g}")
@@ -59,14 +59,10 @@ def make_ridge(spec: float | str | Mapping[str, Any]) -> Ridge:
         raise unknown("way to choose ridge", name or spec, CHOICES, "or set lambda as a number")
     if options:
         raise unknown(f"option of ridge {name}", next(iter(options)), ["grid"])
-    whole = isinstance(grid, Sequence) and not isinstance(grid, str) and all(_is_number(value) for value in grid)
+    whole = isinstance(grid, Sequence) and not isinstance(grid, str) and all(map(is_number, grid))
     if not whole or not all(0 < value < math.inf for value in grid):
         raise ValueError(f"ridge: grid must be a list of numbers above 0, such as [1, 10, 100], not {grid!r}")
     return Ridge(by=name, grid=tuple(sorted(float(value) for value in grid)))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)

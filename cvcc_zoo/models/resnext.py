@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.models.initialisation import ResidualBlock
-from cvcc_zoo.models.layers import Layers, make_norm
+from cvcc_zoo.models.layers import Layers
+from cvcc_zoo.models.resnet import ShortcutB
 from cvcc_zoo.models.stages import StagedNetwork
 from cvcc_zoo.registry import register
 
@@ -39,10 +40,8 @@ class BottleneckBlock(ResidualBlock):
         self.scale = layers.scale()
         self.bn3 = layers.normalisation(out_channels)
         self.activation = layers.nonlinearity()
-        self.downsample = nn.Sequential()
-        if stride != 1 or in_channels != out_channels:
-            self.downsample.append(layers.conv1x1(in_channels, out_channels, stride))
-            self.downsample.append(make_norm(layers.norm, out_channels))
+        changes = stride != 1 or in_channels != out_channels
+        self.downsample = ShortcutB(in_channels, out_channels, stride, layers) if changes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         f = self.activation(self.bn1(self.conv1(x)))

@@ -161,7 +161,7 @@ class RidgeFit:
         )
         if best in (0, len(errors) - 1) and len(errors) > 1:
             warnings.warn(
-                f"the chosen ridge {ridge:.4g} is at the end of the grid; widen it: --model.ridge.grid=[...]",
+                f"the chosen ridge {ridge:.4g} is at the end of the grid; widen it: --model.ridge.grid='[...]'",
                 stacklevel=2,
             )
         return ridge

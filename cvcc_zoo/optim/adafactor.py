@@ -109,15 +109,6 @@ class Adafactor(RuleOptimizer):
         super().check_params(group)
         self.refuse_distributed(group["params"])
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Load a state. Raises ValueError for one of other shapes, such as that of torch's Adafactor for filters."""
-        if any(kept["row_var"].ndim > 2 for kept in state["state"].values() if "row_var" in kept):
-            raise ValueError(
-                "this is the state of torch's Adafactor, which factors the last two dimensions of filters, whereas "
-                "ours flattens them; continue such a run with torch.optim.Adafactor"
-            )
-        super().__setstate__(state)
-
     def update_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
         """Make one step: the state of matrices and filters is factored, that of vectors is not."""
         for matrices in (True, False):

@@ -42,7 +42,6 @@ class Adagrad(RuleOptimizer):
     """
 
     kernel_devices = ("cpu",)
-    takes_sparse = True
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from cvcc_zoo.kinds import is_number
 from cvcc_zoo.optim.adafactor import Adafactor
 from cvcc_zoo.optim.adagrad import Adagrad
 from cvcc_zoo.optim.adam import Adam, AdamW
@@ -115,7 +116,7 @@ def make_optimizer(spec: Spec, model: nn.Module) -> Optimizer:
     if not trainable:
         raise ValueError("the model has no trainable parameter; unfreeze one (requires_grad_(True)) before training")
     groups: Any = trainable
-    if not isinstance(layer_decay, int | float) or not 0 < layer_decay <= 1:
+    if not is_number(layer_decay) or not 0 < layer_decay <= 1:
         raise ValueError(f"{kind}: layer_decay must be a factor in (0, 1], got {layer_decay!r}")
     muon = inspect.isclass(optimizer_class) and issubclass(optimizer_class, Muon)
     if muon or (weight_decay and not decay_all):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from cvcc_zoo.optim.options import refuse_absent, scalar_rate
+from cvcc_zoo.optim.options import refuse_differentiable, scalar_rate
 from cvcc_zoo.optim.paths import Group
 from cvcc_zoo.optim.tensors import laid_out_as
 
@@ -35,11 +35,10 @@ class StateLoading(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load a state; options that it lacks get their defaults.
 
-        Raises ValueError for options that changed the rule and no longer exist, and for a state of parameters of other
-        shapes, before anything changes.
+        Raises ValueError for `differentiable`, and for a state of parameters of other shapes, before anything changes.
         """
         for group in state["param_groups"]:
-            refuse_absent(type(self).__name__, group)
+            refuse_differentiable(type(self).__name__, group)
         self._check_shapes(state)
         super().__setstate__(state)
         self.defaults.pop("differentiable", None)  # torch adds it to all optimizers

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from cvcc_zoo.kinds import check_whole
 from cvcc_zoo.optim.adam import AdamW
 from cvcc_zoo.optim.optimizer import RuleOptimizer
 from cvcc_zoo.optim.options import at_least_zero
@@ -84,8 +85,7 @@ class LowRankAdam(AdamW):
         super().check(options)
         at_least_zero(options, "scale")
         for name in ("rank", "update_every"):
-            if isinstance(options[name], bool) or not (isinstance(options[name], int) and options[name] >= 1):
-                raise ValueError(f"{name} must be a whole number of at least 1, got {options[name]!r}")
+            check_whole(name, options[name], 1)
 
     def check_params(self, group: Group) -> None:
         """Raise ValueError for large matrices that are split over processes."""

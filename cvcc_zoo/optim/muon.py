@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from cvcc_zoo.kinds import check_whole
 from cvcc_zoo.optim.adam import AdamW
 from cvcc_zoo.optim.newton_schulz import MUON, coefficients_of, orthogonalise
 from cvcc_zoo.optim.optimizer import RuleOptimizer
@@ -122,8 +123,7 @@ class Muon(AdamW):
         super().check(options)
         at_least_zero(options, "adamw_lr", *(name for name in ("bias_lr", "sgd_lr") if options[name] is not None))
         in_unit_interval(options, "momentum", "sgd_momentum")
-        if not (isinstance(options["ns_steps"], int) and 1 <= options["ns_steps"] <= 100):
-            raise ValueError(f"ns_steps must be a whole number from 1 to 100, got {options['ns_steps']}")
+        check_whole("ns_steps", options["ns_steps"], 1, 100)
         if isinstance(named := options["ns_coefficients"], str) and named != "polar_express":
             raise ValueError(f'ns_coefficients are three numbers or "polar_express", got {named}')
         if not isinstance(named, str):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from cvcc_zoo.optim.loading import StateLoading
-from cvcc_zoo.optim.options import check_options, refuse_absent, scalar_rate
+from cvcc_zoo.optim.options import check_options, refuse_differentiable, scalar_rate
 from cvcc_zoo.optim.paths import Group, Kernel, Lists, Members, State, choose_path, foreach, fused, loop
 from cvcc_zoo.optim.tensors import T, are_contiguous, distributed, local
 
@@ -26,12 +26,10 @@ class RuleOptimizer(StateLoading, ABC):
     """True if the state has the number of steps of each parameter."""
     kernel_devices: tuple[str, ...] = ("cpu", "cuda")
     """Types of devices on which torch has the fused kernel."""
-    takes_sparse = False
-    """True if a sparse gradient, such as that of nn.Embedding(sparse=True), counts as the dense one it stands for."""
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Raise ValueError, with advice, for options of torch that do not exist here."""
-        refuse_absent(cls.__name__, options)
+        """Raise ValueError, with advice, for `differentiable`, an option of torch that does not exist here."""
+        refuse_differentiable(cls.__name__, options)
         return super().__new__(cls)
 
     def __init__(
@@ -80,7 +78,7 @@ class RuleOptimizer(StateLoading, ABC):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Update all parameters that have a gradient; `closure` computes the loss again and returns it.
 
-        Raises ValueError for sparse gradients if the optimizer takes none, before any parameter changes.
+        Raises ValueError for sparse gradients, before any parameter changes.
         """
         loss = None
         if closure is not None:
@@ -88,11 +86,9 @@ class RuleOptimizer(StateLoading, ABC):
                 loss = closure()
         members = [self._gradients(group) for group in self.param_groups]
         with torch.no_grad():
-            for group, (params, grads, rows) in zip(self.param_groups, members, strict=True):
+            for group, (params, grads) in zip(self.param_groups, members, strict=True):
                 if params:
                     self.update_group(group, params, grads)
-                for p, g in rows:
-                    self.update_rows(group, p, g)
         return loss
 
     def check_params(self, group: Group) -> None:
@@ -138,10 +134,6 @@ class RuleOptimizer(StateLoading, ABC):
         """Return torch's fused kernel for the options, which also counts the steps, or None if there is none."""
         return None
 
-    def moves_rows_alone(self, group: Group) -> bool:
-        """Return True if rows with zero gradients do not move; a sparse gradient then needs its own rows only."""
-        return not group["weight_decay"]
-
     # The step
 
     def update_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
@@ -169,44 +161,16 @@ class RuleOptimizer(StateLoading, ABC):
         else:
             loop(self.rule, group, members)
 
-    def update_rows(self, group: Group, p: Tensor, g: Tensor) -> None:
-        """Make one step of the rows of `p` that the sparse gradient `g` holds; all others would not move."""
-        g = g.coalesce()
-        where = tuple(g.indices())
-        names = self.state_names(group)
-        state = self._state(p, names)
-        new = {0} if self._complete(state, group, names, p) else set()
-        kept, steps = self._kept([state], names)
-        rows = {name: [value[where]] for name, (value,) in kept.items()}
-        w = p[where]
-        loop(self.rule, group, Members([w], [g.values()], [{}], rows, steps, new, contiguous=True))
-        p[where] = w
-        for name, (value,) in rows.items():
-            state[name][where] = value
-
-    def _gradients(self, group: Group) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
-        """Return the parameters with dense gradients, these gradients, and the pairs of which only some rows move.
-
-        Raises ValueError for sparse gradients that this optimizer does not take.
-        """
-        params, grads, rows = [], [], []
-        for p in group["params"]:
-            if (g := p.grad) is None:
-                continue
-            if g.layout is torch.strided:
-                params.append(p)
-                grads.append(g)
-            elif not (self.takes_sparse and g.is_sparse and not group["fused"]):
-                raise ValueError(
-                    f"{type(self).__name__} takes no sparse gradients{' with fused=True' * self.takes_sparse}; build "
-                    "the embedding with sparse=False, or use torch.optim.SparseAdam"
-                )
-            elif self.moves_rows_alone(group):
-                rows.append((p, g))
-            else:
-                params.append(p)
-                grads.append(g.to_dense())
-        return params, grads, rows
+    def _gradients(self, group: Group) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the parameters with gradients, and these gradients. Raises ValueError for sparse gradients."""
+        params = [p for p in group["params"] if p.grad is not None]
+        grads = [p.grad for p in params]
+        if any(g.layout is not torch.strided for g in grads):
+            raise ValueError(
+                f"{type(self).__name__} takes no sparse gradients; build the embedding with sparse=False, or use "
+                "torch.optim.SGD, Adagrad or SparseAdam"
+            )
+        return params, grads
 
     def _state(self, p: Tensor, names: tuple[str, ...]) -> State:
         """Return the state of a parameter, without creating an entry if the optimizer keeps none."""

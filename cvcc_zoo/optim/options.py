@@ -10,12 +10,6 @@ from cvcc_zoo.optim.paths import Group
 
 UNDECIDED = ("foreach", "fused")  # None leaves the choice to the optimizer
 SWITCHES = ("nesterov", "unit_norm", "amsgrad", "centered", "maximize", "capturable", *UNDECIDED)
-ABSENT = {
-    "differentiable": "torch.optim has optimizers whose step can be differentiated",
-    "lr_inside": "the learning rate multiplies the whole momentum, as in torch",
-    "eps_inside": "eps is added to the root, as in torch",
-}
-"""Options of torch, or of states that were saved before they were removed, and what to know instead."""
 
 
 def are_numbers(options: Group, *names: str) -> None:
@@ -61,16 +55,18 @@ def scalar_rate(group: Group) -> None:
         group["lr"] = lr.reshape(())  # the same memory
 
 
-def refuse_absent(optimizer: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError for an option that would change the rule but does not exist here."""
-    for name, instead in ABSENT.items():
-        if options.get(name):
-            raise ValueError(f"{optimizer} has no option {name}: {instead}; leave it out")
+def refuse_differentiable(optimizer: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for an option of torch's optimizers that those of this package do not have."""
+    if options.get("differentiable"):
+        raise ValueError(
+            f"{optimizer} has no option differentiable: torch.optim has optimizers whose step can be differentiated; "
+            "leave it out"
+        )
 
 
 def check_options(optimizer: str, options: Group) -> None:
     """Raise ValueError for an invalid learning rate, weight decay or switch; all optimizers share these options."""
-    refuse_absent(optimizer, options)
+    refuse_differentiable(optimizer, options)
     lr = options["lr"]
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError(f"Tensor lr must be 1-element, and this one has {lr.numel()}")

@@ -52,19 +52,26 @@ def hidden_weights(model: nn.Module) -> list[str]:
     return [name for name, p in weights.items() if p not in last][1:]
 
 
+def depth_of(name: str, parts: Sequence[Sequence[str]]) -> int:
+    """Return the number of the part that a parameter belongs to; len(parts) for the classifier."""
+    for number, names in enumerate(parts):
+        if any(name == own or name.startswith(f"{own}.") for own in names):
+            return number
+    return len(parts)
+
+
 def by_depth(groups: Sequence[Mapping[str, Any]], model: nn.Module, layer_decay: float) -> list[dict[str, Any]]:
     """Split the groups of an optimizer so that each part of the network has its own learning rate.
 
     The classifier keeps the rate of its group, each part before it has `layer_decay` times that of the next:
     discriminative fine-tuning, https://arxiv.org/abs/1801.06146 (section 3.2). Parameters of the model outside of its
-    network have the rate of the classifier. Raises ValueError for a network that
-    does not define its parts.
+    network have the rate of the classifier. Raises ValueError for a network that does not define its parts.
     """
-    network = getattr(model, "grouped", None)
-    if network is None:
+    parts = getattr(model, "grouped", None)
+    if parts is None:
         raise ValueError("layer_decay needs a model whose network defines its parts: cvcc_zoo.classifier.Network")
-    depths = {p: network.depth(name) for name, p in network.named_parameters()}
-    deepest, split = len(network.parts), []
+    depths = {p: depth_of(name, parts) for name, p in model.get_submodule("network").named_parameters()}
+    deepest, split = len(parts), []
     for group in groups:
         kept = {key: group[key] for key in ("weight_decay", "use_muon") if key in group}
         for depth in sorted({depths.get(p, deepest) for p in group["params"]}):

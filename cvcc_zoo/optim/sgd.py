@@ -45,7 +45,6 @@ class SGD(RuleOptimizer):
     """
 
     counts_steps = False
-    takes_sparse = True
 
     def __init__(
         self,
@@ -74,10 +73,6 @@ class SGD(RuleOptimizer):
     def state_names(self, group: Group) -> tuple[str, ...]:
         """Return the buffer if there is momentum."""
         return ("momentum_buffer",) if group["momentum"] else ()
-
-    def moves_rows_alone(self, group: Group) -> bool:
-        """Return True only without momentum: a buffer keeps moving rows that no longer have a gradient."""
-        return super().moves_rows_alone(group) and not group["momentum"]
 
     def rule(self, group: Group, w: T, g: T, kept: dict[str, T], step: Any, *, first: bool) -> None:
         """Update `w` and the buffer, which is zero before the `first` step, from the gradients `g`, in place.

@@ -2,7 +2,7 @@
 
 from cvcc_zoo.plots.calibration import plot_calibration
 from cvcc_zoo.plots.confusion import plot_confusion
-from cvcc_zoo.plots.curves import Curve, plot_curves, plot_depth, plot_runs
+from cvcc_zoo.plots.curves import Curve, plot_curves, plot_depth
 from cvcc_zoo.plots.figure import Figure
 from cvcc_zoo.plots.scores import Pictures, plot_images, stretch
 from cvcc_zoo.plots.trials import plot_search
@@ -16,7 +16,6 @@ __all__ = [
     "plot_curves",
     "plot_depth",
     "plot_images",
-    "plot_runs",
     "plot_search",
     "stretch",
 ]

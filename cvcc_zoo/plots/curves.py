@@ -94,29 +94,6 @@ def _marker(curve: Curve) -> str:
     return "." if len(curve[0]) <= FEW else ""
 
 
-def plot_runs(runs: Mapping[str, Mapping[str, Curve]], title: str) -> Figure:
-    """Plot the smoothed training loss of batches and the validation accuracy of several runs, by name."""
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    loss, accuracy = figure.subplots(1, 2)
-    for index, (name, metrics) in enumerate(runs.items()):
-        steps, values = metrics["train/batch_loss"]
-        width = max(1, len(values) // 25)
-        means = np.convolve(values, np.ones(width) / width, mode="valid")
-        loss.plot(steps, values, color=f"C{index}", alpha=0.25, linewidth=0.8)
-        loss.plot(steps[width - 1 :], means, color=f"C{index}", label=name)
-        steps, values = metrics["val/accuracy"]
-        accuracy.plot(steps, [100 * value for value in values], color=f"C{index}", marker=".", label=name)
-    for axes, label in ((loss, "training loss"), (accuracy, "validation accuracy (%)")):
-        axes.set(xlabel="optimizer step", title=label, xlim=(0, None))
-        label_whole(axes.xaxis)
-        axes.grid(alpha=0.3)
-    loss.set(ylim=(0, None))
-    _cut(loss, [metrics["train/batch_loss"][1] for metrics in runs.values()])
-    accuracy.legend()
-    figure.suptitle(title, parse_math=False)
-    return figure
-
-
 def plot_depth(panels: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
     """Plot a panel for each quantity, by its title: its values for each model over the blocks, logarithmically.
 

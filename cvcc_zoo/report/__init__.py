@@ -1,6 +1,5 @@
 """A report that compares runs on one HTML page."""
 
-from cvcc_zoo.report.page import write_report
 from cvcc_zoo.report.reports import RunReport, read_run, unfinished
 
-__all__ = ["RunReport", "read_run", "unfinished", "write_report"]
+__all__ = ["RunReport", "read_run", "unfinished"]

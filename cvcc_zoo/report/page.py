@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.data.pictures import as_png
-from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.plots.confusion import FEW, LONGEST, most_confused
 from cvcc_zoo.plots.figure import short
 from cvcc_zoo.report import classes, comparison, figures, quality
@@ -18,13 +17,8 @@ SHOWN = 96  # width and height in pixels of a misclassified image on the page
 STYLE, SCRIPT = (Path(__file__).parent / name for name in ("page.css", "page.js"))
 
 
-def write_report(path: Path, runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> None:
-    """Write the page, all of it or nothing. Raises ValueError if Plotly is missing."""
-    write_whole(path, page(runs, title, remarks).encode())
-
-
 def page(runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> str:
-    """Return the page as HTML."""
+    """Return the page as HTML. Raises ValueError if Plotly is missing."""
     plots = Plots()
     made = f"{len(runs)} run{'s' * (len(runs) > 1)}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     body = [

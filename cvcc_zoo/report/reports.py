@@ -17,6 +17,7 @@ from cvcc_zoo.data.identity import digests, identity_of
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.files.own import shown
 from cvcc_zoo.printing import first_line
+from cvcc_zoo.runs.changes import HARMLESS, flat
 from cvcc_zoo.runs.measure import confusion_of
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
 from cvcc_zoo.runs.metrics_file import Curve, read_metrics
@@ -28,7 +29,7 @@ from cvcc_zoo.zoo.creation import load
 WORST = 24
 PUBLIC, ALL = "public", "all"
 """Which test images a report shows: those of data sets that anybody can download, or all; otherwise none."""
-UNINTERESTING = ("trainer.enable_progress_bar", "trainer.logger", "trainer.default_root_dir", "checkpoint_minutes")
+UNINTERESTING = (*HARMLESS, "trainer.logger")
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,15 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
         curves = read_metrics(metrics) if metrics.is_file() else {}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(f"{metrics} cannot be read ({error}); restore it, or leave {folder} out") from error
+    options = {name: json.dumps(value).strip('"') for name, value in flat(config).items() if name not in UNINTERESTING}
     results, reason = None, "its summary has none (--test=false, or an own test), and it is not tested here either"
     if summary.get("test_accuracy") is not None:
         try:
-            tested = summary.get("data", {}).get("test", {}).get("sha256")
+            tested = summary["data"].get("test", {}).get("sha256")
             results, reason = evaluate(folder, config["data"], images, tested), ""
         except (OSError, ValueError) as error:
             reason = first_line(error)
-    return RunReport(shown(folder.resolve().name), summary, curves, flatten(config), results, reason)
+    return RunReport(shown(folder.resolve().name), summary, curves, options, results, reason)
 
 
 def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC, tested: str | None = None) -> Results:
@@ -154,16 +156,6 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
 def _location(data: ImageDataModule, index: int) -> str:
     """Return the path of a test image in its folder as text that HTML can hold, or its index among the test images."""
     return shown(file_of(data.dataset, "test", index)) or f"test image {index:,}"
-
-
-def flatten(options: Any, name: str = "") -> dict[str, str]:
-    """Return nested options by dotted name, with values as JSON."""
-    if isinstance(options, dict) and options:
-        found: dict[str, str] = {}
-        for key, value in options.items():
-            found |= flatten(value, f"{name}.{key}" if name else str(key))
-        return found
-    return {} if name in UNINTERESTING else {name: json.dumps(options).strip('"')}
 
 
 def differences(runs: list[RunReport]) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ from cvcc_zoo.runs.checkpoints import MINUTES, WholeCheckpoints, best_so_far, ha
 from cvcc_zoo.runs.compiled import Compile
 from cvcc_zoo.runs.ema import EMA
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
-from cvcc_zoo.runs.metrics_file import check_metrics
+from cvcc_zoo.runs.metrics_file import MetricsFile, check_metrics
 from cvcc_zoo.runs.monitor import OptimizerMonitor
 from cvcc_zoo.runs.progress import ProgressBar, users_callbacks
 from cvcc_zoo.runs.run_folder import HEADER, folder_to_resume, last_of, new_folder, saved_config
@@ -22,6 +22,7 @@ __all__ = [
     "MINUTES",
     "Compile",
     "Deadline",
+    "MetricsFile",
     "OptimizerMonitor",
     "ProgressBar",
     "RunFolder",

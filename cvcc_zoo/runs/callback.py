@@ -12,7 +12,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.length import images_of_batch, steps_between_rows
-from cvcc_zoo.files.own import in_command, locked, write_whole
+from cvcc_zoo.files.own import json_text, locked, write_whole
 from cvcc_zoo.internals.lightning import RateMonitor, set_log_every_n_steps
 from cvcc_zoo.printing import say
 from cvcc_zoo.runs.changes import changed_recipe
@@ -20,9 +20,9 @@ from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.figures import draw_curves, draw_test
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint
-from cvcc_zoo.runs.run_folder import CONFIG, LAST, check_unsaved, write_text
+from cvcc_zoo.runs.run_folder import CONFIG, check_unsaved, how_to_resume
 from cvcc_zoo.runs.stopping import StoppedError
-from cvcc_zoo.runs.summary import Training, print_summary, summarise, write_summary
+from cvcc_zoo.runs.summary import Training, conditions, print_summary, summarise
 from cvcc_zoo.runs.winograd import used_winograd
 from cvcc_zoo.runs.written import SUMMARY, read_summary
 
@@ -47,6 +47,8 @@ class RunFolder(Callback):
         self.seconds, self.images = 0.0, 0
         self.last_epoch: dict[str, float] = {}  # metrics of the last epoch
         self.winograd = False  # whether steps before the run was resumed used Winograd's algorithm
+        self.conditions: dict[str, Any] = {}  # on what and how it was trained
+        self._before = ""  # the config of the checkpoint
         self._since: float | None = None
         self._validated = False  # in this epoch
         self._curves_drawn = False
@@ -62,13 +64,13 @@ class RunFolder(Callback):
         first = not getattr(rank_zero_only, "rank", 0)
         with locked(self.folder, "training", "--run=...") if first else nullcontext():
             if first and not self.resumed:
-                write_text(self.folder / CONFIG, self.config)
+                write_whole(self.folder / CONFIG, self.config.encode())
             if first and best is not None:
                 write_whole(self.folder / BEST, best.read_bytes())
             try:
                 yield
             except StoppedError as stop:
-                raise StoppedError(f"{stop}; {self.how_to_resume()}", stop.code) from stop
+                raise StoppedError(f"{stop}; {how_to_resume(self.folder)}", stop.code) from stop
             finally:
                 unused = first and not self.started and not self.resumed
                 for name in (CONFIG, NAME, BEST) if unused else ():
@@ -86,10 +88,6 @@ class RunFolder(Callback):
         saved = checkpoints_of(self.folder, minutes, monitor, validation=validation) if checkpoints else []
         return [self, *([RateMonitor("step")] if logs else []), *saved]
 
-    def logger(self) -> MetricsFile:
-        """Return the logger that writes `metrics.csv` into the folder."""
-        return MetricsFile(self.folder)
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the folder that the first process has made, and choose how often to log."""
         self.folder = trainer.strategy.broadcast(self.folder)
@@ -102,7 +100,7 @@ class RunFolder(Callback):
         trainer.should_stop = trainer.should_stop or self.ended
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the config, and remove the summary of a run that is trained further.
+        """Write the config, note what it changes, and remove the summary of a run that is trained further.
 
         Raises ValueError if the processes do not start from the same step.
         """
@@ -113,11 +111,13 @@ class RunFolder(Callback):
                 f"{first}); all of them must see the same folder {self.folder}"
             )
         self.started = True
+        self.changed, self._before = changed_recipe(self._before, self.config, self.changed), ""
+        self.conditions = conditions(trainer, self.conditions)
         self._since = time.perf_counter()
         for logger in self._own_loggers(trainer):
             logger.truncate(trainer.global_step)
         if trainer.is_global_zero:
-            write_text(self.folder / CONFIG, self.config)
+            write_whole(self.folder / CONFIG, self.config.encode())
             (self.folder / SUMMARY).unlink(missing_ok=True)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -156,14 +156,16 @@ class RunFolder(Callback):
             "last_epoch": self.last_epoch,
             "ended": self.ended,
             "changed": self.changed,
+            "conditions": self.conditions,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue with the clock and the count of images, and compare the recipe with that of the checkpoint."""
+        """Continue with the clock, the count of images and what changed before."""
         self.seconds, self.images = state_dict["seconds"], state_dict["images"]
         self.last_epoch = state_dict.get("last_epoch", {})
         self.winograd = state_dict.get("winograd", False)
-        self.changed = changed_recipe(state_dict.get("config", ""), self.config, state_dict.get("changed", ""))
+        self.conditions = state_dict.get("conditions", {})
+        self.changed, self._before = state_dict.get("changed", ""), state_dict.get("config", "")
 
     def _stop_clock(self) -> None:
         if self._since is not None:
@@ -212,14 +214,6 @@ class RunFolder(Callback):
             "--trainer.max_epochs=... --allow_changes=true"
         )
 
-    def how_to_resume(self) -> str:
-        """Return a message that says how to resume this stopped run."""
-        if not (self.folder / LAST).is_file():
-            return "nothing of it was saved"
-        folder, here = self.folder.resolve(), Path.cwd()
-        shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-        return f"`cvcc-zoo fit --config={in_command(shown / CONFIG)} --ckpt_path=last` resumes it"
-
     def _draw_curves(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero:
             return
@@ -237,14 +231,15 @@ class RunFolder(Callback):
         if trainer.is_global_zero and isinstance(writer, WholeCheckpoints):
             writer.settle(self.folder)
         for logger in self._own_loggers(trainer):  # remove the row of an earlier test
-            logger.truncate(trainer.global_step)
-        winograd = self.winograd or used_winograd(trainer)
-        training, changed = Training(self.seconds, self.images, self.last_epoch, winograd), self.changed
+            logger.truncate(trainer.global_step, without="test/")
+        trained = self.conditions or conditions(trainer, {})  # older checkpoints have none
+        trained = {**trained, "winograd": self.winograd or used_winograd(trainer)}
+        training, changed = Training(self.seconds, self.images, self.last_epoch, trained), self.changed
         summary = summarise(trainer, model, data, training, test=test) | {"changed": changed}  # a test loads best.ckpt
         if trainer.is_global_zero:
             if test or not self._curves_drawn:  # a resumed run that had already ended did not train
                 self._draw_curves(trainer)
             if summary["test_accuracy"] is not None:
                 draw_test(self.folder, model, data.classes, summary["test_accuracy"])
-            write_summary(self.folder / SUMMARY, summary)
+            write_whole(self.folder / SUMMARY, json_text(summary).encode())
         return summary

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
 from cvcc_zoo.classifier.compatibility import complete
 from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.classifier.trainer import take_options
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.length import accumulation, limited
 from cvcc_zoo.files.plain import read_yaml
+from cvcc_zoo.internals.lightning import callbacks_of, move_in_epoch
 
 HARMLESS = (
     "run",
@@ -45,11 +48,17 @@ Options = dict[str, Any]
 def changed_options(before: str, now: str) -> dict[str, tuple[Any, Any]]:
     """Return the options that differ between two YAML configs: name -> (value before, value now).
 
-    A value that is missing is "not given". `before` comes from a file and may be any text. Options of model and data,
-    and the monitor, that were added to this package after it was written have their defaults. Raises ValueError if it
-    is not a config.
+    `before` comes from a file and may be any text. Raises ValueError if it is not a config.
     """
-    old, new = (_options(text) for text in (before, now))
+    return compare(flat(_config(before)), flat(_config(now)))
+
+
+def compare(old: Options, new: Options) -> dict[str, tuple[Any, Any]]:
+    """Return the options that differ, by full dotted name: name -> (value before, value now).
+
+    A value that is missing is "not given". Options of model and data, and the monitor, that were added to this package
+    after `old` was written have their defaults.
+    """
     names = [name for name in {**old, **new} if name not in HARMLESS]
     family = str(old.get("model.class_path")).rpartition(".")[2]
     defaults = {f"model.init_args.{option}": value for option, value in complete(family, {}).items()}
@@ -98,27 +107,65 @@ def check_unchanged(before: str | None, now: str, *, allowed: bool) -> str:
     return words
 
 
-def _options(text: Any) -> Options:
-    """Return the options of a config by their full dotted names."""
-    config = read_yaml(text, "the checkpoint's config")
-    if not isinstance(config, dict):
-        raise ValueError("the checkpoint's config is not that of a run; resume from the checkpoint of a run")
-    flat: Options = {}
-    waiting = [(str(key), value) for key, value in reversed(config.items())]
+def flat(config: Mapping[str, Any]) -> Options:
+    """Return nested options by their full dotted names. Raises ValueError for more than any run has."""
+    found: Options = {}
+    waiting = [(str(key), value) for key, value in reversed([*config.items()])]
     while waiting:
         name, value = waiting.pop()
         if isinstance(value, dict) and value:
             waiting += [(f"{name}.{key}", inner) for key, inner in reversed(value.items())]
         else:
-            flat[name] = value
-        if len(flat) + len(waiting) > MOST:  # with YAML aliases, even a small text can expand to this many
-            raise ValueError(f"the checkpoint's config has more than {MOST:,} options; resume from another checkpoint")
-    return flat
+            found[name] = value
+        if len(found) + len(waiting) > MOST:  # with YAML aliases, even a small text can expand to this many
+            raise ValueError(f"a config has more than {MOST:,} options, which no run has; use that of another run")
+    return found
+
+
+def _config(text: Any) -> dict[str, Any]:
+    """Return a config that is written in a checkpoint."""
+    config = read_yaml(text, "the checkpoint's config")
+    if not isinstance(config, dict):
+        raise ValueError("the checkpoint's config is not that of a run; resume from the checkpoint of a run")
+    return config
 
 
 class UseChanges(Callback):
-    """Put the new options of optimizer and schedule into effect, because their state restores the old ones."""
+    """Put new options of optimizer, schedule and callbacks into effect, because their state restores the old ones."""
+
+    def __init__(self) -> None:
+        self._schedule_is_new = False
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let EarlyStopping take its new patience, another schedule no old state, and an epoch its place."""
+        for callback in callbacks_of(trainer):
+            if isinstance(callback, EarlyStopping) and callback.state_key in checkpoint["callbacks"]:
+                checkpoint["callbacks"][callback.state_key]["patience"] = callback.patience
+        if trainer.state.fn == "fit":  # not the test of best.ckpt
+            specs = (checkpoint["hyper_parameters"]["lr_scheduler"], pl_module.hparams["lr_scheduler"])
+            before, now = (spec and spec["name"] for spec in specs)
+            self._schedule_is_new = before != now
+            if self._schedule_is_new:
+                checkpoint["lr_schedulers"] = []
+            _go_on_at_image(trainer, checkpoint)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the options of a new optimizer, and of a new schedule that was advanced to the same step."""
+        if self._schedule_is_new:  # so that a plateau schedule has all of the rate, whatever the one before it had left
+            for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):
+                group["initial_lr"] = group["lr"]
         take_options(trainer, pl_module)
+
+
+def _go_on_at_image(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Go on in an epoch after the images that were trained on, or at most a step before, if batches have a new size."""
+    data: Any = getattr(trainer, "datamodule", None)
+    state = checkpoint.get(type(data).__qualname__, {})
+    if not state.get("batches") or state.get("batch_size", data.batch_size) == data.batch_size:
+        return
+    factor = [factor for first, factor in accumulation(trainer).items() if first <= state["epoch"]][-1]
+    steps = state["batches"] * state["batch_size"] // (data.batch_size * factor)
+    last = limited(len(data.train_dataloader()), trainer.limit_train_batches) - 1  # after which an epoch is validated
+    batches = min(steps, last // factor) * factor
+    data.load_state_dict({**state, "batches": batches})
+    move_in_epoch(checkpoint, batches)

@@ -191,8 +191,7 @@ class BestCheckpoint(MovableCheckpoint):
         if (Path(str(self.dirpath)) / BEST).is_file():
             super().load_state_dict(state_dict)
             self._validated = self.best_model_score
-            older = {} if self.best_model_score is None else {str(self.monitor): float(self.best_model_score)}
-            self.validation = state_dict.get("validation", older)
+            self.validation = state_dict["validation"]
 
 
 def best_so_far(checkpoint: Checkpoint | None, folder: Path | None, *, allowed: bool) -> Path | None:

@@ -15,7 +15,6 @@ batches and for the last one. With progressive resizing each image size has its 
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch import nn
 
 from cvcc_zoo.registry import unknown
 
@@ -39,7 +38,7 @@ class Compile(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wrap the network; torch compiles it at the first batch."""
-        network = _network(pl_module)
+        network = pl_module.get_submodule("network")
         graphs = pl_module.device.type == "cuda" and not self.within_graph
         mode = self.mode or ("reduce-overhead" if graphs else "default")
         self.compiled = torch.compile(network.forward, mode=mode, dynamic=False)
@@ -52,7 +51,7 @@ class Compile(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Switch back to the compiled network."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            _network(pl_module).forward = self.compiled
+            pl_module.get_submodule("network").forward = self.compiled
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the network's own `forward`."""
@@ -65,10 +64,4 @@ class Compile(Callback):
 
 def _restore(model: LightningModule) -> None:
     """Restore the network's own `forward`."""
-    vars(_network(model)).pop("forward", None)
-
-
-def _network(model: LightningModule) -> nn.Module:
-    network = model.get_submodule("network")
-    assert isinstance(network, nn.Module)
-    return network
+    vars(model.get_submodule("network")).pop("forward", None)

@@ -78,14 +78,11 @@ class EMA(Callback):
             self.move(pl_module, self.share(trainer.global_step - 1))
         self.moved = False
 
-    def _swap_in(self, pl_module: LightningModule) -> None:
-        self._current = _copy(pl_module)
-        pl_module.load_state_dict(self._average)
-
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average into the model."""
         if self._average:
-            self._swap_in(pl_module)
+            self._current = {name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()}
+            pl_module.load_state_dict(self._average)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the trained weights back."""
@@ -123,10 +120,6 @@ class EMA(Callback):
             )
         self._average = _wide({**checkpoint["state_dict"], **checkpoint.get(WIDE, {})}, pl_module.device)
         pl_module.load_state_dict(checkpoint[CURRENT])
-
-
-def _copy(module: LightningModule) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
 def _wide(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvcc_zoo.files.own import write_whole
-from cvcc_zoo.internals.lightning import KeepingLogger, KeepingWriter
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import Logger
+from torch import Tensor
 
-NAME = KeepingWriter.NAME_METRICS_FILE
+from cvcc_zoo.files.own import write_whole
+
+NAME = "metrics.csv"
 Curve = tuple[list[float], list[float]]
 """Optimizer steps, and a value at each."""
 
@@ -30,31 +33,6 @@ def read_metrics(path: Path) -> dict[str, Curve]:
     return curves
 
 
-class _Writer(KeepingWriter):
-    def __init__(self, log_dir: str) -> None:
-        super().__init__(log_dir)
-        self.metrics_keys = read_rows(Path(self.metrics_file_path))[0]
-
-    def log_hparams(self, params: dict[str, Any]) -> None:
-        """Do nothing: config.yaml holds all hyperparameters."""
-
-    def save(self) -> None:
-        """Append the new rows; if that fails, the file is unchanged, and the next call tries again.
-
-        New columns need a whole new file, which replaces the old one at once, so that a kill leaves one of the two.
-        """
-        path = Path(self.metrics_file_path)
-        known = self.metrics_keys if path.is_file() else []
-        columns = sorted({*known, *(column for row in self.metrics for column in row)})
-        if not self.metrics:
-            return
-        if columns != known:
-            write_rows(path, columns, [*read_rows(path)[1], *self.metrics])
-        else:
-            append_rows(path, columns, self.metrics)
-        self.metrics_keys, self.metrics = columns, []
-
-
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return the columns and rows of a metrics file, none if it is missing; a row that a kill cut off is left out."""
     if not path.is_file():
@@ -65,10 +43,17 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return list(reader.fieldnames or []), rows
 
 
-def rows_before(path: Path, step: int) -> list[dict[str, str]]:
-    """Return the rows of a metrics file from before this optimizer step. Raises ValueError for a row without a step."""
+def rows_before(path: Path, step: int, without: str = "") -> list[dict[str, str]]:
+    """Return the rows of a metrics file from before this optimizer step. Raises ValueError for a row without a step.
+
+    Later rows are returned, too, if they have no metric whose name begins with `without`.
+    """
     try:
-        return [row for row in read_rows(path)[1] if int(row["step"]) < step]
+        return [
+            row
+            for row in read_rows(path)[1]
+            if int(row["step"]) < step or not any(row[name] for name in row if str(name).startswith(without))
+        ]
     except (KeyError, ValueError):
         raise ValueError(
             f"{path} is not the metrics file of a run: `step` is missing in a row or in the first line; restore it, "
@@ -122,26 +107,62 @@ def _csv(columns: list[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-class MetricsFile(KeepingLogger):
-    """Writes `metrics.csv` into the folder of a run, and continues the file of a run that is resumed."""
+class MetricsFile(Logger):
+    """Writes `metrics.csv` into the folder of a run, and continues the file of a run that is resumed.
 
-    writer = _Writer
+    Lightning calls `save` after every row.
+    """
+
+    name = version = ""  # callbacks of Lightning save into save_dir/name/version
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder.parent, name="", version=folder.name, flush_logs_every_n_steps=100)
-        self.file = folder / NAME
+        super().__init__()
+        self.folder, self.file = folder, folder / NAME
+        self.columns: list[str] = []  # of the file, once this object has written it
+        self.rows: list[dict[str, Any]] = []  # that are not written yet
 
+    @property
+    def save_dir(self) -> str:
+        """The folder of the run."""
+        return str(self.folder)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float | Tensor], step: int | None = None) -> None:
+        """Add a row, which the next `save` writes."""
+        values = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+        self.rows.append({**values, "step": len(self.rows) if step is None else step})
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: config.yaml holds all hyperparameters."""
+
+    @rank_zero_only
     def save(self) -> None:
-        """Write the logged rows. Raises OSError, with the file's name, if the disk is full."""
+        """Append the new rows; if that fails, the file is unchanged, and the next call tries again.
+
+        New columns need a whole new file, which replaces the old one at once, so that a kill leaves one of the two.
+        Raises OSError, with the file's name, if the disk is full.
+        """
+        if not self.rows:
+            return
         try:
-            super().save()
+            if self.file.is_file() and all(row.keys() <= {*self.columns} for row in self.rows):
+                append_rows(self.file, self.columns, self.rows)
+            else:
+                known, rows = read_rows(self.file)
+                columns = sorted({*known, *(column for row in self.rows for column in row)})
+                write_rows(self.file, columns, [*rows, *self.rows])
+                self.columns = columns
         except OSError as error:
             raise OSError(f"{self.file} cannot be written ({error.strerror or error})") from error
+        self.rows = []
 
-    def truncate(self, step: int) -> None:
-        """Remove the rows of this optimizer step and of later ones, which a resumed run writes again."""
+    def truncate(self, step: int, without: str = "") -> None:
+        """Remove the rows of this optimizer step and of later ones, which are written again.
+
+        With `without`, only those with a metric whose name begins so are removed.
+        """
         self.save()
         if columns := read_rows(self.file)[0]:
-            write_rows(self.file, columns, rows_before(self.file, step))
+            write_rows(self.file, columns, rows_before(self.file, step, without))
         else:
             self.file.unlink(missing_ok=True)

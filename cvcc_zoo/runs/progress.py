@@ -102,7 +102,7 @@ class ProgressBar(LightningProgressBar):
             steps, self._epochs = training_length(trainer)
             coming = (self._epochs - trainer.current_epoch) * trainer.num_training_batches - batches_of_epoch(trainer)
             summed = max(accumulation(trainer).values())
-            self._batches = self._done(trainer) + min((steps - trainer.global_step) * summed, coming)
+            self._batches = batches_begun(trainer) + min((steps - trainer.global_step) * summed, coming)
         except ValueError:  # training has no end
             self._epochs, self._batches = 0, math.inf
         if not self._enabled:
@@ -112,13 +112,9 @@ class ProgressBar(LightningProgressBar):
         validates = trainer.enable_validation and bool(sum(trainer.num_val_batches))
         self._columns = {k: v for k, v in columns.items() if k in logged and (validates or not k.startswith("val/"))}
         self._display = Display(
-            "training: batches", self._batches, self._done(trainer), patience=0.0, every=SELDOM, until=_end(trainer)
+            "training: batches", self._batches, batches_begun(trainer), patience=0.0, every=SELDOM, until=_end(trainer)
         )
         print(_row(["epoch", *self._columns.values(), "images/s", "time", "left"], self._columns), flush=True)
-
-    def _done(self, trainer: Trainer) -> int:
-        """Return the number of batches trained on, including those before the run was resumed."""
-        return batches_begun(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line of the previous epoch, and start the clock of this one."""
@@ -139,7 +135,7 @@ class ProgressBar(LightningProgressBar):
         shown = [f"{name} {value:.4g}" for name, value in values.items() if not name.startswith("val/")]
         text = ", ".join([*shown, f"{self._rate():,.0f} images/s"])
         epoch, batches = self._epoch(trainer), trainer.num_training_batches
-        self._display.update(self._done(trainer), f"epoch {epoch}, batch {batch_idx + 1}/{batches}", text)
+        self._display.update(batches_begun(trainer), f"epoch {epoch}, batch {batch_idx + 1}/{batches}", text)
 
     def _epoch(self, trainer: Trainer) -> str:
         return f"{trainer.current_epoch + 1}/{self._epochs}" if self._epochs else str(trainer.current_epoch + 1)
@@ -150,7 +146,7 @@ class ProgressBar(LightningProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the cells of this epoch's line until its metrics are logged."""
-        left = self._display.left(self._done(trainer)) if self._display else ""
+        left = self._display.left(batches_begun(trainer)) if self._display else ""
         took = duration(time.monotonic() - self._began)
         self._pending = [self._epoch(trainer), f"{self._rate():,.0f}", took, left or "-"]
 
@@ -180,7 +176,7 @@ class ProgressBar(LightningProgressBar):
         """Stop the clock: validation is not training time."""
         self._paused = time.monotonic()
         if trainer.state.fn == "fit" and self._display is not None:
-            self._display.update(self._done(trainer), f"epoch {self._epoch(trainer)}, validation")
+            self._display.update(batches_begun(trainer), f"epoch {self._epoch(trainer)}, validation")
         elif trainer.state.fn == "validate":
             self._begin("validation: batches", trainer.num_val_batches)
 

@@ -1,7 +1,6 @@
 """Runs of one recipe: whether they repeat each other, their accuracies by seed, and the temperature of one of them."""
 
-import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,15 @@ from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of
-from cvcc_zoo.registry import FAMILIES, family_options
 from cvcc_zoo.runs.calibration import fit_temperature
-from cvcc_zoo.runs.changes import OF_RECORDS
+from cvcc_zoo.runs.changes import ELSEWHERE, OF_RECORDS, compare, flat
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config, read_summary
-from cvcc_zoo.zoo.creation import load
+from cvcc_zoo.weights.checkpoint import read_checkpoint
 
 OF_SEEDS = ("test_accuracy_of_seeds", "precision_of_seeds")
 """Entries of a card about runs with several seeds."""
-ELSEWHERE = ("dataset", "precision")
-"""Options that may differ between runs with several seeds: the same images are compared by their identity."""
-HELD_OUT = (*ELSEWHERE, "validation", "split_seed", "max_epochs")
+HELD_OUT = (*ELSEWHERE, "data.validation", "data.split_seed", "trainer.max_epochs")
 """Options that may differ between a run and the run on whose validation images its temperature is fitted."""
 
 
@@ -38,37 +34,15 @@ def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**chosen, "data": data, "trainer": trainer}  # older configs have no monitor
 
 
-def difference(one: Mapping[str, Any], other: Mapping[str, Any], may_differ: Iterable[str]) -> str | None:
-    """Return in words where two recipes differ, such as "data (batch_size)", or None.
+def difference(run: Mapping[str, Any], card: Mapping[str, Any], may_differ: tuple[str, ...]) -> str | None:
+    """Return the options in which the recipe of a run differs from that of a card, such as "data.batch_size", or None.
 
-    An option that one of them does not have, because it is older than the option, has its default there.
+    An option that is younger than the card has its default there. Names in `may_differ` also stand for what is below.
     """
-    for part in {**one, **other}:
-        mine, theirs = (_with_defaults(part, each.get(part), may_differ) for each in (one, other))
-        if mine == theirs:
-            continue
-        if part in ("data", "trainer") and isinstance(mine, dict) and isinstance(theirs, dict):
-            names = [name for name in mine | theirs if mine.get(name) != theirs.get(name)]
-            return f"{part} ({', '.join(names)})"
-        return str(part)
-    return None
-
-
-def _with_defaults(part: str, options: Any, may_differ: Iterable[str]) -> Any:
-    if not isinstance(options, dict):
-        return options
-    if part == "data":
-        parameters = inspect.signature(ImageDataModule).parameters
-        defaults = {name: each.default for name, each in parameters.items() if name not in ("dataset", "root")}
-        options = defaults | options
-        options["whitening"] = options["whitening"] or "standardize"
-    if isinstance(arguments := options.get("init_args"), dict):
-        family = FAMILIES.get(str(options.get("class_path")).rpartition(".")[2])
-        known = family_options(family) if part == "model" and family else {}
-        chosen = {k: v for k, v in arguments.items() if k not in known or v != known[k].default}
-        options = options | {"init_args": {k: v for k, v in chosen.items() if v is not None}}
-    left_out = {*may_differ, *(OF_RECORDS if part == "trainer" else ())}  # older cards have them
-    return {name: value for name, value in options.items() if value is not None and name not in left_out}
+    before, now = flat(card), flat(run)
+    for options in (before, now):
+        options["data.whitening"] = options.get("data.whitening") or "standardize"
+    return ", ".join(name for name in compare(before, now) if not name.startswith(may_differ)) or None
 
 
 def check_one_recipe(run: Path | str, about: Mapping[str, Any]) -> None:
@@ -100,11 +74,11 @@ def of_seeds(training: Mapping[str, Any], accuracy: float | None, test: str, run
     for path in runs:
         config, summary = run_of(path)
         check_one_recipe(path, summary)
-        sets, mine = summary.get("data", {}), str(summary["seed"])
+        sets, mine = summary["data"], str(summary["seed"])
         why = None
         if (name := difference(recipe(config), training["recipe"], ELSEWHERE)) is not None:
             why = f"its recipe has another {name}"
-        elif sets.get("train", {}).get("sha256", images) != images:
+        elif sets["train"]["sha256"] != images:
             why = "it was trained on other images"
         elif sets.get("test", {}).get("sha256", test) != test:
             why = "it was tested on other images"
@@ -137,14 +111,20 @@ def temperature_of(run: Path, training: Mapping[str, Any], root: str = "") -> di
     data, images = data_of(config, root), training["train_set"]["sha256"]
     if not data.validation:
         raise ValueError(f"{run} has no validation images; train the recipe with --data.validation=0.1")
-    if summary.get("data", {}).get("train", {}).get("sha256", images) != images:
+    if summary["data"]["train"]["sha256"] != images:
         raise ValueError(f"{run} was trained on other images than the published run; give one that was trained on them")
-    model = load(run)
+    weights = read_checkpoint(run)
+    model = weights.model
     check_classes(model, data)  # the labels in the model's order, because the identity depends on them
     if identity_of(data, "train").sha256 != images:
         raise ValueError(
             f"the data of {run} are not the training images of the published run; restore them, or give their folder: "
             "--root=..."
+        )
+    if "val" in weights.images and identity_of(data, "val").sha256 != weights.images["val"]["sha256"]:
+        raise ValueError(
+            f"{data.dataset.title} holds out other images than the training of {run} did, which was on some of these; "
+            "restore the names of its folders and files, or give their folder: --root=..."
         )
     logits, labels = scores(model, data, split="val")
     fitted = f"{len(labels):,} validation images of a training of {summary['epochs']} epochs, seed {summary['seed']}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from cvcc_zoo.files.own import expanded, in_command, shown, write_whole
+from cvcc_zoo.files.own import expanded, in_command, shown
 from cvcc_zoo.weights.checkpoint import Checkpoint
 
 CONFIG = "config.yaml"
@@ -95,7 +95,8 @@ def check_unsaved(folder: Path) -> None:
     if found := sorted(folder.glob("*.ckpt")):
         raise ValueError(
             f"without checkpoints of its own, the run would seem to end with the weights in {found[0]}; leave out "
-            f"--trainer.enable_checkpointing=false, or resume in another folder: --run=NEW --ckpt_path={folder / LAST}"
+            "--trainer.enable_checkpointing=false, or resume in another folder: --run=NEW "
+            f"--ckpt_path={in_command(folder / LAST)}"
         )
 
 
@@ -106,6 +107,10 @@ def saved_config(folder: Path | None, checkpoint: Checkpoint | None) -> str | No
     return (folder / CONFIG).read_text(errors="replace") if folder and is_run(folder) else None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file; a reader never sees half of it."""
-    write_whole(path, text.encode())
+def how_to_resume(folder: Path) -> str:
+    """Return a message that says how to resume the run that was stopped in this folder."""
+    if not (folder / LAST).is_file():
+        return "nothing of it was saved"
+    folder, here = folder.resolve(), Path.cwd()
+    shorter = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    return f"`cvcc-zoo fit --config={in_command(shorter / CONFIG)} --ckpt_path=last` resumes it"

@@ -21,17 +21,18 @@ from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.classifier.quality import plain_quality
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import find_known, identity_of, repeated
-from cvcc_zoo.files.own import csv_text, in_command, json_text
+from cvcc_zoo.files.own import csv_text, in_command, write_whole
 from cvcc_zoo.internals.lightning import remove_hpc_checkpoints
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.checkpoints import BestCheckpoint
 from cvcc_zoo.runs.intervals import with_interval
-from cvcc_zoo.runs.run_folder import CONFIG, write_text
+from cvcc_zoo.runs.run_folder import CONFIG
 from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 FEW = 5  # classes without test images that are named
 PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
+THEN = "; then "  # between the names of the hardware of a run
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Training:
     """Number of images in these batches."""
     last_epoch: Mapping[str, float]
     """Metrics of the last epoch."""
-    winograd: bool
-    """Whether a step used Winograd's algorithm."""
+    conditions: Mapping[str, Any]
+    """Those of `conditions`, and whether a step used Winograd's algorithm."""
 
 
 def summarise(
@@ -112,20 +113,22 @@ def summarise(
         "macs": counts.macs,
         "seed": int(os.environ.get("PL_GLOBAL_SEED", data.seed)),
         "split_seed": data.split_seed,
-        "precision": str(trainer.precision),
-        "hardware": trained_on(trainer),
-        "winograd": training.winograd,
-        "processes": trainer.world_size,
-        "same_bits": same_bits(trainer),
-        "commit": commit(),
-        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        **training.conditions,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def write_summary(path: Path, summary: dict[str, Any]) -> None:
-    """Write the summary as JSON."""
-    write_text(path, json_text(summary))
+def conditions(trainer: Trainer, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how and on what a training runs from here on; `before` it, it may have run on other hardware, too."""
+    places = [*before.get("hardware", "").split(THEN), trained_on(trainer)]
+    return {
+        "precision": str(trainer.precision),
+        "hardware": THEN.join(dict.fromkeys(filter(None, places))),
+        "processes": trainer.world_size,
+        "same_bits": same_bits(trainer),
+        "commit": commit(),
+        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+    }
 
 
 def write_predictions(folder: Path, batches: Sequence[Any], data: ImageDataModule) -> None:
@@ -141,7 +144,7 @@ def write_predictions(folder: Path, batches: Sequence[Any], data: ImageDataModul
         for number, (label, index, share) in enumerate(found)
     ]
     target = folder / f"predictions-{data.dataset.title}.csv"
-    write_text(target, csv_text([["image", "label", "predicted", "probability"], *rows]))
+    write_whole(target, csv_text([["image", "label", "predicted", "probability"], *rows]).encode())
     say(f"{len(labels):,} predictions written to {target}")
 
 
@@ -229,7 +232,7 @@ def _tests(summary: Mapping[str, Any]) -> dict[str, str]:
         rows["calibration error"] = in_digits(summary["test_calibration_error"])
     if missing := without_images(summary.get("test_per_class", {})):
         rows["no test images"] = missing
-    by = f", selected by {monitor}" if (monitor := summary.get("selected_by")) else ""
+    by = f", selected by {monitor}" if (monitor := summary["selected_by"]) else ""
     return rows | {"tested": f"{summary['tested']}{by}"}
 
 

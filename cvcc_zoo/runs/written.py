@@ -17,15 +17,15 @@ SUMMARY = "summary.json"
 GROUPS = ("model", "data", "trainer")
 NUMBERS = int | float
 KINDS = {
-    "model": str, "dataset": str, "seed": int, "parameters": int, "macs": int, "images": dict, "epochs": int,
-    "steps": int, "train_seconds": NUMBERS, "images_per_second": NUMBERS | None, "test_accuracy": NUMBERS | None,
-    "test_loss": NUMBERS | None, "val_accuracy": NUMBERS | None,
+    "model": str, "dataset": str, "known_as": str | None, "seed": int, "parameters": int, "macs": int, "images": dict,
+    "data": dict, "epochs": int, "steps": int, "train_seconds": NUMBERS, "images_per_second": NUMBERS | None,
+    "test_accuracy": NUMBERS | None, "test_loss": NUMBERS | None, "tested": str | None, "selected_by": str | None,
+    "val_accuracy": NUMBERS | None, "validation": dict,
 }  # fmt: skip
 """Required entries of a summary, and their types."""
-LATER = {"known_as": str | None, "tested": str | None, "test_top5_accuracy": NUMBERS, "data": dict,
-         "selected_by": str | None, "validation": dict, "test_per_class": dict, "winograd": bool, "changed": str,
-         **{f"test_{name}": NUMBERS | None for name in MEANS}}  # fmt: skip
-"""Entries that older summaries lack, and their types."""
+OF_SOME = {"test_top5_accuracy": NUMBERS, "test_per_class": dict, **{f"test_{name}": NUMBERS | None for name in MEANS},
+           "winograd": bool, "changed": str}  # fmt: skip
+"""Entries that only some summaries have, and their types: results of a test, and what older runs do not say."""
 SHARES = ("test_accuracy", "val_accuracy", "test_top5_accuracy")
 """Entries that are fractions in [0, 1]; NaN is not."""
 
@@ -41,7 +41,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
         raise _broken(path, str(error)) from error
     if not isinstance(summary, dict):
         raise _broken(path, f"it contains {reprlib.repr(summary)}")
-    for name, kind in (KINDS | LATER).items():
+    for name, kind in (KINDS | OF_SOME).items():
         if name not in summary and name in KINDS:
             raise _broken(path, f"it has no {name}")
         if name in summary and not isinstance(summary[name], kind):
@@ -49,12 +49,13 @@ def read_summary(folder: Path) -> dict[str, Any]:
     for name in SHARES:
         if (share := summary.get(name)) is not None and not 0 <= share <= 1:
             raise _broken(path, f"{name} is {share}, not between 0 and 1")
-    sets = summary.get("data", {}).values()
-    if not all(isinstance(each, dict) and isinstance(each.get("sha256", ""), str) for each in sets):
-        raise _broken(path, f"data is {reprlib.repr(summary['data'])}")
+    sets = summary["data"]
+    identified = all(isinstance(each, dict) and isinstance(each.get("sha256"), str) for each in sets.values())
+    if "train" not in sets or not identified:
+        raise _broken(path, f"data is {reprlib.repr(sets)}")
     if not all(isinstance(summary["images"].get(split), int) for split in ("train", "test")):
         raise _broken(path, f"images is {reprlib.repr(summary['images'])}")
-    return {"known_as": None, **summary}
+    return summary
 
 
 def _broken(path: Path, why: str) -> ValueError:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from cvcc_zoo.files.own import LOCK, json_text, locked, write_whole
-from cvcc_zoo.runs import changed_options
+from cvcc_zoo.runs.changes import changed_options, in_words
 from cvcc_zoo.search.space import Values
 
 TRIALS = "trials.jsonl"
@@ -79,17 +79,31 @@ def own_folder(folder: Path, kind: str) -> Iterator[None]:
         yield
 
 
-def as_record(kind: str, options: dict[str, Any], config: dict[str, Any]) -> str:
-    """Return the description of a search as YAML: its options, and the config of a run with the first values."""
-    return str(yaml.safe_dump({kind: options, **config}, sort_keys=False, width=120))
+def as_record(kind: str, options: dict[str, Any], config: dict[str, Any], images: dict[str, str]) -> str:
+    """Return the description of a search as YAML: its options, the config of a run with the first values, its images.
+
+    `images` are the identities of its training images and of those that it holds out.
+    """
+    return str(yaml.safe_dump({kind: options, **config, "images": images}, sort_keys=False, width=120))
 
 
 def check_record(folder: Path, kind: str, record: str) -> None:
-    """Write the description of the search. Raises ValueError if the folder has another one."""
+    """Write the description of the search. Raises ValueError if the folder has another one.
+
+    Descriptions of older versions do not say which images they had.
+    """
     path = folder / f"{kind}.yaml"
     if not path.is_file():
         write_whole(path, record.encode())
         return
-    if changed := changed_options(path.read_text(), record):
-        words = ", ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in changed.items())
-        raise ValueError(f"another {kind} is in {folder}: {words}; give the same options, or choose another --folder")
+    changed = changed_options(path.read_text(), record)
+    images = [changed.pop(name)[0] for name in [*changed] if name.startswith("images.")]
+    if changed:
+        raise ValueError(
+            f"another {kind} is in {folder}: {in_words(changed)}; give the same options, or choose another --folder"
+        )
+    if any(before != "not given" for before in images):
+        raise ValueError(
+            f"the training images have changed since the {kind} in {folder} began, and results on other images cannot "
+            "be compared; restore them, or choose another --folder"
+        )

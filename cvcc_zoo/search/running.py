@@ -1,5 +1,6 @@
 """Run the trials of a search or of a cross-validation: check, train, and print a line about each."""
 
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,13 +13,15 @@ import yaml
 from cvcc_zoo.cli.arguments import name_as_option
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.cli.lightning import main as lightning
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.identity import TRAINED_ON, identity_of
+from cvcc_zoo.printing import first_line
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import Display
 from cvcc_zoo.runs import Deadline, StoppedError, stopped_by_signals
 from cvcc_zoo.search.goal import Goal
-from cvcc_zoo.search.loop import search
 from cvcc_zoo.search.methods import Method
-from cvcc_zoo.search.record import Trial, as_record, check_record, read_trials
+from cvcc_zoo.search.record import Trial, as_record, check_record, read_trials, write_trials
 from cvcc_zoo.search.space import Space, Values, flags, text_of, unusual
 
 
@@ -49,34 +52,65 @@ def deadline_after(minutes: float | None) -> float:
 def run_trials(searched: Searched, method: Method, deadline: float, console: PlainConsole) -> int:
     """Train the missing trials; return 0, or the exit code of what stopped them. The folder must be locked.
 
-    Raises ValueError if the options cannot be used, or the folder was made with others.
+    An interrupted trial is resumed. A failed one is recorded with its message, and a search continues. Raises
+    ValueError if the options cannot be used, or the folder was made with others, and OSError for a file that cannot be
+    read or written.
     """
     kind, folder, goal, count = searched.kind, searched.folder, searched.goal, searched.count
     fixed = name_as_option("fit", searched.fixed)  # below it is not the first word
-
-    def train(values: Values, run: Path) -> None:
-        words = ["--trainer.enable_model_summary=false", *fixed, *flags(values)]
-        words += [f"--run={run}", "--ckpt_path=last", "--test=false"]
-        lightning(["fit", *words], callbacks=[Deadline(deadline)])
-
     try:
         with stopped_by_signals():
             configs = [config_of(fixed, values) for values in unusual(searched.space)]
             for config in configs:
                 goal.check(config["trainer"])
-            check_record(folder, kind, as_record(kind, searched.how, configs[0]))
-            done = read_trials(folder)
-            what, whole = "trial" if kind == "search" else "fold", Display("trials", count, len(done), until=deadline)
-            for event in search(folder, method, goal, train, count, deadline):
-                left = whole.left(event.number + 1) if isinstance(event, Trial) else ""
-                console.print(told(event, count, goal, what) + (left and f", {left} left in all"))
-                if kind != "search" and isinstance(event, Trial) and event.measure is None:
+            check_record(folder, kind, as_record(kind, searched.how, configs[0], images_of(configs[0]["data"])))
+            trials = read_trials(folder)
+            for trial in trials:
+                method.tell(trial)
+            what, whole = "trial" if kind == "search" else "fold", Display("trials", count, len(trials), until=deadline)
+            for number in range(len(trials), count):
+                if time.monotonic() >= deadline:
+                    raise StoppedError("the time limit is reached")
+                values = method.values(number)
+                named = ", ".join(f"{name} {cell(value)}" for name, value in values.items())
+                console.print(f"{what} {number:03}, {number + 1} of {count}: {named}")
+                trial = attempt(number, values, folder / f"{number:03}", goal, fixed, deadline)
+                trials.append(trial)
+                write_trials(folder, trials)
+                method.tell(trial)
+                score, left = trial.measure, whole.left(number + 1)
+                came = f"failed: {trial.message}" if score is None else f"{goal.measure} {goal.shown(score)}"
+                console.print(f"{what} {number:03}: {came}" + (left and f", {left} left in all"))
+                if score is None and kind != "search":
                     break
     except StoppedError as stop:
         command = kind.replace("validation", "validate")
         console.print(f"{stop}\nthe same `cvcc-zoo {command}` resumes")
         return stop.code
     return 0
+
+
+def attempt(number: int, values: Values, run: Path, goal: Goal, fixed: Sequence[str], deadline: float) -> Trial:
+    """Train one trial in a run folder, or resume there, and return it as finished or failed.
+
+    Raises StoppedError and OSError, which end the search.
+    """
+    try:
+        words = ["--trainer.enable_model_summary=false", *fixed, *flags(values), f"--run={run}"]
+        lightning(["fit", *words, "--ckpt_path=last", "--test=false"], callbacks=[Deadline(deadline)])
+        summary = json.loads((run / "summary.json").read_text())
+        measure = goal.of(run / "metrics.csv")
+    except (StoppedError, OSError):
+        raise
+    except SystemExit as refused:
+        notes = getattr(refused, "__notes__", [])
+        if not notes:
+            raise  # Lightning, at a second Ctrl-C
+        return Trial(number, values, None, message=notes[0])
+    except Exception as error:  # unsuitable values may cause any error, also in other libraries
+        kind = "" if isinstance(error, ValueError | ArithmeticError) or not str(error) else f"{type(error).__name__}: "
+        return Trial(number, values, None, message=f"{kind}{first_line(error)}")
+    return Trial(number, values, measure, summary["epochs"], summary["train_seconds"])
 
 
 def config_of(options: Sequence[str], values: Values) -> dict[str, Any]:
@@ -103,6 +137,14 @@ def config_of(options: Sequence[str], values: Values) -> dict[str, Any]:
     return config
 
 
+def images_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the identities of the training images of an ImageDataModule with these options, and of those held out."""
+    data = ImageDataModule(**options)
+    data.prepare_data()
+    data.setup("validate")
+    return {split: identity_of(data, split).sha256 for split in TRAINED_ON}
+
+
 def check_beside(words: Sequence[str], values: Values) -> None:
     """Raise ValueError if one of the flags in `words` would replace an option within a searched value."""
     given = {word.partition("=")[0].replace(".init_args.", ".") for word in words}
@@ -120,16 +162,6 @@ def options_within(name: str, value: Any) -> Iterator[str]:
         for option, inner in (value.get("init_args") or value).items():
             yield f"{name}.{option}"
             yield from options_within(f"{name}.{option}", inner)
-
-
-def told(event: tuple[int, Values] | Trial, count: int, goal: Goal, what: str) -> str:
-    """Return a line about the start or the end of a trial; `what` is trial or fold."""
-    if isinstance(event, Trial):
-        came = f"failed: {event.message}" if event.measure is None else f"{goal.measure} {goal.shown(event.measure)}"
-        return f"{what} {event.number:03}: {came}"
-    number, values = event
-    with_values = ", ".join(f"{name} {cell(value)}" for name, value in values.items())
-    return f"{what} {number:03}, {number + 1} of {count}: {with_values}"
 
 
 def cell(value: Any) -> str:

@@ -146,17 +146,12 @@ def plain(space: Mapping[str, Choice | Range]) -> dict[str, Any]:
     }
 
 
-def first(space: Mapping[str, Choice | Range]) -> Values:
-    """Return the first value of each list, and the lower end of each range."""
-    return {name: found.at(0.0) for name, found in space.items()}
-
-
 def unusual(space: Mapping[str, Choice | Range]) -> Iterator[Values]:
     """Yield the first values, then these with one other value, for each that is not a number.
 
     Building them once finds names that do not exist before the first trial.
     """
-    start = first(space)
+    start = {name: found.at(0.0) for name, found in space.items()}
     yield start
     for name, found in space.items():
         others: Sequence[Any] = found.values[1:] if isinstance(found, Choice) else ()

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from cvcc_zoo.files.download import digest, fetch
 from cvcc_zoo.files.own import home, json_text, write_whole
+from cvcc_zoo.kinds import is_number
 from cvcc_zoo.registry import pick
 
 LARGEST_CARD = 32 << 20  # bytes; the confusion matrix of 1,000 classes takes 5 MB
@@ -132,10 +133,10 @@ def check_calibration(calibration: Any, what: str) -> None:
     """Raise ValueError unless it is empty or has a `temperature` above 0, and words in `fitted_on` if it has that."""
     if calibration == {}:
         return
-    known = calibration if isinstance(calibration, Mapping) else {}
+    known: Any = calibration if isinstance(calibration, Mapping) else {}
     value, words = known.get("temperature"), known.get("fitted_on", "")
-    number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < HIGHEST_TEMPERATURE
-    if not number or not isinstance(words, str):
+    valid = is_number(value) and 0 < value < HIGHEST_TEMPERATURE
+    if not valid or not isinstance(words, str):
         raise ValueError(f"{what} is {reprlib.repr(calibration)}, without a valid temperature")
 
 

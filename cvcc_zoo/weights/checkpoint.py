@@ -1,15 +1,18 @@
 """Read the model in a checkpoint of this package: only plain data and tensors, no code that could run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from cvcc_zoo.data.classes import LONGEST_CLASS
-from cvcc_zoo.data.shaping import saved_shaping, shaping_of
+from cvcc_zoo.data.identity import TRAINED_ON, is_identity
+from cvcc_zoo.data.images import Split
+from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.files.plain import load_plain, read_yaml
+from cvcc_zoo.losses import check_class_weights
 from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.weights.card import check_calibration
 from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
@@ -24,8 +27,8 @@ class Checkpoint(Weights):
     ended: bool = False  # whether training was completed
     has_best: bool = False  # whether it is a best.ckpt, or one was written before it
     metrics: Any = None  # a fingerprint of the metrics that were logged before it; None if unknown
-    shaped: Any = None  # what it says about `shaping`; None in files of older versions, where the config says it
-    train_sha256: str = ""  # the identity of the training images; empty if unknown
+    shaped: Any = None  # what it says about `shaping`
+    images: dict[Split, dict[str, Any]] = field(default_factory=dict)  # identities of TRAINED_ON, if it has them
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -36,7 +39,7 @@ class Checkpoint(Weights):
     @property
     def shaping(self) -> dict[str, str]:
         """`resize` and `background` of the ImageDataModule, by which image files became pixels in training."""
-        return shaping_of(self.settings.get("data") if self.shaped is None else self.shaped)
+        return shaping_of(self.shaped)
 
 
 def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
@@ -79,11 +82,11 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
     classes, data = about.get("classes"), about.get("data")
     if classes is not None:
         check_names(path, classes, content["hyper_parameters"])
-    title = data.get("title") if isinstance(data, dict) else None
-    train = data.get("train") if isinstance(data, dict) else None
-    identity = train.get("sha256") if isinstance(train, dict) else None
+    data = data if isinstance(data, dict) else {}
+    title = data.get("title")
     calibration = {key: about[key] for key in ("temperature", "fitted_on") if key in about}
     check_calibration(calibration, f"{path} is not a complete checkpoint: its calibration")
+    check_class_weights(about.get("class_weights"), None)
     return Checkpoint(
         path,
         family,
@@ -96,9 +99,10 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
         ended=bool(run.get("ended")),
         has_best=best,
         metrics=run.get("metrics"),
-        shaped=saved_shaping(about),
-        train_sha256=identity if isinstance(identity, str) else "",
+        shaped=about.get("shaping"),
+        images={split: data[split] for split in TRAINED_ON if is_identity(data.get(split))},
         calibration=calibration,
+        class_weights=about.get("class_weights"),
     )
 
 

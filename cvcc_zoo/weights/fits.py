@@ -34,6 +34,8 @@ class Weights:
     """The model without its weights, as `check_fits` returns it."""
     calibration: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     """`temperature`, by which the logits are divided, and `fitted_on`, in words; empty without a calibration."""
+    class_weights: Any = field(default=None, kw_only=True)
+    """Those of the loss as they were chosen, such as "balanced", before training made them numbers; None if unknown."""
 
     @property
     def shaping(self) -> dict[str, str]:
@@ -57,9 +59,10 @@ class Weights:
             model.load_state_dict(tensors, assign=True)
             model.to(torch.get_default_device())  # Lightning's `device` is "meta" until now
         else:
-            model = FAMILIES[self.family](**self.hparams)
+            model = rebuilt(self.family, self.hparams)
             model.load_state_dict(self.state)
         model.classes, model.shaping = self.classes, self.shaping
+        model.chosen_class_weights = self.class_weights
         model.temperature = self.calibration.get("temperature", 1.0)
         return model.eval()
 
@@ -68,6 +71,12 @@ def is_ours(family: str) -> bool:
     """Return whether family and network belong to this package; those of others may do anything when they are built."""
     found = FAMILIES[family]
     return found.__module__.startswith("cvcc_zoo.") and not getattr(found, "network_of_others", False)
+
+
+def rebuilt(family: str, hparams: Mapping[str, Any]) -> Any:
+    """Return a new model of a family with these hyperparameters. Raises ValueError if its class fixes one of them."""
+    found: Any = FAMILIES[family]
+    return found.rebuilt(hparams)
 
 
 def _other_tensors(model: nn.Module, state: Collection[str]) -> Iterator[Tensor]:
@@ -165,12 +174,12 @@ def _built(family: str, hparams: Mapping[str, Any], most: int) -> Any:
     with _at_most(most):
         try:
             with torch.device("meta"):
-                return FAMILIES[family](**hparams)
+                return rebuilt(family, hparams)
         except (RuntimeError, TypeError):  # which torch raises where values are read
             if is_ours(family):
                 raise
     with _at_most(most):
-        return FAMILIES[family](**hparams)
+        return rebuilt(family, hparams)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ class Average:
 
     def decoding(self) -> Decoding:
         """Return options that decode image files as in training; they are the same for all models."""
-        return self.members[0].decoding()
+        return self.members[0].model.decoding()
 
     def image_options(self, dataset: str | None = None) -> dict[str, Any]:
         """Return options of an ImageDataModule for images of the first model, as `Trained.image_options` does."""
@@ -92,7 +92,7 @@ def find_average(name: str, *, flip: bool = False) -> Average:
                 f"{other.name} has other classes than {first.name}: {differences(first.classes, other.classes)}; only "
                 "models with the same classes can be averaged"
             )
-        if other.decoding() != first.decoding():
+        if other.model.decoding() != first.model.decoding():
             raise ValueError(
                 f"{other.name} takes {_taken(other)}, but {first.name} takes {_taken(first)}; only models that take "
                 "the same images can be averaged"

@@ -24,14 +24,10 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     With `pretrained` return the names of published weights, such as resnet20.cifar10, whose name or model matches.
     """
     if pretrained:
-        found = list_cards()
-        return sorted(name for name in found if _matches(name, pattern) or _matches(model_and_tag(name)[0], pattern))
+        cards = {name: (name, model_and_tag(name)[0]) for name in list_cards()}
+        return sorted(name for name in cards if any(fnmatch.fnmatchcase(each, pattern) for each in cards[name]))
     names = [name for name in (*ENTRIES, *ALIASES) if fnmatch.fnmatchcase(name, pattern)]
     return sorted(names, key=lambda name: (describe(name)[0], find(name).parameters, name))
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(name, pattern)
 
 
 def describe(name: str) -> tuple[str, dict[str, Any]]:

@@ -1,5 +1,7 @@
 """Make a model from a name: `create`, `load`, and `use_weights` for a model to be fine-tuned."""
 
+import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,7 @@ from cvcc_zoo.models import Timm
 from cvcc_zoo.models.timm import PREFIX
 from cvcc_zoo.registry import ENTRIES, FAMILIES, check_options, family_options, unknown
 from cvcc_zoo.weights.checkpoint import read_checkpoint
-from cvcc_zoo.weights.fits import Weights
+from cvcc_zoo.weights.fits import Weights, rebuilt
 from cvcc_zoo.zoo.catalogue import names_of
 from cvcc_zoo.zoo.names import Source, resolve, resolve_trained
 from cvcc_zoo.zoo.published import read_published
@@ -92,13 +94,16 @@ def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]
     """Put weights into a model to be trained on these classes, and return whether its classifier is new.
 
     The classifier is new if the weights were trained on other classes: other names, or another number if a checkpoint
-    has no names. Otherwise the model gets the classes in the order of the weights. Raises as `create` does.
+    has no names. Otherwise the model gets the classes in the order of the weights. Raises as `create` does,
+    and ValueError for class weights in the order of other classes.
     """
     weights = read_weights(resolve_trained(name))
     if weights.classes:
         new = matching(weights.classes, classes) is None
     else:
         new = bool(weights.hparams["num_classes"] != model.num_classes)
+    if not new and weights.classes:
+        check_order(getattr(model.loss, "class_weights", None), name, weights.classes, classes)
     if not model.chose_whitening or model.whitening.spec == "standardize":  # `transfer` refuses any other choice
         model.use_whitening(weights.hparams["whitening"])
     transfer(model, weights, new_head=new)
@@ -106,6 +111,16 @@ def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]
     model.classes = None if new else weights.classes
     model.temperature = 1.0 if new else weights.calibration.get("temperature", 1.0)
     return new
+
+
+def check_order(weights: Any, name: str | Path, wanted: Sequence[str], given: Sequence[str]) -> None:
+    """Raise ValueError if class weights are a list for the `given` classes, and those `wanted` have another order."""
+    if isinstance(weights, list | tuple) and matching(wanted, given) != list(range(len(given))):
+        by_name = json.dumps(dict(zip(given, weights, strict=True)), ensure_ascii=False)
+        raise ValueError(
+            f"class_weights has a number for each class, and the weights {name} have the classes in another order than "
+            f"the images; give the numbers by name: --model.loss.class_weights={shlex.quote(by_name)}"
+        )
 
 
 def _fresh(source: Source, options: Mapping[str, Any]) -> ImageClassifier:
@@ -147,11 +162,13 @@ def _transferred(weights: Weights, options: Mapping[str, Any], *, new_head: bool
     saved = weights.hparams
     fresh = new_head or options.get("num_classes", saved["num_classes"]) != saved["num_classes"]
     hparams = {**saved, **(_of_new_classes(saved) if fresh else {}), **options}
-    model: ImageClassifier = FAMILIES[weights.family](**hparams)
+    model: ImageClassifier = rebuilt(weights.family, hparams)
     transfer(model, weights, new_head=new_head)
     model.shaping = weights.shaping
     if not new_head and weights.classes and model.num_classes == len(weights.classes):
         model.classes = weights.classes
+    if not fresh and "loss" not in options:
+        model.chosen_class_weights = weights.class_weights
     if not new_head and all(model.hparams[name] == saved[name] for name in ADAPTABLE):
         model.temperature = weights.calibration.get("temperature", 1.0)
     return model.eval()

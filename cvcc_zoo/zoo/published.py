@@ -47,9 +47,16 @@ def read_published(path: Path, model: str | None = None) -> Published:
     if len(card.classes) != card.hparams["num_classes"]:
         raise ValueError(f"{path} names {len(card.classes)} classes, not {card.hparams['num_classes']}; get it again")
     calibration = card.measured.get("calibration", {})
-    return Published(
-        path, card.family, card.hparams, tensors, tuple(card.classes), blank, card, calibration=calibration
-    )
+    more: dict[str, Any] = {"calibration": calibration, "class_weights": _chosen_class_weights(card.training)}
+    return Published(path, card.family, card.hparams, tensors, tuple(card.classes), blank, card, **more)
+
+
+def _chosen_class_weights(training: Mapping[str, Any]) -> Any:
+    """Return the class weights in the recipe of a card if they are "balanced" or by name, or else None."""
+    found: Any = training.get("recipe")
+    for key in ("model", "init_args", "loss", "class_weights"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if found == "balanced" or isinstance(found, Mapping) else None
 
 
 def make_card(

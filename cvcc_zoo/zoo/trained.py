@@ -9,9 +9,8 @@ from typing import Any
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.decode import Decoding
+from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.shaping import shaping_of
-from cvcc_zoo.files.plain import read_yaml
 from cvcc_zoo.weights.checkpoint import Checkpoint
 from cvcc_zoo.zoo.catalogue import name_of
 from cvcc_zoo.zoo.creation import read_weights
@@ -41,12 +40,8 @@ class Trained:
     """The options of the run's ImageDataModule; empty for published weights."""
     card: Path | None = None
     """The card of published weights."""
-    train_sha256: str = ""
-    """The identity of a run's training images; empty if unknown, and for published weights."""
-
-    def decoding(self) -> Decoding:
-        """Return options that decode image files for the model as in training."""
-        return self.model.decoding()
+    images: dict[Split, dict[str, Any]] = field(default_factory=dict)
+    """The identities of a run's training images and of those held out; empty if unknown, and for published weights."""
 
     def image_options(self, dataset: str | None = None) -> dict[str, Any]:
         """Return options of an ImageDataModule: those of the run, or else those that prepare images as in training.
@@ -79,8 +74,7 @@ class Trained:
 def find_trained(name: str | Path) -> Trained:
     """Return a trained model by any name that `cvcc_zoo.zoo.names` lists.
 
-    Raises FileNotFoundError or ValueError as `load` does. A checkpoint that is too old to name its classes gets those
-    of the data set in the config.yaml beside it, which must still exist.
+    Raises FileNotFoundError or ValueError as `load` does.
     """
     source = resolve_trained(name)
     weights = read_weights(source)
@@ -89,38 +83,14 @@ def find_trained(name: str | Path) -> Trained:
         return Trained(card.name, model, card.dataset, card.classes, card.sha256, weights.shaping, card=source.path)
     assert isinstance(weights, Checkpoint) and source.path is not None
     file, model = weights.path, weights.model
-    config = file.parent / "config.yaml"
-    if weights.classes:
-        dataset, classes = weights.dataset, list(weights.classes)
-    else:
-        dataset, classes = _data_of(config, model.num_classes)
-    in_a_run = source.path.is_dir() or config.is_file()
+    classes = list(weights.classes or map(str, range(model.num_classes)))
+    in_a_run = source.path.is_dir() or (file.parent / "config.yaml").is_file()
     title = file.parent.resolve().name if in_a_run else file.stem
     data = weights.settings.get("data")
     preparation = (weights.shaping, data if isinstance(data, dict) else {})
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    return Trained(title, model, dataset, classes, sha256, *preparation, train_sha256=weights.train_sha256)
+    return Trained(title, model, weights.dataset, classes, sha256, *preparation, images=weights.images)
 
 
 def _divided(temperature: float) -> str:
     return "" if temperature == 1 else f", divided by the temperature {temperature:g}"
-
-
-def _data_of(config: Path, num_classes: int) -> tuple[str, list[str]]:
-    """Return the data set of a run in words, and its classes; numbers for a checkpoint without a run."""
-    if not config.is_file():
-        return "", [str(number) for number in range(num_classes)]
-    try:
-        options = read_yaml(config.read_text(), "it")["data"]
-        data = ImageDataModule(**{**options, "augmentations": "none"})  # so no import path of the file is followed
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"the data set in {config}, which has the names of the classes, cannot be read ({error}); "
-            "put it back, or correct `data` in that file"
-        ) from error
-    if data.num_classes != num_classes:
-        raise ValueError(
-            f"the data set in {config} now has {data.num_classes} classes, but the model has {num_classes}; "
-            "restore the data set that it was trained on"
-        )
-    return data.dataset.title, list(data.classes)

@@ -8,7 +8,7 @@ from torch import Tensor
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import check_model
 from cvcc_zoo.classifier.heads import classifier_names
-from cvcc_zoo.data.patch_whitening import first_convolution
+from cvcc_zoo.classifier.patch_whitening import first_convolution
 from cvcc_zoo.weights.fits import Weights, in_short, mismatches
 
 ADAPTABLE = ("num_classes", "in_channels", "image_size")

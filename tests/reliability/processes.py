@@ -1,17 +1,64 @@
 """Real processes for the tests: forked from one that has imported everything, so that they start in a second."""
 
+import io
 import multiprocessing
 import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from unittest.mock import patch
+
+import torch.multiprocessing
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["cvcc_zoo.cli.lightning", "cvcc_zoo.plots", "torchvision.transforms.v2.functional"])
+
+
+def settle(folder: str, environment: Mapping[str, str]) -> None:
+    """Take over a folder and an environment; a forked process has those of the first test that started one."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def execute(code: str, args: Sequence[str], folder: str, environment: Mapping[str, str], answer: Connection) -> None:
+    """Run a program as `python -c` does, and send what it prints."""
+    settle(folder, environment)
+    sys.argv = ["-c", *args]
+    sys.path.insert(0, "")
+    with redirect_stdout(io.StringIO()) as printed:
+        exec(code, {"__name__": "__main__"})
+    answer.send(printed.getvalue())
+
+
+def ran(code: str, *args: str, seconds: float = 120) -> str:
+    """What a program prints that runs here in a process of its own, with these words behind `-c`.
+
+    Raises EOFError if it fails, with its traceback on stderr, and AssertionError if it takes too long.
+    """
+    received, answer = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=execute, args=(code, args, str(Path.cwd()), dict(os.environ), answer))
+    process.start()
+    answer.close()
+    try:
+        assert received.poll(seconds), f"it has not ended after {seconds} s"
+        printed: str = received.recv()
+        return printed
+    finally:
+        received.close()
+        process.kill()
+        process.join()
+
+
+def at_once(count: int, work: Callable[..., None], *args: object) -> None:
+    """Call `work(rank, *args)` in as many processes at once; raises what one of them raises."""
+    torch.multiprocessing.start_processes(  # type: ignore[attr-defined,no-untyped-call]
+        work, args, nprocs=count, start_method="forkserver"
+    )
 
 
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link")
@@ -42,12 +89,11 @@ def run_command(
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     from cvcc_zoo.__main__ import main as command
-    from tests.figures import WRITER, blank
+    from tests.figures import blank_figures
 
-    os.chdir(folder)
-    os.environ.update(environment)
+    settle(folder, environment)
     vars(rank_zero_only)["rank"] = int(environment.get("RANK", 0))  # Lightning looks at it when it is imported
-    with Path(output).open("a", buffering=1) as file, patch(WRITER, blank):
+    with Path(output).open("a", buffering=1) as file, blank_figures():
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         sys.stdout = sys.stderr = file
@@ -57,7 +103,10 @@ def run_command(
 
 
 class Started:
-    """A command of ours in a process of its own, which may be killed before a change of the files in its `run`."""
+    """A command of ours in a process of its own, which may be killed before a change of the files in its `run`.
+
+    It has the `environment` beside that of this process as it is now.
+    """
 
     def __init__(
         self,
@@ -66,9 +115,10 @@ class Started:
         environment: Mapping[str, str] | None = None,
         killed_before: int = 0,
     ) -> None:
+        mine = {**os.environ, **(environment or {})}
         self.output = folder / "output.txt"
         self.process: ForkServerProcess = CONTEXT.Process(
-            target=run_command, args=(args, str(folder), dict(environment or {}), str(self.output), killed_before)
+            target=run_command, args=(args, str(folder), mine, str(self.output), killed_before)
         )
         self.process.start()
 

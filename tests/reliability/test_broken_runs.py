@@ -64,34 +64,36 @@ CONFIGS: list[Callable[[str], str]] = [
 ]
 SUMMARIES: list[str | dict[str, Any]] = [
     "", "{", "[]", "{}", "\udcff", 100_000 * "[", {"model": 3}, {"parameters": "many"}, {"images": [1]},
-    {"data": {"train": 1}}, {"test_accuracy": "good"}, {"epochs": None},
+    {"data": {"train": 1}}, {"data": {}}, {"data": {"train": {}}}, {"test_accuracy": "good"}, {"epochs": None},
 ]  # fmt: skip
 
 
 def test_a_broken_config_is_told_by_those_who_need_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = run / "config.yaml"
     whole = config.read_text()
-    for broken in CONFIGS:
+    for number, broken in enumerate(CONFIGS):
         config.write_text(broken(whole), errors="surrogateescape")
-        told = {command for command in COMMANDS if refused(command, capsys)}
-        assert told == {"report", "publish", "test", "resume"}, broken(whole)[:100]
+        asked = COMMANDS if number % 4 == 0 else ("report", "resume")
+        told = {command for command in asked if refused(command, capsys)}
+        assert told == {"report", "publish", "test", "resume"}.intersection(asked), broken(whole)[:100]
 
 
 def test_a_broken_summary_is_told_and_written_anew_by_the_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary = run / "summary.json"
     whole = json.loads(summary.read_text())
-    for broken in SUMMARIES:
+    for number, broken in enumerate(SUMMARIES):
         text = broken if isinstance(broken, str) else json.dumps({**whole, **broken})
         summary.write_text(text, errors="surrogateescape")
-        told = {command for command in ("predict", "report", "publish", "evaluate") if refused(command, capsys)}
-        assert told == {"report", "publish"}, text[:100]
+        asked = ("predict", "report", *(("publish", "evaluate") if number % 4 == 0 else ()))
+        told = {command for command in asked if refused(command, capsys)}
+        assert told == {"report", "publish"}.intersection(asked), text[:100]
     assert not refused("resume", capsys) and json.loads(summary.read_text()).keys() == whole.keys()
     assert not refused("report", capsys)
 
 
-def test_a_summary_of_an_older_version_is_read(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_summary_without_entries_that_only_some_have_is_read(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = json.loads((run / "summary.json").read_text())
-    older = {name: value for name, value in whole.items() if name not in ("known_as", "data", "tested")}
+    older = {name: value for name, value in whole.items() if name not in ("winograd", "changed")}
     (run / "summary.json").write_text(json.dumps(older))
     assert not any(refused(command, capsys) for command in ("report", "publish"))
 

@@ -162,7 +162,7 @@ def check(options: dict[str, Any], folders: dict[str, Path]) -> bool:
 def test_some_combinations_train_or_are_refused(folders: dict[str, Path]) -> None:
     trained: list[bool] = []
 
-    @settings(SETTINGS, max_examples=60)
+    @settings(SETTINGS, max_examples=20)
     @given(OPTIONS)
     def try_one(options: dict[str, Any]) -> None:
         trained.append(check(options, folders))

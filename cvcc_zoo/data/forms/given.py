@@ -139,7 +139,7 @@ def _read(items: Items, decoding: Decoding, title: str) -> Images:
     labels, tally = torch.empty(len(items), dtype=torch.int64), Tally()
     for number in tracked(range(len(items)), f"decoding {title}", len(items), lambda _: 1):
         picture, label = items.pair(number, decoding.max_pixels)
-        images[number] = torch.from_numpy(decoding.pixels(items.name(number), picture, tally).copy())
+        images[number] = torch.from_numpy(decoding.pixels(items.name(number), picture, tally))
         labels[number] = label
     for line in tally.lines():
         rank_zero_info(f"{title}: {line}")

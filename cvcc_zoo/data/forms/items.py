@@ -12,7 +12,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Subset
 
-from cvcc_zoo.data.classes import as_text
+from cvcc_zoo.data.classes import as_text, listed
 from cvcc_zoo.data.opening import UnreadableImageError, check_size
 
 TRIED = 8  # items that are read again to see whether they change
@@ -189,7 +189,6 @@ def class_names(source: Any) -> tuple[str, ...] | None:
     """
     while not hasattr(source, "classes") and hasattr(source, "dataset"):
         source = source.dataset
-    names = getattr(source, "classes", None)
-    if not isinstance(names, list | tuple):
+    if (names := listed(getattr(source, "classes", None))) is None:
         return None
     return tuple(as_text(name[0] if isinstance(name, list | tuple) else name) for name in names)

@@ -1,0 +1,98 @@
+"""What a checkpoint says about the images that its model was trained on, and whether today's images are the same."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cvcc_zoo.classifier.compatibility import KnowsImages, check_classes
+from cvcc_zoo.data.datamodule import ImageDataModule
+from cvcc_zoo.data.identity import PIXELS, TRAINED_ON, identity_of, is_identity, pixels_of, seen
+from cvcc_zoo.data.images import Split
+from cvcc_zoo.data.sources import place_of
+
+RESTORING: dict[Split, tuple[str, str]] = {
+    "train": ("training images", "restore them"),
+    "val": (
+        "validation images",
+        "restore what chooses them (the names of folders and files, validation and split_seed)",
+    ),
+}
+"""What the images are called, and what to do if they are not those of the checkpoint."""
+
+
+def training_data(model: KnowsImages, data: ImageDataModule | None) -> dict[str, Any]:
+    """Return, in plain data and a tensor, what a checkpoint saves about the images of training and calibration."""
+    about: dict[str, Any] = {"classes": model.classes and list(model.classes), "shaping": {**model.shaping}}
+    if model.temperature != 1:
+        about["temperature"] = model.temperature
+    if data is not None:
+        identities = {split: identity_of(data, split).plain() for split in TRAINED_ON}
+        if not data.dataset.public:  # whose test images somebody may divide anew
+            identities["train"][PIXELS] = pixels_of(identity_of(data, "train"))
+        about["data"] = {"title": data.dataset.title, **identities}
+    return about
+
+
+def check_training_data(model: KnowsImages, about: Mapping[str, Any], data: ImageDataModule, *, goes_on: bool) -> None:
+    """Raise ValueError if a checkpoint's model knows other classes than the images have.
+
+    If training is resumed (`goes_on`), the training images must be the same too, and those that are held out for
+    validation, unless the model allows others. Checkpoints of older versions do not say which were held out.
+    """
+    check_classes(model, data)
+    if not goes_on or model.allow_other_images or "data" not in about:
+        return
+    record = about["data"] if isinstance(about["data"], Mapping) else {}
+    for split in TRAINED_ON:
+        if split == "val" and split not in record:
+            continue
+        (images, advice), before = RESTORING[split], record.get(split)
+        if not is_identity(before):
+            raise ValueError(f"the checkpoint's record of its {images} is incomplete; get the checkpoint again")
+        now = identity_of(data, split).plain()
+        if before["sha256"] != now["sha256"]:
+            raise ValueError(
+                f"the {images} are not those of the checkpoint: {before['images']:,} images then, with the sha256 "
+                f"{before['sha256'][:12]}, and {now['images']:,} now, with {now['sha256'][:12]}; {advice}, or "
+                "continue with these: --allow_changes=true (in Python model.allow_other_images = True)"
+            )
+
+
+def other_images(
+    name: str,
+    model: KnowsImages,
+    data: ImageDataModule,
+    trained_on: Any,
+    images: Mapping[Split, Mapping[str, Any]],
+    split: Split = "test",
+) -> str:
+    """Return a warning if the images in the place of those of a run are known not to be those of the run.
+
+    `trained_on` are the options of the run's ImageDataModule, and `images` the identities of its images; each is empty
+    if unknown. If the validation images are evaluated (`split` "val"), they must be those that the run held out, and if
+    the test images are, the training images must be the same, or, in any place, none of them among the test images.
+    Raises ValueError as `check_classes` does.
+    """
+    here = isinstance(trained_on, Mapping) and bool(trained_on) and place_of(trained_on) == place_of(data.options)
+    compared = split if split == "val" and split in images else "train"
+    record = images.get(compared)
+    if record is None or not (here or (split == "test" and PIXELS in record)):
+        return ""
+    check_classes(model, data)  # the labels in the model's order, because the identity depends on them
+    if here and identity_of(data, compared).sha256 == record["sha256"]:
+        return ""
+    if compared == "val":
+        return (
+            f"{name} held out other images for validation than {data.dataset.title} does now, so some of these may be "
+            "training images, and the accuracy is too high then"
+        )
+    if split == "test" and (count := seen(test := identity_of(data, "test"), record.get(PIXELS))):
+        return (
+            f"{count:,} of {len(test.pixels):,} test images of {data.dataset.title} were training or validation images "
+            f"of {name}, so the accuracy is too high"
+        )
+    if not here:
+        return ""
+    return (
+        f"{name} was trained on other images than {data.dataset.title} has now; if its test images are held out of the "
+        "same folder, some of them were training images, and the accuracy is too high"
+    )
