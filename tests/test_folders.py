@@ -102,6 +102,11 @@ def test_an_evaluation_counts_the_test_images_that_were_trained_on_before_a_new_
         assert main(["evaluate", "pets", f"--data.root={root}"]) == 0
         assert (words in (printed := capsys.readouterr().out)) is told and ("images of pets" in printed) is told
     assert main(["test", "--run=pets", "--data.root=again"]) == 0 and words in caplog.text
+    shutil.copytree(colours, "before")
+    write_images(colours / "train" / "red" / "new", 1, 5)  # a photo more to train on, and none to test on
+    assert main(["evaluate", "pets"]) == 0 and "pets was trained on other images" not in capsys.readouterr().out
+    shutil.rmtree(colours)
+    Path("before").rename(colours)
     content = torch.load("pets/best.ckpt", weights_only=True)
     del content["cvcc_zoo"]["data"]["train"]["pixels"]  # as in older versions, which know only changes in place
     torch.save(content, "pets/best.ckpt")

@@ -233,6 +233,13 @@ def test_numbers_of_old_classes_leave_the_loss_and_balanced_weights_are_counted_
     again = load("three.ckpt")
     again.reset_classifier(4)
     assert again.loss.class_weights == "balanced"  # as was chosen, of which the numbers were made
+    assert type(model).load_from_checkpoint("three.ckpt").chosen_class_weights == "balanced"
+    named = create(name, num_classes=3, image_size=16, loss={**balanced, "class_weights": {"a": 2}})
+    Trainer(**options).fit(
+        named, ImageDataModule(train=(pixels, torch.tensor(many)), classes=list("abc"), validation=0)
+    )
+    named.reset_classifier(4)
+    assert named.hparams["loss"] == {"name": "cross_entropy"}  # names of the old classes
 
 
 @pytest.mark.parametrize("name", ["resnet20", "cnn_small", "timm.test_resnet", "plain"])

@@ -69,6 +69,13 @@ def test_a_logger_has_all_options_of_a_training_in_python_as_one_flat_table_of_p
     assert all(other == table for other in Notebook.tables)  # MLflow refuses a value that changes
 
 
+def test_a_test_of_another_model_tells_a_logger_its_own_options(colours: Path) -> None:
+    trainer = train(colours, logger=Notebook())
+    other = create("linear", num_classes=2, image_size=8, loss="cross_entropy", whitening="none")
+    trainer.test(other, ImageDataModule(root=str(colours), batch_size=18), verbose=False)
+    assert [table["model.loss"] for table in Notebook.tables] == ["hinge", "hinge", "cross_entropy"]
+
+
 @pytest.mark.filterwarnings("ignore:When using `Trainer.accumulate_grad_batches")
 @pytest.mark.parametrize("callback", [None, GradientAccumulationScheduler({0: 1, 1: 2})], ids=["none", "accumulates"])
 @pytest.mark.parametrize("validation", [0.0, 0.1])

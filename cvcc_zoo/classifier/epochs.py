@@ -50,7 +50,8 @@ class EpochMetrics(Callback):
     """
 
     def __init__(self) -> None:
-        self.options: dict[str, Any] = {}  # of the last training, as loggers were told them
+        self.model: tuple[str, dict[str, Any]] | None = None  # the family and the hyperparameters of the last training
+        self.options: dict[str, Any] = {}  # all its options, as loggers were told them
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means of the epoch."""

@@ -79,15 +79,16 @@ class Headed(WhitenedNetwork):
         """Replace the classifier by a fresh one, with the initial weights of a new model, or else those of nn.Linear.
 
         With 0 classes the model returns features (N, head_hidden_size). The classes of the model have no names until it
-        is trained again; its temperature is 1, and class weights that are numbers leave its loss, because they belong
-        to the old classes. Build a new optimizer afterwards. Raises ValueError for a single class, and for a network
-        whose classifier is not known.
+        is trained again; its temperature is 1, and class weights other than "balanced" leave its loss, because they
+        belong to the old classes. Build a new optimizer afterwards. Raises ValueError for a single class, and for a
+        network whose classifier is not known.
         """
         check_whole("num_classes", num_classes)
         if num_classes < 0 or num_classes == 1:
             raise ValueError(f"num_classes must be at least 2, or 0 for features, got {num_classes}")
         hparams = {**self.hparams, "num_classes": num_classes}
-        hparams["loss"] = without_numbers(hparams["loss"], self.chosen_class_weights)
+        chosen = self.chosen_class_weights
+        hparams["loss"] = without_numbers(hparams["loss"], chosen if chosen == "balanced" else None)
         network: Any = self.network
         like = next(self.network.parameters(), self.whitening.mean)
         given = self.hparams.get("network", network) is None  # as an object, which cannot be built again

@@ -41,7 +41,7 @@ class LogsOptions(LightningModule):
         trainer, name = trainer_of(self), type(self).__name__
         if trainer is not None and trainer.state.fn != "fit":
             for each in callbacks_of(trainer):
-                if isinstance(each, EpochMetrics) and each.options.get("model") == name:
+                if isinstance(each, EpochMetrics) and each.model == (name, dict(self.hparams)):
                     return each.options
         return table_of(name, self.hparams, trainer)
 
@@ -51,7 +51,7 @@ class LogsOptions(LightningModule):
         table = self.hparams_initial
         for each in callbacks_of(self.trainer):
             if isinstance(each, EpochMetrics):
-                each.options = table
+                each.model, each.options = (type(self).__name__, dict(self.hparams)), table
         declare_metrics(self.trainer, table, (name for name in self.metrics if not name.startswith("train/")))
 
 

@@ -238,8 +238,8 @@ class ImageClassifier(
         self.take_features(checkpoint.get("hyper_parameters", {}))
         self.classes = tuple(about["classes"]) if about.get("classes") else None
         self.temperature = about.get("temperature", 1.0)
-        if (shaping := about.get("shaping")) is not None:
-            self.shaping = shaping_of(shaping)
+        self.shaping = shaping_of(about.get("shaping", self.shaping))
+        self.chosen_class_weights = self.chosen_class_weights if trainer_of(self) else about.get("class_weights")
         if (images := self._images()) is not None:
             check_training_data(self, about, images, goes_on=self.trainer.state.fn == "fit")
             if self.trainer.state.fn == "fit":

@@ -123,7 +123,7 @@ def origin_of(name: str, options: Mapping[str, Any]) -> Origin:
     else:
         checkpoint = read_checkpoint(source.path)
         file, images = checkpoint.path, checkpoint.images
-        if "val" not in images:
+        if "val" not in images and options.get("validation") != 0:  # without any, `check_split` says so
             raise ValueError(
                 f"{file} does not say which images its training held out, so none are known that a temperature can be "
                 "fitted to: an older version of this package wrote it, or a training without an ImageDataModule; train "

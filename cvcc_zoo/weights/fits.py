@@ -61,6 +61,7 @@ class Weights:
         else:
             model = rebuilt(self.family, self.hparams)
             model.load_state_dict(self.state)
+        model.take_class_weights(self.hparams)
         model.classes, model.shaping = self.classes, self.shaping
         model.chosen_class_weights = self.class_weights
         model.temperature = self.calibration.get("temperature", 1.0)
