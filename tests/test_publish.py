@@ -552,7 +552,7 @@ def test_runs_of_today_repeat_the_recipe_of_every_published_card() -> None:
         model, data = older["model"], {"resize": "squash", "follow_links": False, **older["data"], "whitening": None}
         options = complete(model["class_path"].rpartition(".")[2], model["init_args"])
         now = older | {"model": model | {"init_args": options}, "data": data}
-        assert difference(now, older, ELSEWHERE) is None, card.name
+        assert difference(now, older, ELSEWHERE) is None and difference(older, now, ELSEWHERE) is None, card.name
         assert difference(now | {"data": data | {"batch_size": 7}}, older, ELSEWHERE) == "data.batch_size", card.name
 
 

@@ -37,12 +37,14 @@ def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
 def difference(run: Mapping[str, Any], card: Mapping[str, Any], may_differ: tuple[str, ...]) -> str | None:
     """Return the options in which the recipe of a run differs from that of a card, such as "data.batch_size", or None.
 
-    An option that is younger than the card has its default there. Names in `may_differ` also stand for what is below.
+    An option that is younger than one of them has its default there. Names in `may_differ` also stand for what is
+    below them.
     """
     before, now = flat(card), flat(run)
     for options in (before, now):
         options["data.whitening"] = options.get("data.whitening") or "standardize"
-    return ", ".join(name for name in compare(before, now) if not name.startswith(may_differ)) or None
+    back = compare(now, before)  # fills in the defaults of the run, and the other direction those of the card
+    return ", ".join(name for name in compare(before, now) if name in back and not name.startswith(may_differ)) or None
 
 
 def check_one_recipe(run: Path | str, about: Mapping[str, Any]) -> None:
