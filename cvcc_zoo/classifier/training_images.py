@@ -57,6 +57,15 @@ def check_training_data(model: KnowsImages, about: Mapping[str, Any], data: Imag
             )
 
 
+def check_held_out(name: object, images: Mapping[Split, Mapping[str, Any]], data: ImageDataModule, advice: str) -> None:
+    """Raise ValueError, with advice, if the training `name` held out images, and the data hold out others."""
+    if "val" in images and identity_of(data, "val").sha256 != images["val"]["sha256"]:
+        raise ValueError(
+            f"{data.dataset.title} holds out other images than the training of {name} did, which was on some of these; "
+            f"restore the names of its folders and files, {advice}"
+        )
+
+
 def other_images(
     name: str,
     model: KnowsImages,
@@ -74,8 +83,9 @@ def other_images(
     """
     here = isinstance(trained_on, Mapping) and bool(trained_on) and place_of(trained_on) == place_of(data.options)
     compared = split if split == "val" and split in images else "train"
-    record = images.get(compared)
-    if record is None or not (here or (split == "test" and PIXELS in record)):
+    record = images.get(compared, {})
+    counted = split == "test" and PIXELS in record
+    if not record or not (here or counted):
         return ""
     check_classes(model, data)  # the labels in the model's order, because the identity depends on them
     if here and identity_of(data, compared).sha256 == record["sha256"]:
@@ -85,13 +95,14 @@ def other_images(
             f"{name} held out other images for validation than {data.dataset.title} does now, so some of these may be "
             "training images, and the accuracy is too high then"
         )
-    if split == "test" and (count := seen(test := identity_of(data, "test"), record.get(PIXELS))):
+    if counted:
+        test = identity_of(data, "test")
+        if not (count := seen(test, record[PIXELS])):
+            return ""
         return (
             f"{count:,} of {len(test.pixels):,} test images of {data.dataset.title} were training or validation images "
             f"of {name}, so the accuracy is too high"
         )
-    if not here or (split == "test" and PIXELS in record):
-        return ""
     return (
         f"{name} was trained on other images than {data.dataset.title} has now; if its test images are held out of the "
         "same folder, some of them were training images, and the accuracy is too high"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.classifier.quality import quality_of
+from cvcc_zoo.classifier.training_images import check_held_out
 from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.images import MODEL, add_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
@@ -155,19 +156,14 @@ def check_split(name: str, origin: Origin, options: Any) -> None:
 
 def check_images(name: str, images: Mapping[Split, Mapping[str, Any]], data: ImageDataModule) -> None:
     """Raise ValueError if the images are known not to be those that the weights were trained on, or held out."""
-    for split in TRAINED_ON:
-        if split not in images or identity_of(data, split).sha256 == images[split]["sha256"]:
-            continue
-        if split == "train":
-            raise ValueError(
-                f"{data.dataset.title} does not have the images that {name} was trained on; restore them, or give "
-                "their folder: --data.root=..."
-            )
+    if "train" in images and identity_of(data, "train").sha256 != images["train"]["sha256"]:
         raise ValueError(
-            f"{data.dataset.title} holds out other images than the training of {name} did, which was on some of these; "
-            "restore the names of its folders and files, and give the options of the training: --data.validation=... "
-            "and --data.split_seed=..."
+            f"{data.dataset.title} does not have the images that {name} was trained on; restore them, or give their "
+            "folder: --data.root=..."
         )
+    check_held_out(
+        name, images, data, "and give the options of the training: --data.validation=... and --data.split_seed=..."
+    )
 
 
 def save(file: Path, sha256: str, temperature: float, fitted_on: str) -> None:

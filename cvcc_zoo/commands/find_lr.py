@@ -107,8 +107,8 @@ def check(built: ZooCLI) -> None:
         raise ValueError("the rates of the test are multiples of the optimizer's; give --optimizer.lr above 0")
     model.hparams["lr_scheduler"] = None
     callbacks = callbacks_of(trainer)
-    watching = [each for each in callbacks if getattr(each, "monitor", None) is not None]  # such as EarlyStopping
-    callbacks[:] = [each for each in callbacks if each not in watching and not isinstance(each, RECORDING)]
+    kept = [each for each in callbacks if getattr(each, "monitor", None) is None]  # not EarlyStopping
+    callbacks[:] = [each for each in kept if not isinstance(each, RECORDING)]
 
 
 def parser() -> ZooParser:

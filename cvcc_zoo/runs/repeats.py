@@ -6,6 +6,7 @@ from typing import Any
 
 from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.classifier.metrics import MONITORED
+from cvcc_zoo.classifier.training_images import check_held_out
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.runs.calibration import fit_temperature
@@ -123,11 +124,7 @@ def temperature_of(run: Path, training: Mapping[str, Any], root: str = "") -> di
             f"the data of {run} are not the training images of the published run; restore them, or give their folder: "
             "--root=..."
         )
-    if "val" in weights.images and identity_of(data, "val").sha256 != weights.images["val"]["sha256"]:
-        raise ValueError(
-            f"{data.dataset.title} holds out other images than the training of {run} did, which was on some of these; "
-            "restore the names of its folders and files, or give their folder: --root=..."
-        )
+    check_held_out(run, weights.images, data, "or give their folder: --root=...")
     logits, labels = scores(model, data, split="val")
     fitted = f"{len(labels):,} validation images of a training of {summary['epochs']} epochs, seed {summary['seed']}"
     return {"temperature": round(fit_temperature(logits, labels), 4), "fitted_on": fitted}
