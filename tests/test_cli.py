@@ -21,6 +21,7 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.expansion import dump_yaml, load_yaml
 from cvcc_zoo.cli.lightning import ZooCLI, build
 from cvcc_zoo.cli.options import parser
+from cvcc_zoo.data.datasets import FashionMini
 from cvcc_zoo.runs import RunFolder, new_folder
 from cvcc_zoo.runs.run_folder import how_to_resume
 from cvcc_zoo.runs.written import read_summary
@@ -392,16 +393,17 @@ def test_every_process_finds_the_run_folder_below_the_home_folder(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    assert new_folder("~/runs/mine", Path("runs"), "linear") == tmp_path / "runs" / "mine"
+    assert new_folder("~/runs/mine", Path("runs"), "linear", FashionMini()) == tmp_path / "runs" / "mine"
 
 
 def test_a_process_that_does_not_know_the_number_of_the_run_folder_checks_no_other_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "linear").mkdir()
-    (tmp_path / "linear" / "last.ckpt").touch()
+    folder = tmp_path / f"linear-{FashionMini().title}"
+    folder.mkdir()
+    (folder / "last.ckpt").touch()
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    run = RunFolder(new_folder(None, tmp_path, "linear"), "")
+    run = RunFolder(new_folder(None, tmp_path, "linear", FashionMini()), "")
     assert run.callbacks(validation=True, checkpoints=False, minutes=1, monitor="val/accuracy", logs=False) == [run]
 
 

@@ -261,6 +261,9 @@ def test_a_folder_is_decoded_once_and_again_when_a_file_changes(
     with monkeypatch.context() as patch:
         patch.setattr("cvcc_zoo.data.folder.decode_all", None)  # would fail if it was called
         image_folder(colours).prepare()
+        image_folder(Path(os.path.relpath(colours))).prepare()
+        patch.chdir(colours / "test")
+        image_folder(Path("..")).prepare()
     changed = colours / "train" / "red" / "003.png"
     Image.new("RGB", (8, 8), (1, 2, 3)).save(changed)
     images = image_folder(colours).load("train")

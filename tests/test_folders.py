@@ -116,6 +116,38 @@ def test_an_evaluation_counts_the_test_images_that_were_trained_on_before_a_new_
     assert main(["evaluate", "pets"]) == 0 and old in capsys.readouterr().out
 
 
+def test_what_a_command_writes_never_becomes_a_class(
+    classes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(classes)
+    quick = ["--data.root=.", "--model=linear", *QUICK]
+    assert "runs/linear-mine would be in ., where every folder is a class; choose one elsewhere: --run=" in message(
+        capsys, ["fit", *quick]
+    )
+    assert "--run" in message(capsys, ["fit", *quick, f"--run={classes}/red/mine"])
+    for command in (["cross-validate"], ["search", "--space={optimizer.lr: [0.1, 0.2]}", "--method=grid"]):
+        words = message(capsys, [*command, "--folder=found", *quick])
+        assert "./found would be a class of the images; choose another --folder, outside of theirs" in words
+    assert sorted(path.name for path in classes.iterdir()) == ["blue", "red"]
+    assert main(["fit", *quick, "--run=../good"]) == 0
+    (classes / "old").mkdir()
+    shutil.move("../good", "old/good")
+    words = message(capsys, ["fit", *quick, "--run=../other"])
+    assert "./old has a training run (old/good/config.yaml), but every folder here is a class; move it" in words
+
+
+def test_a_run_may_be_beside_the_folders_of_splits(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(colours)
+    assert main(["fit", "--data.root=.", "--model=linear", *QUICK]) == 0
+    assert Path("runs/linear-colours/summary.json").is_file()
+
+
+def test_a_file_in_place_of_a_folder_is_called_a_file() -> None:
+    Path("photos.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"photos\.zip is a file, not a folder of images: unpack an archive"):
+        image_folder(Path("photos.zip"))
+
+
 def test_a_place_is_the_same_in_every_spelling() -> None:
     here = place_of({"root": "mine"})
     for root in ("mine/", "./mine", str(Path("mine").absolute())):

@@ -183,7 +183,7 @@ class ZooCLI(LightningCLI):
     def _new_folder(self) -> Path:
         model = name_of(type(self.model).__name__, self.model.hparams)
         parent = self.config.trainer.default_root_dir or "runs"
-        return runs.new_folder(self.config.run, expanded(parent), f"{model}-{self.datamodule.dataset.title}")
+        return runs.new_folder(self.config.run, expanded(parent), model, self.datamodule.dataset)
 
     def config_text(self) -> str:
         """Return the config in YAML with which `fit --config` repeats the run in a new folder.

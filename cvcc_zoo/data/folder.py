@@ -31,7 +31,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 class ImageFolder(DecodedDataset):
     """A folder of image files, each split of which is decoded once into a memory-mapped file in the cache.
 
-    `files` holds the (path, label) pairs of each split.
+    `files` holds the (path, label) pairs of each split. Without folders of splits, every folder in the root is a class.
     """
 
     title: str
@@ -42,6 +42,7 @@ class ImageFolder(DecodedDataset):
     mirror: bool = True
     notes: tuple[str, ...] = ()
     public: bool = False
+    only_classes: bool = False
     _prepared: dict[Split, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -100,15 +101,17 @@ class ImageFolder(DecodedDataset):
 
 
 def fingerprint(paths: Sequence[str]) -> str:
-    """Hash the names, sizes, inodes and times of files; the hash differs if a file has changed."""
+    """Hash the names, sizes, inodes and times of files; the hash differs if a file has changed.
+
+    Their folders do not count, because the same file can be reached by several paths.
+    """
     state = hashlib.sha256()
     for path in paths:
-        name = os.fsencode(path)
         try:
-            found = os.stat(name)  # noqa: PTH116  (Path objects would double the time)
+            found = os.stat(path)  # noqa: PTH116  (Path objects would double the time)
         except OSError as error:
             raise ValueError(f"{shown(path)} cannot be read ({error.strerror}); start again without it") from error
-        state.update(name)
+        state.update(os.fsencode(os.path.basename(path)))  # noqa: PTH119
         state.update(f" {found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}\n".encode())
     return state.hexdigest()
 
@@ -138,6 +141,11 @@ def image_folder(
     pixels are refused. Classes called 0 to 9 are digits, whose mirror images are others. Raises FileNotFoundError or
     ValueError if the root is missing, has no images, or its splits have different classes.
     """
+    if root.is_file():
+        raise ValueError(
+            f"{shown(root)} is a file, not a folder of images: unpack an archive, and give its folder; arrays and "
+            "tables are given by --data.dataset=FILE"
+        )
     if not root.is_dir():
         where = "" if root.is_absolute() else f" in {shown(Path.cwd())}"
         raise FileNotFoundError(
@@ -165,7 +173,9 @@ def image_folder(
     first, size, grey = first_readable(files["train"], max_pixels)
     decoding = Decoding.like_first(first, size, grey, shaping, max_pixels)
     title = plain_title(root.resolve().name) or "folder"
-    return ImageFolder(title, root, classes, files, decoding, mirror=not digits, notes=tuple(notes))
+    return ImageFolder(
+        title, root, classes, files, decoding, mirror=not digits, notes=tuple(notes), only_classes=not found
+    )
 
 
 def plain_title(name: str) -> str:

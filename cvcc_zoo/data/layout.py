@@ -1,12 +1,13 @@
 """Find the splits and the classes of an image folder."""
 
+import os
 import unicodedata
 from pathlib import Path
 
 from cvcc_zoo.data.classes import is_printable
 from cvcc_zoo.data.finding import Links
 from cvcc_zoo.data.images import Split
-from cvcc_zoo.files.own import shown
+from cvcc_zoo.files.own import LOCK, shown
 
 NAMES: dict[str, Split] = {
     "train": "train", "training": "train",
@@ -64,6 +65,12 @@ def find_classes(folder: Path, links: Links) -> Classes:
         if not is_printable(entry.name):
             raise ValueError(f"the class folder {place} has a name with unprintable characters; rename it")
         paths = links.files(Path(entry.path))
+        if runs := [path for path in paths if os.path.basename(path) == "config.yaml"]:  # noqa: PTH119
+            raise ValueError(
+                f"{place} has a training run ({shown(runs[0])}), but every folder here is a class; move it elsewhere"
+            )
+        if not paths and (Path(entry.path) / LOCK).exists():
+            raise ValueError(f"{place} would be a class of the images; choose another --folder, outside of theirs")
         if not paths:
             raise ValueError(f"the class folder {place} has no images; add some or remove the folder")
         classes.setdefault(unicodedata.normalize("NFC", entry.name), []).extend(paths)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+from cvcc_zoo.data.folder import ImageFolder
+from cvcc_zoo.data.images import ImageDataset
 from cvcc_zoo.files.own import expanded, in_command, shown
 from cvcc_zoo.weights.checkpoint import Checkpoint
 
@@ -37,16 +39,24 @@ def _make(folder: Path) -> None:
         raise OSError(f"the run folder {shown(folder)} cannot be made: {error}; choose another --run=...") from None
 
 
-def new_folder(asked: str | None, parent: Path, name: str) -> Path:
-    """Make the folder `asked` for, or otherwise `<parent>/<name>` with the next free number.
+def new_folder(asked: str | None, parent: Path, model: str, images: ImageDataset) -> Path:
+    """Make the folder `asked` for, or otherwise `<parent>/<model>-<data set>` with the next free number.
 
-    Only the first of several processes makes it. Raises FileExistsError if the folder asked for exists.
+    Only the first of several processes makes it. Raises FileExistsError if the folder asked for exists, and ValueError
+    if it would become one of the classes of the images.
     """
+    name = f"{model}-{images.title}"
+    folder = expanded(asked) if asked else parent / name
+    flat = isinstance(images, ImageFolder) and images.only_classes
+    if flat and folder.resolve().is_relative_to(images.root.resolve()):
+        raise ValueError(
+            f"the run folder {folder} would be in {shown(images.root)}, where every folder is a class; choose one "
+            "elsewhere: --run=..."
+        )
     if getattr(rank_zero_only, "rank", 0):
-        return expanded(asked) if asked else parent / name
+        return folder
     if not asked:
         return reserve_folder(name, parent)
-    folder = expanded(asked)
     try:
         _make(folder)
     except FileExistsError:
