@@ -24,12 +24,13 @@ from cvcc_zoo.models import Linear
 pytest.importorskip("gradio")
 pytest.importorskip("captum")
 
-from cvcc_zoo.commands.demo import best_first, ended_by_sigterm
+from cvcc_zoo.commands.demo import best_first
 from cvcc_zoo.demo import build, own_files
 from cvcc_zoo.demo.app import EMPTY, analyse, as_html, show, to_image
 from cvcc_zoo.demo.examples import write_examples
 from cvcc_zoo.demo.explain import heatmap, maps, stages
 from cvcc_zoo.demo.uploads import FILES, Drawings, Limits, as_files
+from cvcc_zoo.files.own import ended_by_sigterm
 from tests.reliability.hostile_helpers import png
 from tests.reliability.processes import ran
 

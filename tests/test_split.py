@@ -2,8 +2,10 @@
 
 import csv
 import io
+import os
 import shlex
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +232,34 @@ def test_a_split_that_is_interrupted_leaves_nothing(photos: Path, monkeypatch: p
     monkeypatch.setattr(Path, "symlink_to", interrupted)
     assert main(["split", str(photos), "--output=new"]) == 130
     assert [path.name for path in Path().iterdir()] == ["photos"]
+
+
+def test_a_split_that_a_batch_system_ends_leaves_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "symlink_to", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as stopped:
+        main(["split", str(photos), "--output=new"])
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert [path.name for path in Path().iterdir()] == ["photos"]
+
+
+def test_a_link_to_an_empty_folder_stays_a_link(photos: Path) -> None:
+    Path("disk").mkdir()
+    Path("new").symlink_to("disk")
+    assert main(["split", str(photos), "--output=new"]) == 0
+    assert Path("new").is_symlink() and set(files(Path("disk"))) == {"train", "val", "test"}
+
+
+def test_a_folder_in_use_is_not_replaced(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("new").mkdir()
+    with monkeypatch.context() as patch:
+        patch.chdir("new")
+        assert ". would be replaced while it is in use; give a new folder in it" in message(
+            capsys, ["split", str(photos), "--output=."]
+        )
+    monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "new")
+    assert "new would be replaced while it is in use" in message(capsys, ["split", str(photos), "--output=new"])
 
 
 def test_subfolders_of_a_class_are_kept(photos: Path) -> None:

@@ -1,12 +1,10 @@
 """`cvcc-zoo demo`: published models in a browser, two side by side on an image of your own."""
 
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.demo import Limits, build, own_files
+from cvcc_zoo.files.own import ended_by_sigterm
 from cvcc_zoo.weights.card import list_cards, read_card
 from cvcc_zoo.zoo.trained import find_trained
 
@@ -49,16 +47,6 @@ def main(args: Sequence[str]) -> int:
         except OSError as error:
             raise OSError(f"port {config.port} is taken ({error}); choose another --port=...") from error
     return 0
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the process as Ctrl-C does, so that its files are removed."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def best_first() -> list[str]:

@@ -21,7 +21,7 @@ from cvcc_zoo.data.looks import Looks, look_at
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.partition import partition
 from cvcc_zoo.data.workers import read_each
-from cvcc_zoo.files.own import UNFINISHED, check_new_folder, csv_text, expanded, in_command, shown
+from cvcc_zoo.files.own import UNFINISHED, check_new_folder, csv_text, ended_by_sigterm, expanded, in_command, shown
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import tracked
@@ -73,7 +73,7 @@ def main(args: Sequence[str]) -> int:
         for (path, label), split in zip(files, splits, strict=True)
     ]
     listed = several(near)
-    with written(output) as folder:
+    with ended_by_sigterm(), written(output.resolve()) as folder:
         for (path, _), place in zip(files, places, strict=True):
             put(Path(path), folder / place, copy=options.copy)
         if listed.any():
@@ -104,6 +104,8 @@ def check_output(root: Path, output: Path) -> None:
         )
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise FileExistsError(f"{shown(output)} exists and is not an empty folder; choose another --output")
+    if Path.cwd().is_relative_to(output.resolve()) or output.is_mount():
+        raise ValueError(f"{shown(output)} would be replaced while it is in use; give a new folder in it as --output")
     if output.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{shown(output)} would be inside the originals; choose an --output elsewhere")
     check_new_folder(output)

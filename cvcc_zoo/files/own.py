@@ -9,6 +9,8 @@ import math
 import os
 import secrets
 import shlex
+import signal
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -176,6 +178,16 @@ def remove_unfinished(folder: Path, name: str | None = None, older: float = 0.0)
         with suppress(OSError):  # another process removed it first, or this one is not allowed to
             if path.is_file() and time.time() - path.stat().st_mtime >= older:
                 path.unlink()
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the process as Ctrl-C does, so that its files are removed."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def give_back(lock: BaseFileLock) -> None:
