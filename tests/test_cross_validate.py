@@ -127,6 +127,7 @@ def test_a_fold_that_fails_ends_the_cross_validation(colours: Path, capsys: pyte
         (["--fold=3"], "did you mean folds"),
         (["--epoch=first"], "no epoch to judge by named 'first'"),
         (["--trainer.logger=false"], "leave out --trainer.logger"),
+        (["--trainer.enable_checkpointing=false"], "leave out --trainer.enable_checkpointing=false"),
         (["--trainer.strategy=nonsense"], "You selected an invalid strategy name"),
     ],
 )

@@ -99,7 +99,10 @@ def cross_validate(
 
 def check_folds(options: Sequence[str]) -> None:
     """Load the training images. Raises ValueError if they cannot be read or divided, before a run folder is made."""
-    data = build(options).datamodule
+    built = build(options)
+    if built.config.trainer.enable_checkpointing is False:
+        raise ValueError("the saved weights of each fold predict it; leave out --trainer.enable_checkpointing=false")
+    data = built.datamodule
     data.prepare_data()
     data.setup("validate")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
+from cvcc_zoo.data.finding import is_junk
 from cvcc_zoo.export.images import images_to_check
 from cvcc_zoo.export.program import BATCHES, ENDINGS, MAX_BATCH, export
 from cvcc_zoo.export.web import PACKAGE, PAGE, PROGRAM, find_runtime, write_page
@@ -117,8 +118,12 @@ def main(args: Sequence[str]) -> int:
 
 def _check_folder(folder: Path) -> None:
     """Raise ValueError for a folder that has other files than those of a page."""
-    if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {PAGE, PROGRAM}):
+    if folder.exists() and (not folder.is_dir() or _files(folder) - {PAGE, PROGRAM}):
         raise ValueError(f"{folder} exists and is not the folder of a page; choose another --output=FOLDER")
+
+
+def _files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if not is_junk(path.name)}
 
 
 @contextmanager

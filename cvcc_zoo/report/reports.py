@@ -104,7 +104,8 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
             tested = summary["data"].get("test", {}).get("sha256")
             results, reason = evaluate(folder, config["data"], images, tested), ""
         except (OSError, ValueError) as error:
-            reason = first_line(error)
+            advice = "Start the report in the folder in which the run was started, or restore the images"
+            reason = first_line(error).replace("Set it with --data.root=", advice)
     return RunReport(shown(folder.resolve().name), summary, curves, options, results, reason)
 
 
