@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import pickle
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.patches import Rectangle
-from scipy.stats import binomtest
 from torch import Tensor
 from torchmetrics.functional.classification import (
     multiclass_calibration_error,
@@ -138,10 +138,12 @@ def test_a_run_and_evaluate_measure_the_same_with_every_loss(
 
 @pytest.mark.parametrize(("correct", "images"), [(9341, 10_000), (0, 12), (12, 12), (1, 2), (887, 1000)])
 def test_an_interval_is_that_of_wilson(correct: int, images: int) -> None:
-    expected = binomtest(correct, images).proportion_ci(method="wilson")
-    assert wilson(correct, images) == pytest.approx((expected.low, expected.high), abs=1e-9)
     low, high = wilson(correct, images)
     assert 0 <= low <= correct / images <= high <= 1
+    for bound in {low, high} - {0.0, 1.0}:  # at which the measured share would be this many standard deviations away
+        spread = math.sqrt(bound * (1 - bound) / images)
+        assert abs(correct / images - bound) / spread == pytest.approx(1.959964)
+    assert (low, high) == {0: (0, high), images: (low, 1)}.get(correct, (low, high))
 
 
 def test_an_interval_is_written_behind_its_accuracy() -> None:

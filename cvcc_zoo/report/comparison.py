@@ -4,7 +4,6 @@ Only images that exactly one of the two gets right tell them apart. If both were
 likely to be the one's as the other's: McNemar 1947, https://doi.org/10.1007/BF02295996.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,6 @@ import numpy.typing as npt
 from cvcc_zoo.report.elements import Cell, table, text
 from cvcc_zoo.report.reports import Results, RunReport
 
-EXACT_BELOW = 25  # images: Edwards 1948, https://doi.org/10.1007/BF02289261, corrects the chi-square for more of them
 SMALLEST = 0.001
 NOTE = (
     "McNemar's test: p is the probability of a difference at least as large as this one between two models that are "
@@ -23,16 +21,10 @@ NOTE = (
 
 
 def mcnemar(first: int, second: int) -> float:
-    """Return the two-sided p-value from the numbers of images that only the one or only the other gets right.
+    """Return the exact two-sided p-value from the numbers of images that only the one or only the other gets right."""
+    from scipy.stats import binomtest  # takes half a second to import
 
-    Exact (binomial) for fewer than 25 such images, otherwise chi-square with continuity correction.
-    """
-    images = first + second
-    if images < EXACT_BELOW:
-        tail = sum(math.comb(images, count) for count in range(min(first, second) + 1))
-        return min(1.0, 2 * tail * 0.5**images)
-    chi_square = max(0, abs(first - second) - 1) ** 2 / images
-    return math.erfc(math.sqrt(chi_square / 2))  # of one degree of freedom
+    return float(binomtest(first, first + second).pvalue) if first + second else 1.0
 
 
 def only(first: Results, second: Results) -> tuple[int, int]:

@@ -1,9 +1,5 @@
 """Intervals of accuracies: how far the accuracy on other images of the same kind may be from the measured one."""
 
-import math
-
-Z = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution: https://oeis.org/A220510
-
 
 def wilson(correct: int, images: int) -> tuple[float, float]:
     """Return the 95 % interval of an accuracy, two fractions in [0, 1], from the number of images.
@@ -14,11 +10,10 @@ def wilson(correct: int, images: int) -> tuple[float, float]:
     """
     if not 0 <= correct <= images or images < 1:
         raise ValueError(f"an interval needs images, of which 0 or more are correct; got {correct} of {images}")
-    share, spread = correct / images, Z * Z / images
-    centre = share + spread / 2
-    margin = Z * math.sqrt((share * (1 - share) + spread / 4) / images)
-    low, high = ((centre + sign * margin) / (1 + spread) for sign in (-1, 1))
-    return (0.0 if correct == 0 else low), (1.0 if correct == images else high)  # exact, whatever the rounding
+    from scipy.stats import binomtest  # takes half a second to import
+
+    found = binomtest(correct, images).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 def with_interval(correct: int, images: int) -> str:
