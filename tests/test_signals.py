@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -42,6 +43,25 @@ def test_every_parameter_belongs_to_one_block(name: str) -> None:
     squares = sum(p.grad.square().sum().item() for p in network.parameters() if p.grad is not None)
     if name != "FCNN":  # it drops other units each time
         assert sum(signal.weight_gradient**2 for signal in found) == pytest.approx(squares, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet", "test_vit"])
+def test_every_parameter_of_a_network_of_timm_belongs_to_one_block(name: str) -> None:
+    network = timm.create_model(name, num_classes=10, **({"img_size": 32} if "vit" in name else {})).train()
+    x = torch.randn(8, 3, 32, 32)
+    found = signals(network, x, loss)
+    torch.autograd.backward(loss(network(x)))
+    squares = sum(p.grad.square().sum().item() for p in network.parameters() if p.grad is not None)
+    assert sum(signal.weight_gradient**2 for signal in found) == pytest.approx(squares, rel=1e-4)
+    assert len(found) > 4 and all(signal.block for signal in found)
+
+
+@pytest.mark.parametrize("activation", [nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.PReLU])
+def test_every_activation_ends_a_block(activation: type[nn.Module]) -> None:
+    layers = [nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), activation()) for _ in range(3)]
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(3 * 64, 10), nn.LogSoftmax(1))
+    found = signals(network, torch.randn(4, 3, 8, 8), loss)
+    assert [signal.block for signal in found] == ["0.0", "1.0", "2.0", "fc"]
 
 
 def test_the_numbers_are_those_of_what_each_hidden_layer_gives() -> None:

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from cvcc_zoo.models.initialisation import ResidualBlock
-from cvcc_zoo.models.layers import ACTIVATIONS
 from cvcc_zoo.models.resnet import PlainBlock
 
 BLOCKS = (ResidualBlock, PlainBlock)
+SHARES = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)
+"""Modules among torch's activations that end a network rather than a layer."""
+OUTSIDE = "(outside of layers)"
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Signal:
     """Statistics of a block in a training step; lengths are 2-norms."""
 
     block: str
-    """The name of the block, or of the first layer with weights in it."""
+    """The name of the block, or of the first layer with weights in it; OUTSIDE if only the network itself has some."""
     mean: float
     deviation: float
     """Mean and standard deviation of all values of the output."""
@@ -48,43 +50,55 @@ def signals(network: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> 
     """
     network = copy.deepcopy(network).requires_grad_(True).train()
     outputs: list[tuple[str, Tensor, list[nn.Parameter]]] = []
-    pending: list[str] = []  # layers with weights that are in no block yet
+    pending: list[str] = []  # modules with weights of their own that are in no block yet
     names = {module: name for name, module in network.named_modules()}
     blocks = [module for module in names if isinstance(module, BLOCKS)]
     inner = {module for block in blocks for module in block.modules()} - set(blocks)
-    activations = tuple(type(make()) for make in ACTIVATIONS.values())
 
-    def record(name: str, output: Tensor, parts: list[str]) -> None:
+    def record(name: str, output: Tensor, parameters: list[nn.Parameter]) -> None:
         output.retain_grad()
-        outputs.append((name, output, [p for part in parts for p in network.get_submodule(part).parameters()]))
+        outputs.append((name, output, parameters))
         pending.clear()
+
+    def record_pending(output: Tensor, name: str | None = None) -> None:
+        own = [p for part in dict.fromkeys(pending) for p in network.get_submodule(part).parameters(recurse=False)]
+        record(name or next(filter(None, pending), OUTSIDE), output, own)
 
     def before_block(module: nn.Module, inputs: tuple[Tensor]) -> None:
         if pending:
-            record(pending[0], inputs[0], list(pending))
+            record_pending(inputs[0])
 
-    def after_layer(module: nn.Module, _: Any, output: Tensor) -> None:
-        if list(module.parameters()):
-            pending.append(names[module])
+    def before_layer(module: nn.Module, _: Any) -> None:
+        pending.append(names[module])
 
     def after_activation(module: nn.Module, _: Any, output: Tensor) -> None:
         if pending:
-            record(pending[0], output, list(pending))
+            record_pending(output)
 
     for module in names:
         if module in inner:
             continue
         if isinstance(module, BLOCKS):
             module.register_forward_pre_hook(before_block)
-            module.register_forward_hook(lambda module, _, output: record(names[module], output, [names[module]]))
-        elif isinstance(module, activations):
+            module.register_forward_hook(
+                lambda module, _, output: record(names[module], output, [*module.parameters()])
+            )
+            continue
+        if [*module.parameters(recurse=False)]:
+            module.register_forward_pre_hook(before_layer)
+        if is_activation(module):
             module.register_forward_hook(after_activation)
-        elif not list(module.children()):
-            module.register_forward_hook(after_layer)
     logits = network(x)
-    record("fc", logits, list(pending))
+    record_pending(logits, "fc")
     torch.autograd.backward(loss(logits))
     return [_signal(*each) for each in outputs]
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Return whether a module is an activation of torch or timm."""
+    home = type(module).__module__
+    known = home == nn.ReLU.__module__ or home.startswith("timm.layers.activations")
+    return known and not isinstance(module, (*SHARES, nn.MultiheadAttention))
 
 
 def _signal(name: str, output: Tensor, parameters: list[nn.Parameter]) -> Signal:
