@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 import cvcc_zoo.optim
+from cvcc_zoo import ImageClassifier
 from cvcc_zoo.optim import AdamW, Muon, describe_groups, make_lr_scheduler, make_optimizer, param_groups, plain_spec
 from cvcc_zoo.optim.build import OWN, find_optimizer
 from cvcc_zoo.optim.replay import Replay
@@ -30,6 +32,15 @@ def test_norms_and_biases_are_not_decayed() -> None:
     assert {"bn1.weight", "bn1.bias", "layer2.0.downsample.1.weight", "fc.bias"} <= names(network, no_decay)
     assert names(network, decay) | names(network, no_decay) == {name for name, _ in network.named_parameters()}
     assert (decay["weight_decay"], no_decay["weight_decay"]) == (0.1, 0.0)
+
+
+@pytest.mark.parametrize("muon", [True, False])
+def test_what_a_network_of_timm_excludes_is_not_decayed(muon: bool) -> None:
+    network = timm.create_model("test_vit", num_classes=10)
+    for model in (network, ImageClassifier.wrap(network, num_classes=10, image_size=160)):
+        *_, no_decay, excluded = param_groups(model, weight_decay=0.1, muon=muon)
+        found = {name.removeprefix("network.") for name in names(model, excluded)}
+        assert found == {"cls_token", "pos_embed"} and excluded["weight_decay"] == no_decay["weight_decay"] == 0
 
 
 def test_everything_is_decayed_when_asked() -> None:
@@ -66,12 +77,13 @@ def test_every_model_has_its_first_and_last_layer_outside_of_muon(model: str) ->
 def test_the_layers_of_a_transformer_are_neither_its_tokens_nor_its_classifiers(model: str) -> None:
     with torch.device("meta"):
         network = create(f"timm.{model}", image_size=32).network
-    muon, decay, _ = param_groups(network, 0.0, muon=True)
+    muon, decay, _, excluded = param_groups(network, 0.0, muon=True)
     inner = {f"blocks.{block}.{layer}.weight" for block in range(12) for layer in
              ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")}  # fmt: skip
     assert names(network, muon) == inner
-    outer = {"cls_token", "pos_embed", "patch_embed.proj.weight", "head.weight"}
-    assert names(network, decay) == outer | ({"dist_token", "head_dist.weight"} if "deit" in model else set())
+    more = "deit" in model
+    assert names(network, decay) == {"patch_embed.proj.weight", "head.weight", *(["head_dist.weight"] if more else ())}
+    assert names(network, excluded) == {"cls_token", "pos_embed", *(["dist_token"] if more else ())}
 
 
 def test_the_classifier_is_the_last_layer_wherever_it_is_defined() -> None:

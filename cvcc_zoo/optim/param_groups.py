@@ -9,12 +9,13 @@ from torch import nn
 def param_groups(
     model: nn.Module, weight_decay: float, *, muon: bool = False, decay_norms_and_biases: bool = False
 ) -> list[dict[str, Any]]:
-    """Split the trainable parameters of a model into groups `muon`, `decay` and `no_decay`, without empty ones.
+    """Split the trainable parameters of a model into groups `muon`, `decay`, `no_decay` and `excluded`, none empty.
 
     A parameter with one dimension (the scale and shift of a norm, a bias) is not decayed, because pulling it to zero
     does not make the function simpler. Large batches train better this way (BN at batch 4096: error 10.8 % -> 8.8 %,
     https://github.com/hysts/pytorch_image_classification). The papers of 2015 to 2017 decayed everything, as
-    `decay_norms_and_biases` does.
+    `decay_norms_and_biases` does. `excluded` are other parameters that the network does not want decayed: those of
+    timm's method `no_weight_decay`, such as the tokens of a transformer.
 
     With `muon` the weights of all layers between the first and the last are in the group `muon`:
     https://kellerjordan.github.io/posts/muon/ also leaves the first and the last layer to AdamW. Raises ValueError if
@@ -24,16 +25,25 @@ def param_groups(
     hidden = trainable.keys() & hidden_weights(model) if muon else set()
     if muon and not hidden:
         raise ValueError("Muon needs a trainable weight between the first and the last layer; choose AdamW here")
-    groups: list[dict[str, Any]] = [
-        {"name": "muon", "params": [p for name, p in trainable.items() if name in hidden]},
-        {"name": "decay", "params": [p for name, p in trainable.items() if p.ndim > 1 and name not in hidden]},
-        {"name": "no_decay", "params": [p for name, p in trainable.items() if p.ndim <= 1]},
-    ]
+    excluded = _excluded(model) - hidden
+    chosen: dict[str, list[nn.Parameter]] = {"muon": [], "decay": [], "no_decay": [], "excluded": []}
+    for name, p in trainable.items():
+        kind = "no_decay" if p.ndim <= 1 else "excluded" if name in excluded else "decay"
+        chosen["muon" if name in hidden else kind].append(p)
+    groups: list[dict[str, Any]] = [{"name": name, "params": params} for name, params in chosen.items()]
     for group in groups:
-        group["weight_decay"] = weight_decay if group["name"] != "no_decay" or decay_norms_and_biases else 0.0
+        decayed = group["name"] in ("muon", "decay") or decay_norms_and_biases
+        group["weight_decay"] = weight_decay if decayed else 0.0
         if muon:
             group["use_muon"] = group["name"] == "muon"
     return [group for group in groups if group["params"]]
+
+
+def _excluded(model: nn.Module) -> set[str]:
+    """Return the names of the parameters that timm's method `no_weight_decay` of the network lists."""
+    network: Any = getattr(model, "network", model)
+    names = network.no_weight_decay() if hasattr(network, "no_weight_decay") else ()
+    return {name if network is model else f"network.{name}" for name in names}
 
 
 def hidden_weights(model: nn.Module) -> list[str]:
