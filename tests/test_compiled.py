@@ -67,6 +67,23 @@ def test_a_training_that_fails_leaves_the_network_as_it_was(colours: Path, monke
     assert "forward" not in vars(model.network)
 
 
+def test_a_forward_that_was_set_on_the_network_comes_back(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = FakeCompiler()
+    monkeypatch.setattr(torch, "compile", compiler)
+    model, data = parts(colours)
+    whole, calls = model.network.forward, []
+
+    def mine(x: Tensor) -> Tensor:
+        calls.append(torch.is_grad_enabled())
+        found: Tensor = whole(x)
+        return found
+
+    model.network.forward = mine
+    Trainer(max_epochs=1, callbacks=[Compile()], **QUIET).fit(model, data)
+    assert vars(model.network)["forward"] is mine and calls.count(True) == len(compiler.training)
+    assert calls.count(False) > 0
+
+
 def test_an_unknown_mode_is_answered_with_the_nearest() -> None:
     with pytest.raises(ValueError, match="max-autotune"):
         Compile("max-autotun")

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -12,11 +12,12 @@ import torch
 from lightning import Trainer
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from cvcc_zoo import ImageDataModule, Linear, create, list_models, load
 from cvcc_zoo.__main__ import main, refuse_empty
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.compatibility import check_strategy
 from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.kinds import check_kinds
 from cvcc_zoo.registry import ENTRIES, family_options, register
@@ -229,6 +230,56 @@ def test_steps_of_ones_own_log_nothing_but_their_own_numbers() -> None:
     trainer.fit(model, data)
     assert set(trainer.callback_metrics) == {"val/mine"}
     assert set(trainer.test(model, data, verbose=False)[0]) == {"test/mine"}
+
+
+def test_an_optimizer_that_evaluates_a_batch_several_times_counts_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    solver = {"name": "LBFGS", "lr": 0.5, "max_iter": 5}
+    model = create("linear", in_channels=1, image_size=8, optimizer=solver)
+    counted, evaluated, count, loss = list[int](), list[int](), model.metrics.count, model.training_loss
+
+    def counting(stage: str, losses: Tensor, *others: Any) -> None:
+        counted.append(len(losses))
+        count(stage, losses, *others)
+
+    def evaluating(batch: Any) -> Tensor:
+        evaluated.append(len(batch[0]))
+        return loss(batch)
+
+    monkeypatch.setattr(model.metrics, "count", counting)
+    monkeypatch.setattr(model, "training_loss", evaluating)
+    fit(model, ImageDataModule("fashion-mini", image_size=8, batch_size=16))
+    assert counted == [16, 16] and len(evaluated) > 4
+
+
+class Stream(IterableDataset[Any]):
+    """Four images, of which nobody knows the number."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([(torch.zeros(1, 8, 8, dtype=torch.uint8), label) for label in range(4)])
+
+
+class Streamed(ImageDataModule):
+    """A DataModule with training images of one's own."""
+
+    def train_dataloader(self) -> Any:
+        """Return a loader without a length."""
+        return DataLoader(Stream(), batch_size=2)
+
+
+def test_a_stream_of_images_can_be_saved(tmp_path: Path) -> None:
+    model = create("linear", in_channels=1, image_size=8)
+    trainer = Trainer(max_epochs=2, limit_val_batches=0, default_root_dir=tmp_path, **QUIET)
+    trainer.fit(model, Streamed("fashion-mini", image_size=8))
+    saved = torch.load(next(tmp_path.rglob("*.ckpt")), weights_only=True)
+    assert saved["Streamed"]["batches"] == 0 and saved["global_step"] == 4
+
+
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork", "ddp_notebook"])
+def test_processes_that_would_lose_what_a_model_learns_are_refused(strategy: str) -> None:
+    trainer = Trainer(devices=2, strategy=strategy, **QUIET)
+    with pytest.raises(ValueError, match=r"return nothing but weights.*use strategy='ddp' in a script, or one device"):
+        check_strategy(trainer)
+    check_strategy(Trainer(devices=2, strategy="ddp", **QUIET))
 
 
 @OWN_LOADER

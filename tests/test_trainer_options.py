@@ -51,6 +51,7 @@ STOP = "--trainer.callbacks+=EarlyStopping"
             [PLATEAU, "--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=9"],
             "not every epoch is validated",
         ),
+        ([PLATEAU, "--trainer.val_check_interval=00:00:10:00"], "but with a time as val_check_interval not every"),
         (["--trainer.callbacks+=LearningRateFinder"], "Tuner(trainer).lr_find(model, datamodule=data), and pass"),
         (
             ["--trainer.callbacks+=torch.nn.Linear"],

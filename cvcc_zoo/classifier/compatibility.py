@@ -167,8 +167,22 @@ def check_logits(
         )
 
 
+def is_spawned(trainer: Trainer) -> bool:
+    """Return whether processes that the Trainer spawns or forks train a copy, of which only the weights come back."""
+    return type(trainer.strategy.launcher).__name__ == "_MultiProcessingLauncher"
+
+
 def check_strategy(trainer: Trainer | None) -> None:
-    """Raise ValueError for FSDP: it makes a vector of all parameters, so that none is decayed or is a matrix."""
+    """Raise ValueError for strategies with which a trained model would be wrong.
+
+    FSDP makes a vector of all parameters, so that none is decayed or is a matrix; spawned processes do not give back
+    what a model learns of its images: classes, whitening and class weights.
+    """
+    if trainer is not None and is_spawned(trainer):
+        raise ValueError(
+            "spawned and forked processes return nothing but weights, without classes and whitening; use "
+            "strategy='ddp' in a script, or one device in a notebook: devices=1"
+        )
     if trainer is not None and isinstance(trainer.strategy, FSDPStrategy):
         raise ValueError(
             "strategy=fsdp turns the parameters into vectors, of which weight decay, Muon and checkpoints would be "

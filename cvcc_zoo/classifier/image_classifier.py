@@ -27,8 +27,9 @@ from cvcc_zoo.classifier.hyperparameters import LogsOptions
 from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.classifier.preparation import SetFromImages
-from cvcc_zoo.classifier.trainer import Optimized, check_monitors
+from cvcc_zoo.classifier.trainer import Optimized
 from cvcc_zoo.classifier.training_images import check_training_data, training_data
+from cvcc_zoo.classifier.watching import check_monitors
 from cvcc_zoo.classifier.weighting import batch_mean
 from cvcc_zoo.data.draws import mix_seed, seed_torch
 from cvcc_zoo.data.loader import check_shared
@@ -174,18 +175,14 @@ class ImageClassifier(
         logits = self.uncalibrated(self._logits(images))
         loss = self.checked_loss()
         losses = loss(logits, labels, reduction="none")
-        self.metrics.count(stage, losses, logits, labels, loss.weights_of(labels))
+        if not self.evaluated:
+            self.metrics.count(stage, losses, logits, labels, loss.weights_of(labels))
         return losses, logits.detach()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed dropout from (seed, epoch, batch, process), so that a resumed run draws the same numbers."""
         if (images := self._images()) is not None:
             seed_torch(mix_seed(images.seed, self.current_epoch, batch_idx, self.global_rank), self.device)
-
-    def optimizer_step(self, *args: Any, **options: Any) -> None:
-        """Take a step, and free the gradients: Lightning would keep their memory through the next forward pass."""
-        super().optimizer_step(*args, **options)
-        self.trainer.optimizers[0].zero_grad()
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics, and set `test_confusion` and `test_quality` to those of the images of all processes."""

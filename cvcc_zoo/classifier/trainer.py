@@ -1,32 +1,26 @@
-"""Optimizer and schedule as Lightning's Trainer takes them, and checks of what it is given before the first step."""
+"""Optimizer and schedule as Lightning's Trainer takes them, and the steps of a training."""
 
 import inspect
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from cvcc_zoo.classifier.compatibility import check_strategy
-from cvcc_zoo.classifier.metrics import mode_of
 from cvcc_zoo.data.length import training_length
-from cvcc_zoo.internals.lightning import callbacks_of, made_anew, times_stepped, trainer_of
+from cvcc_zoo.internals.lightning import callbacks_of, made_anew, times_stepped, trainer_of, validates_by_the_clock
 from cvcc_zoo.optim import make_lr_scheduler, make_optimizer
 from cvcc_zoo.optim.build import find_optimizer
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.optim.schedules import has_other_length
 from cvcc_zoo.timing import slow_precision
 
-AVERAGES = ("StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging")
-"""Callbacks of Lightning (2.6) that test other weights than they save."""
-OURS = ("cvcc_zoo", "lightning")
-COUNTS = ("epoch", "step")
-"""What a ModelCheckpoint of Lightning may watch besides metrics, for example to keep the last three."""
 OF_PLATEAU = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 """What a ReduceLROnPlateau knows of the training so far; the rest of its state are its options."""
 
@@ -47,10 +41,13 @@ def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Train
                 f"the schedule watches {watched}, but there are no validation images; "
                 "set --data.validation=0.1 or --lr_scheduler.monitor=train/loss"
             )
-        if trainer.check_val_every_n_epoch is None:
+        option = "check_val_every_n_epoch=null" if trainer.check_val_every_n_epoch is None else None
+        if validates_by_the_clock(trainer):
+            option = "a time as val_check_interval"
+        if option:
             raise ValueError(
-                f"the schedule watches {watched} after every epoch, but with check_val_every_n_epoch=null not every "
-                "epoch is validated; set --lr_scheduler.monitor=train/loss, or leave out check_val_every_n_epoch"
+                f"the schedule watches {watched} after every epoch, but with {option} not every epoch is validated; "
+                "leave it out, or set --lr_scheduler.monitor=train/loss"
             )
         schedule["frequency"] = trainer.check_val_every_n_epoch  # epochs without validation have nothing to watch
     if watched:
@@ -99,6 +96,8 @@ class Optimized(LightningModule):
     """A module that is trained as its hyperparameters `optimizer` and `lr_scheduler` say."""
 
     hparams: Any
+    evaluated: bool = False
+    """True while an optimizer such as LBFGS evaluates a batch again, which must not count twice."""
     _made_for: tuple[float, tuple[int, int]] | None = None  # the rate and the length that the schedule was made for
 
     @property
@@ -130,11 +129,34 @@ class Optimized(LightningModule):
         super().on_train_start()
         resumed = self.trainer.fit_loop.is_resuming and self.trainer.global_step > 0  # not a trial of BatchSizeFinder
         counts = self.automatic_optimization  # else global_step counts the calls of optimizers, several in a batch
-        if resumed and counts and self._made_for is not None and self._made_for[1] != training_length(self.trainer):
-            take_options(self.trainer, self)
+        if resumed and counts and self._made_for is not None:
+            length, configs = training_length(self.trainer), self.trainer.lr_scheduler_configs
+            others = [has_other_length(self.hparams["lr_scheduler"], config, *length) for config in configs]
+            if any(others) or self._made_for[1] != length:
+                take_options(self.trainer, self)
         for callback in callbacks_of(self.trainer):  # which Lightning (2.6) tells of the starts of epochs alone
             if isinstance(callback, GradientAccumulationScheduler):
                 callback.on_train_epoch_start(self.trainer, self)
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Take a step, and free the gradients: Lightning would keep their memory through the next forward pass.
+
+        Metrics count the first evaluation of the batch, with the weights before the step.
+        """
+
+        def evaluate() -> Any:
+            try:
+                return optimizer_closure() if optimizer_closure is not None else None
+            finally:
+                self.evaluated = True
+
+        try:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure and evaluate)
+        finally:
+            self.evaluated = False
+        self.trainer.optimizers[0].zero_grad()
 
     def on_train_batch_end(self, *args: Any) -> None:
         """Stop after the last step of `max_steps` as after any other last step: with a validation.
@@ -142,13 +164,13 @@ class Optimized(LightningModule):
         Lightning (2.6) leaves it out in the middle of an epoch, and with it the numbers and the best weights.
         """
         super().on_train_batch_end(*args)
-        if self.trainer.global_step == self.trainer.max_steps:
+        if 0 < self.trainer.max_steps <= self.trainer.global_step:  # which several optimizers may pass
             self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
         """Take the stop back, because Lightning's BatchSizeFinder trains for some steps before the training itself."""
         super().on_train_end()
-        if self.trainer.global_step == self.trainer.max_steps:
+        if 0 < self.trainer.max_steps <= self.trainer.global_step:
             self.trainer.should_stop = False
 
     def configure_optimizers(self) -> Any:
@@ -166,57 +188,6 @@ class Optimized(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": place_schedule(spec, optimizer, self.trainer)}
 
 
-def check_recorded(callbacks: Iterable[Callback]) -> None:
-    """Raise ValueError for a callback with which a run would not be what its config says.
-
-    Those are averages that do not save the weights that they test, and searches that change options later.
-    """
-    for callback in callbacks:
-        if type(callback).__name__ in AVERAGES and _is_known(callback):
-            raise ValueError(
-                f"{type(callback).__name__} does not save the weights that it tests; "
-                "use --trainer.callbacks+=EMA, which validates, tests and saves the same average"
-            )
-        if isinstance(callback, LearningRateFinder | BatchSizeFinder):
-            rate = isinstance(callback, LearningRateFinder)
-            method, option = ("lr_find", "optimizer.lr") if rate else ("scale_batch_size", "data.batch_size")
-            raise ValueError(
-                f"{type(callback).__name__} changes an option after it was recorded; in Python, find its value "
-                f"with Tuner(trainer).{method}(model, datamodule=data), and pass it as --{option}=..."
-            )
-
-
-def check_monitors(trainer: Trainer, module: LightningModule, logged: tuple[str, ...]) -> None:
-    """Raise ValueError for a callback or a schedule that watches a number that nobody logs, or for its worst value.
-
-    Callbacks and modules that users write may log names of their own, so with them any name may be watched. `logs` of
-    our callbacks are the names that they log, of which neither the lowest nor the highest value is the best.
-    """
-    every = callbacks_of(trainer)
-    if not all(_is_known(each) for each in (*every, module)):
-        return
-    schedule = module.hparams["lr_scheduler"] or {}
-    watching = [(type(each).__name__, getattr(each, "monitor", None), getattr(each, "mode", None)) for each in every]
-    watching.append((str(schedule.get("name")), schedule.get("monitor"), schedule.get("mode", "min")))
-    others = [name for each in every for name in getattr(each, "logs", ())]
-    for name, watched, mode in watching:
-        if watched is None or watched in others or (name == "ModelCheckpoint" and watched in COUNTS):
-            continue
-        if watched not in logged:
-            raise unknown(f"metric to be watched by {name}", watched, (*logged, *others))
-        if watched.startswith("val/") and not trainer.enable_validation and name != "BestCheckpoint":
-            raise ValueError(
-                f"{name} watches {watched}, but nothing is validated; set --data.validation=0.1 (and no "
-                "--trainer.limit_val_batches=0), or let it watch train/loss"
-            )
-        if mode in ("min", "max") and mode != (best := mode_of(watched)):
-            option = "lr_scheduler" if name == schedule.get("name") else "trainer.callbacks"
-            raise ValueError(
-                f"{name} takes the {'highest' if mode == 'max' else 'lowest'} {watched} for the best, but it is the "
-                f"worst; set its mode to {best}: --{option}.mode={best}"
-            )
-
-
 def learning_rate(spec: Mapping[str, Any]) -> float:
     """Return the `lr` among the options of an optimizer, or its default. Raises ValueError if there is none."""
     default = inspect.signature(find_optimizer(spec["name"])).parameters.get("lr")
@@ -224,7 +195,3 @@ def learning_rate(spec: Mapping[str, Any]) -> float:
     if lr is None or lr is inspect.Parameter.empty:  # None where the optimizer chooses it, as timm.adafactor does
         raise ValueError(f"optimizer {spec['name']} has no lr; give --optimizer.lr=..., or --lr_scheduler=null")
     return float(lr)
-
-
-def _is_known(thing: object) -> bool:
-    return type(thing).__module__.partition(".")[0] in OURS

@@ -15,6 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.compatibility import is_spawned
 from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.classifier.training_images import other_images
 from cvcc_zoo.cli.refusals import of_constructor
@@ -212,7 +213,7 @@ def check_trainer(trainer: Trainer, command: str) -> None:
 
     Also say what training in half precision costs.
     """
-    if type(trainer.strategy.launcher).__name__ == "_MultiProcessingLauncher":
+    if is_spawned(trainer):
         raise ValueError(
             "spawned and forked processes return nothing but weights; --trainer.strategy=ddp starts the command "
             "once for each device"

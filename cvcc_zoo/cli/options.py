@@ -22,7 +22,7 @@ from cvcc_zoo.runs import MINUTES
 from cvcc_zoo.zoo.catalogue import describe
 
 DEFAULT_MODEL = "cnn_small"
-GIVEN = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
+GIVEN = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders", "return_predictions"}
 """Arguments of the Trainer's methods that are not options of the commands."""
 DEFAULT_OPTIMIZER = {"name": "AdamW", "lr": 0.004, "weight_decay": 0.05}
 DEFAULT_SCHEDULE = {"name": "OneCycleLR"}

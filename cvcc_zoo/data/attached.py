@@ -1,5 +1,6 @@
 """A DataModule and its Trainer, which it follows only during a run; checkpoints hold its place in the epoch."""
 
+import math
 from typing import Any
 
 from lightning import LightningDataModule, Trainer
@@ -43,8 +44,8 @@ class Attached(LightningDataModule):
         """Return the epoch, its finished batches (0 after the last one) and their size, for checkpoints."""
         if self.trainer is None:
             return {}
-        done, batches = batches_done(self.trainer), self.trainer.num_training_batches  # infinite before training starts
-        finished = done % int(batches) if done else 0
+        done, batches = batches_done(self.trainer), self.trainer.num_training_batches
+        finished = done % int(batches) if batches < math.inf else 0  # infinite before training, and for a stream
         return {"epoch": self.trainer.current_epoch, "batches": finished, "batch_size": self.batch_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -75,12 +75,13 @@ def limited(batches: int, limit: float) -> int:
 def images_of_batch(trainer: Trainer, batch: Any) -> int:
     """Return how many images a training batch has in all processes, of which this one has its share (images, labels).
 
-    Only shares of our own loader may differ in size.
+    Only shares of our own loader may differ in size. Images of other batches than pairs are not counted.
     """
     loader = trainer.train_dataloader
     if isinstance(loader, TensorLoader) and loader.sampler is not None:
         return loader.batch_size
-    return len(batch[0]) * trainer.world_size
+    pair = isinstance(batch, list | tuple) and len(batch) > 0  # batches of several loaders are a dict
+    return len(batch[0]) * trainer.world_size if pair else 0
 
 
 def steps_between_rows(trainer: Trainer, batches: int, rows: int) -> int:

@@ -50,6 +50,11 @@ def set_log_every_n_steps(trainer: Trainer, steps: int) -> None:
     trainer.log_every_n_steps = steps  # type: ignore[attr-defined]
 
 
+def validates_by_the_clock(trainer: Trainer) -> bool:
+    """Return whether the Trainer validates at times (`val_check_interval="00:00:10:00"`), not after so many batches."""
+    return trainer._val_check_time_interval is not None
+
+
 def set_rank(rank: int) -> None:
     """Tell Lightning which process this is, where it cannot know when it is imported. Public, but not typed."""
     rank_zero_only.rank = rank  # type: ignore[attr-defined]

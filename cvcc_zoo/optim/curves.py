@@ -9,6 +9,8 @@ exactly the same rates, and rounding errors do not add up.
 `Linear`         a triangle: up to 1 at the share `peak` of training, then down to 0
 `OneCycle`       torch's OneCycleLR: from 1/25 up by half a cosine, then down to 4e-6 (Smith & Topin, arXiv 1708.07120)
 `WSD`            constant, then linear to 0 in the last share `decay` (warm-up, stable, decay; arXiv 2404.06395)
+
+A warm-up comes before a schedule: the schedule and its shares are those of the steps after it.
 """
 
 import math
@@ -67,7 +69,7 @@ CURVES: dict[str, Curve] = {
     "WSD": wsd,
 }
 SHARES = ("peak", "decay")
-"""Options that are a share of training, in [0, 1)."""
+"""Options that are a share of training (after a warm-up), in [0, 1)."""
 
 
 def make_factor(name: str, total: int, warmup: float = 0.0, **options: Any) -> Callable[[int], float]:
@@ -75,8 +77,12 @@ def make_factor(name: str, total: int, warmup: float = 0.0, **options: Any) -> C
 
     `warmup` is a share of training if it is below 1, otherwise a number of steps (or epochs). At step t of W warm-up
     steps the factor is (t + 1) / (W + 1), so that no step is wasted at a rate of zero. After the end the factor stays
-    that of the last step. Raises ValueError for options out of range.
+    that of the last step. Raises ValueError for options out of range, and for a warm-up before a schedule that rises.
     """
+    if warmup and (name == "OneCycle" or options.get("peak", 0) > 0):
+        raise ValueError(
+            "it rises to its peak by itself, and would fall to its start after a warm-up; leave warmup out"
+        )
     if warmup < 0 or warmup >= total > 0:
         raise ValueError(f"a warm-up of {warmup} does not fit into a training run of {total}; give a share below 1")
     for option in SHARES:

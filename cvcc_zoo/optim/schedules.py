@@ -61,6 +61,20 @@ def check_lr_scheduler(spec: Spec) -> None:
         check_options(f"lr_scheduler {name}", find_lr_scheduler(name), options, skip=filled)
 
 
+def filled_length(spec: Spec) -> str | None:
+    """Return the option of a schedule of torch that is filled in with the length of the training, or None."""
+    length = LENGTH.get(spec["name"])
+    return None if length is None or length in spec or "epochs" in spec else length
+
+
+def has_other_length(spec: Spec | None, config: Any, total_steps: int, total_epochs: int) -> bool:
+    """Return whether a schedule, in a config of Lightning's, was filled in with the length of another training."""
+    if spec is None or (option := filled_length(spec)) is None:
+        return False
+    length = total_steps if config.interval == "step" else total_epochs
+    return bool(getattr(config.scheduler, option, length) != length)
+
+
 def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_epochs: int) -> dict[str, Any]:
     """Build the schedule, as the dict that Lightning's `configure_optimizers` returns.
 
@@ -81,15 +95,14 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
     kind = f"lr_scheduler {name}"
     scheduler_class = find_lr_scheduler(name)
     plateau = issubclass(scheduler_class, lr_scheduler.ReduceLROnPlateau)
-    length = LENGTH.get(name)
-    fill = length is not None and length not in options and "epochs" not in options
-    by_step = fill or issubclass(scheduler_class, CYCLES)
+    length = filled_length(spec)
+    by_step = length is not None or issubclass(scheduler_class, CYCLES)
     interval = options.pop("interval", "step" if by_step else "epoch")
     _check_interval(kind, interval)
     placing: dict[str, Any] = {"interval": interval}
     if plateau:
         placing["monitor"] = options.pop("monitor", "val/loss")
-    if length is not None and fill:
+    if length is not None:
         options[length] = total_steps if interval == "step" else total_epochs
     if name == "OneCycleLR":
         options.setdefault("max_lr", [float(group["lr"]) for group in optimizer.param_groups])

@@ -13,6 +13,9 @@ Validation and test run uncompiled: they are a small part of a run, and each wou
 batches and for the last one. With progressive resizing each image size has its own kernels.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from lightning import Callback, LightningModule, Trainer
 
@@ -35,10 +38,13 @@ class Compile(Callback):
             raise unknown("mode of Compile", mode, MODES)
         self.mode = mode
         self.within_graph = False
+        self.own: Callable[..., Any] | None = None
+        self.compiled: Callable[..., Any] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wrap the network; torch compiles it at the first batch."""
         network = pl_module.get_submodule("network")
+        self.own = vars(network).get("forward")
         graphs = pl_module.device.type == "cuda" and not self.within_graph
         mode = self.mode or ("reduce-overhead" if graphs else "default")
         self.compiled = torch.compile(network.forward, mode=mode, dynamic=False)
@@ -46,7 +52,7 @@ class Compile(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Switch to the uncompiled network."""
-        _restore(pl_module)
+        self._restore(pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Switch back to the compiled network."""
@@ -55,13 +61,16 @@ class Compile(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the network's own `forward`."""
-        _restore(pl_module)
+        self._restore(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Restore the network's own `forward`."""
-        _restore(pl_module)
+        self._restore(pl_module)
 
-
-def _restore(model: LightningModule) -> None:
-    """Restore the network's own `forward`."""
-    vars(model.get_submodule("network")).pop("forward", None)
+    def _restore(self, model: LightningModule) -> None:
+        """Restore the network's own `forward`: that of its class, or one that was set on the network itself."""
+        network = model.get_submodule("network")
+        if self.compiled is not None and vars(network).get("forward") is self.compiled:
+            del network.forward
+            if self.own is not None:
+                network.forward = self.own

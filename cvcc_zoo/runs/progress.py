@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.metrics import TOP5
-from cvcc_zoo.classifier.trainer import check_recorded
+from cvcc_zoo.classifier.watching import check_recorded
 from cvcc_zoo.data.length import accumulation, images_of_batch, training_length
 from cvcc_zoo.internals.lightning import batches_begun, batches_of_epoch, callbacks_of
 from cvcc_zoo.printing.progress import Display, duration
