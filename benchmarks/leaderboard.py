@@ -64,8 +64,6 @@ class Words:
 
     leaderboard: tuple[str, ...]
     trainings: tuple[str, ...]
-    copy: str
-    """The note on weights that were trained on a copy of the original images."""
 
 
 ENGLISH = Words(
@@ -82,12 +80,10 @@ ENGLISH = Words(
         "MB",
     ),
     ("recipe", "epochs", "training", "images/s", "precision", "hardware"),
-    "\\* trained on a JPEG copy of the training images, measured on the original test images",
 )
 CHINESE = Words(
     ("权重", "测试准确率", "三个随机种子", "前五准确率", "损坏图像", "公开最佳", "目标", "参数量", "乘加次数", "MB"),
     ("训练配方", "epoch 数", "训练时间", "张/s", "精度", "硬件"),
-    "\\* 在训练图像的 JPEG 副本上训练，在原始测试图像上测量",  # noqa: RUF001
 )
 PAGES = {
     "README.md": ENGLISH,
@@ -99,16 +95,6 @@ PAGES = {
 """The pages that have the tables, or some of them."""
 
 
-def is_original(card: Card) -> bool:
-    """Return whether the weights were trained on the data set that they were measured on."""
-    return card.dataset == card.tested_on
-
-
-def marked(card: Card) -> str:
-    """Return the name of the weights, with a star if they were trained on a copy of the images."""
-    return f"`{card.name}`" + ("" if is_original(card) else " \\*")
-
-
 def percent(value: float | None) -> str:
     """Return a percentage with two digits, or a dash for None."""
     return "-" if value is None else f"{value:.2f} %"
@@ -116,12 +102,11 @@ def percent(value: float | None) -> str:
 
 def row(card: Card) -> list[str]:
     """Return the cells of a card in the leaderboard; a dash is a number that it does not have."""
-    seeds = card.training.get("test_accuracy_of_seeds", {}) if is_original(card) else {}  # tested on the copy
-    scores = [100 * score for score in seeds.values()]
+    scores = [100 * score for score in card.training.get("test_accuracy_of_seeds", {}).values()]
     mean = torch.tensor(scores, dtype=torch.float64)
     top5, corrupted = card.measured.get(TOP5), card.measured.get("corruptions")
     return [
-        marked(card),
+        f"`{card.name}`",
         percent(100 * card.measured["test_accuracy"]),
         f"{mean.mean():.2f} ± {mean.std():.2f} %" if scores else "-",
         percent(top5 and 100 * top5),
@@ -147,13 +132,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def leaderboard(words: Words) -> str:
-    """Return a table for each data set, under its name, and a note if a copy of the images was trained on."""
+    """Return a table for each data set, under its name."""
     parts = []
     for title in (known.title for known in KNOWN):
         if mine := [card for card in cards() if card.tested_on == title]:
             parts.append(f"**{title}**\n\n{table(words.leaderboard, [row(card) for card in mine])}")
-    if not all(map(is_original, cards())):
-        parts.append(words.copy)
     return "\n\n".join(parts)
 
 
@@ -191,9 +174,8 @@ def robustness(words: Words) -> str:
         accuracy, mean = (card.measured["corruptions"][name] for name in ("accuracy", "mean"))
         kinds = [[share for name in names for share in accuracy[name]] for names in KINDS.values()]
         shares = (card.measured["test_accuracy"], mean, *(sum(kind) / len(kind) for kind in kinds))
-        rows.append([marked(card), *(percent(100 * share) for share in shares)])
-    note = "" if all(map(is_original, measured)) else f"\n\n{words.copy}"
-    return table(("weights", "without", "mean", *KINDS), rows) + note
+        rows.append([f"`{card.name}`", *(percent(100 * share) for share in shares)])
+    return table(("weights", "without", "mean", *KINDS), rows)
 
 
 def calibrations(words: Words) -> str:
@@ -206,14 +188,13 @@ def calibrations(words: Words) -> str:
         losses = (found["test_loss"], found.get("test_loss_with_temperature"))
         rows.append(
             [
-                marked(card),
+                f"`{card.name}`",
                 f"{temperature:.2f}" if temperature else "-",
                 *(percent(error and 100 * error) for error in errors),
                 *(f"{loss:.3f}" if loss else "-" for loss in losses),
             ]
         )
-    note = "" if all(map(is_original, cards())) else f"\n\n{words.copy}"
-    return table(("weights", "temperature", "calibration error", "with it", "log loss", "with it"), rows) + note
+    return table(("weights", "temperature", "calibration error", "with it", "log loss", "with it"), rows)
 
 
 def with_tables(page: str, words: Words) -> str:
