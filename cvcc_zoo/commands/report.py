@@ -33,7 +33,7 @@ def main(args: Sequence[str]) -> int:
     """Run the command."""
     config = parser().parse_args(list(args))
     output = file_to_write(config.output, ".html")
-    plotly()  # raises now, rather than after all the work, if it is not installed
+    plotly("offline")  # raises now, rather than after all the work, if it is not installed
     folders = [expanded(run) for run in config.runs]
     apart = told_apart([folder.resolve().name for folder in folders], config.runs)
     names = dict(zip(folders, map(shown, apart), strict=True))

@@ -12,8 +12,9 @@ from torch import Tensor
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.pictures import as_png
 from cvcc_zoo.demo.examples import write_examples
-from cvcc_zoo.demo.explain import Picture, captum, heatmap, overlay, stages, whitened
+from cvcc_zoo.demo.explain import Picture, heatmap, overlay, stages, whitened
 from cvcc_zoo.demo.uploads import REMOVED, as_files, decoded, is_blank
+from cvcc_zoo.extras import needed
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
 TOP = 5
@@ -28,15 +29,6 @@ STYLE = """<style>.zoo { display: grid; grid-template-columns: repeat(auto-fill,
 .zoo img { width: 100%; image-rendering: pixelated; display: block; border-radius: 4px; }
 .zoo figcaption { font-size: 0.85rem; margin-top: 0.2rem; }</style>"""
 Shown = tuple[dict[str, float], list[tuple[Picture, str]], str]
-
-
-def gradio() -> Any:
-    """Import Gradio. Raises ValueError, which says what to install, if it is missing."""
-    try:
-        import gradio
-    except ImportError as error:
-        raise ValueError("the demo needs `pip install 'cvcc_zoo[demo]'`") from error
-    return gradio
 
 
 @functools.lru_cache(maxsize=8)
@@ -114,8 +106,8 @@ def build(names: Sequence[str], files: Path) -> Any:
     """
     if not names:
         raise ValueError("the demo needs at least one published model; see `cvcc-zoo list --pretrained`")
-    gr = gradio()
-    captum()  # fail now, not at the first image
+    gr = needed("gradio", "the demo", "demo")
+    needed("captum.attr", "the demo", "demo")  # fail now, not at the first image
     with gr.Blocks(title="cvcc_zoo", analytics_enabled=False, delete_cache=REMOVED) as app:
         gr.Markdown(INTRODUCTION)
         with gr.Row():

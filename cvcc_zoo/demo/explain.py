@@ -12,6 +12,7 @@ from torch import Tensor
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.data.pictures import pixels
+from cvcc_zoo.extras import needed
 from cvcc_zoo.models import Timm
 from cvcc_zoo.plots import stretch
 
@@ -19,15 +20,6 @@ Picture = npt.NDArray[np.uint8]
 SIDE = 256  # minimum side of a picture in pixels
 MAPS = 16  # maximum number of maps shown for each stage
 WINDOW, STRIDE = 6, 2  # pixels: the side of the hidden square, and the distance that it moves
-
-
-def captum() -> Any:
-    """Import captum's methods. Raises ValueError, which says what to install, if it is missing."""
-    try:
-        import captum.attr
-    except ImportError as error:
-        raise ValueError("the demo needs `pip install 'cvcc_zoo[demo]'`") from error
-    return captum.attr
 
 
 def heatmap(model: ImageClassifier, image: Tensor, label: int) -> tuple[str, Tensor]:
@@ -43,14 +35,10 @@ def heatmap(model: ImageClassifier, image: Tensor, label: int) -> tuple[str, Ten
     else:
         size = (image.shape[1], WINDOW, WINDOW)
         mean = x.mean((2, 3), keepdim=True).expand_as(x)
-        found = (
-            captum()
-            .Occlusion(model)
-            .attribute(
-                x, target=label, sliding_window_shapes=size, strides=(image.shape[1], STRIDE, STRIDE), baselines=mean
-            )
-        )
-        found = found.clamp(min=0)
+        occlusion = needed("captum.attr", "the demo", "demo").Occlusion(model)
+        found = occlusion.attribute(
+            x, target=label, sliding_window_shapes=size, strides=(image.shape[1], STRIDE, STRIDE), baselines=mean
+        ).clamp(min=0)
     strength = found.detach()[0].mean(0)
     most = strength.max()
     return "Grad-CAM" if maps else "occlusion", strength / most if most > 0 else torch.zeros_like(strength)

@@ -9,18 +9,17 @@ compilers assume that every input has its strides. Each file is read back and ru
 """
 
 import copy
-import importlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from cvcc_zoo.classifier.flipping import Flipped
+from cvcc_zoo.extras import needed
 from cvcc_zoo.files.own import whole_file
 from cvcc_zoo.printing import first_line
 from cvcc_zoo.zoo.trained import Trained
@@ -114,7 +113,7 @@ def _check_any_size(trained: Trained, batches: list[Tensor]) -> None:
 
 def _to_onnx(model: nn.Module, example: Tensor, labels: dict[str, str], *, dynamic_size: bool) -> bytes:
     for package in ("onnx", "onnxscript", "onnxruntime"):
-        _require(package)
+        needed(package, "export to ONNX", "onnx")
     shape = {0: "batch"}
     if dynamic_size:
         shape |= {2: "height", 3: "width"}
@@ -136,15 +135,8 @@ def _to_onnx(model: nn.Module, example: Tensor, labels: dict[str, str], *, dynam
 
 
 def _from_onnx(data: bytes) -> Callable[[Tensor], Tensor]:
-    session = _require("onnxruntime").InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = needed("onnxruntime", "export to ONNX", "onnx").InferenceSession(data, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
-
-
-def _require(package: str) -> Any:
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ValueError("export to ONNX needs `pip install 'cvcc_zoo[onnx]'`") from error
 
 
 def _to_torch(model: nn.Module, example: Tensor, labels: dict[str, str], max_batch: int) -> bytes:

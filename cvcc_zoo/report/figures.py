@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cvcc_zoo.classifier.quality import BINS
+from cvcc_zoo.extras import needed
 from cvcc_zoo.plots.curves import FEW, cut_above
 from cvcc_zoo.plots.figure import short
 from cvcc_zoo.report.reports import Results, RunReport
@@ -29,14 +30,9 @@ LAYOUT: dict[str, Any] = {
 GRID = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False}
 
 
-def plotly() -> Any:
-    """Import Plotly. Raises ValueError, which says what to install, if it is missing."""
-    try:
-        import plotly.graph_objects
-        import plotly.offline
-    except ImportError as error:
-        raise ValueError("a report needs `pip install 'cvcc_zoo[report]'`") from error
-    return plotly
+def plotly(part: str) -> Any:
+    """Import a part of Plotly. Raises ValueError, which says what to install, if it is missing."""
+    return needed(f"plotly.{part}", "a report", "report")
 
 
 def as_json(
@@ -44,7 +40,7 @@ def as_json(
 ) -> str:
     """Return a figure as JSON, validated by Plotly, with a `note` in small print below its title."""
     below = {"subtitle": {"text": note, "font": {"size": 12}}} if note else {}
-    figure = plotly().graph_objects.Figure(
+    figure = plotly("graph_objects").Figure(
         data=list(traces),
         layout={
             **LAYOUT,

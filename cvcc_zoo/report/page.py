@@ -32,7 +32,7 @@ def page(runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> 
         section("What differs in the recipes", recipe_table(runs)),
         *(section(run.name, run_part(run, plots)) for run in runs),
     ]
-    library = figures.plotly().offline.get_plotlyjs()
+    library = figures.plotly("offline").get_plotlyjs()
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cvcc_zoo.data.draws import mix_seed
+from cvcc_zoo.extras import needed
 from cvcc_zoo.search.record import DEFAULT_TRIALS, Trial
 from cvcc_zoo.search.space import Choice, Range, Space, Values, text_of
 
@@ -24,10 +25,7 @@ class TPESearch:
     trials = DEFAULT_TRIALS
 
     def __init__(self, space: Space, seed: int, direction: Literal["maximize", "minimize"], folder: Path) -> None:
-        try:
-            import optuna
-        except ImportError:
-            raise ValueError("--method=optuna needs Optuna: pip install 'cvcc_zoo[search]', or use random") from None
+        optuna = needed("optuna", "--method=optuna", "search")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.seed, self.path = space, seed, folder.resolve() / STORAGE
         self.direction = direction

@@ -13,6 +13,7 @@ from cvcc_zoo.data.forms.items import Items
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.layout import NAMES
 from cvcc_zoo.data.opening import FORMATS
+from cvcc_zoo.extras import needed
 from cvcc_zoo.files.own import expanded, shown
 from cvcc_zoo.registry import unknown
 
@@ -49,12 +50,8 @@ class Rows:
 
 
 def library() -> Any:
-    """Import the library. Raises ValueError, which says how to install it, if it is missing."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise ValueError("Hugging Face data sets need the library: pip install 'cvcc_zoo[hf]'") from error
-    return datasets
+    """Import the library. Raises ValueError, which says what to install, if it is missing."""
+    return needed("datasets", "a data set of Hugging Face", "hf")
 
 
 def hugging_face_items(
