@@ -1,7 +1,6 @@
 """The signal through the blocks of a network at a training step."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,7 +55,11 @@ def test_every_parameter_of_a_network_of_timm_belongs_to_one_block(name: str) ->
     assert len(found) > 4 and all(signal.block for signal in found)
 
 
-@pytest.mark.parametrize("activation", [nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.PReLU])
+class Own(nn.ReLU):
+    """A class of the user's below one of torch's."""
+
+
+@pytest.mark.parametrize("activation", [nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.PReLU, Own])
 def test_every_activation_ends_a_block(activation: type[nn.Module]) -> None:
     layers = [nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), activation()) for _ in range(3)]
     network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(3 * 64, 10), nn.LogSoftmax(1))
@@ -160,11 +163,11 @@ def test_a_run_is_measured_on_its_own_images_with_labels_in_the_order_of_its_cla
 def test_given_images_are_prepared_as_in_the_training_and_their_links_are_followed(colours: Path) -> None:
     subject = find_subject("linear.fashion_mnist", {})
     assert subject.source is not None
-    cropped = replace(subject, source=replace(subject.source, shaping={"resize": "crop", "background": "black"}))
+    subject.model.shaping = {"resize": "crop", "background": "black"}
     Path("linked").mkdir()
     Path("linked/train").symlink_to(colours / "train")
     for dataset in (None, "folder"):
-        data = images_for(cropped, dataset, "linked")
+        data = images_for(subject, dataset, "linked")
         assert [data.options[name] for name in ("resize", "background", "image_size")] == ["crop", "black", 28]
 
 

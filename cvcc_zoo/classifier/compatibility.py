@@ -1,7 +1,7 @@
 """Checks that model and data, or model and checkpoint, fit together; their errors say what to do."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning import Trainer
@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from cvcc_zoo.classifier.network import evaluating
+from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.kinds import check_bounds
@@ -52,18 +53,7 @@ def check_data(hparams: Mapping[str, Any], data: ImageDataModule) -> None:
             )
 
 
-class KnowsImages(Protocol):
-    """A model that may know its classes and the temperature that calibrates it, and how files become its images."""
-
-    classes: tuple[str, ...] | None
-    shaping: dict[str, str]
-    allow_other_images: bool
-
-    @property
-    def temperature(self) -> float: ...  # noqa: D102
-
-
-def check_classes(model: KnowsImages, data: ImageDataModule) -> None:
+def check_classes(model: Predicting, data: ImageDataModule) -> None:
     """Give the images' classes the order in which the model knows them, if it knows any.
 
     Raises ValueError, and says which names differ, if the model was trained on other classes.
@@ -173,7 +163,7 @@ def is_spawned(trainer: Trainer) -> bool:
 
 
 def check_strategy(trainer: Trainer | None) -> None:
-    """Raise ValueError for strategies with which a trained model would be wrong.
+    """Raise ValueError for strategies with which a trained model would be wrong; a spawned process raises it itself.
 
     FSDP makes a vector of all parameters, so that none is decayed or is a matrix; spawned processes do not give back
     what a model learns of its images: classes, whitening and class weights.

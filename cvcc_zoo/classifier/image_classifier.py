@@ -238,8 +238,9 @@ class ImageClassifier(
         self.shaping = shaping_of(about.get("shaping", self.shaping))
         self.chosen_class_weights = self.chosen_class_weights if trainer_of(self) else about.get("class_weights")
         if (images := self._images()) is not None:
-            check_training_data(self, about, images, goes_on=self.trainer.state.fn == "fit")
-            if self.trainer.state.fn == "fit":
+            goes_on = self.trainer.state.fn == "fit"
+            check_training_data(self, about, images, goes_on=goes_on and not self.allow_other_images)
+            if goes_on:
                 self.weigh_classes(images)  # whose order may have changed
                 self.shaping = shaping_of(images.options)  # which may have changed, too
         self.take_class_weights(checkpoint.get("hyper_parameters", {}))

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cvcc_zoo.classifier.compatibility import KnowsImages, check_classes
+from cvcc_zoo.classifier.compatibility import check_classes
+from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.identity import PIXELS, TRAINED_ON, identity_of, is_identity, pixels_of, seen
 from cvcc_zoo.data.images import Split
@@ -19,7 +20,7 @@ RESTORING: dict[Split, tuple[str, str]] = {
 """What the images are called, and what to do if they are not those of the checkpoint."""
 
 
-def training_data(model: KnowsImages, data: ImageDataModule | None) -> dict[str, Any]:
+def training_data(model: Predicting, data: ImageDataModule | None) -> dict[str, Any]:
     """Return, in plain data and a tensor, what a checkpoint saves about the images of training and calibration."""
     about: dict[str, Any] = {"classes": model.classes and list(model.classes), "shaping": {**model.shaping}}
     if model.temperature != 1:
@@ -32,14 +33,14 @@ def training_data(model: KnowsImages, data: ImageDataModule | None) -> dict[str,
     return about
 
 
-def check_training_data(model: KnowsImages, about: Mapping[str, Any], data: ImageDataModule, *, goes_on: bool) -> None:
+def check_training_data(model: Predicting, about: Mapping[str, Any], data: ImageDataModule, *, goes_on: bool) -> None:
     """Raise ValueError if a checkpoint's model knows other classes than the images have.
 
-    If training is resumed (`goes_on`), the training images must be the same too, and those that are held out for
-    validation, unless the model allows others. Checkpoints of older versions do not say which were held out.
+    If training is resumed with the same images (`goes_on`), the training images must be the same too, and those that
+    are held out for validation. Checkpoints of older versions do not say which were held out.
     """
     check_classes(model, data)
-    if not goes_on or model.allow_other_images or "data" not in about:
+    if not goes_on or "data" not in about:
         return
     record = about["data"] if isinstance(about["data"], Mapping) else {}
     for split in TRAINED_ON:
@@ -68,7 +69,7 @@ def check_held_out(name: object, images: Mapping[Split, Mapping[str, Any]], data
 
 def other_images(
     name: str,
-    model: KnowsImages,
+    model: Predicting,
     data: ImageDataModule,
     trained_on: Any,
     images: Mapping[Split, Mapping[str, Any]],

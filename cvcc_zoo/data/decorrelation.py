@@ -35,19 +35,14 @@ class Decorrelation:
 
 
 def decorrelation(
-    covariance: Tensor,
-    method: str,
-    eps: float = 0.0,
-    components: int | float | None = None,
-    *,
-    precise: bool = True,
+    covariance: Tensor, method: str, eps: float = 0.0, components: int | float | None = None
 ) -> Decorrelation:
     """Compute the whitening matrix of a covariance (D, D) in float64.
 
     If `eps` is 0, directions without variance are mapped to zero, and the whitened covariance is a projector.
     `components` (a number, or the share of variance to keep in (0, 1]) limits `pca` and `pca_cor`, in each of whose
-    directions the largest entry is positive. Without `precise` whitened values may have correlations of 1e-9, below the
-    resolution of float32. Raises ValueError if the method needs a covariance of full rank.
+    directions the largest entry is positive. Whitened values may have correlations of 1e-9, below the resolution of
+    float32. Raises ValueError if the method needs a covariance of full rank.
     """
     if method == "cholesky":
         return _cholesky(covariance, eps)
@@ -71,26 +66,7 @@ def decorrelation(
         vectors *= roots.flip(0).sqrt()
         matrix = gram(vectors)
     del vectors  # 75 MB for CIFAR-10
-    if precise and eps == 0 and rank == len(values):
-        matrix = _refine(matrix, covariance)
     return Decorrelation(matrix.mul_(scale), values, rank)
-
-
-def _refine(matrix: Tensor, covariance: Tensor) -> Tensor:
-    """Take one Newton step towards W S W^T = I, in place: W <- (3 I - W S W^T) W / 2.
-
-    The error of `eigh` is the rounding of the largest eigenvalue, which is 1e-9 of the smallest ones of CIFAR-10. With
-    S = R R^T, W R is nearly orthogonal and so keeps the digits that W S W^T would lose.
-    """
-    factor, failed = torch.linalg.cholesky_ex(covariance)
-    if failed:
-        return matrix
-    nearly_orthogonal = matrix @ factor
-    del factor
-    error = gram(nearly_orthogonal)
-    del nearly_orthogonal
-    error.diagonal().sub_(1)
-    return matrix.sub_(error.float() @ matrix.float(), alpha=0.5)  # seven digits are enough for a correction
 
 
 def _noise(values: Tensor) -> float:

@@ -163,8 +163,7 @@ class Whitening(nn.Module):
             self.std.copy_(torch.where(std > 0, std, 1.0))
             return
         del moments.products  # 75 MB for CIFAR-10, which the decomposition needs
-        precise = self.mean.dtype == torch.float64
-        found = [decorrelation(c, self.method, self.eps, self.components, precise=precise) for c in covariance]
+        found = [decorrelation(c, self.method, self.eps, self.components) for c in covariance]
         warn_of_rank(images, covariance, min(d.rank for d in found), self.eps)
         kept = max(len(d.matrix) for d in found)
         self.mean = mean.to(self.mean)

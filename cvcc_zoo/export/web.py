@@ -99,8 +99,8 @@ def write_page(trained: Trained, program: bytes, folder: Path, runtime: Runtime)
         "classes": trained.classes,
         "size": model.image_size,
         "channels": model.in_channels,
-        "resize": trained.shaping["resize"],
-        "background": ImageColor.getrgb(trained.shaping["background"])[:3],
+        "resize": trained.model.shaping["resize"],
+        "background": ImageColor.getrgb(trained.model.shaping["background"])[:3],
     }
     parts = {
         "title": html.escape(f"{trained.name}, cvcc_zoo"),

@@ -96,9 +96,9 @@ class Patches(nn.Module):
         mean = patches.mean(0)
         covariance = (patches - mean).T @ (patches - mean) / len(patches)
         if self.dictionary == "pca":
-            combined = decorrelation(covariance, "pca", EPS, len(self.offset), precise=False).matrix
+            combined = decorrelation(covariance, "pca", EPS, len(self.offset)).matrix
         else:
-            whitening = decorrelation(covariance, "zca", EPS, precise=False).matrix
+            whitening = decorrelation(covariance, "zca", EPS).matrix
             chosen = (patches[: len(self.offset)] - mean) @ whitening.T
             combined = F.normalize(chosen) @ whitening
         self.offset.copy_(combined @ mean)

@@ -62,7 +62,7 @@ class PCA(nn.Module):
             raise ValueError(f"PCA needs at least two vectors, got {count}")
         mean = total / count
         covariance = products.div_(count).addr_(mean, mean, alpha=-1)
-        found = decorrelation(covariance, "pca", components=self.components, precise=False)
+        found = decorrelation(covariance, "pca", components=self.components)
         kept = self.components if isinstance(self.components, int) else len(found.matrix)
         if kept > found.rank:
             raise ValueError(

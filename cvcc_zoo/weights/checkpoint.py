@@ -27,7 +27,6 @@ class Checkpoint(Weights):
     ended: bool = False  # whether training was completed
     has_best: bool = False  # whether it is a best.ckpt, or one was written before it
     metrics: Any = None  # a fingerprint of the metrics that were logged before it; None if unknown
-    shaped: Any = None  # what it says about `shaping`
     images: dict[Split, dict[str, Any]] = field(default_factory=dict)  # identities of TRAINED_ON, if it has them
 
     @property
@@ -35,11 +34,6 @@ class Checkpoint(Weights):
         """The config as plain data; empty if there is none. Raises ValueError for one that no run has written."""
         settings = read_yaml(self.config, f"the config in {self.path}") if self.config else None
         return settings if isinstance(settings, dict) else {}
-
-    @property
-    def shaping(self) -> dict[str, str]:
-        """`resize` and `background` of the ImageDataModule, by which image files became pixels in training."""
-        return shaping_of(self.shaped)
 
 
 def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
@@ -99,7 +93,7 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
         ended=bool(run.get("ended")),
         has_best=best,
         metrics=run.get("metrics"),
-        shaped=about.get("shaping", data.get("shaping")),
+        shaping=shaping_of(about.get("shaping", data.get("shaping"))),
         images={split: data[split] for split in TRAINED_ON if is_identity(data.get(split))},
         calibration=calibration,
         class_weights=about.get("class_weights"),

@@ -36,11 +36,8 @@ class Weights:
     """`temperature`, by which the logits are divided, and `fitted_on`, in words; empty without a calibration."""
     class_weights: Any = field(default=None, kw_only=True)
     """Those of the loss as they were chosen, such as "balanced", before training made them numbers; None if unknown."""
-
-    @property
-    def shaping(self) -> dict[str, str]:
-        """`resize` and `background` of the ImageDataModule, by which image files became pixels in training."""
-        return shaping_of(None)
+    shaping: dict[str, str] = field(default_factory=lambda: shaping_of(None), kw_only=True)
+    """`resize` and `background` of the ImageDataModule, by which image files became pixels in training."""
 
     @cached_property
     def model(self) -> Any:

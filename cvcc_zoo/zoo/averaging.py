@@ -123,5 +123,5 @@ def _is_one(name: str) -> bool:
 
 def _taken(trained: Trained) -> str:
     size = trained.model.image_size
-    made = "resized by {resize} on {background}".format_map(trained.shaping)
+    made = "resized by {resize} on {background}".format_map(trained.model.shaping)
     return f"{trained.model.in_channels}x{size}x{size} images {made}"

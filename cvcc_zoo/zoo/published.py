@@ -19,12 +19,6 @@ class Published(Weights):
 
     card: Card
 
-    @property
-    def shaping(self) -> dict[str, str]:
-        """`resize` and `background` of the ImageDataModule, by which image files became pixels in training."""
-        recipe = self.card.training.get("recipe")
-        return shaping_of(recipe.get("data") if isinstance(recipe, dict) else None)
-
 
 def read_published(path: Path, model: str | None = None) -> Published:
     """Read a card and its tensors, and check that they fit its family, hyperparameters and classes.
@@ -46,8 +40,12 @@ def read_published(path: Path, model: str | None = None) -> Published:
     blank = check_fits(path, card.family, card.hparams, tensors)
     if len(card.classes) != card.hparams["num_classes"]:
         raise ValueError(f"{path} names {len(card.classes)} classes, not {card.hparams['num_classes']}; get it again")
-    calibration = card.measured.get("calibration", {})
-    more: dict[str, Any] = {"calibration": calibration, "class_weights": _chosen_class_weights(card.training)}
+    recipe = card.training.get("recipe")
+    more: dict[str, Any] = {
+        "calibration": card.measured.get("calibration", {}),
+        "class_weights": _chosen_class_weights(card.training),
+        "shaping": shaping_of(recipe.get("data") if isinstance(recipe, dict) else None),
+    }
     return Published(path, card.family, card.hparams, tensors, tuple(card.classes), blank, card, **more)
 
 

@@ -1,6 +1,5 @@
 """A trained model by any of its names, with its classes and the preparation of its images."""
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from inspect import signature
@@ -10,7 +9,7 @@ from typing import Any
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.images import Split
-from cvcc_zoo.data.shaping import shaping_of
+from cvcc_zoo.files.download import digest
 from cvcc_zoo.weights.checkpoint import Checkpoint
 from cvcc_zoo.zoo.catalogue import name_of
 from cvcc_zoo.zoo.creation import read_weights
@@ -34,8 +33,6 @@ class Trained:
     """Names of the classes, in the order of the logits; numbers if they are unknown."""
     sha256: str
     """The sha256 of the file of the weights."""
-    shaping: dict[str, str] = field(default_factory=lambda: shaping_of(None))
-    """How image files became pixels in training: `resize` and `background` of the ImageDataModule."""
     data: dict[str, Any] = field(default_factory=dict)
     """The options of the run's ImageDataModule; empty for published weights."""
     card: Path | None = None
@@ -50,7 +47,7 @@ class Trained:
         those that ImageDataModule does not know, as the file may be older or newer.
         """
         own = self.data.get("dataset") or ("folder" if self.data.get("root") else None)
-        prepared = {"image_size": self.model.image_size, **self.shaping}
+        prepared = {"image_size": self.model.image_size, **self.model.shaping}
         taken = signature(ImageDataModule).parameters.keys() - (() if dataset in (None, own) else WHICH)
         return {**prepared, **{option: value for option, value in self.data.items() if option in taken}}
 
@@ -65,7 +62,7 @@ class Trained:
             "sha256": self.sha256,
             "input": f"uint8 (N, {hparams['in_channels']}, {hparams['image_size']}, {hparams['image_size']}), 0..255",
             "pictures": "turned upright by EXIF; {resize} to a square; {background} behind transparency".format_map(
-                self.shaping
+                self.model.shaping
             ),
             "output": f"logits, float32 (N, {hparams['num_classes']}){_divided(self.model.temperature)}",
         }
@@ -80,16 +77,15 @@ def find_trained(name: str | Path) -> Trained:
     weights = read_weights(source)
     if isinstance(weights, Published):
         card, model = weights.card, weights.model
-        return Trained(card.name, model, card.dataset, card.classes, card.sha256, weights.shaping, card=source.path)
+        return Trained(card.name, model, card.dataset, card.classes, card.sha256, card=source.path)
     assert isinstance(weights, Checkpoint) and source.path is not None
     file, model = weights.path, weights.model
     classes = list(weights.classes or map(str, range(model.num_classes)))
     in_a_run = source.path.is_dir() or (file.parent / "config.yaml").is_file()
     title = file.parent.resolve().name if in_a_run else file.stem
     data = weights.settings.get("data")
-    preparation = (weights.shaping, data if isinstance(data, dict) else {})
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    return Trained(title, model, weights.dataset, classes, sha256, *preparation, images=weights.images)
+    options = data if isinstance(data, dict) else {}
+    return Trained(title, model, weights.dataset, classes, digest(file), options, images=weights.images)
 
 
 def _divided(temperature: float) -> str:

@@ -29,8 +29,10 @@ def fetch(title: str, root: Path, folder: str, download: Callable[[Path], Any], 
         lock = FileLock(root / LOCK)
         lock.acquire()
         try:
-            if not _succeeds(present):
-                _fetch(root, folder, download)
+            with suppress(RuntimeError, OSError):
+                present()
+                return
+            _fetch(root, folder, download)
         finally:
             give_back(lock)
     except Exception as error:  # from the network, http.client, an archive, a wrong checksum, a full disk
@@ -57,14 +59,6 @@ def _fetch(root: Path, folder: str, download: Callable[[Path], Any]) -> None:
             _link_files(root / place, new / place)
         download(new)
         _move(new, root)
-
-
-def _succeeds(present: Callable[[], Any]) -> bool:
-    try:
-        present()
-    except (RuntimeError, OSError):
-        return False
-    return True
 
 
 def _link_files(there: Path, here: Path) -> None:
