@@ -172,7 +172,7 @@ def test_the_page_about_searches_names_all_options_and_its_space_is_one() -> Non
     space = parse_space(re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)[0])
     assert space["data.batch_size"] == Choice((32, 64, 128, 256, 512), log=True)
     assert space["trainer.max_epochs"] == Range(2, 8) and space["optimizer.weight_decay"] == Range(0.0, 0.1)
-    assert len([config_of([], values) for values in unusual(space)]) == 6
+    assert len([config_of([], values, Path("search")) for values in unusual(space)]) == 6
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)
     assert len(pictures) == 2 and all((ROOT / "docs" / picture).is_file() for picture in pictures)
 

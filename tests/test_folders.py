@@ -126,14 +126,17 @@ def test_what_a_command_writes_never_becomes_a_class(
     )
     assert "--run" in message(capsys, ["fit", *quick, f"--run={classes}/red/mine"])
     for command in (["cross-validate"], ["search", "--space={optimizer.lr: [0.1, 0.2]}", "--method=grid"]):
-        words = message(capsys, [*command, "--folder=found", *quick])
-        assert "./found would be a class of the images; choose another --folder, outside of theirs" in words
-    assert sorted(path.name for path in classes.iterdir()) == ["blue", "red"]
+        for folder in ("found", "found/deep"):
+            words = message(capsys, [*command, f"--folder={folder}", *quick])
+            assert "./found is the folder of a command, and would be a class here; give that command" in words
+        words = message(capsys, [*command, "--folder=red/found", *quick])
+        assert "red/found would be in ., where every folder is a class; choose one elsewhere: --folder=" in words
+    assert sorted(path.name for path in classes.iterdir()) == ["blue", "red"] and not Path("red/found").exists()
     assert main(["fit", *quick, "--run=../good"]) == 0
     (classes / "old").mkdir()
     shutil.move("../good", "old/good")
     words = message(capsys, ["fit", *quick, "--run=../other"])
-    assert "./old has a training run (old/good/config.yaml), but every folder here is a class; move it" in words
+    assert "./old has old/good/config.yaml, like a training run, but each folder here is a class; move it" in words
 
 
 def test_a_run_may_be_beside_the_folders_of_splits(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,13 @@ def test_what_a_network_of_timm_excludes_is_not_decayed(muon: bool) -> None:
         assert found == {"cls_token", "pos_embed"} and excluded["weight_decay"] == no_decay["weight_decay"] == 0
 
 
+def test_a_network_of_timm_excludes_by_patterns() -> None:
+    with torch.device("meta"):
+        network = timm.create_model("xcit_nano_12_p8_224")
+    *_, excluded = param_groups(network, weight_decay=0.1)
+    assert names(network, excluded) == {"cls_token", "pos_embed.token_projection.weight"}
+
+
 def test_everything_is_decayed_when_asked() -> None:
     spec = {"name": "SGD", "lr": 0.1, "weight_decay": 1e-4, "decay_norms_and_biases": True}
     (group,) = make_optimizer(spec, create("linear").network).param_groups

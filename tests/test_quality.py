@@ -140,10 +140,11 @@ def test_a_run_and_evaluate_measure_the_same_with_every_loss(
 def test_an_interval_is_that_of_wilson(correct: int, images: int) -> None:
     low, high = wilson(correct, images)
     assert 0 <= low <= correct / images <= high <= 1
-    for bound in {low, high} - {0.0, 1.0}:  # at which the measured share would be this many standard deviations away
+    assert (low == 0 or correct > 0) and (high == 1 or correct < images)
+    bounds = [*([low] if correct else []), *([high] if correct < images else [])]
+    for bound in bounds:  # from which the measured share is this many standard deviations away
         spread = math.sqrt(bound * (1 - bound) / images)
         assert abs(correct / images - bound) / spread == pytest.approx(1.959964)
-    assert (low, high) == {0: (0, high), images: (low, 1)}.get(correct, (low, high))
 
 
 def test_an_interval_is_written_behind_its_accuracy() -> None:

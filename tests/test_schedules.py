@@ -379,6 +379,11 @@ def test_a_training_that_passes_its_last_step_is_validated() -> None:
     assert trainer.global_step == 6 and "val/loss" in trainer.callback_metrics
 
 
+def test_a_warm_up_of_a_schedule_that_rises_is_refused_with_the_model() -> None:
+    with pytest.raises(ValueError, match="lr_scheduler OneCycle: it rises to its peak by itself"):
+        create("linear", lr_scheduler={"name": "OneCycle", "warmup": 0.1})
+
+
 def test_a_schedule_without_a_trainer_says_how_to_make_it() -> None:
     with pytest.raises(ValueError, match=r"in a loop of your own, make it with cvcc_zoo\.optim\.make_lr_scheduler"):
         create("linear", lr_scheduler="Cosine").configure_optimizers()

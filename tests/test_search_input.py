@@ -99,7 +99,7 @@ def test_the_space_may_be_a_file_and_options_may_stand_apart_from_their_values()
 
 
 def test_options_beside_a_searched_value_are_kept() -> None:
-    config = config_of([*TINY, "--optimizer.momentum=0.9"], {"optimizer": {"name": "SGD", "lr": 0.5}})
+    config = config_of([*TINY, "--optimizer.momentum=0.9"], {"optimizer": {"name": "SGD", "lr": 0.5}}, Path("search"))
     assert config["optimizer"] == {"name": "SGD", "lr": 0.5, "momentum": 0.9}
 
 

@@ -258,7 +258,9 @@ def test_a_folder_in_use_is_not_replaced(
         assert ". would be replaced while it is in use; give a new folder in it" in message(
             capsys, ["split", str(photos), "--output=."]
         )
-    monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "new")
+    Path("link").symlink_to("new")
+    monkeypatch.setattr(Path, "is_mount", lambda self: self == Path("new").absolute())
+    assert "link would be replaced while it is in use" in message(capsys, ["split", str(photos), "--output=link"])
     assert "new would be replaced while it is in use" in message(capsys, ["split", str(photos), "--output=new"])
 
 

@@ -104,11 +104,12 @@ def check_output(root: Path, output: Path) -> None:
         )
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise FileExistsError(f"{shown(output)} exists and is not an empty folder; choose another --output")
-    if Path.cwd().is_relative_to(output.resolve()) or output.is_mount():
+    target = output.resolve()  # a link to it stays
+    if Path.cwd().is_relative_to(target) or target.is_mount():
         raise ValueError(f"{shown(output)} would be replaced while it is in use; give a new folder in it as --output")
-    if output.resolve().is_relative_to(root.resolve()):
+    if target.is_relative_to(root.resolve()):
         raise ValueError(f"{shown(output)} would be inside the originals; choose an --output elsewhere")
-    check_new_folder(output)
+    check_new_folder(target)
 
 
 def images_of(root: Path) -> tuple[list[tuple[str, int]], tuple[str, ...]]:

@@ -45,7 +45,7 @@ class Attached(LightningDataModule):
         if self.trainer is None:
             return {}
         done, batches = batches_done(self.trainer), self.trainer.num_training_batches
-        finished = done % int(batches) if batches < math.inf else 0  # infinite before training, and for a stream
+        finished = done % int(batches) if 0 < batches < math.inf else 0  # infinite before training, and for a stream
         return {"epoch": self.trainer.current_epoch, "batches": finished, "batch_size": self.batch_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

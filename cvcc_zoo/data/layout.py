@@ -67,10 +67,13 @@ def find_classes(folder: Path, links: Links) -> Classes:
         paths = links.files(Path(entry.path))
         if runs := [path for path in paths if os.path.basename(path) == "config.yaml"]:  # noqa: PTH119
             raise ValueError(
-                f"{place} has a training run ({shown(runs[0])}), but every folder here is a class; move it elsewhere"
+                f"{place} has {shown(runs[0])}, like a training run, but each folder here is a class; move it elsewhere"
             )
-        if not paths and (Path(entry.path) / LOCK).exists():
-            raise ValueError(f"{place} would be a class of the images; choose another --folder, outside of theirs")
+        if not paths and any(Path(entry.path).rglob(LOCK)):
+            raise ValueError(
+                f"{place} is the folder of a command, and would be a class here; give that command one outside of the "
+                "images, or remove this one if none is running"
+            )
         if not paths:
             raise ValueError(f"the class folder {place} has no images; add some or remove the folder")
         classes.setdefault(unicodedata.normalize("NFC", entry.name), []).extend(paths)

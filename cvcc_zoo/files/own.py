@@ -11,6 +11,7 @@ import secrets
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -182,7 +183,10 @@ def remove_unfinished(folder: Path, name: str | None = None, older: float = 0.0)
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the process as Ctrl-C does, so that its files are removed."""
+    """Let SIGTERM end the process as Ctrl-C does, so that its files are removed; only in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield

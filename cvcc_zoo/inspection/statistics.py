@@ -95,9 +95,9 @@ def signals(network: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> 
 
 
 def is_activation(module: nn.Module) -> bool:
-    """Return whether a module is an activation of torch or timm."""
-    home = type(module).__module__
-    known = home == nn.ReLU.__module__ or home.startswith("timm.layers.activations")
+    """Return whether a module is an activation of torch or timm, or of a class below one of them."""
+    homes = [kind.__module__ for kind in type(module).__mro__]
+    known = any(home == nn.ReLU.__module__ or home.startswith("timm.layers.activations") for home in homes)
     return known and not isinstance(module, (*SHARES, nn.MultiheadAttention))
 
 

@@ -72,6 +72,12 @@ SHARES = ("peak", "decay")
 """Options that are a share of training (after a warm-up), in [0, 1)."""
 
 
+def check_warmup(name: str, warmup: float, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for a warm-up before a schedule that rises."""
+    if warmup and (name == "OneCycle" or options.get("peak", 0) > 0):
+        raise ValueError("it rises to its peak by itself, and would fall again after a warm-up; leave warmup out")
+
+
 def make_factor(name: str, total: int, warmup: float = 0.0, **options: Any) -> Callable[[int], float]:
     """Return a function of the step `t`: a linear warm-up, then the curve over the rest of training.
 
@@ -79,10 +85,7 @@ def make_factor(name: str, total: int, warmup: float = 0.0, **options: Any) -> C
     steps the factor is (t + 1) / (W + 1), so that no step is wasted at a rate of zero. After the end the factor stays
     that of the last step. Raises ValueError for options out of range, and for a warm-up before a schedule that rises.
     """
-    if warmup and (name == "OneCycle" or options.get("peak", 0) > 0):
-        raise ValueError(
-            "it rises to its peak by itself, and would fall to its start after a warm-up; leave warmup out"
-        )
+    check_warmup(name, warmup, options)
     if warmup < 0 or warmup >= total > 0:
         raise ValueError(f"a warm-up of {warmup} does not fit into a training run of {total}; give a share below 1")
     for option in SHARES:

@@ -1,6 +1,7 @@
 """Parameter groups of an optimizer: which parameters are decayed, which Muon updates, and how to print them."""
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
@@ -40,10 +41,11 @@ def param_groups(
 
 
 def _excluded(model: nn.Module) -> set[str]:
-    """Return the names of the parameters that timm's method `no_weight_decay` of the network lists."""
+    """Return the names of the parameters that the patterns of timm's method `no_weight_decay` of the network match."""
     network: Any = getattr(model, "network", model)
-    names = network.no_weight_decay() if hasattr(network, "no_weight_decay") else ()
-    return {name if network is model else f"network.{name}" for name in names}
+    patterns = network.no_weight_decay() if hasattr(network, "no_weight_decay") else ()
+    found = [name for name, _ in network.named_parameters() if any(fnmatchcase(name, each) for each in patterns)]
+    return {name if network is model else f"network.{name}" for name in found}
 
 
 def hidden_weights(model: nn.Module) -> list[str]:

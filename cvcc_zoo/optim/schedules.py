@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.optim import Optimizer, lr_scheduler
 
-from cvcc_zoo.optim.curves import CURVES, make_factor
+from cvcc_zoo.optim.curves import CURVES, check_warmup, make_factor
 from cvcc_zoo.registry import Spec, as_typed, check_options, imported_class, unknown
 
 LR_SCHEDULERS: dict[str, type[lr_scheduler.LRScheduler]] = {
@@ -127,6 +127,10 @@ def _check_curve(spec: Spec) -> None:
     for option in ("warmup", *options):
         if not isinstance(spec.get(option, 0), int | float):
             raise ValueError(f"{kind}: {option} must be a number, not {spec[option]!r}")
+    try:
+        check_warmup(spec["name"], spec.get("warmup", 0), options)
+    except ValueError as error:
+        raise ValueError(f"{kind}: {error}") from error
 
 
 def _make_curve(spec: Spec, optimizer: Optimizer, total_steps: int, total_epochs: int) -> dict[str, Any]:

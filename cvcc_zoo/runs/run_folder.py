@@ -47,12 +47,7 @@ def new_folder(asked: str | None, parent: Path, model: str, images: ImageDataset
     """
     name = f"{model}-{images.title}"
     folder = expanded(asked) if asked else parent / name
-    flat = isinstance(images, ImageFolder) and images.only_classes
-    if flat and folder.resolve().is_relative_to(images.root.resolve()):
-        raise ValueError(
-            f"the run folder {folder} would be in {shown(images.root)}, where every folder is a class; choose one "
-            "elsewhere: --run=..."
-        )
+    check_outside(folder, images, "--run")
     if getattr(rank_zero_only, "rank", 0):
         return folder
     if not asked:
@@ -66,6 +61,16 @@ def new_folder(asked: str | None, parent: Path, model: str, images: ImageDataset
             f"--config={in_command(folder / CONFIG)} --ckpt_path=last"
         ) from None
     return folder
+
+
+def check_outside(folder: Path, images: ImageDataset, option: str) -> None:
+    """Raise ValueError, with the option to choose another, if a folder would become a class of the images."""
+    flat = isinstance(images, ImageFolder) and images.only_classes
+    if flat and folder.resolve().is_relative_to(images.root.resolve()):
+        raise ValueError(
+            f"the folder {folder} would be in {shown(images.root)}, where every folder is a class; choose one "
+            f"elsewhere: {option}=..."
+        )
 
 
 def folder_to_resume(asked: str | None, configs: Sequence[Path]) -> Path | None:

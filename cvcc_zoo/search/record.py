@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,14 +69,20 @@ def own_folder(folder: Path, kind: str) -> Iterator[None]:
     `kind` is search or cross-validation: the description is `<kind>.yaml`. Raises FileExistsError if another process
     works in it, or if it contains something else.
     """
+    made = [path for path in folder.parents if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, "searching" if kind == "search" else "cross-validating", "--folder"):
-        others = [path.name for path in folder.iterdir() if path.name != LOCK]
-        if others and f"{kind}.yaml" not in others:
-            raise FileExistsError(
-                f"{folder} is not the folder of a {kind}: it has no {kind}.yaml; choose another --folder"
-            )
-        yield
+    try:
+        with locked(folder, "searching" if kind == "search" else "cross-validating", "--folder"):
+            others = [path.name for path in folder.iterdir() if path.name != LOCK]
+            if others and f"{kind}.yaml" not in others:
+                raise FileExistsError(
+                    f"{folder} is not the folder of a {kind}: it has no {kind}.yaml; choose another --folder"
+                )
+            yield
+    finally:
+        with suppress(OSError):  # they are not empty
+            for path in made:
+                path.rmdir()
 
 
 def as_record(kind: str, options: dict[str, Any], config: dict[str, Any], images: dict[str, str]) -> str:

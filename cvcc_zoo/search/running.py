@@ -19,6 +19,7 @@ from cvcc_zoo.printing import first_line
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import Display
 from cvcc_zoo.runs import Deadline, StoppedError, stopped_by_signals
+from cvcc_zoo.runs.run_folder import check_outside
 from cvcc_zoo.search.goal import Goal
 from cvcc_zoo.search.methods import Method
 from cvcc_zoo.search.record import Trial, as_record, check_record, read_trials, write_trials
@@ -60,7 +61,7 @@ def run_trials(searched: Searched, method: Method, deadline: float, console: Pla
     fixed = name_as_option("fit", searched.fixed)  # below it is not the first word
     try:
         with stopped_by_signals():
-            configs = [config_of(fixed, values) for values in unusual(searched.space)]
+            configs = [config_of(fixed, values, folder) for values in unusual(searched.space)]
             for config in configs:
                 goal.check(config["trainer"])
             check_record(folder, kind, as_record(kind, searched.how, configs[0], images_of(configs[0]["data"])))
@@ -113,11 +114,15 @@ def attempt(number: int, values: Values, run: Path, goal: Goal, fixed: Sequence[
     return Trial(number, values, measure, summary["epochs"], summary["train_seconds"])
 
 
-def config_of(options: Sequence[str], values: Values) -> dict[str, Any]:
-    """Build a training run and return its config. Raises ValueError for options with which there are no results."""
+def config_of(options: Sequence[str], values: Values, folder: Path) -> dict[str, Any]:
+    """Build a training run and return its config.
+
+    Raises ValueError for options with which there are no results, and for a folder among the images.
+    """
     words = [*options, *flags(values)]
     check_beside(words, values)
     built = build(words)
+    check_outside(folder, built.datamodule.dataset, "--folder")
     config: dict[str, Any] = yaml.safe_load(built.config_text())
     if built.draws_seed:
         raise ValueError("a search that is resumed would draw another seed; give a number: --seed_everything=1")
