@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -46,7 +47,8 @@ def test_every_parameter_belongs_to_one_block(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet", "test_vit"])
 def test_every_parameter_of_a_network_of_timm_belongs_to_one_block(name: str) -> None:
-    network = timm.create_model(name, num_classes=10, **({"img_size": 32} if "vit" in name else {})).train()
+    options: dict[str, Any] = {"img_size": 32} if "vit" in name else {}
+    network = timm.create_model(name, num_classes=10, **options).train()
     x = torch.randn(8, 3, 32, 32)
     found = signals(network, x, loss)
     torch.autograd.backward(loss(network(x)))

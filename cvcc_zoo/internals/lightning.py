@@ -52,7 +52,7 @@ def set_log_every_n_steps(trainer: Trainer, steps: int) -> None:
 
 def validates_by_the_clock(trainer: Trainer) -> bool:
     """Return whether the Trainer validates at times (`val_check_interval="00:00:10:00"`), not after so many batches."""
-    return trainer._val_check_time_interval is not None
+    return trainer._val_check_time_interval is not None  # type: ignore[attr-defined]
 
 
 def set_rank(rank: int) -> None:

@@ -56,7 +56,7 @@ class Compile(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Switch back to the compiled network."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and self.compiled is not None:
             pl_module.get_submodule("network").forward = self.compiled
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -65,8 +65,9 @@ def new_folder(asked: str | None, parent: Path, model: str, images: ImageDataset
 
 def check_outside(folder: Path, images: ImageDataset, option: str) -> None:
     """Raise ValueError, with the option to choose another, if a folder would become a class of the images."""
-    flat = isinstance(images, ImageFolder) and images.only_classes
-    if flat and folder.resolve().is_relative_to(images.root.resolve()):
+    if not (isinstance(images, ImageFolder) and images.only_classes):
+        return
+    if folder.resolve().is_relative_to(images.root.resolve()):
         raise ValueError(
             f"the folder {folder} would be in {shown(images.root)}, where every folder is a class; choose one "
             f"elsewhere: {option}=..."

@@ -84,7 +84,7 @@ class StepGraph(Callback):
                 report_loss(pl_module, loss)
             end_step(trainer, optimizer_closure, loss)
 
-        pl_module.optimizer_step = optimizer_step  # type: ignore[method-assign]
+        pl_module.optimizer_step = optimizer_step  # type: ignore[assignment, method-assign]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Keep the batch, which Lightning does not pass to the step of the optimizer."""
