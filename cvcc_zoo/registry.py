@@ -219,6 +219,14 @@ def import_class(kind: str, path: str, base: type) -> Any:
     return _subclass(kind, path, found, base)
 
 
+def needed(module: str, what: str, extra: str) -> Any:
+    """Import a module of an extra. Raises ValueError, which says what to install, if it is missing."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{what} needs {module.partition('.')[0]}: pip install 'cvcc_zoo[{extra}]'") from error
+
+
 def imported_class(kind: str, path: str, base: type) -> Any:
     """Return the class at a dotted import path that may come from a file, only from an already imported module.
 

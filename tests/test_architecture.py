@@ -13,7 +13,6 @@ ROOT = Path(cvcc_zoo.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LEVELS = {
     "internals": -1,
-    "extras": 0,
     "kinds": 0,
     "registry": 0,
     "timing": 0,

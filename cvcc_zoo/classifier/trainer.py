@@ -41,10 +41,9 @@ def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Train
                 f"the schedule watches {watched}, but there are no validation images; "
                 "set --data.validation=0.1 or --lr_scheduler.monitor=train/loss"
             )
-        option = "check_val_every_n_epoch=null" if trainer.check_val_every_n_epoch is None else None
-        if validates_by_the_clock(trainer):
-            option = "a time as val_check_interval"
-        if option:
+        timed = validates_by_the_clock(trainer)
+        if timed or trainer.check_val_every_n_epoch is None:
+            option = "a time as val_check_interval" if timed else "check_val_every_n_epoch=null"
             raise ValueError(
                 f"the schedule watches {watched} after every epoch, but with {option} not every epoch is validated; "
                 "leave it out, or set --lr_scheduler.monitor=train/loss"

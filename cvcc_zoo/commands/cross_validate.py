@@ -27,7 +27,6 @@ from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.notices import only_warnings
 from cvcc_zoo.runs.figures import draw_reliability
 from cvcc_zoo.runs.measure import confusion_of, correct
-from cvcc_zoo.runs.run_folder import check_outside
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config
 from cvcc_zoo.search.goal import Goal
@@ -72,7 +71,7 @@ def cross_validate(
     space: Space = {FOLD: Choice(tuple(f"{number}/{folds}" for number in range(1, folds + 1)))}
     console = PlainConsole(soft_wrap=True)
     with own_folder(target, KIND), only_warnings():
-        check_folds([*(options or []), f"--{FOLD}=1/{folds}"], target)
+        check_folds([*(options or []), f"--{FOLD}=1/{folds}"])
         searched = Searched(KIND, target, space, {"folds": folds, "epoch": epoch}, goal, folds, options or [])
         code = run_trials(searched, GridSearch(space), deadline_after(minutes), console)
         done = read_trials(target)
@@ -98,16 +97,12 @@ def cross_validate(
     return 0
 
 
-def check_folds(options: Sequence[str], folder: Path) -> None:
-    """Load the training images. Raises ValueError if they cannot be read or divided, before a run folder is made.
-
-    So does a folder of the cross-validation that is among the images.
-    """
+def check_folds(options: Sequence[str]) -> None:
+    """Load the training images. Raises ValueError if they cannot be read or divided, before a run folder is made."""
     built = build(options)
     if built.config.trainer.enable_checkpointing is False:
         raise ValueError("the saved weights of each fold predict it; leave out --trainer.enable_checkpointing=false")
     data = built.datamodule
-    check_outside(folder, data.dataset, "--folder")
     data.prepare_data()
     data.setup("validate")
 

@@ -31,7 +31,8 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 class ImageFolder(DecodedDataset):
     """A folder of image files, each split of which is decoded once into a memory-mapped file in the cache.
 
-    `files` holds the (path, label) pairs of each split. Without folders of splits, every folder in the root is a class.
+    `files` holds the (path, label) pairs of each split. With `only_classes` there are no folders of splits, and every
+    folder in the root is a class.
     """
 
     title: str

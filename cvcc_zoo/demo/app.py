@@ -14,7 +14,7 @@ from cvcc_zoo.data.pictures import as_png
 from cvcc_zoo.demo.examples import write_examples
 from cvcc_zoo.demo.explain import Picture, heatmap, overlay, stages, whitened
 from cvcc_zoo.demo.uploads import REMOVED, as_files, decoded, is_blank
-from cvcc_zoo.extras import needed
+from cvcc_zoo.registry import needed
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
 TOP = 5

@@ -12,9 +12,9 @@ from torch import Tensor
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.data.pictures import pixels
-from cvcc_zoo.extras import needed
 from cvcc_zoo.models import Timm
 from cvcc_zoo.plots import stretch
+from cvcc_zoo.registry import needed
 
 Picture = npt.NDArray[np.uint8]
 SIDE = 256  # minimum side of a picture in pixels

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from cvcc_zoo.classifier.flipping import Flipped
-from cvcc_zoo.extras import needed
 from cvcc_zoo.files.own import whole_file
 from cvcc_zoo.printing import first_line
+from cvcc_zoo.registry import needed
 from cvcc_zoo.zoo.trained import Trained
 
 ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2"}

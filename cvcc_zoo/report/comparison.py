@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 from cvcc_zoo.report.elements import Cell, table, text
 from cvcc_zoo.report.reports import Results, RunReport
@@ -22,8 +23,6 @@ NOTE = (
 
 def mcnemar(first: int, second: int) -> float:
     """Return the exact two-sided p-value from the numbers of images that only the one or only the other gets right."""
-    from scipy.stats import binomtest  # takes half a second to import
-
     return float(binomtest(first, first + second).pvalue) if first + second else 1.0
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from cvcc_zoo.classifier.quality import BINS
-from cvcc_zoo.extras import needed
 from cvcc_zoo.plots.curves import FEW, cut_above
 from cvcc_zoo.plots.figure import short
+from cvcc_zoo.registry import needed
 from cvcc_zoo.report.reports import Results, RunReport
 
 COLOURS = ("#1f6f8b", "#d9822b", "#2a7f62", "#a23b72", "#6b5b95", "#8a6d3b", "#c0504d", "#3c5a99")

@@ -1,5 +1,7 @@
 """Intervals of accuracies: how far the accuracy on other images of the same kind may be from the measured one."""
 
+from scipy.stats import binomtest
+
 
 def wilson(correct: int, images: int) -> tuple[float, float]:
     """Return the 95 % interval of an accuracy, two fractions in [0, 1], from the number of images.
@@ -10,8 +12,6 @@ def wilson(correct: int, images: int) -> tuple[float, float]:
     """
     if not 0 <= correct <= images or images < 1:
         raise ValueError(f"an interval needs images, of which 0 or more are correct; got {correct} of {images}")
-    from scipy.stats import binomtest  # takes half a second to import
-
     found = binomtest(correct, images).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
 

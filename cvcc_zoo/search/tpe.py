@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cvcc_zoo.data.draws import mix_seed
-from cvcc_zoo.extras import needed
+from cvcc_zoo.registry import needed
 from cvcc_zoo.search.record import DEFAULT_TRIALS, Trial
 from cvcc_zoo.search.space import Choice, Range, Space, Values, text_of
 

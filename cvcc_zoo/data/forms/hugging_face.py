@@ -13,9 +13,8 @@ from cvcc_zoo.data.forms.items import Items
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.layout import NAMES
 from cvcc_zoo.data.opening import FORMATS
-from cvcc_zoo.extras import needed
 from cvcc_zoo.files.own import expanded, shown
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import needed, unknown
 
 if TYPE_CHECKING:
     from datasets import Dataset
