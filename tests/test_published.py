@@ -93,7 +93,7 @@ def test_published_weights_are_whole(path: Path) -> None:
     assert measured["test_set"]["name"] == {known.tag: known.title for known in KNOWN}[card.name.partition(".")[2]]
     assert measured["test_set"]["sha256"] in {known.test for known in KNOWN}
     assert ("top5_accuracy" in measured) == (len(card.classes) >= 20)
-    assert list(measured["class_accuracy"]) == card.classes
+    assert list(measured["per_class"]) == card.classes
     assert 0 < measured["mirrored_accuracy"] < 1 and measured["images_per_second"] > 0 and measured["hardware"]
     assert card.license and "/" not in str(card.training["recipe"]["trainer"])
     logits = model(

@@ -70,8 +70,13 @@ def function_parser(command: str, usage: str, function: Callable[..., Any], *, c
     return parser
 
 
-def call_with(parser: ZooParser, function: Callable[..., Any], args: Sequence[str]) -> Any:
-    """Parse `args` with the `function_parser` of a function, and return what the function returns."""
+def call_with(parser: ZooParser, function: Callable[..., Any], args: Sequence[str], passed: Sequence[str] = ()) -> Any:
+    """Parse `args` with the `function_parser` of a function, and return what the function returns.
+
+    Arguments that are `passed` on to `fit` are added to the function's parameter `options`.
+    """
     options = parser.parse_args(list(args)).as_dict()
     options.pop("config", None)
+    if passed:
+        options["options"] = [*(options["options"] or ()), *passed]
     return function(**options)

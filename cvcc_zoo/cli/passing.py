@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import json
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -11,8 +10,8 @@ from cvcc_zoo.registry import unknown
 
 def split(
     args: Sequence[str], command: str, function: Callable[..., Any], refused: Collection[str], why: str
-) -> list[str]:
-    """Return the arguments that are parameters of a command's function, and all others as its parameter `options`.
+) -> tuple[list[str], list[str]]:
+    """Return the arguments that are parameters of a command's function, and all others, which `fit` gets.
 
     Raises ValueError for a misspelt parameter of the function, and for options of `fit` that are `refused`: then the
     message begins with `why` and names the option.
@@ -33,15 +32,4 @@ def split(
             raise unknown("option", name, names, f"`cvcc-zoo {command} --help` shows all")
         else:
             passed.append(word)
-    return [*mine, *as_options(passed)]
-
-
-def as_options(words: Sequence[str]) -> list[str]:
-    """Return words as the parameter `options` of a command's function."""
-    return [f"--options+={in_yaml(list(words))}"] if words else []
-
-
-def in_yaml(value: Any) -> str:
-    """Return plain data in one line of YAML, which has other escapes than JSON for characters above U+FFFF."""
-    text = json.dumps(value, ensure_ascii=False)
-    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)
+    return mine, passed

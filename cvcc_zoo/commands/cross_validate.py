@@ -203,4 +203,5 @@ def main(args: Sequence[str]) -> int:
     """Run the command; options that are not its own are those of `cvcc-zoo fit`."""
     refused = [name for name in OWN if name != "config"]
     why = "a cross-validation sets this option for each of its folds"
-    return int(call_with(parser(), cross_validate, split(args, "cross-validate", cross_validate, refused, why)))
+    own, passed = split(args, "cross-validate", cross_validate, refused, why)
+    return int(call_with(parser(), cross_validate, own, passed))

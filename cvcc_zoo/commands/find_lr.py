@@ -118,4 +118,5 @@ def parser() -> ZooParser:
 
 def main(args: Sequence[str]) -> int:
     """Run the command; options that are not its own are those of `cvcc-zoo fit`."""
-    return int(call_with(parser(), find_lr, split(args, "find-lr", find_lr, OF_A_RUN, "the test writes no run")))
+    own, passed = split(args, "find-lr", find_lr, OF_A_RUN, "the test writes no run")
+    return int(call_with(parser(), find_lr, own, passed))

@@ -4,11 +4,11 @@ Files are decoded as those of a folder in the model's training: turned upright b
 background if they are transparent, converted to colour or grey, and made square by the same method.
 """
 
-import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +20,7 @@ from cvcc_zoo.data.decode import Decoding, Tally
 from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.finding import find_files
 from cvcc_zoo.data.opening import MAX_PIXELS, UnknownFormatError
-from cvcc_zoo.files.own import csv_text, expanded, file_to_write, json_text, shown, write_whole
+from cvcc_zoo.files.own import csv_text, expanded, file_to_write, json_text, shown, write_picture, write_whole
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import tracked
@@ -93,7 +93,7 @@ def main(args: Sequence[str]) -> int:
     if sheet:
         on_sheet = predictions[:ON_SHEET]
         images = read_pixels([each.file for each in on_sheet], decoding, Tally(), {})
-        write_whole(sheet, _draw(on_sheet, images))
+        write_picture(sheet, _draw(on_sheet, images))
     console = PlainConsole()
     console.print(_table(predictions, f"{trained.name}: classes and their probabilities"))
     for line in [*_remarks(tally, size, skipped, sheet), *tally.lines(advice=False)]:
@@ -159,8 +159,8 @@ def _json(predictions: Sequence[Prediction]) -> bytes:
     return json_text(rows).encode()
 
 
-def _draw(predictions: Sequence[Prediction], images: Tensor) -> bytes:
-    """Return a PNG of images (N, C, H, W) as the model sees them, with the best class and its probability below."""
+def _draw(predictions: Sequence[Prediction], images: Tensor) -> Any:
+    """Return a figure of images (N, C, H, W) as the model sees them, with the best class and its probability below."""
     from cvcc_zoo.plots.figure import Figure  # takes half a second
 
     columns = min(8, len(images))
@@ -176,9 +176,7 @@ def _draw(predictions: Sequence[Prediction], images: Tensor) -> bytes:
         axis.imshow(pixels, interpolation="nearest")
         text = f"{textwrap.fill(name, 16)}\n{100 * share:.1f} %"
         axis.set_xlabel(text, fontsize=8, parse_math=False)  # a name may contain dollar signs
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120)
-    return file.getvalue()
+    return figure
 
 
 def _remarks(tally: Tally, size: int, skipped: Sequence[Path], sheet: Path | None) -> list[str]:

@@ -127,5 +127,5 @@ def parser() -> ZooParser:
 def main(args: Sequence[str]) -> int:
     """Run the command; options that are not its own are those of `cvcc-zoo fit`."""
     refused = [name for name in OWN if name != "config"]
-    own = split(args, "search", search, refused, "a search sets this option for each of its trials")
-    return int(call_with(parser(), search, own))
+    own, passed = split(args, "search", search, refused, "a search sets this option for each of its trials")
+    return int(call_with(parser(), search, own, passed))

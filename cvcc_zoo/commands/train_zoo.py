@@ -13,7 +13,6 @@ from cvcc_zoo.cli.lightning import ZooCLI, build
 from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.cli.options import parser as parser_of
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
-from cvcc_zoo.cli.passing import as_options
 from cvcc_zoo.cli.recipes import recipe_folder
 from cvcc_zoo.commands.publish import publish
 from cvcc_zoo.files.own import expanded, in_command, shown
@@ -232,4 +231,4 @@ def main(args: Sequence[str]) -> int:
     """Run the command; options of data and trainer go to `cvcc-zoo fit`."""
     passed = [word.removeprefix("--") for word in args if word.startswith(PASSED)]
     own = [word for word in args if not word.startswith(PASSED)]
-    return int(call_with(parser(), train_zoo, [*own, *as_options(passed)]))
+    return int(call_with(parser(), train_zoo, own, passed))

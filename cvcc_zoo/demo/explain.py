@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.network import Network
@@ -96,13 +97,7 @@ def stages(model: ImageClassifier, image: Tensor) -> list[tuple[Picture, str]]:
 
 def maps(x: Tensor) -> Picture:
     """Return the first 16 maps (C, H, W) as one picture, in rows of four."""
-    x = x[:MAPS].float()
-    low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
-    x = (x - low) / (high - low).clamp(min=1e-12)
     factor = max(1, SIDE // (4 * x.shape[-1]))
-    x = F.pad(x.repeat_interleave(factor, 1).repeat_interleave(factor, 2), (2, 2, 2, 2), value=1.0)
-    columns = min(4, len(x))
-    missing = -len(x) % columns
-    x = torch.cat([x, x.new_ones(missing, *x.shape[1:])])
-    sheet = x.view(-1, columns, *x.shape[1:]).permute(0, 2, 1, 3).flatten(0, 1).flatten(1)
-    return picture(sheet[..., None].numpy())
+    large = x[:MAPS, None].float().repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    sheet = make_grid(large, nrow=4, padding=4, normalize=True, scale_each=True, pad_value=1.0)
+    return picture(sheet.permute(1, 2, 0).numpy())

@@ -7,7 +7,6 @@ timm.resnet50                                 a network of timm, freshly initial
 my_nets.Small                                 a network or a family of your own
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,18 +15,16 @@ from typing import Any
 
 import torch
 import yaml
+from jsonargparse import get_loader
 from torch import nn
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import complete
-from cvcc_zoo.cli.arguments import rewrite
-from cvcc_zoo.cli.expansion import install_yaml
-from cvcc_zoo.cli.parsing import ZooParser
 from cvcc_zoo.models.timm import PREFIX as TIMM
 from cvcc_zoo.models.timm import own_size
 from cvcc_zoo.weights.card import Card, list_cards, model_and_tag, read_card
-from cvcc_zoo.zoo.catalogue import architecture, names_of
-from cvcc_zoo.zoo.creation import create
+from cvcc_zoo.zoo.catalogue import architecture, describe, names_of
+from cvcc_zoo.zoo.creation import fresh
 from cvcc_zoo.zoo.names import resolve, told_apart
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
@@ -81,7 +78,7 @@ def split_options(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 def _value(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return get_loader("yaml")(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{text!r} is not valid YAML; quote it") from error
 
@@ -107,12 +104,14 @@ def find_subject(given: str, options: Mapping[str, Any]) -> Subject:
     name, more = parse_name(given)
     options = {**options, **more}
     source = resolve(name)
-    if source.kind == "timm":
-        network = source.name.removeprefix(TIMM)
-        model = create(source.name, **{**own_size(network), **options})
-        return Subject(given, model.network, shape_of(model), model, trained=False)
     if not source.trained:
-        model = build(name, options)
+        fixed: Mapping[str, Any] = {}
+        if source.kind == "timm":
+            fixed = own_size(source.name.removeprefix(TIMM))
+        elif source.kind == "model":  # here options that belong to the name can be changed: resnet20{depth: 26}
+            family, fixed = describe(source.name)
+            source = resolve(family)
+        model = fresh(source, {**fixed, **options})
         return Subject(given, model.network, shape_of(model), model, trained=False)
     if options:
         raise ValueError(
@@ -127,7 +126,7 @@ def parse_name(given: str) -> tuple[str, dict[str, Any]]:
     """Return `ResNeXt{cardinality: 2}` as ("ResNeXt", {"cardinality": 2}). Raises ValueError for any other form."""
     found = re.fullmatch(r"([^{}]+)(\{.*\})?", given)
     try:
-        options = yaml.safe_load(found[2] or "{}") if found else None
+        options = get_loader("yaml")(found[2] or "{}") if found else None
     except yaml.YAMLError:
         options = None
     if found is None or not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
@@ -135,19 +134,6 @@ def parse_name(given: str) -> tuple[str, dict[str, Any]]:
             f"{given!r} is not a name with options; write it like 'ResNeXt{{cardinality: 2, base_width: 40}}'"
         )
     return found[1].strip(), options
-
-
-def build(name: str, options: Mapping[str, Any]) -> ImageClassifier:
-    """Return a freshly initialised model, whose options are checked like those of `cvcc-zoo fit`."""
-    install_yaml()
-    parser = ZooParser()
-    parser.add_subclass_arguments(ImageClassifier, "model")
-    words = [
-        f"--model.{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()
-    ]
-    config = parser.parse_args(rewrite([f"--model={name}", *words]))
-    model: ImageClassifier = parser.instantiate(config).model
-    return model
 
 
 def shape_of(model: ImageClassifier) -> tuple[int, int, int]:

@@ -107,70 +107,25 @@ class ResNeXt(ImageClassifier):
         )
 
 
-register(
-    "resnext29_32x4d",
-    ResNeXt,
-    "32 paths of width 4",
-    parameters=4_775_754,
-    depth=29,
-    cardinality=32,
-    base_width=4,
-    alias="resnext29",
-)
-register(
-    "resnext29_2x64d", ResNeXt, "2 paths of width 64", parameters=9_130_314, depth=29, cardinality=2, base_width=64
-)
-register(
-    "resnext29_4x64d", ResNeXt, "4 paths of width 64", parameters=17_562_442, depth=29, cardinality=4, base_width=64
-)
-register(
-    "resnext29_8x64d", ResNeXt, "8 paths of width 64", parameters=34_426_698, depth=29, cardinality=8, base_width=64
-)
-register(
-    "resnext29_16x64d", ResNeXt, "16 paths of width 64", parameters=68_155_210, depth=29, cardinality=16, base_width=64
-)
-register(
-    "resnext20_16x4d",
-    ResNeXt,
-    "16 paths of width 4, 20 layers",
-    parameters=1_995_082,
-    depth=20,
-    cardinality=16,
-    base_width=4,
-)
-register(
-    "resnext29_1x64d",
-    ResNeXt,
-    "1 path: a bottleneck ResNet",
-    parameters=4_914_250,
-    depth=29,
-    cardinality=1,
-    base_width=64,
-)
-register(
-    "resnext29_2x40d",
-    ResNeXt,
-    "2 paths, as complex as 32x4d",
-    parameters=4_879_626,
-    depth=29,
-    cardinality=2,
-    base_width=40,
-)
-register(
-    "resnext29_4x24d",
-    ResNeXt,
-    "4 paths, as complex as 32x4d",
-    parameters=4_845_002,
-    depth=29,
-    cardinality=4,
-    base_width=24,
-)
-register(
-    "resnext29_8x14d",
-    ResNeXt,
-    "8 paths, as complex as 32x4d",
-    parameters=4_901_098,
-    depth=29,
-    cardinality=8,
-    base_width=14,
-)
+for depth, cardinality, base_width, parameters, summary in (
+    (29, 32, 4, 4_775_754, "32 paths of width 4"),
+    (29, 2, 64, 9_130_314, "2 paths of width 64"),
+    (29, 4, 64, 17_562_442, "4 paths of width 64"),
+    (29, 8, 64, 34_426_698, "8 paths of width 64"),
+    (29, 16, 64, 68_155_210, "16 paths of width 64"),
+    (20, 16, 4, 1_995_082, "16 paths of width 4, 20 layers"),
+    (29, 1, 64, 4_914_250, "1 path: a bottleneck ResNet"),
+    (29, 2, 40, 4_879_626, "2 paths, as complex as 32x4d"),
+    (29, 4, 24, 4_845_002, "4 paths, as complex as 32x4d"),
+    (29, 8, 14, 4_901_098, "8 paths, as complex as 32x4d"),
+):
+    register(
+        f"resnext{depth}_{cardinality}x{base_width}d",
+        ResNeXt,
+        summary,
+        parameters=parameters,
+        alias="resnext29" if (cardinality, base_width) == (32, 4) else None,
+        depth=depth,
+        cardinality=cardinality,
+        base_width=base_width,
+    )

@@ -22,13 +22,10 @@ RIGHT, WRONG, OTHER = "tab:green", "tab:red", "#b8c4d0"
 
 def plot_images(axes: Axes, images: Pictures, title: str = "") -> None:
     """Show rows and columns of images (R, C, H, W, 1 or 3) in [0, 1] as one sheet with gaps between them."""
-    rows, columns, height, width, channels = images.shape
+    rows, _, height, _, channels = images.shape
     gap = gap_between(height)
-    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
-    for row in range(rows):
-        for column in range(columns):
-            top, left = row * (height + gap), column * (width + gap)
-            sheet[top : top + height, left : left + width] = images[row, column]
+    padded = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=1)
+    sheet = padded.swapaxes(1, 2).reshape(rows * (height + gap), -1, channels)[:-gap, :-gap]
     axes.imshow(sheet.repeat(3 // channels, axis=2), interpolation="nearest")
     axes.set_title(title)
     axes.set_axis_off()

@@ -94,7 +94,7 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
     """
     summary, config, metrics = read_summary(folder), read_config(folder), folder / METRICS
     try:
-        curves = read_metrics(metrics) if metrics.is_file() else {}
+        curves = read_metrics(metrics)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(f"{metrics} cannot be read ({error}); restore it, or leave {folder} out") from error
     options = {name: json.dumps(value).strip('"') for name, value in flat(config).items() if name not in UNINTERESTING}

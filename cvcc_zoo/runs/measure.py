@@ -28,10 +28,10 @@ def measure(model: ImageClassifier, data: ImageDataModule, *, mirrored: bool = F
     `test_accuracy_interval`, and for 20 classes or more `top5_accuracy`; `test_loss` (cross entropy, nats) and the
     numbers of `cvcc_zoo.classifier.quality`, among them `f1` and `calibration_error` (15 bins, in [0, 1]), without the
     model's temperature; if it has one, loss and calibration error also `_with_temperature`; `per_class` (precision,
-    recall, F1 and support of each class); `class_accuracy` (share of each class); `confusion` (true class, predicted
-    class); with `mirrored` the accuracy of the mean scores of an image and its mirror image; `images_per_second` on
-    this `hardware`, after they were read; and `test_set`, the identity of the images. Numbers that are not defined are
-    None. Raises ValueError if the data do not fit the model.
+    recall, F1 and support of each class); `confusion` (true class, predicted class); with `mirrored` the accuracy of
+    the mean scores of an image and its mirror image; `images_per_second` on this `hardware`, after they were read; and
+    `test_set`, the identity of the images. Numbers that are not defined are None. Raises ValueError if the data do not
+    fit the model.
     """
     data.prepare_data()
     data.setup("test")
@@ -93,7 +93,6 @@ def numbers(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, A
     """Return the numbers that depend on logits (N, num_classes) and labels (N,) alone; `names` are of the classes."""
     classes = logits.shape[1]
     confusion = confusion_of(logits.argmax(1), labels, classes)
-    images, right = confusion.sum(1).tolist(), confusion.diagonal().tolist()
     top5 = {TOP5: int(among_top(logits, labels, 5).sum()) / len(labels)} if classes >= TOP5_FROM else {}
     quality = plain_quality(quality_of(logits, labels), names)
     return {
@@ -104,6 +103,5 @@ def numbers(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, A
         **top5,
         "test_loss": quality["log_loss"],
         **quality,
-        "class_accuracy": {name: r / n for name, r, n in zip(names, right, images, strict=True) if n},
         "confusion": confusion.tolist(),
     }

@@ -21,15 +21,14 @@ Curve = tuple[list[float], list[float]]
 
 
 def read_metrics(path: Path) -> dict[str, Curve]:
-    """Read each column of a `metrics.csv` as (steps, values), without its empty cells."""
+    """Read each column of a `metrics.csv` as (steps, values), without its empty cells; none if it is missing."""
     curves: dict[str, Curve] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if name not in ("step", "epoch") and value:
-                    steps, values = curves.setdefault(name, ([], []))
-                    steps.append(float(row["step"]))
-                    values.append(float(value))
+    for row in read_rows(path)[1]:
+        for name, value in row.items():
+            if name not in ("step", "epoch") and value:
+                steps, values = curves.setdefault(name, ([], []))
+                steps.append(float(row["step"]))
+                values.append(float(value))
     return curves
 
 

@@ -6,11 +6,9 @@ import torch
 from rich.table import Table
 
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.classifier.compatibility import check_classes, check_data
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.corruptions import CORRUPTIONS, STRENGTHS, corrupt, title_of
-from cvcc_zoo.printing.progress import tracked
-from cvcc_zoo.timing import default_device
+from cvcc_zoo.runs.scores import opened
 
 
 def measure_corruptions(model: ImageClassifier, data: ImageDataModule) -> dict[str, Any]:
@@ -20,19 +18,12 @@ def measure_corruptions(model: ImageClassifier, data: ImageDataModule) -> dict[s
     The noise depends only on the position of an image in the data set. Raises ValueError if the data do not fit the
     model.
     """
-    check_classes(model, data)
-    check_data(model.hparams, data)
-    data.prepare_data()
-    data.setup("test")
-    device = default_device()
-    folded = model.eval().to(device).folded()
+    folded, batches = opened(model, data, "test", "corrupted images")
     correct = {name: [0] * STRENGTHS for name in CORRUPTIONS}
     count, position = data.count("test"), 0
-    batches = tracked(data.test_dataloader(), "corrupted images", count, lambda batch: len(batch[1]))
     with torch.inference_mode():
         for images, labels in batches:
-            images, labels = images.to(device), labels.to(device)
-            positions = torch.arange(position, position + len(labels), device=device)
+            positions = torch.arange(position, position + len(labels), device=labels.device)
             for name, found in correct.items():
                 for strength in range(STRENGTHS):
                     logits = folded(corrupt(images, name, strength + 1, positions))

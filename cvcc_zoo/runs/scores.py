@@ -1,5 +1,6 @@
 """Scores (logits) of a model for all images of a split, and their margins."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -12,33 +13,43 @@ from cvcc_zoo.printing.progress import tracked
 from cvcc_zoo.timing import default_device
 
 
-def scores(
-    model: ImageClassifier, data: ImageDataModule, *, split: Literal["val", "test"] = "test", mirrored: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Return the scores, which are the logits (N, num_classes), and the labels (N,) of all images of a split.
+def opened(
+    model: ImageClassifier, data: ImageDataModule, split: Literal["val", "test"], title: str
+) -> tuple[ImageClassifier, Iterator[tuple[Tensor, Tensor]]]:
+    """Return a folded copy of a model on a GPU, if there is one, and the batches of a split there, with a progress bar.
 
-    They are not divided by the model's temperature.
-    They are computed on a GPU if there is one. With `mirrored` the scores are those of the mirror images; the mean of
-    both is test-time augmentation by a flip. Raises ValueError if the data do not fit the model, and for `val` if there
-    are no validation images.
+    Its scores are not divided by the model's temperature. Raises ValueError if the data do not fit the model, and for
+    `val` if there are no validation images.
     """
     check_classes(model, data)
     check_data(model.hparams, data)
     data.prepare_data()
     data.setup("validate" if split == "val" else "test")
     device = default_device()
-    model = model.eval().to(device).folded()  # a copy
-    model.temperature = 1.0
+    folded = model.eval().to(device).folded()
+    folded.temperature = 1.0
+    loader = data.val_dataloader() if split == "val" else data.test_dataloader()
+    batches = tracked(loader, title, data.count(split), lambda batch: len(batch[1]))
+    return folded, ((images.to(device), labels.to(device)) for images, labels in batches)
+
+
+def scores(
+    model: ImageClassifier, data: ImageDataModule, *, split: Literal["val", "test"] = "test", mirrored: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return the scores, which are the logits (N, num_classes), and the labels (N,) of all images of a split.
+
+    They are not divided by the model's temperature. They are computed on a GPU if there is one. With `mirrored` the
+    scores are those of the mirror images; the mean of both is test-time augmentation by a flip. Raises ValueError as
+    `opened` does.
+    """
+    folded, batches = opened(model, data, split, "scores of mirror images" if mirrored else "scores of images")
 
     def score(images: Tensor) -> Tensor:
-        logits: Tensor = model(images.flip(-1) if mirrored else images)
+        logits: Tensor = folded(images.flip(-1) if mirrored else images)
         return logits if logits.dtype == torch.float64 else logits.float()
 
-    loader = data.val_dataloader() if split == "val" else data.test_dataloader()
-    title = "scores of mirror images" if mirrored else "scores of images"
-    batches = tracked(loader, title, data.count(split), lambda batch: len(batch[1]))
     with torch.inference_mode():
-        found = [(score(images.to(device)).cpu(), labels.cpu()) for images, labels in batches]
+        found = [(score(images).cpu(), labels.cpu()) for images, labels in batches]
     logits, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     return logits, labels
 

@@ -1,5 +1,6 @@
 """The space of a search: names of options, each with a list of values or a range of numbers."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from typing import Any
 import yaml
 from jsonargparse import get_loader
 
-from cvcc_zoo.cli.passing import in_yaml
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.registry import unknown
 
@@ -126,8 +126,11 @@ def _range(name: str, low: Any, high: Any, log: Any, steps: Any) -> Choice | Ran
 
 
 def text_of(value: Any) -> str:
-    """Return a value as it is written in a flag."""
-    return value if isinstance(value, str) else in_yaml(value)
+    """Return a value as it is written in a flag: in YAML, which has other escapes than JSON above U+FFFF."""
+    if isinstance(value, str):
+        return value
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)
 
 
 def flags(values: Values) -> list[str]:

@@ -53,13 +53,13 @@ def create(
         return _transferred(weights, options, new_head=new_head) if options or new_head else weights.model
     if source.kind == "timm" and pretrained:
         options["pretrained"] = pretrained if isinstance(pretrained, bool) else str(pretrained)
-        model = _fresh(source, options)
+        model = fresh(source, options)
         if new_head:
             model.reset_classifier(model.num_classes)
         return model
     if new_head:
         raise ValueError("new_head=True replaces the classifier of pretrained weights; give pretrained=... too")
-    return _fresh(source, options)
+    return fresh(source, options)
 
 
 def load(checkpoint: str | Path, *, network: Any = None) -> ImageClassifier:
@@ -123,7 +123,7 @@ def check_order(weights: Any, name: str | Path, wanted: Sequence[str], given: Se
         )
 
 
-def _fresh(source: Source, options: Mapping[str, Any]) -> ImageClassifier:
+def fresh(source: Source, options: Mapping[str, Any]) -> ImageClassifier:
     """Build a model or a family without weights of ours."""
     if source.kind == "timm":
         return Timm(source.name.removeprefix(PREFIX), **options)

@@ -296,7 +296,7 @@ BOMB = "a: &a [x, x, x]\n" + "".join(
     "text", [BOMB, "[" * 100_000, "x: {" * 5000, "- a", "a: b\0", "x: y\n" * 250_000, None, 3, {"x": "y"}]
 )
 def test_the_config_in_a_hostile_checkpoint_is_refused(text: Any) -> None:
-    with pytest.raises(ValueError, match=r"the checkpoint's config|a config has more than 10,000 options"):
+    with pytest.raises(ValueError, match="the checkpoint's config"):
         changed_options(text, "x: 1")
 
 
