@@ -157,6 +157,17 @@ class Loss:
         """Return the weight of each image (N,) in the mean loss; None without class weights."""
         return None if self.class_weights is None else image_weights(labels, self._weights_on(labels.device))
 
+    def scaled(self, losses: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the losses (N,) and weights of images, both times a power of 2 that brings the largest weight near 1.
+
+        Their quotient, the mean loss, stays the same, and is not lost when numbers are rounded to a fixed unit.
+        """
+        weights = self.weights_of(labels)
+        if weights is None:
+            return losses, None
+        scale = 2.0 ** -math.floor(math.log2(max(self.class_weights)))
+        return losses * scale, weights * scale
+
     def _weights_on(self, device: torch.device) -> Tensor:
         """Return the class weights (num_classes,); copied once, because copies to a GPU would delay every step."""
         if not isinstance(self.class_weights, list | tuple):

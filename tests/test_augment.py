@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, Precision
 from scipy.stats import beta, kstest
 from torch import Tensor
 from torchvision.transforms.v2 import RandAugment as RandAugmentOfTorchvision
@@ -40,6 +41,7 @@ from cvcc_zoo.data.augment import (
     policies,
 )
 from cvcc_zoo.data.augment import operations as op
+from cvcc_zoo.data.augment.augmentation import as_uint8
 from cvcc_zoo.data.augment.policies import WIDE
 from cvcc_zoo.data.draws import _GOLDEN, Draws, _mix, mix_seed, seed_torch
 
@@ -94,6 +96,22 @@ def test_uint8_and_float_images_are_changed_alike(images: Tensor, name: str) -> 
     on_bytes, on_floats = make(name)(images, draws()).float(), 255 * make(name)(images / 255, draws())
     near = (on_bytes - on_floats).abs() <= 2.0
     assert near.float().mean() > 0.99  # posterize and equalize round at other places
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_white_stays_white_in_bytes(dtype: torch.dtype) -> None:
+    assert as_uint8(torch.ones(1, dtype=dtype)).tolist() == [255]
+
+
+@pytest.mark.parametrize("precision", [DoublePrecision(), HalfPrecision("bf16-true")], ids=["double", "bfloat16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_default_precision_of_torch_changes_bytes_by_rounding_alone(
+    images: Tensor, name: str, precision: Precision
+) -> None:
+    expected = make(name)(images, draws()).float()
+    with precision.forward_context():
+        changed = make(name)(images, draws()).float()
+    assert ((changed - expected).abs() <= 1).float().mean() > 0.99
 
 
 @pytest.mark.parametrize("name", [*NAMES, "MixUp", "CutMix"])

@@ -126,6 +126,12 @@ def test_pixelate_shrinks_to_whole_pixels() -> None:
     assert float(found[0, 0, 0, 0]) == pytest.approx((0 + 0.6 / 31) / 1.6, abs=1e-5)  # the first 1.6 pixels
 
 
+@pytest.mark.parametrize("name", ["pixelate", "zoom_blur"])
+def test_corrupted_images_of_16_bits_are_those_of_32_bits_rounded_once(name: str) -> None:
+    images = (photographs() / 255).bfloat16()
+    assert torch.equal(changed(images, name, 3), changed(images.float(), name, 3).bfloat16())
+
+
 def test_grey_images_are_corrupted_too() -> None:
     for name in CORRUPTIONS:
         assert changed(photographs(1), name, 5).shape == (16, 1, 28, 28)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning import Trainer
 
-from cvcc_zoo import load
+from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.export.program import export
 from cvcc_zoo.runs import RunFolder
@@ -57,6 +57,25 @@ def test_weights_in_float64_keep_their_digits_wherever_they_are_loaded(
     assert main(["evaluate", "whole"]) == 0 and "of 12 images correct" in capsys.readouterr().out
     agreement = export(find_trained("whole"), Path("whole.pt2"), "torch_export", images)
     assert agreement.same_classes
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [
+        (torch.float64, {}),
+        (torch.bfloat16, {}),
+        (torch.float64, {"features": [{"name": "PCA", "components": 0.5}, "Standardize"]}),
+    ],
+)
+def test_what_a_model_learns_of_its_images_has_its_precision(dtype: torch.dtype, options: dict[str, Any]) -> None:
+    model = create("linear", in_channels=1, image_size=8, **options).to(dtype)
+    trainer = Trainer(
+        max_steps=1, limit_val_batches=0, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, log_every_n_steps=1, accelerator="cpu",
+    )  # fmt: skip
+    trainer.fit(model, ImageDataModule(image_size=8))
+    model.use_whitening("pca")
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {dtype}
 
 
 @pytest.mark.parametrize("precision", ["64-true", "32-true"])

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import HalfPrecision
 from matplotlib.collections import LineCollection
 from skimage.feature import hog
 
@@ -141,10 +142,12 @@ def test_the_picture_draws_edges_as_they_lie_in_the_image() -> None:
     assert lengths[0][1] > 5 * lengths[0][0] and lengths[1][0] > 5 * lengths[1][1]
 
 
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true"])
 @pytest.mark.parametrize("norm", ["L1", "L2-Hys"])
-def test_vectors_of_16_bit_images_are_those_of_32_bits_rounded_once(norm: Norm) -> None:
+def test_vectors_of_16_bit_images_are_those_of_32_bits_rounded_once(norm: Norm, precision: Any) -> None:
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).half()
     images[0] = 0.5  # without gradients
-    vectors = HOG(cell=4, norm=norm)(images)
+    with HalfPrecision(precision).forward_context():
+        vectors = HOG(cell=4, norm=norm)(images)
     assert vectors.dtype == torch.float16
     assert torch.equal(vectors, HOG(cell=4, norm=norm)(images.float()).half())

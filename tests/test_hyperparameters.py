@@ -7,10 +7,11 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+import torch
 import yaml
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from cvcc_zoo import ImageDataModule, create
@@ -86,6 +87,53 @@ def test_a_test_tells_a_logger_nothing_new_about_the_training(
     train(colours, validation, logger=Notebook(), callbacks=callback)
     first, second = Notebook.tables
     assert first == second and first["data.validation"] == validation
+
+
+class MLflow(MLFlowLogger):
+    """A run of MLflow, which refuses a value that changes; in memory."""
+
+    name = version = run_id = "1"
+    save_dir = None
+
+    def __init__(self) -> None:
+        self.params: dict[str, str] = {}
+
+    @property
+    def experiment(self) -> Any:
+        """The client."""
+        return SimpleNamespace(get_run=lambda run: SimpleNamespace(data=SimpleNamespace(params=self.params)))
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Keep the values."""
+        for name, value in params.items():
+            assert self.params.setdefault(name, str(value)[:250]) == str(value)[:250], name
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Keep no metrics."""
+
+    def finalize(self, status: str = "") -> None:
+        """Close nothing."""
+
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        """Keep no files."""
+
+
+def test_a_run_of_mlflow_may_be_validated_first_and_trained_longer(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("cvcc_zoo.classifier.hyperparameters.rank_zero_info", seen.append)
+    logger, data = MLflow(), ImageDataModule(root=str(colours), batch_size=18, validation=0.1)
+    model = create("linear", num_classes=2, image_size=8)
+    model.whitening.fit(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+    trainer = Trainer(max_epochs=1, accelerator="cpu", logger=logger, log_every_n_steps=1, **QUIET)
+    trainer.validate(model, data, verbose=False)
+    trainer.fit(model, data)
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    assert trainer.current_epoch == 2 and logger.params["trainer.max_epochs"] == "1"
+    assert any("MLflow keeps the first values" in line and "trainer.max_epochs" in line for line in seen)
 
 
 def test_a_logger_is_told_what_was_changed_after_the_data_were_built(colours: Path) -> None:
@@ -167,11 +215,15 @@ def test_tensorboard_has_the_final_metrics_beside_the_options(colours: Path) -> 
     content = events.SummaryMetadata(run, metadata.EXPERIMENT_TAG).plugin_data.content
     experiment = metadata.parse_experiment_plugin_data(content)
     columns = [info.name.tag for info in experiment.metric_infos]
-    assert columns == ["val/loss", "val/accuracy", "test/loss", "test/accuracy"]
+    assert {"val/loss", "val/accuracy", "test/loss", "test/accuracy"} <= {*columns}
     assert set(WANTED) <= {info.name for info in experiment.hparam_infos}
     for column in columns:
         last = events.Scalars(run, column)[-1].value
         assert column.startswith("val/") or last == pytest.approx(float(trainer.callback_metrics[column]))
+    trainer.fit_loop.max_epochs = 3
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    trainer.fit(trainer.lightning_module, data)  # Lightning closed the file after the test
+    assert trainer.current_epoch == 3
 
 
 @pytest.mark.parametrize(

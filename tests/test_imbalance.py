@@ -272,12 +272,13 @@ def test_a_step_has_the_gradient_of_the_weighted_mean() -> None:
 
 
 @pytest.mark.parametrize("labels", [TRUE, LOGITS.roll(1, 0).softmax(1)], ids=["labels", "soft labels"])
-def test_the_logged_loss_is_the_weighted_mean_over_all_batches(labels: Tensor) -> None:
-    loss = make_loss({"name": "cross_entropy", "class_weights": WEIGHTS})
+@pytest.mark.parametrize("size", [1.0, 1e-8, 1e8])
+def test_the_logged_loss_is_the_weighted_mean_over_all_batches(labels: Tensor, size: float) -> None:
+    loss = make_loss({"name": "cross_entropy", "class_weights": [size * weight for weight in WEIGHTS]})
     metrics = StageMetrics(3, weighted=True)
     for part in (slice(0, 10), slice(10, 64)):
-        losses = loss(LOGITS[part], labels[part], reduction="none")
-        metrics.count("val", losses, LOGITS[part], labels[part], loss.weights_of(labels[part]))
+        losses, weights = loss.scaled(loss(LOGITS[part], labels[part], reduction="none"), labels[part])
+        metrics.count("val", losses, LOGITS[part], labels[part], weights)
     assert float(metrics.of("val")["val/loss"].compute()) == pytest.approx(float(loss(LOGITS, labels)), abs=1e-6)
 
 

@@ -378,7 +378,7 @@ def test_only_initialisations_with_tensors_of_their_own_make_another_model() -> 
     message = "it has init='kaiming', but this one has init='fixup'"
     with pytest.raises(ValueError, match=message):
         check_model(ResNet(**one), "ResNet", saved | {"norm": "none"})
-    assert name_of(family, one) == "resnet"
+    assert name_of(family, one) == "resnet20"
     assert complete("ResNet", {"depth": 8}).items() >= {"shortcut": "B", "norm": "batch", "num_classes": 10}.items()
     assert complete("Unknown", {"depth": 8}) == {"depth": 8}
 

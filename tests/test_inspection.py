@@ -9,7 +9,7 @@ import torch
 from lightning import Trainer
 from torch import Tensor, nn
 
-from cvcc_zoo import CNN, FCNN, create, list_models
+from cvcc_zoo import CNN, FCNN, ImageClassifier, create, list_models
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.commands.compare import accuracies
 from cvcc_zoo.inspection.layers import OUTSIDE, inventory
@@ -135,6 +135,28 @@ def test_a_network_may_have_tensors_of_its_own() -> None:
     assert inventory(Weighted(), (3, 2, 2)).macs == 24
 
 
+class Looking(nn.Module):
+    """Neither values nor tensors on the CPU exist on the meta device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(192, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.abs().max() < 1:
+            x = x + torch.linspace(-1, 1, 8)
+        y: Tensor = self.fc(x.flatten(1))
+        return y
+
+
+def test_a_network_may_look_at_values() -> None:
+    model = ImageClassifier.wrap(Looking(), num_classes=10, image_size=8).train()
+    counts = complexity(model)
+    assert (counts.parameters, counts.macs) == (1930, 1920) and model.network.training
+    assert inventory(model.network, (3, 8, 8)).macs == 1920
+    assert activation_bytes(model.network, (3, 8, 8)) == 4 * 192
+
+
 def test_norms_and_depth_cost_memory() -> None:
     memory = {name: activation_bytes(create(name).network, (3, 32, 32)) for name in ("resnet20", "resnet56")}
     bare = activation_bytes(create("resnet20", norm="none").network, (3, 32, 32))
@@ -185,6 +207,14 @@ def test_a_small_network_is_faster_than_a_large_one_and_evaluation_than_training
     assert evaluation[small] > training[small] and evaluation[large] > training[large]
     for subject, state in zip(subjects, before, strict=True):
         assert all(torch.equal(value, state[name]) for name, value in subject.network.state_dict().items())
+
+
+def test_networks_in_float64_are_measured_in_it() -> None:
+    subjects = find_subjects(["FCNN{hidden: [4]}"], {})
+    floats = activation_bytes(subjects[0].network, subjects[0].shape)
+    subjects[0].network.double()
+    assert all(rates(subjects, 2, 1, train=train)[subjects[0].name] > 0 for train in (False, True))
+    assert activation_bytes(subjects[0].network, subjects[0].shape) == 2 * floats
 
 
 @pytest.mark.parametrize(

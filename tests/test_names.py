@@ -12,8 +12,9 @@ import torch
 import cvcc_zoo
 from cvcc_zoo import ImageDataModule, create, list_models, load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.cli.arguments import name_as_option
 from cvcc_zoo.registry import as_typed, pick, unknown
-from cvcc_zoo.zoo.catalogue import name_of, names_of
+from cvcc_zoo.zoo.catalogue import name_of
 from cvcc_zoo.zoo.names import resolve
 from tests.conftest import QUICK, Fit, message
 
@@ -76,11 +77,28 @@ def test_pretrained_is_not_ignored_for_a_network_of_ones_own() -> None:
     assert create(name, pretrained=False).num_classes == 10
 
 
-def test_changed_defaults_leave_a_model_its_name() -> None:
-    for name, changed in (("cnn_fast", {"activation": "gelu"}), ("ridge", {"ridge": 3.0}), ("linear", {"ridge": None})):
-        assert name_of(*_shape(name, **changed)) == name
-    assert name_of(*_shape("cnn_fast", norm="group")) == "cnn" and name_of(*_shape("ridge", ridge=None)) == "linear"
-    assert names_of(*_shape("ridge", ridge=3.0)) == ["ridge", "linear"]  # as cards of older versions call it
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("cnn_small", {"dropout": 0.3}),
+        ("cnn_small", {"norm": "none", "activation": "gelu"}),
+        ("cnn", {"dropout": 0.3}),
+        ("cnn_fast", {"activation": "gelu", "norm": "layer"}),
+        ("ridge", {"ridge": 3.0}),
+        ("ridge", {"features": ["HOG"]}),
+        ("linear", {"ridge": None}),
+        ("linear", {"features": ["HOG"]}),
+        ("resnet20", {"norm": "group"}),
+        ("plain20", {"norm": "group"}),
+    ],
+)
+def test_options_that_do_not_belong_to_a_name_leave_a_model_its_name(name: str, changed: dict[str, Any]) -> None:
+    assert name_of(*_shape(name, **changed)) == name
+
+
+def test_options_that_belong_to_a_name_make_another_model() -> None:
+    assert name_of(*_shape("CNN", channels=(32, 64, 128), convolutions=2)) == "cnn_small"
+    assert name_of(*_shape("ResNet", depth=26)) == "resnet" and name_of(*_shape("ridge", ridge=None)) == "linear"
 
 
 def _shape(name: str, **options: Any) -> tuple[str, dict[str, Any]]:
@@ -154,3 +172,10 @@ def test_a_name_may_stand_first(fit: Fit, capsys: pytest.CaptureFixture[str]) ->
         assert f"{round(expected * 12)} of 12 images correct" in capsys.readouterr().out
     assert main(["evaluate", str(run), "--update_card=true"]) == 2
     assert "has no card; `cvcc-zoo publish` makes one of a run" in capsys.readouterr().err
+
+
+def test_published_weights_are_evaluated_before_a_folder_of_their_name() -> None:
+    for name in ("resnet20.cifar10", "mine"):
+        Path(name).mkdir()
+    assert name_as_option("test", ["resnet20.cifar10"]) == ["--model=resnet20.cifar10"]
+    assert name_as_option("test", ["mine"]) == ["--run=mine"]

@@ -132,6 +132,24 @@ def test_parametrised_and_recurrent_weights_are_hidden_weights_too() -> None:
     assert names(model, found[0]) == {"1.parametrizations.weight.original", "2.weight_ih_l0", "2.weight_hh_l0"}
 
 
+def test_the_lengths_of_weight_norm_are_no_matrices_for_muon() -> None:
+    model = nn.Sequential(*(torch.nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 3)) for _ in range(3)))
+    found = param_groups(model, 0.1, muon=True)
+    assert names(model, found[0]) == {"1.parametrizations.weight.original1"}
+
+
+@pytest.mark.parametrize("name", ["Adafactor", "LowRankAdam", "Muon"])
+def test_what_a_wrapper_keeps_for_a_parameter_is_loaded_again(name: str) -> None:
+    weight = nn.Parameter(torch.randn(64, 48))
+    make: Any = OWN[name]
+    lookahead: Any = vars(timm.optim)["Lookahead"]
+    wrapped = [lookahead(make([weight]), k=1) for _ in range(2)]
+    weight.grad = torch.randn(64, 48)
+    wrapped[0].step()
+    wrapped[1].load_state_dict(wrapped[0].state_dict())
+    assert torch.equal(wrapped[1].state_dict()["state"][0]["lookahead_slow_buff"], weight)
+
+
 def test_sgd_may_take_what_muon_leaves() -> None:
     spec = {"name": "Muon", "lr": 0.05, "adamw_lr": 0.002, "sgd_lr": 0.1}
     network = create("resnet20").network

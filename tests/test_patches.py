@@ -42,6 +42,12 @@ def test_more_filters_than_directions_are_unit_mixtures_of_them(x: Tensor) -> No
     assert torch.equal(filters[:8], patch_filters(x, (2, 2), 8, 0.0))
 
 
+def test_directions_without_variance_get_filters_of_zeros_if_eps_is_0(x: Tensor) -> None:
+    filters = patch_filters(x.expand(-1, 3, -1, -1), (2, 2), 24, 0.0)
+    assert torch.equal(filters.flatten(1).any(1), torch.arange(24) < 8)
+    assert torch.allclose(patch_moment(x.expand(-1, 3, -1, -1), filters[:8:2]), torch.eye(4, dtype=torch.float64))
+
+
 def train(model: ImageClassifier, data: ImageDataModule, epochs: int = 1) -> Trainer:
     trainer = Trainer(
         max_epochs=epochs, limit_train_batches=3, limit_val_batches=1, logger=False, enable_checkpointing=False,

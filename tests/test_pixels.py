@@ -33,6 +33,13 @@ def test_floats_in_0_to_255_are_refused(wrong: torch.Tensor, model: ImageClassif
         model(wrong)
 
 
+def test_nan_is_refused(model: ImageClassifier) -> None:
+    images = IMAGES / 255
+    images[0, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"these have NaN; replace it: images\.nan_to_num\(\)"):
+        model(images)
+
+
 def test_floats_in_0_to_1_are_the_same_images_without_a_word(model: ImageClassifier) -> None:
     logits = model(IMAGES)
     torch.testing.assert_close(model(IMAGES / 255), logits)

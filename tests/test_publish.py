@@ -275,7 +275,7 @@ def test_images_that_are_not_cifar10_cannot_be_named_so(
     assert read_card(home / "linear.cifar10.json").dataset == "cifar10 (other images than CIFAR-10)"
 
 
-def test_weights_for_other_images_of_the_same_name_are_not_replaced(
+def test_other_weights_of_the_same_name_are_not_replaced(
     fit: Fit, linear: Path, make_folder: MakeFolder, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_folder("other/colours")
@@ -288,9 +288,10 @@ def test_weights_for_other_images_of_the_same_name_are_not_replaced(
     assert main(["publish", "first"]) == 0 and main(["publish", "first"]) == 0 and main(["publish", "again"]) == 0
     path = home / "linear.colours.json"
     before = [file.read_bytes() for file in (path, path.with_suffix(".safetensors"))]
-    for name in ("other", "named"):
+    fit("--model=linear", "--data.whitening=none", "--model.features=[{name: PCA, components: 2}]", "--run=run_hog")
+    for name in ("other", "named", "hog"):
         refused = message(capsys, ["publish", f"run_{name}"])
-        assert "linear.colours.json describes weights for other images or classes, which would be lost" in refused
+        assert "linear.colours.json describes weights of another network, or for other images or classes" in refused
     assert before == [file.read_bytes() for file in (path, path.with_suffix(".safetensors"))]
     assert main(["publish", "run_other", "--tag=others"]) == 0
     assert main(["publish", "run_named", "--folder=new"]) == 0

@@ -434,6 +434,9 @@ def test_schedules_can_be_drawn() -> None:
         ({"name": "Cosine", "interval": "week"}, 'interval must be "step" or "epoch"'),
         ({"name": "OneCycle", "peak": 1.0}, r"peak must be a share of training in \[0, 1\), got 1.0"),
         ({"name": "WSD", "decay": 0}, "the decay of WSD must be above 0"),
+        ({"name": "OneCycleLR", "pct_start": 0.025}, "OneCycleLR divides by 0 in a training of 40 steps.*a larger pct"),
+        ({"name": "StepLR", "step_size": 0}, "step_size must be above 0, not 0"),
+        ({"name": "CosineAnnealingLR", "T_max": 0}, "T_max must be above 0, not 0"),
     ],
 )
 def test_wrong_options_are_refused(spec: Spec, message: str) -> None:

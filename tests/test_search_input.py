@@ -112,7 +112,7 @@ def test_a_model_may_stand_first_as_in_fit() -> None:
 def test_words_of_any_characters_reach_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--data.root=photos_📷", "--data.classes=[猫, '\x7f\u2028\u3000', \"\\\"]"]
     assert split(words, "find-lr", find_lr.find_lr, (), "") == ([], words)
-    expected = [], [word[2:] for word in words]
+    expected: tuple[list[str], list[str]] = [], [word[2:] for word in words]
     monkeypatch.setattr(train_zoo, "call_with", lambda made, function, own, passed: (own, passed) == expected)
     assert train_zoo.main(words) == 1  # they are the same
     assert get_loader("yaml")(text_of({"classes": ["📷", *words]})) == {"classes": ["📷", *words]}

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from torch import Tensor
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.classifier import ImageClassifier
@@ -34,6 +35,35 @@ def test_a_traced_model_gives_the_same_logits(name: str) -> None:
     made = model(name=name)
     traced = torch.jit.trace(made, images(4))  # type: ignore[no-untyped-call]
     torch.testing.assert_close(traced(images(7)), made(images(7)))
+
+
+@pytest.mark.parametrize("whitening", WHITENINGS, ids=["standardize", "zca"])
+def test_raw_images_are_traced_as_one_graph(whitening: Any) -> None:
+    made, batch = model(whitening, "linear"), images()
+    compiled = torch.compile(made, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(batch), made(batch))
+    assert torch.export.export(made, (batch,), strict=True)
+
+
+def test_torch_fx_is_told_to_trace_the_network() -> None:
+    made = model()
+    with pytest.raises(ValueError, match=r"trace model.network, whose input is model.whitening\(images\)"):
+        create_feature_extractor(made, ["network.stages"])
+    traced = create_feature_extractor(made.eval().network, ["stages"])
+    torch.testing.assert_close(traced(made.whitening(images()))["stages"], made.features(images())[-1])
+
+
+def test_statistics_may_arrive_in_the_buffers_alone() -> None:
+    made = create("cnn_small", image_size=8)
+    average = torch.optim.swa_utils.AveragedModel(made)
+    made.whitening.fit(images(400))
+    average.update_parameters(made)
+    torch.testing.assert_close(average.eval()(images()), made.eval()(images()))
+    state = {**dict(made.named_parameters()), **dict(made.named_buffers())}
+    fresh = create("cnn_small", image_size=8).eval()
+    torch.testing.assert_close(torch.func.functional_call(fresh, state, (images(),)), made(images()))
+    with pytest.raises(ValueError, match="no statistics yet"):
+        fresh(images())
 
 
 @pytest.mark.filterwarnings("ignore")

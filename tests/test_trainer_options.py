@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, Learning
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.tuner.tuning import Tuner
 
-from cvcc_zoo import create
+from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.runs import OptimizerMonitor
@@ -226,6 +226,16 @@ def test_what_callbacks_of_ours_and_lightnings_count_may_be_watched(colours: Pat
         quick(callbacks=[EarlyStopping("train/grad_norm")]).fit(linear(), folder(colours))
     with pytest.raises(ValueError, match="no metric to be watched by EarlyStopping named 'step'"):
         quick(callbacks=[EarlyStopping("step")]).fit(linear(), folder(colours))
+
+
+def test_a_training_whose_eps_is_0_in_its_precision_says_so(colours: Path) -> None:
+    model = create("linear", num_classes=2, image_size=8, optimizer="RMSprop")
+    trainer = Trainer(
+        max_steps=9, precision="16-true", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, log_every_n_steps=1, accelerator="cpu",
+    )  # fmt: skip
+    with pytest.raises(FloatingPointError, match=r"In float16 eps=1e-08 is 0: choose --trainer\.precision=bf16-mixed"):
+        trainer.fit(model, ImageDataModule("folder", str(colours)))
 
 
 def test_a_checkpoint_can_be_saved_before_a_training(colours: Path, tmp_path: Path) -> None:

@@ -134,6 +134,13 @@ def test_layers_whose_sizes_are_found_later_get_them_from_the_image_size() -> No
     assert model.network.get_submodule("out").in_features == 3 * 16 * 16
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_network_of_any_precision_gets_images_in_it(dtype: torch.dtype) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10)).to(dtype)
+    model = ImageClassifier.wrap(network, num_classes=10, image_size=16, whitening="none")
+    assert model(IMAGES).dtype == dtype
+
+
 def test_networks_of_torchvision_are_wrapped_by_name(tmp_path: Path) -> None:
     with torch.device("meta"):
         model = ImageClassifier.wrap("torchvision.models.squeezenet1_1", num_classes=4, image_size=32)

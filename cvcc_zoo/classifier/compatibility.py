@@ -9,7 +9,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from cvcc_zoo.classifier.network import evaluating
+from cvcc_zoo.classifier.network import evaluating, zero_images
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
@@ -137,13 +137,12 @@ def check_logits(
     network: nn.Module, name: str, num_classes: int, in_channels: int, image_size: int, advice: str = ""
 ) -> None:
     """Raise ValueError if a network does not turn an image of this shape into logits for that many classes."""
-    like = next(network.parameters(), None)
-    if like is None:
+    if next(network.parameters(), None) is None:
         raise ValueError(f"{name} has no parameters, so there is nothing to train; give another network")
     shape = f"{in_channels}x{image_size}x{image_size}"
     try:
         with evaluating(network), torch.no_grad():
-            logits = network(torch.zeros(1, in_channels, image_size, image_size, device=like.device))
+            logits = network(zero_images(network, (1, in_channels, image_size, image_size)))
     except Exception as error:  # networks raise errors of all kinds
         raise ValueError(
             f"{name} does not take images of {shape} ({first_line(error)}); "

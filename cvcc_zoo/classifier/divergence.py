@@ -5,6 +5,7 @@ import math
 import torch
 from lightning import LightningModule
 from torch import Tensor
+from torch.optim import Optimizer
 
 from cvcc_zoo.internals.lightning import log_every_n_steps, trainer_of
 
@@ -16,7 +17,20 @@ def diverged(module: LightningModule, what: str) -> FloatingPointError:
     return FloatingPointError(
         f"{what} at step {module.global_step} (epoch {module.current_epoch}{rate}); training stops here. Lower the "
         "learning rate (--optimizer.lr=...), warm it up, or clip the gradients (--trainer.gradient_clip_val=1)"
+        + "".join(map(_lost_eps, optimizers))
     )
+
+
+def _lost_eps(optimizer: Optimizer) -> str:
+    """Return advice if the eps of an optimizer, by which it divides, is 0 in the precision of the weights."""
+    for group in optimizer.param_groups:
+        eps, half = group.get("eps"), any(p.dtype == torch.float16 for p in group["params"])
+        if half and isinstance(eps, float) and not torch.tensor(eps, dtype=torch.float16):
+            return (
+                f". In float16 eps={eps:g} is 0: choose --trainer.precision=bf16-mixed or 16-mixed, or a larger eps "
+                "(--optimizer.eps=1e-4)"
+            )
+    return ""
 
 
 def report_loss(module: LightningModule, loss: Tensor) -> Tensor:

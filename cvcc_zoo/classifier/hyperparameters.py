@@ -11,17 +11,20 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.classifier.epochs import EpochMetrics
 from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.internals.averages import training_epochs
 from cvcc_zoo.internals.lightning import callbacks_of, trainer_of
+from cvcc_zoo.internals.torch import open_writer
 
 Plain = bool | int | float | str
 ELSEWHERE = ("callbacks", "logger", "plugins", "profiler", "default_root_dir", "enable_autolog_hparams")
 """Options of the Trainer that do not affect training, or are not plain values."""
+LONGEST = 250  # characters of a value that MLFlowLogger passes on
 LATER = ("batch_size", "sampler", "seed")
 """Options of an ImageDataModule that may be changed after it was built, as by Lightning's BatchSizeFinder."""
 
@@ -35,20 +38,21 @@ class LogsOptions(LightningModule):
     def hparams_initial(self) -> Any:
         """The options of the whole training run as one flat table; Lightning passes it to the loggers.
 
-        In an evaluation after a training by the same Trainer they are those of the training: Lightning passes them
-        again, and MLflow refuses values that have changed.
+        In an evaluation after a training by the same Trainer they are those of the training, because Lightning passes
+        them again.
         """
         trainer, name = trainer_of(self), type(self).__name__
-        if trainer is not None and trainer.state.fn != "fit":
-            for each in callbacks_of(trainer):
-                if isinstance(each, EpochMetrics) and each.model == (name, dict(self.hparams)):
-                    return each.options
-        return table_of(name, self.hparams, trainer)
+        if trainer is None:
+            return table_of(name, self.hparams, None)
+        for each in callbacks_of(trainer) if trainer.state.fn != "fit" else ():
+            if isinstance(each, EpochMetrics) and each.model == (name, dict(self.hparams)):
+                return unchanged(each.options, trainer)
+        return unchanged(table_of(name, self.hparams, trainer), trainer)
 
     def on_fit_start(self) -> None:
         """Keep the options of the training, after callbacks such as BatchSizeFinder may have changed some."""
         super().on_fit_start()
-        table = self.hparams_initial
+        table = table_of(type(self).__name__, self.hparams, self.trainer)
         for each in callbacks_of(self.trainer):
             if isinstance(each, EpochMetrics):
                 each.model, each.options = (type(self).__name__, dict(self.hparams)), table
@@ -71,6 +75,22 @@ def table_of(model: str, hparams: Mapping[str, Any], trainer: Trainer | None) ->
     if seed := os.environ.get("PL_GLOBAL_SEED"):
         found["seed_everything"] = int(seed)
     return found | flat("trainer", _options_of(trainer))
+
+
+def unchanged(table: dict[str, Plain], trainer: Trainer) -> dict[str, Plain]:
+    """Return a table without the options that the trainer's run of MLflow has with other values: it refuses changes.
+
+    Such a run is validated before the training, trained longer, or resumed.
+    """
+    told: dict[str, str] = {}
+    for logger in trainer.loggers if trainer.enable_autolog_hparams else ():
+        if isinstance(logger, MLFlowLogger) and trainer.is_global_zero:
+            told |= logger.experiment.get_run(logger.run_id).data.params
+    texts = {name: str(value)[:LONGEST] for name, value in table.items()}
+    changed = {name for name, text in texts.items() if told.get(name, text) != text}
+    if changed:
+        rank_zero_info(f"MLflow keeps the first values of a run, also of {', '.join(sorted(changed))}.")
+    return {name: value for name, value in table.items() if name not in changed}
 
 
 def _options_of(trainer: Trainer) -> dict[str, Any]:
@@ -116,6 +136,6 @@ def declare_metrics(trainer: Trainer, table: Mapping[str, Plain], metrics: Itera
             from torch.utils.tensorboard.summary import hparams
 
             if isinstance(logger.experiment, SummaryWriter):
-                writer: Any = logger.experiment.file_writer
+                writer = open_writer(logger.experiment)
                 for part in hparams(dict(table), dict.fromkeys(metrics, 0.0)):  # type: ignore[no-untyped-call]
                     writer.add_summary(part)

@@ -49,8 +49,7 @@ class ImageClassifier(
 ):
     """Raw images (N, in_channels, H, W), uint8 0..255 or float 0..1, to logits (N, num_classes).
 
-    A family builds its `network` in `__init__` after calling this one's. All hyperparameters are plain data, so that
-    checkpoints load with `weights_only=True`.
+    A family builds its `network` in `__init__` after calling this one's. All hyperparameters are plain data.
     """
 
     allow_other_images = False  # resuming from a checkpoint needs the same training images
@@ -115,9 +114,11 @@ class ImageClassifier(
 
     @classmethod
     def wrap(cls, network: Any, **options: Any) -> "ImageClassifier":
-        """Return a model around a network of your own: any nn.Module, as `cvcc_zoo.classifier.wrapped` says."""
-        model: ImageClassifier = FAMILIES["Wrapped"].of_user(network, **options)  # type: ignore[attr-defined]
-        return model
+        """Return a model around a class of networks, a function that builds one, their import path, or a network.
+
+        `cvcc_zoo.classifier.wrapped` says what it must take and return; others raise ValueError.
+        """
+        return FAMILIES["Wrapped"].of_user(network, **options)  # type: ignore[attr-defined, no-any-return]
 
     @property
     def confusion(self) -> MulticlassConfusionMatrix:
@@ -176,7 +177,8 @@ class ImageClassifier(
         loss = self.checked_loss()
         losses = loss(logits, labels, reduction="none")
         if not self.evaluated:
-            self.metrics.count(stage, losses, logits, labels, loss.weights_of(labels))
+            scaled, weights = loss.scaled(losses.detach(), labels)
+            self.metrics.count(stage, scaled, logits, labels, weights)
         return losses, logits.detach()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

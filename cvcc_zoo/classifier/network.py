@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
 from torch.utils.hooks import RemovableHandle
@@ -64,6 +65,27 @@ def meta_copy(network: nn.Module) -> nn.Module:
             if isinstance(value, Tensor):
                 setattr(module, name, value.to("meta"))
     return copied
+
+
+def zero_images(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """Return black images (N, C, H, W), floats in the precision and on the device of the network's weights."""
+    like = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
+    return torch.zeros(shape, dtype=like.dtype, device=like.device)
+
+
+def to_count(network: nn.Module, shape: tuple[int, ...], *, train: bool = False) -> tuple[nn.Module, Tensor]:
+    """Return a copy of a network, in the mode of training or evaluation, and black images (N, C, H, W) for it.
+
+    Both are on the meta device, unless the network cannot run there, because it reads values or makes CPU tensors.
+    """
+    images = zero_images(network, shape)
+    try:
+        copied = meta_copy(network).train(train)
+        with torch.no_grad():
+            copied(images.to("meta"))
+    except Exception:  # networks raise errors of all kinds
+        return copy.deepcopy(network).train(train), images
+    return copied, images.to("meta")
 
 
 class Unscripted(nn.Module):

@@ -2,7 +2,7 @@
 
 https://arxiv.org/abs/2404.00498, section 3.2 (airbench), after tysam-code's hlb-CIFAR10: if S is the second moment of
 the patches and S = U diag(l) U^T, the filters are u_i / sqrt(l_i + eps) and their negatives, so that both signs survive
-the activation.
+the activation. If eps is 0, directions without variance get filters of zeros.
 """
 
 import torch
@@ -35,7 +35,9 @@ def patch_filters(x: Tensor, kernel_size: tuple[int, int], count: int, eps: floa
     values, vectors = torch.linalg.eigh(patches @ patches.T / patches.shape[1])
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True))[0].sign()
-    whitening = (vectors / (values + eps).sqrt()).T  # (C k k, C k k)
+    noise = values[0] * len(values) * torch.finfo(torch.float64).eps  # as in numpy.linalg.matrix_rank
+    scale = torch.where(values + eps > noise, values + eps, torch.inf).sqrt()
+    whitening = (vectors / scale).T  # (C k k, C k k)
     filters = torch.stack([whitening, -whitening], 1).flatten(0, 1)[:count]
     if count > len(filters):
         generator = torch.Generator().manual_seed(SEED)

@@ -61,7 +61,8 @@ class SetFromImages(WhitenedNetwork):
                 "for both, or leave out that of the data"
             )
         if not self.whitening.fitted:
-            self.whitening = data.fit_whitening(mine, across_processes=True).to(self.weights_device)
+            fitted = data.fit_whitening(mine, across_processes=True)
+            self.whitening = fitted.to(self.weights_device, self.whitening.mean.dtype)
             self.hparams["whitening"] = self.whitening.spec
 
     def check_sizes(self, sizes: Iterable[int]) -> None:

@@ -145,7 +145,7 @@ class WhitenedNetwork(Unscripted, LightningModule):
 
     def use_whitening(self, spec: str | dict[str, Any]) -> None:
         """Replace the whitening by another one, without statistics: a name or `{"name": ..., option: value}`."""
-        self.whitening = make_whitening(spec, self.in_channels, self.image_size)
+        self.whitening = make_whitening(spec, self.in_channels, self.image_size).to(self.whitening.mean)
         self.hparams["whitening"] = self.whitening.spec
 
     @property

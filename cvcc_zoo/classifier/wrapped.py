@@ -26,6 +26,7 @@ from torch import nn
 
 from cvcc_zoo.classifier.compatibility import check_logits
 from cvcc_zoo.classifier.image_classifier import ImageClassifier
+from cvcc_zoo.classifier.network import zero_images
 from cvcc_zoo.registry import LONGEST_NAME, NotImportedError, check_options, closest, unknown
 
 Builder = Callable[..., nn.Module]
@@ -74,6 +75,7 @@ class Wrapped(ImageClassifier):
             self.hparams["network_options"] = None  # they are part of the object
         check_logits(made, shown_name(given), self.num_classes, self.in_channels, self.image_size)
         self.network = made
+        self.whitening.to(zero_images(made, (0,)).dtype)
 
     @classmethod
     def of_user(cls, network: Any, **options: Any) -> "Wrapped":

@@ -155,3 +155,8 @@ def sum_over_processes(sums: Tensor) -> None:
     shared = sums.cuda() if on_gpu else sums
     dist.all_reduce(shared)
     sums.copy_(shared)
+
+
+def known(mean: Tensor) -> bool:
+    """Return whether a mean was ever computed: before, it is empty or NaN."""
+    return mean.numel() > 0 and not mean.is_meta and bool(torch.isfinite(mean).all())

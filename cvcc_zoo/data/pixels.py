@@ -1,5 +1,6 @@
 """Check that images are what the models of this package expect: uint8 in 0..255, or floats in 0..1."""
 
+import math
 import warnings
 from typing import Any
 
@@ -13,6 +14,11 @@ LARGEST = 16.0
 
 def check_images(images: Any, channels: int) -> None:
     """Raise ValueError, which says how to convert the images, unless they are a batch (N, channels, H, W)."""
+    if isinstance(images, torch.fx.Proxy):
+        raise ValueError(
+            "torch.fx cannot trace the checks of raw images; trace model.network, whose input is "
+            "model.whitening(images), or take the outputs of the parts: model.features(images)"
+        )
     if not isinstance(images, Tensor):
         raise ValueError(
             f"this model takes a tensor of images (N, {channels}, H, W), not {type(images).__name__}; "
@@ -59,7 +65,7 @@ class PixelCheck:
         self.look = True
 
     def __call__(self, images: Tensor) -> None:
-        """Raise ValueError for floats far outside 0..1; warn once if some are below 0 or above 1."""
+        """Raise ValueError for NaN and for floats far outside 0..1; warn once if some are below 0 or above 1."""
         check_dtype(images)
         if not images.is_floating_point() or torch.compiler.is_compiling() or _is_traced():
             return
@@ -71,6 +77,8 @@ class PixelCheck:
             return
         self.look = False
         found = f"float images are in 0..1, and these have values from {low:.4g} to {high:.4g}"
+        if math.isnan(low):
+            raise ValueError("float images are in 0..1, and these have NaN; replace it: images.nan_to_num()")
         if max(-low, high) > LARGEST:
             raise ValueError(f"{found}; divide them by 255 if they are 0..255, or pass uint8")
         if not self.warned and (low < -SLACK or high > 1 + SLACK):

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from cvcc_zoo.data.contrast import CONTRASTS, normalise_contrast
 from cvcc_zoo.data.decorrelation import METHODS as DECORRELATING
 from cvcc_zoo.data.decorrelation import PRINCIPAL, decorrelation, pseudo_inverse, warn_of_rank
-from cvcc_zoo.data.moments import CHUNK, SCOPES, Moments, images_of, measure, vectors
+from cvcc_zoo.data.moments import CHUNK, SCOPES, Moments, images_of, known, measure, vectors
 from cvcc_zoo.data.pixels import check_dtype
 from cvcc_zoo.internals.torch import is_batched
 from cvcc_zoo.kinds import as_plain, check_kinds
@@ -143,7 +143,7 @@ class Whitening(nn.Module):
         fits = images.shape[1:2] == self.shape[:1] if any_size else images.shape[1:] == self.shape
         if images.dtype != torch.uint8 or images.ndim != 4 or not fits:
             wanted = f"(N, {self.in_channels}, H, W)" if any_size else f"(N, {', '.join(map(str, self.shape))})"
-            given = f"{images.dtype} of shape {tuple(images.shape)}"
+            given = f"{images.dtype} of shape {tuple(images.shape)}; in_channels and image_size are its options"
             raise ValueError(f"whitening is fitted on uint8 images of shape {wanted}, got {given}")
         samples = torch.arange(len(images)) if samples is None else samples
         if len(samples) == 0:
@@ -213,7 +213,7 @@ class Whitening(nn.Module):
 
     def _check_ready(self, images: Tensor) -> None:
         check_dtype(images)
-        if not self.fitted:
+        if not self.fitted and not known(self.mean):  # an average of weights copies the buffers alone
             raise ValueError(
                 "this model's whitening has no statistics yet. Load trained weights (cvcc_zoo.load(checkpoint), or "
                 "--ckpt_path=... on the command line), train it with an ImageDataModule, call "
@@ -237,8 +237,7 @@ def _expect(whitening: Whitening, state: Mapping[str, Any], prefix: str, *_: Any
     for name, buffer in whitening.named_buffers():
         if (saved := state.get(prefix + name, buffer)).shape != buffer.shape and whitening.decorrelates:
             setattr(whitening, name, torch.full_like(saved, torch.nan, device=buffer.device, dtype=buffer.dtype))
-    mean = state.get(f"{prefix}mean", whitening.mean)
-    whitening.fitted = mean.numel() > 0 and bool(torch.isfinite(mean).all())
+    whitening.fitted = known(state.get(f"{prefix}mean", whitening.mean))
 
 
 def make_whitening(spec: str | Mapping[str, Any], in_channels: int, image_size: int) -> Whitening:

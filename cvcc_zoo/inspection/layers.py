@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cvcc_zoo.classifier.network import meta_copy
+from cvcc_zoo.classifier.network import to_count
 from cvcc_zoo.inspection.fields import Field, Fields, Seen
 from cvcc_zoo.printing import first_line
 
@@ -42,13 +42,12 @@ class Inventory:
 
 
 def inventory(network: nn.Module, shape: tuple[int, int, int]) -> Inventory:
-    """Trace one image (C, H, W) through a copy of a network in evaluation mode, without computing values.
+    """Trace one image (C, H, W) through a copy of a network in evaluation mode, if possible without computing values.
 
     Parameters and products that belong to no layer get a row of their own, so that the rows add up to the totals.
     Raises ValueError if the network does not take images of this shape.
     """
-    network = meta_copy(network).eval()
-    image = torch.empty(1, *shape, device="meta")
+    network, image = to_count(network, (1, *shape))
     layers: list[Layer] = []
     counted: set[nn.Parameter] = set()
     before: list[int] = []

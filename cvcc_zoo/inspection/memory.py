@@ -6,15 +6,20 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from cvcc_zoo.classifier.network import meta_copy
+from cvcc_zoo.classifier.network import to_count, zero_images
 
 
 def saved_bytes(network: nn.Module, shape: tuple[int, int, int], images: int, device: str = "meta") -> int:
     """Return the bytes that autograd saves in a forward pass in training mode; each storage once, without parameters.
 
-    `images` is the number of images of this `shape` (C, H, W). On the device "meta" nothing is computed.
+    `images` is the number of images of this `shape` (C, H, W). On the device "meta" nothing is computed, unless the
+    network cannot run there.
     """
-    network = (meta_copy(network) if device == "meta" else copy.deepcopy(network).to(device)).train()
+    if device == "meta":
+        network, x = to_count(network, (images, *shape), train=True)
+    else:
+        network = copy.deepcopy(network).to(device).train()
+        x = zero_images(network, (images, *shape))
     parameters = {StorageWeakRef(p.untyped_storage()) for p in network.parameters()}  # type: ignore[no-untyped-call]
     kept: dict[StorageWeakRef, int] = {}  # a weak reference prevents the address from being used again
 
@@ -26,7 +31,7 @@ def saved_bytes(network: nn.Module, shape: tuple[int, int, int], images: int, de
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(torch.zeros(images, *shape, device=device))
+        network(x)
     return sum(kept.values())
 
 

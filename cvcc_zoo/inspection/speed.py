@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cvcc_zoo.classifier.network import zero_images
 from cvcc_zoo.inspection.subjects import Subject
 from cvcc_zoo.timing import alternate, default_device, seconds_each
 
@@ -60,7 +61,8 @@ def training(subject: Subject, batch_size: int) -> Callable[[], None]:
 
 
 def _images(subject: Subject, batch_size: int) -> Tensor:
-    images = torch.randn(batch_size, *subject.shape, generator=torch.Generator().manual_seed(0)).to(default_device())
+    images = torch.randn(batch_size, *subject.shape, generator=torch.Generator().manual_seed(0))
+    images = images.to(default_device(), zero_images(subject.network, (0,)).dtype)
     return images.contiguous(memory_format=torch.channels_last) if subject.model.channels_last else images
 
 

@@ -23,7 +23,7 @@ from cvcc_zoo.classifier.compatibility import complete
 from cvcc_zoo.models.timm import PREFIX as TIMM
 from cvcc_zoo.models.timm import own_size
 from cvcc_zoo.weights.card import Card, list_cards, model_and_tag, read_card
-from cvcc_zoo.zoo.catalogue import architecture, describe, names_of
+from cvcc_zoo.zoo.catalogue import architecture, describe, name_of
 from cvcc_zoo.zoo.creation import fresh
 from cvcc_zoo.zoo.names import resolve, told_apart
 from cvcc_zoo.zoo.trained import Trained, find_trained
@@ -56,8 +56,8 @@ class Subject:
         if self.trained:
             return [read_card(self.card)] if self.card else []
         family, hparams = type(self.model).__name__, self.model.hparams
-        names = names_of(family, hparams)
-        cards = [read_card(path) for name, path in list_cards().items() if model_and_tag(name)[0] in names]
+        mine = name_of(family, hparams)
+        cards = [read_card(path) for name, path in list_cards().items() if model_and_tag(name)[0] == mine]
         wanted = architecture(complete(family, hparams))
         return [card for card in cards if architecture(complete(card.family, card.hparams)) == wanted]
 

@@ -60,6 +60,11 @@ def has_step_hooks(optimizer: Optimizer) -> bool:
     return bool(optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
 
 
+def open_writer(experiment: Any) -> Any:
+    """Return the writer of a SummaryWriter's file, opened again if Lightning closed it after an earlier run."""
+    return experiment._get_file_writer()
+
+
 def default_arguments(operation: Any) -> dict[str, Any]:
     """Return the names of an operation's arguments and their default values; inspect.signature takes no operation."""
     return {argument.name: argument.default_value for argument in operation._schema.arguments}
@@ -68,9 +73,10 @@ def default_arguments(operation: Any) -> dict[str, Any]:
 def is_batched(tensor: Tensor) -> bool:
     """Return whether a tensor stands for several: it cannot be written into one that does not.
 
-    It does under torch.func.vmap, and in `torch.autograd.grad(..., is_grads_batched=True)`.
+    It does under torch.func.vmap, and in `torch.autograd.grad(..., is_grads_batched=True)`. torch.compile cannot trace
+    the question; there the answer is that it may.
     """
-    return is_batchedtensor(tensor) or is_legacy_batchedtensor(tensor)
+    return torch.compiler.is_compiling() or is_batchedtensor(tensor) or is_legacy_batchedtensor(tensor)
 
 
 def in_function_transform() -> bool:

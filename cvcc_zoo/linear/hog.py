@@ -77,7 +77,8 @@ class HOG(nn.Module):
 
     def histograms(self, images: Tensor) -> Tensor:
         """Return the histograms, not normalised: (N, cells down, cells across, orientations)."""
-        x = images.to(torch.promote_types(images.dtype, torch.get_default_dtype()))  # in 16 bits, EPS**2 would be 0
+        precise = torch.promote_types(torch.get_default_dtype(), torch.float32)  # in 16 bits, EPS**2 would be 0
+        x = images.to(torch.promote_types(images.dtype, precise))
         x = x if images.is_floating_point() else x / 255
         return self._histograms(*self._gradients(x))
 

@@ -70,9 +70,7 @@ class PCA(nn.Module):
                 f"{found.rank}, or use more images"
             )
         basis = found.matrix if self.whiten else found.matrix * found.spectrum[:kept, None].sqrt()
-        self.mean, self.basis, self.spectrum = (
-            part.to(torch.float32) for part in (shift + mean, basis, found.spectrum)
-        )
+        self.mean, self.basis, self.spectrum = (part.to(self.mean) for part in (shift + mean, basis, found.spectrum))
         return self
 
     def forward(self, x: Tensor) -> Tensor:

@@ -109,6 +109,7 @@ class Linear(ImageClassifier):
         if data is None:
             raise ValueError("features learn from training images: train with an ImageDataModule")
         device = self.trainer.strategy.root_device if trainer_of(self) else torch.device("cpu")
+        dtype = self.network.fc.weight.dtype
         images, _, samples = data.training_images()
         whitening = self.whitening.to(device)
 
@@ -119,7 +120,7 @@ class Linear(ImageClassifier):
         extract.to(device).fit(batches)
         if extract.out_features != self.network.fc.in_features:
             self.network.make_classifier(extract.out_features, self.num_classes)
-        self.to("cpu")
+        self.to("cpu", dtype)
         self.hparams["features"] = extract.specs
 
     def take_features(self, hparams: Mapping[str, Any]) -> None:

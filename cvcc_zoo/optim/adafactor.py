@@ -121,8 +121,8 @@ class Adafactor(RuleOptimizer):
         return ("row_var", "col_var") if group["factored"] else ("variance",)
 
     def initial(self, name: str, group: Group, p: Tensor) -> Tensor:
-        """Return zeros: a number for each row, for each column, or for each element."""
-        if name == "variance" or p.ndim < 2:
+        """Return zeros: a number for each row, for each column, or, for other names, for each element."""
+        if p.ndim < 2 or name not in ("row_var", "col_var"):
             return super().initial(name, group, p)
         rows, columns = as_matrix(p).shape
         return p.new_zeros((rows, 1) if name == "row_var" else (1, columns))

@@ -105,8 +105,9 @@ class LowRankAdam(AdamW):
         return (*super().state_names(group), *(["projection"] if group["low_rank"] else []))
 
     def initial(self, name: str, group: Group, p: Tensor) -> Tensor:
-        """Return zeros: the averages (rank, n) and the directions (m, rank) of a matrix."""
-        if not group.get("low_rank", _large(p, group)):
+        """Return zeros: the averages (rank, n) and the directions (m, rank) of a matrix; for other names its shape."""
+        own = name in ("projection", "exp_avg", "exp_avg_sq")
+        if not (own and group.get("low_rank", _large(p, group))):
             return super().initial(name, group, p)
         rows, columns = wide(p).shape
         return p.new_zeros((rows, group["rank"]) if name == "projection" else (group["rank"], columns))

@@ -53,9 +53,11 @@ def hidden_weights(model: nn.Module) -> list[str]:
 
     The last layer is the classifier, of one or several modules, if the network has timm's method `get_classifier`.
     Parameters of more than one dimension without `weight` in their names, such as the tokens and the position
-    embedding of a transformer, belong to no layer.
+    embedding of a transformer, belong to no layer; those of one number a row, such as the lengths that weight norm
+    separates from the directions, are no matrices.
     """
-    weights = {name: p for name, p in model.named_parameters() if p.ndim > 1 and "weight" in name}
+    matrices = {name: p for name, p in model.named_parameters() if p.ndim > 1 and p.numel() > len(p)}
+    weights = {name: p for name, p in matrices.items() if "weight" in name}
     network: Any = getattr(model, "network", model)
     found = network.get_classifier() if hasattr(network, "get_classifier") else ()
     modules = found if isinstance(found, tuple | list | nn.ModuleList) else [found]

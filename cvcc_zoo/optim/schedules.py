@@ -36,6 +36,9 @@ LENGTH = {
 CYCLES = (lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR)
 """Schedules that torch documents as stepped after every batch."""
 
+DIVISORS = ("step_size", "T_max")
+"""Options that torch divides by only after the first epoch."""
+
 
 def find_lr_scheduler(name: str) -> type[lr_scheduler.LRScheduler]:
     """Return a torch schedule by its class name, or an imported one by its import path; import no module.
@@ -110,7 +113,15 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
         options.setdefault("cycle_momentum", False)  # torch's default would change the momentum that the user chose
     check_options(kind, scheduler_class, options, skip=("optimizer", "self"))
     try:
+        for option in DIVISORS:
+            if option in options and not options[option] > 0:
+                raise ValueError(f"{option} must be above 0, not {options[option]}")
         return {"scheduler": scheduler_class(optimizer, **options), **placing}
+    except ZeroDivisionError as error:
+        raise ValueError(
+            f"{kind} divides by 0 in a training of {total_steps} steps and {total_epochs} epochs; choose a larger "
+            "pct_start (of OneCycleLR) or step_size_up (of CyclicLR)"
+        ) from error
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{kind} refuses these options: {error}") from error
 

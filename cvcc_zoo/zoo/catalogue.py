@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import cvcc_zoo.models  # noqa: F401  registers every model
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import complete, shapes
-from cvcc_zoo.classifier.network import meta_copy
+from cvcc_zoo.classifier.network import to_count
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, find
 from cvcc_zoo.weights.card import list_cards, model_and_tag
 
@@ -51,28 +51,23 @@ def architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def name_of(family: str, hparams: Mapping[str, Any]) -> str:
-    """Return the registered name of a model with this family and shape, or else that which its family gives it.
+    """Return the name of a model with this family and these options.
 
-    This is the family's name in lower case, and for networks of others their own.
+    It is the registered name whose fixed options the model has, and of several the one that differs least: cnn_small,
+    rather than cnn, with a dropout. Without one it is the name that the family gives: its own in lower case, and for
+    networks of others theirs.
     """
-    return names_of(family, hparams)[0]
-
-
-def names_of(family: str, hparams: Mapping[str, Any]) -> list[str]:
-    """Return the names that a model with this family and shape may have, the best one first.
-
-    A registered name fits exactly, or but for options whose defaults it changes: cnn_fast with another activation.
-    """
-    wanted = architecture(complete(family, hparams))
-    given: Callable[[Mapping[str, Any]], str] | None = getattr(FAMILIES.get(family), "model_name", None)
-    exact, but_defaults = list[str](), list[str]()
+    wanted, found = architecture(complete(family, hparams)), list[tuple[int, int, str]]()
     for entry in ENTRIES.values():
         if entry.family.__name__ == family:
             own = architecture(complete(family, entry.options))
             different = {key for key in own | wanted if own.get(key) != wanted.get(key)}
-            if different <= entry.defaults.keys():
-                (but_defaults if different else exact).append(entry.name)
-    return exact[:1] or [*but_defaults, given(hparams) if given else family.lower()]
+            if not different & entry.fixed.keys():
+                found.append((len(different - entry.defaults.keys()), len(different), entry.name))
+    if found:
+        return min(found, key=lambda each: each[:2])[2]
+    given: Callable[[Mapping[str, Any]], str] | None = getattr(FAMILIES.get(family), "model_name", None)
+    return given(hparams) if given else family.lower()
 
 
 @dataclass(frozen=True)
@@ -84,10 +79,8 @@ class Complexity:
 
 
 def complexity(model: ImageClassifier) -> Complexity:
-    """Count parameters, and multiply-accumulate operations of convolutions and matrix products, on the meta device."""
-    network = meta_copy(model.network)
-    image = torch.empty(1, model.in_channels, model.image_size, model.image_size, device="meta")
-    network.eval()
+    """Count parameters, and multiply-accumulate operations of convolutions and matrix products, in evaluation mode."""
+    network, image = to_count(model.network, (1, model.in_channels, model.image_size, model.image_size))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(image)
     return Complexity(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)

@@ -47,19 +47,26 @@ class Mixing(nn.Module):
 
 
 def as_float(images: Tensor) -> Tensor:
-    """Convert uint8 0..255 to float in [0, 1]; return floats unchanged."""
-    return images if images.is_floating_point() else images.to(torch.get_default_dtype()).div_(255)
+    """Convert uint8 0..255 to float in [0, 1], of 32 bits or more; return floats unchanged."""
+    if images.is_floating_point():
+        return images
+    return images.to(torch.promote_types(torch.get_default_dtype(), torch.float32)).div_(255)
 
 
 def as_uint8(images: Tensor) -> Tensor:
     """Round floats in [0, 1] to uint8 0..255."""
-    return (255 * images).add_(0.5).to(torch.uint8)
+    return (255 * _precise(images)).add_(0.5).to(torch.uint8)
+
+
+def _precise(images: Tensor) -> Tensor:
+    """Convert floats to 32 bits or more: bfloat16 would round 255.5 to 256."""
+    return images.to(torch.promote_types(images.dtype, torch.float32))
 
 
 def in_floats(images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply a function of floats in [0, 1] to images of either type; clamp the result and convert it to their type."""
-    changed = change(as_float(images)).clamp_(0, 1)
-    return changed.to(images.dtype) if images.is_floating_point() else as_uint8(changed)  # random factors are float32
+    changed = change(_precise(as_float(images))).clamp_(0, 1)
+    return changed.to(images.dtype) if images.is_floating_point() else as_uint8(changed)
 
 
 def each(values: Tensor) -> Tensor:

@@ -27,7 +27,10 @@ def move(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
     shift = shift + matrix @ (size / 2) - size / 2  # for coordinates relative to the middle
     # From here every product is rounded as in torchvision's `affine`, so that ties go to the same pixel.
     theta = torch.cat([matrix, shift[:, :, None]], 2).float() / (size / 2).float()[:, None]  # (N, 2, 3)
-    x, y = (torch.linspace((1 - side) / 2, (side - 1) / 2, side, device=images.device) for side in (width, height))
+    x, y = (
+        torch.linspace((1 - side) / 2, (side - 1) / 2, side, dtype=torch.float32, device=images.device)
+        for side in (width, height)
+    )
     places = torch.stack(
         [x.expand(height, -1), y[:, None].expand(-1, width), torch.ones_like(x).expand(height, -1)], -1
     )
