@@ -258,6 +258,6 @@ def test_a_disk_without_links_takes_downloads(
         found.append((folder / "archive.zip").is_file())
         (folder / "images").mkdir()
 
-    fetch("torchvision.Any", tmp_path, "images", download, (tmp_path / "images").stat)
+    fetch("torchvision.Any", tmp_path, "images", "get it", download, (tmp_path / "images").stat)
     assert found == [len(refused) == 1] and (tmp_path / "images").is_dir()
     assert (tmp_path / "archive.zip").read_text() == "here"

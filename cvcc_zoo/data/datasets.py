@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,10 @@ from torchvision import datasets as tv_datasets
 from torchvision.datasets.utils import check_integrity
 
 from cvcc_zoo.data.classes import DIGITS
+from cvcc_zoo.data.forms.fetch import fetch
 from cvcc_zoo.data.images import Images, Split, share
 from cvcc_zoo.data.placing import check_placed
 from cvcc_zoo.files.own import shown
-from cvcc_zoo.files.web import ending
-
-LARGEST = 1 << 30  # bytes of a download; SVHN's training images take 0.2 GB
 
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -96,23 +95,18 @@ class TorchvisionDataset:
         check_placed(self.title, self.root, self.folder, self.sums)
         for split in ("train", "test"):
             try:
-                self.opened[split] = self._open(split, download=False)
+                self.opened[split] = self._open(split, self.root, download=False)
             except RuntimeError:
                 self.opened[split] = self._download(split)
 
     def _download(self, split: Split) -> Any:
-        target, before = self.root / self.folder, self._damaged()
+        it = "it" if len(self.files) == 1 else "them"
+        how = f"download {', '.join(self.files)} from {self.url}\nand put {it} into {self.root / self.folder}"
+        download = partial(self._open, split, download=True)
+        present = partial(self._open, split, self.root, download=False)
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with ending(LARGEST):  # torchvision has no timeout
-                return self._open(split, download=True)
-        except Exception as error:  # from the network, http.client, an archive, or a wrong checksum
-            for path in self._damaged():  # remove partial downloads
-                if path not in before:
-                    path.unlink()
-            for folder in (target, *target.parents):  # leave no empty folders behind
-                if folder.is_relative_to(self.root) and folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
+            fetch(self.title, self.root, self.folder, how, download, present)
+        except FileNotFoundError as error:
             if damaged := self._damaged():
                 names, one = ", ".join(path.name for path in damaged), len(damaged) == 1
                 raise ValueError(
@@ -120,14 +114,8 @@ class TorchvisionDataset:
                     f"so {'it is' if one else 'they are'} damaged or incomplete; remove {'it' if one else 'them'} and "
                     "start again on a machine with a network, or bring the right files there"
                 ) from error
-            raise FileNotFoundError(
-                f"{self.title} is not in {self.root} and could not be downloaded "
-                f"({str(error).splitlines()[-1] if str(error) else type(error).__name__}).\n"
-                f"On a machine with a network download {', '.join(self.files)} from {self.url}\n"
-                f"and put {'it' if len(self.files) == 1 else 'them'} into {target} "
-                "(or name the folder that has the data: --data.root=... or $CVCC_ZOO_DATA)"
-                f"{self._advice()}"
-            ) from error
+            raise FileNotFoundError(f"{error}{self._advice()}") from error.__cause__
+        return present()
 
     def _advice(self) -> str:
         """Return what else helps if the root is a folder of images, which another data set reads."""
@@ -139,16 +127,16 @@ class TorchvisionDataset:
         places = {self.root / self.folder / name: md5 for name, md5 in self.sums.items()}
         return [path for path, md5 in places.items() if path.is_file() and not check_integrity(path, md5)]
 
-    def _open(self, split: Split, *, download: bool) -> Any:
+    def _open(self, split: Split, root: Path, *, download: bool) -> Any:
         try:
             with _old_pickles():
-                return self.open(self.root, split, download)
+                return self.open(root, split, download)
         except Exception as error:  # torchvision does not verify the files that it unpacks for MNIST
             missing = isinstance(error, RuntimeError) and "download=True" in str(error)
             if download or missing or isinstance(error, OSError):
                 raise
             raise ValueError(
-                f"the files of {self.title} in {self.root / self.folder} are damaged ({str(error) or 'too short'}); "
+                f"the files of {self.title} in {root / self.folder} are damaged ({str(error) or 'too short'}); "
                 "remove them and start again to download them anew"
             ) from error
 
@@ -157,7 +145,7 @@ class TorchvisionDataset:
         if split == "val":
             return None
         try:
-            source = self.opened.pop(split) if split in self.opened else self._open(split, download=False)
+            source = self.opened.pop(split) if split in self.opened else self._open(split, self.root, download=False)
         except RuntimeError as error:
             raise FileNotFoundError(
                 f"{self.title} is not in {self.root}; call prepare_data(), which downloads it, before setup()"

@@ -16,13 +16,15 @@ LARGEST = 64 << 30  # bytes of a response; SUN397 is an archive of 39 GB
 LOCK, UNFINISHED = ".download.lock", ".download-"
 
 
-def fetch(title: str, root: Path, folder: str, download: Callable[[Path], Any], present: Callable[[], Any]) -> None:
+def fetch(
+    title: str, root: Path, folder: str, how: str, download: Callable[[Path], Any], present: Callable[[], Any]
+) -> None:
     """Call `download` with a new folder, and move what it writes there into `root`.
 
     Archives that are in `root`, or in its `folder`, are used instead of downloaded, if their checksums are right.
     Only one process downloads into a root; another one waits, and does nothing if the data are `present` by then (which
     raises an error if they are not). Whatever error `download` raises, nothing is left behind, and it becomes a
-    FileNotFoundError, which says how to get the data on another machine.
+    FileNotFoundError, which says `how` to get the data on another machine.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -41,11 +43,8 @@ def fetch(title: str, root: Path, folder: str, download: Callable[[Path], Any], 
                 if place.is_relative_to(root):
                     place.rmdir()  # unless it has files
         reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
-        _, _, source = title.partition(".")
         raise FileNotFoundError(
-            f"{title} is not in {root} and could not be downloaded ({reason}).\n"
-            f"On a machine with a network let `cvcc-zoo fit --data.dataset={title}`, or torchvision.datasets."
-            f"{source.partition('.')[0]}, download it,\nand copy its files to {root / folder} "
+            f"{title} is not in {root} and could not be downloaded ({reason}).\nOn a machine with a network {how} "
             "(or name the folder that has the data: --data.root=... or $CVCC_ZOO_DATA)"
         ) from error
 

@@ -86,7 +86,11 @@ def _opened(name: str, root: Path) -> Opened:
             "start again to download them anew"
         ) from error
     present = partial(open_all, entry, root, download=False)
-    fetch(title, root, entry.folder, partial(open_all, entry, download=True), present)
+    how = (
+        f"let `cvcc-zoo fit --data.dataset={title}`, or torchvision.datasets.{entry.source}, download it,\n"
+        f"and copy its files to {root / entry.folder}"
+    )
+    fetch(title, root, entry.folder, how, partial(open_all, entry, download=True), present)
     return present()
 
 
