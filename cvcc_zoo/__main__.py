@@ -1,5 +1,6 @@
 """The program: `cvcc-zoo` and `python -m cvcc_zoo`."""
 
+import errno
 import gc
 import importlib
 import io
@@ -46,10 +47,12 @@ def finished(args: list[str]) -> int:
     """Run a command, print its error message if it fails, and return its exit code."""
     try:
         code = run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # of `cvcc-zoo list >&-`
+            sys.stdout.flush()
         return code
     except BrokenPipeError:  # `cvcc-zoo list | head`: the reader has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13  # SIGPIPE
     except KeyboardInterrupt:
         say("cvcc-zoo: SIGINT", error=True)
@@ -130,6 +133,8 @@ def meant_for_users(error: BaseException | None) -> str | None:
             if number in FULL:
                 return f"{error}; make room on its disk, and start the command again"
             return f"{error}; change its rights, or choose another place" if number in FORBIDDEN else str(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # of `cvcc-zoo list > file`
+            return f"the output cannot be written: {error}; make room on its disk, and start the command again"
         error = error.__cause__
     return None
 

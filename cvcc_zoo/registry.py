@@ -177,7 +177,8 @@ def as_spec(kind: str, value: str | Mapping[str, Any]) -> Spec:
             raise ValueError(f"init_args of {kind} are options by name, {{option: value}}, not {arguments!r}")
         spec = {"name": spec["class_path"], **arguments}
     if isinstance(spec.get("name"), bool):  # YAML reads no, off, false, yes, on and true without quotes as these
-        raise ValueError(f"no {kind} is named {str(spec['name']).lower()}; write the name of one, or leave it out")
+        instead = "null for none" if kind == "lr_scheduler" else "leave it out"
+        raise ValueError(f"no {kind} is named {str(spec['name']).lower()}; write the name of one, or {instead}")
     if not isinstance(spec.get("name"), str):
         raise ValueError(f"{kind} {spec} has no name; write it like {{name: ..., option: value}}")
     return spec

@@ -14,7 +14,7 @@ from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.arguments import owners_first, parse, rewrite
 from cvcc_zoo.cli.choices import CLUSTERS
-from cvcc_zoo.cli.expansion import path_of
+from cvcc_zoo.cli.expansion import load_yaml, nested, path_of
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.cli.options import parser
 from cvcc_zoo.zoo.catalogue import architecture
@@ -230,6 +230,50 @@ def test_an_option_of_the_model_that_comes_from_elsewhere_is_not_ignored(
     for options in ({"init_args": {option: value}}, {option: value}):
         recipe.write_text(yaml.safe_dump({"model": options}))
         assert advice in message(capsys, ["fit", f"--config={recipe}"])
+    recipe.write_text(yaml.safe_dump({f"model.{option}": value}))
+    assert advice in message(capsys, ["fit", f"--config={recipe}"])
+
+
+def test_an_option_with_a_dot_in_a_file_is_one_of_its_group() -> None:
+    assert load_yaml("data.batch_size: 64\ndata: {validation: 0.2}") == {"data": {"batch_size": 64, "validation": 0.2}}
+    model = {"class_path": "ResNet", "init_args": {"depth": 26, "norm": "none"}}
+    assert nested({"model.class_path": "ResNet", "model.init_args": {"norm": "none"}, "model.init_args.depth": 26}) == {
+        "model": model
+    }
+    classes = {"model": {"init_args": {"loss": {"class_weights": {"a.b": 2.0}}}}, "a.b": 2.0}
+    assert nested(classes) == classes
+    with pytest.raises(ValueError, match="batch_size occurs twice, with a dot and without; write it once"):
+        nested({"data": {"batch_size": 64}, "data.batch_size": 32})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("trainer: 3", "trainer has no options; indent them below it, or leave it out"),
+        ("data: 3", "data has no options; indent them below it, or leave it out"),
+        ("trainer: {num_nodes: }", "trainer.num_nodes is null; give it a value, or leave it out"),
+        ("model:\nseed_everything: 1", "model has no value; give it one, or leave it out"),
+        ("test:\nseed_everything: 1", "test has no value; give it one, or leave it out"),
+        ("trainer:", "a file of options has lines such as `name: value`, and this one has no value"),
+    ],
+)
+def test_what_has_no_value_in_a_file_is_told(text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("options.yaml").write_text(text)
+    assert said in message(capsys, ["fit", "--config=options.yaml"])
+
+
+def test_a_group_whose_options_are_all_commented_out_has_its_defaults() -> None:
+    Path("options.yaml").write_text("model: linear\ntrainer:\n#  max_epochs: 3\ndata:\n")
+    made = parse(parser("fit"), rewrite(["--config=options.yaml"], "fit"))
+    assert made.trainer == parser("fit").parse_args([]).trainer and made.data.batch_size == 128
+
+
+def test_none_is_no_schedule(capsys: pytest.CaptureFixture[str]) -> None:
+    for word in ("none", "None", "null"):
+        assert rewrite([f"--lr_scheduler={word}"], "fit") == ["--lr_scheduler=null"]
+        assert load_yaml(f"lr_scheduler: {word}\nrun: x")["lr_scheduler"] is None
+    for word in ("no", "1"):
+        assert "null for none" in message(capsys, ["fit", f"--lr_scheduler={word}"])
 
 
 def test_a_seed_of_the_data_is_refused_in_a_file_as_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:

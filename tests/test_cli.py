@@ -23,8 +23,9 @@ from cvcc_zoo.cli.lightning import ZooCLI, build
 from cvcc_zoo.cli.options import parser
 from cvcc_zoo.data.datasets import FashionMini
 from cvcc_zoo.runs import RunFolder, new_folder
-from cvcc_zoo.runs.run_folder import how_to_resume
+from cvcc_zoo.runs.run_folder import _make, how_to_resume
 from cvcc_zoo.runs.written import read_summary
+from cvcc_zoo.search.record import own_folder
 from cvcc_zoo.zoo.catalogue import Complexity, complexity
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
@@ -212,6 +213,14 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(fit: Fit, run: str, capsys
     assert fit("--model=linear", f"--run={run}") == 2
     printed = capsys.readouterr().err
     assert f"the run folder {run} cannot be made: " in printed and "choose another --run=..." in printed
+
+
+def test_a_link_that_leads_nowhere_is_no_folder_of_runs() -> None:
+    Path("runs").symlink_to("nowhere")
+    with pytest.raises(OSError, match=r"the run folder runs/x cannot be made: .*; choose another --run=\.\.\."):
+        _make(Path("runs/x"))
+    with pytest.raises(OSError, match="runs is a file, or a link to a folder that is not there"):
+        own_folder(Path("runs/x"), "search").__enter__()
 
 
 def test_runs_go_below_the_root_folder_of_the_trainer(fit: Fit, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import cvcc_zoo
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.optim import Muon
-from cvcc_zoo.optim.build import OWN, make_optimizer
+from cvcc_zoo.optim.build import OWN, check_optimizer, make_optimizer
 from cvcc_zoo.optim.cost import EXAMPLES, seconds_a_step, sides, state_share, with_gradients
 from cvcc_zoo.runs import OptimizerMonitor
 from tests.conftest import Fit, message
@@ -212,3 +212,11 @@ def test_a_class_of_a_module_in_the_current_folder_is_found_by_the_console_comma
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "my_optimizers.Mine" in Path("runs/mine/config.yaml").read_text()
+
+
+@pytest.mark.parametrize("value", ["n", "none", None, 0])
+def test_only_true_decays_norms_and_biases(value: Any) -> None:
+    spec = {"name": "SGD", "decay_norms_and_biases": value}
+    for build in (check_optimizer, lambda spec: make_optimizer(spec, nn.Linear(1, 1))):
+        with pytest.raises(ValueError, match="decay_norms_and_biases must be true or false, got"):
+            build(spec)

@@ -102,7 +102,7 @@ FAST = ["--batch_size=2", "--repeats=1"]
 
 def test_models_are_compared_and_sorted(capsys: pytest.CaptureFixture[str]) -> None:
     names = ["cnn_small", "linear", "resnet20.cifar10", "ResNet{depth: 20}"]
-    found = rows("compare", *names, "--sort=macs", *FAST)
+    found = rows("compare", *names, "--sort=MACs", *FAST)
     assert [row["model"] for row in found] == ["linear", "cnn_small", "resnet20.cifar10", "ResNet{depth: 20}"]
     assert found[2]["activation_bytes"] == found[3]["activation_bytes"]
     shares = {

@@ -38,6 +38,8 @@ def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
         (["--min-accuracy=0.8"], ["resnet20", "resnet32"]),
         (["--dataset=pets", "--pattern=resnet*", "--max_parameters=400000"], ["resnet20"]),
         (["--min_accuracy=0.95"], []),
+        (["ResNet-20"], ["resnet20"]),
+        (["--sort", "Accuracy", "--dataset=PETS", "resnet*"], ["resnet32", "resnet20"]),
     ],
 )
 def test_weights_are_filtered_and_sorted(
@@ -59,6 +61,11 @@ def test_weights_are_filtered_and_sorted(
 def test_wrong_searches_are_told(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", *words]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_model_is_listed_by_its_name_as_people_type_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--image-size=8", "RESNET-20"]) == 0
+    assert "resnet20" in capsys.readouterr().out
 
 
 def test_published_weights_fit_a_terminal_of_80_columns(

@@ -1,5 +1,6 @@
 """The program starts and ends without a search for garbage; as a function it leaves the collector alone."""
 
+import errno
 import gc
 import io
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cvcc_zoo.__main__ import main
+from cvcc_zoo.__main__ import main, meant_for_users
 from cvcc_zoo.commands import imported
 from cvcc_zoo.printing.console import PlainConsole
 
@@ -113,6 +114,17 @@ def test_what_is_printed_and_run_at_the_end_is_there() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.startswith("cvcc_zoo ") and shown.endswith("at exit\n")
+
+
+def test_a_closed_output_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["list", "linear"]) == 0
+
+
+def test_an_output_on_a_full_disk_is_told() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")  # as rich raises it, without the name of a file
+    assert str(meant_for_users(full)).startswith("the output cannot be written: [Errno 28] No space left on device; ma")
+    assert meant_for_users(OSError(errno.EPERM, "")) is None
 
 
 def test_a_folder_that_was_removed_is_told_in_one_line(

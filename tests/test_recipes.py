@@ -1,6 +1,7 @@
 """Every recipe opens with what a reader wants to know, and trains unchanged on an image folder."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,27 @@ def test_a_recipe_is_found_by_every_form_of_its_name_and_a_file_of_the_same_name
     assert recipe_folder("cifar10") == Path("cifar10")
 
 
+def test_a_config_that_is_no_file_is_told_as_what_it_is() -> None:
+    Path("runs/resnet20").mkdir(parents=True)
+    assert config_file("runs/resnet20") == "runs/resnet20"  # which the parser calls a folder
+    with pytest.raises(ValueError, match=r"there is no file \*\.yaml, which --config names"):
+        config_file("*.yaml")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="absent")
+def test_a_config_from_a_pipe_is_refused_as_it_would_be_read_twice() -> None:
+    os.mkfifo("pipe")
+    with pytest.raises(ValueError, match="--config takes a file, and pipe is a pipe; write its lines into a file"):
+        config_file("pipe")
+
+
 def test_fit_takes_a_recipe_by_name(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = ["--data.dataset=folder", f"--data.root={colours}"]
     for flag in (["--config", "fashion_mnist/linear"], ["-c=configs/fashion_mnist/linear.yaml"]):
         assert build([*flag, *folder]).config.data.batch_size == 512
     assert "did you mean fashion_mnist/linear" in message(capsys, ["fit", "--config=fashion_mnist/liner"])
     assert "runs/x/config.yaml, which --config names" in message(capsys, ["fit", "--config=runs/x/config.yaml"])
+    assert main(["recipes", "CIFAR-10"]) == 0 and "cifar10/resnet20" in capsys.readouterr().out
     train_zoo = ["train-zoo", "--recipes=cifar1000"]
     assert "no folder of recipes named 'cifar1000'; did you mean cifar100" in message(capsys, train_zoo)
 

@@ -13,6 +13,7 @@ from cvcc_zoo import runs
 from cvcc_zoo.cli.options import parser
 from cvcc_zoo.cli.parsing import ZooParser
 from cvcc_zoo.cli.refusals import MESSAGES, OURS, check_text, explain
+from cvcc_zoo.commands import train_zoo
 
 BROKEN = "trainer: {max_epochs: 1\nmodel: linear\n"
 PROVOKED: dict[str, list[Sequence[str]]] = {
@@ -24,6 +25,7 @@ PROVOKED: dict[str, list[Sequence[str]]] = {
         ["--trainer.callbacks+=Timer", "--trainer.callbacks.x=1"],
     ],
     "group": [["--data=cifar10"]],
+    "no group": [["--config=number.yaml"]],
     "syntax": [["--config=broken.yaml"]],
     "line": [["--config=broken.yaml"]],
     "no file": [["--config=nowhere.yaml"]],
@@ -46,6 +48,7 @@ OF_CONSTRUCTORS = {"constructor", "other kind"}
 def files() -> None:
     Path("broken.yaml").write_text(BROKEN)
     Path("empty.yaml").write_text("7\n")
+    Path("number.yaml").write_text("data: 3\n")
     Path("unknown.yaml").write_text("optimiser: SGD\n")
 
 
@@ -82,6 +85,14 @@ def test_a_value_without_a_text_is_recognised_in_a_config() -> None:
 
 def test_a_message_that_is_not_known_stays() -> None:
     assert explain(" something new \n", parser("fit")) == "something new"
+
+
+def test_an_option_is_suggested_only_where_it_exists_and_is_not_what_was_typed() -> None:
+    assert "did you mean optimizer.lr" in explain("unrecognized arguments: --optimiser.lr=3", parser("fit"))
+    assert "optimizer.lr or" not in explain("unrecognized arguments: --optimiser.lr=3", train_zoo.parser())
+    for typed in ("--model = resnet20", "----model=resnet20"):
+        said = explain(f"unrecognized arguments: {typed}", parser("fit"))
+        assert said == "write --model=VALUE, without spaces or more dashes"
 
 
 @pytest.mark.parametrize("program", ["cvcc-zoo", "__main__.py"])  # as the installed script, and by `python -m`

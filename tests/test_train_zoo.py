@@ -281,6 +281,32 @@ def test_wrong_input_is_told(words: Words, more: Words, message: str, capsys: py
     assert message in capsys.readouterr().err
 
 
+def test_the_table_fits_a_terminal_of_80_columns(
+    words: Words,
+    home: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(train_zoo, "with_interval", lambda correct, images: "92.15 % (91.60 to 92.66)")
+    assert main([*words, "--minutes=5", "--only=[linear]", "--seeds=2"]) == 0
+    printed = capsys.readouterr().out
+    assert "…" not in printed and "min" in printed and "91.60" in printed
+
+
+def test_options_of_fit_may_stand_apart_from_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[str]] = []
+
+    def call(parser: object, function: object, own: list[str], passed: list[str]) -> int:
+        given.extend([own, passed])
+        return 0
+
+    monkeypatch.setattr(train_zoo, "call_with", call)
+    words = ["--minutes", "5", "--allow_changes", "true", "--trainer.max_epochs", "3", "--data.root=here"]
+    assert train_zoo.main(words) == 0
+    assert given == [["--minutes", "5"], ["allow_changes=true", "trainer.max_epochs=3", "data.root=here"]]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # from the compiler itself
 def test_a_compiled_training_learns_the_same(

@@ -10,14 +10,13 @@
 | `fit`, evaluations | `--weights=a.ckpt --model=resnet20` | the model first |
 | `fit`, evaluations | `--config=cifar10/resnet20` | the file of the recipe |
 | `fit`, evaluations | `--model.optimizer=SGD` | refused, with the option that is meant |
-| `list` | `'resnet*'` first | `--pattern=resnet*` |
-| `list` | `--max-parameters=1`, `--pretrained` | `--max_parameters=1`, `--pretrained=true` |
 | all | `--model.drop_rate=0.1` after `--model=timm.resnet18` | `--model.network_options.drop_rate=0.1` |
 | all | `--model.init_args.depth=26` | `--model.depth=26` |
 | all | `--model=resnet20` | its class, all options that shape it, and its `--weights` or null |
 | all | `--model={class_path: resnet20, init_args: {freeze: 2}}` | the same with these options, as YAML |
 | all | `--model.help=resnet20` | `--model.help=` its class |
 | all | `--optimizer=SGD`, and those in SPEC_FLAGS | `--optimizer={"name": "SGD"}` |
+| all | `--lr_scheduler=none` | `--lr_scheduler=null` |
 | all | `--optimizer={class_path: SGD, init_args: {lr: 0.1}}` | `--optimizer={name: SGD, lr: 0.1}` |
 
 `parse` adds to options without a name, such as `--model.loss.l2=0.1`, the name that they belong to. `search` and
@@ -34,10 +33,11 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from cvcc_zoo.cli.choices import check_not_of_model
-from cvcc_zoo.cli.expansion import expand_model, in_one_line, load_yaml, options_beside_networks
+from cvcc_zoo.cli.expansion import expand_model, in_one_line, is_none, load_yaml, options_beside_networks
 from cvcc_zoo.cli.recipes import config_file, has_model_alone, weights_alone
 from cvcc_zoo.files.own import expanded
-from cvcc_zoo.registry import as_spec
+from cvcc_zoo.registry import as_spec, as_typed
+from cvcc_zoo.weights.card import list_cards
 from cvcc_zoo.zoo.averaging import Average
 from cvcc_zoo.zoo.trained import Trained
 
@@ -54,21 +54,11 @@ CHOSEN_BY_NAME = {
 
 def rewrite(args: Sequence[str], command: str = "") -> list[str]:
     """Rewrite the arguments of a command as the table above says. Raises ValueError for those that it refuses."""
-    if command == "list":
-        args = [_flag_of_list(word) for word in args]
-        return [f"--pattern={args[0]}", *args[1:]] if args and not args[0].startswith("-") else args
     args = [re.sub(r"^--model\.init_args\.", "--model.", word) for word in args]
     if command == "fit" or command in EVALUATIONS:
         check_owned(args)
         args = name_as_option(command, args)
     return _expand(owners_first(args, (*CONFIG, "--run") if command in EVALUATIONS else CONFIG), command)
-
-
-def _flag_of_list(word: str) -> str:
-    name, equals, value = word.partition("=")
-    if not name.startswith("--"):
-        return word
-    return "--" + name[2:].replace("-", "_") + (equals + value if equals or name != "--pretrained" else "=true")
 
 
 def check_owned(args: Sequence[str]) -> None:
@@ -102,12 +92,16 @@ def owners_first(args: Sequence[str], files: Sequence[str] = CONFIG) -> list[str
 
 
 def name_as_option(command: str, args: Sequence[str]) -> list[str]:
-    """Turn a first argument without a flag into an option: `--model=resnet20`, or `--run=runs/mine`."""
+    """Turn a first argument without a flag into an option: `--model=resnet20`, or `--run=runs/mine`.
+
+    Published weights come before a folder or file of their name.
+    """
     if not args or args[0].startswith("-"):
         return list(args)
-    path = expanded(args[0])
-    evaluated = "--run" if path.is_dir() else "--ckpt_path" if path.is_file() else "--model"
-    return [f"{'--model' if command == 'fit' else evaluated}={args[0]}", *args[1:]]
+    path, flag = expanded(args[0]), "--model"
+    if command != "fit" and as_typed(args[0], list_cards()) is None:
+        flag = "--run" if path.is_dir() else "--ckpt_path" if path.is_file() else flag
+    return [f"{flag}={args[0]}", *args[1:]]
 
 
 def _expand(args: Sequence[str], command: str) -> list[str]:
@@ -137,6 +131,8 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
                 words.append(f"--model.{option}={text}")
         elif flag == "--model.help" and value:
             words.append(f"{flag}={expand_model(value)[0]['class_path']}")
+        elif flag == "--lr_scheduler" and is_none(value):
+            words.append(f"{flag}=null")
         elif flag in SPEC_FLAGS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
             words.append(f"{flag}={json.dumps({'name': value})}")
         elif flag in SPEC_FLAGS and value and value.lstrip().startswith("{"):

@@ -6,10 +6,12 @@ import secrets
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import lightning
+from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_info
@@ -72,9 +74,19 @@ def check_not_of_data(options: Iterable[str]) -> None:
 
 
 def check_training(config: Any) -> None:
-    """Give the model the whitening of the images, to which it is linked. Raises ValueError if there are no images."""
+    """Give the model the whitening of the images, to which it is linked.
+
+    Raises ValueError if there are no images, and for what is null, or no group of options, but cannot be.
+    """
     if config.get("data") is None:
         raise ValueError("data is null, but training needs images; give data its options, or leave it out")
+    for name in ("data", "trainer"):
+        if not isinstance(config.get(name), Namespace):
+            raise ValueError(f"{name} has no options; indent them below it, or leave it out")
+    for name, parameter in signature(Trainer).parameters.items():
+        may_be_null = parameter.default is None or type(None) in get_args(parameter.annotation)
+        if config.trainer.get(name, 0) is None and not may_be_null:
+            raise ValueError(f"trainer.{name} is null; give it a value, or leave it out")
     if config.get("model"):
         config["model.init_args.whitening"] = config.data.whitening
 

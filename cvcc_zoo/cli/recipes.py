@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from cvcc_zoo.cli.expansion import nested
 from cvcc_zoo.files.own import expanded, shown
 from cvcc_zoo.registry import CLOSE, as_typed, unknown
 from cvcc_zoo.zoo.names import resolve
@@ -55,18 +56,23 @@ def read_head(name: str) -> Recipe:
 def config_file(asked: str) -> str:
     """Return the file that `--config` names: a file, or else the recipe of this name.
 
-    A recipe is named as cifar10/resnet20, cifar10/resnet20.yaml or configs/cifar10/resnet20.yaml. Raises ValueError
-    for a name that is almost that of a recipe; other names are returned, and are refused when they are read.
+    A recipe is named as cifar10/resnet20, cifar10/resnet20.yaml or configs/cifar10/resnet20.yaml. Raises ValueError,
+    with the nearest names, if there is neither, and for a pipe, which can be read only once. A folder is returned, and
+    refused when it is read; so is YAML.
     """
+    if expanded(asked).is_fifo():
+        raise ValueError(f"--config takes a file, and {shown(asked)} is a pipe; write its lines into a file first")
     for path in (expanded(asked), expanded(f"{asked}.yaml")):
         if path.is_file():
             return str(path)
     if (found := named(asked)) is not None:
         return str(recipes()[found])
+    if expanded(asked).exists() or re.search(r":\s", asked):
+        return asked
     name = _plain(asked)
     if difflib.get_close_matches(name, recipes(), cutoff=CLOSE) or any(name in recipe for recipe in recipes()):
         raise unknown("file or recipe", name, recipes(), "`cvcc-zoo recipes` lists them")
-    return asked
+    raise ValueError(f"there is no file {shown(asked)}, which --config names")
 
 
 def weights_alone(file: str, before: str | None) -> str | None:
@@ -91,9 +97,9 @@ def _options(file: str) -> dict[str, Any]:
     """Return the options in a config file, none if it cannot be read: the parser tells why."""
     try:
         config = yaml.safe_load(Path(file).read_text())
+        return nested(config) if isinstance(config, dict) else {}
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
-    return config if isinstance(config, dict) else {}
 
 
 def named(asked: str) -> str | None:

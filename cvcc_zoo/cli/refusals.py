@@ -17,6 +17,7 @@ MESSAGES = {
     "argument": r"unrecognized arguments: ?(\S*)",
     "key": r"[Kk]ey \"([\w.]+)\" is not|Option '([\w.]+)' is not",
     "group": r"Parser key \"(data|trainer)\":\s+Unable to load config '(.*?)'",
+    "no group": r"Key \"(data)\.whitening\" not found",
     "syntax": r"^Problems parsing config.*?:(?s:(.*))",
     "line": r"line (\d+), column \d+",
     "no file": r"Parser key \"config\": File does not exist: '(.*)'",
@@ -67,10 +68,13 @@ def explain(message: str, parser: argparse.ArgumentParser) -> str:
         if name.startswith("data.") and name.split(".")[1] in _options_of_images():
             return f"--{name} changes nothing in `{parser.prog}`; leave it out"
         own = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
-        known = {option for option in own if "-->" not in option} | UNLISTED  # the former are links
+        known = {option for option in own if "-->" not in option}  # which are links
+        known |= UNLISTED if "optimizer" in own else set()
         if find("argument", message) and not word.startswith("--"):
             meant = f"--{word.strip(DASHES)}" if name in known else "--option=value"
             return f"{word!r} belongs to no option; write {meant}, and quote values that have spaces"
+        if name in known:
+            return f"write --{name}=VALUE, without spaces or more dashes"
         return str(unknown("option", name, known, "`cvcc-zoo COMMAND --help` shows all"))
     return _of_file(message) or _of_value(message) or message.strip()
 
@@ -99,6 +103,8 @@ def _of_file(message: str) -> str | None:
             f"--{group} takes a YAML file with its options, and there is no file {value}; "
             f"did you mean --{group}.{INNER[group]}={value}?"
         )
+    if found := find("no group", message):
+        return f"{found[1]} has no options; indent them below it, or leave it out"
     if found := find("syntax", message):
         places = re.findall(MESSAGES["line"], message)
         said = [line for line in found[1].strip().splitlines() if not line.startswith(" ")]
@@ -108,7 +114,7 @@ def _of_file(message: str) -> str | None:
     if found := find("folder", message):
         return f"--config takes a file, and {found[1]} is a folder; the options of a run are in its config.yaml"
     if find("no options", message):
-        return "a file of options has lines such as `name: value`, and this one has none; correct it"
+        return "a file of options has lines such as `name: value`, and this one has no value; correct it"
     return None
 
 
@@ -137,7 +143,8 @@ def _of_value(message: str) -> str | None:
     if value is None or not kinds or not set(kinds) <= TYPES.keys():
         return None
     if name in NAMED:
-        return f"--{name} takes a name, and its options beside it, not {given!r}: --{name}=NAME --{name}.OPTION=VALUE"
+        form = f"--{name}=NAME --{name}.OPTION=VALUE{', or null for none' if name == 'lr_scheduler' else ''}"
+        return f"--{name} takes a name, and its options beside it, not {given!r}: {form}"
     hint = ""
     sides = re.fullmatch(r"[\[(]?(\d+) ?[x,] ?(\d+)[\])]?", given)
     if sides and name.endswith("image_size"):

@@ -14,7 +14,7 @@ from cvcc_zoo.inspection.records import Row, write_rows
 from cvcc_zoo.inspection.speed import rates
 from cvcc_zoo.inspection.subjects import NAMES, Subject, find_subjects, split_options
 from cvcc_zoo.printing.console import PlainConsole
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import pick
 from cvcc_zoo.runs.summary import hardware
 
 COLUMNS = {
@@ -59,8 +59,8 @@ def main(args: Sequence[str]) -> int:
     """Run the command."""
     options, words = split_options(args)
     config = parser().parse_args(words)
-    if config.sort and config.sort not in ORDERS:
-        raise unknown("order", config.sort, ORDERS)
+    if config.sort:
+        config.sort = pick("order", config.sort, ORDERS)
     if config.sort == "training_speed" and not config.train:
         raise ValueError("--sort=training_speed needs training steps; add --train")
     files = [file_to_write(path, ending) for path, ending in ((config.json, ".json"), (config.csv, ".csv")) if path]

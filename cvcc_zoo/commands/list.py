@@ -8,10 +8,9 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cvcc_zoo.cli.arguments import rewrite
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.printing.console import PlainConsole
-from cvcc_zoo.registry import ALIASES, find, unknown
+from cvcc_zoo.registry import ALIASES, as_typed, find, pick, unknown
 from cvcc_zoo.weights.card import Card, list_cards, model_and_tag, read_card
 from cvcc_zoo.zoo.catalogue import complexity, list_models
 from cvcc_zoo.zoo.creation import create
@@ -54,6 +53,7 @@ def show(
         return
     if dataset or min_accuracy or max_parameters < float("inf") or sort != "name":
         raise ValueError("dataset, max_parameters, min_accuracy and sort choose among published weights: --pretrained")
+    pattern = as_typed(pattern, list_models()) or pattern
     names = [name for name in list_models(pattern) if name not in ALIASES or name == pattern]
     if not names:
         raise unknown("model", pattern, list_models())
@@ -73,14 +73,14 @@ def show(
 
 def weights(pattern: str, dataset: str, max_parameters: float, min_accuracy: float, sort: str) -> None:
     """Show the chosen published weights. Raises ValueError for an order, data set or name that does not exist."""
-    if sort not in ORDERS:
-        raise unknown("order", sort, ORDERS)
+    order = ORDERS[pick("order", sort, ORDERS)]
     if not 0 <= min_accuracy <= 1:
         raise ValueError(f"min_accuracy is a fraction in [0, 1], like 0.92, not {min_accuracy:g}")
     cards = [read_card(path) for path in list_cards().values()]
     tags = {tag(card) for card in cards}
-    if dataset and dataset not in tags:
-        raise unknown("data set of published weights", dataset, tags)
+    if dataset:
+        dataset = pick("data set of published weights", dataset, tags)
+    pattern = as_typed(pattern, {name for card in cards for name in (card.name, model(card))}) or pattern
     named = [card for card in cards if fnmatch.fnmatchcase(card.name, pattern) or model(card) == pattern]
     if pattern != "*" and not named:
         raise unknown("published weight", pattern, [card.name for card in cards])
@@ -96,7 +96,7 @@ def weights(pattern: str, dataset: str, max_parameters: float, min_accuracy: flo
     table.add_column("trained on", overflow="fold")
     for column in ("accuracy", "parameters", "MACs", "MB"):
         table.add_column(column, justify="right", no_wrap=True)
-    for card in sorted(chosen, key=ORDERS[sort]):
+    for card in sorted(chosen, key=order):
         table.add_row(
             card.name,
             card.dataset,
@@ -123,6 +123,22 @@ def accuracy(card: Card) -> float:
     return float(card.measured.get("test_accuracy", 0.0))
 
 
+def written_out(args: Sequence[str]) -> list[str]:
+    """Return `resnet20 --max-parameters=1e6 --pretrained` as `--pattern=...`, `--max_parameters=...` and `=true`."""
+    words: list[str] = []
+    value_follows = False
+    for word in args:
+        flag, equals, value = word.partition("=")
+        if not word.startswith("-"):
+            words.append(word if value_follows else f"--pattern={word}")
+        elif word == "--pretrained":
+            words.append(f"{word}=true")
+        else:
+            words.append(flag[:2] + flag[2:].replace("-", "_") + equals + value)
+        value_follows = word.startswith("--") and not equals and word not in ("--pretrained", "--help")
+    return words
+
+
 def parser() -> ZooParser:
     """Return the parser of the command."""
     return function_parser("list", "[PATTERN] [options]", show)
@@ -130,5 +146,5 @@ def parser() -> ZooParser:
 
 def main(args: Sequence[str]) -> int:
     """Run the command."""
-    call_with(parser(), show, rewrite(args, "list"))
+    call_with(parser(), show, written_out(args))
     return 0

@@ -9,7 +9,7 @@ from rich.table import Table
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.cli.recipes import named, read_head, recipes
 from cvcc_zoo.printing.console import PlainConsole
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import as_typed, unknown
 
 
 def parser() -> ZooParser:
@@ -28,6 +28,7 @@ def main(args: Sequence[str]) -> int:
         sys.stdout.write(recipes()[recipe].read_text(encoding="utf-8"))
         return 0
     folder = name.removeprefix("configs/").rstrip("/")
+    folder = as_typed(folder, {recipe.partition("/")[0] for recipe in recipes()}) or folder
     chosen = [recipe for recipe in recipes() if not folder or recipe.startswith(f"{folder}/")]
     if not chosen:
         raise unknown("recipe", folder, recipes(), "`cvcc-zoo recipes` lists them")

@@ -29,7 +29,7 @@ from cvcc_zoo.weights.card import Card, folders, read_card
 from cvcc_zoo.zoo.catalogue import complexity, name_of
 from cvcc_zoo.zoo.creation import create
 
-PASSED = ("--data.", "--trainer.", "--allow_changes=")
+PASSED = ("--data.", "--trainer.", "--allow_changes")
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def overview(jobs: dict[str, list[Job]], target: Path) -> Table:
     """Return a table with the state and the accuracies of each model."""
     table = Table(title=f"weights in {target}", caption="in parentheses: 95 % interval")
     for column in ("model", "state", "test accuracy", "seeds", "epochs", "training"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, overflow="fold")
     for model, mine in jobs.items():
         summaries = [read_summary(job.run) for job in mine if job.finished]
         card = mine[0].card(target)
@@ -229,6 +229,13 @@ def parser() -> ZooParser:
 
 def main(args: Sequence[str]) -> int:
     """Run the command; options of data and trainer go to `cvcc-zoo fit`."""
-    passed = [word.removeprefix("--") for word in args if word.startswith(PASSED)]
-    own = [word for word in args if not word.startswith(PASSED)]
+    own: list[str] = []
+    passed: list[str] = []
+    for before, word in zip(["", *args], args, strict=False):
+        if word.startswith(PASSED):
+            passed.append(word.removeprefix("--"))
+        elif before.startswith(PASSED) and "=" not in before and not word.startswith("--"):
+            passed[-1] += f"={word}"
+        else:
+            own.append(word)
     return int(call_with(parser(), train_zoo, own, passed))

@@ -90,9 +90,18 @@ def _timm_optimizer(name: str) -> Callable[..., Optimizer]:
 
 def check_optimizer(spec: Spec) -> None:
     """Raise ValueError if `make_optimizer` would refuse this; an import path is not followed yet."""
+    _check_own_options(spec)
     if "." not in spec["name"] or TIMM.fullmatch(spec["name"]):
         options = {k: v for k, v in spec.items() if k not in ("name", *OWN_OPTIONS)}
         check_options(f"optimizer {spec['name']}", find_optimizer(spec["name"]), options, skip=("params", "self"))
+
+
+def _check_own_options(spec: Spec) -> None:
+    decay_all, factor = spec.get("decay_norms_and_biases", False), spec.get("layer_decay", 1.0)
+    if not isinstance(decay_all, bool):
+        raise ValueError(f"optimizer {spec['name']}: decay_norms_and_biases must be true or false, got {decay_all!r}")
+    if not is_number(factor) or not 0 < factor <= 1:
+        raise ValueError(f"optimizer {spec['name']}: layer_decay must be a factor in (0, 1], got {factor!r}")
 
 
 def make_optimizer(spec: Spec, model: nn.Module) -> Optimizer:
@@ -103,9 +112,10 @@ def make_optimizer(spec: Spec, model: nn.Module) -> Optimizer:
     rate from each part of the network to the one before it, for fine-tuning. Raises ValueError for unknown options or
     values, and for a model without trainable parameters.
     """
+    _check_own_options(spec)
     options = dict(spec)
     name = options.pop("name")
-    decay_all = bool(options.pop("decay_norms_and_biases", False))
+    decay_all = options.pop("decay_norms_and_biases", False)
     layer_decay = options.pop("layer_decay", 1.0)
     kind = f"optimizer {name}"
     optimizer_class = find_optimizer(name)
@@ -116,8 +126,6 @@ def make_optimizer(spec: Spec, model: nn.Module) -> Optimizer:
     if not trainable:
         raise ValueError("the model has no trainable parameter; unfreeze one (requires_grad_(True)) before training")
     groups: Any = trainable
-    if not is_number(layer_decay) or not 0 < layer_decay <= 1:
-        raise ValueError(f"{kind}: layer_decay must be a factor in (0, 1], got {layer_decay!r}")
     muon = inspect.isclass(optimizer_class) and issubclass(optimizer_class, Muon)
     if muon or (weight_decay and not decay_all):
         groups = param_groups(model, weight_decay, muon=muon, decay_norms_and_biases=decay_all)

@@ -33,9 +33,9 @@ def _make(folder: Path) -> None:
     """Make a folder. Raises FileExistsError if it exists, and OSError, with the reason, if it cannot be made."""
     try:
         folder.mkdir(parents=True)
-    except FileExistsError:
-        raise
     except OSError as error:
+        if isinstance(error, FileExistsError) and (folder.exists() or folder.is_symlink()):
+            raise
         raise OSError(f"the run folder {shown(folder)} cannot be made: {error}; choose another --run=...") from None
 
 

@@ -70,7 +70,12 @@ def own_folder(folder: Path, kind: str) -> Iterator[None]:
     works in it, or if it contains something else.
     """
     made = [path for path in folder.parents if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise FileExistsError(
+            f"{error.filename} is a file, or a link to a folder that is not there; choose another --folder"
+        ) from None
     try:
         with locked(folder, "searching" if kind == "search" else "cross-validating", "--folder"):
             others = [path.name for path in folder.iterdir() if path.name != LOCK]
