@@ -246,6 +246,19 @@ def test_an_option_with_a_dot_in_a_file_is_one_of_its_group() -> None:
         nested({"data": {"batch_size": 64}, "data.batch_size": 32})
 
 
+@pytest.mark.parametrize("text", ["model: {norm: none}", "model: {init_args: {norm: none}}", "model.norm: none"])
+def test_a_model_that_is_named_gets_the_options_of_a_file_for_any_model(text: str) -> None:
+    Path("any.yaml").write_text(text)
+    Path("named.yaml").write_text("model: linear")
+    for words in (["--config=any.yaml", "--model=cnn_small"], ["cnn_small", "--config=any.yaml"]):
+        config = parse(parser("fit"), rewrite(words, "fit"))
+        assert config.model.init_args.norm == "none" and config.model.init_args.channels == [32, 64, 128]
+    last = parse(parser("fit"), rewrite(["cnn_small", "--config=any.yaml", "--model.norm=layer"], "fit"))
+    assert last.model.init_args.norm == "layer"
+    other = parse(parser("fit"), rewrite(["cnn_small", "--config=any.yaml", "--config=named.yaml"], "fit"))
+    assert other.model.init_args.norm == "batch"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -34,7 +34,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from cvcc_zoo.cli.choices import check_not_of_model
 from cvcc_zoo.cli.expansion import expand_model, in_one_line, is_none, load_yaml, options_beside_networks
-from cvcc_zoo.cli.recipes import config_file, has_model_alone, weights_alone
+from cvcc_zoo.cli.recipes import config_file, has_model_alone, options_alone, weights_alone
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.registry import as_spec, as_typed
 from cvcc_zoo.weights.card import list_cards
@@ -109,6 +109,7 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
     words: list[str] = []
     known: set[str] | None = None  # the options of a model around a network of others, which has its own, too
     alone: str | None = None  # the weights of a file without a model, which a model without weights starts from
+    for_any: Mapping[str, Any] = {}  # options in files for any model, which one that is named gets
     for flag, value in _pairs(args):
         option = re.fullmatch(r"--model\.(\w+)(.*)", flag)
         if known is not None and option and option[1] not in {*known, "help", "init_args"}:
@@ -126,9 +127,10 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
             words += _weights(weights or alone, command)
             words.append(f"--model={model['class_path']}")
             known = options_beside_networks(model["class_path"])
-            for option, setting in model["init_args"].items():
+            for name, setting in {**model["init_args"], **for_any}.items():
                 text = setting if isinstance(setting, str) else json.dumps(setting)
-                words.append(f"--model.{option}={text}")
+                inner = "" if known is None or name in known else "network_options."
+                words.append(f"--model.{inner}{name}={text}")
         elif flag == "--model.help" and value:
             words.append(f"{flag}={expand_model(value)[0]['class_path']}")
         elif flag == "--lr_scheduler" and is_none(value):
@@ -144,7 +146,7 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
             words.append(f"--config={file}")
             if alone and has_model_alone(file):
                 words.append(f"--weights={alone}")
-            alone = weights_alone(file, alone)
+            alone, for_any = weights_alone(file, alone), options_alone(file, for_any)
         else:
             words.append(flag if value is None else f"{flag}={value}")
     return words

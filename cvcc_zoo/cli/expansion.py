@@ -156,7 +156,7 @@ def expand_config(config: dict[str, Any]) -> dict[str, Any]:
         config["lr_scheduler"] = None
     model = {"class_path": config["model"]} if isinstance(config.get("model"), str) else config.get("model")
     if isinstance(model, dict):
-        given = _options_of(model)
+        given = options_of(model)
         if isinstance(name := model.get("class_path"), str):
             expanded, weights = expand_model(name)
             options = own_or_networks(expanded["class_path"], {**expanded["init_args"], **given})
@@ -181,7 +181,7 @@ def is_none(schedule: Any) -> bool:
     return isinstance(schedule, str) and schedule.lower() == "none"
 
 
-def _options_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
+def options_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the options in `{class_path: NAME, init_args: {option: value}}`, or in `{option: value}` for any model.
 
     Raises ValueError for those that the commands take from elsewhere, and for those beside `class_path`.

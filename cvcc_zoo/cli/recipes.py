@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from cvcc_zoo.cli.expansion import nested
+from cvcc_zoo.cli.expansion import nested, options_of
 from cvcc_zoo.files.own import expanded, shown
 from cvcc_zoo.registry import CLOSE, as_typed, unknown
 from cvcc_zoo.zoo.names import resolve
@@ -80,6 +81,12 @@ def weights_alone(file: str, before: str | None) -> str | None:
     config = _options(file)
     found = before if "model" in config else config.get("weights", before)
     return found if isinstance(found, str) else None
+
+
+def options_alone(file: str, before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options of a config file for any model beside those of a file `before` it; none if it names one."""
+    model = _options(file).get("model", {})
+    return {**before, **options_of(model)} if isinstance(model, dict) and "class_path" not in model else {}
 
 
 def has_model_alone(file: str) -> bool:
