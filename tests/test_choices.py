@@ -253,6 +253,9 @@ def test_a_model_that_is_named_gets_the_options_of_a_file_for_any_model(text: st
     for words in (["--config=any.yaml", "--model=cnn_small"], ["cnn_small", "--config=any.yaml"]):
         config = parse(parser("fit"), rewrite(words, "fit"))
         assert config.model.init_args.norm == "none" and config.model.init_args.channels == [32, 64, 128]
+    Path("of_one.yaml").write_text("model: {depth: 26}")
+    deep = parse(parser("fit"), rewrite(["ResNet", "--config=any.yaml", "--config=of_one.yaml"], "fit"))
+    assert deep.model.init_args.depth == 26 and deep.model.init_args.norm == "none"
     last = parse(parser("fit"), rewrite(["cnn_small", "--config=any.yaml", "--model.norm=layer"], "fit"))
     assert last.model.init_args.norm == "layer"
     other = parse(parser("fit"), rewrite(["cnn_small", "--config=any.yaml", "--config=named.yaml"], "fit"))

@@ -125,7 +125,10 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
         elif flag == "--model" and value is not None:
             model, weights = expand_model(value)
             words += _weights(weights or alone, command)
-            words.append(f"--model={model['class_path']}")
+            chosen = f"--model={model['class_path']}"
+            if for_any:  # the file is checked against the options of this model
+                words.insert(min(i for i, word in enumerate(words) if word.startswith("--config=")), chosen)
+            words.append(chosen)
             known = options_beside_networks(model["class_path"])
             for name, setting in {**model["init_args"], **for_any}.items():
                 text = setting if isinstance(setting, str) else json.dumps(setting)
