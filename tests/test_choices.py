@@ -14,7 +14,8 @@ from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.arguments import owners_first, parse, rewrite
 from cvcc_zoo.cli.choices import CLUSTERS
-from cvcc_zoo.cli.expansion import load_yaml, nested, path_of
+from cvcc_zoo.cli.dotted import nested, spelt_out
+from cvcc_zoo.cli.expansion import load_yaml, path_of
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.cli.options import parser
 from cvcc_zoo.zoo.catalogue import architecture
@@ -235,7 +236,14 @@ def test_an_option_of_the_model_that_comes_from_elsewhere_is_not_ignored(
 
 
 def test_an_option_with_a_dot_in_a_file_is_one_of_its_group() -> None:
-    assert load_yaml("data.batch_size: 64\ndata: {validation: 0.2}") == {"data": {"batch_size": 64, "validation": 0.2}}
+    both = spelt_out("data.batch_size: 64\ndata: {validation: 0.2}")
+    assert load_yaml(both) == {"data": {"batch_size": 64, "validation": 0.2}}
+    beside = {"optimizer": "SGD", "optimizer.lr": 0.1, "data": {"whitening.eps": 0.1, "whitening": "zca", 0.5: 3}}
+    assert nested(beside) == {
+        "optimizer": {"name": "SGD", "lr": 0.1},
+        "data": {"whitening": {"eps": 0.1, "name": "zca"}, 0.5: 3},
+    }
+    assert load_yaml('{"model.version": "3", "test": null}') == {"model.version": "3", "test": None}  # of one flag
     model = {"class_path": "ResNet", "init_args": {"depth": 26, "norm": "none"}}
     assert nested({"model.class_path": "ResNet", "model.init_args": {"norm": "none"}, "model.init_args.depth": 26}) == {
         "model": model

@@ -10,7 +10,7 @@ import torch
 
 from cvcc_zoo import ResNeXt
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.inspection.subjects import find_subject, parse_name
+from cvcc_zoo.inspection.subjects import find_subject, parse_name, split_options
 from cvcc_zoo.plots import plot_depth
 from cvcc_zoo.registry import find
 from cvcc_zoo.weights.card import PUBLISHED, read_card
@@ -122,6 +122,11 @@ def test_models_are_compared_and_sorted(capsys: pytest.CaptureFixture[str]) -> N
 def test_models_of_timm_are_compared_at_their_own_size() -> None:
     (found,) = rows("compare", "timm/resnet18{num_classes: 10}", *FAST)
     assert found["parameters"] == 11_689_512 - 513 * 990 and found["macs"] == pytest.approx(1.81e9, rel=0.01)
+
+
+def test_options_may_have_the_names_of_a_config() -> None:
+    assert split_options(["--model.init_args.depth=26", "a"]) == ({"depth": 26}, ["a"])
+    assert split_options(["--model.network_options.width=4"]) == ({"width": 4}, [])
 
 
 def test_a_name_with_options_is_yaml() -> None:

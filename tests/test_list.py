@@ -56,6 +56,7 @@ def test_weights_are_filtered_and_sorted(
         (["--pretrained", "--min-accuracy=92"], "a fraction in [0, 1], like 0.92, not 92"),
         (["resnet21", "--pretrained"], "no published weight named 'resnet21'; did you mean resnet32.pets or"),
         (["--sort=accuracy"], "choose among published weights: --pretrained"),
+        (["cnn", "fcnn"], "'fcnn' belongs to no option"),
     ],
 )
 def test_wrong_searches_are_told(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

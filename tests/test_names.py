@@ -14,7 +14,7 @@ from cvcc_zoo import ImageDataModule, create, list_models, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.arguments import name_as_option
 from cvcc_zoo.registry import as_typed, pick, unknown
-from cvcc_zoo.zoo.catalogue import name_of
+from cvcc_zoo.zoo.catalogue import name_of, names_of
 from cvcc_zoo.zoo.names import resolve
 from tests.conftest import QUICK, Fit, message
 
@@ -98,6 +98,8 @@ def test_options_that_do_not_belong_to_a_name_leave_a_model_its_name(name: str, 
 
 def test_options_that_belong_to_a_name_make_another_model() -> None:
     assert name_of(*_shape("CNN", channels=(32, 64, 128), convolutions=2)) == "cnn_small"
+    assert names_of(*_shape("CNN", channels=(32, 64, 128), convolutions=2)) == ["cnn_small"]
+    assert names_of(*_shape("cnn_small", dropout=0.3)) == ["cnn_small", "cnn"]  # its weights may be loaded as either
     assert name_of(*_shape("ResNet", depth=26)) == "resnet" and name_of(*_shape("ridge", ridge=None)) == "linear"
 
 

@@ -102,6 +102,7 @@ def test_a_recipe_is_found_by_every_form_of_its_name_and_a_file_of_the_same_name
 def test_a_config_that_is_no_file_is_told_as_what_it_is() -> None:
     Path("runs/resnet20").mkdir(parents=True)
     assert config_file("runs/resnet20") == "runs/resnet20"  # which the parser calls a folder
+    assert config_file('{"model":"linear"}') == '{"model":"linear"}'  # which it parses
     with pytest.raises(ValueError, match=r"there is no file \*\.yaml, which --config names"):
         config_file("*.yaml")
 

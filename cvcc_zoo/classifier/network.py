@@ -4,7 +4,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from cvcc_zoo.internals.torch import changes_forward, has_hooks
 
+T = TypeVar("T")
 FOLDED: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm1d: nn.Conv1d,
     nn.BatchNorm2d: nn.Conv2d,
@@ -73,19 +74,17 @@ def zero_images(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
     return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
 
-def to_count(network: nn.Module, shape: tuple[int, ...], *, train: bool = False) -> tuple[nn.Module, Tensor]:
-    """Return a copy of a network, in the mode of training or evaluation, and black images (N, C, H, W) for it.
+def counted(network: nn.Module, shape: tuple[int, ...], count: Callable[[nn.Module, Tensor], T]) -> T:
+    """Return the `count` of a copy of a network and black images (N, C, H, W), without drawing random numbers.
 
     Both are on the meta device, unless the network cannot run there, because it reads values or makes CPU tensors.
     """
     images = zero_images(network, shape)
-    try:
-        copied = meta_copy(network).train(train)
-        with torch.no_grad():
-            copied(images.to("meta"))
-    except Exception:  # networks raise errors of all kinds
-        return copy.deepcopy(network).train(train), images
-    return copied, images.to("meta")
+    with torch.random.fork_rng(devices=[]):
+        try:
+            return count(meta_copy(network), images.to("meta"))
+        except Exception:  # networks raise errors of all kinds; the second time, they are those of the network
+            return count(copy.deepcopy(network), images)
 
 
 class Unscripted(nn.Module):

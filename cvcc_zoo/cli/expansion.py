@@ -26,8 +26,6 @@ from cvcc_zoo.zoo.names import resolve
 MODE = "cvcc_zoo"
 OF_CLASS = ("class_path", "init_args", "dict_kwargs")
 """The keys by which jsonargparse takes a class with its options."""
-GROUPS = ("model", "init_args", "data", "trainer", "optimizer", "lr_scheduler")
-"""What a file may name with an option and a dot: `data.batch_size: 64`."""
 _working: ContextVar[Path | None] = ContextVar("working", default=None)
 
 
@@ -114,44 +112,15 @@ def load_yaml(text: str) -> Any:
     if not isinstance(value, dict):
         return value
     with chdir(_working.get() or "."):
-        return expand_config(nested(value))
-
-
-def nested(config: Mapping[Any, Any], *, inside: bool = False) -> dict[Any, Any]:
-    """Return options with `data: {batch_size: 64}` in the place of `data.batch_size: 64`.
-
-    Only names of GROUPS are taken apart, and all that are `inside` one of them: others may be data, such as classes.
-    Raises ValueError for an option that is named in both ways.
-    """
-    whole: dict[Any, Any] = {}
-    for name, value in config.items():
-        group, dot, option = str(name).partition(".")
-        key, found = (group, {option: value}) if dot and (inside or group in GROUPS) else (name, value)
-        if key in whole:
-            before = whole[key]
-            both = isinstance(before, dict) and isinstance(found, dict)
-            if not both or before.keys() & found.keys():
-                raise ValueError(f"{option if both else key} occurs twice, with a dot and without; write it once")
-            found = {**before, **found}
-        whole[key] = found
-    return {
-        name: nested(value, inside=True) if name in GROUPS and isinstance(value, dict) else value
-        for name, value in whole.items()
-    }
+        return expand_config(value)
 
 
 def expand_config(config: dict[str, Any]) -> dict[str, Any]:
     """Expand `model: resnet20`, `model: {class_path: resnet20, init_args: ...}` and `optimizer: SGD` in place.
 
-    Raises ValueError as `expand_model` does, for options that the commands take from elsewhere, for what would be lost
-    beside a name, and for options without a value that need one.
+    Raises ValueError as `expand_model` does, for options that the commands take from elsewhere, and for what would be
+    lost beside a name.
     """
-    for option in ("model", "monitor", "test"):
-        if option in config and config[option] is None:
-            raise ValueError(f"{option} has no value; give it one, or leave it out")
-    for group in ("data", "trainer"):
-        if group in config and config[group] is None:  # all its options are commented out
-            config[group] = {}
     if is_none(config.get("lr_scheduler")):
         config["lr_scheduler"] = None
     model = {"class_path": config["model"]} if isinstance(config.get("model"), str) else config.get("model")

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+from cvcc_zoo.cli.dotted import spelt_out
 from cvcc_zoo.cli.expansion import MODE, install_yaml, names_from_here
 from cvcc_zoo.cli.manual import COMMANDS, with_examples
 from cvcc_zoo.cli.refusals import explain
@@ -39,6 +40,10 @@ class ZooParser(LightningArgumentParser):
                 return super().parse_args(*args, **kwargs)
         except UnicodeDecodeError as error:
             self.error(f"a file of options is not text in UTF-8 ({error}); convert it, or give another one")
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Any:
+        """Parse a file of options, whose names may have dots; jsonargparse loses some of these."""
+        return super().parse_string(spelt_out(content), *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error in one line, and exit with code 2."""

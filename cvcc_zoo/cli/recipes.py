@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from cvcc_zoo.cli.expansion import nested, options_of
+from cvcc_zoo.cli.dotted import nested
+from cvcc_zoo.cli.expansion import options_of
 from cvcc_zoo.files.own import expanded, shown
 from cvcc_zoo.registry import CLOSE, as_typed, unknown
 from cvcc_zoo.zoo.names import resolve
@@ -68,7 +69,7 @@ def config_file(asked: str) -> str:
             return str(path)
     if (found := named(asked)) is not None:
         return str(recipes()[found])
-    if expanded(asked).exists() or re.search(r":\s", asked):
+    if expanded(asked).exists() or re.search(r":\s|^\s*\{", asked):
         return asked
     name = _plain(asked)
     if difflib.get_close_matches(name, recipes(), cutoff=CLOSE) or any(name in recipe for recipe in recipes()):

@@ -130,7 +130,8 @@ def written_out(args: Sequence[str]) -> list[str]:
     for word in args:
         flag, equals, value = word.partition("=")
         if not word.startswith("-"):
-            words.append(word if value_follows else f"--pattern={word}")
+            first = not value_follows and not any(each.startswith("--pattern=") for each in words)
+            words.append(f"--pattern={word}" if first else word)
         elif word == "--pretrained":
             words.append(f"{word}=true")
         else:

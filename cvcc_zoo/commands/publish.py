@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from cvcc_zoo.classifier.compatibility import check_classes, complete
+from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
@@ -22,7 +22,6 @@ from cvcc_zoo.runs.run_folder import CONFIG
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.weights.card import Card, change_card, folders, list_cards, read, read_card, write
 from cvcc_zoo.weights.checkpoint import read_checkpoint
-from cvcc_zoo.zoo.catalogue import architecture
 from cvcc_zoo.zoo.creation import load
 from cvcc_zoo.zoo.names import resolve_trained
 from cvcc_zoo.zoo.published import make_card
@@ -214,8 +213,7 @@ def check_place(path: Path, card: Card) -> None:
     there = read_card(path)
     cards = (there, card) if _knows_its_training(there) else ()  # a card that does not say is replaced
     images = {each.training["train_set"]["sha256"] for each in cards}
-    networks = [architecture(complete(each.family, each.hparams)) for each in (there, card)]
-    if len(images) > 1 or there.classes != card.classes or networks[0] != networks[1]:
+    if len(images) > 1 or there.classes != card.classes or there.parameters != card.parameters:
         raise ValueError(
             f"{path} describes weights of another network, or for other images or classes, which would be lost; choose "
             "another --tag=... or --folder=..., or remove it"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cvcc_zoo.classifier.network import to_count
+from cvcc_zoo.classifier.network import counted
 from cvcc_zoo.inspection.fields import Field, Fields, Seen
 from cvcc_zoo.printing import first_line
 
@@ -47,9 +47,13 @@ def inventory(network: nn.Module, shape: tuple[int, int, int]) -> Inventory:
     Parameters and products that belong to no layer get a row of their own, so that the rows add up to the totals.
     Raises ValueError if the network does not take images of this shape.
     """
-    network, image = to_count(network, (1, *shape))
+    return counted(network, (1, *shape), _traced)
+
+
+def _traced(network: nn.Module, image: Tensor) -> Inventory:
+    network.eval()
     layers: list[Layer] = []
-    counted: set[nn.Parameter] = set()
+    known: set[nn.Parameter] = set()
     before: list[int] = []
     with torch.no_grad(), FlopCounterMode(display=False) as counter, Fields(image) as fields:
 
@@ -59,8 +63,8 @@ def inventory(network: nn.Module, shape: tuple[int, int, int]) -> Inventory:
         def leave(module: nn.Module, _: Any, output: Any) -> None:
             flops = counter.get_total_flops() - before.pop()
             if isinstance(output, Tensor) and not isinstance(module, SILENT):
-                new = [p for p in module.parameters() if p not in counted]
-                counted.update(new)
+                new = [p for p in module.parameters() if p not in known]
+                known.update(new)
                 size = sum(p.numel() for p in new)
                 seen = fields.of(output)
                 layers.append(Layer(names[module], kind(module), tuple(output.shape[1:]), size, flops // 2, seen))
@@ -72,7 +76,7 @@ def inventory(network: nn.Module, shape: tuple[int, int, int]) -> Inventory:
         try:
             output = network(image)
         except (RuntimeError, AssertionError) as error:  # what torch and timm raise for shapes
-            size = "x".join(map(str, shape))
+            size = "x".join(map(str, image.shape[1:]))
             raise ValueError(
                 f"{type(network).__name__} does not take images of {size} ({first_line(error)}); "
                 "choose another image_size or in_channels"

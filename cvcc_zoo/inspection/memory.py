@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from cvcc_zoo.classifier.network import to_count, zero_images
+from cvcc_zoo.classifier.network import counted, zero_images
 
 
 def saved_bytes(network: nn.Module, shape: tuple[int, int, int], images: int, device: str = "meta") -> int:
@@ -16,10 +16,12 @@ def saved_bytes(network: nn.Module, shape: tuple[int, int, int], images: int, de
     network cannot run there.
     """
     if device == "meta":
-        network, x = to_count(network, (images, *shape), train=True)
-    else:
-        network = copy.deepcopy(network).to(device).train()
-        x = zero_images(network, (images, *shape))
+        return counted(network, (images, *shape), _kept)
+    copied = copy.deepcopy(network).to(device)
+    return _kept(copied, zero_images(copied, (images, *shape)))
+
+
+def _kept(network: nn.Module, images: Tensor) -> int:
     parameters = {StorageWeakRef(p.untyped_storage()) for p in network.parameters()}  # type: ignore[no-untyped-call]
     kept: dict[StorageWeakRef, int] = {}  # a weak reference prevents the address from being used again
 
@@ -31,7 +33,7 @@ def saved_bytes(network: nn.Module, shape: tuple[int, int, int], images: int, de
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(x)
+        network.train()(images)
     return sum(kept.values())
 
 

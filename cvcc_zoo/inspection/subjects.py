@@ -72,7 +72,7 @@ def split_options(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         elif not equals:
             raise ValueError(f"{word} has no value; write {word}=VALUE")
         else:
-            options[name] = _value(value)
+            options[re.sub(r"^(init_args|network_options)\.", "", name)] = _value(value)
     return options, others
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import cvcc_zoo.models  # noqa: F401  registers every model
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import complete, shapes
-from cvcc_zoo.classifier.network import to_count
+from cvcc_zoo.classifier.network import counted
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, find
 from cvcc_zoo.weights.card import list_cards, model_and_tag
 
@@ -51,23 +52,29 @@ def architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def name_of(family: str, hparams: Mapping[str, Any]) -> str:
-    """Return the name of a model with this family and these options.
+    """Return the name of a model with this family and these options, the best one of `names_of`."""
+    return names_of(family, hparams)[0]
 
-    It is the registered name whose fixed options the model has, and of several the one that differs least: cnn_small,
-    rather than cnn, with a dropout. Without one it is the name that the family gives: its own in lower case, and for
-    networks of others theirs.
+
+def names_of(family: str, hparams: Mapping[str, Any]) -> list[str]:
+    """Return the names that a model with this family and these options may have, the best one first.
+
+    These are the registered names whose fixed options it has, in the order of how little it differs: a cnn_small with a
+    dropout may also be a cnn. Without one it is the name that the family gives: its own in lower case, and for networks
+    of others theirs.
     """
     wanted, found = architecture(complete(family, hparams)), list[tuple[int, int, str]]()
     for entry in ENTRIES.values():
         if entry.family.__name__ == family:
             own = architecture(complete(family, entry.options))
-            different = {key for key in own | wanted if own.get(key) != wanted.get(key)}
-            if not different & entry.fixed.keys():
-                found.append((len(different - entry.defaults.keys()), len(different), entry.name))
+            changed = {key for key in own | wanted if own.get(key) != wanted.get(key)}
+            if not changed & entry.fixed.keys():
+                found.append((len(changed - entry.defaults.keys()), len(changed), entry.name))
     if found:
-        return min(found, key=lambda each: each[:2])[2]
+        found.sort(key=lambda each: each[:2])
+        return [name for _, different, name in found if different == 0 or found[0][1]]
     given: Callable[[Mapping[str, Any]], str] | None = getattr(FAMILIES.get(family), "model_name", None)
-    return given(hparams) if given else family.lower()
+    return [given(hparams) if given else family.lower()]
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,11 @@ class Complexity:
 
 def complexity(model: ImageClassifier) -> Complexity:
     """Count parameters, and multiply-accumulate operations of convolutions and matrix products, in evaluation mode."""
-    network, image = to_count(model.network, (1, model.in_channels, model.image_size, model.image_size))
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(image)
-    return Complexity(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
+
+    def macs(network: nn.Module, image: Tensor) -> int:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network.eval()(image)
+        return int(counter.get_total_flops()) // 2
+
+    found = counted(model.network, (1, model.in_channels, model.image_size, model.image_size), macs)
+    return Complexity(sum(p.numel() for p in model.network.parameters()), found)

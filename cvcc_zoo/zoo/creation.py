@@ -16,7 +16,7 @@ from cvcc_zoo.models.timm import PREFIX
 from cvcc_zoo.registry import ENTRIES, FAMILIES, check_options, family_options, unknown
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.weights.fits import Weights, rebuilt
-from cvcc_zoo.zoo.catalogue import name_of
+from cvcc_zoo.zoo.catalogue import names_of
 from cvcc_zoo.zoo.names import Source, resolve, resolve_trained
 from cvcc_zoo.zoo.published import read_published
 from cvcc_zoo.zoo.transfer import ADAPTABLE, transfer
@@ -85,8 +85,8 @@ def read_weights(source: Source, network: Any = None) -> Weights:
             raise ValueError(f"{source.name} has its own network; leave network={network!r} out")
         return read_published(source.path, source.model)
     weights = read_checkpoint(source.path, network)
-    if source.model is not None and source.model != (found := name_of(weights.family, weights.hparams)):
-        raise ValueError(f"{source.path} holds a {found}, not a {source.model}")
+    if source.model is not None and source.model not in (found := names_of(weights.family, weights.hparams)):
+        raise ValueError(f"{source.path} holds a {found[0]}, not a {source.model}")
     return weights
 
 

@@ -10,7 +10,7 @@ from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.registry import FAMILIES, family_options, unknown
 from cvcc_zoo.weights.card import Card, read
 from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
-from cvcc_zoo.zoo.catalogue import complexity, name_of
+from cvcc_zoo.zoo.catalogue import complexity, name_of, names_of
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ def read_published(path: Path, model: str | None = None) -> Published:
         if option not in known:
             raise unknown(f"option of {card.family} in {path}", option, known)
     check_hparams(path, card.family, card.hparams)
-    if model is not None and model != (found := name_of(card.family, card.hparams)):
-        raise ValueError(f"{path} is the card of a {found}, not of a {model}")
+    if model is not None and model not in (found := names_of(card.family, card.hparams)):
+        raise ValueError(f"{path} is the card of a {found[0]}, not of a {model}")
     for option in ("num_classes", "in_channels", "image_size", "whitening"):
         if option not in card.hparams:
             raise ValueError(f"{path} is not a complete card: its hparams have no {option}; get it again")
