@@ -56,12 +56,17 @@ def test_weights_are_filtered_and_sorted(
         (["--pretrained", "--min-accuracy=92"], "a fraction in [0, 1], like 0.92, not 92"),
         (["resnet21", "--pretrained"], "no published weight named 'resnet21'; did you mean resnet32.pets or"),
         (["--sort=accuracy"], "choose among published weights: --pretrained"),
-        (["cnn", "fcnn"], "'fcnn' belongs to no option"),
     ],
 )
 def test_wrong_searches_are_told(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", *words]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_second_pattern_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["list", "cnn", "fcnn"])
+    assert "'fcnn' belongs to no option" in capsys.readouterr().err
 
 
 def test_a_model_is_listed_by_its_name_as_people_type_it(capsys: pytest.CaptureFixture[str]) -> None:
