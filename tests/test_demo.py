@@ -123,7 +123,7 @@ def test_a_drawing_lies_on_white_and_is_upright() -> None:
 
 def test_maps_become_a_square_of_at_most_16() -> None:
     sheet = maps(torch.rand(64, 8, 8))
-    assert sheet.dtype == np.uint8 and sheet.shape == (272, 272, 3)
+    assert sheet.dtype == np.uint8 and sheet.shape == (276, 276, 3)
     assert maps(torch.zeros(3, 4, 4)).shape[2] == 3  # equal values are no division by zero
 
 

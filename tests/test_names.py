@@ -99,7 +99,7 @@ def test_options_that_do_not_belong_to_a_name_leave_a_model_its_name(name: str, 
 def test_options_that_belong_to_a_name_make_another_model() -> None:
     assert name_of(*_shape("CNN", channels=(32, 64, 128), convolutions=2)) == "cnn_small"
     assert names_of(*_shape("CNN", channels=(32, 64, 128), convolutions=2)) == ["cnn_small"]
-    assert names_of(*_shape("cnn_small", dropout=0.3)) == ["cnn_small", "cnn"]  # its weights may be loaded as either
+    assert names_of(*_shape("cnn_small", norm="none")) == ["cnn_small", "cnn"]  # its weights may be loaded as either
     assert name_of(*_shape("ResNet", depth=26)) == "resnet" and name_of(*_shape("ridge", ridge=None)) == "linear"
 
 

@@ -254,7 +254,7 @@ def test_recipes_with_another_name_than_their_model_are_refused_before_any_is_tr
 def test_the_options_that_shape_a_model_count_for_its_name(words: Words, capsys: pytest.CaptureFixture[str]) -> None:
     Path("recipes/pets/resnet20.yaml").write_text(RECIPE.format("{class_path: ResNet, init_args: {depth: 20}}"))
     assert list(train_zoo.models(Path("recipes/pets"), None, [])) == ["linear", "fcnn", "resnet20"]
-    assert main([*words, "--only=[resnet20]", "--options=[model.shortcut=A]"]) == 2
+    assert main([*words, "--only=[resnet20]", "--options=[model.depth=26]"]) == 2
     assert "trains the model resnet, and its weights would be named so" in capsys.readouterr().err
 
 

@@ -18,7 +18,7 @@ from cvcc_zoo.losses import takes_soft_labels
 from cvcc_zoo.printing import first_line
 from cvcc_zoo.registry import FAMILIES, family_options
 
-TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze", "ridge", "pretrained")
+TRAINING_OPTIONS = ("loss", "optimizer", "lr_scheduler", "freeze", "dropout", "ridge", "pretrained")
 """Hyperparameters that do not change the shapes of the weights."""
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 OWN_TENSORS = ("fixup", "skipinit")

@@ -59,9 +59,9 @@ def name_of(family: str, hparams: Mapping[str, Any]) -> str:
 def names_of(family: str, hparams: Mapping[str, Any]) -> list[str]:
     """Return the names that a model with this family and these options may have, the best one first.
 
-    These are the registered names whose fixed options it has, in the order of how little it differs: a cnn_small with a
-    dropout may also be a cnn. Without one it is the name that the family gives: its own in lower case, and for networks
-    of others theirs.
+    These are the registered names whose fixed options it has, in the order of how little it differs: a cnn_small with
+    another norm may also be a cnn. Without one it is the name that the family gives: its own in lower case, and for
+    networks of others theirs.
     """
     wanted, found = architecture(complete(family, hparams)), list[tuple[int, int, str]]()
     for entry in ENTRIES.values():
