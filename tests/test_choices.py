@@ -254,6 +254,14 @@ def test_an_option_with_a_dot_in_a_file_is_one_of_its_group() -> None:
         nested({"data": {"batch_size": 64}, "data.batch_size": 32})
 
 
+@pytest.mark.parametrize(("name", "dropout"), [("fcnn", 0.2), ("FCNN", 0.2), ("cnn_small", 0.0), ("cnn.cifar10", 0.3)])
+def test_a_model_that_is_named_has_its_own_dropout(name: str, dropout: float) -> None:
+    Path("other.yaml").write_text("model: {class_path: cnn, init_args: {dropout: 0.7}}")
+    for before in ([], ["--config=other.yaml"]):
+        config = parse(parser("fit"), rewrite([*before, f"--model={name}"], "fit"))
+        assert config.model.init_args.dropout == dropout
+
+
 @pytest.mark.parametrize("text", ["model: {norm: none}", "model: {init_args: {norm: none}}", "model.norm: none"])
 def test_a_model_that_is_named_gets_the_options_of_a_file_for_any_model(text: str) -> None:
     Path("any.yaml").write_text(text)

@@ -32,14 +32,14 @@ _working: ContextVar[Path | None] = ContextVar("working", default=None)
 def expand_model(name: str) -> tuple[dict[str, Any], str | None]:
     """Return the `class_path` and `init_args` that a name stands for, and the name of its weights or None.
 
-    The options are those that shape the model, with which its weights fit, its `init`, and those that belong to its
-    name: all that may be left of another model before it. Raises ValueError with the nearest names if there is no such
-    model, and as `read_weights` does.
+    The options are those that shape the model, with which its weights fit, its `init` and dropout, and those that
+    belong to its name: all that may be left of another model before it. Raises ValueError with the nearest names if
+    there is no such model, and as `read_weights` does.
     """
     source = resolve(name)
     weights: str | None = None
     given: dict[str, Any] = {}
-    kept = {"init"}
+    kept = {"init", "dropout"}
     if source.kind == "model":
         family, given = describe(source.name)
         kept |= given.keys() - {*SAID_ELSEWHERE, *OF_IMAGES}
