@@ -120,7 +120,7 @@ def engines(model: ImageClassifier, images: Tensor, folder: Path) -> dict[str, E
     import onnxruntime
 
     path = folder / "model.onnx"
-    trained = Trained("model", model, "", [str(number) for number in range(model.num_classes)], "")
+    trained = Trained("model", model, "", [str(number) for number in range(model.num_classes)], "", path)
     export(trained, path, "onnx", images[:64])
     found: dict[str, Engine] = {
         "eager": lambda x: model.network(model.whitening(x)),

@@ -11,21 +11,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "CNN": "models",
-    "FCNN": "models",
-    "ImageClassifier": "classifier",
-    "ImageDataModule": "data",
-    "Linear": "models",
-    "ResNeXt": "models",
-    "ResNet": "models",
-    "Timm": "models",
-    "WideResNet": "models",
-    "create": "zoo",
-    "list_models": "zoo",
-    "load": "zoo",
-}
-
 __all__ = [
     "CNN",
     "FCNN",
@@ -44,9 +29,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import cvcc_zoo` costs nothing."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'cvcc_zoo' has no attribute {name!r}")
-    return getattr(import_module(f"cvcc_zoo.{_HOMES[name]}"), name)
+    homes = map(import_module, ("cvcc_zoo.data", "cvcc_zoo.classifier", "cvcc_zoo.models", "cvcc_zoo.zoo"))
+    return next(getattr(home, name) for home in homes if name in home.__all__)  # each home imports those before it
 
 
 def __dir__() -> list[str]:

@@ -92,8 +92,7 @@ def register(
     for new in (name, *([] if alias is None else [alias])):
         if not re.fullmatch(r"[A-Za-z][\w-]*", new):
             raise ValueError(f"{new!r} is not a name of a model; write it with letters, digits, _ and - alone")
-        taken = next((old for old in (*ENTRIES, *ALIASES) if _simplified(old) == _simplified(new)), None)
-        if taken is not None:
+        if (taken := as_typed(new, [*ENTRIES, *ALIASES])) is not None:
             first = find(taken)
             raise ValueError(
                 f"the model name {new!r} is taken by a {first.family.__name__} ({first.summary}); rename one"
@@ -141,18 +140,15 @@ def closest(name: str, known: Iterable[str]) -> list[str]:
 def unknown(kind: str, name: Any, known: Iterable[str], hint: str = "") -> ValueError:
     """Return the error for an unknown name, or for a value that is not a name; it suggests the nearest names."""
     known = sorted(known)
+    shown = f"known are: {', '.join(known[:30]) or 'none'}{', ...' if len(known) > 30 else ''}"
     if not isinstance(name, str):
-        return ValueError(f"a {kind} has a name, not {reprlib.repr(name)}; known are: {', '.join(known[:30])}")
+        return ValueError(f"a {kind} has a name, not {reprlib.repr(name)}; {shown}")
     if len(name) > LONGEST_NAME:  # comparing a long text with every name would take minutes
-        return ValueError(f"no {kind} named {name[:LONGEST_NAME]!r}...; known are: {', '.join(known[:30])}")
+        return ValueError(f"no {kind} named {name[:LONGEST_NAME]!r}...; {shown}")
     lower = {candidate.lower(): candidate for candidate in known}
     near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=CLOSE)]
     near += [candidate for candidate in known if name and name.lower() in candidate.lower() and candidate not in near]
-    if near:
-        advice = f"did you mean {' or '.join(near[:3])}?"
-    else:
-        shown = ", ".join(known[:30]) or "none"
-        advice = f"known are: {shown}{', ...' if len(known) > 30 else ''}"
+    advice = f"did you mean {' or '.join(near[:3])}?" if near else shown
     return ValueError(f"no {kind} named {name!r}; {advice}{f' ({hint})' if hint else ''}")
 
 
@@ -228,17 +224,22 @@ def needed(module: str, what: str, extra: str) -> Any:
         raise ValueError(f"{what} needs {module.partition('.')[0]}: pip install 'cvcc_zoo[{extra}]'") from error
 
 
+def already_imported(path: str) -> Any:
+    """Return what a dotted import path names in a module that is imported already, or None."""
+    module, _, name = path.rpartition(".")
+    return vars(sys.modules[module]).get(name) if module in sys.modules else None
+
+
 def imported_class(kind: str, path: str, base: type) -> Any:
     """Return the class at a dotted import path that may come from a file, only from an already imported module.
 
     Raises ValueError if there is none, and says which module to import, or if it is not a subclass of `base`.
     """
-    module, _, name = path.rpartition(".")
-    found = vars(sys.modules[module]).get(name) if module in sys.modules else None
-    if found is None:
+    if (found := already_imported(path)) is None:
         raise ValueError(
             f"no {kind} at the import path {path!r} in the modules imported so far, and no others are imported for it, "
-            f"because the path may come from a file; if you trust it, `import {module}` first, or choose another {kind}"
+            f"because the path may come from a file; if you trust it, `import {path.rpartition('.')[0]}` first, or "
+            f"choose another {kind}"
         )
     return _subclass(kind, path, found, base)
 

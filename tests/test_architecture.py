@@ -98,10 +98,9 @@ def test_private_parts_of_lightning_and_torch_have_one_room() -> None:
     assert touching == {"internals/lightning.py", "internals/torch.py", winograd}
 
 
-def test_paths_in_the_home_of_an_unknown_user_are_read_in_one_place() -> None:
-    """`Path.expanduser` raises RuntimeError for them; `expanded` does not, and names of weights get a message."""
-    users = {str(path.relative_to(ROOT)) for path in FILES if ".expanduser()" in path.read_text()}
-    assert users == {"zoo/names.py"}
+def test_paths_in_the_home_of_an_unknown_user_raise_no_error() -> None:
+    """`Path.expanduser` raises RuntimeError for them; `expanded` does not."""
+    assert not [path for path in FILES if ".expanduser()" in path.read_text()]
 
 
 def test_files_fit_a_sitting() -> None:

@@ -79,12 +79,9 @@ def test_models_of_the_same_name_are_named_as_they_are_given(
     assert re.search(r"alone: a/linear.one.json [\d.]+ %, b/linear.one.json [\d.]+ %", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize(
-    ("name", "text"), [("~nobody-here/x", "a user who does not exist here"), ("a" * 5000, "no model named 'aaa")]
-)
-def test_a_name_that_no_path_can_have_is_answered_in_words(name: str, text: str) -> None:
-    with pytest.raises(ValueError, match=text):
-        find_average(name)
+def test_a_name_that_no_path_can_have_is_answered_in_words() -> None:
+    with pytest.raises(ValueError, match="no model named 'aaa"):
+        find_average("a" * 5000)
 
 
 def test_a_flip_averages_the_logits_of_both_images() -> None:

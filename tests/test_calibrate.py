@@ -240,11 +240,11 @@ def test_images_that_were_renamed_are_not_taken_for_those_held_out(
     )
 
 
-def test_a_checkpoint_of_an_older_version_does_not_say_what_it_held_out(
+def test_a_checkpoint_of_a_training_on_other_data_does_not_say_what_it_held_out(
     fit: Fit, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fit("--model=linear", "--run=old")
-    content = torch.load("old/best.ckpt", weights_only=True)
-    del content["cvcc_zoo"]["data"]["val"]
-    torch.save(content, "old/best.ckpt")
-    assert "old/best.ckpt does not say which images its training held out" in message(capsys, ["calibrate", "old"])
+    fit("--model=linear", "--run=run")
+    content = torch.load("run/best.ckpt", weights_only=True)
+    del content["cvcc_zoo"]["data"]
+    torch.save(content, "run/best.ckpt")
+    assert "run/best.ckpt does not say which images its training held out" in message(capsys, ["calibrate", "run"])

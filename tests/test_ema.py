@@ -116,17 +116,6 @@ def test_small_steps_towards_weights_of_any_precision_are_not_lost(dtype: torch.
     assert torch.allclose(weight, torch.tensor(1 - 0.999**1000, dtype=dtype), rtol=1e-2 if dtype.itemsize < 4 else 1e-4)
 
 
-def test_an_average_of_an_older_version_goes_on(fit: Fit) -> None:
-    """It has no more digits than the weights."""
-    more = [*MORE, "--trainer.precision=bf16-true"]
-    assert fit(*more, "--run=run") == 0
-    content = torch.load("run/last.ckpt", weights_only=True)
-    assert all(tensor.dtype == torch.float32 for tensor in content.pop(WIDE).values())
-    torch.save(content, "run/last.ckpt")
-    assert fit(*more, "--run=new", "--ckpt_path=run/last.ckpt", "--trainer.max_epochs=2", "--allow_changes=true") == 0
-    assert WIDE in torch.load("new/last.ckpt", weights_only=True)
-
-
 QUIET: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 

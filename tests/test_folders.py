@@ -108,7 +108,7 @@ def test_an_evaluation_counts_the_test_images_that_were_trained_on_before_a_new_
     shutil.rmtree(colours)
     Path("before").rename(colours)
     content = torch.load("pets/best.ckpt", weights_only=True)
-    del content["cvcc_zoo"]["data"]["train"]["pixels"]  # as in older versions, which know only changes in place
+    del content["cvcc_zoo"]["data"]["train"]["pixels"]  # as for public images, of which only changes in place are known
     torch.save(content, "pets/best.ckpt")
     assert main(["evaluate", "pets", "--data.root=again"]) == 0 and words not in capsys.readouterr().out
     (colours / "train/red/000.png").unlink()

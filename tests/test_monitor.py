@@ -11,7 +11,6 @@ import torch
 from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.metrics import MONITORED, mode_of
-from cvcc_zoo.runs.changes import changed_options
 from cvcc_zoo.search.goal import Goal
 from tests.conftest import QUICK, Fit
 
@@ -111,27 +110,6 @@ def test_a_run_is_not_resumed_with_another_metric(fit: Fit, capsys: pytest.Captu
         printed = capsys.readouterr().err
         assert "monitor was 'val/accuracy' and is 'val/f1'" in printed and advice in printed
     assert Path("run/best.ckpt").read_bytes() == before
-
-
-def test_a_run_that_is_older_than_the_choice_goes_on_by_accuracy(fit: Fit) -> None:
-    assert fit(*SLOW, "--run=run") == 0
-    config, last = Path("run/config.yaml"), Path("run/last.ckpt")
-    now = config.read_text()
-    before = now.replace("monitor: val/accuracy\n", "", 1)
-    assert before != now and not changed_options(before, now)
-    config.write_text(before)
-    content = torch.load(last, weights_only=True)
-    content["callbacks"]["RunFolder"]["config"] = before
-    (best,) = (state for key, state in content["callbacks"].items() if key.startswith("BestCheckpoint"))
-    best["validation"]["val/accuracy"] = 2.0
-    best["best_model_score"] = best["best_k_models"][best["best_model_path"]] = torch.tensor(2.0)  # never reached again
-    torch.save(content, last)
-    assert resumed("--trainer.max_epochs=2", "--allow_changes=true") == 0
-    assert summary()["val_accuracy"] == 2.0 and summary()["selected_by"] == "val/accuracy"
-    new = ("test_f1", "test_balanced", "test_log", "test_brier", "test_calib", "test_per")
-    found = {name: value for name, value in summary().items() if not name.startswith(new)}
-    Path("run/summary.json").write_text(json.dumps(found))
-    assert resumed("--trainer.max_epochs=2") == 0  # prints the older summary again
 
 
 def test_a_search_may_be_judged_by_them(tmp_path: Path) -> None:

@@ -323,7 +323,7 @@ def test_a_run_whose_training_images_changed_is_not_published(
 ) -> None:
     linear.rename("first")
     Image.new("RGB", (8, 8)).save(colours / "train/red/000.png")
-    assert "the training images are not those that first was trained on" in message(capsys, ["publish", "first"])
+    assert "colours does not have the images that first was trained on" in message(capsys, ["publish", "first"])
     assert not home.exists()
 
 

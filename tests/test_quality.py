@@ -20,9 +20,8 @@ from torchmetrics.functional.classification import (
 
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.metrics import StageMetrics
-from cvcc_zoo.classifier.quality import MEANS, Quality, plain_quality, quality_of
+from cvcc_zoo.classifier.quality import MEANS, Quality, bins_of, plain_quality, quality_of
 from cvcc_zoo.plots import plot_calibration
-from cvcc_zoo.runs.figures import BINNED
 from cvcc_zoo.runs.intervals import wilson, with_interval
 from cvcc_zoo.runs.summary import without_images
 from tests.conftest import Fit
@@ -156,7 +155,7 @@ def test_an_interval_is_written_behind_its_accuracy() -> None:
 @pytest.mark.draws
 def test_a_reliability_diagram_has_a_bar_for_each_bin_and_the_counts() -> None:
     found = quality_of(*predictions())
-    images, accuracy, confidence = (found[f"bin_{name}"].numpy() for name in BINNED)
+    images, accuracy, confidence = bins_of(found)
     figure = plot_calibration(images, accuracy, confidence, "run: 猫 $x$")
     above, below = figure.axes
     heights = [bar.get_height() for bar in above.patches if isinstance(bar, Rectangle)]

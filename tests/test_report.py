@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.classifier.quality import plain_quality, quality_of
+from cvcc_zoo.classifier.quality import bins_of, plain_quality, quality_of
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
 from cvcc_zoo.plots.confusion import CIFAR100
 from cvcc_zoo.report import figures, read_run
@@ -97,15 +97,16 @@ def judged_page(counts: npt.NDArray[np.int64], classes: list[str]) -> tuple[str,
     summary |= {
         "model": "linear",
         "dataset": "folder",
+        "known_as": None,
         "test_accuracy": right.mean(),
         "images_per_second": 1,
         "steps": 1,
         "images": {"train": 1, "test": count},
     }
     labels = torch.arange(len(classes)).repeat_interleave(torch.from_numpy(counts.sum(1)))
-    quality = plain_quality(quality_of(torch.nn.functional.one_hot(labels).double(), labels), classes)
+    quality = quality_of(torch.nn.functional.one_hot(labels).double(), labels)
     digests = np.array([str(number).encode() for number in range(count)])
-    results = Results(classes, counts, np.full(count, 0.5), right, quality, digests, [])
+    results = Results(classes, counts, bins_of(quality), right, plain_quality(quality, classes), digests, [])
     content = page([RunReport("run", summary, {}, {}, results, "")], "Run")
     (matrix,) = [figure for figure in figures_of(content).values() if figure["data"][0]["type"] == "heatmap"]
     return re.sub(r"<script>.*?</script>", "", content, flags=re.DOTALL), matrix
@@ -225,8 +226,9 @@ def test_names_without_spaces_do_not_leave_the_place_below_their_image() -> None
 
 
 def test_a_circle_at_the_edge_of_the_calibration_is_whole() -> None:
-    right = np.ones(10, dtype=bool)
-    results = Results(["no", "yes"], np.diag([5, 5]), np.ones(10), right, {}, np.arange(10), [])
+    right, names = np.ones(2, dtype=bool), ["no", "yes"]
+    quality = quality_of(100 * torch.eye(2), torch.arange(2))
+    results = Results(names, np.eye(2), bins_of(quality), right, plain_quality(quality, names), np.arange(2), [])
     trace = json.loads(figures.calibration(results))["data"][-1]
     assert trace["x"] == trace["y"] == [1.0]
     assert trace["cliponaxis"] is False

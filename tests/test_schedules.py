@@ -262,8 +262,8 @@ def test_a_trainer_that_fits_again_after_an_error_repeats_the_epoch(spec: Spec, 
 
 
 @pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
-@pytest.mark.parametrize("older", [False, True])
-def test_a_plateau_with_other_options_goes_on_from_the_rate_that_it_reached(older: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", [False, True])
+def test_a_plateau_with_other_options_goes_on_from_the_rate_that_it_reached(own: bool, tmp_path: Path) -> None:
     loader = DataLoader(TensorDataset(torch.zeros(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64)), batch_size=8)
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     quiet |= {"accelerator": "cpu", "enable_checkpointing": False}
@@ -279,12 +279,12 @@ def test_a_plateau_with_other_options_goes_on_from_the_rate_that_it_reached(olde
         return trainer
 
     first = trained(1e-6, 0.5, 3)
-    if older:  # a checkpoint that does not have the initial rates
+    if own:  # one of torch without the initial rates, which a model makes by itself
         del first.optimizers[0].param_groups[0]["initial_lr"]
     first.save_checkpoint(tmp_path / "a.ckpt")
     second = trained(1e-5, 0.1, 4, UseChanges(), ckpt_path=tmp_path / "a.ckpt")
     assert [each.optimizers[0].param_groups[0]["lr"] for each in (first, second)] == pytest.approx(
-        [0.25e-6, 0.1 * (0.25e-6 if older else 0.25e-5)]
+        [0.25e-6, 0.1 * (0.25e-6 if own else 0.25e-5)]
     )
 
 

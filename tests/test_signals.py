@@ -164,7 +164,7 @@ def test_a_run_is_measured_on_its_own_images_with_labels_in_the_order_of_its_cla
 
 def test_given_images_are_prepared_as_in_the_training_and_their_links_are_followed(colours: Path) -> None:
     subject = find_subject("linear.fashion_mnist", {})
-    assert subject.source is not None
+    assert subject.trained is not None
     subject.model.shaping = {"resize": "crop", "background": "black"}
     Path("linked").mkdir()
     Path("linked/train").symlink_to(colours / "train")

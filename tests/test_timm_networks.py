@@ -293,7 +293,7 @@ def test_a_timm_network_is_exported_to_onnx(tmp_path: Path) -> None:
 
     model = create("timm.test_convnext", image_size=32, whitening="none").eval()
     images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
-    export(Trained("tiny", model, "", list("abcdefghij"), ""), tmp_path / "tiny.onnx", "onnx", images)
+    export(Trained("tiny", model, "", list("abcdefghij"), "", Path()), tmp_path / "tiny.onnx", "onnx", images)
     assert (tmp_path / "tiny.onnx").stat().st_size > 10_000
 
 

@@ -63,7 +63,7 @@ class WeightedMean(ImageMean):
         """Add the numbers (N,) of a batch, which are multiplied by their weights already; None are weights of 1."""
         super().update(values)
         weights = torch.ones_like(values) if weights is None else weights
-        self.weight += (weights.to(EXACT) / UNIT).round().sum()
+        self.weight += in_units(weights).sum()
 
     def compute(self) -> Tensor:
         """Return the mean."""

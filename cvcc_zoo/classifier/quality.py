@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchmetrics.metric import CompositionalMetric
@@ -109,6 +110,11 @@ def quality_of(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         found.update(logits[start : start + CHUNK], labels[start : start + CHUNK])
     computed: dict[str, Tensor] = found.compute()
     return computed
+
+
+def bins_of(found: Mapping[str, Tensor]) -> tuple[npt.NDArray[Any], ...]:
+    """Return the number of images, the accuracy and the mean confidence of each bin, (BINS,), from `Quality`."""
+    return tuple(found[f"bin_{name}"].cpu().numpy() for name in ("images", "accuracy", "confidence"))
 
 
 def plain_quality(found: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Any]:

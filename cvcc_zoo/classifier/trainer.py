@@ -79,7 +79,7 @@ def take_options(trainer: Trainer, module: LightningModule) -> None:
             counted = {name: value for name, value in config.scheduler.state_dict().items() if name in OF_PLATEAU}
             config.scheduler.load_state_dict({**made.scheduler.state_dict(), **counted})
             for group, new in zip(*(each.scheduler.optimizer.param_groups for each in (config, made)), strict=True):
-                start = group.get("initial_lr")  # older checkpoints have none
+                start = group.get("initial_lr")  # a plateau schedule of one's own has none
                 new["lr"] = group["lr"] if start is None else new["lr"] * (group["lr"] / start if start else 1.0)
             continue
         _go_on(made.scheduler, times_stepped(trainer, config.interval, config.frequency))

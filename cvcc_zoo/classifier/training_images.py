@@ -37,15 +37,13 @@ def check_training_data(model: Predicting, about: Mapping[str, Any], data: Image
     """Raise ValueError if a checkpoint's model knows other classes than the images have.
 
     If training is resumed with the same images (`goes_on`), the training images must be the same too, and those that
-    are held out for validation. Checkpoints of older versions do not say which were held out.
+    are held out for validation.
     """
     check_classes(model, data)
     if not goes_on or "data" not in about:
         return
     record = about["data"] if isinstance(about["data"], Mapping) else {}
     for split in TRAINED_ON:
-        if split == "val" and split not in record:
-            continue
         (images, advice), before = RESTORING[split], record.get(split)
         if not is_identity(before):
             raise ValueError(f"the checkpoint's record of its {images} is incomplete; get the checkpoint again")
@@ -56,6 +54,15 @@ def check_training_data(model: Predicting, about: Mapping[str, Any], data: Image
                 f"{before['sha256'][:12]}, and {now['images']:,} now, with {now['sha256'][:12]}; {advice}, or "
                 "continue with these: --allow_changes=true (in Python model.allow_other_images = True)"
             )
+
+
+def check_trained_on(name: object, images: Mapping[Split, Mapping[str, Any]], data: ImageDataModule) -> None:
+    """Raise ValueError if the training images are known not to be those that `name` was trained on."""
+    if "train" in images and identity_of(data, "train").sha256 != images["train"]["sha256"]:
+        raise ValueError(
+            f"{data.dataset.title} does not have the images that {name} was trained on; restore them, or give their "
+            "folder: --data.root=..."
+        )
 
 
 def check_held_out(name: object, images: Mapping[Split, Mapping[str, Any]], data: ImageDataModule, advice: str) -> None:

@@ -27,7 +27,7 @@ from torch import nn
 from cvcc_zoo.classifier.compatibility import check_logits
 from cvcc_zoo.classifier.image_classifier import ImageClassifier
 from cvcc_zoo.classifier.network import zero_images
-from cvcc_zoo.registry import LONGEST_NAME, NotImportedError, check_options, closest, unknown
+from cvcc_zoo.registry import LONGEST_NAME, NotImportedError, already_imported, check_options, closest, unknown
 
 Builder = Callable[..., nn.Module]
 SHAPES = {
@@ -125,7 +125,7 @@ def named(network: Any) -> tuple[Builder | None, str | None]:
             f"{network!r}"
         )
     path = f"{getattr(network, '__module__', '')}.{getattr(network, '__qualname__', '')}"
-    if _at(path) is network:
+    if already_imported(path) is network:
         _named_by_user[path] = network
         return network, path
     return network, None
@@ -150,7 +150,7 @@ def import_network(path: str) -> tuple[Builder, str]:
     if not callable(found) or (inspect.isclass(found) and not issubclass(found, nn.Module)):
         raise ValueError(f"{path} is not a valid model: make it a subclass of torch.nn.Module, or a function")
     defined = f"{found.__module__}.{getattr(found, '__qualname__', '')}"
-    path = defined if _at(defined) is found else path
+    path = defined if already_imported(defined) is found else path
     _named_by_user[path] = found
     return found, path
 
@@ -163,7 +163,7 @@ def find_network(path: str) -> Builder:
     """
     if path in _named_by_user:
         return _named_by_user[path]
-    module, found = path.rpartition(".")[0], _at(path) if len(path) <= LONGEST_NAME else None
+    module, found = path.rpartition(".")[0], already_imported(path) if len(path) <= LONGEST_NAME else None
     if found is None and module in sys.modules:
         raise ValueError(f"the module {module} has no network {path.rpartition('.')[2]!r}; was it renamed?")
     if found is None:
@@ -181,12 +181,6 @@ def find_network(path: str) -> Builder:
             "function that says `-> nn.Module`; add that, or give the network: cvcc_zoo.load(..., network=...)"
         )
     return found  # type: ignore[no-any-return]
-
-
-def _at(path: str) -> Any:
-    """Return what an import path names in a module that is imported, or None."""
-    module, _, name = path.rpartition(".")
-    return vars(sys.modules[module]).get(name) if module in sys.modules else None
 
 
 def _returns_network(found: Any, module: str) -> bool:

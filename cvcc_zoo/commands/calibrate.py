@@ -15,12 +15,12 @@ from torch import Tensor
 
 from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.classifier.quality import quality_of
-from cvcc_zoo.classifier.training_images import check_held_out
+from cvcc_zoo.classifier.training_images import check_held_out, check_trained_on
 from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.images import MODEL, add_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.identity import TRAINED_ON, identity_of, is_identity, title_of_test
+from cvcc_zoo.data.identity import TRAINED_ON, is_identity, title_of_test
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.files.download import digest
 from cvcc_zoo.files.own import locked, write_whole
@@ -29,14 +29,13 @@ from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.calibration import cross_fitted, fit_temperature
 from cvcc_zoo.runs.run_folder import is_run
 from cvcc_zoo.runs.scores import scores
-from cvcc_zoo.weights.card import Card, change_card, read_card
-from cvcc_zoo.weights.checkpoint import read_checkpoint
+from cvcc_zoo.weights.card import Card, change_card
 from cvcc_zoo.zoo.averaging import names_in
-from cvcc_zoo.zoo.names import resolve_trained
 from cvcc_zoo.zoo.trained import Trained, find_trained
 
 SPLIT = ("validation", "split_seed", "test")
 """Options of the data that decide which images were held out for validation."""
+OPTIONS = "and give the options of the training: --data.validation=... and --data.split_seed=..."
 
 
 def parser() -> ZooParser:
@@ -63,13 +62,14 @@ def main(args: Sequence[str]) -> int:
     """Run the command. Raises ValueError for a model without validation images of its own."""
     made = parser()
     config, trained = with_its_images(made, args, find_one)
-    origin = origin_of(config.name, trained.data)
+    origin = origin_of(trained)
     check_split(trained.name, origin, config.data)
     data = made.instantiate(config).data
-    folder = origin.file.parent
+    folder = trained.file.parent
     with locked(folder, "training", "run") if is_run(folder) else nullcontext():
         check_classes(trained.model, data)  # the labels in the model's order, because the identity depends on them
-        check_images(trained.name, origin.images, data)
+        check_trained_on(trained.name, origin.images, data)
+        check_held_out(trained.name, origin.images, data, OPTIONS)
         before, labels = scores(trained.model, data, split="val")
         temperature, count = round(fit_temperature(before, labels), 4), len(labels)
         where = f"the {count:,} validation images, each fifth with a temperature fitted to the other four"
@@ -77,14 +77,14 @@ def main(args: Sequence[str]) -> int:
             before, labels = scores(trained.model, data)
             where = f"the test images of {title_of_test(data)}"
         after = before / temperature if config.test else cross_fitted(before, labels)
-        save(origin.file, trained.sha256, temperature, f"{count:,} validation images of its own")
+        save(trained.file, trained.sha256, temperature, f"{count:,} validation images of its own")
     console = PlainConsole(soft_wrap=True)
     console.print(f"{trained.name}: temperature {temperature:.4f}, fitted to {count:,} validation images")
     old, new = quality_of(before, labels), quality_of(after, labels)
     console.print(table(where, old, new))
     if new["log_loss"] >= old["log_loss"]:
         console.print("the log loss is not lower: one temperature does not improve these probabilities")
-    console.print(f"written to {origin.file}")
+    console.print(f"written to {trained.file}")
     return 0
 
 
@@ -97,42 +97,34 @@ def find_one(name: str) -> Trained:
 
 @dataclass(frozen=True)
 class Origin:
-    """The file of trained weights, and what it says about the images that they were trained on."""
+    """What trained weights say about the images that they were trained on."""
 
-    file: Path
-    """The checkpoint or card, which holds the temperature."""
     images: Mapping[Split, Mapping[str, Any]]
     """The identities of the training images and of those held out, as far as they are known."""
     split: dict[str, Any]
     """The options SPLIT of their data; empty if unknown."""
 
 
-def origin_of(name: str, options: Mapping[str, Any]) -> Origin:
-    """Return the origin of trained weights; `options` are those of the data of a run.
+def origin_of(trained: Trained) -> Origin:
+    """Return the origin of trained weights.
 
     Raises ValueError for a checkpoint that does not say which images were held out.
     """
-    source = resolve_trained(name)
-    assert source.path is not None
-    if source.kind == "card":
-        training = read_card(source.path).training
+    options, images = trained.data, trained.images
+    if trained.card is not None:
+        training = trained.card.training
         recipe, sets = training.get("recipe"), {"train": training.get("train_set"), "val": training.get("val_set")}
         found = recipe.get("data") if isinstance(recipe, dict) else None
-        file, options = source.path, found if isinstance(found, dict) else {}
-        images: dict[Split, dict[str, Any]] = {}
-        images |= {split: said for split in TRAINED_ON if is_identity(said := sets[split])}
-    else:
-        checkpoint = read_checkpoint(source.path)
-        file, images = checkpoint.path, checkpoint.images
-        if "val" not in images and options.get("validation") != 0:  # without any, `check_split` says so
-            raise ValueError(
-                f"{file} does not say which images its training held out, so none are known that a temperature can be "
-                "fitted to: an older version of this package wrote it, or a training without an ImageDataModule; train "
-                "it again, such as by `cvcc-zoo fit --config=RUN/config.yaml`"
-            )
+        options = found if isinstance(found, dict) else {}
+        images = {split: said for split in TRAINED_ON if is_identity(said := sets[split])}
+    elif "val" not in images and options.get("validation") != 0:  # without any, `check_split` says so
+        raise ValueError(
+            f"{trained.file} does not say which images its training held out, so none are known that a temperature can "
+            "be fitted to: it is of a training without an ImageDataModule; train it again, such as by `cvcc-zoo fit`"
+        )
     defaults = signature(ImageDataModule).parameters
     split = {option: options.get(option, defaults[option].default) for option in SPLIT} if options else {}
-    return Origin(file, images, split)
+    return Origin(images, split)
 
 
 def check_split(name: str, origin: Origin, options: Any) -> None:
@@ -152,18 +144,6 @@ def check_split(name: str, origin: Origin, options: Any) -> None:
                 f"with --data.{option}={given} the temperature would be fitted to images that {name} was trained on; "
                 f"leave it out, or give that of the training: --data.{option}={value}"
             )
-
-
-def check_images(name: str, images: Mapping[Split, Mapping[str, Any]], data: ImageDataModule) -> None:
-    """Raise ValueError if the images are known not to be those that the weights were trained on, or held out."""
-    if "train" in images and identity_of(data, "train").sha256 != images["train"]["sha256"]:
-        raise ValueError(
-            f"{data.dataset.title} does not have the images that {name} was trained on; restore them, or give their "
-            "folder: --data.root=..."
-        )
-    check_held_out(
-        name, images, data, "and give the options of the training: --data.validation=... and --data.split_seed=..."
-    )
 
 
 def save(file: Path, sha256: str, temperature: float, fitted_on: str) -> None:

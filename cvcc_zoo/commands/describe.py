@@ -14,6 +14,7 @@ from cvcc_zoo.inspection.layers import Layer, inventory, pixels, stride
 from cvcc_zoo.inspection.records import Row, write_rows
 from cvcc_zoo.inspection.statistics import Signal, signals
 from cvcc_zoo.inspection.subjects import NAMES, Subject, find_subjects, split_options
+from cvcc_zoo.plots import plot_depth
 from cvcc_zoo.printing.console import PlainConsole
 
 PANELS: dict[str, Callable[[Signal], float]] = {
@@ -75,8 +76,6 @@ def main(args: Sequence[str]) -> int:
     for file in files:
         write_rows(file, rows)
     if picture:
-        from cvcc_zoo.plots import plot_depth  # matplotlib takes half a second
-
         panels = {
             title: {name: [value(signal) for signal in through[:-1] or through] for name, through in found.items()}
             for title, value in PANELS.items()

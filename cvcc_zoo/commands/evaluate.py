@@ -17,13 +17,14 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.corruptions import title_of
 from cvcc_zoo.data.identity import find_known, identity_of, in_common, title_of_test
 from cvcc_zoo.files.own import file_to_write, in_command, write_picture
+from cvcc_zoo.plots.corruptions import plot_corruptions
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.measure import measure, measure_average
 from cvcc_zoo.runs.repeats import OF_SEEDS
 from cvcc_zoo.runs.robustness import corruption_table, measure_corruptions
 from cvcc_zoo.runs.summary import in_digits, without_images
-from cvcc_zoo.weights.card import Card, change_card, read_card
+from cvcc_zoo.weights.card import Card, change_card
 from cvcc_zoo.zoo.averaging import Average, find_average
 from cvcc_zoo.zoo.trained import Trained
 
@@ -62,8 +63,8 @@ def main(args: Sequence[str]) -> int:
     made = parser()
     config, average = with_its_images(made, args, find_average)
     trained, *others = average.members
-    path = None if others else trained.card
-    if config.update_card and path is None:
+    card = None if others else trained.card
+    if config.update_card and card is None:
         raise ValueError(f"{config.name} has no card; `cvcc-zoo publish` makes one of a run")
     picture = file_to_write(config.corruptions, ".png") if config.corruptions else None
     if picture and others:
@@ -84,32 +85,30 @@ def main(args: Sequence[str]) -> int:
         alone = (f"{name} {100 * share:.2f} %" for name, share in found["test_accuracy_alone"].items())
         console.print(f"alone: {', '.join(alone)}")
         return 0
-    if path is None:
+    if card is None:
         found = measure(trained.model, data, mirrored=config.test_time_flip)
         _say(console, trained, data, found, per_class=config.per_class)
         _corrupted(console, trained, data, found, picture)
         return 0
-    card = read_card(path)
     mirrored = config.test_time_flip or (config.update_card and data.dataset.mirror)
     found = measure(trained.model, data, mirrored=mirrored)
     _say(console, trained, data, found, per_class=config.per_class, flip=config.test_time_flip)
     numbers, temperature = found | _corrupted(console, trained, data, found, picture), trained.model.temperature
     if config.update_card:
-        change_card(path, trained.sha256, lambda now: measured_again(now, numbers, temperature))
-        console.print(f"written to {path}")
+        change_card(trained.file, trained.sha256, lambda now: measured_again(now, numbers, temperature))
+        console.print(f"written to {trained.file}")
         return 0
-    code, verdict = compare(card, found, data, path)
+    code, verdict = compare(card, found, data, trained.file)
     console.print(verdict, style="red" if code else "")
     return code
 
 
-def other_than_of_card(trained: Trained, path: Path, data: ImageDataModule, *, update: bool) -> str:
+def other_than_of_card(trained: Trained, card: Card, data: ImageDataModule, *, update: bool) -> str:
     """Return a warning if test images may be training images of published weights: neither split is that of the card.
 
     There is none if all of them are test images of the card, or, without an `update` of the card, none of them is. The
     test images of the known data sets are no training images.
     """
-    card = read_card(path)
     train, there = card.training.get("train_set"), card.measured.get("test_set", {})
     before = train.get("sha256") if isinstance(train, dict) else None
     check_classes(trained.model, data)  # the labels in the model's order, because the identity depends on them
@@ -164,8 +163,6 @@ def _corrupted(
     """Measure, print and draw the accuracy under corruptions if there is a picture to write; return it for the card."""
     if picture is None:
         return {}
-    from cvcc_zoo.plots.corruptions import plot_corruptions  # takes half a second
-
     corrupted, clean = measure_corruptions(trained.model, data), found["test_accuracy"]
     console.print(corruption_table(corrupted, clean))
     title = f"{trained.name} on {title_of_test(data, found['test_set']['sha256'])}"

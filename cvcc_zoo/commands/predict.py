@@ -8,7 +8,6 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +20,7 @@ from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.finding import find_files
 from cvcc_zoo.data.opening import MAX_PIXELS, UnknownFormatError
 from cvcc_zoo.files.own import csv_text, expanded, file_to_write, json_text, shown, write_picture, write_whole
+from cvcc_zoo.plots import Figure
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import tracked
@@ -159,10 +159,8 @@ def _json(predictions: Sequence[Prediction]) -> bytes:
     return json_text(rows).encode()
 
 
-def _draw(predictions: Sequence[Prediction], images: Tensor) -> Any:
+def _draw(predictions: Sequence[Prediction], images: Tensor) -> Figure:
     """Return a figure of images (N, C, H, W) as the model sees them, with the best class and its probability below."""
-    from cvcc_zoo.plots.figure import Figure  # takes half a second
-
     columns = min(8, len(images))
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.35 * columns, 1.65 * rows), layout="constrained")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from cvcc_zoo.classifier.compatibility import check_classes
+from cvcc_zoo.classifier.training_images import check_trained_on
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
@@ -74,15 +75,15 @@ def publish(
     data, weights = data_of(config, root), read_checkpoint(source)
     model = weights.model
     check_classes(model, data)
+    check_trained_on(source, summary["data"], data)
     train = identity_of(data, "train")
-    check_unchanged(source, summary, train.sha256)
     test = identity_of(data, "test").sha256
     known = find_known(train.sha256, test)
     tag = tag or (known.tag if known else summary["dataset"])
     training = {"recipe": recipe(config), "images": summary["images"]["train"], "train_set": train.plain()}
     training |= {"val_set": weights.images["val"]} if "val" in weights.images else {}
     training |= {name: summary.get(name) for name in TRAINING}
-    training |= {"changed": resumed} if (resumed := summary.get("changed")) else {}
+    training |= {"changed": summary["changed"]} if summary["changed"] else {}
     if seeds:
         if summary["data"].get("test", {}).get("sha256", test) != test:
             raise ValueError(
@@ -163,7 +164,7 @@ def extend(path: Path, repeats: Sequence[Path], calibrate: Path | None, root: st
         logits, labels = scores(model, data)
         added = {"calibration": fitted} | with_temperature(logits, labels, fitted["temperature"])
         after = added["calibration_error_with_temperature"]
-        before = with_temperature(logits, labels, 1.0)["calibration_error_with_temperature"]  # older cards have none
+        before = with_temperature(logits, labels, 1.0)["calibration_error_with_temperature"]
         console.print(
             f"{card.name}: temperature {fitted['temperature']:.4f}, which changes the calibration error on the test "
             f"images from {before:.4f} to {after:.4f}"
@@ -194,16 +195,6 @@ def _knows_its_training(card: Card) -> bool:
     seeds = training.get("test_accuracy_of_seeds") or {}
     numbers = isinstance(seeds, dict) and all(isinstance(each, int | float) for each in seeds.values())
     return identified and made and numbers and "test_accuracy" in card.measured
-
-
-def check_unchanged(run: Path, summary: dict[str, Any], train: str) -> None:
-    """Raise ValueError if the training images are not those that the run was trained on."""
-    before = summary["data"]["train"]["sha256"]
-    if before != train:
-        raise ValueError(
-            f"the training images are not those that {run} was trained on (sha256 {train[:12]}..., then "
-            f"{before[:12]}...); restore them, or give their folder: --root=..."
-        )
 
 
 def check_place(path: Path, card: Card) -> None:

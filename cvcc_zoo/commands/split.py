@@ -69,18 +69,18 @@ def main(args: Sequence[str]) -> int:
     together = joined(groups, near) if treatment == "together" else groups
     splits = partition(labels, together, shares, options.seed, classes)
     places = [
-        Path(list(shares)[split], classes[label], *below(root, path))
+        Path(list(shares)[split], classes[label], *Path(path).relative_to(root).parts[1:])
         for (path, label), split in zip(files, splits, strict=True)
     ]
-    listed = several(near)
+    sets = [images for images in members(near) if len(images) > 1]
     with ended_by_sigterm(), written(output.resolve()) as folder:
         for (path, _), place in zip(files, places, strict=True):
             put(Path(path), folder / place, copy=options.copy)
-        if listed.any():
-            rows = rows_of(places, exact, near, splits)
+        if sets:
+            rows = rows_of(places, exact, sets, splits)
             (folder / DUPLICATES).write_text(csv_text(rows), encoding="utf-8", errors="surrogateescape")
     PlainConsole().print(table_of(labels, splits, classes, list(shares), str(output)))
-    for line in remarks(exact, near, splits, labels, output / DUPLICATES):
+    for line in remarks(exact, sets, splits, labels, output / DUPLICATES):
         say(line)
     more = " --data.follow_links=true" * (not options.copy) + " --test=false" * ("test" not in shares)
     say(f"Train on it: cvcc-zoo fit --data.root={in_command(output)}{more} (--data.image_size=32 if the sizes differ)")
@@ -167,11 +167,6 @@ def joined(groups: Numbers, near: Numbers) -> Numbers:
     return np.unique(sets[groups], return_inverse=True)[1].astype(np.int64)
 
 
-def below(root: Path, path: str) -> tuple[str, ...]:
-    """Return the parts of a path below its class folder."""
-    return Path(path).relative_to(root).parts[1:]
-
-
 @contextmanager
 def written(output: Path) -> Iterator[Path]:
     """Fill a folder under a temporary name, which becomes `output` when it is complete, and is removed otherwise."""
@@ -201,26 +196,25 @@ def put(source: Path, target: Path, *, copy: bool) -> None:
         raise ValueError(f"links cannot be made in {shown(target.parent)} ({error.strerror}); choose --copy") from error
 
 
-def rows_of(places: Sequence[Path], exact: Numbers, near: Numbers, splits: Numbers) -> list[list[str | int]]:
+def rows_of(places: Sequence[Path], exact: Numbers, sets: Sequence[Numbers], splits: Numbers) -> list[list[str | int]]:
     """Return the rows of the file of duplicates: each image that has some, set by set."""
     rows: list[list[str | int]] = [["set", "kind", "across_splits", "file"]]
-    for number, images in enumerate((each for each in members(near) if len(each) > 1), start=1):
+    for number, images in enumerate(sets, start=1):
         kind = "exact" if len(set(exact[images])) == 1 else "near"
         across = "yes" if len(set(splits[images])) > 1 else "no"
         rows += [[number, kind, across, places[image].as_posix()] for image in images]
     return rows
 
 
-def remarks(exact: Numbers, near: Numbers, splits: Numbers, labels: Numbers, path: Path) -> list[str]:
-    """Return lines about the duplicates that were found."""
-    same, alike = several(exact), several(near)
-    if not alike.any():
+def remarks(exact: Numbers, sets: Sequence[Numbers], splits: Numbers, labels: Numbers, path: Path) -> list[str]:
+    """Return lines about the sets of duplicates that were found."""
+    if not sets:
         return ["No duplicates were found."]
-    sets = [images for images in members(near) if len(images) > 1]
+    same = several(exact).sum()
     across = sum(len(set(splits[images])) > 1 for images in sets)
     mixed = sum(len(set(labels[images])) > 1 for images in sets)
     lines = [
-        f"images with exact duplicates: {same.sum():,}, only with near ones: {(alike & ~same).sum():,}, "
+        f"images with exact duplicates: {same:,}, only with near ones: {sum(map(len, sets)) - same:,}, "
         f"sets of duplicates: {len(sets):,}; listed in {shown(path)}"
     ]
     if across:

@@ -1,7 +1,7 @@
 """ImageDataModule, for all models: data set -> split -> loader -> augmentation, and statistics for the whitening."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,14 +15,13 @@ from cvcc_zoo.data.images import Images, on_accelerator, reshape
 from cvcc_zoo.data.length import end_of, training_length
 from cvcc_zoo.data.loader import Augmented, Batch, TensorLoader, limited, overfits
 from cvcc_zoo.data.opening import MAX_PIXELS
+from cvcc_zoo.data.pictures import plot_augmentations
 from cvcc_zoo.data.resolution import Resolutions
 from cvcc_zoo.data.shaping import Shaping
 from cvcc_zoo.data.sources import Test, announce, check_test, find_dataset, sort_options
 from cvcc_zoo.data.split import held_out
 from cvcc_zoo.data.whitening import Whitening, make_whitening
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from cvcc_zoo.plots import Figure
 
 
 class ImageDataModule(Attached):
@@ -123,7 +122,7 @@ class ImageDataModule(Attached):
             test = self._load("test")
             assert test is not None
             self._images["test"] = (test, torch.arange(len(test.labels)))
-            announce(self, "test", said=self._said)
+            announce(self.dataset, self.in_channels, self.image_size, {"test": len(test.labels)}, self._said)
 
     def _load_train(self) -> None:
         train = self._load("train")
@@ -133,7 +132,8 @@ class ImageDataModule(Attached):
         else:
             kept, out = self.held_out.split(self._places.argsort()[train.labels], self.split_seed, self.dataset.classes)
         self._images |= {"train": (train, kept), "val": (val or train, out)}
-        announce(self, "train", "val", said=self._said)
+        counts = {"training": len(kept), "validation": len(out)}
+        announce(self.dataset, self.in_channels, self.image_size, counts, self._said)
 
     def _load(self, split: Any) -> Images | None:
         found = self.dataset.load(split)
@@ -173,15 +173,19 @@ class ImageDataModule(Attached):
         whitening = make_whitening(spec or self.whitening or "standardize", self.in_channels, self.image_size)
         return whitening.fit(images, samples, across_processes=across_processes)
 
-    def plot_whitening(self, images: int = 8) -> "Figure":
+    def plot_whitening(self, images: int = 8) -> Figure:
         """Plot some training images before and after whitening, with its eigenvalues and filters."""
         return self.fit_whitening().plot(self.some_images(images)[0])
 
-    def plot_augmentations(self, images: int = 8, draws: int = 8) -> "Figure":
+    def plot_augmentations(self, images: int = 8, draws: int = 8) -> Figure:
         """Plot some training images, each with its augmented versions in the first `draws` epochs."""
-        from cvcc_zoo.data.pictures import plot_augmentations  # matplotlib takes half a second
-
-        return plot_augmentations(self, images, draws)
+        if draws < 1:
+            raise ValueError(f"draw each image at least once, not {draws} times")
+        chosen, labels, samples = self.some_images(images)
+        epochs = (Draws(self.seed, epoch, samples) for epoch in range(draws))
+        drawn = [augment(self.augmentations, chosen, labels, epoch, self.num_classes)[0] for epoch in epochs]
+        names = ", ".join(type(each).__name__ for each in self.augmentations) or "none"
+        return plot_augmentations(chosen, drawn, f"{self.dataset.title}: {names}")
 
     def some_images(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return evenly spaced training images with their labels and positions."""

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +20,13 @@ from cvcc_zoo.data.forms.fetch import fetch
 from cvcc_zoo.data.images import Images, Split, share
 from cvcc_zoo.data.placing import check_placed
 from cvcc_zoo.files.own import shown
+from cvcc_zoo.plots.confusion import CIFAR100
 
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-CIFAR100_CLASSES = (
-    "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle", "bowl", "boy",
-    "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle", "chair", "chimpanzee", "clock",
-    "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur", "dolphin", "elephant", "flatfish",
-    "forest", "fox", "girl", "hamster", "house", "kangaroo", "keyboard", "lamp", "lawn_mower", "leopard", "lion",
-    "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain", "mouse", "mushroom", "oak_tree", "orange",
-    "orchid", "otter", "palm_tree", "pear", "pickup_truck", "pine_tree", "plain", "plate", "poppy", "porcupine",
-    "possum", "rabbit", "raccoon", "ray", "road", "rocket", "rose", "sea", "seal", "shark", "shrew", "skunk",
-    "skyscraper", "snail", "snake", "spider", "squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank",
-    "telephone", "television", "tiger", "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale",
-    "willow_tree", "wolf", "woman", "worm",
-)  # fmt: skip
+CIFAR100_CLASSES = tuple(sorted(chain.from_iterable(CIFAR100.values())))
 
 
 @dataclass(frozen=True)
@@ -66,9 +58,9 @@ class FashionMini:
 class TorchvisionDataset:
     """A data set that torchvision downloads, verifies by checksum and reads.
 
-    `open(root, split, download)` returns torchvision's data set. `files` are those that a machine without a network
-    needs in `folder` below the root, `sums` the MD5 sums of these files and of those unpacked from them, by their paths
-    below it, and `url` is where they come from.
+    `source` is torchvision's class. `files` are those that a machine without a network needs in `folder` below the
+    root, `sums` the MD5 sums of these files and of those unpacked from them, by their paths below it, and `url` is
+    where they come from.
     """
 
     title: str
@@ -77,7 +69,7 @@ class TorchvisionDataset:
     in_channels: int
     image_size: int
     mirror: bool
-    open: Callable[[Path, Split, bool], Any]
+    source: Any
     files: tuple[str, ...]
     sums: dict[str, str]
     folder: str
@@ -128,9 +120,11 @@ class TorchvisionDataset:
         return [path for path, md5 in places.items() if path.is_file() and not check_integrity(path, md5)]
 
     def _open(self, split: Split, root: Path, *, download: bool) -> Any:
+        by_name = "split" in signature(self.source).parameters  # as SVHN, which has a third split
+        part = {"split": split} if by_name else {"train": split == "train"}
         try:
             with _old_pickles():
-                return self.open(root, split, download)
+                return self.source(root, **part, download=download)
         except Exception as error:  # torchvision does not verify the files that it unpacks for MNIST
             missing = isinstance(error, RuntimeError) and "download=True" in str(error)
             if download or missing or isinstance(error, OSError):
@@ -171,19 +165,10 @@ def _old_pickles() -> Iterator[None]:
         yield
 
 
-def _with_train_flag(source: Any) -> Callable[[Path, Split, bool], Any]:
-    return lambda root, split, download: source(root, train=split == "train", download=download)
-
-
-def _with_split_name(source: Any) -> Callable[[Path, Split, bool], Any]:
-    return lambda root, split, download: source(root, split=split, download=download)
-
-
 def _cifar(title: str, root: Path, source: Any, classes: tuple[str, ...]) -> TorchvisionDataset:
     unpacked = {f"{source.base_folder}/{name}": md5 for name, md5 in (*source.train_list, *source.test_list)}
     sums = {source.filename: source.tgz_md5, **unpacked}
-    files = (source.filename,)
-    return TorchvisionDataset(title, root, classes, 3, 32, True, _with_train_flag(source), files, sums, "", source.url)
+    return TorchvisionDataset(title, root, classes, 3, 32, True, source, (source.filename,), sums, "", source.url)
 
 
 def cifar10(root: Path) -> TorchvisionDataset:
@@ -197,21 +182,8 @@ def cifar100(root: Path) -> TorchvisionDataset:
 
 
 def _mnist(title: str, root: Path, source: Any, classes: tuple[str, ...], mirror: bool) -> TorchvisionDataset:
-    files = tuple(name for name, _ in source.resources)
-    folder = f"{source.__name__}/raw"
-    return TorchvisionDataset(
-        title,
-        root,
-        classes,
-        1,
-        28,
-        mirror,
-        _with_train_flag(source),
-        files,
-        dict(source.resources),
-        folder,
-        source.mirrors[0],
-    )
+    sums, folder = dict(source.resources), f"{source.__name__}/raw"
+    return TorchvisionDataset(title, root, classes, 1, 28, mirror, source, tuple(sums), sums, folder, source.mirrors[0])
 
 
 def mnist(root: Path) -> TorchvisionDataset:
@@ -229,7 +201,7 @@ def svhn(root: Path) -> TorchvisionDataset:
     source = tv_datasets.SVHN
     sums = dict(source.split_list[split][1:] for split in ("train", "test"))
     url = source.split_list["train"][0].rpartition("/")[0]
-    return TorchvisionDataset("svhn", root, DIGITS, 3, 32, False, _with_split_name(source), tuple(sums), sums, "", url)
+    return TorchvisionDataset("svhn", root, DIGITS, 3, 32, False, source, tuple(sums), sums, "", url)
 
 
 TORCHVISION: dict[str, Callable[[Path], TorchvisionDataset]] = {

@@ -2,35 +2,21 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from cvcc_zoo.data.augment import augment
 from cvcc_zoo.data.decorrelation import PRINCIPAL
-from cvcc_zoo.data.draws import Draws
-from cvcc_zoo.data.images import ImageDataset
 from cvcc_zoo.plots import Pictures, plot_images, stretch
 from cvcc_zoo.plots.figure import Figure
 from cvcc_zoo.plots.scores import gap_between
 
 WINDOW = 11  # pixels of a filter that are shown, as the others are nearly zero
-
-
-class Augmenting(Protocol):
-    """The part of an ImageDataModule, whose file imports this one, that a figure of its augmentations shows."""
-
-    dataset: ImageDataset
-    augmentations: list[nn.Module]
-    num_classes: int
-    seed: int
-
-    def some_images(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return evenly spaced training images with their labels and positions."""
 
 
 class Decorrelating(Protocol):
@@ -68,26 +54,18 @@ def as_png(image: Pictures) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def plot_augmentations(data: Augmenting, count: int, draws: int) -> Figure:
-    """Plot `count` training images in the first column, and beside each its augmentations in epoch 0, 1, ...
-
-    Raises ValueError if `draws` is less than 1.
-    """
-    if draws < 1:
-        raise ValueError(f"draw each image at least once, not {draws} times")
-    images, labels, samples = data.some_images(count)
-    epochs = [Draws(data.seed, epoch, samples) for epoch in range(draws)]
-    drawn = (augment(data.augmentations, images, labels, epoch, data.num_classes)[0] for epoch in epochs)
+def plot_augmentations(images: Tensor, drawn: Sequence[Tensor], title: str) -> Figure:
+    """Plot images (N, C, H, W) in the first column, and beside each its augmentations, one of each of the `drawn`."""
+    draws = len(drawn)
     floats = [each if each.is_floating_point() else each / 255 for each in drawn]
     augmented = torch.stack(floats, 1)  # (N, draws, C, H, W)
-    figure = Figure(figsize=(1.1 * (draws + 1) + 0.3, 1.1 * count + 0.7), layout="constrained")
+    figure = Figure(figsize=(1.1 * (draws + 1) + 0.3, 1.1 * len(images) + 0.7), layout="constrained")
     height, width = images.shape[-2:]
     sheets = (width, draws * (width + gap_between(height)) - gap_between(height))  # pixels wide, drawn at one scale
     left, right = figure.subplots(1, 2, width_ratios=sheets)
     plot_images(left, pixels(images[:, None]), "original")
     plot_images(right, pixels(augmented).clip(0, 1), f"{draws} draws of each")
-    names = ", ".join(type(each).__name__ for each in data.augmentations) or "none"
-    figure.suptitle(f"{data.dataset.title}: {names}")
+    figure.suptitle(title)
     return figure
 
 

@@ -49,8 +49,9 @@ def check_dtype(images: Tensor) -> None:
         )
 
 
-def _is_traced() -> bool:
-    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+def is_traced() -> bool:
+    """Return whether torch compiles or traces, so that tensors may have no values."""
+    return torch.compiler.is_compiling() or bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 class PixelCheck:
@@ -67,7 +68,7 @@ class PixelCheck:
     def __call__(self, images: Tensor) -> None:
         """Raise ValueError for NaN and for floats far outside 0..1; warn once if some are below 0 or above 1."""
         check_dtype(images)
-        if not images.is_floating_point() or torch.compiler.is_compiling() or _is_traced():
+        if not images.is_floating_point() or is_traced():
             return
         if not images.numel() or (images.device.type != "cpu" and (self.warned or not self.look)):
             return

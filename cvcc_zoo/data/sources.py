@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -35,18 +35,6 @@ NAMES = (*DATASETS, *(f"{TORCHVISION_PREFIX}{name}" for name in TABLE))
 """All names; `hf:NAME` and files are beside them."""
 ARRAYS = (".npz", ".npy")
 HINT = "own images: a root with class folders, a file .npz, hf:NAME of Hugging Face, or torchvision.NAME"
-
-
-class Served(Protocol):
-    """The part of an ImageDataModule, whose file imports this one, that is described in the first line of a run."""
-
-    dataset: ImageDataset
-    num_classes: int
-    in_channels: int
-    image_size: int
-
-    def count(self, stage: str) -> int:
-        """Return how many images of a stage ("train", "val" or "test") are used."""
 
 
 def sort_options(function: Callable[..., Any], given: Mapping[str, Any]) -> tuple[dict[Split, Any], dict[str, Any]]:
@@ -183,25 +171,27 @@ def check_test(dataset: ImageDataset) -> None:
     )
 
 
-def announce(data: Served, *stages: str, said: set[str]) -> None:
+def announce(
+    dataset: ImageDataset, in_channels: int, image_size: int, counts: Mapping[str, int], said: set[str]
+) -> None:
     """Print on the first process which images are used, and the notes about them that were not `said` yet.
 
-    The one about augmentations belongs to a training.
+    `counts` are how many there are for "training", "validation" and "test". The note about augmentations belongs to a
+    training.
     """
-    notes = [note for note in data.dataset.notes if note not in said and ("train" in stages or note != DIGITS_NOTE)]
+    notes = [note for note in dataset.notes if note not in said and ("training" in counts or note != DIGITS_NOTE)]
     said.update(notes)
-    for line in (describe(data, *stages), *notes):
+    for line in (describe(dataset, in_channels, image_size, counts), *notes):
         rank_zero_info(line)
 
 
-def describe(data: Served, *stages: str) -> str:
+def describe(dataset: ImageDataset, in_channels: int, image_size: int, counts: Mapping[str, int]) -> str:
     """Return the first line of a run: which images are used, how many, and of how many classes."""
-    words = {"train": "training", "val": "validation", "test": "test"}
-    counts = " and ".join(f"{data.count(stage):,} {words[stage]}" for stage in stages if data.count(stage))
-    folder = shown(data.dataset.root) if isinstance(data.dataset, ImageFolder) else ""
-    place = f" ({folder})" if folder not in ("", data.dataset.title) else ""
-    colour = "grey" if data.in_channels == 1 else "colour"
+    used = " and ".join(f"{count:,} {stage}" for stage, count in counts.items() if count)
+    folder = shown(dataset.root) if isinstance(dataset, ImageFolder) else ""
+    place = f" ({folder})" if folder not in ("", dataset.title) else ""
+    colour = "grey" if in_channels == 1 else "colour"
     return (
-        f"{data.dataset.title}{place}: {counts} images of {data.num_classes} classes, "
-        f"{data.image_size}x{data.image_size} pixels, {colour}"
+        f"{dataset.title}{place}: {used} images of {len(dataset.classes)} classes, {image_size}x{image_size} pixels, "
+        f"{colour}"
     )

@@ -17,7 +17,7 @@
 import inspect
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,13 +27,12 @@ from cvcc_zoo.data.contrast import CONTRASTS, normalise_contrast
 from cvcc_zoo.data.decorrelation import METHODS as DECORRELATING
 from cvcc_zoo.data.decorrelation import PRINCIPAL, decorrelation, pseudo_inverse, warn_of_rank
 from cvcc_zoo.data.moments import CHUNK, SCOPES, Moments, images_of, known, measure, vectors
+from cvcc_zoo.data.pictures import plot_whitening
 from cvcc_zoo.data.pixels import check_dtype
 from cvcc_zoo.internals.torch import is_batched
 from cvcc_zoo.kinds import as_plain, check_kinds
+from cvcc_zoo.plots import Figure
 from cvcc_zoo.registry import Spec, as_spec, check_options, pick, unknown
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 METHODS = ("none", "standardize", *DECORRELATING)
 LARGEST = 20_000  # values that may be whitened together: their covariance takes 3.2 GB
@@ -202,10 +201,8 @@ class Whitening(nn.Module):
         kept = vectors(x, self.scope)[..., : self.matrix.shape[1]]
         return images_of(kept @ torch.stack(back).to(x.dtype).mT + self.mean[:, None], self.scope, x.shape)
 
-    def plot(self, images: Tensor) -> "Figure":
+    def plot(self, images: Tensor) -> Figure:
         """Plot images (N, C, H, W) before and after, the eigenvalues of the covariance, and some filters."""
-        from cvcc_zoo.data.pictures import plot_whitening  # matplotlib takes half a second
-
         return plot_whitening(self, images, f"whitening: {self.extra_repr().removesuffix(', fitted=True')}")
 
     def _takes_any_size(self) -> bool:

@@ -13,12 +13,12 @@ def images_for(subject: Subject, dataset: str | None, root: str | None) -> Image
     Images are prepared as in the training, and links in a given folder are followed. Raises ValueError or OSError as
     ImageDataModule does.
     """
-    model, source = subject.model, subject.source
-    options = {} if source is None else source.image_options(dataset)
+    model, trained = subject.model, subject.trained
+    options = trained.image_options(dataset) if trained else {}
     given = {name: value for name, value in {"dataset": dataset, "root": root}.items() if value is not None}
     if given:
         options |= {**given, "follow_links": True}
-    spec = "none" if subject.trained else model.whitening.spec
+    spec = "none" if trained else model.whitening.spec
     shape = {"image_size": model.image_size, "in_channels": model.in_channels}
     return ImageDataModule(**{**options, **shape, "whitening": spec, "augmentations": "none"})
 

@@ -10,7 +10,6 @@ my_nets.Small                                 a network or a family of your own
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,16 +44,13 @@ class Subject:
     """Shape of an image, (C, H, W)."""
     model: ImageClassifier
     """The model that the network belongs to."""
-    trained: bool
-    card: Path | None = None
-    """The card of published weights."""
-    source: Trained | None = None
+    trained: Trained | None = None
     """The trained model; None for a fresh one."""
 
     def cards(self) -> list[Card]:
         """Return the card of these published weights, or those of all published weights of a fresh network's shape."""
-        if self.trained:
-            return [read_card(self.card)] if self.card else []
+        if self.trained is not None:
+            return [self.trained.card] if self.trained.card else []
         family, hparams = type(self.model).__name__, self.model.hparams
         mine = name_of(family, hparams)
         cards = [read_card(path) for name, path in list_cards().items() if model_and_tag(name)[0] == mine]
@@ -112,14 +108,14 @@ def find_subject(given: str, options: Mapping[str, Any]) -> Subject:
             family, fixed = describe(source.name)
             source = resolve(family)
         model = fresh(source, {**fixed, **options})
-        return Subject(given, model.network, shape_of(model), model, trained=False)
+        return Subject(given, model.network, shape_of(model), model)
     if options:
         raise ValueError(
             f"the options of {name} are fixed by its training; leave {', '.join(options)} out, or name a fresh model"
         )
     found = find_trained(name)
     model = found.model
-    return Subject(found.name, model.network, shape_of(model), model, trained=True, card=found.card, source=found)
+    return Subject(found.name, model.network, shape_of(model), model, found)
 
 
 def parse_name(given: str) -> tuple[str, dict[str, Any]]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from cvcc_zoo.classifier.quality import BINS
 from cvcc_zoo.plots.curves import FEW, cut_above
 from cvcc_zoo.plots.figure import short
 from cvcc_zoo.registry import needed
@@ -157,12 +156,7 @@ def logarithmic(values: Sequence[float]) -> dict[str, Any]:
 
 def calibration(results: Results) -> str:
     """Plot the accuracy over the confidence in 15 bins, with the number of images in each."""
-    place = np.minimum((results.confidences * BINS).astype(int), BINS - 1)
-    counts = np.bincount(place, minlength=BINS)
-    filled = counts > 0
-    accuracy = np.bincount(place, weights=results.right, minlength=BINS)[filled] / counts[filled]
-    confidence = np.bincount(place, weights=results.confidences, minlength=BINS)[filled] / counts[filled]
-    error = (np.abs(accuracy - confidence) * counts[filled]).sum() / counts.sum()
+    counts, accuracy, confidence = (each[results.bins[0] > 0] for each in results.bins)
     traces = [
         {
             "type": "scatter",
@@ -179,17 +173,17 @@ def calibration(results: Results) -> str:
             "cliponaxis": False,  # a circle at 1 is whole
             "x": confidence.round(4).tolist(),
             "y": accuracy.round(4).tolist(),
-            "text": [f"{count:,} images" for count in counts[filled]],
+            "text": [f"{count:,} images" for count in counts],
             "hovertemplate": "probability %{x:.3f}, accuracy %{y:.3f}, %{text}<extra></extra>",
             "marker": {
-                "size": (6 + 18 * np.sqrt(counts[filled] / counts.max())).round(1).tolist(),
+                "size": (6 + 18 * np.sqrt(counts / counts.max())).round(1).tolist(),
                 "color": COLOURS[0],
             },
         },
     ]
     return as_json(
         traces,
-        f"Calibration: {100 * error:.1f} points off on average",
+        f"Calibration: {100 * results.quality['calibration_error']:.1f} points off on average",
         "probability of the predicted class",
         "accuracy",
         xaxis={"range": [0, 1.02]},

@@ -76,7 +76,7 @@ def leaderboard(runs: Sequence[RunReport]) -> str:
     """Return a table with one row per run, the best test accuracy first."""
     columns: dict[str, Callable[[dict[str, Any]], Cell]] = {
         "model": lambda s: (s["model"], s["model"]),
-        "data": lambda s: (s.get("known_as") or s["dataset"],) * 2,
+        "data": lambda s: (s["known_as"] or s["dataset"],) * 2,
         "test accuracy": accuracy,
         "top 5": lambda s: number(s.get("test_top5_accuracy"), "{:.2f} %", 100),
         "validation": lambda s: number(s["val_accuracy"], "{:.2f} %", 100),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvcc_zoo.classifier.quality import plain_quality, quality_of
+from cvcc_zoo.classifier.quality import bins_of, plain_quality, quality_of
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.folder import file_of
 from cvcc_zoo.data.identity import digests, identity_of
@@ -53,8 +53,8 @@ class Results:
     classes: list[str]
     confusion: npt.NDArray[Any]
     """Counts (true class, predicted class)."""
-    confidences: npt.NDArray[Any]
-    """(N,) probability of the predicted class."""
+    bins: tuple[npt.NDArray[Any], ...]
+    """(15,) each: the number of images, the accuracy and the mean confidence of each bin of confidence."""
     right: npt.NDArray[Any]
     """(N,) True where the predicted class is the true one."""
     quality: dict[str, Any]
@@ -99,7 +99,7 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
         raise ValueError(f"{metrics} cannot be read ({error}); restore it, or leave {folder} out") from error
     options = {name: json.dumps(value).strip('"') for name, value in flat(config).items() if name not in UNINTERESTING}
     results, reason = None, "its summary has none (--test=false, or an own test), and it is not tested here either"
-    if summary.get("test_accuracy") is not None:
+    if summary["test_accuracy"] is not None:
         try:
             tested = summary["data"].get("test", {}).get("sha256")
             results, reason = evaluate(folder, config["data"], images, tested), ""
@@ -127,6 +127,7 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
     logits = raw / model.temperature  # as the model is used
     probabilities = logits.double().softmax(1)
     confidences, predicted = probabilities.max(1)
+    quality = quality_of(logits, labels)
     classes = list(data.classes)
     confusion = confusion_of(predicted, labels, len(classes))
     wrong = (predicted != labels).nonzero()[:, 0]
@@ -146,9 +147,9 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
     return Results(
         classes,
         confusion.numpy(),
-        confidences.numpy(),
+        bins_of(quality),
         (predicted == labels).numpy(),
-        plain_quality(quality_of(logits, labels), classes),
+        plain_quality(quality, classes),
         np.array(digests(data.test_dataloader().images, [classes[label] for label in labels.tolist()])),
         worst,
     )

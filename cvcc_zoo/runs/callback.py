@@ -162,10 +162,9 @@ class RunFolder(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue with the clock, the count of images and what changed before."""
         self.seconds, self.images = state_dict["seconds"], state_dict["images"]
-        self.last_epoch = state_dict.get("last_epoch", {})
-        self.winograd = state_dict.get("winograd", False)
-        self.conditions = state_dict.get("conditions", {})
-        self.changed, self._before = state_dict.get("changed", ""), state_dict.get("config", "")
+        self.last_epoch, self.conditions = state_dict["last_epoch"], state_dict["conditions"]
+        self.changed, self._before = state_dict["changed"], state_dict["config"]
+        self.winograd = state_dict["winograd"]
 
     def _stop_clock(self) -> None:
         if self._since is not None:
@@ -232,7 +231,7 @@ class RunFolder(Callback):
             writer.settle(self.folder)
         for logger in self._own_loggers(trainer):  # remove the row of an earlier test
             logger.truncate(trainer.global_step, without="test/")
-        trained = self.conditions or conditions(trainer, {})  # older checkpoints have none
+        trained = self.conditions or conditions(trainer, {})  # none if no epoch was left to train
         trained = {**trained, "winograd": self.winograd or used_winograd(trainer)}
         training, changed = Training(self.seconds, self.images, self.last_epoch, trained), self.changed
         summary = summarise(trainer, model, data, training, test=test) | {"changed": changed}  # a test loads best.ckpt

@@ -8,7 +8,6 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from cvcc_zoo.classifier.compatibility import complete
-from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.classifier.trainer import take_options
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.length import accumulation, limited
@@ -55,14 +54,13 @@ def changed_options(before: str, now: str) -> dict[str, tuple[Any, Any]]:
 def compare(old: Options, new: Options) -> dict[str, tuple[Any, Any]]:
     """Return the options that differ, by full dotted name: name -> (value before, value now).
 
-    A value that is missing is "not given". Options of model and data, and the monitor, that were added to this package
-    after `old` was written have their defaults.
+    A value that is missing is "not given". Options of model and data that were added to this package after `old` was
+    written have their defaults.
     """
     names = [name for name in {**old, **new} if name not in HARMLESS]
     family = str(old.get("model.class_path")).rpartition(".")[2]
     defaults = {f"model.init_args.{option}": value for option, value in complete(family, {}).items()}
     defaults |= {f"data.{name}": each.default for name, each in inspect.signature(ImageDataModule).parameters.items()}
-    defaults["monitor"] = MONITORED[0]
     values = {name: (old.get(name, defaults.get(name, "not given")), new.get(name, "not given")) for name in names}
     return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
 
@@ -158,7 +156,7 @@ def _go_on_at_image(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     """Go on in an epoch after the images that were trained on, or at most a step before, if batches have a new size."""
     data: Any = getattr(trainer, "datamodule", None)
     state = checkpoint.get(type(data).__qualname__, {})
-    if not state.get("batches") or state.get("batch_size", data.batch_size) == data.batch_size:
+    if not state.get("batches") or state["batch_size"] == data.batch_size:
         return
     factor = [factor for first, factor in accumulation(trainer).items() if first <= state["epoch"]][-1]
     steps = state["batches"] * state["batch_size"] // (data.batch_size * factor)

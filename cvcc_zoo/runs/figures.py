@@ -6,11 +6,10 @@ from pathlib import Path
 from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.quality import bins_of
 from cvcc_zoo.files.own import write_picture
 from cvcc_zoo.plots import plot_calibration, plot_confusion, plot_curves
 from cvcc_zoo.runs.metrics_file import NAME, read_metrics
-
-BINNED = ("images", "accuracy", "confidence")
 
 
 def draw_curves(folder: Path) -> None:
@@ -28,5 +27,5 @@ def draw_test(folder: Path, model: ImageClassifier, classes: Sequence[str], accu
 
 def draw_reliability(folder: Path, quality: Mapping[str, Tensor], title: str) -> None:
     """Write `calibration.png`, the reliability diagram of what `Quality` computed."""
-    images, right, sure = (quality[f"bin_{name}"].cpu().numpy() for name in BINNED)
-    write_picture(folder / "calibration.png", plot_calibration(images, right, sure, title))
+    images, accuracy, confidence = bins_of(quality)
+    write_picture(folder / "calibration.png", plot_calibration(images, accuracy, confidence, title))

@@ -211,9 +211,7 @@ class ProgressBar(LightningProgressBar):
         """Remove the bar."""
         self._close()
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove the bar."""
-        self._close()
+    on_predict_end = on_test_end
 
 
 def columns_for(trainer: Trainer) -> dict[str, str]:

@@ -6,9 +6,8 @@ from typing import Any
 
 from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.classifier.metrics import MONITORED
-from cvcc_zoo.classifier.training_images import check_held_out
+from cvcc_zoo.classifier.training_images import check_held_out, check_trained_on
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.runs.calibration import fit_temperature
 from cvcc_zoo.runs.changes import ELSEWHERE, OF_RECORDS, compare, flat
 from cvcc_zoo.runs.scores import scores
@@ -32,7 +31,7 @@ def recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     trainer = {k: v for k, v in config["trainer"].items() if v is not None and k not in OF_RECORDS}
     keys = ("model", "weights", "optimizer", "lr_scheduler", "monitor")
     chosen = {key: config[key] for key in keys if config.get(key) not in (None, MONITORED[0])}
-    return {**chosen, "data": data, "trainer": trainer}  # older configs have no monitor
+    return {**chosen, "data": data, "trainer": trainer}
 
 
 def difference(run: Mapping[str, Any], card: Mapping[str, Any], may_differ: tuple[str, ...]) -> str | None:
@@ -89,7 +88,7 @@ def of_seeds(training: Mapping[str, Any], accuracy: float | None, test: str, run
             why = f"the accuracy of seed {mine} is known already"
         if why is not None:
             raise ValueError(f"{path} does not repeat the training with another seed: {why}")
-        found[mine], precisions[mine] = summary["test_accuracy"], summary.get("precision", precision)
+        found[mine], precisions[mine] = summary["test_accuracy"], summary["precision"]
     if untested := [seed for seed, each in found.items() if each is None]:
         raise ValueError(
             f"the runs of the seeds {', '.join(untested)} were trained with --test=false and have no test accuracy; "
@@ -119,11 +118,7 @@ def temperature_of(run: Path, training: Mapping[str, Any], root: str = "") -> di
     weights = read_checkpoint(run)
     model = weights.model
     check_classes(model, data)  # the labels in the model's order, because the identity depends on them
-    if identity_of(data, "train").sha256 != images:
-        raise ValueError(
-            f"the data of {run} are not the training images of the published run; restore them, or give their folder: "
-            "--root=..."
-        )
+    check_trained_on(run, {"train": training["train_set"]}, data)
     check_held_out(run, weights.images, data, "or give their folder: --root=...")
     logits, labels = scores(model, data, split="val")
     fitted = f"{len(labels):,} validation images of a training of {summary['epochs']} epochs, seed {summary['seed']}"

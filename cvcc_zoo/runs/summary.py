@@ -216,21 +216,19 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
 
 
 def _tests(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return the rows about the test; older summaries have fewer of them."""
+    """Return the rows about the test."""
     count, loss = summary["images"]["test"], in_digits(summary["test_loss"])
     rows = {"test accuracy": f"{with_interval(round(count * summary['test_accuracy']), count)} of {count:,} images"}
     if (top5 := summary.get("test_top5_accuracy")) is not None:
         rows["top-5 accuracy"] = f"{100 * top5:.2f} %"
-    if "test_f1" in summary:
-        rows["macro F1"] = in_digits(summary["test_f1"])
-    if (balanced := summary.get("test_balanced_accuracy")) is not None:
+    rows["macro F1"] = in_digits(summary["test_f1"])
+    if (balanced := summary["test_balanced_accuracy"]) is not None:
         rows["balanced accuracy"] = f"{100 * balanced:.2f} %"
     rows["test loss"] = loss
-    if (log_loss := in_digits(summary.get("test_log_loss"))) not in (loss, "-"):  # a loss other than cross-entropy
+    if (log_loss := in_digits(summary["test_log_loss"])) not in (loss, "-"):  # a loss other than cross-entropy
         rows["log loss"] = log_loss
-    if "test_calibration_error" in summary:
-        rows["calibration error"] = in_digits(summary["test_calibration_error"])
-    if missing := without_images(summary.get("test_per_class", {})):
+    rows["calibration error"] = in_digits(summary["test_calibration_error"])
+    if missing := without_images(summary["test_per_class"]):
         rows["no test images"] = missing
     by = f", selected by {monitor}" if (monitor := summary["selected_by"]) else ""
     return rows | {"tested": f"{summary['tested']}{by}"}

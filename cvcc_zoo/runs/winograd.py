@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.autograd.forward_ad import unpack_dual
 
+from cvcc_zoo.data.pixels import is_traced
 from cvcc_zoo.internals.lightning import callbacks_of
 from cvcc_zoo.internals.torch import in_function_transform
 from cvcc_zoo.models.winograd import gain, winograd_conv2d
@@ -169,7 +170,7 @@ def _padding(convolution: nn.Conv2d) -> int | None:
 def _fast(input: Tensor, weight: Tensor, padding: int) -> bool:
     if not _single(input) or not _single(weight):
         return False
-    if _is_traced() or in_function_transform() or torch.is_autocast_enabled("cpu"):
+    if is_traced() or in_function_transform() or torch.is_autocast_enabled("cpu"):
         return False
     if input.ndim != 4 or weight.shape[1:] != (input.shape[1], 3, 3):
         return False
@@ -179,10 +180,6 @@ def _fast(input: Tensor, weight: Tensor, padding: int) -> bool:
     if any(unpack_dual(each).tangent is not None for each in (input, weight)):  # type: ignore[no-untyped-call]
         return False  # forward-mode differentiation
     return gain(weight.shape[1], len(weight), height, width) >= LEAST
-
-
-def _is_traced() -> bool:
-    return torch.compiler.is_compiling() or bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _single(x: Any) -> bool:

@@ -20,14 +20,13 @@ KINDS = {
     "model": str, "dataset": str, "known_as": str | None, "seed": int, "parameters": int, "macs": int, "images": dict,
     "data": dict, "epochs": int, "steps": int, "train_seconds": NUMBERS, "images_per_second": NUMBERS | None,
     "test_accuracy": NUMBERS | None, "test_loss": NUMBERS | None, "tested": str | None, "selected_by": str | None,
-    "val_accuracy": NUMBERS | None, "validation": dict,
+    "val_accuracy": NUMBERS | None, "validation": dict, "precision": str, "winograd": bool, "changed": str,
 }  # fmt: skip
 """Required entries of a summary, and their types."""
-OF_SOME = {"test_top5_accuracy": NUMBERS, "test_per_class": dict, **{f"test_{name}": NUMBERS | None for name in MEANS},
-           "winograd": bool, "changed": str}  # fmt: skip
-"""Entries that only some summaries have, and their types: results of a test, and what older runs do not say."""
+OF_TEST = {"test_per_class": dict, **{f"test_{name}": NUMBERS | None for name in MEANS}}
+"""Required entries of the summary of a run that was tested, and their types."""
 SHARES = ("test_accuracy", "val_accuracy", "test_top5_accuracy")
-"""Entries that are fractions in [0, 1]; NaN is not."""
+"""Entries that are fractions in [0, 1], if the summary has them; NaN is not."""
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -41,14 +40,15 @@ def read_summary(folder: Path) -> dict[str, Any]:
         raise _broken(path, str(error)) from error
     if not isinstance(summary, dict):
         raise _broken(path, f"it contains {reprlib.repr(summary)}")
-    for name, kind in (KINDS | OF_SOME).items():
-        if name not in summary and name in KINDS:
+    for name, kind in (KINDS | (OF_TEST if summary.get("test_accuracy") is not None else {})).items():
+        if name not in summary:
             raise _broken(path, f"it has no {name}")
-        if name in summary and not isinstance(summary[name], kind):
+        if not isinstance(summary[name], kind):
             raise _broken(path, f"{name} is {reprlib.repr(summary[name])}")
     for name in SHARES:
-        if (share := summary.get(name)) is not None and not 0 <= share <= 1:
-            raise _broken(path, f"{name} is {share}, not between 0 and 1")
+        share = summary.get(name)
+        if share is not None and not (isinstance(share, NUMBERS) and 0 <= share <= 1):
+            raise _broken(path, f"{name} is {reprlib.repr(share)}, not between 0 and 1")
     sets = summary["data"]
     identified = all(isinstance(each, dict) and isinstance(each.get("sha256"), str) for each in sets.values())
     if "train" not in sets or not identified:

@@ -99,21 +99,17 @@ def as_record(kind: str, options: dict[str, Any], config: dict[str, Any], images
 
 
 def check_record(folder: Path, kind: str, record: str) -> None:
-    """Write the description of the search. Raises ValueError if the folder has another one.
-
-    Descriptions of older versions do not say which images they had.
-    """
+    """Write the description of the search. Raises ValueError if the folder has another one."""
     path = folder / f"{kind}.yaml"
     if not path.is_file():
         write_whole(path, record.encode())
         return
     changed = changed_options(path.read_text(), record)
-    images = [changed.pop(name)[0] for name in [*changed] if name.startswith("images.")]
-    if changed:
+    if options := {name: values for name, values in changed.items() if not name.startswith("images.")}:
         raise ValueError(
-            f"another {kind} is in {folder}: {in_words(changed)}; give the same options, or choose another --folder"
+            f"another {kind} is in {folder}: {in_words(options)}; give the same options, or choose another --folder"
         )
-    if any(before != "not given" for before in images):
+    if changed:
         raise ValueError(
             f"the training images have changed since the {kind} in {folder} began, and results on other images cannot "
             "be compared; restore them, or choose another --folder"

@@ -16,7 +16,7 @@ import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import torch
 from safetensors.torch import load as tensors_of
@@ -104,14 +104,12 @@ def read_card(path: Path) -> Card:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a card: {error}; get it again") from error
-    fields = {field.name: field for field in dataclasses.fields(Card)}
-    if not isinstance(content, dict) or content.keys() != fields.keys():
+    kinds: dict[str, Any] = {field.name: get_origin(field.type) or field.type for field in dataclasses.fields(Card)}
+    if not isinstance(content, dict) or content.keys() != kinds.keys():
         there = reprlib.repr(sorted(content)) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{path} is not a complete card: it has {there}, not {sorted(fields)}")
-    kinds = {"parameters": int, "macs": int, "size": int, "hparams": dict, "measured": dict, "training": dict}
+        raise ValueError(f"{path} is not a complete card: it has {there}, not {sorted(kinds)}")
     for name, value in content.items():
-        kind = kinds.get(name, list if name == "classes" else str)
-        if type(value) is not kind:
+        if type(value) is not (kind := kinds[name]):
             raise ValueError(f"{path} is not a card: {name} is {reprlib.repr(value)}, not of type {kind.__name__}")
         if isinstance(value, int) and not 0 <= value < 2**53:  # the whole numbers that JSON represents exactly
             raise ValueError(f"{path} is not a card: {name} is {reprlib.repr(value)}, not a count")

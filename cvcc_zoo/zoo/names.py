@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cvcc_zoo.models  # noqa: F401  registers every model
+from cvcc_zoo.files.own import expanded
 from cvcc_zoo.models.timm import PREFIX, timm_name
 from cvcc_zoo.models.timm_weights import ENDINGS as OF_TIMM
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, LONGEST_NAME, as_typed, unknown
@@ -86,7 +87,7 @@ def _chosen(model: str, pretrained: str | Path | bool) -> Source:
             there = f"choose one of {', '.join(tags)}" if tags else "`cvcc-zoo list --pretrained` shows what there is"
             raise ValueError(f"pretrained=True finds no weights of {model} for cifar10; {there}")
         pretrained = "cifar10" if "cifar10" in tags else tags[0]
-    text, path = str(pretrained), _expanded(str(pretrained))
+    text, path = str(pretrained), expanded(str(pretrained))
     if card := as_typed(f"{model}.{text}", published):
         return _card(published[card])
     if path.is_dir() and not _has_checkpoint(path):
@@ -120,7 +121,7 @@ def _meaning(name: str | Path) -> Source:
             return _card(cards[card])
         return Source("timm", PREFIX + timm_name(text[len(PREFIX) :]))
     if isinstance(name, Path) or _is_path(text):
-        return _of_file(_expanded(text))
+        return _of_file(expanded(text))
     if not text or len(text) > LONGEST_NAME:
         raise unknown("model", text, _known(), HINT)
     if text in FAMILIES and text not in ENTRIES:
@@ -182,22 +183,13 @@ def _is_importable(module: str) -> bool:
 
 def _is_of_timm(pretrained: str | Path | bool) -> bool:
     """Return whether this is the path of a file of timm's weights, not of weights with a card of ours."""
-    path = _expanded(str(pretrained))
+    path = expanded(str(pretrained))
     return path.suffix in OF_TIMM and not path.with_suffix(".json").exists()
 
 
 def _is_path(text: str) -> bool:
     path = Path(text)
     return len(path.parts) > 1 or text.startswith(("~", "./")) or text in (".", "..") or path.suffix.lower() in FILES
-
-
-def _expanded(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise ValueError(
-            f"{text} is in the home folder of a user who does not exist here; give the whole path"
-        ) from error
 
 
 def _of_file(path: Path) -> Source:

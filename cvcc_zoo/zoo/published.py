@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.arguments import OF_WEIGHTS
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.registry import FAMILIES, family_options, unknown
 from cvcc_zoo.weights.card import Card, read
@@ -34,7 +35,7 @@ def read_published(path: Path, model: str | None = None) -> Published:
     check_hparams(path, card.family, card.hparams)
     if model is not None and model not in (found := names_of(card.family, card.hparams)):
         raise ValueError(f"{path} is the card of a {found[0]}, not of a {model}")
-    for option in ("num_classes", "in_channels", "image_size", "whitening"):
+    for option in OF_WEIGHTS:
         if option not in card.hparams:
             raise ValueError(f"{path} is not a complete card: its hparams have no {option}; get it again")
     blank = check_fits(path, card.family, card.hparams, tensors)

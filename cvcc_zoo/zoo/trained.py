@@ -10,6 +10,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.files.download import digest
+from cvcc_zoo.weights.card import Card
 from cvcc_zoo.weights.checkpoint import Checkpoint
 from cvcc_zoo.zoo.catalogue import name_of
 from cvcc_zoo.zoo.creation import read_weights
@@ -33,10 +34,12 @@ class Trained:
     """Names of the classes, in the order of the logits; numbers if they are unknown."""
     sha256: str
     """The sha256 of the file of the weights."""
+    file: Path
+    """The checkpoint, or the card of published weights."""
+    card: Card | None = None
+    """The content of that card."""
     data: dict[str, Any] = field(default_factory=dict)
     """The options of the run's ImageDataModule; empty for published weights."""
-    card: Path | None = None
-    """The card of published weights."""
     images: dict[Split, dict[str, Any]] = field(default_factory=dict)
     """The identities of a run's training images and of those held out; empty if unknown, and for published weights."""
 
@@ -75,17 +78,17 @@ def find_trained(name: str | Path) -> Trained:
     """
     source = resolve_trained(name)
     weights = read_weights(source)
-    if isinstance(weights, Published):
-        card, model = weights.card, weights.model
-        return Trained(card.name, model, card.dataset, card.classes, card.sha256, card=source.path)
-    assert isinstance(weights, Checkpoint) and source.path is not None
     file, model = weights.path, weights.model
+    if isinstance(weights, Published):
+        card = weights.card
+        return Trained(card.name, model, card.dataset, card.classes, card.sha256, file, card)
+    assert isinstance(weights, Checkpoint) and source.path is not None
     classes = list(weights.classes or map(str, range(model.num_classes)))
     in_a_run = source.path.is_dir() or (file.parent / "config.yaml").is_file()
     title = file.parent.resolve().name if in_a_run else file.stem
     data = weights.settings.get("data")
     options = data if isinstance(data, dict) else {}
-    return Trained(title, model, weights.dataset, classes, digest(file), options, images=weights.images)
+    return Trained(title, model, weights.dataset, classes, digest(file), file, data=options, images=weights.images)
 
 
 def _divided(temperature: float) -> str:
