@@ -90,6 +90,18 @@ def test_an_evaluation_after_images_were_added_warns_of_a_test_that_was_trained_
         assert main(["evaluate", "mine-run", *spelt]) == 0 and words in capsys.readouterr().out
 
 
+def test_fine_tuning_tells_of_test_images_on_which_its_first_weights_were_trained(
+    classes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(["fit", f"--data.root={classes}", "--model=linear", "--run=first", *QUICK]) == 0
+    words = " test images of mine were training or validation images of first, so the accuracy is too high"
+    others = "--data.split_seed=1"
+    for options, told in ((["--seed_everything=7"], 0), ([others, "--test=false"], 0), ([others], 1)):
+        caplog.clear()
+        assert main(["fit", "--model=first", f"--data.root={classes}", *QUICK, *options]) == 0
+        assert caplog.text.count(words) == told
+
+
 def test_an_evaluation_counts_the_test_images_that_were_trained_on_before_a_new_split(
     colours: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -16,15 +16,11 @@ from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_info
 
-from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import is_spawned
 from cvcc_zoo.classifier.metrics import MONITORED
-from cvcc_zoo.classifier.training_images import other_images
 from cvcc_zoo.cli.refusals import of_constructor
-from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files.plain import read_yaml
 from cvcc_zoo.registry import as_typed, pick
-from cvcc_zoo.weights.checkpoint import Checkpoint
 
 EPOCHS = 10
 """Length of training if neither epochs nor steps are given."""
@@ -235,10 +231,3 @@ def check_trainer(trainer: Trainer, command: str) -> None:
             "precision=16-true trains weights of half precision, in which Adam's eps of 1e-8 is 0 and small steps "
             "are lost; 16-mixed and bf16-mixed keep whole ones"
         )
-
-
-def tell_of_other_images(checkpoint: Checkpoint, model: ImageClassifier, data: ImageDataModule, command: str) -> None:
-    """Say so if a command evaluates images in the place of those of a checkpoint's run that are others now."""
-    run, made, split = str(checkpoint.path.parent), checkpoint.settings.get("data"), EVALUATED[command]
-    if warning := other_images(run, model, data, made, checkpoint.images, "val" if split == "val" else "test"):
-        rank_zero_info(warning)

@@ -19,12 +19,12 @@ from cvcc_zoo.cli.arguments import parse, rewrite
 from cvcc_zoo.cli.expansion import path_of
 from cvcc_zoo.cli.options import GIVEN, asked_model, import_named, list_of, parser
 from cvcc_zoo.cli.refusals import check_text
+from cvcc_zoo.cli.starting import start_from, tell_of_other_images
 from cvcc_zoo.data import ImageDataModule, check_test, in_order
 from cvcc_zoo.files.own import expanded, file_to_write
 from cvcc_zoo.printing.notices import quiet
 from cvcc_zoo.weights.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.zoo.catalogue import architecture, name_of
-from cvcc_zoo.zoo.creation import use_weights
 from cvcc_zoo.zoo.names import resolve_trained
 
 
@@ -113,11 +113,8 @@ class ZooCLI(LightningCLI):
         if (weights := self.config.weights) is not None and self.config.ckpt_path is None:  # not of a resumed training
             if self.trainer.precision == "64-true":
                 self.model.double()  # Lightning converts it only later, and copied weights would be rounded
-            new = use_weights(self.model, weights, self.datamodule.classes)
-            if new and self.command != "fit":
-                other = f"{weights} were trained on other classes than those of {self.datamodule.dataset.title}"
-                raise ValueError(f"the weights {other}; `cvcc-zoo fit` with them trains a new classifier")
-            rank_zero_info(f"Starts from the weights {weights}, with {'a new' if new else 'their'} classifier")
+            tests = self.config.get("test", True)  # `fit --test=false` does not
+            start_from(weights, self.model, self.datamodule, self.command, tests=tests)
         self.model.allow_other_images = bool(self.config.allow_changes)
         if self.checkpoint is None:
             return
@@ -129,7 +126,7 @@ class ZooCLI(LightningCLI):
             self.model.take_features(self.checkpoint.hparams)
             self.model.take_class_weights(self.checkpoint.hparams)
             self.model.load_state_dict(self.checkpoint.state)
-            choices.tell_of_other_images(self.checkpoint, self.model, self.datamodule, self.command)
+            tell_of_other_images(self.checkpoint, self.model, self.datamodule, self.command)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer. `fit` gets a run folder, unless it is a `fast_dev_run`."""

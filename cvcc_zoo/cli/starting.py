@@ -1,0 +1,35 @@
+"""The weights that a training or a test starts from, and what is told about the images that they were trained on."""
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.training_images import other_images
+from cvcc_zoo.cli.choices import EVALUATED
+from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.weights.checkpoint import Checkpoint, read_checkpoint
+from cvcc_zoo.zoo.creation import use_weights
+from cvcc_zoo.zoo.names import resolve_trained
+
+
+def start_from(weights: str, model: ImageClassifier, data: ImageDataModule, command: str, *, tests: bool) -> None:
+    """Put trained weights into a model, and say so; with `tests`, also say if test images were among their images.
+
+    Raises ValueError as `use_weights` does, and for other classes in a command that does not train.
+    """
+    new = use_weights(model, weights, data.classes)
+    if new and command != "fit":
+        raise ValueError(
+            f"the weights {weights} were trained on other classes than those of {data.dataset.title}; `cvcc-zoo fit` "
+            "with them trains a new classifier"
+        )
+    rank_zero_info(f"Starts from the weights {weights}, with {'a new' if new else 'their'} classifier")
+    source = resolve_trained(weights)
+    if tests and source.kind == "checkpoint":
+        tell_of_other_images(read_checkpoint(str(source.path)), model, data, command)
+
+
+def tell_of_other_images(checkpoint: Checkpoint, model: ImageClassifier, data: ImageDataModule, command: str) -> None:
+    """Say so if a command evaluates images in the place of those of a checkpoint's run that are others now."""
+    run, made, split = str(checkpoint.path.parent), checkpoint.settings.get("data"), EVALUATED[command]
+    if warning := other_images(run, model, data, made, checkpoint.images, "val" if split == "val" else "test"):
+        rank_zero_info(warning)
