@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from scipy.stats import t as student
 
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.quality import bins_of, plain_quality, quality_of
@@ -23,6 +24,7 @@ from cvcc_zoo.report import figures, read_run
 from cvcc_zoo.report.comparison import matrices, mcnemar, only
 from cvcc_zoo.report.page import STYLE, page
 from cvcc_zoo.report.reports import Results, RunReport, differences
+from cvcc_zoo.report.seeds import SEED, recipes, tables
 from tests.conftest import QUICK, SMALL, Fit, MakeFolder, on, write_folder, write_images
 
 pytest.importorskip("plotly")
@@ -320,6 +322,37 @@ def test_runs_are_compared_image_by_image_if_they_have_the_same_ones(runs: list[
     content = matrices([one, other, elsewhere, replace(other, name="<fourth>", results=None)])
     assert "no other run has the same test images: third." in content
     assert "have no results here: &lt;fourth&gt;." in content and "Comparison" not in page([one], "Run")
+
+
+def seeds_of(run: RunReport, name: str, *accuracies: float, **options: str) -> list[RunReport]:
+    """Runs that differ from a run in some options, and from each other in their seeds."""
+    changed = [run.options | options | {SEED: str(seed)} for seed in range(len(accuracies))]
+    return [
+        replace(run, name=f"{name}{seed}", summary=run.summary | {"test_accuracy": accuracy}, options=changed[seed])
+        for seed, accuracy in enumerate(accuracies)
+    ]
+
+
+def test_runs_that_differ_in_their_seeds_alone_have_a_mean_and_recipes_an_interval_between_them(
+    runs: list[Path],
+) -> None:
+    run = read_run(runs[0])
+    mine, theirs = seeds_of(run, "a", 0.9, 0.91, 0.95), seeds_of(run, "b", 0.85, 0.88, **{"optimizer.lr": "0.5"})
+    one = seeds_of(run, "c", 0.7, **{"optimizer.lr": "0.6"})
+    other_images = [replace(each, summary=each.summary | {"data": {}}) for each in one]
+    found = tables([*mine, *theirs, *one, *other_images, replace(mine[0], name="again")])
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", found)
+    assert cells[:3] == ["a0 and 2 more", "3", "92.00 ± 2.65 %"] and cells[5:8] == [
+        "b0 and 1 more",
+        "2",
+        "86.50 ± 2.12 %",
+    ]
+    parts = (0.0007 / 3, 0.00045 / 2)  # variance of the mean of each
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 1)
+    half = 100 * math.sqrt(sum(parts)) * student.ppf(0.975, freedom)
+    assert cells[3:5] == ["-", f"+5.50 ({5.5 - half:+.2f} to {5.5 + half:+.2f})"] and cells[8].startswith("-5.50 (")
+    assert recipes([*mine[:1], *one]) == {} and tables(one) == ""
+    assert "±" in page([*mine, *theirs], "Seeds") and ">Seeds<" not in page(mine[:1], "One")
 
 
 def test_the_numbers_of_a_run_are_in_its_part_and_those_of_each_class_are_folded(runs: list[Path]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from cvcc_zoo.data.pictures import as_png
 from cvcc_zoo.plots.confusion import FEW, LONGEST, most_confused
 from cvcc_zoo.plots.figure import short
-from cvcc_zoo.report import classes, comparison, figures, quality
+from cvcc_zoo.report import classes, comparison, figures, quality, seeds
 from cvcc_zoo.report.elements import Cell, number, section, table, text
 from cvcc_zoo.report.reports import Mistake, Results, RunReport, differences
 from cvcc_zoo.runs.intervals import wilson
@@ -26,6 +26,7 @@ def page(runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> 
         "click a name in a legend to hide its curve. Below each test accuracy is its 95 % interval.</p></header>",
         *(f'<p class="remark">{text(remark)}</p>' for remark in remarks),
         section("Leaderboard", leaderboard(runs)),
+        *([section("Seeds", several)] if (several := seeds.tables(runs)) else []),
         *([section("Comparison on the same test images", comparison.matrices(runs))] if len(runs) > 1 else []),
         section("Learning curves", plots.grid(figures.learning_curves(runs, name) for name in QUANTITIES)),
         section("Size against accuracy", plots.grid(figures.sizes(runs, *cost) for cost in COSTS)),
@@ -119,7 +120,8 @@ def run_part(run: RunReport, plots: Plots) -> str:
     results = run.results
     if results is None:
         return f"<p>There are no results on its test images: {text(run.reason)}.</p>"
-    measured = quality.numbers(results) + quality.per_class(results)
+    remark = f'<p class="remark">{text(run.remark)}</p>' if run.remark else ""
+    measured = remark + quality.numbers(results) + quality.per_class(results)
     confusion, others = classes.confusion(results), (classes.class_accuracies(results), figures.calibration(results))
     many = len(results.classes) > FEW
     return (

@@ -18,7 +18,7 @@ from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.files.own import shown
 from cvcc_zoo.printing import first_line
 from cvcc_zoo.runs.changes import HARMLESS, flat
-from cvcc_zoo.runs.measure import confusion_of
+from cvcc_zoo.runs.measure import confusion_of, unlike_summary
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
 from cvcc_zoo.runs.metrics_file import Curve, read_metrics
 from cvcc_zoo.runs.run_folder import CONFIG, is_run
@@ -77,6 +77,8 @@ class RunReport:
     results: Results | None
     reason: str
     """The reason why `results` is None, otherwise empty."""
+    remark: str = ""
+    """How the results differ from those of the summary, otherwise empty."""
 
 
 def unfinished(folder: Path) -> bool:
@@ -99,14 +101,16 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
         raise ValueError(f"{metrics} cannot be read ({error}); restore it, or leave {folder} out") from error
     options = {name: json.dumps(value).strip('"') for name, value in flat(config).items() if name not in UNINTERESTING}
     results, reason = None, "its summary has none (--test=false, or an own test), and it is not tested here either"
+    remark = ""
     if summary["test_accuracy"] is not None:
         try:
             tested = summary["data"].get("test", {}).get("sha256")
             results, reason = evaluate(folder, config["data"], images, tested), ""
+            remark = unlike_summary(summary, int(results.right.sum()), len(results.right), tested)
         except (OSError, ValueError) as error:
             advice = "Start the report in the folder in which the run was started, or restore the images"
             reason = first_line(error).replace("Set it with --data.root=", advice)
-    return RunReport(shown(folder.resolve().name), summary, curves, options, results, reason)
+    return RunReport(shown(folder.resolve().name), summary, curves, options, results, reason, remark)
 
 
 def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC, tested: str | None = None) -> Results:
