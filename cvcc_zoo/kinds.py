@@ -1,5 +1,6 @@
 """Check that values of options are of the kind that their parameters say, and no larger than a file may have."""
 
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from inspect import Parameter
@@ -20,6 +21,21 @@ def as_plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(as_plain, value))
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def plain_defaults(parameters: Mapping[str, Parameter]) -> dict[str, Any]:
+    """Return the defaults that a file can hold: text, finite numbers, True, False, None, and lists of these.
+
+    A tuple becomes a list, as in a file. Parameters that nobody can give by name are left out.
+    """
+    found = {}
+    for name, parameter in parameters.items():
+        value = parameter.default
+        values = list(value) if isinstance(value, list | tuple) else [value]
+        by_name = parameter.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY) and name[0] != "_"
+        if by_name and all(map(_is_plain, values)):
+            found[name] = values if isinstance(value, list | tuple) else value
+    return found
 
 
 def is_number(value: Any) -> bool:
@@ -80,3 +96,7 @@ def _is_whole(value: Any) -> bool:
     except TypeError:
         return False
     return not isinstance(plain, bool)
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in (str, bool, int, NoneType) or (type(value) is float and math.isfinite(value))

@@ -79,6 +79,17 @@ def test_an_svm_is_calibrated_and_keeps_its_accuracy_and_its_loss(
     assert quality["calibration_error"] == pytest.approx(found["calibration_error_with_temperature"], abs=2e-6)
 
 
+def test_a_temperature_is_saved_where_its_images_are_too_few_to_show_what_it_improves(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("no temperature fits best: the model knows no more than chance about all 16 images")
+
+    monkeypatch.setattr("cvcc_zoo.commands.calibrate.cross_fitted", fails)
+    assert main(["calibrate", str(run)]) == 0 and load(run).temperature != 1
+    assert "these are too few images to show what it improves; give --test=true" in capsys.readouterr().out
+
+
 def test_the_probabilities_of_a_calibrated_model_are_those_of_its_divided_scores(run: Path) -> None:
     images = torch.randint(0, 256, (5, 1, 28, 28), dtype=torch.uint8)
     raw = load(run)(images)

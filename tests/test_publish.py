@@ -15,16 +15,20 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.classifier.arguments import OF_WEIGHTS
 from cvcc_zoo.classifier.compatibility import complete
 from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.data.known import Known
+from cvcc_zoo.report.page import page
+from cvcc_zoo.report.reports import read_run
 from cvcc_zoo.runs.calibration import fit_temperature
 from cvcc_zoo.runs.changes import ELSEWHERE, changed_recipe
-from cvcc_zoo.runs.measure import measure
+from cvcc_zoo.runs.measure import measure, unlike_summary
 from cvcc_zoo.runs.repeats import OF_SEEDS, difference, recipe
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config
 from cvcc_zoo.weights.card import PUBLISHED, read_card, write_card
+from cvcc_zoo.zoo.published import check_place
 from tests.conftest import QUICK, Fit, MakeFolder, message, on, write_folder
 
 
@@ -297,6 +301,61 @@ def test_other_weights_of_the_same_name_are_not_replaced(
     assert main(["publish", "run_named", "--folder=new"]) == 0
 
 
+def test_weights_of_another_network_are_not_replaced_and_those_of_another_training_are(tmp_path: Path) -> None:
+    card = read_card(PUBLISHED / "cnn.cifar10.json")
+    path = tmp_path / f"{card.name}.json"
+    write_card(path, card)
+    assert check_place(path, card) == card
+    assert check_place(path, dataclasses.replace(card, hparams=card.hparams | {"dropout": 0.1, "optimizer": "SGD"}))
+    wrapped = {name: card.hparams[name] for name in OF_WEIGHTS} | {"network": "nets.Small", "network_options": {"a": 1}}
+    for family, before, now in (
+        (card.family, card.hparams, card.hparams | {"activation": "gelu"}),
+        ("Wrapped", wrapped, wrapped | {"network_options": {"a": 2}}),
+        ("Wrapped", wrapped, wrapped | {"network": "more.Small"}),
+    ):
+        write_card(path, dataclasses.replace(card, family=family, hparams=before))
+        with pytest.raises(ValueError, match="describes weights of another network"):
+            check_place(path, dataclasses.replace(card, family=family, hparams=now))
+
+
+def test_a_run_that_is_published_again_keeps_what_was_added_to_its_card(
+    linear: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish = ["publish", str(linear)]
+    assert main([*publish, "--dtype=float32"]) == 0
+    path = home / "linear.colours.json"
+    card = read_card(path)
+    more = {"corruptions": {"mean": 0.5}}
+    seeds = {"test_accuracy_of_seeds": {"0": 1.0, "1": 0.5}}
+    write_card(path, dataclasses.replace(card, measured=card.measured | more, training=card.training | seeds))
+    assert main([*publish, "--dtype=float32"]) == 0
+    again = read_card(path)
+    assert again.training == card.training | seeds and again.measured.items() >= more.items()
+    assert "this replaces" not in capsys.readouterr().out
+    assert main([*publish, "--dtype=float16"]) == 0
+    assert "this replaces the accuracy under corruption\n" in capsys.readouterr().out
+    earlier, fitted = again.training | {"finished": "2020"}, {"calibration": {"temperature": 2.0}}
+    write_card(path, dataclasses.replace(again, training=earlier, measured=again.measured | fitted))
+    assert main(publish) == 0 and "test_accuracy_of_seeds" not in read_card(path).training
+    lost = "the weights of the training that ended 2020, the accuracies of 2 seeds, the temperature, the accuracy under"
+    assert f"this replaces {lost}" in capsys.readouterr().out
+
+
+def test_a_run_whose_weights_give_other_results_than_its_summary_says_so(
+    linear: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = json.loads((linear / "summary.json").read_text())
+    right = round(12 * summary["test_accuracy"])
+    said = right - 2
+    (linear / "summary.json").write_text(json.dumps(summary | {"test_accuracy": said / 12}))
+    told = f"its summary says that {said} of 12 test images were correct, and now {right} are; has the code"
+    assert main(["evaluate", str(linear)]) == 0 and told in capsys.readouterr().out
+    assert told in read_run(linear).remark and told in page([read_run(linear)], "Runs")
+    assert main(["publish", str(linear)]) == 2 and told in capsys.readouterr().err and not home.exists()
+    assert not unlike_summary(summary, right - 1, 12, summary["data"]["test"]["sha256"])
+    assert not unlike_summary(summary, 0, 12, "of other images")
+
+
 def test_a_folder_of_a_known_data_set_is_called_by_its_name(
     fit: Fit, colours: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -388,6 +447,9 @@ def test_seeds_are_added_to_a_card_whose_run_is_gone(
     whole = read_card(home / "linear.colours.json").training
     assert whole["test_accuracy_of_seeds"] == reached
     assert whole["precision_of_seeds"] == {"0": "32-true", "1": "32-true", "2": "bf16-mixed"}
+    assert main(["publish", "seed0", "--repeats=[seed1]"]) == 0
+    assert "this replaces the accuracies of 3 seeds" in capsys.readouterr().out
+    Path(home / "linear.colours.json").unlink()
     assert main(["publish", "seed0"]) == 0
     shutil.rmtree("seed0")
     for number in (1, 2):

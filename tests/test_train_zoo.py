@@ -253,9 +253,31 @@ def test_recipes_with_another_name_than_their_model_are_refused_before_any_is_tr
 
 def test_the_options_that_shape_a_model_count_for_its_name(words: Words, capsys: pytest.CaptureFixture[str]) -> None:
     Path("recipes/pets/resnet20.yaml").write_text(RECIPE.format("{class_path: ResNet, init_args: {depth: 20}}"))
-    assert list(train_zoo.models(Path("recipes/pets"), None, [])) == ["linear", "fcnn", "resnet20"]
+    assert list(train_zoo.models(Path("recipes/pets"), None, [])) == ["fcnn", "linear", "resnet20"]
     assert main([*words, "--only=[resnet20]", "--options=[model.depth=26]"]) == 2
     assert "trains the model resnet, and its weights would be named so" in capsys.readouterr().err
+
+
+def test_recipes_for_networks_of_ones_own_are_ordered_by_their_operations(
+    words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from torch.nn import *\n\nclass {}(Sequential):\n    def __init__(self):\n        super().__init__({})\n"
+    nets = {"Wide": "Flatten(), Linear(3072, 50), Linear(50, 10)", "Other": "Flatten(), Linear(3, 10)"}
+    Path("zoo_nets.py").write_text("\n".join(code.format(*net) for net in nets.items()))
+    monkeypatch.syspath_prepend(Path.cwd())
+    for name in nets:
+        Path(f"recipes/pets/{name.lower()}.yaml").write_text(RECIPE.format(f"zoo_nets.{name}"))
+    assert list(train_zoo.models(Path("recipes/pets"), None, [])) == ["fcnn", "linear", "wide", "other"]
+
+
+def test_a_recipe_is_trained_with_the_precision_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_zoo, "fast_precision", lambda: "bf16-mixed")
+    found = []
+    for number, given in enumerate(("trainer: {precision: 64-true}", "trainer.precision: 32", "trainer: {}")):
+        recipe = Path(f"{number}.yaml")
+        recipe.write_text(given)
+        found.append(train_zoo.Job(recipe, "linear", "pets", 0, Path("run")).precision())
+    assert found == ["64-true", "32", "bf16-mixed"]
 
 
 def test_a_folder_without_recipes_is_refused(words: Words, capsys: pytest.CaptureFixture[str]) -> None:

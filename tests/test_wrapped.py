@@ -1,6 +1,7 @@
 """Networks of users as models: by class, by function, by import path, and as objects."""
 
 import functools
+import math
 import re
 import subprocess
 import sys
@@ -14,7 +15,12 @@ from torch import Tensor, nn
 
 from cvcc_zoo import ImageClassifier, ResNet, create, load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.classifier.wrapped import _named_by_user
+from cvcc_zoo.classifier.compatibility import complete
+from cvcc_zoo.classifier.wrapped import _named_by_user, own_defaults
+from cvcc_zoo.cli.arguments import parse, rewrite
+from cvcc_zoo.cli.options import parser
+from cvcc_zoo.runs.changes import changed_options
+from cvcc_zoo.runs.written import read_config
 from cvcc_zoo.zoo.catalogue import name_of
 from tests.conftest import Fit, message
 
@@ -197,6 +203,64 @@ def test_the_command_line_trains_and_measures_a_network_by_its_import_path(
     assert main([f"--import={module.__name__}", "evaluate", str(run)]) == 0
     assert "of 12 images correct" in capsys.readouterr().out
     assert main(["test", f"--run={run}"]) == 0
+
+
+def test_a_run_keeps_the_defaults_of_its_network_when_its_code_gets_others(
+    fit: Fit, module: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"--model={module.__name__}.Small", "--run=run", "--ckpt_path=last"]
+    assert fit(*words) == 0
+    module.Small.__init__.__defaults__ = (3, 6)  # in_channels and width
+    assert read_config(Path("run"))["model"]["init_args"]["network_options"] == {"width": 4}
+    assert load("run").hparams["network_options"] == {"width": 4} and main(["test", "--run=run"]) == 0
+    assert fit(*words) == 2
+    assert "network_options={'width': 4}, but this one has network_options={'width': 6}" in capsys.readouterr().err
+
+
+def whole_model(network: str, options: str) -> str:
+    """The config of a model around a network."""
+    path = "cvcc_zoo.classifier.wrapped.Wrapped"
+    return f"model: {{class_path: {path}, init_args: {{network: {network}, network_options: {options}}}}}"
+
+
+def test_a_config_without_the_defaults_of_a_network_is_that_with_them(module: Any) -> None:
+    name = f"{module.__name__}.Small"
+    before, now = whole_model(name, "null"), whole_model(name, "{width: 4}")
+    assert not changed_options(before, now) and changed_options(before, now.replace("4", "5"))
+    old = {"network": name, "network_options": None}
+    assert complete("Wrapped", old)["network_options"] == {"width": 4}
+
+
+def test_defaults_that_files_can_hold_are_options_of_a_network_and_tuples_stay_tuples() -> None:
+    class Layers(nn.Sequential):
+        def __init__(self, sizes: Any = (8, 10), layer: Any = nn.Linear, slope: float = math.inf, *more: Any) -> None:
+            assert isinstance(sizes, tuple)
+            super().__init__(nn.Flatten(), layer(3 * 16 * 16, sizes[0]), nn.Linear(*sizes))
+
+    assert own_defaults(Layers) == {"sizes": [8, 10]}
+    assert ImageClassifier.wrap(Layers, image_size=16).network.get_submodule("2").in_features == 8
+
+
+def test_an_option_of_a_network_is_changed_on_top_of_a_config(module: Any) -> None:
+    name = f"{module.__name__}.Small"
+    given = {
+        f"model: {name}": "width",
+        whole_model(name, "{width: 4}"): "width",
+        "model: timm.test_resnet": "drop_rate",
+    }
+    for text, option in given.items():
+        Path("a.yaml").write_text(text)
+        options = parse(parser("fit"), rewrite(["--config=a.yaml", f"--model.{option}=1"], "fit")).model.init_args
+        assert options.network_options == {option: 1}
+
+
+def test_options_that_only_show_help_are_not_among_those_that_a_message_lists(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    listed = message(capsys, ["fit", "--model=linear", "--model.qqqqqq=1"])
+    assert "known are: " in listed and not re.search(
+        r"\bh(elp)?\b", listed.partition("known are: ")[2].partition("(")[0]
+    )
 
 
 def test_an_import_path_has_a_module() -> None:

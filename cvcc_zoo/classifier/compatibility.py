@@ -105,6 +105,8 @@ def complete(family: str | None, hparams: Mapping[str, Any]) -> dict[str, Any]:
     options = family_options(FAMILIES[family]) if family in FAMILIES else {}
     defaults = {name: option.default for name, option in options.items() if option.default is not option.empty}
     whole = {**defaults, **hparams}
+    of_network = getattr(FAMILIES[family], "with_defaults", None) if family in FAMILIES else None
+    whole = of_network(whole) if of_network else whole
     return {option: list(value) if isinstance(value, tuple) else value for option, value in whole.items()}
 
 

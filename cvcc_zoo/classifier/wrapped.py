@@ -27,6 +27,7 @@ from torch import nn
 from cvcc_zoo.classifier.compatibility import check_logits
 from cvcc_zoo.classifier.image_classifier import ImageClassifier
 from cvcc_zoo.classifier.network import zero_images
+from cvcc_zoo.kinds import plain_defaults
 from cvcc_zoo.registry import LONGEST_NAME, NotImportedError, already_imported, check_options, closest, unknown
 
 Builder = Callable[..., nn.Module]
@@ -62,15 +63,13 @@ class Wrapped(ImageClassifier):
         given = network
         builder, network = named(given)
         options, network_options = split_options(shown_name(given), options, network_options, own_options(builder))
+        network_options = own_defaults(builder) | network_options
         super().__init__(**options)
-        if builder is None:
-            if network_options:
-                raise ValueError(
-                    f"the network is an object already, and takes no options: leave {', '.join(network_options)} out"
-                )
-            made = given
-        else:
-            made = self._built(builder, shown_name(given), network_options)
+        if builder is None and network_options:
+            raise ValueError(
+                f"the network is an object already, and takes no options: leave {', '.join(network_options)} out"
+            )
+        made = given if builder is None else self._built(builder, shown_name(given), network_options)
         if network is None:
             self.hparams["network_options"] = None  # they are part of the object
         check_logits(made, shown_name(given), self.num_classes, self.in_channels, self.image_size)
@@ -88,12 +87,24 @@ class Wrapped(ImageClassifier):
         path = hparams.get("network")
         return path.rpartition(".")[2].lower() if isinstance(path, str) else cls.__name__.lower()
 
+    @classmethod
+    def with_defaults(cls, hparams: Mapping[str, Any]) -> dict[str, Any]:
+        """Return hyperparameters with the defaults of the network's own options, as far as its module is imported."""
+        path, options = hparams.get("network"), hparams.get("network_options") or {}
+        try:
+            defaults = own_defaults(find_network(path)) if isinstance(path, str) else {}
+            return {**hparams, "network_options": defaults | options}
+        except (TypeError, ValueError):  # a module that is not imported, or a file with no options there
+            return dict(hparams)
+
     def _built(self, builder: Builder, name: str, options: Mapping[str, Any]) -> nn.Module:
         parameters = inspect.signature(builder).parameters
         known = {key: getattr(self, option) for key, option in SHAPES.items() if key in parameters}
         if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):  # as in torchvision.models.resnet18
             known.setdefault("num_classes", self.num_classes)
         check_options(name, builder, options, skip=known)
+        tuples = {key for key, p in parameters.items() if isinstance(p.default, tuple)}  # files have lists instead
+        options = {key: tuple(v) if key in tuples and isinstance(v, list) else v for key, v in options.items()}
         try:
             network = builder(**{**known, **options})
         except TypeError as error:
@@ -200,6 +211,12 @@ def own_options(builder: Builder | None) -> set[str] | None:
         return set()
     parameters = inspect.signature(builder).parameters.values()
     return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {p.name for p in parameters}
+
+
+def own_defaults(builder: Builder | None) -> dict[str, Any]:
+    """Return the plain defaults of the options of what builds a network, as its code may have others later."""
+    found = plain_defaults(inspect.signature(builder).parameters) if builder else {}
+    return {name: value for name, value in found.items() if name not in {*OURS, *SHAPES}}
 
 
 def split_options(

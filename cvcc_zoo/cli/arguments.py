@@ -10,7 +10,7 @@
 | `fit`, evaluations | `--weights=a.ckpt --model=resnet20` | the model first |
 | `fit`, evaluations | `--config=cifar10/resnet20` | the file of the recipe |
 | `fit`, evaluations | `--model.optimizer=SGD` | refused, with the option that is meant |
-| all | `--model.drop_rate=0.1` after `--model=timm.resnet18` | `--model.network_options.drop_rate=0.1` |
+| all | `--model.drop_rate=0.1` after `--model=timm.resnet18` (or in a file) | `--model.network_options.drop_rate=0.1` |
 | all | `--model.init_args.depth=26` | `--model.depth=26` |
 | all | `--model=resnet20` | its class, all options that shape it, and its `--weights` or null |
 | all | `--model={class_path: resnet20, init_args: {freeze: 2}}` | the same with these options, as YAML |
@@ -34,7 +34,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from cvcc_zoo.cli.choices import check_not_of_model
 from cvcc_zoo.cli.expansion import expand_model, in_one_line, is_none, load_yaml, options_beside_networks
-from cvcc_zoo.cli.recipes import config_file, has_model_alone, options_alone, weights_alone
+from cvcc_zoo.cli.recipes import config_file, has_model_alone, network_options_in, options_alone, weights_alone
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.registry import as_spec, as_typed
 from cvcc_zoo.weights.card import list_cards
@@ -150,6 +150,7 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
             if alone and has_model_alone(file):
                 words.append(f"--weights={alone}")
             alone, for_any = weights_alone(file, alone), options_alone(file, for_any)
+            known = network_options_in(file, known)
         else:
             words.append(flag if value is None else f"{flag}={value}")
     return words

@@ -17,7 +17,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import check_model
 from cvcc_zoo.cli.arguments import parse, rewrite
 from cvcc_zoo.cli.expansion import path_of
-from cvcc_zoo.cli.options import GIVEN, asked_model, import_named, list_of, parser
+from cvcc_zoo.cli.options import GIVEN, asked_model, import_named, list_of, parser, settle_network
 from cvcc_zoo.cli.refusals import check_text
 from cvcc_zoo.cli.starting import start_from, tell_of_other_images
 from cvcc_zoo.data import ImageDataModule, check_test, in_order
@@ -76,6 +76,7 @@ class ZooCLI(LightningCLI):
         choices.check_training(self.config)
         if self.command == "fit":
             import_named(self.config)
+            settle_network(self.config)
         if self.config.ckpt_path is not None:
             self._read_checkpoint()
         if self.config.weights is not None and self.config.ckpt_path is None:

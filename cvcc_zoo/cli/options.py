@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.compatibility import complete
 from cvcc_zoo.classifier.metrics import MONITORED
 from cvcc_zoo.cli.choices import EPOCHS, link_options
 from cvcc_zoo.cli.expansion import path_of
@@ -136,6 +137,13 @@ def import_named(config: Any) -> None:
         name = as_spec(kind, config[kind])["name"] if config.get(kind) else ""
         if "." in name and not TIMM.fullmatch(name):
             import_class(kind, name, kind_of)
+
+
+def settle_network(config: Any) -> None:
+    """Write the defaults of the user's own network into its options, as its code may have others later."""
+    if config.get("model") and "network_options" in config.model.init_args:
+        whole = complete(config.model.class_path.rpartition(".")[2], vars(config.model.init_args))
+        config["model.init_args.network_options"] = whole["network_options"]
 
 
 def asked_model(model: Any) -> tuple[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from cvcc_zoo.cli.dotted import nested
-from cvcc_zoo.cli.expansion import options_of
+from cvcc_zoo.cli.expansion import expand_model, options_beside_networks, options_of
 from cvcc_zoo.files.own import expanded, shown
 from cvcc_zoo.registry import CLOSE, as_typed, unknown
 from cvcc_zoo.zoo.names import resolve
@@ -99,6 +99,22 @@ def has_model_alone(file: str) -> bool:
         return isinstance(name, str) and "weights" not in config and not resolve(name).trained
     except ValueError:  # which the parser tells
         return False
+
+
+def network_options_in(file: str, before: set[str] | None) -> set[str] | None:
+    """Return `options_beside_networks` of the model that a config file names, or else those of a file `before` it."""
+    model = _options(file).get("model")
+    name = model.get("class_path") if isinstance(model, dict) else model
+    try:
+        return options_beside_networks(expand_model(name)[0]["class_path"]) if isinstance(name, str) else before
+    except (OSError, ValueError):  # which the parser tells
+        return None
+
+
+def precision_in(file: Path) -> str | None:
+    """Return the precision that a config file names, or None."""
+    found = (_options(str(file)).get("trainer") or {}).get("precision")
+    return None if found is None else str(found)
 
 
 def _options(file: str) -> dict[str, Any]:

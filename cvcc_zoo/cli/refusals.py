@@ -75,6 +75,7 @@ def explain(message: str, parser: argparse.ArgumentParser) -> str:
             return f"{word!r} belongs to no option; write {meant}, and quote values that have spaces"
         if name in known:
             return f"write --{name}=VALUE, without spaces or more dashes"
+        known = {option for option in known if option.rpartition(".")[2] not in ("h", "help")}
         return str(unknown("option", name, known, "`cvcc-zoo COMMAND --help` shows all"))
     return _of_file(message) or _of_value(message) or message.strip()
 

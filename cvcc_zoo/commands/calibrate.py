@@ -76,14 +76,18 @@ def main(args: Sequence[str]) -> int:
         if config.test:
             before, labels = scores(trained.model, data)
             where = f"the test images of {title_of_test(data)}"
-        after = before / temperature if config.test else cross_fitted(before, labels)
         save(trained.file, trained.sha256, temperature, f"{count:,} validation images of its own")
     console = PlainConsole(soft_wrap=True)
     console.print(f"{trained.name}: temperature {temperature:.4f}, fitted to {count:,} validation images")
-    old, new = quality_of(before, labels), quality_of(after, labels)
-    console.print(table(where, old, new))
-    if new["log_loss"] >= old["log_loss"]:
-        console.print("the log loss is not lower: one temperature does not improve these probabilities")
+    try:
+        after = before / temperature if config.test else cross_fitted(before, labels)
+    except ValueError:
+        console.print("these are too few images to show what it improves; give --test=true for the test images")
+    else:
+        old, new = quality_of(before, labels), quality_of(after, labels)
+        console.print(table(where, old, new))
+        if new["log_loss"] >= old["log_loss"]:
+            console.print("the log loss is not lower: one temperature does not improve these probabilities")
     console.print(f"written to {trained.file}")
     return 0
 

@@ -16,14 +16,15 @@ from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.corruptions import title_of
 from cvcc_zoo.data.identity import find_known, identity_of, in_common, title_of_test
-from cvcc_zoo.files.own import file_to_write, in_command, write_picture
+from cvcc_zoo.files.own import expanded, file_to_write, in_command, write_picture
 from cvcc_zoo.plots.corruptions import plot_corruptions
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.intervals import with_interval
-from cvcc_zoo.runs.measure import measure, measure_average
+from cvcc_zoo.runs.measure import measure, measure_average, unlike_summary
 from cvcc_zoo.runs.repeats import OF_SEEDS
 from cvcc_zoo.runs.robustness import corruption_table, measure_corruptions
 from cvcc_zoo.runs.summary import in_digits, without_images
+from cvcc_zoo.runs.written import SUMMARY, read_summary
 from cvcc_zoo.weights.card import Card, change_card
 from cvcc_zoo.zoo.averaging import Average, find_average
 from cvcc_zoo.zoo.trained import Trained
@@ -89,6 +90,10 @@ def main(args: Sequence[str]) -> int:
         found = measure(trained.model, data, mirrored=config.test_time_flip)
         _say(console, trained, data, found, per_class=config.per_class)
         _corrupted(console, trained, data, found, picture)
+        if ((run := expanded(config.name)) / SUMMARY).is_file():
+            test = (found["correct"], found["test_images"], found["test_set"]["sha256"])
+            if remark := unlike_summary(read_summary(run), *test):
+                console.print(f"{trained.name}: {remark}")
         return 0
     mirrored = config.test_time_flip or (config.update_card and data.dataset.mirror)
     found = measure(trained.model, data, mirrored=mirrored)

@@ -14,18 +14,28 @@ from cvcc_zoo.classifier.training_images import check_trained_on
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
-from cvcc_zoo.files.own import expanded
+from cvcc_zoo.files.own import expanded, in_command
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.intervals import with_interval
-from cvcc_zoo.runs.measure import correct, measure, with_temperature
-from cvcc_zoo.runs.repeats import data_of, of_seeds, recipe, run_of, temperature_of
+from cvcc_zoo.runs.measure import correct, measure, unlike_summary, with_temperature
+from cvcc_zoo.runs.repeats import (
+    data_of,
+    of_one_training,
+    of_seeds,
+    recipe,
+    replaced,
+    run_of,
+    temperature_of,
+    with_seeds_of,
+)
 from cvcc_zoo.runs.run_folder import CONFIG
 from cvcc_zoo.runs.scores import scores
+from cvcc_zoo.runs.written import SUMMARY
 from cvcc_zoo.weights.card import Card, change_card, folders, list_cards, read, read_card, write
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.zoo.creation import load
 from cvcc_zoo.zoo.names import resolve_trained
-from cvcc_zoo.zoo.published import make_card
+from cvcc_zoo.zoo.published import check_place, knows_its_training, make_card
 
 TRAINING = ("epochs", "steps", "train_seconds", "images_per_second", "hardware", "winograd", "precision", "seed",
             "split_seed", "val_accuracy", "last_epoch", "tested", "commit", "versions", "finished")  # fmt: skip
@@ -56,7 +66,8 @@ def publish(
             original images.
         license: License of the weights.
         folder: The folder for file and card; by default $CVCC_ZOO_HOME, where create() finds them by a name that no
-            weights of the package have. Earlier weights of this name are replaced if they are of the same images.
+            weights of the package have. Earlier weights of this name are replaced if they are of the same
+            network and images.
         repeats: Folders of runs of the same recipe with other seeds; their test accuracies are added to the card.
         calibrate: Folder of a run of the same recipe with validation images: the temperature that fits them best is
             added to the card. By default it is that of the run, if `cvcc-zoo calibrate` fitted one.
@@ -103,14 +114,25 @@ def publish(
         license=license,
     )
     place = expanded(folder) if folder else folders()[1]
-    check_place(place / f"{card.name}.json", card)
+    there = check_place(place / f"{card.name}.json", card)
+    again = there is not None and of_one_training(there, card, test)
+    card = with_seeds_of(there, card) if there and again else card
     tensors = model.state_dict()
     with tempfile.TemporaryDirectory() as trial:
-        models = {name: load(write(Path(trial), card, tensors, dtype=each)) for name, each in DTYPES.items()}
+        paths = {name: write(Path(trial, name), card, tensors, dtype=each) for name, each in DTYPES.items()}
+        models = {name: load(path) for name, path in paths.items()}
+        sums = {name: read_card(path).sha256 for name, path in paths.items()}
     half, full = (correct(*scores(each, data)) for each in models.values())
+    if remark := unlike_summary(summary, full, data.count("test"), test):
+        raise ValueError(
+            f"{source}: {remark}; restore it, or remove {source / SUMMARY} and test the run again: `cvcc-zoo fit "
+            f"--config={in_command(source / CONFIG)} --ckpt_path=last`"
+        )
     if dtype == "auto":
         dtype = "float16" if half >= full - ALLOWED else "float32"
     measured = measure(models[dtype], data, mirrored=data.dataset.mirror)
+    if there and again and there.sha256 == sums[dtype] and "corruptions" in there.measured:
+        measured["corruptions"] = there.measured["corruptions"]
     card = dataclasses.replace(card, measured=measured | calibration)
     target = write(place, card, tensors, dtype=DTYPES[dtype])
     kept, console = read(target)[0], PlainConsole(soft_wrap=True)
@@ -119,6 +141,8 @@ def publish(
         f"{kept.measured['test_images']:,} images, {kept.size / 1e6:.2f} MB as {dtype} "
         f"(correct in half precision: {half:,}, in full: {full:,})\nwritten to {target}"
     )
+    if there and (lost := replaced(there, kept, same=again)):
+        console.print(lost)
     found = target.parent.resolve() == folders()[1].resolve()
     if found and not (first := list_cards()[kept.name]).samefile(target):
         console.print(
@@ -149,7 +173,7 @@ def extend(path: Path, repeats: Sequence[Path], calibrate: Path | None, root: st
             "--repeats='[RUN, ...]' with other seeds, --calibrate=RUN_WITH_VALIDATION"
         )
     training, added, console = card.training, dict[str, Any](), PlainConsole(soft_wrap=True)
-    if not _knows_its_training(card):
+    if not knows_its_training(card):
         raise ValueError(f"{path} does not say how and on which images its weights were trained; publish the run again")
     test = card.measured["test_set"]["sha256"]
     if repeats:
@@ -185,30 +209,6 @@ def _with_seeds(card: Card, repeats: Sequence[Path]) -> dict[str, Any]:
         return card.training
     test, accuracy = card.measured["test_set"]["sha256"], card.measured["test_accuracy"]
     return card.training | of_seeds(card.training, accuracy, test, repeats)
-
-
-def _knows_its_training(card: Card) -> bool:
-    """Return whether a card has the entries by which other runs are compared with its training."""
-    training, train = card.training, card.training.get("train_set")
-    identified = isinstance(train, dict) and isinstance(train.get("sha256"), str) and "test_set" in card.measured
-    made = isinstance(training.get("recipe"), dict) and type(training.get("seed")) is int
-    seeds = training.get("test_accuracy_of_seeds") or {}
-    numbers = isinstance(seeds, dict) and all(isinstance(each, int | float) for each in seeds.values())
-    return identified and made and numbers and "test_accuracy" in card.measured
-
-
-def check_place(path: Path, card: Card) -> None:
-    """Raise ValueError if the card there is that of another network, or of a training on other images or classes."""
-    if not path.is_file():
-        return
-    there = read_card(path)
-    cards = (there, card) if _knows_its_training(there) else ()  # a card that does not say is replaced
-    images = {each.training["train_set"]["sha256"] for each in cards}
-    if len(images) > 1 or there.classes != card.classes or there.parameters != card.parameters:
-        raise ValueError(
-            f"{path} describes weights of another network, or for other images or classes, which would be lost; choose "
-            "another --tag=... or --folder=..., or remove it"
-        )
 
 
 def in_words(dataset: str, tag: str, known: Known | None) -> str:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.table import Table
@@ -13,7 +14,7 @@ from cvcc_zoo.cli.lightning import ZooCLI, build
 from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.cli.options import parser as parser_of
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
-from cvcc_zoo.cli.recipes import recipe_folder
+from cvcc_zoo.cli.recipes import precision_in, recipe_folder
 from cvcc_zoo.commands.publish import publish
 from cvcc_zoo.files.own import expanded, in_command, shown
 from cvcc_zoo.printing import say
@@ -26,8 +27,7 @@ from cvcc_zoo.runs.run_folder import CONFIG
 from cvcc_zoo.runs.written import SUMMARY, read_config, read_summary
 from cvcc_zoo.timing import fast_precision
 from cvcc_zoo.weights.card import Card, folders, read_card
-from cvcc_zoo.zoo.catalogue import complexity, name_of
-from cvcc_zoo.zoo.creation import create
+from cvcc_zoo.zoo.catalogue import name_of, operations
 
 PASSED = ("--data.", "--trainer.", "--allow_changes")
 
@@ -48,7 +48,9 @@ class Job:
         return (self.run / SUMMARY).is_file()
 
     def precision(self) -> str:
-        """Return the precision of a run that has begun, or the one that is fast on this machine."""
+        """Return the precision of the recipe, or of a run that has begun, or the one that is fast on this machine."""
+        if (named := precision_in(self.recipe)) is not None:
+            return named
         if not (self.run / CONFIG).is_file():
             return fast_precision()
         return str(read_config(self.run)["trainer"].get("precision") or "null")
@@ -93,8 +95,8 @@ def train_zoo(
         dataset: The data set in words for the cards, such as "my photographs of birds"; the default is that of publish.
         runs: The folder of the run folders.
         folder: The folder for weights and cards; by default $CVCC_ZOO_HOME.
-        precision: 32-true or bf16-mixed; by default that of a run that has begun, and for new ones bf16-mixed if a
-            measurement shows that it is faster.
+        precision: 32-true or bf16-mixed; by default that of the recipe or of a run that has begun, and otherwise
+            bf16-mixed if a measurement shows that it is faster.
         compile: Compile the networks; by default on a GPU, where their kernels are replayed as CUDA graphs.
         options: More options of `cvcc-zoo fit`, such as data.root=...; --data.root=... does the same. A run that has
             begun or is finished refuses other options than before, or takes them with --allow_changes=true.
@@ -136,28 +138,31 @@ def train_zoo(
 def models(recipes: Path, only: Sequence[str] | None, options: Sequence[str]) -> dict[str, Path]:
     """Return the recipes of a folder by model, in the order of `only`, or by multiply-accumulate operations.
 
-    `options` are those of `cvcc-zoo fit`. Raises ValueError for a name without a recipe, and as `check_name` does.
+    `options` are those of `cvcc-zoo fit`. Raises ValueError for a name without a recipe, and as `checked_model` does.
     """
     found = {path.stem: path for path in sorted(recipes.glob("*.yaml"))}
     for name in only or []:
         if name not in found:
             raise unknown(f"recipe in {recipes}", name, found)
-    for name in only or found:
-        check_name(found[name], options)
-    with torch.device("meta"):  # without weights
-        return {name: found[name] for name in only or sorted(found, key=lambda name: complexity(create(name)).macs)}
+    built = {name: checked_model(found[name], options) for name in only or found}
+    return {name: found[name] for name in only or sorted(found, key=lambda name: operations(*built[name]))}
 
 
-def check_name(recipe: Path, options: Sequence[str]) -> None:
-    """Raise ValueError for a recipe that does not have the name of its model, after which its weights are named."""
+def checked_model(recipe: Path, options: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Return the family and the options of a recipe's model.
+
+    Raises ValueError unless the recipe has the name of its model, after which its weights are named.
+    """
     model = parse(parser_of("fit"), rewrite([f"--config={recipe}", *options], "fit")).model
-    name = name_of(model.class_path.rpartition(".")[2], model.init_args.as_dict())
+    family, given = model.class_path.rpartition(".")[2], model.init_args.as_dict()
+    name = name_of(family, given)
     if name != recipe.stem:
         raise ValueError(
             f"{shown(recipe)} trains the model {name}, and its weights would be named so; leave it out "
             f"(--only='[...]'), or train it with `cvcc-zoo fit --config={in_command(recipe)}` and publish its run with "
             "--tag=..."
         )
+    return family, given
 
 
 class Options(ZooCLI):

@@ -26,7 +26,7 @@ def page(runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> 
         "click a name in a legend to hide its curve. Below each test accuracy is its 95 % interval.</p></header>",
         *(f'<p class="remark">{text(remark)}</p>' for remark in remarks),
         section("Leaderboard", leaderboard(runs)),
-        *([section("Seeds", several)] if (several := seeds.tables(runs)) else []),
+        *([section("Seeds", several)] if len(runs) > 1 and (several := seeds.tables(runs)) else []),
         *([section("Comparison on the same test images", comparison.matrices(runs))] if len(runs) > 1 else []),
         section("Learning curves", plots.grid(figures.learning_curves(runs, name) for name in QUANTITIES)),
         section("Size against accuracy", plots.grid(figures.sizes(runs, *cost) for cost in COSTS)),

@@ -40,6 +40,9 @@ ELSEWHERE = ("data.root", "data.dataset", "trainer.precision", *(f"trainer.{name
 """Options in which runs of one recipe may differ."""
 OF_STATE = {"optimizer.name", "optimizer.rank"}
 """Options on which the tensors depend that an optimizer keeps."""
+NETWORK = "model.init_args.network"
+EMPTY = "model.init_args.network_options"
+"""The name of a network's own options if there are none; otherwise each has a longer name."""
 Options = dict[str, Any]
 
 
@@ -57,9 +60,10 @@ def compare(old: Options, new: Options) -> dict[str, tuple[Any, Any]]:
     A value that is missing is "not given". Options of model and data that were added to this package after `old` was
     written have their defaults.
     """
-    names = [name for name in {**old, **new} if name not in HARMLESS]
+    names = [name for name in {**old, **new} if name not in (*HARMLESS, EMPTY)]
     family = str(old.get("model.class_path")).rpartition(".")[2]
-    defaults = {f"model.init_args.{option}": value for option, value in complete(family, {}).items()}
+    network = {"network": old[NETWORK]} if NETWORK in old else {}
+    defaults = flat({"model": {"init_args": complete(family, network)}})
     defaults |= {f"data.{name}": each.default for name, each in inspect.signature(ImageDataModule).parameters.items()}
     values = {name: (old.get(name, defaults.get(name, "not given")), new.get(name, "not given")) for name in names}
     return {name: pair for name, pair in values.items() if pair[0] != pair[1]}

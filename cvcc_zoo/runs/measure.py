@@ -1,7 +1,7 @@
 """Results of a model on the test images of a data set: the numbers of a card, which anyone can measure again."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -87,6 +87,24 @@ def confusion_of(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
 def correct(logits: Tensor, labels: Tensor) -> int:
     """Return how many images have their highest score at their own class."""
     return int((logits.argmax(1) == labels).sum())
+
+
+def unlike_summary(summary: Mapping[str, Any], found: int, images: int, sha256: str | None) -> str:
+    """Return a remark if the summary of a run has another number of correct images than are `found` now, or "".
+
+    There is none unless it is of a test on the same `images`, with the identity `sha256`. Another processor may change
+    one image in 1,000, and a test in half precision one in 100.
+    """
+    share, tested = summary["test_accuracy"], summary["data"].get("test", {}).get("sha256")
+    if share is None or tested is None or (tested, summary["images"]["test"]) != (sha256, images):
+        return ""
+    allowed = 1 + images * (0.001 if summary["precision"] in ("32-true", "64-true") else 0.01)
+    if abs((before := round(share * images)) - found) <= allowed:
+        return ""
+    return (
+        f"its summary says that {before:,} of {images:,} test images were correct, and now {found:,} are; has the code "
+        "of its network changed?"
+    )
 
 
 def numbers(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Any]:

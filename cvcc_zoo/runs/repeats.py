@@ -1,5 +1,6 @@
 """Runs of one recipe: whether they repeat each other, their accuracies by seed, and the temperature of one of them."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from cvcc_zoo.runs.calibration import fit_temperature
 from cvcc_zoo.runs.changes import ELSEWHERE, OF_RECORDS, compare, flat
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config, read_summary
+from cvcc_zoo.weights.card import Card
 from cvcc_zoo.weights.checkpoint import read_checkpoint
+from cvcc_zoo.zoo.published import knows_its_training
 
 OF_SEEDS = ("test_accuracy_of_seeds", "precision_of_seeds")
 """Entries of a card about runs with several seeds."""
@@ -96,6 +99,28 @@ def of_seeds(training: Mapping[str, Any], accuracy: float | None, test: str, run
         )
     differ = len(set(precisions.values())) > 1
     return {"test_accuracy_of_seeds": found, **({"precision_of_seeds": precisions} if differ else {})}
+
+
+def of_one_training(there: Card, card: Card, test: str) -> bool:
+    """Return whether two cards are of the same training, and the first was measured on the test images `test`."""
+    same = all(there.training.get(name) == card.training[name] for name in ("finished", "seed"))
+    return same and knows_its_training(there) and there.measured["test_set"]["sha256"] == test
+
+
+def with_seeds_of(there: Card, card: Card) -> Card:
+    """Return a card with the accuracies of seeds of an earlier one of its training, unless it has its own."""
+    seeds = {name: there.training[name] for name in OF_SEEDS if name in there.training}
+    return card if OF_SEEDS[0] in card.training else dataclasses.replace(card, training=card.training | seeds)
+
+
+def replaced(there: Card, card: Card, *, same: bool) -> str:
+    """Return in words what a card does not have of the one that it replaces; `same` if both are of one training."""
+    seeds = there.training.get(OF_SEEDS[0]) or {} if knows_its_training(there) else {}
+    lost = [] if same else [f"the weights of the training that ended {there.training.get('finished')}"]
+    lost += [f"the accuracies of {len(seeds)} seeds"] if set(seeds) - set(card.training.get(OF_SEEDS[0], {})) else []
+    words = {"calibration": "the temperature", "corruptions": "the accuracy under corruption"}
+    lost += [text for name, text in words.items() if name in there.measured and name not in card.measured]
+    return f"this replaces {', '.join(lost)}" if lost else ""
 
 
 def temperature_of(run: Path, training: Mapping[str, Any], root: str = "") -> dict[str, Any]:

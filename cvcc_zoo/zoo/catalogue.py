@@ -1,6 +1,7 @@
 """Facts about models: names, options, parameters, operations; looked up, or counted without computing."""
 
 import fnmatch
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from cvcc_zoo.classifier.compatibility import complete, shapes
 from cvcc_zoo.classifier.network import counted
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, find
 from cvcc_zoo.weights.card import list_cards, model_and_tag
+from cvcc_zoo.weights.fits import rebuilt
 
 DATA_OPTIONS = ("num_classes", "in_channels", "image_size", "whitening", "patch_whitening")
 
@@ -95,3 +97,12 @@ def complexity(model: ImageClassifier) -> Complexity:
 
     found = counted(model.network, (1, model.in_channels, model.image_size, model.image_size), macs)
     return Complexity(sum(p.numel() for p in model.network.parameters()), found)
+
+
+def operations(family: str, hparams: Mapping[str, Any]) -> float:
+    """Return the multiply-accumulate operations of a model for one image; infinity if it cannot be built by these."""
+    try:
+        with torch.device("meta"):  # without weights
+            return complexity(rebuilt(family, architecture(hparams))).macs
+    except Exception:  # networks of users may do anything
+        return math.inf

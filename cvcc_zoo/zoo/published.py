@@ -7,11 +7,12 @@ from typing import Any
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.arguments import OF_WEIGHTS
+from cvcc_zoo.classifier.compatibility import complete
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.registry import FAMILIES, family_options, unknown
-from cvcc_zoo.weights.card import Card, read
+from cvcc_zoo.weights.card import Card, read, read_card
 from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
-from cvcc_zoo.zoo.catalogue import complexity, name_of, names_of
+from cvcc_zoo.zoo.catalogue import architecture, complexity, name_of, names_of
 
 
 @dataclass(frozen=True)
@@ -77,3 +78,38 @@ def make_card(
     hparams = {key: list(value) if isinstance(value, tuple) else value for key, value in model.hparams.items()}
     made = (dict(measured), dict(training), license)
     return Card(name, dataset, family, hparams, list(classes), counts.parameters, counts.macs, *made)
+
+
+def knows_its_training(card: Card) -> bool:
+    """Return whether a card has the entries by which other runs are compared with its training."""
+    training, train = card.training, card.training.get("train_set")
+    identified = isinstance(train, dict) and isinstance(train.get("sha256"), str) and "test_set" in card.measured
+    made = isinstance(training.get("recipe"), dict) and type(training.get("seed")) is int
+    seeds = training.get("test_accuracy_of_seeds") or {}
+    numbers = isinstance(seeds, dict) and all(isinstance(each, int | float) for each in seeds.values())
+    return identified and made and numbers and "test_accuracy" in card.measured
+
+
+def check_place(path: Path, card: Card) -> Card | None:
+    """Return the card that a new one replaces, or None.
+
+    Raises ValueError if it is that of another network, or of a training on other images or classes.
+    """
+    if not path.is_file():
+        return None
+    there = read_card(path)
+    cards = (there, card) if knows_its_training(there) else ()  # a card that does not say is replaced
+    images = {each.training["train_set"]["sha256"] for each in cards}
+    same = (there.classes, there.parameters, _network(there)) == (card.classes, card.parameters, _network(card))
+    if len(images) > 1 or not same:
+        raise ValueError(
+            f"{path} describes weights of another network, or for other images or classes, which would be lost; choose "
+            "another --tag=... or --folder=..., or remove it"
+        )
+    return there
+
+
+def _network(card: Card) -> tuple[str, dict[str, Any]]:
+    """Return the family of a card and the options that shape its network."""
+    options = architecture(complete(card.family, card.hparams))
+    return card.family, {name: value for name, value in options.items() if name != "ridge"}
