@@ -50,8 +50,9 @@ By default:
   once.
 - **channels_last** for convolutional networks, and **fused optimizers** ([optimizers](optimizers.md)).
 - **Freed memory** is kept for the next step. By default glibc returns blocks of megabytes to the system and requests
-  them again in every step. `cvcc-zoo` does this itself; in Python, call `cvcc_zoo.cli.allocation.keep_freed_memory()`.
-  If you have set `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`, `GLIBC_TUNABLES` or `LD_PRELOAD`, nothing changes.
+  them again in every step. `cvcc-zoo` does this itself; in Python, call `keep_freed_memory()` after
+  `from cvcc_zoo.cli.allocation import keep_freed_memory`. If you have set `MALLOC_TRIM_THRESHOLD_`,
+  `MALLOC_MMAP_THRESHOLD_`, `GLIBC_TUNABLES` or `LD_PRELOAD`, nothing changes.
 - **Gradients** are freed after a step, not after the next forward pass, which would fragment the freed memory.
 - **Metrics** are summed on the device, and a row is logged only every few steps.
 - **Evaluation** folds norms into convolutions.
@@ -61,7 +62,7 @@ By default:
   memory more, which threads share, and was measured with one and with two. It rounds differently (about five digits
   agree), and `summary.json` says whether a run used it (`winograd`). `--trainer.callbacks+=Winograd` turns it on
   elsewhere, and `--trainer.callbacks+=Winograd --trainer.callbacks.enabled=false` turns it off; in Python, call
-  `Trainer(callbacks=[cvcc_zoo.runs.Winograd()])`.
+  `Trainer(callbacks=[Winograd()])` after `from cvcc_zoo.runs import Winograd`.
 - **At the start**, modules are imported only when they are first used, triton only with an accelerator, and garbage
   collection is off.
 

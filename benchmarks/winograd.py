@@ -4,7 +4,8 @@ The forward and backward pass of batches of 64 to 500 random images of 32x32 pix
 is used for the convolutions for which it is expected to be at least 1.5 times as fast with one thread: 3x3, stride 1,
 one group, from about 70 channels in and out. cnn_fast trains without its stem, as its recipe does. `cvcc-zoo fit`
 and `train-zoo` choose it with up to four threads on processors with AVX2 and without AVX-512; elsewhere,
-`--trainer.callbacks+=Winograd` turns it on, and in Python `Trainer(callbacks=[cvcc_zoo.runs.Winograd()])`.
+`--trainer.callbacks+=Winograd` turns it on, and in Python `Trainer(callbacks=[Winograd()])` after
+`from cvcc_zoo.runs import Winograd`.
 """
 
 from collections.abc import Callable

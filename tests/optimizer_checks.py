@@ -73,7 +73,7 @@ class Subject:
             made: Optimizer = self.cls(params, **chosen)
             return made
         kinds = [[p for p in params if p.ndim > 1], [p for p in params if p.ndim <= 1]]
-        made = self.cls([{"params": kind} for kind in kinds if kind], **chosen)
+        made = self.cls([{"params": kind, "use_muon": kind is kinds[0]} for kind in kinds if kind], **chosen)
         return made
 
 

@@ -130,9 +130,9 @@ def test_a_grid_shows_originals_and_all_draws(colours: Path) -> None:
     data = ImageDataModule("folder", str(colours), augmentations="none")
     figure = data.plot_augmentations(images=4, draws=3)
     left, right = (axes.images[0].get_array() for axes in figure.axes)
-    assert left is not None and right is not None and left.shape == (4 * 9 - 1, 8, 3) and right.shape[1] == 3 * 9 - 1
+    assert left is not None and right is not None and left.shape == (1 + 4 * 9, 10, 3) and right.shape[1] == 1 + 3 * 9
     for draw in range(3):
-        assert (right[:, 9 * draw : 9 * draw + 8] == left).all()
+        assert (right[:, 9 * draw : 9 * draw + 10] == left).all()
 
 
 @pytest.mark.parametrize("draws", [1, 3, 8])
@@ -150,6 +150,14 @@ def test_every_whitening_can_be_drawn(method: str, scope: str) -> None:
     options = {} if method in ("none", "standardize") else {"scope": scope, "eps": 0.01}
     figure = Whitening(method, 3, 8, **options).fit(images).plot(images[:5])  # type: ignore[arg-type]
     assert len(figure.axes) >= (4 if options else 2)
+
+
+def test_a_picture_of_whitening_says_what_was_kept_and_how_contrast_was_changed() -> None:
+    images, _, _ = ImageDataModule("fashion-mini", image_size=8).training_images()
+    figure = Whitening("pca", 1, 8, components=5, contrast="coates", eps=0.1).fit(images).plot(images[:3])
+    assert figure.get_suptitle() == "whitening: pca, all, eps=0.1, components=5, contrast=coates"
+    (legend,) = [legend for axes in figure.axes if (legend := axes.get_legend())]
+    assert [text.get_text() for text in legend.get_texts()] == ["kept: 5", "eps = 0.1"]
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,12 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 150
 
 
+def test_an_expression_that_needs_a_subpackage_stands_beside_its_import() -> None:
+    """`import cvcc_zoo` alone imports no subpackage."""
+    for file in [*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")]:
+        assert not re.findall(r"cvcc_zoo\.[a-z_]+\.[\w.]+\(.*", file.read_text()), file
+
+
 def test_the_pictures_exist() -> None:
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README) + re.findall(r'src="([^"]+)"', README)
     assert len(pictures) == 1 and all((ROOT / picture).is_file() for picture in pictures)

@@ -183,6 +183,19 @@ def test_matrices_and_vectors_in_one_group_are_refused_with_advice() -> None:
         cvcc_zoo.optim.Muon([{"params": [nn.Parameter(torch.zeros(3))], "use_muon": True}])
 
 
+def test_a_muon_whose_rate_nothing_would_use_is_refused_with_advice() -> None:
+    vectors, matrices = [nn.Parameter(torch.zeros(3))], [nn.Parameter(torch.zeros(3, 2))]
+    several: list[Any] = [vectors, [{"params": vectors}], [("scale", vectors[0])]]
+    for params in several:
+        with pytest.raises(ValueError, match="set use_muon=False for them, or choose AdamW"):
+            Muon(iter(params), lr=0.2)
+    assert Muon([{"params": vectors, "use_muon": False}]).param_groups[0]["lr"] == 0.003
+    assert Muon([{"params": vectors, "lr": 0.1}]).param_groups[0]["lr"] == 0.1
+    optimizer = Muon([{"params": vectors}, {"params": matrices}])
+    optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
+    assert [group["use_muon"] for group in optimizer.param_groups] == [False, True, False]
+
+
 def test_frozen_parameters_are_left_out() -> None:
     network = create("linear").network
     network.get_parameter("fc.weight").requires_grad_(False)

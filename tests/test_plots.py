@@ -8,7 +8,7 @@ import pytest
 from matplotlib.text import Text
 
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
-from cvcc_zoo.plots import plot_calibration, plot_confusion, plot_curves, plot_depth, plot_search
+from cvcc_zoo.plots import plot_calibration, plot_confusion, plot_curves, plot_depth, plot_images, plot_search
 from cvcc_zoo.plots.confusion import CIFAR100, Pair, groups_of, in_groups, most_confused, plot_many
 from cvcc_zoo.plots.curves import cut_above
 from cvcc_zoo.plots.figure import Figure, short
@@ -219,6 +219,30 @@ def test_steps_and_blocks_are_whole_numbers() -> None:
 def test_a_quantity_that_is_nowhere_above_zero_is_drawn_at_zero() -> None:
     (axes,) = plot_depth({"gradient": {"net": [0.0, 0.0, float("nan")]}}, "no gradient").axes
     assert axes.get_yscale() == "linear" and axes.get_ylim()[0] < 0 < axes.get_ylim()[1]
+
+
+def test_white_pixels_of_a_sheet_differ_from_the_gaps() -> None:
+    axes = Figure().subplots()
+    plot_images(axes, np.ones((2, 3, 4, 4, 1)))
+    sheet = np.asarray(axes.images[0].get_array())
+    assert sheet.shape == (1 + 2 * 5, 1 + 3 * 5, 3) and (sheet == 1).all(axis=2).sum() == 2 * 3 * 4 * 4
+    assert (sheet[::5] != 1).any(axis=2).all() and (sheet[:, ::5] != 1).any(axis=2).all()
+
+
+def test_a_range_test_shows_the_fall_of_the_loss_and_not_how_high_it_rises() -> None:
+    rates, losses = [0.1, 0.2, 0.3, 0.4], [2.3, 2.2, 2.1, 11.0]
+    (axes,) = plot_range_test(rates, losses, losses, 0.2, "net").axes
+    assert axes.get_ylim() == pytest.approx((2.08, 2.4))
+    (axes,) = plot_range_test(rates, sorted(losses), sorted(losses), None, "net").axes  # it never falls
+    assert axes.get_ylim()[1] > 11
+
+
+def test_the_numbers_below_scores_do_not_touch() -> None:
+    some = [Scored(np.ones((4, 4, 1)), np.linspace(-0.00075, 0.0001, 10), 0, "", None)] * 6
+    figure = plot_scores(some, np.ones(3), [f"Ankle boot {number}" for number in range(10)], "six")
+    figure.draw_without_rendering()
+    ticks = [text.get_window_extent().intervalx for text in figure.axes[1].get_xticklabels()]
+    assert len(ticks) > 2 and all(left[1] < right[0] for left, right in pairwise(ticks))
 
 
 def test_the_margin_of_a_single_image_can_be_seen() -> None:

@@ -124,6 +124,15 @@ def test_the_metric_that_selects_the_best_weights_has_a_column(fit: Fit, capsys:
     assert len(line) == len(heading) < COLUMNS and re.search(r"\d %  +[01]\.\d{4} ", line)
 
 
+def test_a_schedule_that_changes_the_momentum_is_said_before_training(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schedule = ("--lr_scheduler=OneCycleLR", "--lr_scheduler.cycle_momentum=true")
+    assert fit("--model=linear", "--trainer.enable_progress_bar=true", *schedule) == 0
+    said, heading = capsys.readouterr().out.splitlines()[:2]
+    assert said == "OneCycleLR changes the momentum, too (cycle_momentum: true)" and "epoch" in heading
+
+
 def test_a_line_is_in_the_file_when_its_epoch_has_ended(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Look(Callback):
         """Read in the second epoch what is in the file."""

@@ -15,7 +15,7 @@ from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
 
 from cvcc_zoo import ImageDataModule, Linear, create
-from cvcc_zoo.optim import make_lr_scheduler
+from cvcc_zoo.optim import make_lr_scheduler, make_optimizer
 from cvcc_zoo.optim.curves import CURVES, make_factor, plot_schedules
 from cvcc_zoo.optim.schedules import LENGTH
 from cvcc_zoo.registry import Spec
@@ -442,3 +442,20 @@ def test_schedules_can_be_drawn() -> None:
 def test_wrong_options_are_refused(spec: Spec, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rates(spec, 40)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"name": "SGD", "lr": 0.1},
+        {"name": "RMSprop"},
+        {"name": "Adagrad"},
+        {"name": "Adam", "betas": (0.0, 0.9)},
+    ],
+)
+@pytest.mark.parametrize("spec", [{"name": "OneCycleLR"}, {"name": "CyclicLR", "base_lr": 0.01, "max_lr": 0.1}])
+def test_a_schedule_gives_no_momentum_to_an_optimizer_chosen_without(spec: Spec, chosen: Spec) -> None:
+    optimizer = make_optimizer(chosen, nn.Linear(2, 2))
+    make_lr_scheduler(spec, optimizer, 40, 40)
+    with pytest.raises(ValueError, match=f"{chosen['name']} was chosen without; .* set lr_scheduler.cycle_m"):
+        make_lr_scheduler({**spec, "cycle_momentum": True}, optimizer, 40, 40)

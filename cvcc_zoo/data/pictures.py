@@ -61,7 +61,8 @@ def plot_augmentations(images: Tensor, drawn: Sequence[Tensor], title: str) -> F
     augmented = torch.stack(floats, 1)  # (N, draws, C, H, W)
     figure = Figure(figsize=(1.1 * (draws + 1) + 0.3, 1.1 * len(images) + 0.7), layout="constrained")
     height, width = images.shape[-2:]
-    sheets = (width, draws * (width + gap_between(height)) - gap_between(height))  # pixels wide, drawn at one scale
+    gap = gap_between(height)
+    sheets = [gap + columns * (width + gap) for columns in (1, draws)]  # pixels wide, drawn at one scale
     left, right = figure.subplots(1, 2, width_ratios=sheets)
     plot_images(left, pixels(images[:, None]), "original")
     plot_images(right, pixels(augmented).clip(0, 1), f"{draws} draws of each")
@@ -106,6 +107,8 @@ def _plot_spectrum(axes: Axes, whitening: Decorrelating) -> None:
         if len(values) <= 4:
             axes.set_xticks(range(1, len(values) + 1))
         axes.semilogy(range(1, len(values) + 1), values.clamp(min=1e-12).numpy(), marker=marker, label=label)
+    if (kept := whitening.matrix.shape[1]) < whitening.spectrum.shape[1]:
+        axes.axvline(kept + 0.5, color="tab:gray", linestyle=":", label=f"kept: {kept}")
     if whitening.eps > 0:
         axes.axhline(whitening.eps, color="tab:red", linestyle="--", label=f"eps = {whitening.eps:g}")
     axes.set(title="variance of each direction", xlabel="direction", ylabel="eigenvalue")

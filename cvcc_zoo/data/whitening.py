@@ -224,9 +224,11 @@ class Whitening(nn.Module):
             )
 
     def extra_repr(self) -> str:
-        """Return the method, its main options, and whether it is fitted."""
-        scope = f", {self.scope}, eps={self.eps:g}" if self.decorrelates else ""
-        return f"{self.method}{scope}, fitted={self.fitted}"
+        """Return the method, its options, and whether it is fitted."""
+        options = f", {self.scope}, eps={self.eps:g}" if self.decorrelates else ""
+        for name in ("components", "contrast"):
+            options += "" if getattr(self, name) is None else f", {name}={getattr(self, name)}"
+        return f"{self.method}{options}, fitted={self.fitted}"
 
 
 def _expect(whitening: Whitening, state: Mapping[str, Any], prefix: str, *_: Any) -> None:

@@ -24,7 +24,7 @@ Units: `lr` times the scale is about the spectral norm of an update; `adamw_lr` 
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -79,8 +79,7 @@ class Muon(AdamW):
         unit_norm: Scale each of Muon's matrices to Frobenius norm sqrt(out) before its step, unless `lr` is 0. Only for
             layers that a norm follows: in others the length of the weights matters.
         adamw_lr: Learning rate of the groups without `use_muon` that have no `lr` of their own.
-        bias_lr: The same for groups of vectors: biases, scales and shifts of norms. None means adamw_lr, or sgd_lr if
-            that is given.
+        bias_lr: The same for groups of vectors, such as biases and norms. None means sgd_lr if given, else adamw_lr.
         eps: Added to AdamW's root; the smallest norm that Muon divides by.
         sgd_lr: Update the groups without `use_muon` by SGD instead of AdamW, at this rate if they have no `lr`.
         sgd_momentum: Momentum of that SGD, in [0, 1); Nesterov's if `nesterov`. Its weight decay is torch's.
@@ -88,7 +87,7 @@ class Muon(AdamW):
         foreach: Orthogonalise all matrices of one shape in one batch, and run AdamW on lists of tensors. None does so
             on an accelerator, and on a CPU for small matrices.
 
-    Raises ValueError for options out of range, and for groups with both matrices and vectors.
+    Raises ValueError for options out of range, for groups with both matrices and vectors, and for vectors alone.
 
     """
 
@@ -116,7 +115,11 @@ class Muon(AdamW):
         options |= {"ns_coefficients": ns_coefficients, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn}
         options |= {"unit_norm": unit_norm, "adamw_lr": adamw_lr, "bias_lr": bias_lr, "eps": eps, "use_muon": None}
         options |= {"sgd_lr": sgd_lr, "sgd_momentum": sgd_momentum, "betas": ADAMW_BETAS, "amsgrad": False}
+        params = list(params) if isinstance(params, Iterator) else params
         RuleOptimizer.__init__(self, params, options, maximize=maximize, foreach=foreach)
+        chosen = any(isinstance(each, dict) and ("use_muon" in each or "lr" in each) for each in params)
+        if not chosen and not any(group["use_muon"] for group in self.param_groups):
+            raise ValueError("Muon leaves vectors to AdamW, at adamw_lr; set use_muon=False for them, or choose AdamW")
 
     def check(self, options: Group) -> None:
         """Raise ValueError for options out of range."""
@@ -135,13 +138,12 @@ class Muon(AdamW):
         """Raise ValueError for a group with both matrices and vectors."""
         super().check_params(group)
         matrices = [p.ndim >= 2 for p in group["params"]]
-        if group["use_muon"] is None:
-            if any(matrices) and not all(matrices):
-                raise ValueError(
-                    "a group has matrices for Muon and vectors for AdamW; make groups by "
-                    "cvcc_zoo.optim.param_groups(model, muon=True), or set use_muon in each of your groups"
-                )
-        elif group["use_muon"] and not all(matrices):
+        if group["use_muon"] is None and any(matrices) and not all(matrices):
+            raise ValueError(
+                "a group has matrices for Muon and vectors for AdamW; make groups by "
+                "cvcc_zoo.optim.param_groups(model, muon=True), or set use_muon in each of your groups"
+            )
+        if group["use_muon"] and not all(matrices):
             raise ValueError("use_muon needs parameters of two dimensions or more; set it to False for vectors")
         if group["use_muon"] is not False and all(matrices):
             self.refuse_distributed(group["params"])
@@ -212,8 +214,7 @@ class Muon(AdamW):
         def orthogonal(matrices: list[Tensor]) -> list[Tensor]:
             return [orthogonalise(each, steps, dtype=dtype, eps=group["eps"]) for each in matrices]
 
-        key = (*steps, dtype, group["eps"])
-        found = orthogonal(updates) if replay is None else replay(orthogonal, updates, key)
+        found = orthogonal(updates) if replay is None else replay(orthogonal, updates, (*steps, dtype, group["eps"]))
         for (params, _), orthogonalised in zip(shapes, found, strict=True):
             directions = orthogonalised if len(params) > 1 else orthogonalised[None]
             rate = group["lr"] * SCALES[group["adjust_lr_fn"] or "original"](*(max(1, n) for n in directions[0].shape))

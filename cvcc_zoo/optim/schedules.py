@@ -116,6 +116,11 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
         for option in DIVISORS:
             if option in options and not options[option] > 0:
                 raise ValueError(f"{option} must be above 0, not {options[option]}")
+        if options.get("cycle_momentum") and not all(map(_has_momentum, optimizer.param_groups)):
+            raise ValueError(
+                f"cycle_momentum=true changes the momentum, and {type(optimizer).__name__} was chosen without; give it "
+                "one, or set lr_scheduler.cycle_momentum=false"
+            )
         return {"scheduler": scheduler_class(optimizer, **options), **placing}
     except ZeroDivisionError as error:
         raise ValueError(
@@ -124,6 +129,11 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
         ) from error
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{kind} refuses these options: {error}") from error
+
+
+def _has_momentum(group: dict[str, Any]) -> bool:
+    """Return whether the momentum of a group of an optimizer, or Adam's first beta, is not 0."""
+    return bool(group["betas"][0] if "betas" in group else group.get("momentum"))
 
 
 def _check_interval(kind: str, interval: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from cvcc_zoo.plots.figure import Figure, fitted, label_whole, short
 
@@ -17,16 +18,19 @@ SHOWN = 99.5  # percent of the pixels of templates within the scale; the few bey
 BINS = 60
 LONGEST = 14  # letters of a class
 TOP = 10  # classes whose scores are drawn
+GAP = (0.81, 0.89, 0.95)  # light blue, so that white pixels differ from what is between images
 RIGHT, WRONG, OTHER = "tab:green", "tab:red", "#b8c4d0"
 
 
 def plot_images(axes: Axes, images: Pictures, title: str = "") -> None:
-    """Show rows and columns of images (R, C, H, W, 1 or 3) in [0, 1] as one sheet with gaps between them."""
-    rows, _, height, _, channels = images.shape
+    """Show rows and columns of images (R, C, H, W, 1 or 3) in [0, 1] as one sheet with coloured gaps around them."""
+    rows, columns, height, width, _ = images.shape
     gap = gap_between(height)
-    padded = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=1)
-    sheet = padded.swapaxes(1, 2).reshape(rows * (height + gap), -1, channels)[:-gap, :-gap]
-    axes.imshow(sheet.repeat(3 // channels, axis=2), interpolation="nearest")
+    sheet = np.full((gap + rows * (height + gap), gap + columns * (width + gap), 3), GAP)
+    for row, column in np.ndindex(rows, columns):
+        y, x = gap + row * (height + gap), gap + column * (width + gap)
+        sheet[y : y + height, x : x + width] = images[row, column]
+    axes.imshow(sheet, interpolation="nearest")
     axes.set_title(title)
     axes.set_axis_off()
 
@@ -116,6 +120,7 @@ def _plot_scored(picture: Axes, bars: Axes, scored: Scored, classes: Sequence[st
     bars.set_yticks(range(len(drawn)), [short(classes[k], LONGEST) for k in drawn], fontsize=7, parse_math=False)
     bars.invert_yaxis()
     bars.tick_params(axis="x", labelsize=7)
+    bars.xaxis.set_major_locator(MaxNLocator(3))
     bars.spines[["top", "right", "left"]].set_visible(False)
     bars.tick_params(axis="y", length=0)
     bars.set_title(scored.note, fontsize=8, loc="right")  # it is wider than the bars

@@ -114,6 +114,9 @@ class ProgressBar(LightningProgressBar):
         self._display = Display(
             "training: batches", self._batches, batches_begun(trainer), patience=0.0, every=SELDOM, until=_end(trainer)
         )
+        for each in trainer.lr_scheduler_configs:
+            if getattr(each.scheduler, "cycle_momentum", False):
+                print(f"{type(each.scheduler).__name__} changes the momentum, too (cycle_momentum: true)", flush=True)
         print(_row(["epoch", *self._columns.values(), "images/s", "time", "left"], self._columns), flush=True)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
