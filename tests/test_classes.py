@@ -13,7 +13,9 @@ from PIL import Image
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.classifier.training_images import training_data
 from cvcc_zoo.data.classes import differences, matching, plain_name
+from cvcc_zoo.zoo.creation import use_weights
 from cvcc_zoo.zoo.trained import find_trained
 from tests.conftest import QUICK, Fit, MakeFolder, message
 
@@ -82,10 +84,23 @@ def test_a_checkpoint_names_its_classes_and_images(fit: Fit, colours: Path) -> N
     assert content["classes"] == ["blue", "red"]
     assert content["data"]["title"] == "colours" and content["data"]["train"]["images"] == 40
     summary = json.loads(Path("runs/linear-colours/summary.json").read_text())
-    pixels = content["data"]["train"].pop("pixels")
-    assert content["data"]["train"] == summary["data"]["train"] and len(pixels) == 40
+    assert content["data"]["train"] == summary["data"]["train"] and len(content["seen_images"]) == 40
     assert content["data"]["val"]["images"] == 4
     assert load("runs/linear-colours").classes == ("blue", "red")
+
+
+def test_a_checkpoint_keeps_the_images_of_the_trainings_before(fit: Fit, make_folder: MakeFolder) -> None:
+    assert fit("--model=linear", "--run=first") == 0
+    seen = torch.load("first/best.ckpt", weights_only=True)["cvcc_zoo"]["seen_images"]
+    public = ImageDataModule(image_size=8, in_channels=3)
+    other = ImageDataModule(root=str(make_folder("other", classes=("cat", "dog"))))
+    started = create("linear", num_classes=2, image_size=8)
+    assert not use_weights(started, "first", ["blue", "red"])
+    resumed = type(started).load_from_checkpoint("first/best.ckpt")
+    for model in (load("first"), create("first", num_classes=5), started, resumed):
+        assert torch.equal(training_data(model, public)["seen_images"], seen) and len(seen) == 40
+        for _ in range(2):
+            assert len(training_data(model, other)["seen_images"]) == 80
 
 
 def test_a_run_is_used_without_its_data_and_publishes_where_they_are_now(

@@ -301,6 +301,8 @@ def test_predict_writes_a_line_for_each_test_image(fit: Fit) -> None:
     assert main(["predict", "--run=runs/linear-colours"]) == 0
     with Path("runs/linear-colours/predictions-colours.csv").open() as file:
         rows = list(csv.DictReader(file))
+    assert all(row["image"].startswith(f"test/{row['label']}/") for row in rows)
+    assert all(Path("colours", row["image"]).is_file() for row in rows)
     summary = json.loads(Path("runs/linear-colours/summary.json").read_text())
     right = sum(row["label"] == row["predicted"] for row in rows)
     assert len(rows) == 12 and right / 12 == pytest.approx(summary["test_accuracy"])

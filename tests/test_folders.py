@@ -91,15 +91,37 @@ def test_an_evaluation_after_images_were_added_warns_of_a_test_that_was_trained_
 
 
 def test_fine_tuning_tells_of_test_images_on_which_its_first_weights_were_trained(
-    classes: Path, caplog: pytest.LogCaptureFixture
+    classes: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", f"--data.root={classes}", "--model=linear", "--run=first", *QUICK]) == 0
     words = " test images of mine were training or validation images of first, so the accuracy is too high"
     others = "--data.split_seed=1"
     for options, told in ((["--seed_everything=7"], 0), ([others, "--test=false"], 0), ([others], 1)):
         caplog.clear()
-        assert main(["fit", "--model=first", f"--data.root={classes}", *QUICK, *options]) == 0
+        assert main(["fit", "--model=first", f"--data.root={classes}", *QUICK, *options, "--run=second"]) == 0
         assert caplog.text.count(words) == told
+        if not told:
+            shutil.rmtree("second")
+    capsys.readouterr()
+    assert main(["evaluate", "second"]) == 0  # whose own training images are not among them
+    assert words.replace("first", "second") in capsys.readouterr().out
+
+
+def test_photos_of_a_folder_for_validation_are_not_new_to_a_run(
+    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_folder(val=3)
+    shutil.copy(root / "val/red/000.png", root / "test/red/x.png")
+    assert main(["fit", f"--data.root={root}", "--model=linear", "--run=pets", *QUICK]) == 0
+    assert "1 of 13 test images are also training or validation images" in caplog.text
+    shutil.copytree(root, "again")
+    shutil.rmtree("again/test")
+    Path("again/val").rename("again/test")
+    (root / "val/blue/000.png").rename(root / "test/blue/y.png")
+    for place, told in (("again", "6 of 6 test images of again"), (root, "2 of 14 test images of colours")):
+        capsys.readouterr()
+        assert main(["evaluate", "pets", f"--data.root={place}", "--data.validation=0"]) == 0
+        assert f"{told} were training or validation images of pets" in capsys.readouterr().out
 
 
 def test_an_evaluation_counts_the_test_images_that_were_trained_on_before_a_new_split(
@@ -120,7 +142,7 @@ def test_an_evaluation_counts_the_test_images_that_were_trained_on_before_a_new_
     shutil.rmtree(colours)
     Path("before").rename(colours)
     content = torch.load("pets/best.ckpt", weights_only=True)
-    del content["cvcc_zoo"]["data"]["train"]["pixels"]  # as for public images, of which only changes in place are known
+    del content["cvcc_zoo"]["seen_images"]  # as for public images, of which only changes in place are known
     torch.save(content, "pets/best.ckpt")
     assert main(["evaluate", "pets", "--data.root=again"]) == 0 and words not in capsys.readouterr().out
     (colours / "train/red/000.png").unlink()

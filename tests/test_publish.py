@@ -497,6 +497,7 @@ def test_a_run_whose_images_and_logs_are_elsewhere_is_resumed_with_its_recipe() 
     assert changed_recipe(before, now) == "" and changed_recipe(before, now, "x was 1 and is 2") == "x was 1 and is 2"
     larger = changed_recipe(before, now.replace("8", "9"), "x was 1 and is 2")
     assert larger == "x was 1 and is 2; then data.batch_size was 8 and is 9"
+    assert changed_recipe(before, now.replace("root: b", "root: b, follow_links: true, max_pixels: 9")) == ""
 
 
 def test_the_option_for_images_that_were_moved_is_told(

@@ -22,8 +22,8 @@ from cvcc_zoo.data.datasets import CIFAR100_CLASSES
 from cvcc_zoo.plots.confusion import CIFAR100
 from cvcc_zoo.report import figures, read_run
 from cvcc_zoo.report.comparison import matrices, mcnemar, only
-from cvcc_zoo.report.page import STYLE, page
-from cvcc_zoo.report.reports import Results, RunReport, differences
+from cvcc_zoo.report.page import STYLE, page, picture
+from cvcc_zoo.report.reports import Mistake, Results, RunReport, differences
 from cvcc_zoo.report.seeds import SEED, recipes, tables
 from tests.conftest import QUICK, SMALL, Fit, MakeFolder, on, write_folder, write_images
 
@@ -280,6 +280,11 @@ def test_the_page_has_no_image_of_the_users_own_unless_they_ask_for_it(mistaken:
     assert Path("noise", worst[0].where).is_file()
 
 
+def test_the_name_of_a_picture_is_printed_below_it() -> None:
+    mistake = Mistake(np.zeros((8, 8)), "test/left/<b>.png", "left", "right", 0.9)
+    assert "<small>test/left/&lt;b&gt;.png</small></figcaption>" in picture(mistake)
+
+
 def test_names_that_are_no_text_in_utf8_are_in_the_page_with_escapes(mistaken: Path) -> None:
     for path in sorted(Path("noise/test").rglob("*.png")):
         path.rename(path.with_name(os.fsdecode(b"caf\xe9-" + path.name.encode())))
@@ -413,6 +418,15 @@ def test_a_run_is_not_judged_by_images_that_it_was_not_tested_on(runs: list[Path
     run = read_run(runs[0])
     assert run.results is None and "colours are no longer those that it was tested on; restore them" in run.reason
     assert run.reason in page([run], "Run")
+
+
+def test_a_run_without_results_on_its_images_is_told(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "test"):
+        write_images(Path(f"colours/{split}/green"), 1, seed=0)
+    assert main(["report", str(runs[0])]) == 0
+    expected = "its classes are not those of colours: 'green' is unexpected; restore the images"
+    assert f"first: no results on its test images: {expected}\n" in capsys.readouterr().out
+    assert f"on its test images: {html.escape(expected)}.</p>" in Path("report.html").read_text()
 
 
 def test_a_run_whose_scores_are_no_numbers_is_shown_without_results(

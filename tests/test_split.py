@@ -70,6 +70,17 @@ def test_the_command_that_trains_on_a_folder_without_test_images_can_be_run(
     assert main([*words, "--model=linear", "--data.image_size=8", *QUICK]) == 0
 
 
+def test_the_command_that_trains_on_a_class_of_one_training_image_can_be_run(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in sorted((photos / "dog").iterdir())[2:]:
+        path.unlink()
+    assert main(["split", str(photos), "--output=new", "--val=0", "--copy"]) == 0
+    words = shlex.split(capsys.readouterr().out.partition("Train on it: cvcc-zoo ")[2].partition(" (")[0])
+    assert words == ["fit", "--data.root=new", "--data.validation=0"]
+    assert main([*words, "--model=linear", "--data.image_size=8", *QUICK]) == 0
+
+
 @pytest.mark.parametrize("copy", [False, True])
 def test_a_folder_is_divided_class_by_class_and_can_be_trained_on(
     photos: Path, copy: bool, capsys: pytest.CaptureFixture[str]
@@ -247,6 +258,14 @@ def test_a_link_to_an_empty_folder_stays_a_link(photos: Path) -> None:
     Path("new").symlink_to("disk")
     assert main(["split", str(photos), "--output=new"]) == 0
     assert Path("new").is_symlink() and set(files(Path("disk"))) == {"train", "val", "test"}
+
+
+def test_a_folder_with_nothing_but_files_of_a_file_manager_is_empty(photos: Path) -> None:
+    Path("new").mkdir()
+    Path("new/.DS_Store").touch()
+    Path("new/Thumbs.db").touch()
+    assert main(["split", str(photos), "--output=new"]) == 0
+    assert sorted(path.name for path in Path("new").iterdir()) == ["test", "train", "val"]
 
 
 def test_a_folder_in_use_is_not_replaced(

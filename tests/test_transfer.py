@@ -18,7 +18,7 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.optim.param_groups import depth_of
 from cvcc_zoo.weights.card import write
 from cvcc_zoo.zoo.transfer import adapt_channels
-from tests.conftest import QUICK, Fit, message
+from tests.conftest import QUICK, Fit, MakeFolder, message, on
 from tests.test_weights import IMAGES, card_of, home, published, trained  # noqa: F401  home is a fixture
 
 GREY = IMAGES[:, :1]
@@ -305,6 +305,20 @@ def test_a_fine_tuned_run_goes_on_without_the_weights_that_it_started_from(
     assert "weights: pre" in Path("tuned/config.yaml").read_text()
     assert load("tuned").hparams["whitening"] == load("elsewhere").hparams["whitening"]
     assert same(load("tuned").whitening.state_dict(), load("elsewhere").whitening.state_dict())
+
+
+def test_a_fine_tuned_run_is_evaluated_without_the_weights_that_it_started_from(
+    fit: Fit, make_folder: MakeFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert main(["fit", *on(make_folder("three", classes=("a", "b", "c"))), "--model=linear", "--run=pre"]) == 0
+    assert fit("--model=pre", "--run=tuned") == 0
+    caplog.clear()
+    for folder in ("pre", "elsewhere"):
+        Path("pre").rename(folder)
+        for command in ("validate", "test", "predict"):
+            assert main([command, "--run=tuned"]) == 0
+    assert "Starts from" not in caplog.text
 
 
 def test_weights_are_not_tested_on_other_classes(here: Path, colours: Path, capsys: pytest.CaptureFixture[str]) -> None:

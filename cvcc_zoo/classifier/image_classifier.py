@@ -28,7 +28,7 @@ from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.classifier.preparation import SetFromImages
 from cvcc_zoo.classifier.trainer import Optimized
-from cvcc_zoo.classifier.training_images import check_training_data, training_data
+from cvcc_zoo.classifier.training_images import check_training_data, take_training_data, training_data
 from cvcc_zoo.classifier.watching import check_monitors
 from cvcc_zoo.classifier.weighting import batch_mean
 from cvcc_zoo.data.draws import mix_seed, seed_torch
@@ -231,13 +231,11 @@ class ImageClassifier(
             about["counted"] = self.metrics.counted("train", trainer.strategy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore classes, temperature, shaping and counts. Raises ValueError for the checkpoint of another model."""
+        """Restore what is known of the images, and counts. Raises ValueError for the checkpoint of another model."""
         about = checkpoint.get("cvcc_zoo", {})
         check_model(self, about.get("family"), checkpoint.get("hyper_parameters", {}))
         self.take_features(checkpoint.get("hyper_parameters", {}))
-        self.classes = tuple(about["classes"]) if about.get("classes") else None
-        self.temperature = about.get("temperature", 1.0)
-        self.shaping = shaping_of(about.get("shaping", self.shaping))
+        take_training_data(self, about)
         self.chosen_class_weights = self.chosen_class_weights if trainer_of(self) else about.get("class_weights")
         if (images := self._images()) is not None:
             goes_on = self.trainer.state.fn == "fit"

@@ -14,6 +14,7 @@ from cvcc_zoo.classifier.heads import Headed
 from cvcc_zoo.classifier.network import evaluating
 from cvcc_zoo.data.decode import Decoding, Tally
 from cvcc_zoo.data.decoded import raise_all
+from cvcc_zoo.data.identity import NO_PIXELS, Pixels
 from cvcc_zoo.data.opening import NeedsOptionError
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.workers import processors, read_each
@@ -34,6 +35,7 @@ class Predicting(Headed):
 
     classes: tuple[str, ...] | None = None  # names in the order of the logits; None before it is trained on images
     shaping: dict[str, str] = shaping_of(None)  # how image files became pixels in training
+    seen_images: Pixels = NO_PIXELS  # hashes of a user's own images that the weights were trained on or chosen by
 
     def decoding(self) -> Decoding:
         """Return options that decode image files for the model as in training."""

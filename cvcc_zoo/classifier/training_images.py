@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import torch
+
 from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.data.datamodule import ImageDataModule
-from cvcc_zoo.data.identity import PIXELS, TRAINED_ON, identity_of, is_identity, pixels_of, seen
+from cvcc_zoo.data.identity import SEEN, TRAINED_ON, identity_of, is_identity, pixels_of, repeated, seen_in
 from cvcc_zoo.data.images import Split
+from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.sources import place_of
 
 RESTORING: dict[Split, tuple[str, str]] = {
@@ -21,16 +25,29 @@ RESTORING: dict[Split, tuple[str, str]] = {
 
 
 def training_data(model: Predicting, data: ImageDataModule | None) -> dict[str, Any]:
-    """Return, in plain data and a tensor, what a checkpoint saves about the images of training and calibration."""
+    """Return, in plain data and a tensor, what a checkpoint saves about the images of training and calibration.
+
+    Also add the images of a user's own to those that the model has seen, for a training that goes on from it.
+    """
     about: dict[str, Any] = {"classes": model.classes and list(model.classes), "shaping": {**model.shaping}}
     if model.temperature != 1:
         about["temperature"] = model.temperature
     if data is not None:
         identities = {split: identity_of(data, split).plain() for split in TRAINED_ON}
-        if not data.dataset.public:  # whose test images somebody may divide anew
-            identities["train"][PIXELS] = pixels_of(identity_of(data, "train"))
         about["data"] = {"title": data.dataset.title, **identities}
+        if not data.dataset.public:  # whose test images somebody may divide anew
+            model.seen_images = pixels_of(data, model.seen_images)
+    if model.seen_images.size:
+        about[SEEN] = torch.from_numpy(model.seen_images.view(np.int64))
     return about
+
+
+def take_training_data(model: Predicting, about: Mapping[str, Any]) -> None:
+    """Restore in a model what `training_data` saved about it."""
+    model.classes = tuple(about["classes"]) if about.get("classes") else None
+    model.temperature = about.get("temperature", 1.0)
+    model.shaping = shaping_of(about.get("shaping", model.shaping))
+    model.seen_images = seen_in(about)
 
 
 def check_training_data(model: Predicting, about: Mapping[str, Any], data: ImageDataModule, *, goes_on: bool) -> None:
@@ -86,30 +103,28 @@ def other_images(
 
     `trained_on` are the options of the run's ImageDataModule, and `images` the identities of its images; each is empty
     if unknown. If the validation images are evaluated (`split` "val"), they must be those that the run held out, and if
-    the test images are, the training images must be the same, or, in any place, none of them among the test images.
-    Raises ValueError as `check_classes` does.
+    the test images are, none of them may be among those that the model has seen, in any place; where these are unknown,
+    the training images must be the same. Raises ValueError as `check_classes` does.
     """
     here = isinstance(trained_on, Mapping) and bool(trained_on) and place_of(trained_on) == place_of(data.options)
     compared = split if split == "val" and split in images else "train"
     record = images.get(compared, {})
-    counted = split == "test" and PIXELS in record
-    if not record or not (here or counted):
+    counted = split == "test" and model.seen_images.size > 0
+    by_place = here and bool(record) and (data.dataset.public or not counted)
+    if not (counted or by_place):
         return ""
     check_classes(model, data)  # the labels in the model's order, because the identity depends on them
-    if here and identity_of(data, compared).sha256 == record["sha256"]:
+    if counted and (count := repeated(test := identity_of(data, "test"), model.seen_images)):
+        return (
+            f"{count:,} of {len(test.pixels):,} test images of {data.dataset.title} were training or validation images "
+            f"of {name}, so the accuracy is too high"
+        )
+    if not by_place or identity_of(data, compared).sha256 == record["sha256"]:
         return ""
     if compared == "val":
         return (
             f"{name} held out other images for validation than {data.dataset.title} does now, so some of these may be "
             "training images, and the accuracy is too high then"
-        )
-    if counted:
-        test = identity_of(data, "test")
-        if not (count := seen(test, record[PIXELS])):
-            return ""
-        return (
-            f"{count:,} of {len(test.pixels):,} test images of {data.dataset.title} were training or validation images "
-            f"of {name}, so the accuracy is too high"
         )
     return (
         f"{name} was trained on other images than {data.dataset.title} has now; if its test images are held out of the "

@@ -79,7 +79,7 @@ class ZooCLI(LightningCLI):
             settle_network(self.config)
         if self.config.ckpt_path is not None:
             self._read_checkpoint()
-        if self.config.weights is not None and self.config.ckpt_path is None:
+        if self.config.weights is not None and self.checkpoint is None:
             resolve_trained(self.config.weights)  # a wrong name is refused before the images are read
         before = runs.saved_config(self.resumed, self.checkpoint) if self.command == "fit" else None
         self.draws_seed = isinstance(self.config.seed_everything, bool)
@@ -111,7 +111,7 @@ class ZooCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Put weights into the model: those that a training starts from, or of the checkpoint that is evaluated."""
         choices.check_trainer(self.trainer, self.command)
-        if (weights := self.config.weights) is not None and self.config.ckpt_path is None:  # not of a resumed training
+        if (weights := self.config.weights) is not None and self.checkpoint is None:  # or it has its own
             if self.trainer.precision == "64-true":
                 self.model.double()  # Lightning converts it only later, and copied weights would be rounded
             tests = self.config.get("test", True)  # `fit --test=false` does not
@@ -121,6 +121,7 @@ class ZooCLI(LightningCLI):
             return
         self.model.classes = self.checkpoint.classes
         self.model.temperature = self.checkpoint.calibration.get("temperature", 1.0)
+        self.model.seen_images = self.checkpoint.seen_images
         if self.command != "fit":
             self.model.use_whitening(self.checkpoint.hparams["whitening"])
             check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)
@@ -143,7 +144,9 @@ class ZooCLI(LightningCLI):
         if self.checkpoint is not None:
             check_model(self.model, self.checkpoint.family, self.checkpoint.hparams)
         text, allowed = self.config_text(), self.config.allow_changes
-        changed = runs.check_unchanged(runs.saved_config(self.resumed, self.checkpoint), text, allowed=allowed)
+        before = runs.saved_config(self.resumed, self.checkpoint)
+        moved = self.checkpoint is not None and not self.checkpoint.ended  # compares its images when it goes on
+        changed = runs.check_unchanged(before, text, allowed=allowed, moved=moved)
         if changed:
             rank_zero_info(f"Resumes with other options: {changed}")
         validates = self.datamodule.validation > 0 and options.limit_val_batches != 0

@@ -46,5 +46,8 @@ def main(args: Sequence[str]) -> int:
     write_whole(output, page(reports, config.title, remarks).encode())
     for remark in remarks:
         say(remark)
+    for each in reports:
+        if each.reason and each.summary["test_accuracy"] is not None:
+            say(f"{each.name}: no results on its test images: {each.reason}")
     say(f"written to {output} ({output.stat().st_size / 1e6:.1f} MB)")
     return 0

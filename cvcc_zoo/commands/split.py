@@ -29,6 +29,8 @@ from cvcc_zoo.registry import pick
 
 DUPLICATES = "duplicates.csv"
 TREATMENTS = ("list", "together")
+LEFT_BEHIND = (".DS_Store", "Thumbs.db", "desktop.ini")
+"""Files that macOS and Windows write into a folder that somebody opened; they may be replaced."""
 
 
 def parser() -> ZooParser:
@@ -83,6 +85,8 @@ def main(args: Sequence[str]) -> int:
     for line in remarks(exact, sets, splits, labels, output / DUPLICATES):
         say(line)
     more = " --data.follow_links=true" * (not options.copy) + " --test=false" * ("test" not in shares)
+    if "val" not in shares and np.bincount(labels[splits == 0]).min() < 2:
+        more += " --data.validation=0"  # of one training image none can be held out
     say(f"Train on it: cvcc-zoo fit --data.root={in_command(output)}{more} (--data.image_size=32 if the sizes differ)")
     return 0
 
@@ -102,7 +106,7 @@ def check_output(root: Path, output: Path) -> None:
         raise FileNotFoundError(
             f"there is no folder {shown(root)}; give a folder with a folder of images for each class"
         )
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+    if output.exists() and not (output.is_dir() and {path.name for path in output.iterdir()} <= {*LEFT_BEHIND}):
         raise FileExistsError(f"{shown(output)} exists and is not an empty folder; choose another --output")
     target = output.resolve()  # a link to it stays
     if Path.cwd().is_relative_to(target) or target.is_mount():
@@ -176,7 +180,9 @@ def written(output: Path) -> Iterator[Path]:
     try:
         yield unfinished
         if output.exists():
-            output.rmdir()  # it is empty
+            for name in LEFT_BEHIND:
+                (output / name).unlink(missing_ok=True)
+            output.rmdir()  # it is empty now
         unfinished.rename(output)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -22,10 +22,12 @@ from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.known import KNOWN, Known, known_test_images
 
 Hashes = npt.NDArray[np.uint32]
-PIXELS = "pixels"
-"""The key of the hashes of the training images in a checkpoint."""
+Pixels = npt.NDArray[np.uint64]
+NO_PIXELS: Pixels = np.empty(0, np.uint64)
+SEEN = "seen_images"
+"""The key of the hashes of images in a checkpoint: of a user's own, which its weights were trained on or chosen by."""
 TRAINED_ON: tuple[Split, ...] = ("train", "val")
-"""Splits whose identities a checkpoint holds: all training images, and those of them that are held out."""
+"""Splits whose identities a checkpoint holds: all training images, and those for validation."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Identity:
     sha256: str
     hashes: Hashes
     """(N,) the first four bytes of the sha256 of each image, sorted: enough to count the images in common."""
-    pixels: npt.NDArray[np.uint64]
+    pixels: Pixels
     """(N,) a hash of the pixels of each image, whatever its label."""
 
     def plain(self) -> dict[str, Any]:
@@ -79,26 +81,28 @@ def identity(images: Tensor, labels: Tensor, samples: Tensor | None = None) -> I
     return Identity(hashlib.sha256(joined).hexdigest(), hashes, np.frombuffer(b"".join(pixels), dtype=np.uint64))
 
 
-def repeated(test: Identity, train: Identity) -> int:
-    """Count the test images whose pixels are also those of a training image, under any label."""
-    return int(np.isin(test.pixels, train.pixels).sum())
+def repeated(test: Identity, pixels: Pixels) -> int:
+    """Count the test images whose pixels have one of these hashes, under any label."""
+    return int(np.isin(test.pixels, pixels).sum())
 
 
-def pixels_of(found: Identity) -> Tensor:
-    """Return the hashes `pixels` (N,) as int64, the type in which a checkpoint holds them."""
-    return torch.from_numpy(found.pixels.view(np.int64).copy())
+def pixels_of(data: ImageDataModule, before: Pixels = NO_PIXELS) -> Pixels:
+    """Return the hashes of the pixels of all training and validation images, and those `before`, each once."""
+    return np.unique(np.concatenate([before, *(identity_of(data, split).pixels for split in TRAINED_ON)]))
 
 
-def seen(test: Identity, pixels: object) -> int:
-    """Count the test images among those whose hashes a checkpoint holds, under any label; 0 if it holds none."""
-    if not isinstance(pixels, Tensor) or pixels.dtype != torch.int64:
-        return 0
-    return int(np.isin(test.pixels, pixels.contiguous().numpy().view(np.uint64)).sum())
+def seen_in(about: Mapping[str, Any]) -> Pixels:
+    """Return the hashes (N,) that a checkpoint holds as int64; empty if it has none."""
+    found = about.get(SEEN)
+    if not isinstance(found, Tensor) or found.dtype != torch.int64:
+        return NO_PIXELS
+    return found.cpu().flatten().numpy().view(np.uint64)
 
 
 def identity_of(data: ImageDataModule, split: Split) -> Identity:
-    """Compute the identity of a split as it is served; "train" includes the images held out for validation, "val".
+    """Compute the identity of a split as it is served; "train" includes the images held out of it for validation.
 
+    "val" has the images for validation: those, or the images of a folder of their own, which "train" does not include.
     That of "train" does not depend on the order of the images, which decides on those that are held out.
     It is cached for each data module, and takes about 20 s for a million images of 32x32 pixels.
     """

@@ -173,12 +173,12 @@ def confused(results: Results) -> str:
 
 
 def picture(mistake: Mistake) -> str:
-    """Return a misclassified test image with its true and its predicted class."""
+    """Return a misclassified test image with its true and its predicted class, and where it is."""
     what = f"{mistake.label}, taken for {mistake.predicted}"
     size = f'width="{SHOWN}" height="{SHOWN}"'
     assert mistake.image is not None
     return (
-        f'<figure><img src="{as_png(mistake.image)}" {size} alt="{text(what)}" title="{text(mistake.where)}">'
+        f'<figure><img src="{as_png(mistake.image)}" {size} alt="{text(what)}">'
         f"<figcaption><b>{text(mistake.label)}</b><br>{text(mistake.predicted)} {100 * mistake.probability:.0f} %"
-        "</figcaption></figure>"
+        f"<br><small>{text(mistake.where)}</small></figcaption></figure>"
     )

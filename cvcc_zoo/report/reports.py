@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from cvcc_zoo.classifier.quality import bins_of, plain_quality, quality_of
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.classes import differences as different_classes
+from cvcc_zoo.data.classes import matching
 from cvcc_zoo.data.folder import file_of
 from cvcc_zoo.data.identity import digests, identity_of
 from cvcc_zoo.data.pictures import pixels
@@ -121,6 +123,11 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
     """
     data = ImageDataModule(**{**data_options, "augmentations": "none"})
     model = load(folder)
+    if model.classes is not None and matching(model.classes, data.classes) is None:
+        raise ValueError(
+            f"its classes are not those of {data.dataset.title}: {different_classes(model.classes, data.classes)}; "
+            "restore the images"
+        )
     raw, labels = scores(model, data)
     if tested is not None and identity_of(data, "test").sha256 != tested:
         raise ValueError(

@@ -20,6 +20,7 @@ HARMLESS = (
     "allow_changes",
     "test",
     "checkpoint_minutes",
+    "data.max_pixels",
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
@@ -36,7 +37,9 @@ OF_RECORDS = (
     "profiler",
 )
 """Options of the Trainer that decide what is written and shown, not what is trained."""
-ELSEWHERE = ("data.root", "data.dataset", "trainer.precision", *(f"trainer.{name}" for name in OF_RECORDS))
+PLACE = ("data.root", "data.follow_links")
+"""Options that say where the images are; whether they are the same is checked when a checkpoint is loaded."""
+ELSEWHERE = (*PLACE, "data.dataset", "trainer.precision", *(f"trainer.{name}" for name in OF_RECORDS))
 """Options in which runs of one recipe may differ."""
 OF_STATE = {"optimizer.name", "optimizer.rank"}
 """Options on which the tensors depend that an optimizer keeps."""
@@ -84,11 +87,16 @@ def changed_recipe(before: str, now: str, earlier: str = "") -> str:
     return "; then ".join(filter(None, (earlier, in_words(kept))))
 
 
-def check_unchanged(before: str | None, now: str, *, allowed: bool) -> str:
-    """Return the differences in words, or an empty text. Raises ValueError for any, unless they are `allowed`."""
+def check_unchanged(before: str | None, now: str, *, allowed: bool, moved: bool = False) -> str:
+    """Return the differences in words, or an empty text. Raises ValueError for any, unless they are `allowed`.
+
+    The folder of the images may be `moved`, if the images themselves are compared later.
+    """
     if not before:  # a new run
         return ""
     changed = changed_options(before, now)
+    if moved:
+        changed = {name: pair for name, pair in changed.items() if name not in PLACE}
     words = in_words(changed)
     if changed and not allowed:
         raise ValueError(

@@ -20,7 +20,8 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.classifier.quality import plain_quality
 from cvcc_zoo.data import ImageDataModule
-from cvcc_zoo.data.identity import find_known, identity_of, repeated
+from cvcc_zoo.data.folder import file_of
+from cvcc_zoo.data.identity import find_known, identity_of, pixels_of, repeated
 from cvcc_zoo.files.own import csv_text, in_command, write_whole
 from cvcc_zoo.internals.lightning import remove_hpc_checkpoints
 from cvcc_zoo.printing import say
@@ -87,11 +88,12 @@ def summarise(
     known = find_known(*(sets[split].sha256 if split in sets else None for split in ("train", "test")))
     described = {split: its.plain() for split, its in sets.items()}
     if count:
-        described["test"]["in_training"] = again = repeated(sets["test"], sets["train"])
+        described["test"]["in_training"] = again = repeated(sets["test"], pixels_of(data))
         if again and known is None and not data.dataset.public:  # a user cannot change those
             rank_zero_info(
-                f"{again:,} of {len(sets['test'].pixels):,} test images are also training images (the same pixels), so "
-                "the test accuracy is too high; `cvcc-zoo split --duplicates=together` avoids it: docs/datasets.md"
+                f"{again:,} of {len(sets['test'].pixels):,} test images are also training or validation images (the "
+                "same pixels), so the test accuracy is too high; `cvcc-zoo split --duplicates=together` avoids it: "
+                "docs/datasets.md"
             )
     counts = complexity(model)
     return {
@@ -134,17 +136,18 @@ def conditions(trainer: Trainer, before: Mapping[str, Any]) -> dict[str, Any]:
 def write_predictions(folder: Path, batches: Sequence[Any], data: ImageDataModule) -> None:
     """Write `predictions-<dataset>.csv` from batches of probabilities and labels, and print its path.
 
-    It has a row for each test image, in order: the label, the predicted class, and the probability of that class.
+    It has a row for each test image, in order: its path or number, the label, the predicted class, and its probability.
     """
     probabilities, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     best = probabilities.max(1)
     found = zip(labels.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
     rows = [
-        [number, data.classes[label], data.classes[index], f"{share:.6f}"]
+        [file_of(data.dataset, "test", number) or number, data.classes[label], data.classes[index], f"{share:.6f}"]
         for number, (label, index, share) in enumerate(found)
     ]
     target = folder / f"predictions-{data.dataset.title}.csv"
-    write_whole(target, csv_text([["image", "label", "predicted", "probability"], *rows]).encode())
+    text = csv_text([["image", "label", "predicted", "probability"], *rows])
+    write_whole(target, text.encode(errors="surrogateescape"))
     say(f"{len(labels):,} predictions written to {target}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from cvcc_zoo.data.classes import LONGEST_CLASS
-from cvcc_zoo.data.identity import TRAINED_ON, is_identity
+from cvcc_zoo.data.identity import TRAINED_ON, is_identity, seen_in
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.own import expanded
@@ -94,6 +94,7 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
         has_best=best,
         metrics=run.get("metrics"),
         shaping=shaping_of(about.get("shaping")),
+        seen_images=seen_in(about),
         images={split: data[split] for split in TRAINED_ON if is_identity(data.get(split))},
         calibration=calibration,
         class_weights=about.get("class_weights"),

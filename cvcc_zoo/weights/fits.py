@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from cvcc_zoo.data.identity import NO_PIXELS, Pixels
 from cvcc_zoo.data.moments import vectors
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.plain import check_plain
@@ -38,6 +39,8 @@ class Weights:
     """Those of the loss as they were chosen, such as "balanced", before training made them numbers; None if unknown."""
     shaping: dict[str, str] = field(default_factory=lambda: shaping_of(None), kw_only=True)
     """`resize` and `background` of the ImageDataModule, by which image files became pixels in training."""
+    seen_images: Pixels = field(default_factory=lambda: NO_PIXELS, kw_only=True, repr=False, compare=False)
+    """Hashes of a user's own images that they were trained on or chosen by; empty where the file does not say."""
 
     @cached_property
     def model(self) -> Any:
@@ -59,7 +62,7 @@ class Weights:
             model = rebuilt(self.family, self.hparams)
             model.load_state_dict(self.state)
         model.take_class_weights(self.hparams)
-        model.classes, model.shaping = self.classes, self.shaping
+        model.classes, model.shaping, model.seen_images = self.classes, self.shaping, self.seen_images
         model.chosen_class_weights = self.class_weights
         model.temperature = self.calibration.get("temperature", 1.0)
         return model.eval()

@@ -107,7 +107,7 @@ def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]
     if not model.chose_whitening or model.whitening.spec == "standardize":  # `transfer` refuses any other choice
         model.use_whitening(weights.hparams["whitening"])
     transfer(model, weights, new_head=new)
-    model.shaping = weights.shaping
+    model.shaping, model.seen_images = weights.shaping, weights.seen_images
     model.classes = None if new else weights.classes
     model.temperature = 1.0 if new else weights.calibration.get("temperature", 1.0)
     return new
@@ -164,7 +164,7 @@ def _transferred(weights: Weights, options: Mapping[str, Any], *, new_head: bool
     hparams = {**saved, **(_of_new_classes(saved) if fresh else {}), **options}
     model: ImageClassifier = rebuilt(weights.family, hparams)
     transfer(model, weights, new_head=new_head)
-    model.shaping = weights.shaping
+    model.shaping, model.seen_images = weights.shaping, weights.seen_images
     if not new_head and weights.classes and model.num_classes == len(weights.classes):
         model.classes = weights.classes
     if not fresh and "loss" not in options:

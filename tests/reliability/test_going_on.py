@@ -258,6 +258,23 @@ def test_a_run_goes_on_in_a_folder_that_was_moved(fit: Any) -> None:
     assert not Path("old").exists() and json.loads(Path("new/run/summary.json").read_text())["tested"] == "best.ckpt"
 
 
+def test_a_training_goes_on_with_its_images_in_another_place_and_with_no_others(
+    fit: Any, colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(RunFolder, "on_train_batch_end", killed((1, 0)))
+        fit("--model=linear", "--trainer.max_epochs=2", "--run=run")
+    shutil.copytree(colours.rename("moved"), "others")
+    Path("others/train/red/000.png").unlink()
+    go_on = ["fit", "--config=run/config.yaml", "--ckpt_path=last"]
+    assert main([*go_on, "--data.root=others"]) == 2
+    assert "the training images are not those of the checkpoint" in capsys.readouterr().err
+    assert main([*go_on, "--data.root=moved", "--data.follow_links=true", "--data.max_pixels=100"]) == 0
+    assert json.loads(Path("run/summary.json").read_text())["changed"] == ""
+    assert main([*go_on, "--data.root=others"]) == 2  # although there is nothing left to do
+    assert "data.root was 'moved' and is 'others'" in capsys.readouterr().err
+
+
 def test_every_process_names_the_folder_that_the_first_one_has_made() -> None:
     made = Path("runs/linear-colours-2")
     run, strategy = RunFolder(Path("runs/linear-colours"), ""), SimpleNamespace(broadcast=lambda folder: made)
