@@ -13,7 +13,7 @@ from PIL import Image
 
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.classifier.training_images import training_data
+from cvcc_zoo.classifier.training_images import see_images, training_data
 from cvcc_zoo.data.classes import differences, matching, plain_name
 from cvcc_zoo.zoo.creation import use_weights
 from cvcc_zoo.zoo.trained import find_trained
@@ -98,9 +98,19 @@ def test_a_checkpoint_keeps_the_images_of_the_trainings_before(fit: Fit, make_fo
     assert not use_weights(started, "first", ["blue", "red"])
     resumed = type(started).load_from_checkpoint("first/best.ckpt")
     for model in (load("first"), create("first", num_classes=5), started, resumed):
+        see_images(model, public)
         assert torch.equal(training_data(model, public)["seen_images"], seen) and len(seen) == 40
         for _ in range(2):
+            see_images(model, other)
             assert len(training_data(model, other)["seen_images"]) == 80
+
+
+def test_images_of_an_evaluation_are_no_images_of_a_training(fit: Fit, make_folder: MakeFolder) -> None:
+    assert fit("--model=linear", "--run=first") == 0
+    model, trainer = load("first"), Trainer(**SILENT)
+    trainer.test(model, ImageDataModule(root=str(make_folder("more", val=3)), batch_size=16))
+    trainer.save_checkpoint("tested.ckpt")
+    assert torch.load("tested.ckpt", weights_only=True)["cvcc_zoo"]["seen_images"].shape == (40,)
 
 
 def test_a_run_is_used_without_its_data_and_publishes_where_they_are_now(

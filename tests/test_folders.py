@@ -107,6 +107,15 @@ def test_fine_tuning_tells_of_test_images_on_which_its_first_weights_were_traine
     assert words.replace("first", "second") in capsys.readouterr().out
 
 
+def test_trainings_that_test_nothing_start_from_weights_without_test_images(make_folder: MakeFolder) -> None:
+    root = make_folder(val=3)
+    shutil.rmtree(root / "test")
+    own = [f"--data.root={root}", "--model=linear", *QUICK]
+    assert main(["fit", *own, "--test=false", "--run=first"]) == 0
+    assert main(["fit", *own, "--weights=first", "--trainer.fast_dev_run=true"]) == 0
+    assert main(["cross-validate", *own, "--weights=first", "--folds=2", "--folder=folds"]) == 0
+
+
 def test_photos_of_a_folder_for_validation_are_not_new_to_a_run(
     make_folder: MakeFolder, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cvcc_zoo import ImageClassifier, ResNet, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.compatibility import complete
-from cvcc_zoo.classifier.wrapped import _named_by_user, own_defaults
+from cvcc_zoo.classifier.wrapped import _named_by_user, own_defaults, own_options, split_options
 from cvcc_zoo.cli.arguments import parse, rewrite
 from cvcc_zoo.cli.options import parser
 from cvcc_zoo.runs.changes import changed_options
@@ -239,6 +239,18 @@ def test_defaults_that_files_can_hold_are_options_of_a_network_and_tuples_stay_t
 
     assert own_defaults(Layers) == {"sizes": [8, 10]}
     assert ImageClassifier.wrap(Layers, image_size=16).network.get_submodule("2").in_features == 8
+
+
+def test_an_option_that_a_network_names_is_no_misspelling_although_it_takes_others_too() -> None:
+    def network(num_classes: int, optimise: bool = False, **options: Any) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, num_classes, **options))
+
+    names, any_name = own_options(network)
+    for option in ("optimise", "bias"):
+        assert split_options("network", {option: False}, None, names, any_name=any_name) == ({}, {option: False})
+    with pytest.raises(ValueError, match="no option of network named 'optimiser'; did you mean optimi"):
+        split_options("network", {"optimiser": "SGD"}, None, names, any_name=any_name)
+    assert ImageClassifier.wrap(network, image_size=16, bias=False).network.get_submodule("1").bias is None
 
 
 def test_an_option_of_a_network_is_changed_on_top_of_a_config(module: Any) -> None:

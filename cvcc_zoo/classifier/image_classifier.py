@@ -28,7 +28,7 @@ from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.classifier.preparation import SetFromImages
 from cvcc_zoo.classifier.trainer import Optimized
-from cvcc_zoo.classifier.training_images import check_training_data, take_training_data, training_data
+from cvcc_zoo.classifier.training_images import check_training_data, see_images, take_training_data, training_data
 from cvcc_zoo.classifier.watching import check_monitors
 from cvcc_zoo.classifier.weighting import batch_mean
 from cvcc_zoo.data.draws import mix_seed, seed_torch
@@ -220,13 +220,14 @@ class ImageClassifier(
 
         Raises FloatingPointError if weights in training are not finite: the checkpoint before this one stays.
         """
+        if trainer_of(self) is not None and self.trainer.state.fn == "fit":
+            check_finite(self)
+            see_images(self, self._images())
         about = checkpoint["cvcc_zoo"] = {"family": type(self).__name__, **training_data(self, self._images())}
         if isinstance(self.chosen_class_weights, str | Mapping):  # from which other images make other numbers
             about["class_weights"] = self.chosen_class_weights
         if (trainer := trainer_of(self)) is None:
             return
-        if trainer.state.fn == "fit":
-            check_finite(self)
         if "train" in self.metrics.counting and 0 < batches_done(trainer) < trainer.num_training_batches:
             about["counted"] = self.metrics.counted("train", trainer.strategy)
 

@@ -25,21 +25,25 @@ RESTORING: dict[Split, tuple[str, str]] = {
 
 
 def training_data(model: Predicting, data: ImageDataModule | None) -> dict[str, Any]:
-    """Return, in plain data and a tensor, what a checkpoint saves about the images of training and calibration.
-
-    Also add the images of a user's own to those that the model has seen, for a training that goes on from it.
-    """
+    """Return, in plain data and a tensor, what a checkpoint saves about the images of training and calibration."""
     about: dict[str, Any] = {"classes": model.classes and list(model.classes), "shaping": {**model.shaping}}
     if model.temperature != 1:
         about["temperature"] = model.temperature
     if data is not None:
         identities = {split: identity_of(data, split).plain() for split in TRAINED_ON}
         about["data"] = {"title": data.dataset.title, **identities}
-        if not data.dataset.public:  # whose test images somebody may divide anew
-            model.seen_images = pixels_of(data, model.seen_images)
     if model.seen_images.size:
         about[SEEN] = torch.from_numpy(model.seen_images.view(np.int64))
     return about
+
+
+def see_images(model: Predicting, data: ImageDataModule | None) -> None:
+    """Add the images of a training to those that the model has seen, unless they are public.
+
+    Those of a user's own may be divided anew.
+    """
+    if data is not None and not data.dataset.public:
+        model.seen_images = pixels_of(data, model.seen_images)
 
 
 def take_training_data(model: Predicting, about: Mapping[str, Any]) -> None:

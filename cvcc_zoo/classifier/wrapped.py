@@ -19,7 +19,7 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -62,7 +62,8 @@ class Wrapped(ImageClassifier):
             network, network_options = network.func, {**network.keywords, **(network_options or {})}
         given = network
         builder, network = named(given)
-        options, network_options = split_options(shown_name(given), options, network_options, own_options(builder))
+        names, any_name = own_options(builder)
+        options, network_options = split_options(shown_name(given), options, network_options, names, any_name=any_name)
         network_options = own_defaults(builder) | network_options
         super().__init__(**options)
         if builder is None and network_options:
@@ -205,12 +206,10 @@ def _returns_network(found: Any, module: str) -> bool:
     return inspect.isclass(returned) and issubclass(returned, nn.Module)
 
 
-def own_options(builder: Builder | None) -> set[str] | None:
-    """Return the names of the options of what builds a network; None if it takes any."""
-    if builder is None:
-        return set()
-    parameters = inspect.signature(builder).parameters.values()
-    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {p.name for p in parameters}
+def own_options(builder: Builder | None) -> tuple[set[str], bool]:
+    """Return the names of the options of what builds a network, and whether it takes any other, too."""
+    parameters = inspect.signature(builder).parameters.values() if builder else ()
+    return {p.name for p in parameters}, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def own_defaults(builder: Builder | None) -> dict[str, Any]:
@@ -223,13 +222,15 @@ def split_options(
     name: str,
     options: Mapping[str, Any],
     more: Mapping[str, Any] | None,
-    networks: set[str] | None,
+    networks: Collection[str] = (),
     of_family: Sequence[str] = (),
+    *,
+    any_name: bool,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options of ImageClassifier, and those of a network, which are the others and `more`.
 
-    `networks` are the names of the latter, None if they are not known. Raises ValueError, with the nearest names, for
-    an option that neither has; `of_family` are suggested, too.
+    `networks` are names of the latter; with `any_name` there may be others, unless they look like a misspelt option of
+    ours. Raises ValueError, with the nearest names, for an option that neither has; `of_family` are suggested, too.
     """
     known = {*OURS, *of_family}
     if not isinstance(more, Mapping | None):
@@ -238,8 +239,8 @@ def split_options(
     for key in others:
         if key in known:
             raise ValueError(f"{key} is an option of the model, not of its network; give it outside of network_options")
-        if closest(key, known) if networks is None else key not in networks:
-            raise unknown(f"option of {name}", key, {*known, *(networks or ())})
+        if key not in networks and (not any_name or closest(key, known)):
+            raise unknown(f"option of {name}", key, {*known, *networks})
     return {key: value for key, value in options.items() if key in OURS}, others
 
 

@@ -114,7 +114,7 @@ class ZooCLI(LightningCLI):
         if (weights := self.config.weights) is not None and self.checkpoint is None:  # or it has its own
             if self.trainer.precision == "64-true":
                 self.model.double()  # Lightning converts it only later, and copied weights would be rounded
-            tests = self.config.get("test", True)  # `fit --test=false` does not
+            tests = self.command != "fit" or (self.run_folder is not None and self.config.test)
             start_from(weights, self.model, self.datamodule, self.command, tests=tests)
         self.model.allow_other_images = bool(self.config.allow_changes)
         if self.checkpoint is None:

@@ -56,7 +56,9 @@ class Timm(ImageClassifier):
         name = timm_name(network)
         weights = None if pretrained in (False, None) else weights_file(name, pretrained)
         network, pretrained = name, False  # a checkpoint has its own weights
-        options, network_options = split_options(f"{PREFIX}{name}", options, network_options, None, OWN)
+        options, network_options = split_options(
+            f"{PREFIX}{name}", options, network_options, of_family=OWN, any_name=True
+        )
         super().__init__(**options)
         if stem not in STEMS:
             raise unknown("stem", stem, STEMS)

@@ -118,8 +118,8 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
                 raise ValueError(f"{option} must be above 0, not {options[option]}")
         if options.get("cycle_momentum") and not all(map(_has_momentum, optimizer.param_groups)):
             raise ValueError(
-                f"cycle_momentum=true changes the momentum, and {type(optimizer).__name__} was chosen without; give it "
-                "one, or set lr_scheduler.cycle_momentum=false"
+                f"cycle_momentum=true changes the momentum, and this {type(optimizer).__name__} has none; set "
+                "lr_scheduler.cycle_momentum=false"
             )
         return {"scheduler": scheduler_class(optimizer, **options), **placing}
     except ZeroDivisionError as error:

@@ -3,10 +3,11 @@
 The interval of a difference is that of Welch's t-test: Welch 1947, https://doi.org/10.2307/2332510.
 """
 
+import math
 from collections.abc import Sequence
 from statistics import mean, stdev
 
-from scipy.stats import ttest_ind
+from scipy.stats import t
 
 from cvcc_zoo.report.elements import Cell, number, table, text
 from cvcc_zoo.report.reports import RunReport
@@ -64,5 +65,7 @@ def _difference(mine: Sequence[float], theirs: Sequence[float]) -> Cell:
     difference = 100 * (mean(mine) - mean(theirs))
     if stdev(mine) == stdev(theirs) == 0:
         return f"{difference:+.2f}", difference
-    low, high = ttest_ind(mine, theirs, equal_var=False).confidence_interval()
-    return f"{difference:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})", difference
+    parts = [(100 * stdev(values)) ** 2 / len(values) for values in (mine, theirs)]  # variance of each mean
+    freedom = sum(parts) ** 2 / sum(p**2 / (len(values) - 1) for p, values in zip(parts, (mine, theirs), strict=True))
+    half = t.ppf(0.975, freedom) * math.sqrt(sum(parts))
+    return f"{difference:+.2f} ({difference - half:+.2f} to {difference + half:+.2f})", difference
