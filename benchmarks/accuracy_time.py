@@ -18,9 +18,13 @@ took turns), with 52 and 75 % of the operations. On a GPU the host is the limit:
 
 On a JPEG copy of the images, none of these raised the recipe's validation accuracy by more than the spread of its
 seeds: crops of other sizes, other channels, GELU, a trained bias of the stem, five Newton-Schulz steps, other rates,
-batches of 500 and 2,000, label smoothing 0.1, OneCycle, mean pooling, padding 3, and crops at random places. Not yet
-tried one at a time: airbench94's decay of biases and of the classifier, its norms without scales, and the faster
-moving averages of these norms.
+batches of 500 and 2,000, label smoothing 0.1, OneCycle, mean pooling, padding 3, and crops at random places.
+
+On 5,000 validation images of the original, after the last epoch in bfloat16, the recipe had 92.24 and 92.08 % with
+seeds 0 and 1. Airbench94's Dirac filters (`init: dirac`) had 92.06 and 92.46 %. With Dirac filters and one more change,
+each with seed 0 alone, norms without scales had 92.42 %, and norms whose moving averages forget four times as fast (a
+momentum of 0.4) had 92.28 %. The standard error of the difference of two runs is about 0.3 points, so none of these can
+be told from the recipe. Not yet tried one at a time: airbench94's decay of biases and of the classifier.
 """
 
 import functools
