@@ -111,12 +111,6 @@ def network_options_in(file: str, before: set[str] | None) -> set[str] | None:
         return None
 
 
-def precision_in(file: Path) -> str | None:
-    """Return the precision that a config file names, or None."""
-    found = (_options(str(file)).get("trainer") or {}).get("precision")
-    return None if found is None else str(found)
-
-
 def _options(file: str) -> dict[str, Any]:
     """Return the options in a config file, none if it cannot be read: the parser tells why."""
     try:

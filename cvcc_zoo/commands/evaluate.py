@@ -18,6 +18,7 @@ from cvcc_zoo.data.corruptions import title_of
 from cvcc_zoo.data.identity import find_known, identity_of, in_common, title_of_test
 from cvcc_zoo.files.own import expanded, file_to_write, in_command, write_picture
 from cvcc_zoo.plots.corruptions import plot_corruptions
+from cvcc_zoo.printing import first_line
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.measure import measure, measure_average, unlike_summary
@@ -92,7 +93,11 @@ def main(args: Sequence[str]) -> int:
         _corrupted(console, trained, data, found, picture)
         if ((run := expanded(config.name)) / SUMMARY).is_file():
             test = (found["correct"], found["test_images"], found["test_set"]["sha256"])
-            if remark := unlike_summary(read_summary(run), *test):
+            try:
+                remark = unlike_summary(read_summary(run), *test)
+            except (OSError, ValueError) as error:  # the test is complete without it
+                remark = f"not compared with its summary: {first_line(error)}"
+            if remark:
                 console.print(f"{trained.name}: {remark}")
         return 0
     mirrored = config.test_time_flip or (config.update_card and data.dataset.mirror)

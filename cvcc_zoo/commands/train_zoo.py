@@ -14,7 +14,7 @@ from cvcc_zoo.cli.lightning import ZooCLI, build
 from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.cli.options import parser as parser_of
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
-from cvcc_zoo.cli.recipes import precision_in, recipe_folder
+from cvcc_zoo.cli.recipes import recipe_folder
 from cvcc_zoo.commands.publish import publish
 from cvcc_zoo.files.own import expanded, in_command, shown
 from cvcc_zoo.printing import say
@@ -49,8 +49,9 @@ class Job:
 
     def precision(self) -> str:
         """Return the precision of the recipe, or of a run that has begun, or the one that is fast on this machine."""
-        if (named := precision_in(self.recipe)) is not None:
-            return named
+        named = parse(parser_of("fit"), rewrite([f"--config={self.recipe}"], "fit")).trainer.precision
+        if named is not None:
+            return str(named)
         if not (self.run / CONFIG).is_file():
             return fast_precision()
         return str(read_config(self.run)["trainer"].get("precision") or "null")
