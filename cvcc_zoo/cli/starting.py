@@ -6,6 +6,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.training_images import other_images
 from cvcc_zoo.cli.choices import EVALUATED
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.classes import some
 from cvcc_zoo.weights.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.zoo.creation import use_weights
 from cvcc_zoo.zoo.names import resolve_trained
@@ -16,13 +17,15 @@ def start_from(weights: str, model: ImageClassifier, data: ImageDataModule, comm
 
     Raises ValueError as `use_weights` does, and for other classes in a command that does not train.
     """
-    new = use_weights(model, weights, data.classes)
-    if new and command != "fit":
+    known = use_weights(model, weights, data.classes)
+    if known is not None and command != "fit":
         raise ValueError(
             f"the weights {weights} were trained on other classes than those of {data.dataset.title}; `cvcc-zoo fit` "
             "with them trains a new classifier"
         )
-    rank_zero_info(f"Starts from the weights {weights}, with {'a new' if new else 'their'} classifier")
+    of_known = f" that keeps what they know of {some(known)}" if known else ""
+    classifier = "their classifier" if known is None else f"a new classifier{of_known}"
+    rank_zero_info(f"Starts from the weights {weights}, with {classifier}")
     source = resolve_trained(weights)
     if tests and source.kind == "checkpoint":
         tell_of_other_images(read_checkpoint(str(source.path)), model, data, command)

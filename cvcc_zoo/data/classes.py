@@ -76,6 +76,17 @@ def matching(wanted: Sequence[str], given: Sequence[str]) -> list[int] | None:
     return None
 
 
+def shared(wanted: Sequence[str], given: Sequence[str]) -> dict[int, int]:
+    """Return the index in `wanted` of each of the `given` classes that both lists have, by its own index.
+
+    Names are compared as `matching` compares them.
+    """
+    unique = all(len({plain_name(name) for name in names}) == len(names) for names in (wanted, given))
+    form = plain_name if unique else str
+    places = {form(name): place for place, name in enumerate(wanted)}
+    return {place: places[form(name)] for place, name in enumerate(given) if form(name) in places}
+
+
 def places_of(wanted: Sequence[str], given: Sequence[str], title: str) -> list[int]:
     """Return `matching`. Raises ValueError if the data set called `title` has other classes."""
     if (places := matching(wanted, given)) is None:
@@ -88,7 +99,7 @@ def check_same_classes(wanted: Sequence[str], given: Sequence[str], title: str) 
     places = matching(wanted, given)
     if tuple(given) == tuple(wanted) or places == list(range(len(wanted))):
         return
-    how = differences(wanted, given) if places is None else f"they are in another order, {_some(given)}"
+    how = differences(wanted, given) if places is None else f"they are in another order, {some(given)}"
     raise ValueError(
         f"the classes of {title} are not those of its training images: {how}; number the labels of both alike"
     )
@@ -107,7 +118,7 @@ def renamed(given: Sequence[str] | None, own: Sequence[str] | None, title: str) 
         if places.get(form(name), place) != place:
             raise ValueError(
                 f"{title} has {name!r} as class {places[form(name)]}, and classes=[...] has it as class {place}; keep "
-                f"the order of the labels, {_some(own)}, or leave classes out"
+                f"the order of the labels, {some(own)}, or leave classes out"
             )
     return given
 
@@ -129,10 +140,11 @@ def differences(wanted: Sequence[str], given: Sequence[str]) -> str:
     missing = [name for form, name in mine.items() if form not in theirs]
     unknown = [name for form, name in theirs.items() if form not in mine]
     found = {"unexpected": unknown, "missing": missing}
-    parts = [f"{_some(names)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in found.items() if names]
+    parts = [f"{some(names)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in found.items() if names]
     return " and ".join(parts) or "their names do not tell them apart"
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(map(repr, names[:SHOWN])) + more

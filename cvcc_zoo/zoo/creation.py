@@ -10,10 +10,10 @@ from typing import Any
 from cvcc_zoo.classifier import ImageClassifier, Wrapped
 from cvcc_zoo.classifier.weighting import without_numbers
 from cvcc_zoo.classifier.wrapped import import_network
-from cvcc_zoo.data.classes import matching
+from cvcc_zoo.data.classes import matching, shared
 from cvcc_zoo.models import Timm
 from cvcc_zoo.models.timm import PREFIX
-from cvcc_zoo.registry import ENTRIES, FAMILIES, check_options, family_options, unknown
+from cvcc_zoo.registry import ENTRIES, FAMILIES, check_known, check_options, family_options
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.weights.fits import Weights, rebuilt
 from cvcc_zoo.zoo.catalogue import names_of
@@ -90,12 +90,13 @@ def read_weights(source: Source, network: Any = None) -> Weights:
     return weights
 
 
-def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]) -> bool:
-    """Put weights into a model to be trained on these classes, and return whether its classifier is new.
+def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]) -> list[str] | None:
+    """Put weights into a model to be trained on these classes.
 
     The classifier is new if the weights were trained on other classes: other names, or another number if a checkpoint
-    has no names. Otherwise the model gets the classes in the order of the weights. Raises as `create` does,
-    and ValueError for class weights in the order of other classes.
+    has no names. Only what it computes for classes of the weights stays, and these are returned. Otherwise the model
+    gets the classes in the order of the weights, and None is returned. Raises as `create` does, and ValueError for
+    class weights in the order of other classes.
     """
     weights = read_weights(resolve_trained(name))
     if weights.classes:
@@ -106,11 +107,12 @@ def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]
         check_order(getattr(model.loss, "class_weights", None), name, weights.classes, classes)
     if not model.chose_whitening or model.whitening.spec == "standardize":  # `transfer` refuses any other choice
         model.use_whitening(weights.hparams["whitening"])
-    transfer(model, weights, new_head=new)
+    known = shared(weights.classes or (), classes) if new else {}
+    keeps = transfer(model, weights, new_head=new, known=known)
     model.shaping, model.seen_images = weights.shaping, weights.seen_images
     model.classes = None if new else weights.classes
     model.temperature = 1.0 if new else weights.calibration.get("temperature", 1.0)
-    return new
+    return [classes[place] for place in known if keeps] if new else None
 
 
 def check_order(weights: Any, name: str | Path, wanted: Sequence[str], given: Sequence[str]) -> None:
@@ -133,7 +135,7 @@ def fresh(source: Source, options: Mapping[str, Any]) -> ImageClassifier:
     if source.kind == "model":
         entry = ENTRIES[source.name]
         family, fixed, defaults = entry.family.__name__, entry.fixed, entry.defaults
-    _check_options(source.name, family, options)
+    check_known(f"option of {source.name}", family_options(FAMILIES[family]), *options)
     if taken := fixed.keys() & options.keys():
         raise ValueError(
             f"the name {source.name} fixes the option {', '.join(sorted(taken))}; choose another model "
@@ -158,7 +160,7 @@ def family_or_network(path: str) -> Callable[..., ImageClassifier]:
 
 def _transferred(weights: Weights, options: Mapping[str, Any], *, new_head: bool) -> ImageClassifier:
     """Build a model with trained weights whose options are changed, or whose classifier is to be new."""
-    _check_options(weights.path.stem, weights.family, options)
+    check_known(f"option of {weights.path.stem}", family_options(FAMILIES[weights.family]), *options)
     saved = weights.hparams
     fresh = new_head or options.get("num_classes", saved["num_classes"]) != saved["num_classes"]
     hparams = {**saved, **(_of_new_classes(saved) if fresh else {}), **options}
@@ -178,10 +180,3 @@ def _of_new_classes(hparams: Mapping[str, Any]) -> dict[str, Any]:
     """Return options for a new classifier: the loss without numbers of the old classes, and no part that is frozen."""
     unfrozen = {"freeze": 0} if "freeze" in hparams else {}
     return {"loss": without_numbers(hparams.get("loss", "cross_entropy")), **unfrozen}
-
-
-def _check_options(name: str, family: str, options: Mapping[str, Any]) -> None:
-    known = family_options(FAMILIES[family])
-    for option in options:
-        if option not in known:
-            raise unknown(f"option of {name}", option, known)

@@ -15,22 +15,26 @@ ADAPTABLE = ("num_classes", "in_channels", "image_size")
 """Hyperparameters in which a model may differ from its weights."""
 
 
-def transfer(model: ImageClassifier, weights: Weights, *, new_head: bool = False) -> None:
+def transfer(
+    model: ImageClassifier, weights: Weights, *, new_head: bool = False, known: Mapping[int, int] | None = None
+) -> bool:
     """Put trained weights into a model whose `ADAPTABLE` hyperparameters may differ from theirs.
 
-    The classifier keeps its fresh weights if the number of classes differs, or with `new_head`. For other input
-    channels the first convolution is adapted, and the whitening is fitted when training starts. The model keeps its
-    dtype. Raises ValueError, and says what differs, if anything else does not fit; then the model is not changed.
+    The classifier keeps its fresh weights if the number of classes differs, or with `new_head`, except those of the
+    `known` classes: class i of the model gets the weights of class known[i]. Returns whether it has any. For other
+    input channels the first convolution is adapted, and the whitening is fitted when training starts. The model keeps
+    its dtype. Raises ValueError, and says what differs, if anything else does not fit; then the model is not changed.
     """
     hparams, source = weights.hparams, str(weights.path)
     check_model(model, weights.family, hparams, but=ADAPTABLE)
     if all(model.hparams[name] == hparams[name] for name in ("in_channels", "image_size")):
         model.take_features(hparams)
     given, state = dict(weights.state), model.state_dict()
-    fresh: set[str] = set()
+    fresh, of_classes = set[str](), set[str]()
     if new_head or model.num_classes != hparams["num_classes"]:
         heads = tuple(f"network.{name}." for name in classifier_names(model.network, model.num_classes))
-        fresh |= {name for name in state if name.startswith(heads)}
+        of_classes = {name for name in state if name.startswith(heads)}
+        fresh |= of_classes
         if model.num_classes == 0:
             given = {name: tensor for name, tensor in given.items() if not name.startswith(heads)}
     if model.in_channels != hparams["in_channels"]:
@@ -48,7 +52,13 @@ def transfer(model: ImageClassifier, weights: Weights, *, new_head: bool = False
         )
     _check(given, state, fresh, source)
     taken = {name: state[name] if name in fresh else given[name] for name in state}
+    shapes = {name: (hparams["num_classes"], *state[name].shape[1:]) for name in of_classes}
+    keeps = bool(known) and all(name in given and given[name].shape == shape for name, shape in shapes.items())
+    if known and keeps:
+        new, old = torch.tensor(list(known)), torch.tensor(list(known.values()))
+        taken |= {name: state[name].index_copy(0, new, given[name][old].to(state[name])) for name in of_classes}
     model.load_state_dict({name: tensor.to(state[name].dtype) for name, tensor in taken.items()})
+    return keeps
 
 
 def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
