@@ -7,7 +7,7 @@ import inspect
 import re
 import reprlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,10 +85,7 @@ def register(
         raise ValueError(f"{name}: {family!r} is not a model family; derive a class from cvcc_zoo.ImageClassifier")
     if not isinstance(parameters, int):
         raise ValueError(f"{name}: parameters is its exact count for 10 classes and 3x32x32 images, not {parameters!r}")
-    known = family_options(family)
-    for option in (*fixed, *(defaults or {})):
-        if option not in known:
-            raise unknown(f"option of {family.__name__}", option, known)
+    check_known(f"option of {family.__name__}", family_options(family), *fixed, *(defaults or {}))
     for new in (name, *([] if alias is None else [alias])):
         if not re.fullmatch(r"[A-Za-z][\w-]*", new):
             raise ValueError(f"{new!r} is not a name of a model; write it with letters, digits, _ and - alone")
@@ -123,18 +120,23 @@ def _simplified(name: str) -> str:
     return re.sub(r"[-_ ]", "", name).casefold()
 
 
-def pick(kind: str, name: Any, known: Iterable[str], hint: str = "") -> str:
+def pick(kind: str, name: Any, known: Collection[str], hint: str = "") -> str:
     """Return the known name that somebody typed. Raises ValueError with the nearest names."""
-    known = list(known)
-    found = as_typed(name, known)
-    if found is None:
+    if (found := as_typed(name, known)) is None:
         raise unknown(kind, name, known, hint)
     return found
 
 
-def closest(name: str, known: Iterable[str]) -> list[str]:
-    """Return the known names of which this one is probably a misspelling."""
-    return difflib.get_close_matches(name[:LONGEST_NAME], list(known), n=3, cutoff=MISSPELT)
+def check_known(kind: str, known: Collection[str], *names: Any, hint: str = "") -> None:
+    """Raise ValueError, with the nearest names, for the first of `names` that is not known exactly as it is written."""
+    for name in names:
+        if name not in list(known):  # a list, because a name may be unhashable
+            raise unknown(kind, name, known, hint)
+
+
+def closest(name: str, known: Iterable[str], cutoff: float = MISSPELT) -> list[str]:
+    """Return the three nearest of the known names whose difflib ratio to this one is `cutoff` or more."""
+    return difflib.get_close_matches(name[:LONGEST_NAME], list(known), n=3, cutoff=cutoff)
 
 
 def unknown(kind: str, name: Any, known: Iterable[str], hint: str = "") -> ValueError:
@@ -146,7 +148,7 @@ def unknown(kind: str, name: Any, known: Iterable[str], hint: str = "") -> Value
     if len(name) > LONGEST_NAME:  # comparing a long text with every name would take minutes
         return ValueError(f"no {kind} named {name[:LONGEST_NAME]!r}...; {shown}")
     lower = {candidate.lower(): candidate for candidate in known}
-    near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=CLOSE)]
+    near = [lower[match] for match in closest(name.lower(), lower, CLOSE)]
     near += [candidate for candidate in known if name and name.lower() in candidate.lower() and candidate not in near]
     advice = f"did you mean {' or '.join(near[:3])}?" if near else shown
     return ValueError(f"no {kind} named {name!r}; {advice}{f' ({hint})' if hint else ''}")
@@ -194,9 +196,7 @@ def check_options(
     skip = set(skip)
     parameters = {k: p for k, p in inspect.signature(function).parameters.items() if k not in skip}
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        for name in options:
-            if name not in parameters:
-                raise unknown(f"option of {kind}", name, parameters)
+        check_known(f"option of {kind}", parameters, *options)
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     missing = [k for k, p in parameters.items() if p.kind in kinds and p.default is p.empty and k not in options]
     if missing:

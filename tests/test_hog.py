@@ -112,7 +112,7 @@ def test_it_takes_many_images_in_the_time_of_a_few_of_scikit_images() -> None:
         ({"orientations": 256}, "orientations must be a whole number from 1 to 255, got 256"),
         ({"orientations": 2.5}, "orientations must be a whole number"),
         ({"block": True}, "block must be a whole number"),
-        ({"norm": "L3"}, "norm must be one of L1, L1-sqrt, L2, L2-Hys, not 'L3'"),
+        ({"norm": "L3"}, "no norm of HOG named 'L3'; known are: L1, L1-sqrt, L2, L2-Hys"),
     ],
 )
 def test_wrong_options_are_told(options: dict[str, object], words: str) -> None:

@@ -369,7 +369,7 @@ def test_the_plateau_watches_the_validation_loss() -> None:
         ({"name": "CosineLR"}, "no lr_scheduler named 'CosineLR'; did you mean .*CosineAnnealingLR"),
         ({"name": "StepLR"}, "lr_scheduler StepLR needs the option step_size"),
         ({"name": "StepLR", "step": 3}, "no option of lr_scheduler StepLR named 'step'; did you mean step_size"),
-        ({"name": "StepLR", "step_size": 3, "interval": "week"}, 'interval must be "step" or "epoch"'),
+        ({"name": "StepLR", "step_size": 3, "interval": "week"}, "no interval of lr_scheduler StepLR named 'week'"),
     ],
 )
 def test_a_wrong_schedule_is_refused_with_advice(spec: Spec, message: str) -> None:

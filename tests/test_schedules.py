@@ -431,7 +431,7 @@ def test_schedules_can_be_drawn() -> None:
         ),
         ({"name": "Linear", "peak": 0.3, "warmup": 5}, "lr_scheduler Linear: it rises to its peak by itself"),
         ({"name": "Cosine", "warmup": "long"}, "lr_scheduler Cosine: warmup must be a number, not 'long'"),
-        ({"name": "Cosine", "interval": "week"}, 'interval must be "step" or "epoch"'),
+        ({"name": "Cosine", "interval": "week"}, "no interval of lr_scheduler Cosine named 'week'; known are"),
         ({"name": "OneCycle", "peak": 1.0}, r"peak must be a share of training in \[0, 1\), got 1.0"),
         ({"name": "WSD", "decay": 0}, "the decay of WSD must be above 0"),
         ({"name": "OneCycleLR", "pct_start": 0.025}, "OneCycleLR divides by 0 in a training of 40 steps.*a larger pct"),

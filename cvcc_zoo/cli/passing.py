@@ -1,11 +1,10 @@
 """Arguments of commands that train as `fit` does: their own options, and those that they pass on to it."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import closest, unknown
 
 
 def split(
@@ -28,7 +27,7 @@ def split(
             mine.append(f"{word}={rest.pop(0)}")
         elif name in refused:
             raise ValueError(f"{why}; leave {flag} out")
-        elif difflib.get_close_matches(name, names, cutoff=0.8):  # no option of fit resembles one of these as much
+        elif closest(name, names, cutoff=0.8):  # no option of fit resembles one of these as much
             raise unknown("option", name, names, f"`cvcc-zoo {command} --help` shows all")
         else:
             passed.append(word)

@@ -1,6 +1,5 @@
 """Recipes by name, such as cifar10/resnet20: files of options in the package, whose heads say what to expect."""
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import yaml
 from cvcc_zoo.cli.dotted import nested
 from cvcc_zoo.cli.expansion import expand_model, options_beside_networks, options_of
 from cvcc_zoo.files.own import expanded, shown
-from cvcc_zoo.registry import CLOSE, as_typed, unknown
+from cvcc_zoo.registry import CLOSE, as_typed, closest, unknown
 from cvcc_zoo.zoo.names import resolve
 
 PLACES = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "configs")
@@ -72,7 +71,7 @@ def config_file(asked: str) -> str:
     if expanded(asked).exists() or re.search(r":\s|^\s*\{", asked):
         return asked
     name = _plain(asked)
-    if difflib.get_close_matches(name, recipes(), cutoff=CLOSE) or any(name in recipe for recipe in recipes()):
+    if closest(name, recipes(), CLOSE) or any(name in recipe for recipe in recipes()):
         raise unknown("file or recipe", name, recipes(), "`cvcc-zoo recipes` lists them")
     raise ValueError(f"there is no file {shown(asked)}, which --config names")
 

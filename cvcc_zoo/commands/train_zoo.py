@@ -20,7 +20,7 @@ from cvcc_zoo.files.own import expanded, in_command, shown
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import duration
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import check_known
 from cvcc_zoo.runs import Compile, Deadline, StoppedError, changed_options
 from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.run_folder import CONFIG
@@ -142,9 +142,7 @@ def models(recipes: Path, only: Sequence[str] | None, options: Sequence[str]) ->
     `options` are those of `cvcc-zoo fit`. Raises ValueError for a name without a recipe, and as `checked_model` does.
     """
     found = {path.stem: path for path in sorted(recipes.glob("*.yaml"))}
-    for name in only or []:
-        if name not in found:
-            raise unknown(f"recipe in {recipes}", name, found)
+    check_known(f"recipe in {recipes}", found, *(only or []))
     built = {name: checked_model(found[name], options) for name in only or found}
     return {name: found[name] for name in only or sorted(found, key=lambda name: operations(*built[name]))}
 

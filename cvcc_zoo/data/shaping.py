@@ -9,7 +9,7 @@ from PIL import Image, ImageColor
 
 from cvcc_zoo.data.bands import UprightImage
 from cvcc_zoo.kinds import check_whole
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import check_known
 
 GREY_MODES = ("1", "L", "LA", "La")
 RESIZES = ("squash", "crop", "pad")
@@ -18,8 +18,7 @@ STRETCHED = 1.2  # longer side / shorter side: distorted by more than a fifth
 
 def check_shaping(resize: str, background: str) -> None:
     """Raise ValueError for an unknown way to make images square, and for an invalid colour."""
-    if resize not in RESIZES:
-        raise unknown("way to resize", resize, RESIZES)
+    check_known("way to resize", RESIZES, resize)
     try:
         ImageColor.getrgb(background)
     except (ValueError, TypeError, AttributeError) as error:  # the last two if it is no text

@@ -32,7 +32,7 @@ from cvcc_zoo.data.pixels import check_dtype
 from cvcc_zoo.internals.torch import is_batched
 from cvcc_zoo.kinds import as_plain, check_kinds
 from cvcc_zoo.plots import Figure
-from cvcc_zoo.registry import Spec, as_spec, check_options, pick, unknown
+from cvcc_zoo.registry import Spec, as_spec, check_known, check_options, pick
 
 METHODS = ("none", "standardize", *DECORRELATING)
 LARGEST = 20_000  # values that may be whitened together: their covariance takes 3.2 GB
@@ -79,8 +79,7 @@ class Whitening(nn.Module):
         """
         check_kinds(inspect.signature(Whitening).parameters, locals(), "whitening: ")
         super().__init__()
-        if method not in METHODS:
-            raise unknown("whitening", method, METHODS)
+        check_known("whitening", METHODS, method)
         self.method, self.in_channels, self.image_size = method, in_channels, image_size
         self.shape = (in_channels, image_size, image_size)
         self.scope, self.contrast, self.eps, self.components = scope, contrast, as_plain(eps), as_plain(components)
@@ -105,10 +104,9 @@ class Whitening(nn.Module):
     def _check(self) -> None:
         if self.method not in DECORRELATING and isinstance(self.spec, dict):
             raise ValueError(f"whitening {self.method} takes no options; {', '.join(DECORRELATING)} do")
-        if self.scope not in SCOPES:
-            raise unknown("whitening scope", self.scope, SCOPES)
-        if self.contrast not in (None, *CONTRASTS):
-            raise unknown("contrast normalisation", self.contrast, CONTRASTS)
+        check_known("whitening scope", SCOPES, self.scope)
+        if self.contrast is not None:
+            check_known("contrast normalisation", CONTRASTS, self.contrast)
         if not 0 <= self.eps < math.inf:
             raise ValueError(f"whitening: eps is added to variances and must be at least 0, got {self.eps}")
         if self.contrast is not None and self.eps == 0:

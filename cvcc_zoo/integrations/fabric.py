@@ -17,7 +17,7 @@ from cvcc_zoo.data.augment import augment
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.data.draws import Draws
 from cvcc_zoo.data.loader import TensorLoader
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import check_known
 
 STAGES = ("train", "val", "test")
 Pair = tuple[Tensor, Tensor]
@@ -53,8 +53,7 @@ def dataloader(fabric: Fabric, data: ImageDataModule, stage: str) -> DataLoader[
     and empty ones at the end. Raises ValueError for another stage, and for progressive resizing or cropping, which
     depend on the length of the training.
     """
-    if stage not in STAGES:
-        raise unknown("stage", stage, STAGES)
+    check_known("stage", STAGES, stage)
     if data.resolutions:
         raise ValueError("progressive_resizing and progressive_cropping need Lightning's Trainer; leave them out")
     with fabric.rank_zero_first():

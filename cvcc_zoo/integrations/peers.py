@@ -19,7 +19,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.files.plain import load_plain
 from cvcc_zoo.kinds import check_bounds
-from cvcc_zoo.registry import FAMILIES, as_typed, unknown
+from cvcc_zoo.registry import FAMILIES, as_typed, check_known
 from cvcc_zoo.weights.fits import Weights
 from cvcc_zoo.zoo.catalogue import describe
 from cvcc_zoo.zoo.creation import create
@@ -70,8 +70,7 @@ def load(
         raise FileNotFoundError(f"there is no file {path}; give a file of weights from torch.save")
     tensors = _tensors(load_plain(path, old=True), path)
     family = as_typed(model, FAMILIES) or describe(model)[0]
-    if family not in RENAMES:
-        raise unknown("family with weights in other collections", family, RENAMES)
+    check_known("family with weights in other collections", RENAMES, family)
     for pattern, name in RENAMES[family].items():
         tensors = {re.sub(pattern, name, key): tensor for key, tensor in tensors.items()}
     for name in ("conv1.weight", "fc.weight"):

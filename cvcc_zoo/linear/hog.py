@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvcc_zoo.kinds import check_whole
+from cvcc_zoo.registry import check_known
 
 Norm = Literal["L1", "L1-sqrt", "L2", "L2-Hys"]
 NORMS = get_args(Norm)
@@ -48,8 +49,7 @@ class HOG(nn.Module):
         super().__init__()
         for name, value in (("orientations", orientations), ("cell", cell), ("block", block)):
             check_whole(f"HOG: {name}", value, 1, LARGEST)
-        if norm not in NORMS:
-            raise ValueError(f"HOG: norm must be one of {', '.join(NORMS)}, not {norm!r}")
+        check_known("norm of HOG", NORMS, norm)
         self.orientations, self.cell, self.block, self.norm = orientations, cell, block, norm
         self.borders = 180 / orientations * torch.arange(1, orientations, dtype=torch.float64)  # degrees
 

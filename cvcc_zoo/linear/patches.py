@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cvcc_zoo.data.decorrelation import decorrelation
 from cvcc_zoo.kinds import check_whole
+from cvcc_zoo.registry import check_known
 
 Dictionary = Literal["random", "pca"]
 DICTIONARIES = get_args(Dictionary)
@@ -54,8 +55,7 @@ class Patches(nn.Module):
         super().__init__()
         for name, value, least in (("filters", filters, 1), ("size", size, 2), ("pool", pool, 1), ("seed", seed, 0)):
             check_whole(f"Patches: {name}", value, least)
-        if dictionary not in DICTIONARIES:
-            raise ValueError(f"Patches: dictionary must be one of {', '.join(DICTIONARIES)}, not {dictionary!r}")
+        check_known("dictionary of Patches", DICTIONARIES, dictionary)
         values = in_channels * size**2
         if dictionary == "pca" and filters > values - 1:
             raise ValueError(

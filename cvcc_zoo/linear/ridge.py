@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cvcc_zoo.kinds import as_plain, is_number
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import check_known
 
 CHOICES = ("leave_one_out", "validation")
 SPREAD = (-7, 2)  # powers of ten around the mean eigenvalue of X^T X
@@ -55,10 +55,8 @@ def make_ridge(spec: float | str | Mapping[str, Any]) -> Ridge:
     named = {"name": spec} if isinstance(spec, str) else spec
     options: dict[str, Any] = dict(named) if isinstance(named, Mapping) else {}
     name, grid = options.pop("name", None), options.pop("grid", ())
-    if name not in CHOICES:
-        raise unknown("way to choose ridge", name or spec, CHOICES, "or set lambda as a number")
-    if options:
-        raise unknown(f"option of ridge {name}", next(iter(options)), ["grid"])
+    check_known("way to choose ridge", CHOICES, name or spec, hint="or set lambda as a number")
+    check_known(f"option of ridge {name}", ["grid"], *options)
     whole = isinstance(grid, Sequence) and not isinstance(grid, str) and all(map(is_number, grid))
     if not whole or not all(0 < value < math.inf for value in grid):
         raise ValueError(f"ridge: grid must be a list of numbers above 0, such as [1, 10, 100], not {grid!r}")

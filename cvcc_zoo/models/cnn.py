@@ -12,7 +12,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.models.initialisation import initialise
 from cvcc_zoo.models.layers import GLOBAL_POOLS, Layers, check_dropout, flatten
-from cvcc_zoo.registry import register, unknown
+from cvcc_zoo.registry import check_known, register
 
 POOLS = {"max": nn.MaxPool2d, "mean": nn.AvgPool2d}
 FLATTEN = "none"
@@ -39,11 +39,9 @@ class Shape:
             raise ValueError(
                 f"give at least one stage and one convolution, not {list(self.channels)} and {self.convolutions}"
             )
-        if self.pool not in tuple(POOLS):
-            raise unknown("pool", self.pool, POOLS)
+        check_known("pool", POOLS, self.pool)
         check_dropout(self.dropout)
-        if self.global_pool not in (FLATTEN, *GLOBAL_POOLS):
-            raise unknown("global_pool", self.global_pool, (FLATTEN, *GLOBAL_POOLS))
+        check_known("global_pool", (FLATTEN, *GLOBAL_POOLS), self.global_pool)
         if self.stem < 0:
             raise ValueError(f"stem is a number of channels, or 0 for no stem; got {self.stem}")
         if self.classifier_std is not None and not 0 <= self.classifier_std < math.inf:

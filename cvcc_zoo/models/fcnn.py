@@ -10,7 +10,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.network import Network
 from cvcc_zoo.models.initialisation import check_init, initialise
 from cvcc_zoo.models.layers import ACTIVATIONS, check_dropout, flatten
-from cvcc_zoo.registry import register, unknown
+from cvcc_zoo.registry import check_known, register
 
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": None}
 
@@ -25,10 +25,8 @@ class HiddenLayers:
     init: str
 
     def __post_init__(self) -> None:
-        if self.norm not in tuple(NORMS):
-            raise unknown("norm", self.norm, NORMS)
-        if self.activation not in tuple(ACTIVATIONS):
-            raise unknown("activation", self.activation, ACTIVATIONS)
+        check_known("norm", NORMS, self.norm)
+        check_known("activation", ACTIVATIONS, self.activation)
         check_init(self.init, self.norm, residual=False)
         check_dropout(self.dropout)
 

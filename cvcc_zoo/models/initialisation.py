@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cvcc_zoo.classifier.network import Network, evaluating
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import check_known
 
 Layer = nn.Conv2d | nn.Linear
 GAIN = math.sqrt(2)  # ReLU sets half of the second moment to zero: https://arxiv.org/abs/1502.01852, section 2.2
@@ -91,8 +91,7 @@ class ResidualBlock(nn.Module):
 
 def check_init(init: Any, norm: str, *, residual: bool) -> None:
     """Raise ValueError, which lists the possible ones, if an initialisation does not suit the norm or the blocks."""
-    if init not in INITS:
-        raise unknown("init", init, INITS)
+    check_known("init", INITS, init)
     possible = [name for name in INITS if name not in SILENT or (residual and (norm == "none") != (name == SILENT[0]))]
     if init in possible:
         return

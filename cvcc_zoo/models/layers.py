@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvcc_zoo.models.initialisation import check_init
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import check_known
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 NORMS = ("batch", "layer", "group", "none")
@@ -74,10 +74,9 @@ class Layers:
     """Whether the network has residual blocks, which some initialisations need."""
 
     def __post_init__(self) -> None:
-        kinds = (("norm", self.norm, NORMS), ("activation", self.activation, ACTIVATIONS))
-        for kind, name, known in (*kinds, ("pool", self.pool, GLOBAL_POOLS)):
-            if name not in tuple(known):
-                raise unknown(kind, name, known)
+        check_known("norm", NORMS, self.norm)
+        check_known("activation", ACTIVATIONS, self.activation)
+        check_known("pool", GLOBAL_POOLS, self.pool)
         check_init(self.init, self.norm, residual=self.residual)
 
     def conv3x3(self, in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:

@@ -17,7 +17,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.models.initialisation import ResidualBlock
 from cvcc_zoo.models.layers import Layers, make_norm
 from cvcc_zoo.models.stages import StagedNetwork
-from cvcc_zoo.registry import register, unknown
+from cvcc_zoo.registry import check_known, register
 
 
 class ShortcutA(nn.Module):
@@ -128,8 +128,7 @@ class ResNet(ImageClassifier):
 
         """
         super().__init__(**options)
-        if shortcut not in (*SHORTCUTS, PLAIN):
-            raise unknown("shortcut", shortcut, (*SHORTCUTS, PLAIN))
+        check_known("shortcut", (*SHORTCUTS, PLAIN), shortcut)
         if depth != 18 and (depth < 8 or (depth - 2) % 6):
             raise ValueError(f"a ResNet has depth 6n + 2 (8, 14, 20, ...) or 18, not {depth}")
         blocks, channels = (2, (64, 128, 256, 512)) if depth == 18 else ((depth - 2) // 6, (16, 32, 64))

@@ -16,7 +16,7 @@ from cvcc_zoo.classifier.compatibility import check_logits
 from cvcc_zoo.classifier.wrapped import split_options
 from cvcc_zoo.models.stems import STEMS, make_small, patches_of
 from cvcc_zoo.models.timm_weights import Normalisation, normalisation_of, pretrained_options, weights_file
-from cvcc_zoo.registry import as_typed, unknown
+from cvcc_zoo.registry import as_typed, check_known, unknown
 
 PREFIX = "timm."
 OWN = ("stem", "pretrained")
@@ -60,8 +60,7 @@ class Timm(ImageClassifier):
             f"{PREFIX}{name}", options, network_options, of_family=OWN, any_name=True
         )
         super().__init__(**options)
-        if stem not in STEMS:
-            raise unknown("stem", stem, STEMS)
+        check_known("stem", STEMS, stem)
         sizes = {"num_classes": self.num_classes, "in_channels": self.in_channels, "image_size": self.image_size}
         made = built(name, stem, network_options, weights, **sizes)
         advice = "" if stem == "small" else ", or stem=small (--model.stem=small) if the network has one"

@@ -11,7 +11,7 @@ from typing import Any
 from torch.optim import Optimizer, lr_scheduler
 
 from cvcc_zoo.optim.curves import CURVES, check_warmup, make_factor
-from cvcc_zoo.registry import Spec, as_typed, check_options, imported_class, unknown
+from cvcc_zoo.registry import Spec, as_typed, check_known, check_options, imported_class, unknown
 
 LR_SCHEDULERS: dict[str, type[lr_scheduler.LRScheduler]] = {
     name: value
@@ -25,6 +25,7 @@ LR_SCHEDULERS: dict[str, type[lr_scheduler.LRScheduler]] = {
 SCHEDULES = (*CURVES, *LR_SCHEDULERS)
 """The names of all schedules: those of this package and of torch."""
 
+INTERVALS = ("epoch", "step")
 LENGTH = {
     "CosineAnnealingLR": "T_max",
     "LinearLR": "total_iters",
@@ -101,7 +102,7 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
     length = filled_length(spec)
     by_step = length is not None or issubclass(scheduler_class, CYCLES)
     interval = options.pop("interval", "step" if by_step else "epoch")
-    _check_interval(kind, interval)
+    check_known(f"interval of {kind}", INTERVALS, interval)
     placing: dict[str, Any] = {"interval": interval}
     if plateau:
         placing["monitor"] = options.pop("monitor", "val/loss")
@@ -136,11 +137,6 @@ def _has_momentum(group: dict[str, Any]) -> bool:
     return bool(group["betas"][0] if "betas" in group else group.get("momentum"))
 
 
-def _check_interval(kind: str, interval: Any) -> None:
-    if interval not in ("step", "epoch"):
-        raise ValueError(f'{kind}: interval must be "step" or "epoch", not {interval!r}')
-
-
 def _check_curve(spec: Spec) -> None:
     options = {k: v for k, v in spec.items() if k not in ("name", "interval", "warmup")}
     kind = f"lr_scheduler {spec['name']}"
@@ -160,7 +156,7 @@ def _make_curve(spec: Spec, optimizer: Optimizer, total_steps: int, total_epochs
     options = dict(spec)
     name = options.pop("name")
     interval = options.pop("interval", "epoch" if name == "Step" else "step")
-    _check_interval(f"lr_scheduler {name}", interval)
+    check_known(f"interval of lr_scheduler {name}", INTERVALS, interval)
     try:
         factor = make_factor(name, total_steps if interval == "step" else total_epochs, **options)
     except ValueError as error:

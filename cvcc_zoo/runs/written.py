@@ -10,7 +10,7 @@ from cvcc_zoo.classifier.quality import MEANS
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files.own import in_command, shown
 from cvcc_zoo.files.plain import read_yaml
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import check_known
 from cvcc_zoo.runs.run_folder import CONFIG
 
 SUMMARY = "summary.json"
@@ -82,8 +82,6 @@ def read_config(folder: Path) -> dict[str, Any]:
         if not isinstance(config, dict) or not isinstance(config.get(group), dict):
             raise ValueError(f"{broken}: it has no options {group}; restore it")
     known = inspect.signature(ImageDataModule).parameters
-    for option in config["data"]:
-        if option not in known:
-            raise unknown(f"option of the data in {shown(path)}", str(option), known)
+    check_known(f"option of the data in {shown(path)}", known, *map(str, config["data"]))
     found: dict[str, Any] = config
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cvcc_zoo.classifier.metrics import MONITORED, mode_of
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import check_known
 from cvcc_zoo.runs.metrics_file import read_metrics
 from cvcc_zoo.search.record import Trial
 
@@ -25,10 +25,8 @@ class Goal:
     epoch: str = "best"
 
     def __post_init__(self) -> None:
-        if self.measure not in MONITORED:
-            raise unknown("measure", self.measure, MONITORED, "a search never reads the test images")
-        if self.epoch not in EPOCHS:
-            raise unknown("epoch to judge by", self.epoch, EPOCHS)
+        check_known("measure", MONITORED, self.measure, hint="a search never reads the test images")
+        check_known("epoch to judge by", EPOCHS, self.epoch)
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from cvcc_zoo.data.draws import mix_seed
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import check_known
 from cvcc_zoo.search.goal import Goal
 from cvcc_zoo.search.record import DEFAULT_TRIALS, Trial
 from cvcc_zoo.search.space import Choice, Range, Space, Values
@@ -79,12 +79,11 @@ class GridSearch:
 
 def make_method(name: str, space: Space, seed: int, goal: Goal, folder: Path) -> Method:
     """Return a method by name, without writing files. Raises ValueError for an unknown one, or an unsuitable space."""
+    check_known("method", METHODS, name)
     if name == "random":
         return RandomSearch(space, seed)
     if name == "grid":
         return GridSearch(space)
-    if name != "optuna":
-        raise unknown("method", name, METHODS)
     from cvcc_zoo.search.tpe import TPESearch  # imported here because only this method needs Optuna
 
     return TPESearch(space, seed, goal.direction, folder)

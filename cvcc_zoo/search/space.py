@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import get_loader
 
 from cvcc_zoo.files.own import expanded
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import check_known
 
 KEYS = ("from", "to", "log", "steps")
 OWN = ("config", "run", "ckpt_path", "test", "allow_changes")
@@ -98,9 +98,7 @@ def _dimension(name: str, found: Any) -> Choice | Range:
             f"{name} is searched over a list of values, [64, 128], or over a range, {{from: 1e-4, to: 1e-1, log: true}}"
             f"; got {text_of(found)}"
         )
-    for key in found:
-        if key not in KEYS:
-            raise unknown(f"key of the range {name}", key, KEYS)
+    check_known(f"key of the range {name}", KEYS, *found)
     return _range(name, found["from"], found["to"], found.get("log", False), found.get("steps"))
 
 

@@ -17,7 +17,7 @@ from cvcc_zoo.data.moments import vectors
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.plain import check_plain
 from cvcc_zoo.kinds import check_bounds
-from cvcc_zoo.registry import FAMILIES, NotImportedError, unknown
+from cvcc_zoo.registry import FAMILIES, NotImportedError, check_known
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,8 @@ def _other_tensors(model: nn.Module, state: Collection[str]) -> Iterator[Tensor]
 
 def check_hparams(path: Path, family: str, hparams: Mapping[str, Any]) -> None:
     """Raise ValueError unless a family is registered, as classes are looked up nowhere else, and its options plain."""
-    if family not in FAMILIES:
-        raise unknown(
-            "model family", family, FAMILIES, f"if {path} has a class of your own: cvcc-zoo --import=ITS_MODULE ..."
-        )
+    own = f"if {path} has a class of your own: cvcc-zoo --import=ITS_MODULE ..."
+    check_known("model family", FAMILIES, family, hint=own)
     check_plain(hparams, f"the hyperparameters in {path}")
 
 

@@ -9,7 +9,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.arguments import OF_WEIGHTS
 from cvcc_zoo.classifier.compatibility import complete
 from cvcc_zoo.data.shaping import shaping_of
-from cvcc_zoo.registry import FAMILIES, family_options, unknown
+from cvcc_zoo.registry import FAMILIES, check_known, family_options
 from cvcc_zoo.weights.card import Card, read, read_card
 from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
 from cvcc_zoo.zoo.catalogue import architecture, complexity, name_of, names_of
@@ -30,9 +30,7 @@ def read_published(path: Path, model: str | None = None) -> Published:
     """
     card, tensors = read(path)
     known = family_options(FAMILIES[card.family]) if card.family in FAMILIES else card.hparams
-    for option in card.hparams:
-        if option not in known:
-            raise unknown(f"option of {card.family} in {path}", option, known)
+    check_known(f"option of {card.family} in {path}", known, *card.hparams)
     check_hparams(path, card.family, card.hparams)
     if model is not None and model not in (found := names_of(card.family, card.hparams)):
         raise ValueError(f"{path} is the card of a {found[0]}, not of a {model}")

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cvcc_zoo.data.augment.augmentation import Augmentation, check_probability, choose
 from cvcc_zoo.data.draws import Draws
-from cvcc_zoo.registry import unknown
+from cvcc_zoo.registry import check_known
 
 PADDINGS = ("zero", "reflect")
 
@@ -22,8 +22,7 @@ class RandomCrop(Augmentation):
         super().__init__()
         if padding < 1:
             raise ValueError(f"RandomCrop needs a padding of at least 1 pixel, got {padding}")
-        if mode not in PADDINGS:
-            raise unknown("padding mode of RandomCrop", mode, PADDINGS)
+        check_known("padding mode of RandomCrop", PADDINGS, mode)
         self.padding, self.mode = padding, mode
 
     def change(self, images: Tensor, draws: Draws) -> Tensor:
