@@ -8,6 +8,7 @@ torch and timm run Muon's Newton-Schulz steps in bfloat16, which a CPU without s
 import argparse
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -43,7 +44,7 @@ def times(made: dict[str, Optimizer], repeats: int) -> dict[str, float]:
     """Seconds a step of each, after one that is not timed."""
     for optimizer in made.values():
         optimizer.step()
-    return alternate({side: lambda o=o: seconds_a_step(o) for side, o in made.items()}, repeats)  # type: ignore[misc]
+    return alternate({side: partial(seconds_a_step, optimizer) for side, optimizer in made.items()}, repeats)
 
 
 def compare(model: str, repeats: int) -> list[list[str]]:

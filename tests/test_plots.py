@@ -10,9 +10,8 @@ from matplotlib.text import Text
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
 from cvcc_zoo.plots import plot_calibration, plot_confusion, plot_curves, plot_depth, plot_images, plot_search
 from cvcc_zoo.plots.confusion import CIFAR100, Pair, groups_of, in_groups, most_confused, plot_many
-from cvcc_zoo.plots.curves import cut_above
+from cvcc_zoo.plots.curves import cut_above, plot_range_test
 from cvcc_zoo.plots.figure import Figure, short
-from cvcc_zoo.plots.rates import plot_range_test
 from cvcc_zoo.plots.scores import Scored, plot_scores, plot_templates
 from cvcc_zoo.plots.trials import LINEAR, LOGARITHMIC, Axis
 from cvcc_zoo.runs.metrics_file import read_metrics

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-EPS = 5e-4  # airbench
 IMAGES = 5000  # airbench
 SEED = 0  # of the random combinations
 

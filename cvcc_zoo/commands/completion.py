@@ -84,10 +84,8 @@ def script(shell: str) -> str:
                 parser.add_argument(f"--model.{option}", help="an option of a family")
     functions = FUNCTIONS.get(shell, "").replace("RECIPES", " ".join(recipes()))
     made = str(shtab.complete(root, shell, preamble=functions))
-    if shell == "zsh":
-        return re.sub(
-            r'(--[\w.]+)(\}"|)\[([^"]*\]:)', r"\1=\2[\3", made
-        )  # --model=resnet20 as well as --model resnet20
+    if shell == "zsh":  # so that it takes --model=resnet20, too
+        return re.sub(r'(--[\w.]+)(\}"|)\[([^"]*\]:)', r"\1=\2[\3", made)
     return made + BASH if shell == "bash" else made
 
 

@@ -13,7 +13,7 @@ from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.cli.passing import split
 from cvcc_zoo.files.own import file_to_write, write_picture
 from cvcc_zoo.internals.lightning import callbacks_of
-from cvcc_zoo.plots.rates import plot_range_test
+from cvcc_zoo.plots.curves import plot_range_test
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.notices import quiet
 from cvcc_zoo.runs import StopAtSignal, StoppedError, stopped_by_signals

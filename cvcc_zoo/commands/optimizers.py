@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 
 from rich.table import Table
 
@@ -35,14 +36,12 @@ def show(model: str = "resnet18", repeats: int = 3) -> None:
     console = PlainConsole()
     for name in OWN:
         if name == "Muon" and sum(p.ndim > 1 for p in network.parameters()) < 3:
-            table.add_row(
-                name, *"-----"
-            )  # Muon updates weights between the first and the last layer, and there are none
+            table.add_row(name, *"-----")  # it updates weights between the first and the last layer: there are none
             continue
         made = {side: make() for side, make in sides(name, EXAMPLES[name], network).items()}
         for optimizer in made.values():
             optimizer.step()
-        took = alternate({side: lambda o=o: seconds_a_step(o) for side, o in made.items()}, repeats)  # type: ignore[misc]
+        took = alternate({side: partial(seconds_a_step, optimizer) for side, optimizer in made.items()}, repeats)
         shown = [f"{1e3 * took[side]:.1f}" if side in took else "-" for side in ("cvcc_zoo", *WAYS.values())]
         table.add_row(name, f"{state_share(made['cvcc_zoo']):.3g} x", *shown)
     console.print(table)

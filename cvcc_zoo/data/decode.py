@@ -10,7 +10,7 @@ from PIL import Image
 
 from cvcc_zoo.data.bands import UprightImage
 from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageError, open_image
-from cvcc_zoo.data.shaping import Shaping, eight_bits, has_colour, is_deep, is_grey, is_stretched, opaque, square
+from cvcc_zoo.data.shaping import STRETCHED, Shaping, eight_bits, has_colour, is_deep, is_grey, opaque, square
 from cvcc_zoo.files.own import shown
 
 Pixels = npt.NDArray[np.uint8]
@@ -107,7 +107,7 @@ class Decoding:
         brightest = max(int(np.asarray(band).max()) for _, band in upright.bands()) if deep else None
         visible = (upright.then(eight_bits) if deep else upright).then(partial(opaque, background=self.background))
         image = square(visible, size, self.resize, self.background).convert("RGB" if self.in_channels == 3 else "L")
-        stretched = self.resize == "squash" and is_stretched((width, height))
+        stretched = self.resize == "squash" and max(width, height) > STRETCHED * min(width, height)
         pixels = np.asarray(image).reshape(size, size, self.in_channels).transpose(2, 0, 1).copy()
         if tally is not None:
             tally.add(path, pixels, brightest, resized=(width, height) != (size, size), stretched=stretched)

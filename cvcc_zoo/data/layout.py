@@ -40,15 +40,11 @@ def find_splits(root: Path, links: Links) -> tuple[dict[Split, Path], list[str]]
             raise ValueError(f"{shown(found[split])} and {shown(path)} are the same split; keep one of them")
         else:
             found[split] = path
-    if others and not any(_has_folders(path, links) for path in found.values()):
+    if others and not any(entry.is_dir() for path in found.values() for entry in links.entries(path)):
         return {}, []
     if "train" not in found:
         raise FileNotFoundError(f"the image folder {shown(root)} has no folder 'train'; {LAYOUT}")
     return found, others
-
-
-def _has_folders(folder: Path, links: Links) -> bool:
-    return any(entry.is_dir() for entry in links.entries(folder))
 
 
 def find_classes(folder: Path, links: Links) -> Classes:

@@ -50,9 +50,8 @@ def largest_remainder(count: int, shares: Sequence[float]) -> Numbers:
 
     `count` must be at least the number of shares, which sum up to 1.
     """
-    exact: npt.NDArray[np.float64] = (count * np.array(shares)).round(
-        9
-    )  # or rounding errors would decide between equal remainders
+    # Rounding errors must not decide between equal remainders.
+    exact: npt.NDArray[np.float64] = (count * np.array(shares)).round(9)
     found: Numbers = np.floor(exact).astype(np.int64)
     by_remainder = np.argsort(found - exact, kind="stable")
     found[by_remainder[: count - found.sum()]] += 1

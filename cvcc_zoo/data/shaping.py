@@ -13,7 +13,7 @@ from cvcc_zoo.registry import check_known
 
 GREY_MODES = ("1", "L", "LA", "La")
 RESIZES = ("squash", "crop", "pad")
-STRETCHED = 1.2  # longer side / shorter side: distorted by more than a fifth
+STRETCHED = 1.2  # longer side / shorter side: squashed to a square, it is distorted by more than a fifth
 
 
 def check_shaping(resize: str, background: str) -> None:
@@ -104,11 +104,6 @@ def opaque(image: Image.Image, background: str) -> Image.Image:
         canvas = Image.new("RGBA", image.size, ImageColor.getrgb(background)[:3])
         return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")
     return image.convert("L" if image.mode in GREY_MODES else "RGB")
-
-
-def is_stretched(size: tuple[int, int]) -> bool:
-    """Return whether squashing an image of this size to a square distorts it by more than a fifth."""
-    return max(size) > STRETCHED * min(size)
 
 
 def square(image: UprightImage, size: int, resize: str, background: str) -> Image.Image:

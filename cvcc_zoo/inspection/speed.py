@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ def rates(subjects: Sequence[Subject], batch_size: int, repeats: int, *, train: 
     works = {each.name: (training if train else inference)(each, batch_size) for each in subjects}
     for work in works.values():
         work()  # the first call is slower
-    took = alternate({name: lambda work=work: seconds_each(work, MIN_SECONDS) for name, work in works.items()}, repeats)  # type: ignore[misc]
+    took = alternate({name: partial(seconds_each, work, MIN_SECONDS) for name, work in works.items()}, repeats)
     return {name: batch_size / each for name, each in took.items()}
 
 

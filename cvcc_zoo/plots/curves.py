@@ -1,4 +1,4 @@
-"""Figures of the curves of runs, and of quantities block by block."""
+"""Figures of the curves of runs, of a learning rate range test, and of quantities block by block."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from cvcc_zoo.plots.figure import Figure, label_logarithmic, label_whole
+from cvcc_zoo.plots.figure import Figure, fitted, label_logarithmic, label_whole
 
 Curve = tuple[Sequence[float], Sequence[float]]  # optimizer steps, and a value at each
 SPIKE = 5  # times the 90th percentile of the highest curve; a larger loss would flatten all the others
@@ -92,6 +92,33 @@ def plot_curves(metrics: Mapping[str, Curve], title: str) -> Figure:
 def _marker(curve: Curve) -> str:
     """Return the marker of the points of a curve, none if it has many."""
     return "." if len(curve[0]) <= FEW else ""
+
+
+def plot_range_test(
+    rates: Sequence[float], smoothed: Sequence[float], losses: Sequence[float], suggestion: float | None, title: str
+) -> Figure:
+    """Plot the loss of each batch and the smoothed loss over the learning rate, and mark the suggested rate.
+
+    The axis has room for the fall of the smoothed loss and half as much above; what is higher leaves the picture.
+    """
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color="tab:blue", alpha=0.3, linewidth=1, label="loss of the batch")
+    axes.plot(rates, smoothed, color="tab:blue", label="smoothed")
+    if suggestion is not None:
+        height = smoothed[min(range(len(rates)), key=lambda number: abs(rates[number] - suggestion))]
+        axes.plot([suggestion], [height], "o", color="tab:red", label=f"steepest slope: {suggestion:.2g}")
+    lowest = min(smoothed)
+    highest = max(smoothed[: smoothed.index(lowest) + 1])  # before it is lowest
+    if (fall := highest - lowest) > 0:
+        axes.set_ylim(lowest - 0.1 * fall, highest + 0.5 * fall)
+    elif (cut := cut_above([smoothed, losses])) is not None:
+        axes.set_ylim(0, cut[0])
+    axes.set_xscale("log")
+    axes.set(xlabel="learning rate", ylabel="training loss", title=fitted(title, 5.4, 12))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure
 
 
 def plot_depth(panels: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:

@@ -148,7 +148,7 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
     worst = [
         Mistake(
             picture,
-            _location(data, index),
+            shown(file_of(data.dataset, "test", index)) or f"test image {index:,}",
             classes[labels[index]],
             classes[predicted[index]],
             float(confidences[index]),
@@ -164,11 +164,6 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
         np.array(digests(data.test_dataloader().images, [classes[label] for label in labels.tolist()])),
         worst,
     )
-
-
-def _location(data: ImageDataModule, index: int) -> str:
-    """Return the path of a test image in its folder as text that HTML can hold, or its index among the test images."""
-    return shown(file_of(data.dataset, "test", index)) or f"test image {index:,}"
 
 
 def differences(runs: list[RunReport]) -> dict[str, list[str]]:

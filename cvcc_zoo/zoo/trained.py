@@ -56,7 +56,8 @@ class Trained:
 
     def labels(self) -> dict[str, str]:
         """Return the metadata of an exported file; `classes` is a JSON list."""
-        hparams = self.model.hparams
+        hparams, temperature = self.model.hparams, self.model.temperature
+        divided = "" if temperature == 1 else f", divided by the temperature {temperature:g}"
         return {
             "name": self.name,
             "model": name_of(type(self.model).__name__, hparams),
@@ -67,7 +68,7 @@ class Trained:
             "pictures": "turned upright by EXIF; {resize} to a square; {background} behind transparency".format_map(
                 self.model.shaping
             ),
-            "output": f"logits, float32 (N, {hparams['num_classes']}){_divided(self.model.temperature)}",
+            "output": f"logits, float32 (N, {hparams['num_classes']}){divided}",
         }
 
 
@@ -89,7 +90,3 @@ def find_trained(name: str | Path) -> Trained:
     data = weights.settings.get("data")
     options = data if isinstance(data, dict) else {}
     return Trained(title, model, weights.dataset, classes, digest(file), file, data=options, images=weights.images)
-
-
-def _divided(temperature: float) -> str:
-    return "" if temperature == 1 else f", divided by the temperature {temperature:g}"

@@ -74,8 +74,9 @@ def _opened(name: str, root: Path) -> Opened:
         if "pip install" in str(error):
             raise ValueError(f"{title}: {error}") from error
         if not entry.downloads:
+            page = f"https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.{entry.source}.html"
             raise FileNotFoundError(
-                f"{title} is not in {root}, and torchvision cannot download it: get its files ({_page(entry)}), and "
+                f"{title} is not in {root}, and torchvision cannot download it: get its files ({page}), and "
                 f"put them into {root / entry.folder}; --data.root=... names another folder ({error})"
             ) from error
     except PermissionError:
@@ -97,16 +98,11 @@ def _opened(name: str, root: Path) -> Opened:
 def open_all(entry: TorchvisionSet, root: Path, *, download: bool) -> Opened:
     """Open the parts of all splits. Raises the errors of torchvision's class if files are missing."""
     source = getattr(tv_datasets, entry.source)
-    more: dict[str, Any] = (
-        {"loader": str} if "loader" in inspect.signature(source).parameters else {}
-    )  # paths, not images
+    # The loader returns paths instead of images.
+    more: dict[str, Any] = {"loader": str} if "loader" in inspect.signature(source).parameters else {}
     if entry.downloads:
         more["download"] = download
     return {s: [source(root, **part, **more) for part in entry.options[s]] for s in SPLITS if s in entry.options}
-
-
-def _page(entry: TorchvisionSet) -> str:
-    return f"https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.{entry.source}.html"
 
 
 def _incomplete(entry: TorchvisionSet, opened: Opened, root: Path) -> list[str]:
