@@ -1,5 +1,6 @@
 """Files are written whole or not at all, by whatever other processes there are."""
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -7,7 +8,51 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from cvcc_zoo.files.own import STALE, file_to_write, give_back, remove_unfinished, whole_file, write_whole
+from cvcc_zoo.files.own import (
+    STALE,
+    file_to_write,
+    give_back,
+    home,
+    locked,
+    remove_unfinished,
+    whole_file,
+    write_whole,
+)
+
+
+def test_a_file_may_have_the_longest_name_that_there_is(tmp_path: Path) -> None:
+    for letter in ("a", "画"):
+        path = tmp_path / (letter * (255 // len(letter.encode())))
+        path.with_name(f".{path.name[:50]}-{'0' * 16}.unfinished").touch()
+        os.utime(path.with_name(f".{path.name[:50]}-{'0' * 16}.unfinished"), (0, 0))
+        write_whole(path, b"whole")
+        assert path.read_bytes() == b"whole"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_user_without_a_home_gets_no_folder_of_the_name_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "expanduser", str)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("CVCC_ZOO_DATA", raising=False)
+    with pytest.raises(ValueError, match=r"no home folder .* name one: export CVCC_ZOO_DATA="):
+        home("CVCC_ZOO_DATA")
+
+
+def test_a_disk_without_locks_is_told_from_one_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(lock: FileLock, timeout: float) -> None:
+        Path(lock.lock_file).touch()
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    (tmp_path / "run").mkdir()
+    with (
+        pytest.raises(OSError, match=r"this disk cannot lock files, .*; choose another --run"),
+        locked(tmp_path / "run", "training", "--run"),
+    ):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_write_does_not_go_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

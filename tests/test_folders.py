@@ -265,6 +265,18 @@ def test_a_class_is_the_same_in_every_form_of_unicode(colours: Path) -> None:
     assert [label for _, label in found.files["train"]].count(1) == 23
 
 
+def test_the_same_photos_are_held_out_in_every_form_of_unicode(tmp_path: Path) -> None:
+    held_out = []
+    for form in ("NFC", "NFD"):
+        for name in ("blue", "red"):
+            write_images(tmp_path / form / name, 12, 0)
+            for path in sorted((tmp_path / form / name).iterdir())[::2]:
+                path.rename(path.with_name(unicodedata.normalize(form, f"é{path.name}")))
+        found = image_folder(tmp_path / form, test=0.25).files["test"]
+        held_out.append([unicodedata.normalize("NFC", Path(path).name) for path, _ in found])
+    assert held_out[0] == held_out[1] and any("é" in name for name in held_out[0])
+
+
 def test_every_broken_image_is_named_at_once(colours: Path, tmp_path: Path) -> None:
     broken = ["train/blue/000.png", "train/red/003.png", "test/red/001.png"]
     for name in broken:

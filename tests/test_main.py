@@ -137,3 +137,26 @@ def test_a_folder_that_was_removed_is_told_in_one_line(
     assert main(["fit", "--model=linear"]) == 2
     error = capsys.readouterr().err
     assert "the current folder no longer exists; change to another folder with cd" in error and "Traceback" not in error
+
+
+READING = """
+from pathlib import Path
+from cvcc_zoo.__main__ import main
+
+tiny = ["--model=linear", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2"]
+Path("größe.yaml").write_text("# 日本 Ý\\ndata: {batch_size: 64}", encoding="utf-8")
+Path("raum.yaml").write_text("# größe\\noptimizer.lr: [0.1]", encoding="utf-8")
+assert main(["fit", *tiny, "--config=größe.yaml", "--run=run"]) == 0
+assert main(["search", *tiny, "--space=raum.yaml", "--folder=search"]) == 0
+assert main(["report", "run", "--output=page.html"]) == 0
+"""
+
+
+@pytest.mark.skipif(not find_spec("plotly"), reason="a report needs it")
+def test_files_are_utf8_in_every_locale(tmp_path: Path) -> None:
+    """Python says where it reads or writes text in the encoding of the locale, which on Windows is not UTF-8."""
+    command = [sys.executable, "-X", "warn_default_encoding", "-W", "always::EncodingWarning", "-c", READING]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    warned = [line for line in done.stderr.splitlines() if "EncodingWarning" in line]
+    assert not [line for line in warned if "jsonargparse" in line or "cvcc_zoo" in line]

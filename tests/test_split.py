@@ -278,7 +278,7 @@ def test_a_folder_in_use_is_not_replaced(
             capsys, ["split", str(photos), "--output=."]
         )
     Path("link").symlink_to("new")
-    monkeypatch.setattr(Path, "is_mount", lambda self: self == Path("new").absolute())
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == Path("new").absolute())
     assert "link would be replaced while it is in use" in message(capsys, ["split", str(photos), "--output=link"])
     assert "new would be replaced while it is in use" in message(capsys, ["split", str(photos), "--output=new"])
 

@@ -16,6 +16,7 @@ from cvcc_zoo.classifier.compatibility import complete
 from cvcc_zoo.classifier.wrapped import import_network
 from cvcc_zoo.cli.choices import OF_IMAGES, SAID_ELSEWHERE, check_not_of_data, check_not_of_model
 from cvcc_zoo.cli.refusals import check_keys
+from cvcc_zoo.internals.jsonargparse import read_files_as_utf8
 from cvcc_zoo.models.timm import PREFIX
 from cvcc_zoo.registry import FAMILIES, as_spec, family_options
 from cvcc_zoo.weights.card import list_cards
@@ -171,7 +172,8 @@ def options_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def install_yaml() -> None:
-    """Register `load_yaml` and `dump_yaml` in jsonargparse as the parser mode MODE."""
+    """Register `load_yaml` and `dump_yaml` in jsonargparse as the parser mode MODE, for files in UTF-8."""
+    read_files_as_utf8()
     set_loader(MODE, load_yaml, (yaml.YAMLError,))
     set_dumper(MODE, dump_yaml)
 

@@ -1,5 +1,6 @@
 """`cvcc-zoo split FOLDER --output=NEW`: divide an image folder into train, val and test, and find duplicates."""
 
+import os
 import re
 import secrets
 import shutil
@@ -109,7 +110,7 @@ def check_output(root: Path, output: Path) -> None:
     if output.exists() and not (output.is_dir() and {path.name for path in output.iterdir()} <= {*LEFT_BEHIND}):
         raise FileExistsError(f"{shown(output)} exists and is not an empty folder; choose another --output")
     target = output.resolve()  # a link to it stays
-    if Path.cwd().is_relative_to(target) or target.is_mount():
+    if Path.cwd().is_relative_to(target) or os.path.ismount(target):
         raise ValueError(f"{shown(output)} would be replaced while it is in use; give a new folder in it as --output")
     if target.is_relative_to(root.resolve()):
         raise ValueError(f"{shown(output)} would be inside the originals; choose an --output elsewhere")

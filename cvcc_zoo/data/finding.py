@@ -1,6 +1,7 @@
 """Find files in folders: list the files of a folder, check where links lead, and list the files of paths."""
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,14 @@ JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "$recyc
 def is_junk(name: str) -> bool:
     """Return whether a file or folder is hidden, or left behind by an operating system."""
     return name.startswith(".") or name.casefold() in JUNK
+
+
+def order(*names: str) -> tuple[list[str], tuple[str, ...]]:
+    """Return a key that sorts names, or the parts of paths, alike on all systems.
+
+    Names are compared in Unicode's composed form first, because macOS writes them decomposed.
+    """
+    return [unicodedata.normalize("NFC", name) for name in names], names
 
 
 @dataclass(frozen=True)
@@ -46,12 +55,13 @@ class Links:
         """List a folder by name, without junk. Raises ValueError if it may not be read, and for links as `check`."""
         try:
             with os.scandir(folder) as scanned:
-                found = sorted((entry for entry in scanned if not is_junk(entry.name)), key=lambda entry: entry.name)
+                found = [entry for entry in scanned if not is_junk(entry.name)]
         except OSError as error:
             raise ValueError(
                 f"the folder {shown(folder)} cannot be listed ({error.strerror}); give yourself permission to read it, "
                 "or move it away"
             ) from error
+        found.sort(key=lambda entry: order(entry.name))
         for entry in found:
             if entry.is_symlink():
                 self.check(Path(entry.path))
@@ -101,13 +111,13 @@ def _below(folder: Path) -> list[Path]:
                 folders.clear()
                 continue
             listed.add(real)
-            folders[:] = sorted(name for name in folders if not is_junk(name))
+            folders[:] = sorted((name for name in folders if not is_junk(name)), key=order)
             for link in (path for name in folders if (path := Path(place, name)).is_symlink()):
                 if real.is_relative_to(target := os.path.realpath(link)):
                     raise circular(link, target)
                 waiting.append(link)
             paths += [Path(place, name) for name in names if not is_junk(name)]
-    return sorted(paths)
+    return sorted(paths, key=lambda path: order(*path.parts))
 
 
 def _cannot_list(error: OSError) -> None:

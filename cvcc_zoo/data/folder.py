@@ -209,7 +209,7 @@ def first_readable(files: Sequence[tuple[str, int]], max_pixels: int) -> tuple[s
 
 
 def file_of(dataset: object, split: Split, index: int) -> str:
-    """Return the path of an image in its data set's folder; an empty text for a data set without image files."""
+    """Return the path of an image in its data set's folder, with "/" on all systems; "" if it is not a file."""
     if not isinstance(dataset, ImageFolder):
         return ""
-    return str(Path(dataset.files[split][index][0]).relative_to(dataset.root))
+    return Path(dataset.files[split][index][0]).relative_to(dataset.root).as_posix()

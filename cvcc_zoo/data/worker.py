@@ -99,6 +99,6 @@ def _working_folder() -> str:
 def _data() -> int:
     """Return the bytes of memory that this process can write to; 0 on a system without /proc."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGESIZE")
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[5]) * os.sysconf("SC_PAGESIZE")
     except OSError:
         return 0

@@ -54,7 +54,7 @@ def find_runtime(place: str = "") -> Runtime:
         raise ValueError(f"the page needs {PACKAGE}, and there is no npm to get it; {advice}")
     with tempfile.TemporaryDirectory() as folder:
         words = [npm, "pack", f"{PACKAGE}@{VERSION}", "--prefer-offline", "--silent"]
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", check=False)
         archives = list(Path(folder).glob("*.tgz"))
         if done.returncode or not archives:
             said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"

@@ -27,16 +27,25 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 LOCK = ".lock"
 UNFINISHED = ".unfinished"
 """Ending of the names of files that are being written."""
+UNLOCKABLE = (errno.ENOLCK, errno.EOPNOTSUPP)
+"""Errors of file systems without locks, such as some network drives."""
+LONGEST_START = 50  # characters of a file's name that its temporary name begins with: names have at most 255 bytes
 FORMULA = (*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """First characters of formulas in spreadsheets, also full-width: https://owasp.org/www-community/attacks/CSV_Injection"""
 STALE = 3600  # seconds after the last write, when an unfinished file counts as abandoned
 
 
 def home(variable: str) -> Path:
-    """Return the folder named by an environment variable, by default `cvcc_zoo` in the user's cache folder."""
+    """Return the folder named by an environment variable, by default `cvcc_zoo` in the user's cache folder.
+
+    Raises ValueError for a user without a home folder.
+    """
     if chosen := os.environ.get(variable):
         return expanded(chosen)
-    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "cvcc_zoo"
+    found = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "cvcc_zoo"
+    if str(found).startswith("~"):
+        raise ValueError(f"this user has no home folder for the files of the package; name one: export {variable}=...")
+    return found
 
 
 def expanded(path: Path | str) -> Path:
@@ -130,7 +139,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     writes are removed.
     """
     remove_unfinished(path.parent, path.name, older=STALE)
-    unfinished = path.with_name(f".{path.name}-{secrets.token_hex(8)}{UNFINISHED}")
+    unfinished = path.with_name(f".{path.name[:LONGEST_START]}-{secrets.token_hex(8)}{UNFINISHED}")
     try:
         with unfinished.open("xb") as file:  # "x" does not follow a link that somebody put there
             yield file
@@ -175,7 +184,8 @@ def remove_unfinished(folder: Path, name: str | None = None, older: float = 0.0)
 
     If other processes may be writing into the folder, give `older`: files younger than that, in seconds, are kept.
     """
-    for path in folder.glob(f".{'*' if name is None else glob.escape(name)}-????????????????{UNFINISHED}"):
+    start = "*" if name is None else glob.escape(name[:LONGEST_START])
+    for path in folder.glob(f".{start}-????????????????{UNFINISHED}"):
         with suppress(OSError):  # another process removed it first, or this one is not allowed to
             if path.is_file() and time.time() - path.stat().st_mtime >= older:
                 path.unlink()
@@ -220,7 +230,13 @@ def locked(folder: Path, work: str, instead: str) -> Iterator[None]:
             f"another process is {work} in {folder}; wait until it ends, or choose another {instead}"
         ) from None
     except OSError as error:
-        raise OSError(error.errno, "cannot write into this folder", str(folder)) from error
+        why = "cannot write into this folder"
+        if error.errno in UNLOCKABLE:
+            why = f"this disk cannot lock files, so two processes could disturb each other; choose another {instead}"
+            with suppress(OSError):
+                Path(lock.lock_file).unlink()
+                folder.rmdir()
+        raise OSError(error.errno, why, str(folder)) from error
     try:
         remove_unfinished(folder)
         yield

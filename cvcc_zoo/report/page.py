@@ -34,12 +34,13 @@ def page(runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> 
         *(section(run.name, run_part(run, plots)) for run in runs),
     ]
     library = figures.plotly("offline").get_plotlyjs()
+    style, script = (file.read_text(encoding="utf-8") for file in (STYLE, SCRIPT))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>{text(title)}</title><style>{STYLE.read_text()}</style></head><body>'
+        f'<link rel="icon" href="data:,"><title>{text(title)}</title><style>{style}</style></head><body>'
         f"{''.join(body)}<script>{library}</script><script>const figures = {{{plots.script()}}};\n"
-        f"{SCRIPT.read_text()}</script></body></html>\n"
+        f"{script}</script></body></html>\n"
     )
 
 

@@ -36,7 +36,7 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return the columns and rows of a metrics file, none if it is missing; a row that a kill cut off is left out."""
     if not path.is_file():
         return [], []
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
     rows = [row for row in reader if None not in row.values()]
     return list(reader.fieldnames or []), rows

@@ -97,7 +97,7 @@ def folder_to_resume(asked: str | None, configs: Sequence[Path]) -> Path | None:
 def is_run(folder: Path) -> bool:
     """Return whether a folder holds a config that a run wrote."""
     config = folder / CONFIG
-    return config.is_file() and config.read_text(errors="replace").startswith(HEADER)
+    return config.is_file() and config.read_text(encoding="utf-8", errors="replace").startswith(HEADER)
 
 
 def last_of(folder: Path | None) -> Path | None:
@@ -120,7 +120,7 @@ def saved_config(folder: Path | None, checkpoint: Checkpoint | None) -> str | No
     """Return the YAML config of the run that is resumed: the checkpoint's own, or otherwise that in the folder."""
     if checkpoint is not None and checkpoint.config:
         return checkpoint.config
-    return (folder / CONFIG).read_text(errors="replace") if folder and is_run(folder) else None
+    return (folder / CONFIG).read_text(encoding="utf-8", errors="replace") if folder and is_run(folder) else None
 
 
 def how_to_resume(folder: Path) -> str:

@@ -163,7 +163,8 @@ def processor() -> str:
     """
     name = platform.processor() or platform.machine()
     if (info := Path("/proc/cpuinfo")).is_file():
-        models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        lines = info.read_text(encoding="utf-8").splitlines()
+        models = [line.partition(":")[2].strip() for line in lines if "model name" in line]
         name = models[0] if models else name
     threads = torch.get_num_threads()
     instructions = torch.backends.cpu.get_cpu_capability()
@@ -191,7 +192,7 @@ def commit() -> str | None:
         return None
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):  # no git, or a folder of another user
         return None
 

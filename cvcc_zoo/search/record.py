@@ -40,7 +40,7 @@ def read_trials(folder: Path) -> list[Trial]:
     """Return the trials that have ended, in order; none in a new folder. Raises ValueError for an invalid file."""
     path = folder / TRIALS
     trials = []
-    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else []):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else []):
         try:
             content: dict[str, Any] = json.loads(line)
             del content["state"]
@@ -104,7 +104,7 @@ def check_record(folder: Path, kind: str, record: str) -> None:
     if not path.is_file():
         write_whole(path, record.encode())
         return
-    changed = changed_options(path.read_text(), record)
+    changed = changed_options(path.read_text(encoding="utf-8"), record)
     if options := {name: values for name, values in changed.items() if not name.startswith("images.")}:
         raise ValueError(
             f"another {kind} is in {folder}: {in_words(options)}; give the same options, or choose another --folder"

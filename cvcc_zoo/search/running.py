@@ -99,7 +99,7 @@ def attempt(number: int, values: Values, run: Path, goal: Goal, fixed: Sequence[
     try:
         words = ["--trainer.enable_model_summary=false", *fixed, *flags(values), f"--run={run}"]
         lightning(["fit", *words, "--ckpt_path=last", "--test=false"], callbacks=[Deadline(deadline)])
-        summary = json.loads((run / "summary.json").read_text())
+        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
         measure = goal.of(run / "metrics.csv")
     except (StoppedError, OSError):
         raise

@@ -70,7 +70,7 @@ def parse_space(text: str) -> Space:
     if (path := expanded(text)).suffix in (".yaml", ".yml", ".json"):
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}; the space is YAML or the path of a YAML file: {EXAMPLE}")
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     try:
         content = get_loader("yaml")(text)
     except yaml.YAMLError as error:
