@@ -2,10 +2,8 @@
 
 import errno
 import gc
-import importlib
 import io
 import os
-import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cvcc_zoo.cli.allocation import keep_freed_memory
+from cvcc_zoo.cli.imports import import_modules
 from cvcc_zoo.cli.manual import COMMANDS, overview
 from cvcc_zoo.commands import call
 from cvcc_zoo.files.own import FORBIDDEN, FULL
@@ -67,14 +66,10 @@ def finished(args: list[str]) -> int:
 
 def run(args: list[str]) -> int:
     """Run the command that the first argument names; its module is imported only then."""
+    args = import_modules(args)
     if not args or args[0] in ("-h", "--help"):
         print(overview())
         return 0
-    while args and (found := re.fullmatch(r"--import=([\w.]+)", args[0])):
-        _import(found[1])
-        args = args[1:]
-    if not args:
-        return run(["--help"])
     if args[0] == "help":
         return run([*args[1:2], "--help"])
     if args[0] == "--version":
@@ -101,14 +96,6 @@ def refuse_empty(args: Sequence[str]) -> None:
         if option.count(".") < 2:
             what = f"{option} has no value; give it one" if option else "an argument is empty; fill it"
             raise ValueError(f"{what}, or leave it out (perhaps a variable of the shell is not set)")
-
-
-def _import(module: str) -> None:
-    """Import a module with families or networks of the user, so that runs and checkpoints may name them."""
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"--import={module} cannot be imported: {error}; start the command in its folder") from error
 
 
 def missing_folder() -> str | None:

@@ -78,8 +78,8 @@ def register(
     """Register a model, a family with some options, under a name and an optional alias.
 
     `parameters` is the exact count for 10 classes and 3x32x32 images, which a test checks. The options `fixed` belong
-    to the name; those in `defaults` can be changed. Raises ValueError for a name that is taken or is not a word, for
-    what is not a family, and for options that it does not have.
+    to the name; those in `defaults` can be changed. A class that is defined anew, as in a notebook, keeps its names.
+    Raises ValueError for another name that is taken or is no word, for what is no family, and for options it lacks.
     """
     if not (isinstance(family, type) and FAMILIES.get(family.__name__) is family):
         raise ValueError(f"{name}: {family!r} is not a model family; derive a class from cvcc_zoo.ImageClassifier")
@@ -91,9 +91,9 @@ def register(
             raise ValueError(f"{new!r} is not a name of a model; write it with letters, digits, _ and - alone")
         if (taken := as_typed(new, [*ENTRIES, *ALIASES])) is not None:
             first = find(taken)
-            raise ValueError(
-                f"the model name {new!r} is taken by a {first.family.__name__} ({first.summary}); rename one"
-            )
+            if first.name != name or first.family is family or first.family.__name__ != family.__name__:
+                holder = f"{first.family.__name__} ({first.summary})"
+                raise ValueError(f"the model name {new!r} is taken by a {holder}; rename one")
     ENTRIES[name] = Entry(name, family, summary, parameters, fixed, dict(defaults or {}))
     if alias:
         ALIASES[alias] = name
@@ -203,8 +203,8 @@ def check_options(
         raise ValueError(f"{kind} needs the option {' and '.join(missing)}")
 
 
-def import_class(kind: str, path: str, base: type) -> Any:
-    """Return the class at a dotted import path that a user gives; its module is imported.
+def import_class(kind: str, path: str, base: type | None) -> Any:
+    """Return the class, or without `base` anything, at an import path that a user gives; its module is imported.
 
     Raises ValueError if there is none or if it is not a subclass of `base`.
     """
@@ -212,7 +212,7 @@ def import_class(kind: str, path: str, base: type) -> Any:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"no {kind} at the import path {path!r}: {error}") from error
+        raise ValueError(f"no {kind} at the import path {path!r}: {error}") from None
     return _subclass(kind, path, found, base)
 
 
@@ -230,21 +230,21 @@ def already_imported(path: str) -> Any:
     return vars(sys.modules[module]).get(name) if module in sys.modules else None
 
 
-def imported_class(kind: str, path: str, base: type) -> Any:
-    """Return the class at a dotted import path that may come from a file, only from an already imported module.
+def imported_class(kind: str, path: str, base: type | None) -> Any:
+    """Return the same at an import path that may come from a file, only from an already imported module.
 
     Raises ValueError if there is none, and says which module to import, or if it is not a subclass of `base`.
     """
     if (found := already_imported(path)) is None:
         raise ValueError(
             f"no {kind} at the import path {path!r} in the modules imported so far, and no others are imported for it, "
-            f"because the path may come from a file; if you trust it, `import {path.rpartition('.')[0]}` first, or "
-            f"choose another {kind}"
+            f"because it may come from a file; if you trust it, `import {(module := path.rpartition('.')[0])}` first "
+            f"(cvcc-zoo --import={module} ...), or choose another {kind}"
         )
     return _subclass(kind, path, found, base)
 
 
-def _subclass(kind: str, path: str, found: Any, base: type) -> Any:
-    if not (inspect.isclass(found) and issubclass(found, base)):
+def _subclass(kind: str, path: str, found: Any, base: type | None) -> Any:
+    if base is not None and not (inspect.isclass(found) and issubclass(found, base)):
         raise ValueError(f"{path} is not a valid {kind}: make it a subclass of {base.__module__}.{base.__qualname__}")
     return found

@@ -378,6 +378,50 @@ def test_options_alone_belong_to_what_is_chosen_in_a_file_or_by_default(
     assert {name: built.model.hparams[name] for name in chosen} == chosen
 
 
+@pytest.mark.parametrize(
+    ("files", "flags", "name", "chosen"),
+    [
+        (["model.loss: hinge", "model.loss.l2: 0.1"], [], "loss", {"name": "hinge", "l2": 0.1}),
+        (["model.loss: hinge", "model.loss: {l2: 0.1}"], ["--model.loss.margin=2"], "loss",
+         {"name": "hinge", "l2": 0.1, "margin": 2}),
+        (["model: {class_path: linear, init_args: {loss: {class_path: hinge}}}", "model.loss.l2: 0.1"], [], "loss",
+         {"name": "hinge", "l2": 0.1}),
+        (["model.loss: hinge", "model.loss: focal", "model.loss.gamma: 1"], [], "loss", {"name": "focal", "gamma": 1}),
+        (["model.loss: hinge", "model.loss.l2: 0.1"], ["--model.loss=focal"], "loss", {"name": "focal"}),
+        (["model.loss: hinge"], ["--model.loss.l2=0.1"], "loss", {"name": "hinge", "l2": 0.1}),
+        (["model.loss: hinge"], ["--model.loss={l2: 0.1}"], "loss", {"name": "hinge", "l2": 0.1}),
+        (["data.whitening: zca", "data.whitening.eps: 0.5"], [], "whitening", {"name": "zca", "eps": 0.5}),
+        (["optimizer: SGD", "optimizer.lr: 0.5"], ["--optimizer.momentum=0.9"], "optimizer",
+         {"name": "SGD", "lr": 0.5, "momentum": 0.9}),
+        (["optimizer: {name: SGD, lr: 1}", "optimizer: {lr: 0.5}"], [], "optimizer", {"name": "SGD", "lr": 0.5}),
+        (["lr_scheduler: Cosine", "lr_scheduler.warmup: 0.2"], [], "lr_scheduler", {"name": "Cosine", "warmup": 0.2}),
+    ],
+)  # fmt: skip
+def test_options_of_a_file_belong_to_what_a_file_before_it_names(
+    colours: Path, files: list[str], flags: list[str], name: str, chosen: dict[str, Any]
+) -> None:
+    for number, text in enumerate(files):
+        Path(f"{number}.yaml").write_text(text)
+    given = ["--model=linear", *(f"--config={number}.yaml" for number in range(len(files))), *flags]
+    assert build([f"--data.root={colours}", "--trainer.accelerator=cpu", *given]).model.hparams[name] == chosen
+
+
+def test_what_is_printed_as_config_is_the_same_run_again(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("hinge.yaml").write_text("{model.loss: hinge, data.whitening: zca}")
+    added = ["--model.loss.l2=0.1", "--data.whitening.eps=0.5"]
+    with pytest.raises(SystemExit):
+        main(["fit", "--model=linear", "--config=hinge.yaml", *added, "--print_config"])
+    Path("printed.yaml").write_text(capsys.readouterr().out)
+    built = build([f"--data.root={colours}", "--trainer.accelerator=cpu", "--config=printed.yaml"])
+    assert built.model.hparams["loss"] == {"name": "hinge", "l2": 0.1}
+    assert built.model.hparams["whitening"] == {"name": "zca", "eps": 0.5}
+
+
+def test_options_of_an_optimizer_that_no_file_names_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("rate.yaml").write_text("optimizer.lr: 0.5")
+    assert "optimizer {'lr': 0.5} has no name" in message(capsys, ["fit", "--model=linear", "--config=rate.yaml"])
+
+
 def test_a_whitening_of_a_file_keeps_its_name_when_an_option_is_added(colours: Path) -> None:
     Path("zca.yaml").write_text("data: {whitening: zca}")
     words = [f"--data.root={colours}", "--trainer.accelerator=cpu", "--config=zca.yaml"]

@@ -346,7 +346,12 @@ def test_predict_refuses_a_folder_that_it_cannot_write_into_before_it_predicts(
         (["fit", "--trainer.logger=WandB"], "no logger named 'WandB'; did you mean WandbLogger?"),
         (["fit", "--trainer.callbacks+=EarlyStop"], "no callback named 'EarlyStop'; did you mean EarlyStopping?"),
         (["fit", "--trainer.callbacks+=stepgraph"], "no callback named 'stepgraph'; did you mean StepGraph?"),
-        (["fit", "--trainer.callbacks+=my.Mine"], "--trainer.callbacks cannot be my.Mine: No module named 'my'"),
+        (
+            ["fit", "--trainer.callbacks+=my.Mine"],
+            "--trainer.callbacks cannot be my.Mine: No module named 'my'; start "
+            "the command in the folder of the module, or name that folder in PYTHONPATH, or leave it out: "
+            "--trainer.callbacks=null",
+        ),
         (
             ["fit", "--trainer.callbacks+=EarlyStopping"],
             "the class that was chosen also needs monitor: --trainer.callbacks.mon",

@@ -71,6 +71,45 @@ def test_a_users_own_optimizer_is_found_by_its_import_path(
     assert load("runs/linear-colours").hparams["optimizer"] == {"name": "my_optim.Fifth", "lr": 0.5}
 
 
+def test_a_name_that_a_module_imports_when_it_is_used_is_saved_as_the_path_where_it_is_defined(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lazy_plug.py").write_text(
+        "def __getattr__(name):\n    import plug_inside\n    return getattr(plug_inside, name)\n"
+    )
+    (tmp_path / "plug_inside.py").write_text(
+        "import torch\n\nclass Lion(torch.optim.SGD):\n    pass\n\n"
+        "class Steps(torch.optim.lr_scheduler.ConstantLR):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ["--optimizer=lazy_plug.Lion", "--optimizer.lr=0.5", "--lr_scheduler=lazy_plug.Steps"]
+    assert fit("--model=linear", *names, "--run=run", "--test=false") == 0
+    hparams = load("run").hparams
+    assert hparams["optimizer"] == {"name": "plug_inside.Lion", "lr": 0.5}
+    assert hparams["lr_scheduler"] == {"name": "plug_inside.Steps"}
+
+
+def test_weights_are_read_without_the_optimizer_schedule_and_loss_of_their_training(
+    fit: Fit, colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A training, or what else needs them, says that this version does not know them."""
+    assert fit("--model=linear", "--run=run", "--test=false") == 0
+    for file in Path("run").glob("*.ckpt"):
+        content = torch.load(file, weights_only=True)
+        content["hyper_parameters"] |= {each: {"name": "Newer"} for each in ("optimizer", "lr_scheduler", "loss")}
+        torch.save(content, file)
+    assert main(["evaluate", "run"]) == 0
+    assert main(["predict", "--ckpt_path=run/last.ckpt", "--data.dataset=folder", f"--data.root={colours}"]) == 0
+    for model in (load("run"), create("run", num_classes=3)):
+        assert model.hparams["optimizer"] == model.hparams["lr_scheduler"] == model.hparams["loss"] == {"name": "Newer"}
+        with pytest.raises(ValueError, match="no optimizer named 'Newer'"):
+            model.configure_optimizers()
+        with pytest.raises(ValueError, match=r"with a loss that this version does not know .*'Newer'"):
+            model.checked_loss()
+    with pytest.raises(ValueError, match="no optimizer named 'Newest'"):
+        create("run", optimizer={"name": "Newest"})
+
+
 class Half(torch.optim.SGD):
     """Not registered anywhere."""
 

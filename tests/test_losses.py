@@ -1,15 +1,22 @@
+import inspect
 import math
+import sys
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from lightning import Trainer
+from timm.loss.cross_entropy import LabelSmoothingCrossEntropy
+from torch import Tensor, nn
 
 import cvcc_zoo
-from cvcc_zoo.classifier.batches import check_labels
+from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.metrics import StageMetrics
-from cvcc_zoo.losses import make_loss
+from cvcc_zoo.losses import LOSSES, check_labels, hinge, make_loss, takes_soft_labels
+from tests.conftest import Fit, message
 
 LOGITS = torch.tensor([[3.0, 1.0, -2.0, 0.5]], dtype=torch.float64)
 LABEL = torch.tensor([1])
@@ -139,6 +146,42 @@ def test_cross_entropy_of_a_mixed_label_is_the_mixed_cross_entropy() -> None:
     assert torch.allclose(loss(logits, soft), 0.3 * loss(logits, first) + 0.7 * loss(logits, second))
 
 
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (torch.tensor([0, -100]), r"labels must be in 0 .. 2 for 3 classes, got -100 .. 0"),
+        (torch.tensor([0, 3]), r"labels must be in 0 .. 2 for 3 classes, got 0 .. 3"),
+        (torch.tensor([[0], [1]]), r"labels must have the shape \(N,\), got \(2, 1\); give labels\[:, 0\]"),
+        (torch.tensor([0]), r"got \(2, 3\) and \(1,\)"),
+    ],
+)
+def test_a_loss_takes_no_labels_that_do_not_fit_its_logits(name: str, labels: Tensor, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        LOSSES[name](torch.zeros(2, 3), labels)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"squared_error"}))  # torch's one_hot reads values
+def test_a_loss_has_a_gradient_for_each_image_also_in_one_batch(name: str) -> None:
+    logits, labels = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 4
+
+    def loss(row: Tensor, label: Tensor) -> Tensor:
+        return LOSSES[name](row[None], label[None])
+
+    found = torch.func.vmap(torch.func.grad(loss))(logits, labels)
+    expected = [torch.func.grad(loss)(*each) for each in zip(logits, labels, strict=True)]
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("reduction", ["sum", "avg"])
+def test_a_loss_has_no_other_reductions_than_its_mean_and_none(name: str, reduction: str) -> None:
+    weights = {"class_weights": torch.ones(3)} if name in ("cross_entropy", "focal") else {}
+    for options in ({}, weights):
+        with pytest.raises(ValueError, match=r"reduction must be mean or none, .*; sum what reduction='none' returns"):
+            LOSSES[name](torch.zeros(2, 3), torch.tensor([0, 1]), reduction=reduction, **options)
+
+
 def test_hinge_refuses_soft_labels_and_their_shape_is_checked() -> None:
     with pytest.raises(ValueError, match="hinge and crammer_singer take one label for each image"):
         make_loss("hinge")(torch.zeros(2, 3), torch.full((2, 3), 1 / 3))
@@ -151,3 +194,125 @@ def test_the_logged_loss_is_the_mean_over_images_not_over_batches() -> None:
     metrics.count("test", torch.ones(3), torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))
     metrics.count("test", torch.full((1,), 3.0), torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
     assert metrics.of("test")["test/loss"].compute() == 1.5
+
+
+def poly(logits: Tensor, labels: Tensor, epsilon: float = 1.0, *, reduction: str = "mean") -> Tensor:
+    log_p = -F.cross_entropy(logits, labels, reduction="none")
+    losses = epsilon * (1 - log_p.exp()) - log_p
+    return losses if reduction == "none" else losses.mean()
+
+
+class Poly(nn.Module):
+    def __init__(self, epsilon: float = 1.0, reduction: str = "mean") -> None:
+        super().__init__()
+        self.epsilon, self.reduction = epsilon, reduction
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return poly(logits, labels, self.epsilon, reduction=self.reduction)
+
+
+def weighed(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, *, reduction: str = "mean") -> Tensor:
+    return F.cross_entropy(logits, labels, class_weights, reduction=reduction)
+
+
+def half(logits: Tensor, labels: Tensor) -> Tensor:
+    return 0.5 * F.cross_entropy(logits, labels)
+
+
+def averaged(logits: Tensor, labels: Tensor, *, reduction: str = "mean") -> Tensor:
+    return F.cross_entropy(logits, labels)
+
+
+class Learned(nn.Linear):
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__(2, 2)
+
+
+HERE = poly.__module__
+given: Any = partial  # with options that a loss does not have
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": f"{HERE}.poly", "epsilon": 2.0},
+        {"class_path": f"{HERE}.Poly", "init_args": {"epsilon": 2.0}},
+        partial(poly, epsilon=2.0),
+        partial(Poly, epsilon=2.0),
+    ],
+)
+def test_a_loss_of_ones_own_is_a_function_or_a_class_and_is_saved_as_its_import_path(given: Any) -> None:
+    model = cvcc_zoo.create("linear", num_classes=4, loss=given)
+    assert model.hparams["loss"] in ({"name": f"{HERE}.{name}", "epsilon": 2.0} for name in ("poly", "Poly"))
+    logits, labels = torch.randn(6, 4), torch.arange(6) % 4
+    for reduction in ("mean", "none"):
+        expected = poly(logits, labels, 2.0, reduction=reduction)
+        assert torch.allclose(model.loss(logits, labels, reduction=reduction), expected)
+
+
+def test_losses_of_torch_and_functions_of_ours_are_taken_as_they_are() -> None:
+    logits, labels = torch.randn(6, 4), torch.arange(6) % 4
+    loss = make_loss({"name": "torch.nn.MultiMarginLoss", "p": 2, "l2": 0.1})
+    assert torch.allclose(loss(logits, labels), F.multi_margin_loss(logits, labels, p=2)) and loss.l2 == 0.1
+    assert cvcc_zoo.create("linear", loss=hinge).hparams["loss"] == {"name": "hinge"}
+
+
+def test_class_weights_weigh_the_mean_of_a_loss_that_takes_them() -> None:
+    logits, labels, weights = torch.randn(6, 3), torch.arange(6) % 3, [1.0, 2.0, 5.0]
+    own, ours = (make_loss({"name": name, "class_weights": weights}) for name in (f"{HERE}.weighed", "cross_entropy"))
+    assert torch.allclose(own(logits, labels), ours(logits, labels))
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (half, "has no parameter `reduction`.*; add it, or write a function"),
+        (LabelSmoothingCrossEntropy, "has no parameter `reduction`"),
+        (given(poly, epsilom=2), "no option of loss .*poly named 'epsilom'; did you mean epsilon"),
+        (given(Poly, epsilom=2), "no option of loss .*Poly named 'epsilom'; did you mean epsilon"),
+        (given(poly, epsilon="much"), "epsilon must be a number, got 'much'"),
+        (given(poly, class_weights=[1.0] * 10), "no option of loss .*poly named 'class_weights'"),
+        (given(nn.CrossEntropyLoss, class_weights=[1.0] * 10), "no option of loss .* named 'class_weights'"),
+        (given(nn.CrossEntropyLoss, weight=[1.0] * 10), "CrossEntropyLoss cannot be built with"),
+        (averaged, r"averaged must return the loss of each image .* \(4,\), but it returns a tensor \(\)"),
+        (Learned, "Learned has parameters, which nothing would train"),
+        (3, "a class, a function or a functools.partial, not 3"),
+        (lambda logits, labels: 0, "<lambda> has no import path"),
+        ("os.system", "os.system is not a valid loss: make it a function"),
+        (f"{HERE}.pol", "no loss at the import path"),
+    ],
+)
+def test_what_is_no_loss_is_told(loss: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        cvcc_zoo.create("linear", loss=loss).loss(torch.zeros(4, 10), torch.arange(4))
+
+
+def test_the_kind_of_an_option_is_checked_for_every_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LOSSES, "poly", poly)
+    with pytest.raises(ValueError, match="loss poly: epsilon must be a number, got 'much'"):
+        make_loss({"name": "poly", "epsilon": "much"})
+
+
+def test_a_loss_of_ones_own_says_whether_it_takes_soft_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert takes_soft_labels("torch.nn.CrossEntropyLoss") and not takes_soft_labels(f"{HERE}.poly")
+    monkeypatch.setattr(poly, "soft_labels", True, raising=False)
+    assert takes_soft_labels(f"{HERE}.poly")
+
+
+def test_a_run_with_a_loss_of_ones_own_is_resumed_and_its_weights_do_not_need_the_module(
+    fit: Fit, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = inspect.getsource(poly).replace(": Tensor", "").replace(" -> Tensor", "")
+    (tmp_path / "my_losses.py").write_text(f"import torch.nn.functional as F\n\n{source}")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert fit("--model=linear", "--model.loss=my_losses.poly", "--model.loss.epsilon=2", "--run=run") == 0
+    assert cvcc_zoo.load("run").hparams["loss"] == {"name": "my_losses.poly", "epsilon": 2}
+    more = ["--trainer.max_epochs=2", "--allow_changes=true"]
+    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last", "--run=run", *more]) == 0
+    (tmp_path / "my_losses.py").unlink()
+    del sys.modules["my_losses"]
+    assert main(["evaluate", "run"]) == 0
+    assert main(["predict", "run", str(colours / "test/red/000.png")]) == 0
+    words = ["test", "--ckpt_path=run/last.ckpt", "--data.dataset=folder", f"--data.root={colours}"]
+    assert "cvcc-zoo --import=my_losses" in message(capsys, words)
+    assert "no loss at the import path 'my_losses.poly'" in message(capsys, ["test", "--run=run"])

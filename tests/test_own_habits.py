@@ -163,11 +163,16 @@ def test_options_of_models_of_another_kind_are_told_in_words(model: str, options
         create(model, **options)
 
 
-def test_a_loss_of_ones_own_is_refused_where_a_name_is_expected() -> None:
-    with pytest.raises(
-        ValueError, match=r"loss is a name or \{name: \.\.\., option: value\}, not <function cross_entropy"
-    ):
-        create("linear", loss=torch.nn.functional.cross_entropy)
+@pytest.mark.filterwarnings("ignore:Attribute 'loss' is an instance")
+def test_a_loss_is_given_as_its_class_or_function_and_not_as_an_object() -> None:
+    said = "loss must be a name, a dict with a name, a class, a function or a functools.partial, not CrossEntropyLoss"
+    with pytest.raises(ValueError, match=said):
+        create("linear", loss=torch.nn.CrossEntropyLoss())
+    for loss in (torch.nn.CrossEntropyLoss, torch.nn.functional.cross_entropy):
+        scores, labels = torch.randn(4, 10), torch.arange(4)
+        assert torch.equal(
+            create("linear", loss=loss).loss(scores, labels), torch.nn.functional.cross_entropy(scores, labels)
+        )
 
 
 @pytest.mark.parametrize(
@@ -178,6 +183,7 @@ def test_a_loss_of_ones_own_is_refused_where_a_name_is_expected() -> None:
         (torch.zeros(8, 8, 3), "images.permute(2, 0, 1)[None]"),
         (torch.zeros(2, 1, 8, 8), "convert the images to 3 channels"),
         (np.zeros((2, 3, 8, 8), np.uint8), "takes a tensor of images (N, 3, H, W), not ndarray"),
+        ((torch.zeros(2, 3, 8, 8), torch.zeros(2)), "a batch is a pair: images, labels = batch; "),
         (Image.new("RGB", (8, 8)), "not Image; torchvision.transforms.v2.functional.pil_to_tensor(image)[None]"),
     ],
 )

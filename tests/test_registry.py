@@ -1,8 +1,10 @@
 import functools
+from typing import Any
 
 import pytest
 
 import cvcc_zoo
+from cvcc_zoo import registry
 from cvcc_zoo.optim import SGD, AdamW, plain_spec
 from cvcc_zoo.registry import as_spec, check_options, register, unknown
 
@@ -20,6 +22,19 @@ def test_a_name_cannot_be_registered_twice() -> None:
     for name, alias in (("linear", None), ("resnext29", None), ("new", "linear")):
         with pytest.raises(ValueError, match=r"the model name '(linear|resnext29)' is taken by a \w+ \(.*\); rename"):
             register(name, cvcc_zoo.Linear, "W x", parameters=1, alias=alias)
+
+
+def test_a_class_that_is_defined_anew_replaces_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    for known in ("ENTRIES", "ALIASES", "FAMILIES"):
+        monkeypatch.setattr(f"cvcc_zoo.registry.{known}", dict(getattr(registry, known)))
+    for summary in ("first", "again"):
+        family = type("OfACell", (cvcc_zoo.Linear,), {"__module__": __name__})
+        register("of_a_cell", family, summary, parameters=1, alias="cell")
+    assert registry.find("cell").summary == "again" and registry.find("cell").family is family
+    other = type("OfACellToo", (cvcc_zoo.Linear,), {"__module__": __name__})
+    for name, found in (("cell", type("OfACell", (cvcc_zoo.Linear,), {"__module__": __name__})), ("of_a_cell", other)):
+        with pytest.raises(ValueError, match="is taken by a OfACell \\(again\\); rename one"):
+            register(name, found, "x", parameters=1)
 
 
 def test_a_family_cannot_take_the_name_of_another() -> None:
@@ -41,6 +56,17 @@ def test_every_way_to_write_an_optimizer_gives_the_same_plain_data(value: object
 
 def test_a_class_and_a_name_are_the_same_optimizer() -> None:
     assert plain_spec("optimizer", AdamW) == plain_spec("optimizer", "AdamW") == {"name": "AdamW"}
+
+
+def test_a_class_that_no_import_path_leads_to_is_refused_at_once() -> None:
+    class Local(SGD):
+        pass
+
+    for kind in ("optimizer", "lr_scheduler", "loss"):
+        for given in (Local, functools.partial(Local, lr=0.1)):
+            options: dict[str, Any] = {kind: given}
+            with pytest.raises(ValueError, match=f"the {kind} .*Local has no import path.* top level of a module"):
+                cvcc_zoo.create("linear", **options)
 
 
 def test_a_class_path_may_have_no_arguments_and_takes_no_list_of_them() -> None:

@@ -287,6 +287,17 @@ def test_the_command_line_tells_what_cannot_be_imported(module: Any, capsys: pyt
     assert "--import=nowhere cannot be imported" in message(capsys, ["--import=nowhere", "evaluate", "runs/x"])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["--import=a,b", "list"], ["--imports=a", "list"], ["--import"], ["fit", "--import=a"], ["list", "--import", "a"]],
+)
+def test_modules_are_imported_one_by_one_before_the_command(
+    words: list[str], module: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--import", module.__name__, f"--import={module.__name__}", "list", "linear"]) == 0
+    assert "write --import=MODULE before the command, once for each module: cvcc-zoo" in message(capsys, words)
+
+
 @pytest.mark.slow
 def test_a_config_names_a_module_in_the_folder_where_the_command_is_started(fit: Fit, tmp_path: Path) -> None:
     (tmp_path / "here_nets.py").write_text(CODE)

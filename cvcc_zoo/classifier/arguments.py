@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import FrameType
 from typing import Any, Self
 
@@ -11,10 +11,18 @@ from lightning import LightningModule
 from lightning.pytorch.utilities.parsing import get_init_args
 
 from cvcc_zoo.internals.lightning import arguments_given
-from cvcc_zoo.registry import family_options
+from cvcc_zoo.losses import LOSSES, UnknownLoss, check_loss
+from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, plain_spec
+from cvcc_zoo.registry import Spec, family_options
 
 OF_WEIGHTS = ("num_classes", "in_channels", "image_size", "whitening")
 """Options of every model that weights fit or do not fit."""
+OF_TRAINING: dict[str, tuple[Collection[str], Callable[[Spec], None]]] = {
+    "optimizer": (OPTIMIZERS, check_optimizer),
+    "lr_scheduler": (SCHEDULES, check_lr_scheduler),
+    "loss": (LOSSES, check_loss),
+}
+"""Options that only a training needs: the names that this version knows, and what raises ValueError for others."""
 
 
 class FixedOptionError(ValueError):
@@ -49,7 +57,7 @@ class SavesArguments(LightningModule):
 
     @classmethod
     def rebuilt(cls, hparams: Mapping[str, Any]) -> Self:
-        """Return a new model with these hyperparameters.
+        """Return a new model with these hyperparameters; those that only a training needs may be unknown here.
 
         A constructor without `**options` is given those that it takes, as in Lightning's `load_from_checkpoint`. Raises
         ValueError if the constructor fixes an option, so that the model would be another one or cannot be built.
@@ -57,8 +65,9 @@ class SavesArguments(LightningModule):
         parameters = inspect.signature(cls.__init__).parameters
         open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
         given = {name: value for name, value in hparams.items() if open_ended or name in parameters}
+        unknown = unknown_here(given)
         try:
-            model = cls(**given)
+            model = cls(**{name: value for name, value in given.items() if name not in unknown})
         except TypeError as error:
             if found := re.search(r"multiple values for (?:keyword )?argument '(\w+)'", str(error)):
                 raise cls._fixes(found[1], hparams) from error
@@ -66,6 +75,9 @@ class SavesArguments(LightningModule):
         for name in hparams.keys() - given.keys() & {*OF_WEIGHTS}:
             if model.hparams[name] != hparams[name]:
                 raise cls._fixes(name, hparams)
+        model.hparams.update({name: given[name] for name in unknown})
+        if "loss" in unknown:
+            model.loss = UnknownLoss(unknown["loss"])  # type: ignore[assignment]
         return model
 
     @classmethod
@@ -90,6 +102,22 @@ class SavesArguments(LightningModule):
                 raise
             except Exception:  # constructors of users may do anything
                 return
+
+
+def unknown_here(hparams: Mapping[str, Any]) -> dict[str, ValueError]:
+    """Return which options of a training this version does not know, each with the error that says so.
+
+    Raises ValueError for what cannot be such an option in any version.
+    """
+    found = {}
+    for name, (known, check) in OF_TRAINING.items():
+        if hparams.get(name) is not None:
+            spec = plain_spec(name, hparams[name], known)
+            try:
+                check(spec)
+            except ValueError as error:
+                found[name] = error
+    return found
 
 
 def calls_of(model: object, frame: FrameType | None) -> list[dict[str, Any]]:

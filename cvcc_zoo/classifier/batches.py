@@ -50,28 +50,3 @@ def precise_logits(logits: Tensor, num_classes: int) -> Tensor:
             f"); let the model replace its classifier: model.reset_classifier({count})"
         )
     return logits.float() if logits.dtype.itemsize < 4 else logits
-
-
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Raise ValueError for labels outside 0 .. num_classes - 1, or soft labels not of shape (N, num_classes).
-
-    On a GPU this waits for the labels.
-    """
-    shape, column = tuple(labels.shape), labels.ndim == 2 and labels.shape[1] == 1
-    if labels.is_floating_point():
-        if labels.ndim != 2 or labels.shape[1] != num_classes:
-            numbers = f"; if they are numbers of classes, give labels{'[:, 0]' * column}.long()"
-            hint = numbers if labels.ndim == 1 or column else ""
-            raise ValueError(f"soft labels must have the shape (N, {num_classes}), got {shape}{hint}")
-        return
-    if labels.ndim != 1:
-        hint = "labels[:, 0]" if column else "labels.argmax(1) if they are one-hot, one number for each image otherwise"
-        raise ValueError(f"labels must have the shape (N,), got {shape}; give {hint}")
-    if not len(labels):
-        return
-    low, high = (int(value) for value in labels.aminmax())
-    if low < 0 or high >= num_classes:
-        raise ValueError(
-            f"labels must be in 0 .. {num_classes - 1} for {num_classes} classes, got {low} .. {high}; "
-            "number the classes from 0, or build the model with more classes"
-        )

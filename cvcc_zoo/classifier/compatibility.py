@@ -14,7 +14,7 @@ from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.kinds import check_bounds
-from cvcc_zoo.losses import takes_soft_labels
+from cvcc_zoo.losses import SOFT, takes_soft_labels
 from cvcc_zoo.printing import first_line
 from cvcc_zoo.registry import FAMILIES, family_options
 
@@ -83,8 +83,9 @@ def check_training(network: nn.Module, hparams: Mapping[str, Any], data: ImageDa
     check_bounds(hparams, "train on fewer classes or smaller images, as no checkpoint of this model could be loaded")
     if data.soft_labels and not takes_soft_labels(hparams["loss"]):
         raise ValueError(
-            "MixUp and CutMix mix the labels of two images, but this loss takes a single label; choose "
-            "--model.loss=cross_entropy or squared_error, or leave them out of --data.augmentations"
+            "MixUp and CutMix mix the labels of two images, but this loss takes a single label; choose --model.loss="
+            f"{' or '.join(SOFT)}, leave them out of --data.augmentations, or give your own loss that takes shares of "
+            "classes the attribute soft_labels = True"
         )
     processes = data.running.world_size if data.running else 1
     images = min(data.batch_size, len(data.training_images()[2])) // processes

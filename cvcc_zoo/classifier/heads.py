@@ -87,8 +87,7 @@ class Headed(WhitenedNetwork):
         if num_classes < 0 or num_classes == 1:
             raise ValueError(f"num_classes must be at least 2, or 0 for features, got {num_classes}")
         hparams = {**self.hparams, "num_classes": num_classes}
-        chosen = self.chosen_class_weights
-        hparams["loss"] = without_numbers(hparams["loss"], chosen if chosen == "balanced" else None)
+        hparams["loss"] = without_numbers(hparams["loss"], self.chosen_class_weights)
         network: Any = self.network
         like = next(self.network.parameters(), self.whitening.mean)
         given = self.hparams.get("network", network) is None  # as an object, which cannot be built again

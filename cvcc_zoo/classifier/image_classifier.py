@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cvcc_zoo.classifier.arguments import SavesArguments
-from cvcc_zoo.classifier.batches import check_labels, classes_of, fields, images_alone, precise_logits
+from cvcc_zoo.classifier.batches import classes_of, fields, images_alone, precise_logits
 from cvcc_zoo.classifier.compatibility import (
     FEWEST_CLASSES,
     check_classes,
@@ -32,14 +32,14 @@ from cvcc_zoo.classifier.training_images import check_training_data, see_images,
 from cvcc_zoo.classifier.watching import check_monitors
 from cvcc_zoo.classifier.weighting import batch_mean
 from cvcc_zoo.data.draws import mix_seed, seed_torch
-from cvcc_zoo.data.loader import check_shared
+from cvcc_zoo.data.loader import check_given
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.whitening import make_whitening
 from cvcc_zoo.files.plain import check_plain
-from cvcc_zoo.internals.averages import copy_again
+from cvcc_zoo.internals.averages import copy_again, go_on_without_average
 from cvcc_zoo.internals.lightning import batches_done, forget_broken_epoch, trainer_of
 from cvcc_zoo.kinds import as_plain, check_kinds
-from cvcc_zoo.losses import loss_spec, make_loss
+from cvcc_zoo.losses import LOSSES, check_labels, loss_spec, make_loss
 from cvcc_zoo.optim import OPTIMIZERS, SCHEDULES, check_lr_scheduler, check_optimizer, plain_spec
 from cvcc_zoo.registry import FAMILIES, family_options, register_family
 
@@ -60,7 +60,7 @@ class ImageClassifier(
         num_classes: int = 10,
         in_channels: int = 3,
         image_size: int = 32,
-        loss: str | dict[str, Any] = "cross_entropy",
+        loss: str | dict[str, Any] | Callable[..., Any] = "cross_entropy",
         optimizer: str | dict[str, Any] | Callable[..., Optimizer] = "AdamW",
         lr_scheduler: str | dict[str, Any] | Callable[..., LRScheduler] | None = None,
         whitening: str | dict[str, Any] | None = None,
@@ -73,8 +73,8 @@ class ImageClassifier(
             num_classes: Number of classes, at least 2; with 0 the model has no classifier and returns features.
             in_channels: Channels of the images.
             image_size: Height and width of the images in pixels, at least 8.
-            loss: cross_entropy, focal, hinge, crammer_singer or squared_error, or {name: ..., l2: 0.001, option: value}
-                such as class_weights: balanced, a list in the order of the classes, or {name of a class: weight}.
+            loss: cross_entropy, focal, hinge, crammer_singer, squared_error or one of yours (cvcc_zoo.losses.own), or
+                {name: ..., l2: 0.001, option: value}, as class_weights: balanced, a list, or {name of a class: weight}.
             optimizer: An optimizer of this package, of torch or of timm ("timm.lamb") by name, {name: ..., option:
                 value}, a class, or a functools.partial of one.
             lr_scheduler: The same for a schedule of this package or of torch; None keeps the learning rate constant.
@@ -99,10 +99,11 @@ class ImageClassifier(
         self.whitening = make_whitening("standardize" if whitening is None else whitening, in_channels, image_size)
         self.chose_whitening = whitening is not None
         self.hparams.update(optimizer=optimizer_spec, lr_scheduler=scheduler_spec, whitening=self.whitening.spec)
-        self.hparams["loss"] = loss_spec(loss)["name"] if isinstance(loss, str) else loss_spec(loss)
+        spec = loss_spec(plain_spec("loss", loss, LOSSES))
+        self.hparams["loss"] = spec["name"] if isinstance(loss, str) else spec
         self.hparams.update(as_plain(self.hparams))
         check_plain(dict(self.hparams), f"the options of {type(self).__name__}")  # or checkpoints could not be loaded
-        self.loss = make_loss(self.hparams["loss"], self.num_classes)
+        self.loss = make_loss(self.hparams["loss"], self.num_classes, find=callable(loss))
         self.register_patch_whitening(patch_whitening)
         with torch.device("cpu"):  # metrics are in no state_dict: a model that is built on "meta" must have them, too
             self.metrics = StageMetrics(self.num_classes, weighted=self.loss.class_weights is not None)
@@ -159,12 +160,12 @@ class ImageClassifier(
         return precise_logits(logits, self.num_classes)
 
     def check_batch(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Raise ValueError for images that all processes get, or invalid labels (on a GPU only of the first batch).
+        """Raise ValueError for invalid labels (on a GPU only of the first batch), and for a loader without its data.
 
         Also raise it if a training in a loop of the user's begins with weights that images were to set.
         """
         self.check_head()
-        check_shared(trainer_of(self))
+        check_given(trainer_of(self), batch)
         if batch_idx == 0:
             self.check_prepared()
         if (labels := fields(batch)[1]).device.type == "cpu" or batch_idx == 0:
@@ -226,9 +227,8 @@ class ImageClassifier(
         about = checkpoint["cvcc_zoo"] = {"family": type(self).__name__, **training_data(self, self._images())}
         if isinstance(self.chosen_class_weights, str | Mapping):  # from which other images make other numbers
             about["class_weights"] = self.chosen_class_weights
-        if (trainer := trainer_of(self)) is None:
-            return
-        if "train" in self.metrics.counting and 0 < batches_done(trainer) < trainer.num_training_batches:
+        trainer = trainer_of(self)
+        if trainer and "train" in self.metrics.counting and 0 < batches_done(trainer) < trainer.num_training_batches:
             about["counted"] = self.metrics.counted("train", trainer.strategy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -238,12 +238,13 @@ class ImageClassifier(
         self.take_features(checkpoint.get("hyper_parameters", {}))
         take_training_data(self, about)
         self.chosen_class_weights = self.chosen_class_weights if trainer_of(self) else about.get("class_weights")
+        goes_on = bool(trainer_of(self)) and self.trainer.state.fn == "fit"
+        go_on_without_average(trainer_of(self), checkpoint)
         if (images := self._images()) is not None:
-            goes_on = self.trainer.state.fn == "fit"
-            check_training_data(self, about, images, goes_on=goes_on and not self.allow_other_images)
+            check_training_data(self, about, images, goes_on=goes_on, allowed=self.allow_other_images)
             if goes_on:
                 self.weigh_classes(images)  # whose order may have changed
                 self.shaping = shaping_of(images.options)  # which may have changed, too
         self.take_class_weights(checkpoint.get("hyper_parameters", {}))
-        if trainer_of(self) and self.trainer.state.fn == "fit" and "counted" in about:
+        if goes_on and "counted" in about:
             self.metrics.resume("train", about["counted"] if self.trainer.is_global_zero else {})

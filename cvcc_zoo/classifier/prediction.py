@@ -36,6 +36,7 @@ class Predicting(Headed):
     classes: tuple[str, ...] | None = None  # names in the order of the logits; None before it is trained on images
     shaping: dict[str, str] = shaping_of(None)  # how image files became pixels in training
     seen_images: Pixels = NO_PIXELS  # hashes of a user's own images that the weights were trained on or chosen by
+    divided_anew = False  # whether images for validation may have been training images before
 
     def decoding(self) -> Decoding:
         """Return options that decode image files for the model as in training."""

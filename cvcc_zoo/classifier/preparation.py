@@ -15,7 +15,7 @@ from cvcc_zoo.classifier.whitened import WhitenedNetwork
 from cvcc_zoo.data.balance import imbalance
 from cvcc_zoo.data.datamodule import ImageDataModule
 from cvcc_zoo.internals.lightning import trainer_of
-from cvcc_zoo.losses import Loss, loss_spec, make_loss
+from cvcc_zoo.losses import Loss, UnknownLoss, loss_spec, make_loss
 from cvcc_zoo.printing import first_line
 
 LSUV_IMAGES = 256  # the paper takes a batch: https://arxiv.org/abs/1511.06422
@@ -124,12 +124,18 @@ class SetFromImages(WhitenedNetwork):
         self.loss = make_loss(self.hparams["loss"], len(weights))
 
     def checked_loss(self) -> Loss:
-        """Return the loss. Raises ValueError if a subclass has replaced it by one that our steps cannot take."""
+        """Return the loss. Raises ValueError for an import path that leads to none, and for one of another kind.
+
+        A subclass may have replaced it by one that our steps cannot take.
+        """
+        if isinstance(self.loss, UnknownLoss):
+            raise self.loss.error
         if not isinstance(self.loss, Loss):
             raise ValueError(
                 f"the attribute `loss` of {type(self).__name__} is a {type(self.loss).__name__}; choose one by name, "
                 "loss='cross_entropy', or compute one of your own, under another name, in the method `training_loss`"
             )
+        self.loss.find()
         return self.loss
 
     def check_loss(self, stage: str) -> None:

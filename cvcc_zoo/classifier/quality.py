@@ -103,8 +103,9 @@ class Part(CompositionalMetric):
         return f"Part({self.name})"
 
 
-def quality_of(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def quality_of(logits: Tensor | npt.NDArray[Any], labels: Tensor | npt.NDArray[Any]) -> dict[str, Tensor]:
     """Return what `Quality` computes from the logits (N, num_classes) and labels (N,) of all images."""
+    logits, labels = torch.as_tensor(logits), torch.as_tensor(labels).long()
     found = Quality(logits.shape[1]).to(logits.device)
     for start in range(0, len(labels), CHUNK):
         found.update(logits[start : start + CHUNK], labels[start : start + CHUNK])

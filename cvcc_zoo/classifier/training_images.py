@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.classifier.prediction import Predicting
@@ -22,6 +23,8 @@ RESTORING: dict[Split, tuple[str, str]] = {
     ),
 }
 """What the images are called, and what to do if they are not those of the checkpoint."""
+DIVIDED_ANEW = "divided_anew"
+"""The name of `Predicting.divided_anew` in a checkpoint, in what it says about the validation images."""
 
 
 def training_data(model: Predicting, data: ImageDataModule | None) -> dict[str, Any]:
@@ -31,6 +34,7 @@ def training_data(model: Predicting, data: ImageDataModule | None) -> dict[str, 
         about["temperature"] = model.temperature
     if data is not None:
         identities = {split: identity_of(data, split).plain() for split in TRAINED_ON}
+        identities["val"] |= {DIVIDED_ANEW: True} if model.divided_anew else {}
         about["data"] = {"title": data.dataset.title, **identities}
     if model.seen_images.size:
         about[SEEN] = torch.from_numpy(model.seen_images.view(np.int64))
@@ -52,16 +56,41 @@ def take_training_data(model: Predicting, about: Mapping[str, Any]) -> None:
     model.temperature = about.get("temperature", 1.0)
     model.shaping = shaping_of(about.get("shaping", model.shaping))
     model.seen_images = seen_in(about)
+    model.divided_anew = bool(_held_out(about).get(DIVIDED_ANEW))
 
 
-def check_training_data(model: Predicting, about: Mapping[str, Any], data: ImageDataModule, *, goes_on: bool) -> None:
+def _held_out(about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a checkpoint says about the images that its training held out; empty if it does not."""
+    data = about.get("data")
+    said = data.get("val") if isinstance(data, Mapping) else None
+    return said if is_identity(said) else {}
+
+
+def holds_out_others(about: Mapping[str, Any], data: ImageDataModule) -> bool:
+    """Return whether the data hold out other images than the training of a checkpoint did."""
+    before = _held_out(about)
+    return bool(before) and before["sha256"] != identity_of(data, "val").sha256
+
+
+def check_training_data(
+    model: Predicting, about: Mapping[str, Any], data: ImageDataModule, *, goes_on: bool, allowed: bool
+) -> None:
     """Raise ValueError if a checkpoint's model knows other classes than the images have.
 
-    If training is resumed with the same images (`goes_on`), the training images must be the same too, and those that
-    are held out for validation.
+    If training is resumed (`goes_on`), the training images must be the same too, and those that are held out for
+    validation, unless others are `allowed`; then it says so if some of those held out may have been trained on.
     """
     check_classes(model, data)
     if not goes_on or "data" not in about:
+        return
+    if allowed:
+        trained_on = np.concatenate([model.seen_images, identity_of(data, "train").pixels])
+        if holds_out_others(about, data) and repeated(identity_of(data, "val"), trained_on):
+            model.divided_anew = True
+            rank_zero_info(
+                f"Some validation images of {data.dataset.title} may have been training images before, and then "
+                "val/accuracy is too high"
+            )
         return
     record = about["data"] if isinstance(about["data"], Mapping) else {}
     for split in TRAINED_ON:
@@ -87,7 +116,16 @@ def check_trained_on(name: object, images: Mapping[Split, Mapping[str, Any]], da
 
 
 def check_held_out(name: object, images: Mapping[Split, Mapping[str, Any]], data: ImageDataModule, advice: str) -> None:
-    """Raise ValueError, with advice, if the training `name` held out images, and the data hold out others."""
+    """Raise ValueError, with advice, if the training `name` held out images, and the data hold out others.
+
+    Also raise it if it held out others before, because it may have been trained on those of today.
+    """
+    if images.get("val", {}).get(DIVIDED_ANEW):
+        raise ValueError(
+            f"{name} may have been trained on some of its validation images, because they were others before it was "
+            "resumed, and a temperature that is fitted to training images makes a model too confident; train the "
+            "recipe in a new run"
+        )
     if "val" in images and identity_of(data, "val").sha256 != images["val"]["sha256"]:
         raise ValueError(
             f"{data.dataset.title} holds out other images than the training of {name} did, which was on some of these; "
@@ -122,6 +160,11 @@ def other_images(
         return (
             f"{count:,} of {len(test.pixels):,} test images of {data.dataset.title} were training or validation images "
             f"of {name}, so the accuracy is too high"
+        )
+    if by_place and split == "val" and record.get(DIVIDED_ANEW):
+        return (
+            f"{name} held out other images for validation before it was resumed, so some of these may be training "
+            "images, and the accuracy is too high then"
         )
     if not by_place or identity_of(data, compared).sha256 == record["sha256"]:
         return ""

@@ -57,13 +57,14 @@ def _as_yaml_reads(name: str) -> str:
 def without_numbers(loss: Any, chosen: Any = None) -> Any:
     """Return the options of a loss for other classes: without class weights that are numbers of the old classes.
 
-    `chosen` are the class weights from which the numbers were made; those by name, such as "balanced", stay.
+    If the numbers were made of `chosen`, and this is "balanced", it takes their place; weights that are no numbers
+    yet stay.
     """
     if not isinstance(loss, Mapping) or "class_weights" not in loss:
         return loss
-    by_name = [each for each in (chosen, loss["class_weights"]) if isinstance(each, str | Mapping)]
+    weights = chosen if chosen == "balanced" else loss["class_weights"]
     rest = {key: value for key, value in loss.items() if key != "class_weights"}
-    return {**rest, "class_weights": by_name[0]} if by_name else rest
+    return {**rest, "class_weights": weights} if isinstance(weights, str | Mapping) else rest
 
 
 def batch_mean(losses: Tensor, labels: Tensor, loss: Loss, trainer: Trainer | None) -> Tensor:

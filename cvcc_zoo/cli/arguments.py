@@ -19,8 +19,8 @@
 | all | `--lr_scheduler=none` | `--lr_scheduler=null` |
 | all | `--optimizer={class_path: SGD, init_args: {lr: 0.1}}` | `--optimizer={name: SGD, lr: 0.1}` |
 
-`parse` adds to options without a name, such as `--model.loss.l2=0.1`, the name that they belong to. `search` and
-`train-zoo` pass options on to `fit` as their own `--options`.
+Options without a name, such as `--model.loss.l2=0.1`, belong to what a file before them names, or to the one by
+default. `search` and `train-zoo` pass options on to `fit` as their own `--options`.
 """
 
 import json
@@ -34,7 +34,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from cvcc_zoo.cli.choices import check_not_of_model
 from cvcc_zoo.cli.expansion import expand_model, in_one_line, is_none, load_yaml, options_beside_networks
-from cvcc_zoo.cli.recipes import config_file, has_model_alone, network_options_in, options_alone, weights_alone
+from cvcc_zoo.cli.files import SPECS, has_model_alone, network_options_in, options_alone, weights_alone, with_names
+from cvcc_zoo.cli.recipes import config_file
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.registry import as_spec, as_typed
 from cvcc_zoo.weights.card import list_cards
@@ -44,12 +45,8 @@ from cvcc_zoo.zoo.trained import Trained
 EVALUATIONS = ("validate", "test", "predict")
 CONFIG = ("-c", "--config")
 SPEC_FLAGS = ("--optimizer", "--lr_scheduler", "--model.loss", "--data.whitening")
-CHOSEN_BY_NAME = {
-    "--model.loss": ("model.init_args.loss", "cross_entropy"),
-    "--model.ridge": ("model.init_args.ridge", ""),
-    "--data.whitening": ("data.whitening", "standardize"),
-}
-"""Flags that take a name or `{name: ..., option: value}`: their key among the options, and their default name."""
+DEFAULTS = {"model.init_args.loss": "cross_entropy", "data.whitening": "standardize"}
+"""The names by default of what takes a name or `{name: ..., option: value}`."""
 
 
 def rewrite(args: Sequence[str], command: str = "") -> list[str]:
@@ -131,6 +128,8 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
             words.append(chosen)
             known = options_beside_networks(model["class_path"])
             for name, setting in {**model["init_args"], **for_any}.items():
+                if isinstance(setting, str) and f"--model.{name}" in SPECS:
+                    setting = {"name": setting}
                 text = setting if isinstance(setting, str) else json.dumps(setting)
                 inner = "" if known is None or name in known else "network_options."
                 words.append(f"--model.{inner}{name}={text}")
@@ -153,7 +152,7 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
             known = network_options_in(file, known)
         else:
             words.append(flag if value is None else f"{flag}={value}")
-    return words
+    return with_names(words)
 
 
 def _weights(found: str | None, command: str) -> list[str]:
@@ -206,31 +205,13 @@ def _evaluate_run(folder: Path) -> list[str]:
 
 
 def parse(parser: Any, args: Sequence[str]) -> Any:
-    """Parse rewritten arguments.
-
-    Options without a name, such as `--model.loss.l2=0.001`, belong to the name that is chosen in a file or by default.
-    """
+    """Parse rewritten arguments. Options of a loss or whitening without a name belong to the one by default."""
     config = parser.parse_args(args)
-    for flag, (key, default) in CHOSEN_BY_NAME.items():
+    for key, default in DEFAULTS.items():
         options = config.get(key)
-        if not isinstance(options, Mapping) or {"name", "class_path"} & options.keys():
-            continue
-        chosen = parser.parse_args(_without(args, f"{flag}.")).get(key)
-        name = chosen if isinstance(chosen, str) else default
-        if name and isinstance(chosen, str | Mapping | None):
-            config[key] = {"name": name, **options}
+        if isinstance(options, Mapping) and not {"name", "class_path"} & options.keys():
+            config[key] = {"name": default, **options}
     return config
-
-
-def _without(args: Sequence[str], start: str) -> list[str]:
-    """Return the arguments without flags that begin with `start`, and without the values that follow them."""
-    kept: list[str] = []
-    for number, word in enumerate(args):
-        before = args[number - 1] if number else ""
-        is_value = before.startswith(start) and "=" not in before and not word.startswith("--")
-        if not (word.startswith(start) or is_value):
-            kept.append(word)
-    return kept
 
 
 T = TypeVar("T", Trained, Average)

@@ -178,7 +178,7 @@ def told_in_one_line() -> Iterator[None]:
 
 def _explained(error: Exception) -> str | None:
     """Return an error of Lightning, with what to do about it, in one line; None for other errors."""
-    if "pip install" in str(error) and _is_ours(error):  # it says all already
+    if re.search("pip install|at the import path", str(error)) and _is_ours(error):  # it says all already
         return None
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ModuleNotFoundError):

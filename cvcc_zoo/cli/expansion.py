@@ -141,8 +141,9 @@ def expand_config(config: dict[str, Any]) -> dict[str, Any]:
     if isinstance(data := config.get("data"), dict):
         check_not_of_data(data)
     for key in ("optimizer", "lr_scheduler"):
-        if isinstance(config.get(key), str | dict):
-            config[key] = as_spec(key, config[key])
+        spec = config.get(key)
+        if isinstance(spec, str) or (isinstance(spec, dict) and {"name", "class_path"} & spec.keys()):
+            config[key] = as_spec(key, spec)
     return config
 
 

@@ -74,8 +74,8 @@ class ZooCLI(LightningCLI):
         """Parse the options, read the checkpoint, and settle seed and length."""
         self.config = parse(parser, rewrite(args, self.command))
         choices.check_training(self.config)
+        import_named(self.config, self.command)
         if self.command == "fit":
-            import_named(self.config)
             settle_network(self.config)
         if self.config.ckpt_path is not None:
             self._read_checkpoint()
@@ -103,8 +103,8 @@ class ZooCLI(LightningCLI):
             if self.config.weights is not None:  # from which it has its whitening
                 self.config["model.init_args.whitening"] = checkpoint.hparams["whitening"]
         elif asked_model(self.config.model) == asked_model(self.parser.parse_args([]).model):
-            kept = {name: checkpoint.hparams.get(name) for name in ("loss", "patch_whitening")}
-            options = {**architecture(checkpoint.hparams), **kept}
+            kept = ("patch_whitening",) if self.command == "predict" else ("loss", "patch_whitening")
+            options = {**architecture(checkpoint.hparams), **{name: checkpoint.hparams.get(name) for name in kept}}
             model = {"class_path": path_of(checkpoint.family), "init_args": options}
             self.config = self.parser.parse_object({"model": model}, self.config)
 

@@ -17,8 +17,9 @@ from cvcc_zoo.cli.expansion import path_of
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.sources import OBJECTS
-from cvcc_zoo.optim.build import TIMM
-from cvcc_zoo.registry import as_spec, import_class
+from cvcc_zoo.optim.build import TIMM, import_path
+from cvcc_zoo.optim.curves import CURVES
+from cvcc_zoo.registry import already_imported, as_spec, import_class
 from cvcc_zoo.runs import MINUTES
 from cvcc_zoo.zoo.catalogue import describe
 
@@ -44,7 +45,8 @@ CHECKPOINT_HELP = {
     "config.yaml is given by --config.",
     "others": "The path of the checkpoint; by default the best of --run.",
 }
-IMPORTED = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}
+IMPORTED = {"optimizer": Optimizer, "lr_scheduler": LRScheduler, "loss": None}
+"""Options of a model that may be import paths, and the class that each is a subclass of."""
 
 
 @cache
@@ -86,9 +88,9 @@ def add_own_options(parser: LightningArgumentParser) -> None:
         "--lr_scheduler",
         type=dict[str, Any] | None,
         default=DEFAULT_SCHEDULE,
-        help="Name of a schedule of this package (Step, QuarterCosine, Cosine, Linear, OneCycle, WSD) or of torch, "
-        "or null; its options as --lr_scheduler.warmup=0.1. Its length and the max_lr of OneCycleLR are set "
-        "automatically; interval is step or epoch.",
+        help=f"Name of a schedule of this package ({', '.join(CURVES)}) or of torch, or null; its options as "
+        "--lr_scheduler.warmup=0.1. Its length and the max_lr of OneCycleLR are set automatically; interval is step or "
+        "epoch.",
     )
     parser.add_argument(
         "--run",
@@ -131,12 +133,22 @@ def add_own_options(parser: LightningArgumentParser) -> None:
     )
 
 
-def import_named(config: Any) -> None:
-    """Import the optimizer and the schedule that a user names by an import path; files of others import nothing."""
-    for kind, kind_of in IMPORTED.items():
-        name = as_spec(kind, config[kind])["name"] if config.get(kind) else ""
-        if "." in name and not TIMM.fullmatch(name):
-            import_class(kind, name, kind_of)
+def import_named(config: Any, command: str) -> None:
+    """Import the optimizer, schedule and loss that a user names by import paths; files of others import nothing.
+
+    A name that a module imports only when it is used becomes the path where it is defined. Evaluations need the loss.
+    """
+    for kind, base in IMPORTED.items():
+        option = f"model.init_args.{kind}"
+        if not config.get(option) or command not in (("fit", "validate", "test") if kind == "loss" else ("fit",)):
+            continue
+        spec = as_spec(kind, config[option])
+        if "." in (name := spec["name"]) and not TIMM.fullmatch(name):
+            found = import_class(kind, name, base)
+            if already_imported(name) is not found:
+                config[option] = {**spec, "name": import_path(found) or name}
+                if kind in config:  # from which the model has it
+                    config[kind] = config[option]
 
 
 def settle_network(config: Any) -> None:

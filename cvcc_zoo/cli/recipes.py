@@ -1,29 +1,25 @@
 """Recipes by name, such as cifar10/resnet20: files of options in the package, whose heads say what to expect."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from cvcc_zoo.cli.dotted import nested
-from cvcc_zoo.cli.expansion import expand_model, options_beside_networks, options_of
+from cvcc_zoo.cli.files import options_in
 from cvcc_zoo.files.own import expanded, shown
 from cvcc_zoo.registry import CLOSE, as_typed, closest, unknown
-from cvcc_zoo.zoo.names import resolve
 
 PLACES = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "configs")
 """The folder of the recipes in an installed package, and in a checkout."""
-HEAD = re.compile(
-    r"# cvcc-zoo fit --config configs/(?P<name>\S+)\.yaml\n"
-    r"# test accuracy: (?P<accuracy>\d+\.\d\d %|not measured)(?:, .+)?\n"
-    r"# time: (?P<time>[\d,]+ (?:s|minutes|hours)(?: an epoch)?)(?: after compilation)?, (?:about )?[\d,]+ images/s\n"
-    r"# hardware: (?P<hardware>one core|two cores|an? [^,\n]+)(?:, .+)?\n"
-)
-"""The first lines of every recipe."""
+FORMS = {
+    "# test accuracy: 91.23 %": r"# test accuracy: (?P<accuracy>\d+\.\d\d %|not measured)(?:, .+)?",
+    "# time: 2.5 hours, 560 images/s": (
+        r"# time: (?P<time>[\d,.]+ (?:s|minutes?|hours?)(?: an epoch)?)(?: after compilation)?, "
+        r"(?:about )?[\d,.]+ images/s"
+    ),
+    "# hardware: four cores, no GPU": r"# hardware: (?P<hardware>[^,]+)(?:, .+)?",
+}
+"""An example and the form of the lines after the first, which is the command."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +41,17 @@ def recipes() -> dict[str, Path]:
 
 
 def read_head(name: str) -> Recipe:
-    """Return what the head of a recipe says. Raises ValueError if it does not have the form of HEAD."""
-    text = recipes()[name].read_text(encoding="utf-8")
-    found = HEAD.match(text)
-    if found is None or found["name"] != name:
-        raise ValueError(f"the head of {recipes()[name]} does not have the form of the other recipes; correct it")
-    epochs = yaml.safe_load(text).get("trainer", {}).get("max_epochs", "-")
-    return Recipe(name, found["accuracy"], str(epochs), found["time"], found["hardware"])
+    """Return what the head of a recipe says. Raises ValueError for the first line that does not have its form."""
+    path, command = recipes()[name], f"# cvcc-zoo fit --config configs/{name}.yaml"
+    lines = [*path.read_text(encoding="utf-8").splitlines(), "", "", "", ""]
+    said: dict[str, str] = {}
+    for number, (example, form) in enumerate({command: re.escape(command), **FORMS}.items()):
+        if (found := re.fullmatch(form, lines[number])) is None:
+            raise ValueError(f"line {number + 1} of {shown(path)} is {lines[number]!r}; write it like {example!r}")
+        said |= found.groupdict()
+    trainer = options_in(str(path)).get("trainer")
+    epochs = trainer.get("max_epochs", "-") if isinstance(trainer, dict) else "-"
+    return Recipe(name, epochs=str(epochs), **said)
 
 
 def config_file(asked: str) -> str:
@@ -74,49 +74,6 @@ def config_file(asked: str) -> str:
     if closest(name, recipes(), CLOSE) or any(name in recipe for recipe in recipes()):
         raise unknown("file or recipe", name, recipes(), "`cvcc-zoo recipes` lists them")
     raise ValueError(f"there is no file {shown(asked)}, which --config names")
-
-
-def weights_alone(file: str, before: str | None) -> str | None:
-    """Return the `weights` of a config file that has no model, or else those of a file `before` it."""
-    config = _options(file)
-    found = before if "model" in config else config.get("weights", before)
-    return found if isinstance(found, str) else None
-
-
-def options_alone(file: str, before: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the options of a config file for any model beside those of a file `before` it; none if it names one."""
-    model = _options(file).get("model", {})
-    return {**before, **options_of(model)} if isinstance(model, dict) and "class_path" not in model else {}
-
-
-def has_model_alone(file: str) -> bool:
-    """Return whether a config file names a model without weights, and says nothing of weights itself."""
-    config = _options(file)
-    model = config.get("model")
-    name = model.get("class_path") if isinstance(model, dict) else model
-    try:
-        return isinstance(name, str) and "weights" not in config and not resolve(name).trained
-    except ValueError:  # which the parser tells
-        return False
-
-
-def network_options_in(file: str, before: set[str] | None) -> set[str] | None:
-    """Return `options_beside_networks` of the model that a config file names, or else those of a file `before` it."""
-    model = _options(file).get("model")
-    name = model.get("class_path") if isinstance(model, dict) else model
-    try:
-        return options_beside_networks(expand_model(name)[0]["class_path"]) if isinstance(name, str) else before
-    except (OSError, ValueError):  # which the parser tells
-        return None
-
-
-def _options(file: str) -> dict[str, Any]:
-    """Return the options in a config file, none if it cannot be read: the parser tells why."""
-    try:
-        config = yaml.safe_load(Path(file).read_text())
-        return nested(config) if isinstance(config, dict) else {}
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
-        return {}
 
 
 def named(asked: str) -> str | None:

@@ -138,7 +138,11 @@ def _of_value(message: str) -> str | None:
         path = next((path for path, _ in others if path), given)
         return f"--{name} takes a class below {' or '.join(dict.fromkeys(kind for _, kind in others))}, not {path}"
     if found := find("import", message):
-        return f"--{name} cannot be {found[1]}: {found[2].strip()}"
+        why, hint = found[2].strip(), ""
+        if why.startswith("No module"):
+            without = f", or leave it out: --{name}=null" if name == "trainer.callbacks" else ""
+            hint = f"; start the command in the folder of the module, or name that folder in PYTHONPATH{without}"
+        return f"--{name} cannot be {found[1]}: {why}{hint}"
     expected = dict.fromkeys(re.findall(MESSAGES["type"], message))
     kinds = [kind.removeprefix("<class '").removesuffix("'>") for kind in expected]
     if value is None or not kinds or not set(kinds) <= TYPES.keys():

@@ -4,7 +4,7 @@ It is trained by gradients like any other model, or with `ridge` solved in close
 images gives the least-squares weights.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -49,7 +49,7 @@ class Linear(ImageClassifier):
         self,
         features: list[str | dict[str, Any]] | None = None,
         ridge: float | str | dict[str, Any] | None = None,
-        loss: str | dict[str, Any] = "cross_entropy",
+        loss: str | dict[str, Any] | Callable[..., Any] = "cross_entropy",
         **options: Any,
     ) -> None:
         """Build the model; `options` are those of ImageClassifier. Raises ValueError for impossible values.
@@ -64,7 +64,7 @@ class Linear(ImageClassifier):
 
         """
         if ridge is not None:
-            if as_spec("loss", loss) not in ({"name": "cross_entropy"}, {"name": "squared_error"}):
+            if callable(loss) or as_spec("loss", loss) not in ({"name": "cross_entropy"}, {"name": "squared_error"}):
                 raise ValueError(f"ridge is the solution for loss squared_error, not for {loss}; leave one of them out")
             loss = "squared_error"
         super().__init__(loss=loss, **options)

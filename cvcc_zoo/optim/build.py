@@ -19,7 +19,7 @@ from cvcc_zoo.optim.muon import Muon
 from cvcc_zoo.optim.param_groups import by_depth, param_groups
 from cvcc_zoo.optim.rmsprop import RMSprop
 from cvcc_zoo.optim.sgd import SGD
-from cvcc_zoo.registry import Spec, as_spec, as_typed, check_options, imported_class, pick, unknown
+from cvcc_zoo.registry import Spec, already_imported, as_spec, as_typed, check_options, imported_class, pick, unknown
 
 OWN: dict[str, type[Optimizer]] = {
     found.__name__: found for found in (SGD, Adagrad, RMSprop, Adam, AdamW, Muon, Adafactor, LowRankAdam)
@@ -40,27 +40,42 @@ OWN_OPTIONS = ("decay_norms_and_biases", "layer_decay")
 def plain_spec(kind: str, value: Any, known: Iterable[str] = ()) -> Spec:
     """Return a name, a dict, a class or a `functools.partial` of one as plain data that a checkpoint can hold.
 
-    The `known` names are recognised in any spelling (case, `-`, `_`); other names are left unchanged.
+    A loss may also be a function. The `known` names are recognised in any spelling (case, `-`, `_`); other names are
+    left unchanged. Raises ValueError for a class or function that no import path leads to.
     """
     options: dict[str, Any] = {}
     if isinstance(value, functools.partial):
         if value.args:
             raise ValueError(f"{kind}: give the options of {value.func} by keyword in the partial")
         value, options = value.func, dict(value.keywords)
-    if inspect.isclass(value):
-        return {"name": _name_of(value), **options}
+    if inspect.isclass(value) or (kind == "loss" and inspect.isfunction(value)):
+        return {"name": _name_of(kind, value), **options}
     if not isinstance(value, str | Mapping):
-        raise ValueError(f"{kind} must be a name, a dict with a name, a class or a functools.partial, not {value!r}")
+        ways = "a class, a function" if kind == "loss" else "a class"
+        raise ValueError(f"{kind} must be a name, a dict with a name, {ways} or a functools.partial, not {value!r}")
     spec = as_spec(kind, value)
     return {**spec, "name": as_typed(spec["name"], known) or spec["name"]}
 
 
-def _name_of(found: type) -> str:
-    """Return the shortest name that `find_optimizer` resolves to the class."""
+def _name_of(kind: str, found: Any) -> str:
+    """Return the shortest name by which a class or function is found again."""
     plain_torch = found.__module__.startswith("torch.optim.")
     if OWN.get(found.__name__) is found or (plain_torch and found.__name__ not in OWN):
-        return found.__name__
-    return f"{'torch.optim' if plain_torch else found.__module__}.{found.__qualname__}"
+        return str(found.__name__)
+    if plain_torch:
+        return f"torch.optim.{found.__qualname__}"
+    if (path := import_path(found)) is None:
+        raise ValueError(
+            f"the {kind} {found.__qualname__} has no import path, which checkpoints save in its place; define it under "
+            "this name at the top level of a module"
+        )
+    return path
+
+
+def import_path(found: Any) -> str | None:
+    """Return the import path of a class or function; None if it leads elsewhere, as for one inside another."""
+    path = f"{found.__module__}.{found.__qualname__}"
+    return path if already_imported(path) is found else None
 
 
 def find_optimizer(name: str) -> Callable[..., Optimizer]:

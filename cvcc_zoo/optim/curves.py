@@ -15,6 +15,7 @@ A warm-up comes before a schedule: the schedule and its shares are those of the 
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -97,13 +98,14 @@ def make_factor(name: str, total: int, warmup: float = 0.0, **options: Any) -> C
         raise ValueError(f"Step needs every above 0 (epochs or steps), got {options['every']}")
     before = min(round(warmup * total), max(total - 1, 0)) if warmup < 1 else int(warmup)
     rest = max(total - before, 1)
+    return partial(_factor, CURVES[name], before, rest, options)  # a local function could not be pickled
 
-    def factor(t: int) -> float:
-        if t < before:
-            return (t + 1) / (before + 1)
-        return CURVES[name](min(t - before, rest - 1), rest, **options)
 
-    return factor
+def _factor(curve: Curve, before: int, rest: int, options: Mapping[str, Any], t: int) -> float:
+    """Return the factor at step `t`, with a warm-up of `before` steps and a curve over the `rest`."""
+    if t < before:
+        return (t + 1) / (before + 1)
+    return curve(min(t - before, rest - 1), rest, **options)
 
 
 def plot_schedules(schedules: Mapping[str, Mapping[str, Any]], total: int = 1000) -> "Figure":

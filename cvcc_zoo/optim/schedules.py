@@ -117,11 +117,8 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
         for option in DIVISORS:
             if option in options and not options[option] > 0:
                 raise ValueError(f"{option} must be above 0, not {options[option]}")
-        if options.get("cycle_momentum") and not all(map(_has_momentum, optimizer.param_groups)):
-            raise ValueError(
-                f"cycle_momentum=true changes the momentum, and this {type(optimizer).__name__} has none; set "
-                "lr_scheduler.cycle_momentum=false"
-            )
+        if options.get("cycle_momentum"):
+            _check_momentum(optimizer)
         return {"scheduler": scheduler_class(optimizer, **options), **placing}
     except ZeroDivisionError as error:
         raise ValueError(
@@ -132,9 +129,17 @@ def make_lr_scheduler(spec: Spec, optimizer: Optimizer, total_steps: int, total_
         raise ValueError(f"{kind} refuses these options: {error}") from error
 
 
-def _has_momentum(group: dict[str, Any]) -> bool:
-    """Return whether the momentum of a group of an optimizer, or Adam's first beta, is not 0."""
-    return bool(group["betas"][0] if "betas" in group else group.get("momentum"))
+def _check_momentum(optimizer: Optimizer) -> None:
+    """Raise ValueError unless torch changes the momentum of each group: `momentum`, or Adam's first beta."""
+    name = type(optimizer).__name__
+    for group in optimizer.param_groups:
+        problem = "" if (group["betas"][0] if "betas" in group else group.get("momentum")) else f"this {name} has none"
+        if "betas" in group and "momentum" in group:  # Muon, with the betas of its AdamW
+            problem = f"torch would change that of AdamW alone in {name}"
+        if problem:
+            raise ValueError(
+                f"cycle_momentum=true changes the momentum, and {problem}; set lr_scheduler.cycle_momentum=false"
+            )
 
 
 def _check_curve(spec: Spec) -> None:

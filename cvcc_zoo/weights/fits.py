@@ -88,7 +88,7 @@ def _other_tensors(model: nn.Module, state: Collection[str]) -> Iterator[Tensor]
 
 def check_hparams(path: Path, family: str, hparams: Mapping[str, Any]) -> None:
     """Raise ValueError unless a family is registered, as classes are looked up nowhere else, and its options plain."""
-    own = f"if {path} has a class of your own: cvcc-zoo --import=ITS_MODULE ..."
+    own = f"if {path} has a class of your own: `cvcc-zoo --import=ITS_MODULE ...`; in Python: `import ITS_MODULE` first"
     check_known("model family", FAMILIES, family, hint=own)
     check_plain(hparams, f"the hyperparameters in {path}")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.classifier import ImageClassifier, Wrapped
+from cvcc_zoo.classifier.arguments import unknown_here
 from cvcc_zoo.classifier.weighting import without_numbers
 from cvcc_zoo.classifier.wrapped import import_network
 from cvcc_zoo.data.classes import matching, shared
@@ -163,7 +164,9 @@ def _transferred(weights: Weights, options: Mapping[str, Any], *, new_head: bool
     check_known(f"option of {weights.path.stem}", family_options(FAMILIES[weights.family]), *options)
     saved = weights.hparams
     fresh = new_head or options.get("num_classes", saved["num_classes"]) != saved["num_classes"]
-    hparams = {**saved, **(_of_new_classes(saved) if fresh else {}), **options}
+    hparams = {**saved, **(_of_new_classes(weights) if fresh else {}), **options}
+    for error in unknown_here(options).values():
+        raise error
     model: ImageClassifier = rebuilt(weights.family, hparams)
     transfer(model, weights, new_head=new_head)
     model.shaping, model.seen_images = weights.shaping, weights.seen_images
@@ -176,7 +179,8 @@ def _transferred(weights: Weights, options: Mapping[str, Any], *, new_head: bool
     return model.eval()
 
 
-def _of_new_classes(hparams: Mapping[str, Any]) -> dict[str, Any]:
+def _of_new_classes(weights: Weights) -> dict[str, Any]:
     """Return options for a new classifier: the loss without numbers of the old classes, and no part that is frozen."""
+    hparams = weights.hparams
     unfrozen = {"freeze": 0} if "freeze" in hparams else {}
-    return {"loss": without_numbers(hparams.get("loss", "cross_entropy")), **unfrozen}
+    return {"loss": without_numbers(hparams.get("loss", "cross_entropy"), weights.class_weights), **unfrozen}

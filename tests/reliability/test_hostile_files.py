@@ -116,9 +116,12 @@ print(megabytes() - before, time.monotonic() - start)
 
 @pytest.mark.parametrize("name", [PATH, "timm.evil.Optimizer", "evil_module..Optimizer"])
 def test_an_import_path_in_a_checkpoint_is_a_text_that_a_training_does_not_follow(name: str, tmp_path: Path) -> None:
-    torch.save(options(optimizer={"name": name, "lr": 0.1}, lr_scheduler={"name": name}), tmp_path / "a.ckpt")
+    spec = {"name": name}
+    torch.save(options(optimizer={**spec, "lr": 0.1}, lr_scheduler=spec, loss=spec), tmp_path / "a.ckpt")
     model = load(tmp_path / "a.ckpt")
-    assert model.hparams["optimizer"]["name"] == name
+    assert model.hparams["optimizer"]["name"] == model.hparams["loss"]["name"] == name
+    with pytest.raises(ValueError, match=r"no loss at the import path .* in the modules imported so far"):
+        model.checked_loss()
     module = name.rpartition(".")[0]
     with pytest.raises(ValueError, match=f"in the modules imported so far.*`import {module}` first"):
         model.configure_optimizers()
