@@ -228,6 +228,23 @@ def test_a_model_that_was_trained_in_python_is_calibrated_on_images_that_it_was_
     assert "model.ckpt does not say which images its training held out" in message(capsys, command)
 
 
+def test_validation_images_that_were_training_images_before_are_told_and_no_temperature_is_fitted_to_them(
+    fit: Fit, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--model=linear", "--data.validation=0", "--run=run", "--test=false") == 0
+    assert fit("--model=linear", "--data.validation=0.5", "--run=all", "--test=false") == 0
+    go_on = ["fit", "--config=run/config.yaml", "--ckpt_path=last", "--allow_changes=true"]
+    told = "Some validation images of colours may have been training images before"
+    assert main([*go_on, "--data.validation=0.5", "--trainer.max_epochs=2"]) == 0 and told in caplog.text
+    caplog.clear()
+    assert main([*go_on, "--trainer.max_epochs=3"]) == 0 and told not in caplog.text
+    assert main(["validate", "--run=run"]) == 0
+    assert "run held out other images for validation before it was resumed" in caplog.text
+    for file in ("run/best.ckpt", "run/last.ckpt"):
+        refused = message(capsys, ["calibrate", file, "--data.root=colours", "--data.validation=0.5"])
+        assert "may have been trained on some of its validation images" in refused
+
+
 def turn_names_around(colour: Path) -> None:
     """Give the images names in the opposite order, so that others are held out."""
     for path in sorted(colour.iterdir()):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import cvcc_zoo
 from cvcc_zoo import load
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.internals.averages import CURRENT
 from cvcc_zoo.runs import EMA, RunFolder
 from cvcc_zoo.runs.ema import WIDE
 from cvcc_zoo.runs.measure import measure
@@ -98,6 +99,15 @@ def test_a_run_with_an_average_goes_on_with_the_same_bits(
     wide = [torch.load(f"runs/{name}/last.ckpt", weights_only=True).get(WIDE, {}) for name in ("whole", "killed")]
     assert bool(wide[0]) == (precision == "bf16-true") and wide[0].keys() == wide[1].keys()
     assert all(torch.equal(tensor, wide[1][name]) for name, tensor in wide[0].items())
+
+
+def test_a_run_that_goes_on_without_its_average_goes_on_from_the_trained_weights(fit: Fit) -> None:
+    assert fit(*MORE, "--run=run") == 0
+    trained = torch.load("run/last.ckpt", weights_only=True)[CURRENT]["network.fc.weight"]
+    assert not torch.equal(trained, load("run/last.ckpt").state_dict()["network.fc.weight"])
+    still = ["--optimizer.lr=0", "--trainer.max_epochs=2", "--allow_changes=true", "--ckpt_path=run/last.ckpt"]
+    assert fit(*SMALL, *still, "--run=new") == 0
+    assert torch.equal(trained, load("new/last.ckpt").state_dict()["network.fc.weight"])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])

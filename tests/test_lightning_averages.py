@@ -52,6 +52,19 @@ def test_a_resumed_average_is_that_of_the_checkpoint_and_no_new_copy(colours: Pa
     assert load("2.ckpt").whitening.fitted
 
 
+def test_a_training_that_is_resumed_without_its_average_goes_on_from_the_trained_weights(colours: Path) -> None:
+    trainer = Trainer(max_epochs=1, callbacks=[EMAWeightAveraging(decay=0.5)], **QUIET)
+    trainer.fit(Linear(num_classes=2, image_size=8), images(colours))
+    trainer.save_checkpoint("1.ckpt")
+    content = torch.load("1.ckpt", weights_only=True)
+    content["current_model_state"] = {name: tensor.clone() for name, tensor in content["state_dict"].items()}
+    trained = content["current_model_state"]["network.fc.bias"].add_(1).clone()
+    torch.save(content | {"callbacks": {}}, "1.ckpt")
+    model = Linear(num_classes=2, image_size=8)
+    Trainer(max_epochs=1, **QUIET).fit(model, images(colours), ckpt_path="1.ckpt")
+    assert torch.equal(model.network.get_parameter("fc.bias"), trained)
+
+
 @pytest.mark.filterwarnings("ignore:Swapping scheduler")
 def test_an_average_has_the_features_that_its_model_has_fitted(colours: Path) -> None:
     model = Linear([{"name": "PCA", "components": 0.9}], num_classes=2, image_size=8)

@@ -260,8 +260,8 @@ def test_a_card_without_test_images_says_which_command_measures_it_again(
     content["measured"] = {"test_accuracy": 0.0, "correct": 0}
     path.write_text(json.dumps(content))
     capsys.readouterr()
-    assert main(["evaluate", "linear.colours", *DATA]) == 1
-    advice = f"measure it again: cvcc-zoo evaluate {path} --data... --update_card=true"
+    assert main(["--import=colorsys", "evaluate", "linear.colours", *DATA]) == 1
+    advice = f"measure it again: cvcc-zoo --import=colorsys evaluate {path} --data... --update_card=true"
     assert f"does not say how many of which test images were correct; {advice}" in capsys.readouterr().out
     assert main(["evaluate", str(path), *DATA, "--update_card=true"]) == 0
     again = read_card(path).measured
@@ -354,6 +354,21 @@ def test_a_run_whose_weights_give_other_results_than_its_summary_says_so(
     assert main(["publish", str(linear)]) == 2 and told in capsys.readouterr().err and not home.exists()
     assert not unlike_summary(summary, right - 1, 12, summary["data"]["test"]["sha256"])
     assert not unlike_summary(summary, 0, 12, "of other images")
+    mixed = summary | {"precision": "bf16-mixed; then 32-true", "test_accuracy": 0.5, "images": {"test": 1000}}
+    assert not unlike_summary(mixed, 511, 1000, summary["data"]["test"]["sha256"])
+
+
+def test_a_run_with_a_limited_test_says_so_and_is_published_with_a_test_of_all_images(
+    fit: Fit, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limited, told = ["--data.batch_size=4", "--trainer.limit_test_batches=1"], "its summary is of 4 of 12 test images"
+    assert fit("--model=linear", *limited, "--run=seed0") == 0
+    assert main(["evaluate", "seed0"]) == 0 and told in capsys.readouterr().out
+    content = page([read_run(Path("seed0"))], "Run")
+    assert told in content and "of 4 images</td>" in content
+    assert main(["publish", "seed0"]) == 0
+    assert read_card(home / "linear.colours.json").measured["test_images"] == 12
+    assert "seed0 was tested on 4 of 12 test images" in message(capsys, ["publish", "seed0", "--repeats=[seed0]"])
 
 
 def test_a_folder_of_a_known_data_set_is_called_by_its_name(

@@ -104,6 +104,7 @@ def judged_page(counts: npt.NDArray[np.int64], classes: list[str]) -> tuple[str,
         "images_per_second": 1,
         "steps": 1,
         "images": {"train": 1, "test": count},
+        "data": {},
     }
     labels = torch.arange(len(classes)).repeat_interleave(torch.from_numpy(counts.sum(1)))
     quality = quality_of(torch.nn.functional.one_hot(labels).double(), labels)
@@ -358,6 +359,14 @@ def test_runs_that_differ_in_their_seeds_alone_have_a_mean_and_recipes_an_interv
     assert "+42.00 (+35.43 to +48.57)" in tables([*mine, *constant])
     assert recipes([*mine[:1], *one]) == {} and tables(one) == ""
     assert "±" in page([*mine, *theirs], "Seeds") and ">Seeds<" not in page(mine[:1], "One")
+
+
+def test_a_run_that_was_resumed_with_other_options_is_no_seed_of_a_recipe(runs: list[Path]) -> None:
+    mine, file = seeds_of(read_run(runs[0]), "a", 0.9, 0.91), runs[0] / "summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"changed": "optimizer.lr was 0.1 and is 0.01"}))
+    resumed = seeds_of(read_run(runs[0]), "b", 0.5, 0.6)
+    assert recipes([mine[0], resumed[1]]) == recipes(resumed) == {} and recipes(mine)
+    assert "optimizer.lr was 0.1 and is 0.01" in page([mine[0], resumed[1]], "Seeds")
 
 
 def test_the_numbers_of_a_run_are_in_its_part_and_those_of_each_class_are_folded(runs: list[Path]) -> None:

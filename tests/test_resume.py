@@ -20,6 +20,7 @@ from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.runs import RunFolder, WholeCheckpoints
 from cvcc_zoo.runs.changes import changed_options
 from cvcc_zoo.runs.metrics_file import MetricsFile, read_metrics
+from cvcc_zoo.runs.run_folder import HEADER
 from tests.conftest import QUICK, SMALL
 
 STEPS = 4  # in an epoch
@@ -140,6 +141,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_it(
 
 def test_a_real_limit_of_the_disk_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
     path, limits = tmp_path / "last.ckpt", resource.getrlimit(resource.RLIMIT_FSIZE)
+    (tmp_path / "config.yaml").write_text(HEADER)
     WholeCheckpoints().save_checkpoint({"weights": torch.zeros(3)}, path)
     before = path.read_bytes()
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
@@ -149,7 +151,14 @@ def test_a_real_limit_of_the_disk_leaves_the_checkpoint_before_it(tmp_path: Path
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
-    assert {file.name for file in tmp_path.iterdir()} == {"last.ckpt", "previous.ckpt"}  # two names of one file
+    found = {file.name for file in tmp_path.iterdir()}
+    assert found == {"config.yaml", "last.ckpt", "previous.ckpt"}  # two names of one file
+
+
+def test_a_users_own_last_checkpoint_leaves_no_previous_one(fit: Any) -> None:
+    more = ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.save_last=true", "--trainer.max_epochs=2"]
+    assert fit("--model=linear", *more, "--run=run") == 0
+    assert Path("run/checkpoints/last.ckpt").is_file() and not [*Path("run").rglob("previous.ckpt")]
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW", "Muon", "torch.optim.Adagrad"])
@@ -304,6 +313,28 @@ def test_a_training_that_goes_on_elsewhere_takes_its_best_checkpoint_along(
     assert fit(*more, "--run=none", "--ckpt_path=old/last.ckpt") == 2
     assert "the run of old/last.ckpt has finished training; train it further" in capsys.readouterr().err
     assert not Path("none").exists()
+
+
+def test_the_best_weights_by_other_validation_images_are_compared_no_more(
+    fit: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    more = ["--model=linear", "--optimizer.lr=0", "--lr_scheduler=null", "--test=false"]  # so that no epoch is better
+    assert fit(*more, "--data.validation=0.5", "--run=run") == 0
+    go_on = ["fit", "--config=run/config.yaml", "--ckpt_path=last", "--data.split_seed=5", "--allow_changes=true"]
+    for epochs in (1, 2):
+        assert main([*go_on, f"--trainer.max_epochs={epochs}"]) == 0
+        assert torch.load("run/best.ckpt", weights_only=True)["epoch"] == epochs - 1
+    assert "run/best.ckpt is removed: other validation images chose it; another is chosen" in caplog.text
+
+
+def test_a_finished_run_names_the_limits_of_its_length(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    limits = ["--trainer.max_epochs=-1", "--trainer.max_steps=2", "--trainer.max_time=00:01:00:00"]
+    assert fit("--model=linear", *limits, "--run=run") == 0
+    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last"]) == 0
+    further = "--trainer.max_steps=... --trainer.max_time=... --allow_changes=true"
+    assert f"to train it further: {further}" in " ".join(capsys.readouterr().out.split())
+    assert fit("--model=linear", *limits, "--run=new", "--ckpt_path=run/last.ckpt") == 2
+    assert f"train it further ({further})" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("epochs", [1, 2])

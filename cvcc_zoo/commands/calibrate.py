@@ -18,6 +18,7 @@ from cvcc_zoo.classifier.quality import quality_of
 from cvcc_zoo.classifier.training_images import check_held_out, check_trained_on
 from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.images import MODEL, add_images
+from cvcc_zoo.cli.imports import program
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.identity import TRAINED_ON, is_identity, title_of_test
@@ -138,7 +139,7 @@ def check_split(name: str, origin: Origin, options: Any) -> None:
         raise ValueError(
             f"{name} was trained on all of its images, and a temperature that is fitted to training images makes a "
             "model too confident; train the recipe with --data.validation=0.1, and give these weights the temperature "
-            f"of that run: cvcc-zoo publish {name} --calibrate=RUN_WITH_VALIDATION"
+            f"of that run: {' '.join(program())} publish {name} --calibrate=RUN_WITH_VALIDATION"
         )
     if not options.validation:
         raise ValueError("a temperature is fitted to validation images; leave out --data.validation=0")

@@ -12,6 +12,7 @@ from cvcc_zoo.classifier.metrics import TOP5
 from cvcc_zoo.classifier.training_images import other_images
 from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.images import MODEL, add_images
+from cvcc_zoo.cli.imports import program
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.corruptions import title_of
@@ -215,7 +216,7 @@ def measured_again(card: Card, found: Mapping[str, Any], temperature: float) -> 
 def compare(card: Card, found: Mapping[str, Any], data: ImageDataModule, path: Path) -> tuple[int, str]:
     """Compare the measured numbers with those of the card; return the exit code and the verdict."""
     there = card.measured
-    again = f"measure it again: cvcc-zoo evaluate {in_command(path)} --data... --update_card=true"
+    again = f"measure it again: {' '.join(program())} evaluate {in_command(path)} --data... --update_card=true"
     if not {"correct", "test_accuracy", "test_set"} <= there.keys():
         return 1, f"the card does not say how many of which test images were correct; {again}"
     images = there["test_set"]

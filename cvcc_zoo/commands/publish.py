@@ -19,6 +19,7 @@ from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.measure import correct, measure, unlike_summary, with_temperature
 from cvcc_zoo.runs.repeats import (
+    check_whole,
     data_of,
     of_one_training,
     of_seeds,
@@ -30,7 +31,7 @@ from cvcc_zoo.runs.repeats import (
 )
 from cvcc_zoo.runs.run_folder import CONFIG
 from cvcc_zoo.runs.scores import scores
-from cvcc_zoo.runs.written import SUMMARY
+from cvcc_zoo.runs.written import SUMMARY, left_out
 from cvcc_zoo.weights.card import Card, change_card, folders, list_cards, read, read_card, write
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.zoo.creation import load
@@ -101,6 +102,7 @@ def publish(
                 f"{source} was tested on other images than {data.dataset.title} has now, so its accuracy is not "
                 "compared with theirs; restore the images, or leave out --repeats"
             )
+        check_whole(source, summary)
         training |= of_seeds(training, summary["test_accuracy"], test, seeds)
     fitted = temperature_of(validated, training, root) if validated else weights.calibration
     calibration = {"calibration": dict(fitted)} if fitted else {}
@@ -123,7 +125,7 @@ def publish(
         models = {name: load(path) for name, path in paths.items()}
         sums = {name: read_card(path).sha256 for name, path in paths.items()}
     half, full = (correct(*scores(each, data)) for each in models.values())
-    if remark := unlike_summary(summary, full, data.count("test"), test):
+    if not left_out(summary) and (remark := unlike_summary(summary, full, data.count("test"), test)):
         raise ValueError(
             f"{source}: {remark}; restore it, or remove {source / SUMMARY} and test the run again: `cvcc-zoo fit "
             f"--config={in_command(source / CONFIG)} --ckpt_path=last`"

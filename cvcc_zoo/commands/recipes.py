@@ -22,7 +22,10 @@ def parser() -> ZooParser:
 
 
 def main(args: Sequence[str]) -> int:
-    """Print the text of a recipe, or a table of all recipes or those of a folder. Raises ValueError for other names."""
+    """Print the text of a recipe, or a table of all recipes or those of a folder.
+
+    Raises ValueError for other names, and after the table if the heads of some recipes cannot be read.
+    """
     name: str = parser().parse_args(list(args)).name or ""
     if (recipe := named(name)) is not None:
         sys.stdout.write(recipes()[recipe].read_text(encoding="utf-8"))
@@ -38,8 +41,16 @@ def main(args: Sequence[str]) -> int:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("time", no_wrap=True)
     table.add_column("hardware", no_wrap=True)
-    for head in map(read_head, chosen):
+    wrong = []
+    for recipe in chosen:
+        try:
+            head = read_head(recipe)
+        except ValueError as error:
+            wrong.append(str(error))
+            continue
         accuracy = head.accuracy.replace("not measured", "-")
         table.add_row(head.name, accuracy, head.epochs, head.time.replace("minutes", "min"), head.hardware)
     PlainConsole().print(table)
+    if wrong:
+        raise ValueError(f"not listed: {'; '.join(wrong)}")
     return 0

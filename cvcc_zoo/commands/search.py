@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from cvcc_zoo.cli.imports import program
 from cvcc_zoo.cli.lightning import ZooCLI, build
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.cli.passing import split
@@ -71,11 +72,12 @@ def search(
         console.print(overview(best, done, count, goal, target))
         if best:
             write_picture(target / "search.png", picture(found, best, goal))
-            fit = ["cvcc-zoo", "fit", *fixed, *flags(best[0].values)]
-            if watches_validation(build(fit[2:])):
-                console.print(f"the best values, with the validation images that they watch:\n{shlex.join(fit)}")
+            given = [*fixed, *flags(best[0].values)]
+            fit = shlex.join([*program(), "fit", *given])
+            if watches_validation(build(given)):
+                console.print(f"the best values, with the validation images that they watch:\n{fit}")
             else:
-                console.print(f"the best values on all training images:\n{shlex.join([*fit, '--data.validation=0'])}")
+                console.print(f"the best values on all training images:\n{fit} --data.validation=0")
     return code if best or code else int(len(done) == count)
 
 

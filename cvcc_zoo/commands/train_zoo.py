@@ -10,6 +10,7 @@ import torch
 from rich.table import Table
 
 from cvcc_zoo.cli.arguments import parse, rewrite
+from cvcc_zoo.cli.imports import program
 from cvcc_zoo.cli.lightning import ZooCLI, build
 from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.cli.options import parser as parser_of
@@ -158,8 +159,8 @@ def checked_model(recipe: Path, options: Sequence[str]) -> tuple[str, dict[str, 
     if name != recipe.stem:
         raise ValueError(
             f"{shown(recipe)} trains the model {name}, and its weights would be named so; leave it out "
-            f"(--only='[...]'), or train it with `cvcc-zoo fit --config={in_command(recipe)}` and publish its run with "
-            "--tag=..."
+            f"(--only='[...]'), or train it with `{' '.join(program())} fit --config={in_command(recipe)}` and publish "
+            "its run with --tag=..."
         )
     return family, given
 

@@ -233,6 +233,11 @@ class MovableCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **moved, "dirpath": self.dirpath, "best_k_models": best})
         self.current_score = state_dict["current_score"]
 
+    def forget_best(self) -> None:
+        """Choose the best of the epochs still to come."""
+        self.best_k_models, self.best_model_path, self.kth_best_model_path = {}, "", ""
+        self.best_model_score = self.current_score = None
+
 
 class RateMonitor(LearningRateMonitor):
     """A LearningRateMonitor of optimizers that may choose their rate in the first step, before which it is None."""

@@ -12,6 +12,7 @@ from cvcc_zoo.report import classes, comparison, figures, quality, seeds
 from cvcc_zoo.report.elements import Cell, number, section, table, text
 from cvcc_zoo.report.reports import Mistake, Results, RunReport, differences
 from cvcc_zoo.runs.intervals import wilson
+from cvcc_zoo.runs.written import left_out
 
 SHOWN = 96  # width and height in pixels of a misclassified image on the page
 STYLE, SCRIPT = (Path(__file__).parent / name for name in ("page.css", "page.js"))
@@ -98,13 +99,17 @@ def leaderboard(runs: Sequence[RunReport]) -> str:
 
 
 def accuracy(summary: Mapping[str, Any]) -> Cell:
-    """Return a cell with the test accuracy of a run, and below it its 95 % interval: the table is wide already."""
+    """Return a cell with the test accuracy of a run, and below it its 95 % interval: the table is wide already.
+
+    If only some of the test images were tested, it says how many.
+    """
     share = summary["test_accuracy"]
     if share is None:
         return "-", None
     count = summary["images"]["test"]
     low, high = wilson(round(share * count), count)
-    return f"{100 * share:.2f} %\n{100 * low:.2f} to {100 * high:.2f}", share
+    some = f"\nof {count:,} images" if left_out(summary) else ""
+    return f"{100 * share:.2f} %\n{100 * low:.2f} to {100 * high:.2f}{some}", share
 
 
 def recipe_table(runs: Sequence[RunReport]) -> str:

@@ -32,6 +32,8 @@ WORST = 24
 PUBLIC, ALL = "public", "all"
 """Which test images a report shows: those of data sets that anybody can download, or all; otherwise none."""
 UNINTERESTING = (*HARMLESS, "trainer.logger")
+CHANGED = "resumed with changes"
+"""The name of the changes with which a run was resumed, among its options."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class RunReport:
     summary: dict[str, Any]
     curves: dict[str, Curve]
     options: dict[str, str]
-    """All options by dotted name, as text."""
+    """All options by dotted name, as text; also CHANGED, if the run was resumed with others."""
     results: Results | None
     reason: str
     """The reason why `results` is None, otherwise empty."""
@@ -102,6 +104,7 @@ def read_run(folder: Path, images: str = PUBLIC) -> RunReport:
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(f"{metrics} cannot be read ({error}); restore it, or leave {folder} out") from error
     options = {name: json.dumps(value).strip('"') for name, value in flat(config).items() if name not in UNINTERESTING}
+    options |= {CHANGED: summary["changed"]} if summary["changed"] else {}
     results, reason = None, "its summary has none (--test=false, or an own test), and it is not tested here either"
     remark = ""
     if summary["test_accuracy"] is not None:

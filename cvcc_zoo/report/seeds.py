@@ -24,10 +24,13 @@ Recipe = tuple[str, list[float]]
 
 
 def recipes(runs: Sequence[RunReport]) -> dict[str, list[Recipe]]:
-    """Return the recipes with more than one tested seed, by the identity of their test images."""
+    """Return the recipes with more than one tested seed, by the identity of their test images.
+
+    A run that was resumed with other options has no recipe.
+    """
     same: dict[tuple[object, ...], dict[str, RunReport]] = {}
     for run in runs:
-        if run.summary["test_accuracy"] is not None:
+        if run.summary["test_accuracy"] is not None and not run.summary["changed"]:
             others = tuple(sorted(item for item in run.options.items() if item[0] != SEED))
             test = run.summary["data"].get("test", {}).get("sha256", "")
             same.setdefault((test, *others), {}).setdefault(run.options.get(SEED, ""), run)

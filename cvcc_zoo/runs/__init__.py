@@ -2,14 +2,14 @@
 
 from cvcc_zoo.runs.callback import RunFolder
 from cvcc_zoo.runs.changes import UseChanges, changed_options, check_unchanged
-from cvcc_zoo.runs.checkpoints import MINUTES, WholeCheckpoints, best_so_far, has_ended, with_whole_checkpoints
+from cvcc_zoo.runs.checkpoints import MINUTES, WholeCheckpoints, best_so_far, with_whole_checkpoints
 from cvcc_zoo.runs.compiled import Compile
 from cvcc_zoo.runs.ema import EMA
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
 from cvcc_zoo.runs.metrics_file import MetricsFile, check_metrics
 from cvcc_zoo.runs.monitor import OptimizerMonitor
 from cvcc_zoo.runs.progress import ProgressBar, users_callbacks
-from cvcc_zoo.runs.run_folder import HEADER, folder_to_resume, last_of, new_folder, saved_config
+from cvcc_zoo.runs.run_folder import HEADER, folder_to_resume, has_ended, last_of, new_folder, saved_config
 from cvcc_zoo.runs.step_graph import StepGraph
 from cvcc_zoo.runs.stopping import Deadline, StopAtSignal, StoppedError, stopped_by_signals
 from cvcc_zoo.runs.summary import print_summary, write_predictions

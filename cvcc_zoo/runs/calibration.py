@@ -4,7 +4,9 @@ Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2. The temperature 
 """
 
 import math
+from typing import Any
 
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +16,7 @@ FOLDS = 5
 FEWEST = 10  # images to fit a temperature to
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+def fit_temperature(logits: Tensor | npt.NDArray[Any], labels: Tensor | npt.NDArray[Any]) -> float:
     """Return the temperature T at which softmax(logits / T) has the smallest cross-entropy with the labels.
 
     Above 1 it makes the model less confident. Fit it to images that are used neither for training nor for the test.
@@ -25,7 +27,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
             f"{len(labels)} images are too few to fit a temperature; train with at least {FEWEST} held out for "
             "validation, by a larger share of the images (--data.validation=0.3), or by more images in a folder's val"
         )
-    return _fit(logits, labels)
+    return _fit(torch.as_tensor(logits), torch.as_tensor(labels).long())
 
 
 def _fit(logits: Tensor, labels: Tensor) -> float:

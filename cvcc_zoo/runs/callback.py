@@ -13,6 +13,7 @@ from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.length import images_of_batch, steps_between_rows
 from cvcc_zoo.files.own import json_text, locked, write_whole
+from cvcc_zoo.files.plain import read_yaml
 from cvcc_zoo.internals.lightning import RateMonitor, set_log_every_n_steps
 from cvcc_zoo.printing import say
 from cvcc_zoo.runs.changes import changed_recipe
@@ -20,7 +21,7 @@ from cvcc_zoo.runs.checkpoints import BEST, WholeCheckpoints
 from cvcc_zoo.runs.checkpoints import checkpoints as checkpoints_of
 from cvcc_zoo.runs.figures import draw_curves, draw_test
 from cvcc_zoo.runs.metrics_file import NAME, MetricsFile, fingerprint
-from cvcc_zoo.runs.run_folder import CONFIG, check_unsaved, how_to_resume
+from cvcc_zoo.runs.run_folder import CONFIG, check_unsaved, how_to_resume, how_to_train_further
 from cvcc_zoo.runs.stopping import StoppedError
 from cvcc_zoo.runs.summary import Training, conditions, print_summary, summarise
 from cvcc_zoo.runs.winograd import used_winograd
@@ -210,7 +211,7 @@ class RunFolder(Callback):
         print_summary(read_summary(self.folder), self.folder)
         say(
             f"The run {self.folder} is already finished, and nothing in it was changed; to train it further: "
-            "--trainer.max_epochs=... --allow_changes=true"
+            f"{how_to_train_further(read_yaml(self.config, CONFIG))}"
         )
 
     def _draw_curves(self, trainer: Trainer) -> None:

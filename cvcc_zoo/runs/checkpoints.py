@@ -14,6 +14,8 @@ from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
 from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.classifier.metrics import MONITORED, mode_of
+from cvcc_zoo.classifier.training_images import holds_out_others
+from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.files.plain import load_plain, refused_in
 from cvcc_zoo.internals.lightning import (
@@ -23,7 +25,7 @@ from cvcc_zoo.internals.lightning import (
     forget_unstarted_batch,
     start_epoch_anew,
 )
-from cvcc_zoo.runs.run_folder import LAST, PREVIOUS
+from cvcc_zoo.runs.run_folder import LAST, PREVIOUS, is_run
 from cvcc_zoo.weights.checkpoint import Checkpoint
 
 MINUTES = 10.0
@@ -35,8 +37,8 @@ class WholeCheckpoints(TorchCheckpointIO):
     """Write a checkpoint under a temporary name in its folder, flush it to disk, and rename it; read plain data only.
 
     Lightning's own goes through $TMPDIR, which may be on another disk, so that a kill can cut off the copy; and it
-    lets a file run code if $TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set. The previous `last.ckpt` stays until the new one
-    has been read back.
+    lets a file run code if $TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set. The previous `last.ckpt` of a run stays until the
+    new one has been read back.
     """
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
@@ -59,7 +61,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             )
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.name == LAST and target.is_file():
+            if target.name == LAST and target.is_file() and is_run(target.parent):
                 link_or_copy(target, target.with_name(PREVIOUS))
             write_whole(target, content.getbuffer())
         except OSError as error:
@@ -176,6 +178,7 @@ class BestCheckpoint(MovableCheckpoint):
         super().__init__(folder, "best", monitor=monitor, mode=mode_of(monitor), enable_version_counter=False)
         self.validation: dict[str, float] = {}  # all metrics of the validation after which best.ckpt was saved
         self._validated: Any = None  # the best score that they belong to
+        self._other_images = False  # whether the best so far was chosen by other validation images
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the metrics beside the best score, in this checkpoint too; a new best score is a new object."""
@@ -185,6 +188,19 @@ class BestCheckpoint(MovableCheckpoint):
             self.validation = {name: float(value) for name, value in found if name.startswith("val/")}
         if "callbacks" in checkpoint:
             checkpoint["callbacks"][self.state_key]["validation"] = self.validation
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note whether the validation images are those of the checkpoint."""
+        data = getattr(trainer, "datamodule", None)
+        about = checkpoint.get("cvcc_zoo", {})
+        self._other_images = isinstance(data, ImageDataModule) and holds_out_others(about, data)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget a best so far that other images chose: its score cannot be compared."""
+        super().on_train_start(trainer, pl_module)
+        if self._other_images and self.best_model_path:
+            rank_zero_info(f"{self.best_model_path} is removed: other validation images chose it; another is chosen")
+            self.forget_best()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume with the best so far, and its metrics, if its best.ckpt is in the run folder."""
@@ -223,21 +239,6 @@ def remove_other_best(trainer: Trainer, file: Path) -> None:
         file.unlink()
         if best is None:
             rank_zero_info(f"{file} is removed: without validation, the weights of a run are those of its last step")
-
-
-def has_ended(checkpoint: Checkpoint | None, folder: Path | None, changed: str) -> bool:
-    """Return whether a run resumed in `folder` (None: a new one) has finished training, and only the test may be left.
-
-    Raises ValueError for a new folder, in which nothing would be trained.
-    """
-    if checkpoint is None or not checkpoint.ended or changed:
-        return False
-    if folder is None:
-        raise ValueError(
-            f"the run of {checkpoint.path} has finished training; train it further (--trainer.max_epochs=... "
-            "--allow_changes=true), or start a new one from its weights (--weights=...)"
-        )
-    return True
 
 
 def checkpoints(folder: Path, minutes: float, monitor: str, *, validation: bool) -> list[CheckpointCallback]:

@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from torch import Tensor
 
-CURRENT = "cvcc_zoo_current"  # key of the trained weights in a checkpoint, whose state_dict is the average
+from cvcc_zoo.internals.averages import CURRENT, SavedAverage
+
 WIDE = "cvcc_zoo_average"  # key of those parts of the average that have more digits than the weights
 
 
-class EMA(Callback):
+class EMA(SavedAverage):
     """Average the weights during training with a `decay` in (0, 1); the model ends with the average."""
 
     def __init__(self, decay: float = 0.999) -> None:

@@ -12,7 +12,7 @@ from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.runs.calibration import fit_temperature
 from cvcc_zoo.runs.changes import ELSEWHERE, OF_RECORDS, compare, flat
 from cvcc_zoo.runs.scores import scores
-from cvcc_zoo.runs.written import read_config, read_summary
+from cvcc_zoo.runs.written import left_out, read_config, read_summary
 from cvcc_zoo.weights.card import Card
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.zoo.published import knows_its_training
@@ -59,6 +59,16 @@ def check_one_recipe(run: Path | str, about: Mapping[str, Any]) -> None:
         )
 
 
+def check_whole(run: Path, summary: Mapping[str, Any]) -> None:
+    """Raise ValueError if a run was tested on some of the test images alone."""
+    if left_out(summary):
+        raise ValueError(
+            f"{run} was tested on {summary['images']['test']:,} of {summary['data']['test']['images']:,} test images, "
+            "so its accuracy is not compared with those of others; train it without --trainer.limit_test_batches, or "
+            "leave out --repeats"
+        )
+
+
 def of_seeds(training: Mapping[str, Any], accuracy: float | None, test: str, runs: Sequence[Path]) -> dict[str, Any]:
     """Return the test accuracies by seed, fractions in [0, 1], and the precisions of the runs if they differ.
 
@@ -69,7 +79,7 @@ def of_seeds(training: Mapping[str, Any], accuracy: float | None, test: str, run
         runs: Folders of runs that repeat the training with other seeds.
 
     Raises ValueError for runs of another recipe, or that were resumed with one, on other images, with the same seed, or
-    without a test.
+    without a test of all images.
 
     """
     check_one_recipe("the published run", training)
@@ -79,6 +89,7 @@ def of_seeds(training: Mapping[str, Any], accuracy: float | None, test: str, run
     for path in runs:
         config, summary = run_of(path)
         check_one_recipe(path, summary)
+        check_whole(path, summary)
         sets, mine = summary["data"], str(summary["seed"])
         why = None
         if (name := difference(recipe(config), training["recipe"], ELSEWHERE)) is not None:

@@ -1,7 +1,8 @@
 """Folders and files of a run: no other run's files are touched, and no file is left half-written."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
@@ -14,6 +15,8 @@ CONFIG = "config.yaml"
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"
 """The checkpoint before the last one; it exists only while a run trains."""
+LIMITS = ("max_epochs", "max_steps", "max_time")
+"""Options of the Trainer that limit the length of a run."""
 HEADER = f"# cvcc-zoo fit --config {CONFIG}\n"
 
 
@@ -121,6 +124,29 @@ def saved_config(folder: Path | None, checkpoint: Checkpoint | None) -> str | No
     if checkpoint is not None and checkpoint.config:
         return checkpoint.config
     return (folder / CONFIG).read_text(encoding="utf-8", errors="replace") if folder and is_run(folder) else None
+
+
+def has_ended(checkpoint: Checkpoint | None, folder: Path | None, changed: str) -> bool:
+    """Return whether a run resumed in `folder` (None: a new one) has finished training, and only the test may be left.
+
+    Raises ValueError for a new folder, in which nothing would be trained.
+    """
+    if checkpoint is None or not checkpoint.ended or changed:
+        return False
+    if folder is None:
+        raise ValueError(
+            f"the run of {checkpoint.path} has finished training; train it further "
+            f"({how_to_train_further(checkpoint.settings)}), or start a new one from its weights (--weights=...)"
+        )
+    return True
+
+
+def how_to_train_further(config: Mapping[str, Any]) -> str:
+    """Return the options that train a finished run further: each limit of its length, which counts all of the run."""
+    given = config.get("trainer")
+    options = given if isinstance(given, Mapping) else {}
+    limits = [name for name in LIMITS if options.get(name) not in (None, -1)] or LIMITS[:1]
+    return f"{' '.join(f'--trainer.{name}=...' for name in limits)} --allow_changes=true"
 
 
 def how_to_resume(folder: Path) -> str:

@@ -33,7 +33,7 @@ from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 FEW = 5  # classes without test images that are named
 PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
-THEN = "; then "  # between the names of the hardware of a run
+THEN = "; then "  # between the precisions, and the names of the hardware, of a run that was resumed with others
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,11 @@ def summarise(
 
 
 def conditions(trainer: Trainer, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how and on what a training runs from here on; `before` it, it may have run on other hardware, too."""
-    places = [*before.get("hardware", "").split(THEN), trained_on(trainer)]
+    """Return how and on what a training runs from here on; `before` it, precision and hardware may have been others."""
+    now = {"precision": str(trainer.precision), "hardware": trained_on(trainer)}
+    all_of_it = {name: THEN.join(dict.fromkeys([*before.get(name, it).split(THEN), it])) for name, it in now.items()}
     return {
-        "precision": str(trainer.precision),
-        "hardware": THEN.join(dict.fromkeys(filter(None, places))),
+        **all_of_it,
         "processes": trainer.world_size,
         "same_bits": same_bits(trainer),
         "commit": commit(),

@@ -3,11 +3,13 @@
 import inspect
 import json
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cvcc_zoo.classifier.quality import MEANS
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.identity import is_identity
 from cvcc_zoo.files.own import in_command, shown
 from cvcc_zoo.files.plain import read_yaml
 from cvcc_zoo.registry import check_known
@@ -50,12 +52,18 @@ def read_summary(folder: Path) -> dict[str, Any]:
         if share is not None and not (isinstance(share, NUMBERS) and 0 <= share <= 1):
             raise _broken(path, f"{name} is {reprlib.repr(share)}, not between 0 and 1")
     sets = summary["data"]
-    identified = all(isinstance(each, dict) and isinstance(each.get("sha256"), str) for each in sets.values())
-    if "train" not in sets or not identified:
+    if "train" not in sets or not all(map(is_identity, sets.values())):
         raise _broken(path, f"data is {reprlib.repr(sets)}")
     if not all(isinstance(summary["images"].get(split), int) for split in ("train", "test")):
         raise _broken(path, f"images is {reprlib.repr(summary['images'])}")
     return summary
+
+
+def left_out(summary: Mapping[str, Any]) -> int:
+    """Return how many of the test images a run was not tested on, as with --trainer.limit_test_batches."""
+    tested: int = summary["images"]["test"]
+    images: int = summary["data"].get("test", {}).get("images", tested)
+    return max(0, images - tested)
 
 
 def _broken(path: Path, why: str) -> ValueError:

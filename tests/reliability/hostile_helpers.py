@@ -109,7 +109,6 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str
     "loss": (lambda: options(loss=CALL), "have 'class_path'"),
     "whitening": (lambda: options(whitening=CALL), "have 'class_path'"),
     "augmentations": (lambda: options(augmentations=[{"name": "Compose", "augmentations": [CALL]}]), "'class_path'"),
-    "loss by path": (lambda: options(loss={"name": "evil_module.build"}), "no loss named 'evil_module.build'"),
     "whitening by path": (lambda: options(whitening="evil_module.build"), "no whitening named 'evil_module.build'"),
     "family by path": (lambda: content() | {"cvcc_zoo": {"family": PATH}}, f"no model family named '{PATH}'"),
     "shape": (lambda: tensors(network__fc__weight=torch.zeros(3, 3)), r"fc.weight' is (3, 3), not (3, 64)"),

@@ -354,7 +354,8 @@ def test_the_hardware_and_versions_of_a_run_are_those_that_trained_it(
     longer = [f"--trainer.max_epochs={epochs}" for epochs in (2, 3)]
     after = on("a laptop", longer[0], "--allow_changes=true")
     assert (after["hardware"], after["commit"]) == ("a GPU; then a laptop", "commit of a laptop")
-    assert on("a GPU", longer[1], "--allow_changes=true")["hardware"] == "a GPU; then a laptop"
+    again = on("a GPU", longer[1], "--allow_changes=true", "--trainer.precision=bf16-mixed")
+    assert (again["hardware"], again["precision"]) == ("a GPU; then a laptop", "32-true; then bf16-mixed")
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
