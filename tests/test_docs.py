@@ -89,6 +89,20 @@ def test_the_page_about_commands_names_all_of_them() -> None:
     assert set(re.findall(r"^cvcc-zoo ([\w-]+)", page, flags=re.MULTILINE)) == set(COMMANDS)
 
 
+def test_the_page_about_commands_names_all_optimizers_schedules_and_losses() -> None:
+    page = (ROOT / "docs/commands.md").read_text()
+    for kind, names in (("Optimizer", OWN), ("Schedule", CURVES), ("Loss", LOSSES)):
+        about = page.partition(f"- **{kind}.** ")[2].partition("\n- ")[0]
+        assert not [name for name in names if f"`{name}`" not in about], kind
+
+
+def test_the_file_of_every_optimizer_has_a_page_of_reference() -> None:
+    for module in {optimizer.__module__ for optimizer in OWN.values()}:
+        page = f"api/{module.rpartition('.')[2]}.md"
+        assert f"- {page}\n" in (ROOT / "mkdocs.yml").read_text()
+        assert f"::: {module}\n" in (ROOT / "docs" / page).read_text()
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 150
 

@@ -227,12 +227,13 @@ def test_numbers_of_old_classes_leave_the_loss_and_balanced_weights_are_counted_
     keeper = Trainer(**options)
     keeper.strategy.connect(model)
     keeper.save_checkpoint("three.ckpt", weights_only=True)
-    for classes in (0, 5):
-        assert create("three.ckpt", num_classes=classes).hparams["loss"] == {"name": "cross_entropy"}
+    changes: list[dict[str, Any]] = [{"num_classes": 0}, {"num_classes": 5}, {"new_head": True}]
+    for changed in changes:
+        assert create("three.ckpt", **changed).loss.class_weights == "balanced"  # as was chosen
     assert create("three.ckpt", image_size=16).hparams["loss"]["class_weights"] == [1, 1, 1]
     again = load("three.ckpt")
     again.reset_classifier(4)
-    assert again.loss.class_weights == "balanced"  # as was chosen, of which the numbers were made
+    assert again.loss.class_weights == "balanced"
     assert type(model).load_from_checkpoint("three.ckpt").chosen_class_weights == "balanced"
     named = create(name, num_classes=3, image_size=16, loss={**balanced, "class_weights": {"a": 2}})
     Trainer(**options).fit(

@@ -22,6 +22,7 @@ from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.metrics import StageMetrics
 from cvcc_zoo.classifier.quality import MEANS, Quality, bins_of, plain_quality, quality_of
 from cvcc_zoo.plots import plot_calibration
+from cvcc_zoo.runs.calibration import fit_temperature
 from cvcc_zoo.runs.intervals import wilson, with_interval
 from cvcc_zoo.runs.summary import without_images
 from tests.conftest import Fit
@@ -53,6 +54,13 @@ def test_they_agree_with_torchmetrics_and_with_their_definitions(classes: int) -
     for name, other in (("precision", multiclass_precision), ("recall", multiclass_recall)):
         torch.testing.assert_close(found[name].nan_to_num().float(), other(logits, labels, classes, average="none"))
     assert found["support"].tolist() == torch.bincount(labels, minlength=classes).tolist()
+
+
+def test_predictions_of_another_program_are_judged_as_arrays() -> None:
+    logits, labels = predictions()
+    found = quality_of(logits.numpy(), labels.numpy().astype(np.int32))
+    assert all(torch.equal(found[name], value) for name, value in quality_of(logits, labels).items() if name in MEANS)
+    assert fit_temperature(logits.numpy(), labels.numpy().astype(np.int32)) == fit_temperature(logits, labels)
 
 
 def test_a_classifier_of_one_class_has_the_numbers_that_can_be_counted_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -459,3 +460,29 @@ def test_a_schedule_gives_no_momentum_to_an_optimizer_chosen_without(spec: Spec,
     make_lr_scheduler(spec, optimizer, 40, 40)
     with pytest.raises(ValueError, match=f"this {chosen['name']} has none; set lr_scheduler.cycle_m"):
         make_lr_scheduler({**spec, "cycle_momentum": True}, optimizer, 40, 40)
+
+
+@pytest.mark.parametrize("options", [{}, {"sgd_lr": 0.1}])
+def test_a_schedule_does_not_change_the_momentum_of_muon_in_part(options: Spec) -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    optimizer = make_optimizer({"name": "Muon", **options}, network)
+    with pytest.raises(ValueError, match=r"that of AdamW alone in Muon; set lr_scheduler.cycle_momentum=false"):
+        make_lr_scheduler({"name": "OneCycleLR", "cycle_momentum": True}, optimizer, 40, 40)
+
+
+@pytest.mark.parametrize("spec", [{"name": "Cosine", "warmup": 0.1}, {"name": "Step", "every": 3, "interval": "step"}])
+def test_a_schedule_goes_on_after_it_was_pickled_and_from_a_state_of_a_function(spec: Spec) -> None:
+    def make() -> tuple[Any, Any]:
+        optimizer = make_optimizer({"name": "SGD", "lr": 0.1}, nn.Linear(2, 2))
+        return optimizer, make_lr_scheduler(spec, optimizer, 40, 40)["scheduler"]
+
+    optimizer, schedule = make()
+    for _ in range(10):
+        optimizer.step()
+        schedule.step()
+    copied, (_, loaded) = pickle.loads(pickle.dumps(schedule)), make()
+    loaded.load_state_dict({**schedule.state_dict(), "lr_lambdas": [None]})
+    for each in (schedule, copied, loaded):
+        each.optimizer.step()
+        each.step()
+    assert schedule.get_last_lr() == copied.get_last_lr() == loaded.get_last_lr() != [0.1]

@@ -216,6 +216,14 @@ def test_the_best_values_keep_the_validation_images_that_they_watch(capsys: pyte
     assert main([*words[1:], "--test=false", "--run=best"]) == 0
 
 
+def test_the_best_values_name_the_modules_that_the_search_imported(capsys: pytest.CaptureFixture[str]) -> None:
+    search = ["search", "--folder=search", "--space={optimizer.lr: [0.01]}", "--method=grid", *TINY]
+    assert main(["--import=colorsys", "--import", "bisect", *search]) == 0
+    assert "\ncvcc-zoo --import=colorsys --import=bisect fit --model=linear" in capsys.readouterr().out
+    assert main(search) == 0
+    assert "\ncvcc-zoo fit --model=linear" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "watches"),
     [

@@ -1,5 +1,6 @@
 """Models go through torch's and Lightning's own tools as torchvision's networks do."""
 
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -9,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, update_bn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from cvcc_zoo import ImageDataModule, create
+from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.integrations.fabric import dataloader
 
@@ -179,6 +181,22 @@ def test_processes_of_fabric_share_the_batches() -> None:
         assert torch.equal(torch.stack((first, second), 1).flatten(), whole)
 
 
+def test_a_model_that_was_trained_under_fabric_is_saved_for_load(tmp_path: Path) -> None:
+    """As docs/reliability.md shows."""
+    fabric, data = lightning.Fabric(accelerator="cpu", devices=1), ImageDataModule("fashion-mini", image_size=8)
+    made = create("linear", in_channels=1, image_size=8)
+    made.whitening, made.classes = data.fit_whitening(), tuple(data.classes)
+    made, optimizer = fabric.setup(made, torch.optim.SGD(made.parameters(), lr=0.1))
+    fabric.backward(made.training_step(next(iter(dataloader(fabric, data, "train"))), 0))
+    optimizer.step()
+    trained = made.module
+    checkpoint = {"state_dict": trained.state_dict(), "hyper_parameters": dict(trained.hparams)}
+    trained.on_save_checkpoint(checkpoint)
+    fabric.save(tmp_path / "model.ckpt", checkpoint)
+    found, (images, *_) = load(tmp_path / "model.ckpt"), data.some_images(4)
+    assert torch.equal(found(images), trained.eval()(images)) and found.classes == trained.classes
+
+
 def test_fabric_gets_no_images_of_unknown_stages_or_changing_sizes() -> None:
     fabric = lightning.Fabric(accelerator="cpu", devices=1)
     with pytest.raises(ValueError, match="no stage named 'valid'; did you mean val"):
@@ -207,3 +225,14 @@ def test_a_loop_of_ones_own_is_told_to_set_weights_from_images(option: str, valu
     made.prepare(data)
     assert made.training_step(pair, 0).item() > 0
     assert any(not parameter.requires_grad for parameter in made.parameters()) == (option == "patch_whitening")
+
+
+def test_update_bn_is_given_the_images_of_a_loader_alone() -> None:
+    data = ImageDataModule("fashion-mini", batch_size=2048, image_size=8)
+    averaged: Any = AveragedModel(create("cnn_small", image_size=8, in_channels=1, whitening="none"))
+    data.setup()
+    loader = data.val_dataloader()
+    with pytest.raises(ValueError, match=r"update_bn the images alone: \(images for images, _ in loader\)"):
+        update_bn(loader, averaged)
+    update_bn((images for images, _ in loader), averaged)
+    assert int(averaged.module.network.get_buffer("stages.0.2.num_batches_tracked")) == 1

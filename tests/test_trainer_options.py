@@ -268,7 +268,8 @@ def test_processes_that_would_train_on_the_same_images_are_refused(
     data.prepare_data()
     for stage in ("fit", "test"):
         data.setup(stage)
-    model, train, val = linear(whitening="none"), data.train_dataloader(), data.val_dataloader()
+    train, val = TensorLoader(*data.training_images(), batch_size=8), data.val_dataloader()
+    model = linear(whitening="none")
     quick().fit(model, train, val)
     monkeypatch.setattr(Trainer, "world_size", 2)
     told = r"2 processes would all get the same images.*fit\(model, datamodule=data"
@@ -278,6 +279,14 @@ def test_processes_that_would_train_on_the_same_images_are_refused(
         quick().validate(model, val)
     with pytest.raises(ValueError, match=told):
         quick().test(model, data.test_dataloader())
+
+
+def test_a_trainer_does_not_train_on_the_loader_of_a_data_module_without_its_augmentations(colours: Path) -> None:
+    data = folder(colours, validation=0.2)
+    data.setup("fit")
+    told = r"would train without its augmentations, .*; give it the DataModule instead, as in trainer.fit\(model, data"
+    with pytest.raises(ValueError, match=told):
+        quick().fit(linear(whitening="none"), data.train_dataloader(), data.val_dataloader())
 
 
 def test_a_data_module_does_not_follow_the_trainer_of_its_last_run(

@@ -258,6 +258,36 @@ def test_the_inverse_gives_the_images_back(images: Tensor, method: str, scope: s
         assert torch.allclose(smooth.inverse(smooth(images)), images.double() / 255, atol=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore:whitening 108 values together needs a covariance of rank")
+@pytest.mark.parametrize("eps", [0.0, 1e-4, 0.1])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_inverse_gives_images_with_constant_pixels_back(images: Tensor, method: str, eps: float) -> None:
+    if method == "cholesky" and eps == 0:
+        pytest.skip("it refuses constant pixels")
+    framed = images.clone()
+    framed[:, :, 0], framed[:, 1, 3, 3] = 7, 0
+    fitted = Whitening(method, 3, 6, eps=eps).fit(framed)
+    assert torch.allclose(fitted.inverse(fitted(framed)), framed / 255, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:whitening 108 values together needs a covariance of rank")
+@pytest.mark.parametrize("method", ["zca", "pca"])
+def test_the_inverse_gives_fewer_images_than_pixels_back(images: Tensor, method: str) -> None:
+    fitted = Whitening(method, 3, 6).fit(images[:40])
+    assert torch.allclose(fitted.inverse(fitted(images[:40])), images[:40] / 255, atol=1e-5)
+
+
+def test_the_components_of_correlations_are_drawn_also_where_a_pixel_hardly_varies(images: Tensor) -> None:
+    framed = images.clone()
+    framed[:, :, 0, 0] = 7
+    framed[range(3), range(3), 0, 0] = 8
+    drawn = [
+        axes for axes in Whitening("pca_cor", 3, 6).fit(framed).plot(framed[:2]).axes if "24 comp" in axes.get_title()
+    ]
+    (picture,) = drawn[0].images
+    assert np.abs(np.asarray(picture.get_array()) - 0.5).mean() > 0.2
+
+
 def test_vectors_and_images_are_two_views_of_the_same(images: Tensor) -> None:
     for scope in SCOPES:
         assert torch.equal(images_of(vectors(images, scope), scope, images.shape), images)

@@ -101,10 +101,20 @@ def _cholesky(covariance: Tensor, eps: float) -> Decorrelation:
 
 
 def pseudo_inverse(matrix: Tensor, spectrum: Tensor, eps: float) -> Tensor:
-    """Return the matrix (D, K), float64, that undoes a whitening matrix (K, D) in the directions that it kept."""
+    """Return the matrix (D, K), float64, that undoes a whitening matrix (K, D) in the directions that it kept.
+
+    The rank is not that of `matrix`, which was rounded to float32: the directions that it lost would not be zero.
+    """
     matrix = matrix.double()
-    whole = matrix.shape[0] == matrix.shape[1] and (eps > 0 or float(spectrum[-1]) > _noise(spectrum))
-    inverse: Tensor = torch.linalg.inv(matrix) if whole else torch.linalg.pinv(matrix)  # pinv is 50 times slower
+    rank = min(int(matrix.any(0).sum()), int(matrix.any(1).sum()))  # constant pixels of zca_cor, omitted components
+    if eps == 0:
+        rank = min(rank, int((spectrum > _noise(spectrum)).sum()))
+    inverse: Tensor
+    if matrix.shape == (rank, rank):
+        inverse = torch.linalg.inv(matrix)
+    else:
+        u, values, vh = torch.linalg.svd(matrix, full_matrices=False)  # 50 times slower
+        inverse = (vh[:rank].mT / values[:rank]) @ u[:, :rank].mT
     return inverse
 
 

@@ -58,6 +58,7 @@ def limited(trainer: Any, stage: str) -> bool:
 
 Change = Callable[[Batch, int], tuple[Tensor, Tensor]]
 """An augmentation: from a batch and the number of the epoch to images and labels."""
+GIVE = "give it the DataModule instead, as in trainer.fit(model, datamodule=data)"
 
 
 class Position:
@@ -178,17 +179,27 @@ class TensorLoader:
         return chosen if self.sampler is None else chosen[self.rank :: self.world_size]
 
 
-def check_shared(trainer: Any) -> None:
-    """Raise ValueError if the processes of a trainer, or None, all get the same images, from a loader made for one."""
-    if trainer is None or trainer.world_size == 1:
+def check_given(trainer: Any, batch: Any) -> None:
+    """Raise ValueError if a Trainer, or None, was given a loader of a DataModule, and needs the DataModule itself.
+
+    Nobody would augment its training images, and several processes would all get the same images.
+    """
+    if trainer is None or not (trainer.training or trainer.world_size > 1):
         return
     stage = "train_dataloader" if trainer.training else "test_dataloaders" if trainer.testing else "val_dataloaders"
     given = getattr(trainer, stage)
     for loader in given if isinstance(given, list | tuple) else [given]:
-        if isinstance(loader, TensorLoader) and loader.world_size != trainer.world_size:
+        if not isinstance(loader, TensorLoader):
+            continue
+        if trainer.training and loader.sampler is not None and isinstance(batch, Batch):
+            raise ValueError(
+                "the Trainer was given the loader of a DataModule, and would train without its augmentations, without "
+                f"the names of the classes, and without checks of the images; {GIVE}"
+            )
+        if loader.world_size != trainer.world_size:
             raise ValueError(
                 f"{trainer.world_size} processes would all get the same images, because this loader was made without "
-                "the Trainer; give it the DataModule instead, as in trainer.fit(model, datamodule=data)"
+                f"the Trainer; {GIVE}"
             )
 
 

@@ -120,12 +120,15 @@ def _plot_spectrum(axes: Axes, whitening: Decorrelating) -> None:
 def _filters(whitening: Decorrelating) -> tuple[Tensor, str]:
     """Return rows of the whitening matrices as images (R, K, C, H, W), and a caption.
 
-    These are the first components or, for a method whose filters belong to pixels, the filters of four pixels in each
-    channel, cropped.
+    These are the first components (for `pca_cor` those of standardized pixels) or, for a method whose filters belong to
+    pixels, the filters of four pixels in each channel, cropped.
     """
     size, matrix = whitening.image_size, whitening.matrix.cpu()
     channels = whitening.in_channels // len(matrix)  # of a filter
     if whitening.method in PRINCIPAL:
+        if whitening.method == "pca_cor":  # without its division by the deviations, which are tiny at some pixels
+            variances = whitening.spectrum.cpu()[:, : matrix.shape[1], None] + whitening.eps
+            matrix = matrix * (matrix.square() * variances).sum(1, keepdim=True).clamp(min=1e-12).rsqrt()
         across = min(8, matrix.shape[1])
         down = min(3, matrix.shape[1] // across) if len(matrix) == 1 else 1
         first = matrix[:, : across * down].reshape(-1, across, channels, size, size)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvcc_zoo.data.loader import Batch
+
 SLACK = 1e-3  # for rounding
 LARGEST = 16.0
 """Above any normalised image: it would need a standard deviation below 1/16; CIFAR-10 has 1/4, MNIST 1/3."""
@@ -18,6 +20,11 @@ def check_images(images: Any, channels: int) -> None:
         raise ValueError(
             "torch.fx cannot trace the checks of raw images; trace model.network, whose input is "
             "model.whitening(images), or take the outputs of the parts: model.features(images)"
+        )
+    if isinstance(images, Batch | list | tuple) and len(images) == 2 and getattr(images[0], "ndim", 0) == 4:
+        raise ValueError(
+            "this model takes images, and a batch is a pair: images, labels = batch; give torch's update_bn the images "
+            "alone: (images for images, _ in loader)"
         )
     if not isinstance(images, Tensor):
         raise ValueError(
