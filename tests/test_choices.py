@@ -390,6 +390,12 @@ def test_options_alone_belong_to_what_is_chosen_in_a_file_or_by_default(
         (["model.loss: hinge", "model.loss.l2: 0.1"], ["--model.loss=focal"], "loss", {"name": "focal"}),
         (["model.loss: hinge"], ["--model.loss.l2=0.1"], "loss", {"name": "hinge", "l2": 0.1}),
         (["model.loss: hinge"], ["--model.loss={l2: 0.1}"], "loss", {"name": "hinge", "l2": 0.1}),
+        ([], ["--config={model: {loss: hinge}}", "--model.loss.l2=0.1"], "loss", {"name": "hinge", "l2": 0.1}),
+        ([], ["--config", "data: {whitening: zca}", "--data.whitening.eps=0.5"], "whitening",
+         {"name": "zca", "eps": 0.5}),
+        ([], ["--data", "beside.yaml", "--data.whitening.eps=0.5"], "whitening", {"name": "zca", "eps": 0.5}),
+        (["model.loss: squared_error"], ["--model.ridge=leave_one_out", "--model.ridge.grid=[1, 10]"], "ridge",
+         {"name": "leave_one_out", "grid": [1, 10]}),
         (["data.whitening: zca", "data.whitening.eps: 0.5"], [], "whitening", {"name": "zca", "eps": 0.5}),
         (["optimizer: SGD", "optimizer.lr: 0.5"], ["--optimizer.momentum=0.9"], "optimizer",
          {"name": "SGD", "lr": 0.5, "momentum": 0.9}),
@@ -400,6 +406,7 @@ def test_options_alone_belong_to_what_is_chosen_in_a_file_or_by_default(
 def test_options_of_a_file_belong_to_what_a_file_before_it_names(
     colours: Path, files: list[str], flags: list[str], name: str, chosen: dict[str, Any]
 ) -> None:
+    Path("beside.yaml").write_text("whitening: zca")
     for number, text in enumerate(files):
         Path(f"{number}.yaml").write_text(text)
     given = ["--model=linear", *(f"--config={number}.yaml" for number in range(len(files))), *flags]

@@ -15,7 +15,7 @@
 | all | `--model=resnet20` | its class, all options that shape it, and its `--weights` or null |
 | all | `--model={class_path: resnet20, init_args: {freeze: 2}}` | the same with these options, as YAML |
 | all | `--model.help=resnet20` | `--model.help=` its class |
-| all | `--optimizer=SGD`, and those in SPEC_FLAGS | `--optimizer={"name": "SGD"}` |
+| all | `--optimizer=SGD`, and those in SPECS | `--optimizer={"name": "SGD"}` |
 | all | `--lr_scheduler=none` | `--lr_scheduler=null` |
 | all | `--optimizer={class_path: SGD, init_args: {lr: 0.1}}` | `--optimizer={name: SGD, lr: 0.1}` |
 
@@ -44,7 +44,6 @@ from cvcc_zoo.zoo.trained import Trained
 
 EVALUATIONS = ("validate", "test", "predict")
 CONFIG = ("-c", "--config")
-SPEC_FLAGS = ("--optimizer", "--lr_scheduler", "--model.loss", "--data.whitening")
 DEFAULTS = {"model.init_args.loss": "cross_entropy", "data.whitening": "standardize"}
 """The names by default of what takes a name or `{name: ..., option: value}`."""
 
@@ -137,9 +136,9 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
             words.append(f"{flag}={expand_model(value)[0]['class_path']}")
         elif flag == "--lr_scheduler" and is_none(value):
             words.append(f"{flag}=null")
-        elif flag in SPEC_FLAGS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
+        elif flag in SPECS and value and re.fullmatch(r"[A-Za-z_][\w.]*", value) and value not in ("null", "None"):
             words.append(f"{flag}={json.dumps({'name': value})}")
-        elif flag in SPEC_FLAGS and value and value.lstrip().startswith("{"):
+        elif flag in SPECS and value and value.lstrip().startswith("{"):
             words.append(f"{flag}={_named(flag, value)}")
         elif flag == "--run" and value and command in EVALUATIONS:
             words += _evaluate_run(expanded(value))
@@ -191,7 +190,7 @@ def _pairs(args: Sequence[str]) -> Iterable[tuple[str, str | None]]:
         flag, equals, value = rest.pop(0).partition("=")
         if equals:
             yield flag, value
-        elif flag in ("--model", "--model.init_args", "--model.help", "--run", *CONFIG, *SPEC_FLAGS) and rest:
+        elif flag in ("--model", "--model.init_args", "--model.help", "--run", "--data", *CONFIG, *SPECS) and rest:
             yield flag, rest.pop(0)
         else:
             yield flag, None

@@ -1,5 +1,6 @@
 """What files of options say, one after the other."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,15 @@ def network_options_in(file: str, before: set[str] | None) -> set[str] | None:
         return None
 
 
+def is_yaml(text: str) -> bool:
+    """Return whether what `--config` names is not a file, but the options themselves."""
+    return bool(re.search(r":\s|^\s*\{", text)) and not Path(text).exists()
+
+
 def options_in(file: str) -> dict[str, Any]:
-    """Return the options in a config file, none if it cannot be read: the parser tells why."""
+    """Return the options in a config file, or in YAML; none if it cannot be read: the parser tells why."""
     try:
-        config = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        config = yaml.safe_load(file if is_yaml(file) else Path(file).read_text(encoding="utf-8"))
         return nested(config) if isinstance(config, dict) else {}
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}

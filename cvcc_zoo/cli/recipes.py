@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from cvcc_zoo.cli.files import options_in
+from cvcc_zoo.cli.files import is_yaml, options_in
 from cvcc_zoo.files.own import expanded, shown
 from cvcc_zoo.registry import CLOSE, as_typed, closest, unknown
 
@@ -68,7 +68,7 @@ def config_file(asked: str) -> str:
             return str(path)
     if (found := named(asked)) is not None:
         return str(recipes()[found])
-    if expanded(asked).exists() or re.search(r":\s|^\s*\{", asked):
+    if expanded(asked).exists() or is_yaml(asked):
         return asked
     name = _plain(asked)
     if closest(name, recipes(), CLOSE) or any(name in recipe for recipe in recipes()):

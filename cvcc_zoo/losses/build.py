@@ -101,10 +101,15 @@ def loss_spec(spec: str | Mapping[str, Any]) -> Spec:
     return {**options, "name": as_typed(name, LOSSES) or name}
 
 
+def is_path(name: str) -> bool:
+    """Return whether the name of a loss is an import path."""
+    return "." in name and all(part.isidentifier() for part in name.split("."))
+
+
 def takes_soft_labels(spec: str | Mapping[str, Any]) -> bool:
     """Return True if the loss takes soft labels, which MixUp and CutMix return."""
     name = loss_spec(spec)["name"]
-    return own_takes_soft_labels(name) if "." in name else name in SOFT
+    return own_takes_soft_labels(name) if is_path(name) else name in SOFT
 
 
 def check_loss(spec: str | Mapping[str, Any]) -> None:
@@ -112,7 +117,7 @@ def check_loss(spec: str | Mapping[str, Any]) -> None:
     options = loss_spec(spec)
     name = options.pop("name")
     options.pop("l2", None)
-    if "." not in name:
+    if not is_path(name):
         function = LOSSES[pick("loss", name, LOSSES)]
         check_options(f"loss {name}", function, options, skip=("logits", "labels", "reduction"))
 
@@ -126,7 +131,7 @@ def make_loss(spec: str | Mapping[str, Any], num_classes: int | None = None, *, 
     check_loss(spec)
     options = loss_spec(spec)
     name, l2 = options.pop("name"), options.pop("l2", 0.0)
-    own = "." in name
+    own = is_path(name)
     check_class_weights(options.get("class_weights"), num_classes)
     for option, value in {**({} if own else options), "l2": l2}.items():
         valid, words = VALID.get(option, (None, ""))
