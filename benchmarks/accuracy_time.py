@@ -2,7 +2,7 @@
 
 `configs/fast/cnn_fast.yaml`, 9 epochs through `cvcc-zoo fit`, against the method of
 [airbench94](https://github.com/KellerJordan/cifar10-airbench) with Muon, 8 epochs of the same network with GELU
-(`benchmarks/airbench.py`); and `configs/cifar10/cnn_fast.yaml` with 20 epochs instead of 32. All compute in the fastest
+(`benchmarks/airbench.py`); and `configs/cifar10/cnn_fast.yaml` with 20 epochs instead of 48. All compute in the fastest
 precision of the processor and with the same convolutions (Winograd's algorithm where `cvcc-zoo fit` chooses it by
 itself), train on all training images, and are tested once. Seconds are those from the first batch to the last: networks
 are built, and their patches whitened, before. Numbers are means over runs with different seeds. On a CPU, the two sides
