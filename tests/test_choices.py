@@ -396,6 +396,7 @@ def test_options_alone_belong_to_what_is_chosen_in_a_file_or_by_default(
         ([], ["--data", "beside.yaml", "--data.whitening.eps=0.5"], "whitening", {"name": "zca", "eps": 0.5}),
         (["model.loss: squared_error"], ["--model.ridge=leave_one_out", "--model.ridge.grid=[1, 10]"], "ridge",
          {"name": "leave_one_out", "grid": [1, 10]}),
+        ([], ["--model=ridge", "--model.ridge.grid=[1, 10]"], "ridge", {"name": "leave_one_out", "grid": [1, 10]}),
         (["data.whitening: zca", "data.whitening.eps: 0.5"], [], "whitening", {"name": "zca", "eps": 0.5}),
         (["optimizer: SGD", "optimizer.lr: 0.5"], ["--optimizer.momentum=0.9"], "optimizer",
          {"name": "SGD", "lr": 0.5, "momentum": 0.9}),

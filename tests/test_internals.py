@@ -346,3 +346,18 @@ def test_a_checkpoint_callback_resumes_in_a_folder_that_was_moved(tmp_path: Path
     assert callback.best_model_path == f"{tmp_path}/new/best.ckpt", "Lightning no longer takes over the best file"
     assert callback.best_k_models == {f"{tmp_path}/new/best.ckpt": score}
     assert callback.current_score == score, "ModelCheckpoint has another name for its last score"
+
+
+def test_a_mode_that_sees_operations_is_noticed() -> None:
+    seen = []
+
+    class Watching(torch_parts.TorchDispatchMode):
+        def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(torch_parts.is_recorded())
+            return operation(*args, **(kwargs or {}))
+
+    assert not torch_parts.is_recorded()
+    with Watching():
+        assert torch_parts.is_recorded()
+        torch.ones(1) + 1
+    assert seen and not torch_parts.is_recorded()

@@ -127,8 +127,9 @@ def _expand(args: Sequence[str], command: str) -> list[str]:
             words.append(chosen)
             known = options_beside_networks(model["class_path"])
             for name, setting in {**model["init_args"], **for_any}.items():
-                if isinstance(setting, str) and f"--model.{name}" in SPECS:
-                    setting = {"name": setting}
+                more = name in for_any or any(word.startswith(f"--model.{name}.") for word in args)
+                if isinstance(setting, str) and more and f"--model.{name}" in SPECS:
+                    setting = {"name": setting}  # to which options alone can be added
                 text = setting if isinstance(setting, str) else json.dumps(setting)
                 inner = "" if known is None or name in known else "network_options."
                 words.append(f"--model.{inner}{name}={text}")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor, is_legacy_batchedtensor
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 # TorchDispatchMode sees every operation of a pass. torch's documentation names it by this private path:
 # https://docs.pytorch.org/docs/stable/notes/extending.html#extending-all-torch-api-with-modes
@@ -77,6 +78,11 @@ def is_batched(tensor: Tensor) -> bool:
     the question; there the answer is that it may.
     """
     return torch.compiler.is_compiling() or is_batchedtensor(tensor) or is_legacy_batchedtensor(tensor)
+
+
+def is_recorded() -> bool:
+    """Return whether a mode sees the operations, as one that records or traces them: then no value should be read."""
+    return is_in_torch_dispatch_mode()
 
 
 def in_function_transform() -> bool:

@@ -103,7 +103,7 @@ def loss_spec(spec: str | Mapping[str, Any]) -> Spec:
 
 def is_path(name: str) -> bool:
     """Return whether the name of a loss is an import path."""
-    return "." in name and all(part.isidentifier() for part in name.split("."))
+    return "." in name.strip(".")
 
 
 def takes_soft_labels(spec: str | Mapping[str, Any]) -> bool:

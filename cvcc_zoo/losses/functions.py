@@ -29,6 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cvcc_zoo.internals.torch import is_recorded
+
 Reduction = Literal["mean", "none"]
 Weights = Tensor | None
 
@@ -108,7 +110,7 @@ def _check(logits: Tensor, labels: Tensor) -> None:
             "a loss takes logits (N, num_classes) and labels (N,) or shares of classes (N, num_classes), got "
             f"{tuple(logits.shape)} and {tuple(labels.shape)}"
         )
-    readable = labels.device.type == "cpu" and not torch.compiler.is_compiling()
+    readable = labels.device.type == "cpu" and not (torch.compiler.is_compiling() or is_recorded())
     check_labels(labels, logits.shape[1], values=readable)
 
 
