@@ -316,3 +316,10 @@ def test_a_run_with_a_loss_of_ones_own_is_resumed_and_its_weights_do_not_need_th
     words = ["test", "--ckpt_path=run/last.ckpt", "--data.dataset=folder", f"--data.root={colours}"]
     assert "cvcc-zoo --import=my_losses" in message(capsys, words)
     assert "no loss at the import path 'my_losses.poly'" in message(capsys, ["test", "--run=run"])
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_a_loss_of_torch_for_other_targets_is_told_in_words() -> None:
+    loss = make_loss("torch.nn.MSELoss")
+    with pytest.raises(ValueError, match=r"loss torch.nn.MSELoss does not take logits \(4, 10\) and labels \(4,\)"):
+        loss(torch.randn(4, 10), torch.arange(4))

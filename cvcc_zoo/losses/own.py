@@ -54,7 +54,7 @@ class OwnLoss:
         """Return the loss of each image (N,), or their mean. Raises ValueError if the loss returns anything else."""
         function = self.find()
         if isinstance(function, nn.Module):
-            losses = function.to(logits.device)(logits, labels)
+            losses = self._computed(function.to(logits.device), logits, labels)
         else:
             losses = function(logits, labels, reduction="none", **options)
         if not isinstance(losses, Tensor) or losses.shape != logits.shape[:1]:
@@ -67,6 +67,15 @@ class OwnLoss:
             return losses
         weights = options.get("class_weights")
         return losses.mean() if weights is None else losses.sum() / image_weights(labels, weights).sum()
+
+    def _computed(self, module: nn.Module, logits: Tensor, labels: Tensor) -> Any:
+        try:
+            return module(logits, labels)
+        except RuntimeError as error:
+            raise ValueError(
+                f"loss {self.path} does not take logits {tuple(logits.shape)} and labels {tuple(labels.shape)} "
+                f"({error}); choose one for classes, such as torch.nn.CrossEntropyLoss or torch.nn.MultiMarginLoss"
+            ) from error
 
 
 def find_own(path: str) -> Callable[..., Any]:
