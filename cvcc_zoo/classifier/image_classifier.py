@@ -134,7 +134,7 @@ class ImageClassifier(
         return report_loss(self, self.training_loss(batch))
 
     def training_loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the loss of a batch, and count its metrics, without reading values: a CUDA graph can record this."""
+        """Return the mean of loss(network(whitening(images)), labels), and count the metrics; no value is read back."""
         loss = batch_mean(self._step(batch, "train")[0], fields(batch)[1], self.loss, trainer_of(self))
         return loss + self.loss.penalty(self.network) if self.loss.l2 else loss
 

@@ -63,7 +63,7 @@ def decorrelation(
         largest = matrix.gather(1, matrix.abs().argmax(1, keepdim=True))
         matrix *= largest.sign() * roots[:kept, None]
     else:
-        vectors *= roots.flip(0).sqrt()
+        vectors *= roots.flip(0).sqrt()  # U l^-1/4, which times its transpose is U l^-1/2 U^T, the root of the inverse
         matrix = gram(vectors)
     del vectors  # 75 MB for CIFAR-10
     return Decorrelation(matrix.mul_(scale), values, rank)

@@ -152,6 +152,7 @@ class TensorLoader:
             epoch = self.sampler.epoch
             order, first = self.sampler.order(), self.position.take(epoch)
             self.sampler.set_epoch(epoch + 1)
+            # The n-th repetition of an image in an epoch is its number + n len(images), so that it is changed anew.
             samples = samples[order % len(samples)] + order // len(samples) * len(self.images)
         samples = samples.to(self.images.device)
         for number in range(first, len(self), self.ahead):

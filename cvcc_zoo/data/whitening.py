@@ -172,7 +172,7 @@ class Whitening(nn.Module):
         self._check_ready(images)
         if not self.decorrelates:
             scale = (self.std * (255.0 if images.dtype == torch.uint8 else 1.0)).reciprocal()
-            x = images.to(self.mean.dtype)
+            x = images.to(self.mean.dtype)  # (x - mean) / std = x / std - mean / std
             shared = x is images or is_batched(scale)  # by the caller, or by the models of a vmap
             x = x * scale[:, None, None] if shared else x.mul_(scale[:, None, None])
             return x.sub_((self.mean / self.std)[:, None, None])

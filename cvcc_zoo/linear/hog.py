@@ -103,14 +103,10 @@ class HOG(nn.Module):
         precise = torch.float32 if right.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
         angle = torch.atan2(down.detach().to(precise), right.detach().to(precise)).rad2deg_().remainder_(180)
         number = torch.bucketize(angle, self.borders.to(angle), right=True)
-        down_cells, across_cells = (side // self.cell for side in length.shape[1:])
-        cells = (torch.arange(n * self.cell, device=length.device) // self.cell for n in (down_cells, across_cells))
-        rows, columns = cells
-        whole = (..., slice(len(rows)), slice(len(columns)))
-        place = (number[whole] + (rows[:, None] * across_cells + columns) * self.orientations).flatten(1)
-        votes = length.new_zeros(len(length), down_cells * across_cells * self.orientations)
-        votes = votes.scatter_add(1, place, length[whole].flatten(1)) / self.cell**2
-        return votes.view(-1, down_cells, across_cells, self.orientations)
+        # One map for each direction: the length of the gradients in that direction, and 0 elsewhere.
+        votes = length.new_zeros(len(length), self.orientations, *length.shape[1:])
+        votes = votes.scatter(1, number[:, None], length[:, None])
+        return F.avg_pool2d(votes, self.cell).movedim(1, 3)  # pixels beyond the last whole cell have no vote
 
     def _blocks(self, histograms: Tensor) -> Tensor:
         """Normalise overlapping blocks of cells, and return them as (N, D)."""

@@ -136,10 +136,11 @@ class RidgePath:
         """
         z = (x.to(torch.float64) - self.equations.mean) @ self.vectors
         predicted = (z @ self._coefficients).view(len(x), len(self.ridges), -1) + self.equations.labels
-        wrong = labels.to(torch.float64)[:, None] - predicted  # (N, L, C)
+        residual = labels.to(torch.float64)[:, None] - predicted  # (N, L, C)
         if left_out:
             leverage = z.square() @ self.shrunk + 1 / self.equations.count
             rest = 1 - leverage
-            wrong = wrong / torch.where(rest > 1e-10, rest, torch.nan)[:, :, None]
-        right = (labels[:, None] - wrong).argmax(2) == labels.argmax(1)[:, None]
-        return wrong.square().sum(2).nan_to_num(nan=torch.inf), right
+            residual = residual / torch.where(rest > 1e-10, rest, torch.nan)[:, :, None]
+            predicted = labels[:, None] - residual
+        right = predicted.argmax(2) == labels.argmax(1)[:, None]
+        return residual.square().sum(2).nan_to_num(nan=torch.inf), right

@@ -122,6 +122,7 @@ class Sums:
         count, labels, squares, x, xy, xx = (sums.cpu() for sums in every)
         mirror(xx)
         n, scale = int(count), self.frame.scale
+        # The sum of (x - mean)(x - mean)^T is n times the covariance; `scale` takes it out of the frame's units.
         gram = Moments(n, x[None], xx[None], 1.0, 0.0).covariance()[0].mul_(n).mul_(scale[:, None]).mul_(scale)
         moment = (xy - x[:, None] * (labels / n)) * scale[:, None]
         mean = x / n * scale + self.frame.shift

@@ -59,8 +59,9 @@ def focal(
     """
     _check(logits, labels)
     log_p = logits.log_softmax(1)
-    # The gradient of a root at 0 is infinite, and that of `clamp` below its limit is 0.
-    terms = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).tiny).pow(gamma) * -log_p
+    rest = -log_p.expm1()  # 1 - p, exact also where p is almost 1
+    # For gamma below 1, rest^gamma has an infinite gradient at 0; `clamp` gives none below its limit.
+    terms = rest.clamp(min=torch.finfo(log_p.dtype).tiny).pow(gamma) * -log_p
     soft = labels.is_floating_point()
     losses = (terms * labels).sum(1) if soft else terms.gather(1, labels[:, None]).squeeze(1)
     return _weighted(losses, labels, class_weights, reduction)

@@ -143,4 +143,4 @@ class Adafactor(RuleOptimizer):
         update = each(lambda v, g: v.clamp_(min=eps * eps).rsqrt_().mul_(g), estimate, g)
         longer = each(lambda u: (root_mean_square(u) / group["d"]).clamp(min=1.0), update)
         update = each(lambda u, w: u.reshape(w.shape), update, w)
-        subtract(w, lengths / longer, update, readable=isinstance(w, Tensor) and isinstance(step, float))
+        subtract(w, lengths / longer, update, capturable=group["capturable"])

@@ -79,7 +79,7 @@ class Adagrad(RuleOptimizer):
             g = g.add(w, alpha=weight_decay)
         s.addcmul_(g, g)
         rate = group["lr"] / (1 + (step - 1) * lr_decay)
-        subtract(w, rate, g, s.sqrt().add_(group["eps"]), readable=isinstance(step, float))
+        subtract(w, rate, g, s.sqrt().add_(group["eps"]), capturable=group["capturable"])
 
     def kernel(self, group: Group) -> Kernel | None:
         """Return torch's fused AdaGrad."""

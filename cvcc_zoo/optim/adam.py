@@ -102,7 +102,7 @@ class Adam(RuleOptimizer):
         if (largest := kept.get("max_exp_avg_sq")) is not None:
             v = largest.copy_(largest.maximum(v))
         root = (v.sqrt() / (1 - beta2**step) ** 0.5).add_(group["eps"])
-        subtract(w, lr / (1 - beta1**step), m, root, readable=isinstance(step, float))
+        subtract(w, lr / (1 - beta1**step), m, root, capturable=group["capturable"])
 
     def kernel(self, group: Group) -> Kernel | None:
         """Return torch's fused Adam."""

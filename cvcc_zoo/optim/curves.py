@@ -51,7 +51,7 @@ def one_cycle(t: float, total: float, *, peak: float = 0.3) -> float:
     """Return half a cosine from 1/25 up to 1 at the share `peak`, then another down to 4e-6 at the last step."""
     start, end = 0.04, 4e-6  # torch's defaults: 1 / div_factor, and that divided by final_div_factor
     top = peak * total - 1
-    if 0 < top >= t:
+    if t <= top and top > 0:
         return 1 + (start - 1) * (1 + math.cos(math.pi * t / top)) / 2
     return end + (1 - end) * (1 + math.cos(math.pi * (t - top) / (total - 1 - top))) / 2
 

@@ -224,7 +224,7 @@ class Muon(AdamW):
                 if group["weight_decay"]:
                     p.mul_(1 - group["lr"] * group["weight_decay"])
                 step = direction.reshape(p.shape)
-                subtract(p, rate, step.to(p.dtype) if group["capturable"] else step, readable=not group["capturable"])
+                subtract(p, rate, step.to(p.dtype) if group["capturable"] else step, capturable=group["capturable"])
 
 
 def precision(p: Tensor) -> torch.dtype:

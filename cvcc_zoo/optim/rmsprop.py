@@ -73,15 +73,15 @@ class RMSprop(RuleOptimizer):
         lr, alpha, eps, momentum = (group[name] for name in ("lr", "alpha", "eps", "momentum"))
         if group["weight_decay"]:
             g = g.add(w, alpha=group["weight_decay"])
-        v = variance = kept["square_avg"]
+        v = kept["square_avg"]
         v.mul_(alpha).addcmul_(g, g, value=1 - alpha)
+        variance = v  # without `centered`, the mean square itself
         if (mean := kept.get("grad_avg")) is not None:
             mean.lerp_(g, 1 - alpha)
             variance = v.addcmul(mean, mean, value=-1)
-        readable = isinstance(step, float) or isinstance(lr, float)
         root = variance.sqrt().add_(eps)
         if (b := kept.get("momentum_buffer")) is None:
-            subtract(w, lr, g, root, readable=readable)
+            subtract(w, lr, g, root, capturable=group["capturable"])
         else:
             b.mul_(momentum).addcdiv_(g, root)
-            subtract(w, lr, b, readable=readable)
+            subtract(w, lr, b, capturable=group["capturable"])

@@ -83,9 +83,12 @@ class SGD(RuleOptimizer):
         if weight_decay:
             g = g.add(w, alpha=weight_decay)
         if (b := kept.get("momentum_buffer")) is not None:
-            b.mul_(0.0 if first else momentum).add_(g, alpha=1.0 if first else 1 - dampening)
+            if first:
+                b.add_(g)
+            else:
+                b.mul_(momentum).add_(g, alpha=1 - dampening)
             g = g.add(b, alpha=momentum) if group["nesterov"] else b
-        subtract(w, group["lr"], g, readable=not group["capturable"])
+        subtract(w, group["lr"], g, capturable=group["capturable"])
 
     def kernel(self, group: Group) -> Kernel | None:
         """Return torch's fused SGD."""

@@ -130,9 +130,9 @@ Number = float | Tensor | TensorList
 """A number in a rule: a float, or tensors without dimensions if nothing may be read back from the device."""
 
 
-def subtract(w: T, rate: Number, top: T, bottom: T | None = None, *, readable: bool) -> None:
-    """Subtract rate * top / bottom from `w`; a rate that is not `readable` from its device stays a tensor."""
-    if readable:
+def subtract(w: T, rate: Number, top: T, bottom: T | None = None, *, capturable: bool) -> None:
+    """Subtract rate * top / bottom from `w`; a rate on a device stays there if a graph may capture the step."""
+    if not isinstance(rate, TensorList) and not (capturable and isinstance(rate, Tensor)):
         number: Any = -rate
         if bottom is None:
             w.add_(top, alpha=number)
