@@ -103,6 +103,23 @@ def test_the_file_of_every_optimizer_has_a_page_of_reference() -> None:
         assert f"::: {module}\n" in (ROOT / "docs" / page).read_text()
 
 
+def test_the_page_about_reading_names_files_that_exist_and_each_notebook_names_those_of_its_subjects() -> None:
+    page = (ROOT / "docs/reading.md").read_text()
+    of_notebooks: dict[str, list[str]] = {}
+    for files, number in re.findall(r"^\| .+? \| (.+?) \| (\d) \|$", page, re.M):
+        of_notebooks.setdefault(number, []).extend(re.findall(r"`(.+?)`", files))
+    for number, files in of_notebooks.items():
+        (notebook,) = (ROOT / "notebooks").glob(f"0{number}_*.ipynb")
+        assert all((ROOT / "cvcc_zoo" / file).exists() for file in files), files
+        line = "The code is in `cvcc_zoo`: " + ", ".join(f"`{file}`" for file in files) + "."
+        assert line in notebook.read_text()
+    assert sorted(of_notebooks) == list("12345678")
+    for file in re.findall(r"`(\w+/[\w/]+\.py)`", page):
+        assert (ROOT / "cvcc_zoo" / file).exists() or (ROOT / file).exists(), file
+    for file, method in re.findall(r"`([\w/]+\.py)`, `(\w+)`", page):
+        assert f"def {method}(" in (ROOT / "cvcc_zoo" / file).read_text(), method
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 150
 
