@@ -19,7 +19,7 @@ from torchmetrics.functional.classification import (
 )
 
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.classifier.metrics import StageMetrics
+from cvcc_zoo.classifier.metrics import StageMetrics, among_top
 from cvcc_zoo.classifier.quality import MEANS, Quality, bins_of, plain_quality, quality_of
 from cvcc_zoo.plots import plot_calibration
 from cvcc_zoo.runs.calibration import fit_temperature
@@ -99,6 +99,14 @@ def test_scores_that_are_not_numbers_give_no_number_and_no_error() -> None:
     logits[3] = torch.nan
     found = plain_quality(quality_of(logits, labels), list("abcde"))
     assert found["log_loss"] is found["brier_score"] is found["calibration_error"] is None and found["f1"] > 0
+
+
+def test_of_equal_logits_the_first_is_among_the_top_as_it_is_the_prediction() -> None:
+    equal = torch.zeros(30, 30)
+    assert among_top(equal, torch.arange(30), 5).tolist() == [True] * 5 + [False] * 25
+    rounded = torch.randn(64, 257, generator=torch.Generator().manual_seed(0)).round()  # many ties
+    labels = rounded.argmax(1)
+    assert among_top(rounded, labels, 1).all() and among_top(rounded, labels, 5).all()
 
 
 def test_one_pass_over_the_images_counts_for_every_metric_and_a_reset_is_one_for_all() -> None:

@@ -29,8 +29,11 @@ def mode_of(metric: str) -> Literal["min", "max"]:
 
 
 def among_top(logits: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Return, as bool (N,), whether each label (N,) is among the `count` highest logits (N, num_classes)."""
-    return (logits.topk(count, dim=1).indices == labels[:, None]).any(1)
+    """Return, as bool (N,), whether each label (N,) is among the `count` highest logits (N, num_classes).
+
+    Of equal logits the first counts as the higher one, as in `argmax`: `topk` would take any of them.
+    """
+    return (logits.sort(dim=1, descending=True, stable=True).indices[:, :count] == labels[:, None]).any(1)
 
 
 class StageMetrics(nn.ModuleDict):
