@@ -108,7 +108,7 @@ def row(card: Card) -> list[str]:
     return [
         f"`{card.name}`",
         percent(100 * card.measured["test_accuracy"]),
-        f"{mean.mean():.2f} ± {mean.std():.2f} %" if scores else "-",
+        f"{mean.mean():.2f} ± {mean.std():.2f} %" if len(scores) >= 3 else "-",  # "three seeds"
         percent(top5 and 100 * top5),
         percent(corrupted and 100 * corrupted["mean"]),
         percent(ELSEWHERE.get(card.name)),

@@ -53,6 +53,8 @@ def test_a_line_of_the_leaderboard_has_what_a_card_says() -> None:
     assert row(changed)[1:] == [
         "92.34 %", "93.00 ± 1.00 %", "99.80 %", "70.10 %", "94.03 %", "94.10 %", "272,474", "40.81 M", "1.11"
     ]  # fmt: skip
+    two = dataclasses.replace(changed, training=card.training | {"test_accuracy_of_seeds": {"0": 0.92, "1": 0.93}})
+    assert row(two)[2] == "-"  # the column says "three seeds"
 
 
 def test_weights_are_listed_with_the_recipe_that_trained_them() -> None:
