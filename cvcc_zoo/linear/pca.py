@@ -13,7 +13,10 @@ from cvcc_zoo.data.decorrelation import decorrelation
 
 
 class PCA(nn.Module):
-    """Vectors (N, D) to their principal components (N, K), as `sklearn.decomposition.PCA`; fitted by `fit`."""
+    """Vectors (N, D) to their principal components (N, K), as `sklearn.decomposition.PCA`; fitted by `fit`.
+
+    With `whiten` the squares are divided by the number of vectors, where scikit-learn takes one less.
+    """
 
     mean: Tensor  # (D,)
     basis: Tensor  # (K, D)
@@ -69,6 +72,7 @@ class PCA(nn.Module):
                 f"PCA: {kept} components of vectors that vary in {found.rank} directions; choose at most "
                 f"{found.rank}, or use more images"
             )
+        # The rows of `matrix` are directions of length 1 / sqrt(variance), to whiten; without, they have length 1.
         basis = found.matrix if self.whiten else found.matrix * found.spectrum[:kept, None].sqrt()
         self.mean, self.basis, self.spectrum = (part.to(self.mean) for part in (shift + mean, basis, found.spectrum))
         return self
