@@ -28,6 +28,7 @@ def main(args: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     if args is not None:
         return finished(list(args))
+    open_streams()
     with suppress(FileNotFoundError):  # the folder was removed
         # Finds `--optimizer=my_module.Mine` in this folder, also while a config in another one is read, when Lightning
         # changes to that folder; last, so that it hides nothing.
@@ -42,11 +43,18 @@ def main(args: Sequence[str] | None = None) -> int:
             gc.freeze()  # Python would search all objects for garbage as it exits, which takes a part of a second
 
 
+def open_streams() -> None:
+    """Open the null device for each closed stream, as of `2>&-`: libraries print to it, and its number stays taken."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # each gets the lowest free number, its own
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+
+
 def finished(args: list[str]) -> int:
     """Run a command, print its error message if it fails, and return its exit code."""
     try:
         code = run(args)
-        if sys.stdout is not None:  # of `cvcc-zoo list >&-`
+        if sys.stdout is not None:  # as in a program without a console
             sys.stdout.flush()
         return code
     except BrokenPipeError:  # `cvcc-zoo list | head`: the reader has closed the pipe

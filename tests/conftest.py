@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,14 @@ def make_folder(tmp_path: Path) -> MakeFolder:
 def colours(make_folder: MakeFolder) -> Path:
     """The image folder itself."""
     return make_folder()
+
+
+@pytest.fixture
+def without_nohup() -> Iterator[None]:
+    """SIGHUP is not ignored, even if the tests were started by `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from cvcc_zoo.data.split import held_out, stratified_fold
 from cvcc_zoo.plots import plot_calibration
 from cvcc_zoo.runs import figures
 from cvcc_zoo.runs.stopping import Deadline
+from cvcc_zoo.search import running
+from cvcc_zoo.search.record import Trial
 from tests.conftest import QUICK, MakeFolder, message
 
 FIT = ["--model=linear", "--data.dataset=folder", "--data.root=colours", "--data.batch_size=8", *QUICK]
@@ -113,8 +115,21 @@ def test_a_fold_that_fails_ends_the_cross_validation(colours: Path, capsys: pyte
     diverging = ["--optimizer=SGD", "--optimizer.lr=1e300", "--lr_scheduler=null"]
     assert main(["cross-validate", "--folder=cv", "--folds=3", *FIT, *diverging]) == 1
     printed = capsys.readouterr().out
-    assert "fold 1 failed, so there is no result: " in printed and "choose another --folder" in printed
+    assert "fold 1 failed, so there is no result: " in printed and "the same command tries it again" in printed
     assert not Path("cv/001").exists() and not Path("cv/predictions.csv").exists()
+
+
+def test_a_fold_that_failed_is_tried_again_by_the_same_command(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def fail(number: int, values: Any, *_: Any) -> Trial:
+        tried.append(number)
+        return Trial(number, values, None, message="no memory")
+
+    monkeypatch.setattr(running, "attempt", fail)
+    assert main(["cross-validate", "--folder=cv", "--folds=3", *FIT]) == 1
+    assert main(["cross-validate", "--folder=cv", "--folds=3", *FIT]) == 1
+    assert tried == [0, 0]
 
 
 @pytest.mark.parametrize(

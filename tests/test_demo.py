@@ -30,7 +30,7 @@ from cvcc_zoo.demo.app import EMPTY, analyse, as_html, show, to_image
 from cvcc_zoo.demo.examples import write_examples
 from cvcc_zoo.demo.explain import heatmap, maps, stages
 from cvcc_zoo.demo.uploads import FILES, Drawings, Limits, as_files
-from cvcc_zoo.files.own import ended_by_sigterm
+from cvcc_zoo.files.signals import ended_by_signals
 from tests.reliability.hostile_helpers import png
 from tests.reliability.processes import ran
 
@@ -168,13 +168,17 @@ def test_the_examples_are_what_the_models_take_them_for(tmp_path: Path) -> None:
         assert next(iter(classes)).replace("/", " or ") == path.stem
 
 
-def test_what_is_uploaded_lies_in_a_folder_of_the_user_and_is_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("without_nohup")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_is_uploaded_lies_in_a_folder_of_the_user_and_is_gone_afterwards(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
     monkeypatch.delenv(FILES, raising=False)
-    with pytest.raises(SystemExit) as stopped, own_files() as folder, ended_by_sigterm():
+    with pytest.raises(SystemExit) as stopped, own_files() as folder, ended_by_signals():
         assert os.environ[FILES] == str(folder) and stat.S_IMODE(folder.stat().st_mode) == 0o700
         (folder / "mine.png").write_bytes(b"")
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert stopped.value.code == 128 + signal.SIGTERM
+        os.kill(os.getpid(), number)
+    assert stopped.value.code == 128 + number
     assert not folder.exists() and FILES not in os.environ
 
 

@@ -121,6 +121,21 @@ def test_a_closed_output_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["list", "linear"]) == 0
 
 
+CLOSED = """
+import os, sys
+from cvcc_zoo.__main__ import main
+sys.argv = ["cvcc-zoo", "--version"]
+assert main() == 0
+assert not sys.stdin.isatty() and not sys.stdout.isatty() and not sys.stderr.isatty()
+assert [os.fstat(number).st_rdev for number in range(3)] == 3 * [os.stat(os.devnull).st_rdev]
+"""
+
+
+def test_closed_streams_of_the_program_lead_nowhere() -> None:
+    shell = ["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, CLOSED]
+    assert subprocess.run(shell, check=False).returncode == 0
+
+
 def test_an_output_on_a_full_disk_is_told() -> None:
     full = OSError(errno.ENOSPC, "No space left on device")  # as rich raises it, without the name of a file
     assert str(meant_for_users(full)).startswith("the output cannot be written: [Errno 28] No space left on device; ma")

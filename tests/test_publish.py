@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -27,7 +28,7 @@ from cvcc_zoo.runs.measure import measure, unlike_summary
 from cvcc_zoo.runs.repeats import OF_SEEDS, difference, recipe
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import read_config
-from cvcc_zoo.weights.card import PUBLISHED, read_card, write_card
+from cvcc_zoo.weights.card import PUBLISHED, read, read_card, write, write_card
 from cvcc_zoo.zoo.published import check_place
 from tests.conftest import QUICK, Fit, MakeFolder, message, on, write_folder
 
@@ -341,6 +342,48 @@ def test_a_run_that_is_published_again_keeps_what_was_added_to_its_card(
     assert f"this replaces {lost}" in capsys.readouterr().out
 
 
+def test_what_others_add_to_a_card_while_its_run_is_published_again_stays(
+    linear: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish = ["publish", str(linear), "--dtype=float32"]
+    assert main(publish) == 0
+    path = home / "linear.colours.json"
+    card = read_card(path)
+    card = dataclasses.replace(card, measured=card.measured | {"corruptions": {"mean": 0.5}})
+    added = dataclasses.replace(card, training=card.training | {"test_accuracy_of_seeds": {"0": 1.0, "1": 0.5}})
+    other = dataclasses.replace(card, training=card.training | {"finished": "2020"}, sha256="0" * 64)
+    changes = [other, added]
+
+    def meanwhile(*arguments: Any, **options: Any) -> Any:
+        write_card(path, changes.pop())
+        return measure(*arguments, **options)
+
+    monkeypatch.setattr("cvcc_zoo.commands.publish.measure", meanwhile)
+    assert main(publish) == 0
+    assert (again := read_card(path)).training == added.training and again.measured["corruptions"] == {"mean": 0.5}
+    assert "this replaces" not in capsys.readouterr().out
+    assert main(publish) == 0
+    assert "this replaces the weights of the training that ended 2020, the accuracy under" in capsys.readouterr().out
+    assert read(path)[0].training == card.training
+
+
+def test_weights_and_card_are_written_while_no_other_process_writes_them(
+    linear: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def alone(folder: Path, *arguments: Any, **options: Any) -> Path:
+        if folder == home:
+            with pytest.raises(Timeout):
+                FileLock(home / ".linear.colours.json.lock").acquire(timeout=0)
+        written.append(folder)
+        return write(folder, *arguments, **options)
+
+    monkeypatch.setattr("cvcc_zoo.commands.publish.write", alone)
+    assert main(["publish", str(linear)]) == 0
+    assert home in written and len(list(home.iterdir())) == 2
+
+
 def test_a_run_whose_weights_give_other_results_than_its_summary_says_so(
     linear: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -356,6 +399,19 @@ def test_a_run_whose_weights_give_other_results_than_its_summary_says_so(
     assert not unlike_summary(summary, 0, 12, "of other images")
     mixed = summary | {"precision": "bf16-mixed; then 32-true", "test_accuracy": 0.5, "images": {"test": 1000}}
     assert not unlike_summary(mixed, 511, 1000, summary["data"]["test"]["sha256"])
+
+
+def test_a_run_that_has_not_ended_says_so_with_what_its_weights_give(
+    linear: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = (["evaluate", str(linear)], ["predict", str(linear), "colours/test"])
+    for ended in (True, False):
+        for command in commands:
+            capsys.readouterr()
+            assert main(command) == 0
+            told = "the run runs/linear-colours has not ended: these are its weights so far" in capsys.readouterr().out
+            assert told is not ended
+        (linear / "summary.json").unlink(missing_ok=True)
 
 
 def test_a_run_with_a_limited_test_says_so_and_is_published_with_a_test_of_all_images(

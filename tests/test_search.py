@@ -302,3 +302,30 @@ def test_trials_on_other_images_are_not_compared(colours: Path, capsys: pytest.C
     assert main([*words, "--folder=kept"]) == 2
     assert "the training images have changed since the search in kept began" in capsys.readouterr().err
     assert main([*words, "--folder=other"]) == 0
+
+
+@pytest.mark.parametrize("missing", ["red/000.png", "red"])  # the trial ends on fewer images, or fails with one class
+def test_a_trial_on_images_that_changed_does_not_count_and_is_tried_again(
+    missing: str, colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["search", "--folder=search", "--space={optimizer.lr: [0.01]}", "--method=grid", *TINY]
+    words += [f"--data.root={colours}", "--data.batch_size=8"]
+    attempt, place = running.attempt, colours / "train" / missing
+
+    def disturbed(*args: Any) -> Trial:
+        place.rename("away")
+        return attempt(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "attempt", disturbed)
+        assert main(words) == 2
+    assert "trial 000 does not count, because the training images " in capsys.readouterr().err
+    assert read_trials(Path("search")) == [] and not Path("search/000").exists()
+    Path("away").rename(place)
+    assert main(words) == 0
+    assert [trial.state for trial in read_trials(Path("search"))] == ["finished"]
+
+
+def test_values_that_read_other_images_are_no_change_of_the_images(colours: Path) -> None:
+    assert run("sizes", "{data.image_size: [8, 9]}", "--method=grid", f"--data.root={colours}") == 0
+    assert [trial.state for trial in read_trials(Path("sizes"))] == ["finished", "finished"]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from cvcc_zoo import ImageDataModule
@@ -245,11 +246,37 @@ def test_a_split_that_is_interrupted_leaves_nothing(photos: Path, monkeypatch: p
     assert [path.name for path in Path().iterdir()] == ["photos"]
 
 
-def test_a_split_that_a_batch_system_ends_leaves_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "symlink_to", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+def test_a_split_that_was_killed_leaves_nothing_after_the_next_try(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", killed)
+        patch.setattr(shutil, "rmtree", lambda *_, **options: None)
+        assert main(["split", str(photos), "--output=new", "--copy"]) == 130
+    assert len(list(Path().iterdir())) == 2
+    assert main(["split", str(photos), "--output=new", "--copy"]) == 0
+    assert sorted(path.name for path in Path().iterdir()) == ["new", "photos"]
+
+
+def test_two_splits_do_not_write_the_same_folder(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".new.unfinished").mkdir()
+    with FileLock(".new.unfinished/.lock"):
+        assert "another process is writing in " in message(capsys, ["split", str(photos), "--output=new"])
+    assert not Path("new").exists()
+
+
+@pytest.mark.usefixtures("without_nohup")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_split_that_is_ended_by_a_signal_leaves_nothing(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(Path, "symlink_to", lambda *_: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as stopped:
         main(["split", str(photos), "--output=new"])
-    assert stopped.value.code == 128 + signal.SIGTERM
+    assert stopped.value.code == 128 + number
     assert [path.name for path in Path().iterdir()] == ["photos"]
 
 

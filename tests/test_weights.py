@@ -1,19 +1,23 @@
 """Published weights: a file and its card belong together, and nothing else is read."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import pickle
+import resource
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from cvcc_zoo import create, load
 from cvcc_zoo.classifier import ImageClassifier
-from cvcc_zoo.weights.card import Card, find_card, list_cards, read, read_card, write, write_card
+from cvcc_zoo.weights.card import Card, change_card, find_card, list_cards, read, read_card, write, write_card
 from cvcc_zoo.zoo.published import make_card
 
 
@@ -121,6 +125,50 @@ def test_a_write_that_fails_leaves_what_was_there(home: Path, monkeypatch: pytes
         published(home)
     assert path.with_suffix(".safetensors").read_bytes() == before
     assert sorted(file.name for file in home.iterdir()) == ["resnet20.pets.json", "resnet20.pets.safetensors"]
+
+
+def test_a_card_that_does_not_fit_on_the_disk_leaves_earlier_weights_with_theirs(home: Path) -> None:
+    path, limits = published(home), resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = read_card(path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write(home, dataclasses.replace(before, license="long" * 3000), {"fc.weight": torch.zeros(3)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read(path)[0] == before and len(list(home.iterdir())) == 2
+
+
+def add(path: Path, name: str) -> None:
+    """Add an entry about the training to a card."""
+    change_card(
+        path, read_card(path).sha256, lambda card: dataclasses.replace(card, training=card.training | {name: 1})
+    )
+
+
+def test_two_changes_of_a_card_at_once_are_both_made(home: Path) -> None:
+    path = published(home)
+    other = Thread(target=add, args=(path, "second"))
+
+    def slowly(card: Card) -> Card:
+        other.start()
+        other.join(0.3)  # it waits for the end of this change
+        return dataclasses.replace(card, training=card.training | {"first": 1})
+
+    change_card(path, read_card(path).sha256, slowly)
+    other.join()
+    assert read_card(path).training == {"epochs": 3, "first": 1, "second": 1} and len(list(home.iterdir())) == 2
+
+
+def test_a_card_is_changed_on_a_disk_that_cannot_lock_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(lock: FileLock) -> None:
+        Path(lock.lock_file).touch()
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    path = published(home)
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    add(path, "first")
+    assert "first" in read_card(path).training and len(list(home.iterdir())) == 2
 
 
 # Wrong and hostile files

@@ -77,8 +77,8 @@ def cross_validate(
         done = read_trials(target)
         if failed := [trial for trial in done if trial.measure is None]:
             console.print(
-                f"fold {failed[0].number + 1} failed, so there is no result: {failed[0].message}; correct the options, "
-                "and choose another --folder"
+                f"fold {failed[0].number + 1} failed, so there is no result: {failed[0].message}; the same "
+                "command tries it again, and other options need another --folder"
             )
             return 1
         if len(done) < folds:

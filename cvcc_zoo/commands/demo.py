@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.demo import Limits, build, own_files
-from cvcc_zoo.files.own import ended_by_sigterm
+from cvcc_zoo.files.signals import ended_by_signals
 from cvcc_zoo.weights.card import list_cards, read_card
 from cvcc_zoo.zoo.trained import find_trained
 
@@ -34,7 +34,7 @@ def main(args: Sequence[str]) -> int:
         raise ValueError(f"a port is a number from 1 to 65535, not {config.port}")
     for name in config.names:
         find_trained(name)
-    with own_files() as files, ended_by_sigterm():
+    with own_files() as files, ended_by_signals():
         app = build(config.names or best_first(), files)
         try:
             app.queue(max_size=WAITING).launch(

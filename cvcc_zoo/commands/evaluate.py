@@ -26,7 +26,7 @@ from cvcc_zoo.runs.measure import measure, measure_average, unlike_summary
 from cvcc_zoo.runs.repeats import OF_SEEDS
 from cvcc_zoo.runs.robustness import corruption_table, measure_corruptions
 from cvcc_zoo.runs.summary import in_digits, without_images
-from cvcc_zoo.runs.written import SUMMARY, read_summary
+from cvcc_zoo.runs.written import SUMMARY, not_ended, read_summary
 from cvcc_zoo.weights.card import Card, change_card
 from cvcc_zoo.zoo.averaging import Average, find_average
 from cvcc_zoo.zoo.trained import Trained
@@ -80,8 +80,8 @@ def main(args: Sequence[str]) -> int:
             warning = other_than_of_card(member, member.card, data, update=config.update_card)
         if warning and config.update_card:
             raise ValueError(f"the card is not changed: {warning}; restore the images, or leave out --update_card")
-        if warning:
-            console.print(warning)
+        for remark in filter(None, (warning, not_ended(member.file.parent))):
+            console.print(remark)
     if others:
         found = measure_average(average, data, mirrored=config.test_time_flip)
         _say(console, average, data, found, per_class=config.per_class)

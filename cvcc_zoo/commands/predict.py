@@ -24,6 +24,7 @@ from cvcc_zoo.plots import Figure
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import tracked
+from cvcc_zoo.runs.written import not_ended
 from cvcc_zoo.zoo.averaging import Average, find_average
 
 ON_SHEET = 64
@@ -96,7 +97,8 @@ def main(args: Sequence[str]) -> int:
         write_picture(sheet, _draw(on_sheet, images))
     console = PlainConsole()
     console.print(_table(predictions, f"{trained.name}: classes and their probabilities"))
-    for line in [*_remarks(tally, size, skipped, sheet), *tally.lines(advice=False)]:
+    begun = filter(None, (not_ended(member.file.parent) for member in trained.members))
+    for line in [*begun, *_remarks(tally, size, skipped, sheet), *tally.lines(advice=False)]:
         console.print(line, soft_wrap=True)
     for written in filter(None, (output, sheet)):
         console.print(f"written to {written}", soft_wrap=True)

@@ -14,7 +14,7 @@ from cvcc_zoo.classifier.training_images import check_trained_on
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
-from cvcc_zoo.files.own import expanded, in_command
+from cvcc_zoo.files.own import expanded, in_command, one_at_a_time
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.measure import correct, measure, unlike_summary, with_temperature
@@ -115,10 +115,8 @@ def publish(
         training=training,
         license=license,
     )
-    place = expanded(folder) if folder else folders()[1]
-    there = check_place(place / f"{card.name}.json", card)
-    again = there is not None and of_one_training(there, card, test)
-    card = with_seeds_of(there, card) if there and again else card
+    target = (expanded(folder) if folder else folders()[1]) / f"{card.name}.json"
+    check_place(target, card)  # before the work of minutes
     tensors = model.state_dict()
     with tempfile.TemporaryDirectory() as trial:
         paths = {name: write(Path(trial, name), card, tensors, dtype=each) for name, each in DTYPES.items()}
@@ -133,11 +131,16 @@ def publish(
     if dtype == "auto":
         dtype = "float16" if half >= full - ALLOWED else "float32"
     measured = measure(models[dtype], data, mirrored=data.dataset.mirror)
-    if there and again and there.sha256 == sums[dtype] and "corruptions" in there.measured:
-        measured["corruptions"] = there.measured["corruptions"]
-    card = dataclasses.replace(card, measured=measured | calibration)
-    target = write(place, card, tensors, dtype=DTYPES[dtype])
-    kept, console = read(target)[0], PlainConsole(soft_wrap=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(target):
+        there = check_place(target, card)  # with what others have added in the meantime
+        again = there is not None and of_one_training(there, card, test)
+        card = with_seeds_of(there, card) if there and again else card
+        if there and again and there.sha256 == sums[dtype] and "corruptions" in there.measured:
+            measured["corruptions"] = there.measured["corruptions"]
+        card = dataclasses.replace(card, measured=measured | calibration)
+        kept = read(write(target.parent, card, tensors, dtype=DTYPES[dtype]))[0]
+    console = PlainConsole(soft_wrap=True)
     console.print(
         f"{kept.name}: test accuracy {with_interval(kept.measured['correct'], kept.measured['test_images'])} of "
         f"{kept.measured['test_images']:,} images, {kept.size / 1e6:.2f} MB as {dtype} "

@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,8 @@ from cvcc_zoo.data.looks import Looks, look_at
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.partition import partition
 from cvcc_zoo.data.workers import read_each
-from cvcc_zoo.files.own import UNFINISHED, check_new_folder, csv_text, ended_by_sigterm, expanded, in_command, shown
+from cvcc_zoo.files.own import UNFINISHED, check_new_folder, csv_text, expanded, in_command, locked, shown
+from cvcc_zoo.files.signals import ended_by_signals
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import tracked
@@ -76,7 +76,7 @@ def main(args: Sequence[str]) -> int:
         for (path, label), split in zip(files, splits, strict=True)
     ]
     sets = [images for images in members(near) if len(images) > 1]
-    with ended_by_sigterm(), written(output.resolve()) as folder:
+    with ended_by_signals(), written(output.resolve()) as folder:
         for (path, _), place in zip(files, places, strict=True):
             put(Path(path), folder / place, copy=options.copy)
         if sets:
@@ -174,19 +174,25 @@ def joined(groups: Numbers, near: Numbers) -> Numbers:
 
 @contextmanager
 def written(output: Path) -> Iterator[Path]:
-    """Fill a folder under a temporary name, which becomes `output` when it is complete, and is removed otherwise."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f".{output.name}-{secrets.token_hex(8)}{UNFINISHED}")
-    unfinished.mkdir()
-    try:
-        yield unfinished
-        if output.exists():
-            for name in LEFT_BEHIND:
-                (output / name).unlink(missing_ok=True)
-            output.rmdir()  # it is empty now
-        unfinished.rename(output)
-    finally:
+    """Fill a folder in a hidden one, which becomes `output` when it is complete, and is removed otherwise.
+
+    What a killed process left there is removed, too. Raises FileExistsError while another process writes there.
+    """
+    hidden = output.with_name(f".{output.name}{UNFINISHED}")
+    hidden.mkdir(parents=True, exist_ok=True)
+    with locked(hidden, "writing", "--output"):
+        unfinished = hidden / output.name
         shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        try:
+            yield unfinished
+            if output.exists():
+                for name in LEFT_BEHIND:
+                    (output / name).unlink(missing_ok=True)
+                output.rmdir()  # it is empty now
+            unfinished.rename(output)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def put(source: Path, target: Path, *, copy: bool) -> None:

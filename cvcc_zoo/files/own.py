@@ -9,9 +9,6 @@ import math
 import os
 import secrets
 import shlex
-import signal
-import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -191,19 +188,6 @@ def remove_unfinished(folder: Path, name: str | None = None, older: float = 0.0)
                 path.unlink()
 
 
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the process as Ctrl-C does, so that its files are removed; only in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def give_back(lock: BaseFileLock) -> None:
     """Remove the file of a lock, then release the lock.
 
@@ -213,6 +197,18 @@ def give_back(lock: BaseFileLock) -> None:
     with suppress(OSError):  # Windows cannot remove open files, and the folder may no longer exist
         Path(lock.lock_file).unlink()
     lock.release()
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Let only one process at a time change a file, on disks that can lock files; the others wait."""
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with suppress(OSError):  # if nothing can be written there, the error of the file itself is the one to report
+        lock.acquire()
+    try:
+        yield
+    finally:
+        give_back(lock)
 
 
 @contextmanager

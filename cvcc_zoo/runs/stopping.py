@@ -1,4 +1,4 @@
-"""Stopping at a deadline, at Ctrl-C (SIGINT) or at SIGTERM.
+"""Stopping at a deadline, at Ctrl-C (SIGINT), or at SIGTERM or SIGHUP (a lost connection).
 
 Training stops between two steps, after `last.ckpt` was written; outside training a signal stops the process at once. A
 process that was stopped by a signal always exits with 128 + its number, so that a job queue starts it again.
@@ -15,10 +15,9 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from cvcc_zoo.files.signals import ending_signals, forget_lost_terminal
 from cvcc_zoo.internals.lightning import release_processes
 from cvcc_zoo.runs.checkpoints import LastCheckpoint, between_steps
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StoppedError(BaseException):
@@ -67,7 +66,7 @@ class Deadline(Stop):
 
 
 class StopAtSignal(Stop):
-    """Stop at Ctrl-C or SIGTERM after the current step; a second Ctrl-C stops at once."""
+    """Stop at Ctrl-C, SIGTERM or SIGHUP after the current step; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self._handlers: dict[int, Any] = {}
@@ -90,12 +89,13 @@ class StopAtSignal(Stop):
         self._saves = " and writing last.ckpt" if saves else ""
         if threading.current_thread() is not threading.main_thread():
             return
-        self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        self._handlers = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, *ending_signals())}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._received and number == signal.SIGINT:
             raise StoppedError("SIGINT twice: stopped in the middle of a step", 128 + number)
         self._received = number
+        forget_lost_terminal()
         with suppress(OSError):  # print() is not safe here: the signal may have interrupted one
             os.write(2, f"{signal.Signals(number).name}: ending this step{self._saves}\n".encode())
 
@@ -125,7 +125,7 @@ def steps(trainer: Trainer) -> str:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Raise StoppedError at once at Ctrl-C and SIGTERM; during training, StopAtSignal completes the step first.
+    """Raise StoppedError at once at Ctrl-C, SIGTERM and SIGHUP; during training, StopAtSignal completes the step first.
 
     If other code swallows or replaces the exception, it is raised again at the end of the context.
     """
@@ -134,6 +134,7 @@ def stopped_by_signals() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal received
         received = number
+        forget_lost_terminal()
         raise stopped()
 
     def stopped() -> StoppedError:
@@ -142,7 +143,7 @@ def stopped_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {number: signal.signal(number, stop) for number in SIGNALS}
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, *ending_signals())}
     try:
         yield
     except StoppedError:

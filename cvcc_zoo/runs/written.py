@@ -13,7 +13,7 @@ from cvcc_zoo.data.identity import is_identity
 from cvcc_zoo.files.own import in_command, shown
 from cvcc_zoo.files.plain import read_yaml
 from cvcc_zoo.registry import check_known
-from cvcc_zoo.runs.run_folder import CONFIG
+from cvcc_zoo.runs.run_folder import CONFIG, is_run
 
 SUMMARY = "summary.json"
 GROUPS = ("model", "data", "trainer")
@@ -57,6 +57,12 @@ def read_summary(folder: Path) -> dict[str, Any]:
     if not all(isinstance(summary["images"].get(split), int) for split in ("train", "test")):
         raise _broken(path, f"images is {reprlib.repr(summary['images'])}")
     return summary
+
+
+def not_ended(folder: Path) -> str:
+    """Return a remark about the weights in the folder of a run that has not ended, or an empty text."""
+    begun = not (folder / SUMMARY).is_file() and is_run(folder)
+    return f"the run {shown(folder)} has not ended: these are its weights so far" if begun else ""
 
 
 def left_out(summary: Mapping[str, Any]) -> int:

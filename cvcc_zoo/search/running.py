@@ -2,9 +2,11 @@
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import Display
 from cvcc_zoo.runs import Deadline, StoppedError, stopped_by_signals
 from cvcc_zoo.runs.run_folder import check_outside
+from cvcc_zoo.runs.written import read_config, read_summary
 from cvcc_zoo.search.goal import Goal
 from cvcc_zoo.search.methods import Method
 from cvcc_zoo.search.record import Trial, as_record, check_record, read_trials, write_trials
@@ -53,9 +56,9 @@ def deadline_after(minutes: float | None) -> float:
 def run_trials(searched: Searched, method: Method, deadline: float, console: PlainConsole) -> int:
     """Train the missing trials; return 0, or the exit code of what stopped them. The folder must be locked.
 
-    An interrupted trial is resumed. A failed one is recorded with its message, and a search continues. Raises
-    ValueError if the options cannot be used, or the folder was made with others, and OSError for a file that cannot be
-    read or written.
+    An interrupted trial is resumed. A failed one is recorded with its message, and a search continues; a
+    cross-validation ends, and tries it again when it is resumed. Raises ValueError if the options cannot be used, the
+    folder was made with others, or the training images change, and OSError for a file that cannot be read or written.
     """
     kind, folder, goal, count = searched.kind, searched.folder, searched.goal, searched.count
     fixed = name_as_option("fit", searched.fixed)  # below it is not the first word
@@ -64,8 +67,12 @@ def run_trials(searched: Searched, method: Method, deadline: float, console: Pla
             configs = [config_of(fixed, values, folder) for values in unusual(searched.space)]
             for config in configs:
                 goal.check(config["trainer"])
-            check_record(folder, kind, as_record(kind, searched.how, configs[0], images_of(configs[0]["data"])))
+            images = images_of(configs[0]["data"])
+            check_record(folder, kind, as_record(kind, searched.how, configs[0], images))
             trials = read_trials(folder)
+            if kind != "search":
+                trials = list(takewhile(lambda trial: trial.measure is not None, trials))
+                write_trials(folder, trials)
             for trial in trials:
                 method.tell(trial)
             what, whole = "trial" if kind == "search" else "fold", Display("trials", count, len(trials), until=deadline)
@@ -76,6 +83,7 @@ def run_trials(searched: Searched, method: Method, deadline: float, console: Pla
                 named = ", ".join(f"{name} {cell(value)}" for name, value in values.items())
                 console.print(f"{what} {number:03}, {number + 1} of {count}: {named}")
                 trial = attempt(number, values, folder / f"{number:03}", goal, fixed, deadline)
+                check_images(f"{what} {number:03}", trial, folder / f"{number:03}", configs[0]["data"], images)
                 trials.append(trial)
                 write_trials(folder, trials)
                 method.tell(trial)
@@ -148,6 +156,26 @@ def images_of(options: Mapping[str, Any]) -> dict[str, str]:
     data.prepare_data()
     data.setup("validate")
     return {split: identity_of(data, split).sha256 for split in TRAINED_ON}
+
+
+def check_images(name: str, trial: Trial, run: Path, data: Mapping[str, Any], images: dict[str, str]) -> None:
+    """Raise ValueError unless a trial has ended with the training images of the search, whose identities are `images`.
+
+    `data` are the options that read them; the values of the trial may read others. The run is removed if it was trained
+    on images that have changed.
+    """
+    trained = None if trial.measure is None else read_summary(run)["data"]["train"]["sha256"]
+    known, problem = trained in (None, images["train"]), "have changed"
+    try:
+        if images_of(data) == images and (known or images_of(read_config(run)["data"])["train"] == trained):
+            return
+    except (ValueError, OSError) as error:
+        problem = f"cannot be read: {first_line(error)}"
+    if not known:
+        shutil.rmtree(run)
+    raise ValueError(
+        f"{name} does not count, because the training images {problem}; restore them, and the same command goes on"
+    )
 
 
 def check_beside(words: Sequence[str], values: Values) -> None:

@@ -11,6 +11,7 @@ folder has a card of the same name. This module builds no models.
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import reprlib
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor
 
 from cvcc_zoo.files.download import digest, fetch
-from cvcc_zoo.files.own import home, json_text, write_whole
+from cvcc_zoo.files.own import home, json_text, one_at_a_time, whole_file, write_whole
 from cvcc_zoo.kinds import is_number
 from cvcc_zoo.registry import pick
 
@@ -201,17 +202,18 @@ def change_card(path: Path, sha256: str, change: Callable[[Card], Card]) -> None
 
     Raises ValueError if it is the card of other weights now.
     """
-    card = read_card(path)
-    if card.sha256 != sha256:
-        raise ValueError(f"{path} has become the card of other weights and is not changed; start again with these")
-    write_card(path, change(card))
+    with one_at_a_time(path):
+        card = read_card(path)
+        if card.sha256 != sha256:
+            raise ValueError(f"{path} has become the card of other weights and is not changed; start again with these")
+        write_card(path, change(card))
 
 
 def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float32) -> Path:
     """Write tensors and card into a folder, and return the card's path; `sha256` and `size` are filled in.
 
     Floating-point tensors of more than one dimension are stored as `dtype`; statistics and biases keep their dtype.
-    Each file is written under a temporary name first, so that a failed write leaves the previous file in place.
+    Both files are complete under temporary names before they replace earlier ones, which a full disk leaves in place.
     """
     stored = {
         name: tensor.to(dtype if tensor.is_floating_point() and tensor.ndim > 1 else tensor.dtype).contiguous()
@@ -223,8 +225,11 @@ def write(folder: Path, card: Card, tensors: Mapping[str, Tensor], *, dtype: tor
     card = dataclasses.replace(card, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
     target = folder / f"{card.name}.json"
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(target.with_suffix(".safetensors"), data)
-    write_card(target, card)
+    with whole_file(target) as described, whole_file(target.with_suffix(".safetensors")) as file:
+        for each, content in ((file, data), (described, _text(card).encode())):
+            each.write(content)
+            each.flush()
+            os.fsync(each.fileno())  # both, before the first of them is renamed
     return target
 
 

@@ -1,6 +1,7 @@
-"""Ctrl-C and SIGTERM end a training with 130 and 143 at every moment, and it goes on to the same end."""
+"""Ctrl-C, SIGTERM and SIGHUP end a training with 130, 143 and 129 at every moment, and it goes on to the same end."""
 
 import os
+import pty
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.files.signals import forget_lost_terminal
 from cvcc_zoo.runs import StopAtSignal, StoppedError, callback, figures, stopped_by_signals
 from tests.conftest import write_images
 from tests.reliability.test_kill import QUIET, differences, everything
@@ -37,6 +39,7 @@ ARGUMENTS = ["--model=fcnn", "--model.hidden=[8]", "--trainer.max_epochs=2", "--
 CASES = [
     *((moment, signal.SIGTERM) for moment in MOMENTS),
     ("in the test", signal.SIGINT),
+    ("in a step", signal.SIGHUP),
 ]
 
 
@@ -71,6 +74,7 @@ def interrupt(patch: pytest.MonkeyPatch, moment: str, number: signal.Signals) ->
     patch.setattr(owner, name, interrupted)
 
 
+@pytest.mark.usefixtures("without_nohup")
 @pytest.mark.parametrize(("moment", "number"), CASES)
 def test_a_signal_ends_a_run_at_any_moment_and_it_goes_on_to_the_same_end(
     moment: str,
@@ -82,7 +86,7 @@ def test_a_signal_ends_a_run_at_any_moment_and_it_goes_on_to_the_same_end(
 ) -> None:
     arguments, expected = whole
     monkeypatch.chdir(tmp_path)
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     with monkeypatch.context() as patch:
         interrupt(patch, moment, number)
         assert main(arguments) == 128 + number
@@ -98,7 +102,8 @@ def test_a_signal_ends_a_run_at_any_moment_and_it_goes_on_to_the_same_end(
     assert not differences(everything(expected), everything(Path("run")))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("without_nohup")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_no_library_takes_a_signal_for_an_error_of_its_own(number: signal.Signals) -> None:
     taken = []
     with pytest.raises(StoppedError) as stop, stopped_by_signals():
@@ -107,6 +112,28 @@ def test_no_library_takes_a_signal_for_an_error_of_its_own(number: signal.Signal
         except Exception as error:
             taken.append(error)
     assert not taken and stop.value.code == 128 + number
+
+
+@pytest.mark.usefixtures("without_nohup")
+def test_what_nohup_starts_outlives_the_connection() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stopped_by_signals():
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
+def test_what_is_printed_to_a_lost_terminal_is_discarded() -> None:
+    own, (master, terminal) = os.dup(2), pty.openpty()
+    os.dup2(terminal, 2)
+    os.close(master)
+    try:
+        with pytest.raises(OSError, match="Input/output error"):
+            os.write(2, b"lost")
+        forget_lost_terminal()
+        assert os.write(2, b"discarded") == 9
+    finally:
+        os.dup2(own, 2)
+        os.close(own)
+        os.close(terminal)
 
 
 @pytest.mark.parametrize("error", [StoppedError("SIGTERM", 143), ValueError("broken")])
