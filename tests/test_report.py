@@ -1,5 +1,6 @@
 """The report says of runs what their summaries say, on one page that needs no network."""
 
+import csv
 import html
 import json
 import math
@@ -21,7 +22,7 @@ from cvcc_zoo.classifier.quality import bins_of, plain_quality, quality_of
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
 from cvcc_zoo.plots.confusion import CIFAR100
 from cvcc_zoo.report import figures, read_run
-from cvcc_zoo.report.comparison import matrices, mcnemar, only
+from cvcc_zoo.report.comparison import matrices, mcnemar, only, pairs
 from cvcc_zoo.report.page import STYLE, page, picture
 from cvcc_zoo.report.reports import Mistake, Results, RunReport, differences
 from cvcc_zoo.report.seeds import SEED, recipes, tables
@@ -188,6 +189,17 @@ def test_runs_with_long_names_can_be_told_apart_in_legends_and_under_the_mouse()
         names = [trace["name"] for trace in figure["data"]]
         assert [each[-1] for each in names] == ["1", "2"] and max(map(len, names)) <= 36
         assert figure["layout"]["hoverlabel"]["namelength"] == -1
+
+
+def test_a_run_has_a_line_for_each_of_its_learning_rates_which_the_mouse_names() -> None:
+    rates = {"decay": 0.001, "muon": 0.02, "no_decay": 0.001}
+    muon = run_report("Muon", {f"lr-Muon/{group}": ([0, 1], [rate, rate]) for group, rate in rates.items()})
+    sgd = run_report("SGD", {"lr-SGD": ([0, 1], [0.1, 0.1])})
+    figure = json.loads(figures.learning_curves([muon, sgd], "lr") or "")
+    lines = [(line["y"][0], line["hovertemplate"].split("} ")[-1], line["showlegend"]) for line in figure["data"]]
+    assert lines == [(0.001, "decay", False), (0.02, "muon", True), (0.1, "", True)]
+    assert "parameter groups, named under the mouse" in figure["layout"]["title"]["subtitle"]["text"]
+    assert "under the mouse" not in (figures.learning_curves([sgd], "lr") or "")
 
 
 def test_a_few_epochs_are_labelled_one_by_one() -> None:
@@ -367,6 +379,27 @@ def test_a_run_that_was_resumed_with_other_options_is_no_seed_of_a_recipe(runs: 
     resumed = seeds_of(read_run(runs[0]), "b", 0.5, 0.6)
     assert recipes([mine[0], resumed[1]]) == recipes(resumed) == {} and recipes(mine)
     assert "optimizer.lr was 0.1 and is 0.01" in page([mine[0], resumed[1]], "Seeds")
+
+
+def test_a_csv_file_has_the_differences_of_the_page(runs: list[Path]) -> None:
+    assert main(["report", *map(str, runs), "--csv=differences.csv"]) == 0
+    (row,) = csv.DictReader(Path("differences.csv").read_text().splitlines())
+    first, second = (read_run(run) for run in runs)
+    assert first.results and second.results and (row["first"], row["second"]) == ("first", "second")
+    alone = only(first.results, second.results)
+    assert (int(row["first alone"]), int(row["second alone"])) == alone and float(row["p"]) == mcnemar(*alone)
+    assert float(row["points"]) == pytest.approx(100 * (alone[0] - alone[1]) / 12)
+    recipes_of_seeds = [*seeds_of(first, "a", 0.9, 0.91, 0.95), *seeds_of(first, "b", 0.85, 0.88, lr="0.5")]
+    welch = next(row for row in pairs(recipes_of_seeds) if row[0] == "Welch")
+    interval = ttest_ind([90, 91, 95], [85, 88], equal_var=False).confidence_interval()
+    assert welch[1:3] == ["a0 and 2 more", "b0 and 1 more"] and welch[3:6] == pytest.approx([5.5, *interval])
+
+
+def test_a_run_that_was_tested_on_some_of_the_images_is_compared_with_no_recipe(runs: list[Path]) -> None:
+    run = read_run(runs[0])
+    limited = replace(run, summary=run.summary | {"images": run.summary["images"] | {"test": 4}})
+    whole, some = (seeds_of(each, "a", 0.9, 0.91) for each in (run, limited))
+    assert list(recipes([*whole, *some]).values()) == [[("a0 and 1 more", [0.9, 0.91])]] and recipes(some) == {}
 
 
 def test_the_numbers_of_a_run_are_in_its_part_and_those_of_each_class_are_folded(runs: list[Path]) -> None:

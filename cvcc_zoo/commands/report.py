@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Literal
 
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
-from cvcc_zoo.files.own import expanded, file_to_write, shown, write_whole
+from cvcc_zoo.files.own import csv_text, expanded, file_to_write, shown, write_whole
 from cvcc_zoo.printing import say
 from cvcc_zoo.report import read_run, unfinished
+from cvcc_zoo.report.comparison import pairs
 from cvcc_zoo.report.figures import plotly
 from cvcc_zoo.report.page import page
 from cvcc_zoo.report.reports import PUBLIC
@@ -19,6 +20,7 @@ def parser() -> ZooParser:
     parser = command_parser("report", "RUN... [options]")
     parser.add_argument("runs", type=str, nargs="+", help="Run folders, such as runs/*.")
     parser.add_argument("--output", type=str, default="report.html", help="The HTML file to write.")
+    parser.add_argument("--csv", type=str, default="", help="A .csv file for the differences of recipes and runs.")
     parser.add_argument("--title", type=str, default="Runs", help="Its heading.")
     parser.add_argument(
         "--images",
@@ -33,6 +35,7 @@ def main(args: Sequence[str]) -> int:
     """Run the command."""
     config = parser().parse_args(list(args))
     output = file_to_write(config.output, ".html")
+    listed = file_to_write(config.csv, ".csv") if config.csv else None
     plotly("offline")  # raises now, rather than after all the work, if it is not installed
     folders = [expanded(run) for run in config.runs]
     apart = told_apart([folder.resolve().name for folder in folders], config.runs)
@@ -44,6 +47,9 @@ def main(args: Sequence[str]) -> int:
     remarks = [f"Not finished, and left out: {', '.join(names[folder] for folder in waiting)}."] if waiting else []
     reports = [replace(read_run(folder, config.images), name=names[folder]) for folder in finished]
     write_whole(output, page(reports, config.title, remarks).encode())
+    if listed is not None:
+        write_whole(listed, csv_text(pairs(reports)).encode())
+        say(f"written to {listed}")
     for remark in remarks:
         say(remark)
     for each in reports:

@@ -5,11 +5,13 @@ likely to be the one's as the other's: McNemar 1947, https://doi.org/10.1007/BF0
 """
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
+from cvcc_zoo.report import seeds
 from cvcc_zoo.report.elements import Cell, table, text
 from cvcc_zoo.report.reports import Results, RunReport
 
@@ -38,16 +40,37 @@ def _in_order(results: Results) -> npt.NDArray[np.bool_]:
     return right
 
 
-def matrices(runs: Sequence[RunReport]) -> str:
-    """Return a matrix of p-values for each set of test images that several runs share, and say what is left out."""
+def by_images(runs: Sequence[RunReport]) -> list[list[tuple[str, Results]]]:
+    """Return the names and results of the runs that have some, in a list for each set of test images."""
     groups: dict[bytes, list[tuple[str, Results]]] = {}
     for run in runs:
         if run.results is not None:
             groups.setdefault(np.sort(run.results.digests).tobytes(), []).append((run.name, run.results))
-    shared = [group for group in groups.values() if len(group) > 1]
+    return list(groups.values())
+
+
+def pairs(runs: Sequence[RunReport]) -> list[list[str | float]]:
+    """Return a header, and the difference of each pair of recipes and of runs; points are those of percent."""
+    found: list[list[str | float]] = [
+        ["test", "first", "second", "points", "low", "high", "first alone", "second alone", "p"]
+    ]
+    for recipes in seeds.recipes(runs).values():
+        for (name, mine), (other, theirs) in combinations(recipes, 2):
+            found.append(["Welch", name, other, *seeds.welch(mine, theirs), "", "", ""])
+    for group in by_images(runs):
+        for (name, first), (other, second) in combinations(group, 2):
+            alone, points = only(first, second), 100 * float(first.right.mean() - second.right.mean())
+            found.append(["McNemar", name, other, points, "", "", *alone, mcnemar(*alone)])
+    return found
+
+
+def matrices(runs: Sequence[RunReport]) -> str:
+    """Return a matrix of p-values for each set of test images that several runs share, and say what is left out."""
+    groups = by_images(runs)
+    shared = [group for group in groups if len(group) > 1]
     parts = [f'<p class="remark">{text(NOTE)}</p>'] if shared else []
     parts += [_matrix(group) for group in shared]
-    alone = [name for group in groups.values() if len(group) == 1 for name, _ in group]
+    alone = [name for group in groups if len(group) == 1 for name, _ in group]
     missing = [run.name for run in runs if run.results is None]
     if alone:
         parts.append(f"<p>Not compared, because no other run has the same test images: {text(', '.join(alone))}.</p>")

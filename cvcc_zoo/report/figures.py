@@ -79,20 +79,28 @@ def _steps_an_epoch(run: RunReport) -> float:
     return each if (epochs - 1) * each < steps <= epochs * each else steps / epochs
 
 
+def _distinct_rates(run: RunReport) -> list[str]:
+    """Return the names of the learning rates of a run; groups of parameters often share one."""
+    rates = {name: curve for name, curve in run.curves.items() if name.startswith("lr-")}
+    return [name for i, name in enumerate(rates) if rates[name] not in list(rates.values())[:i]]
+
+
 def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:
-    """Plot the `loss`, `accuracy` or `lr` of all runs over the epochs, training dotted; None if no run has it."""
+    """Plot the `loss`, `accuracy` or `lr` of all runs over the epochs, training dotted; None if no run has it.
+
+    A run has a line for each rate of its parameter groups, and the mouse names the group.
+    """
     traces: list[dict[str, Any]] = []
     for number, run in enumerate(runs):
         steps_an_epoch = _steps_an_epoch(run)
-        names = [f"train/{quantity}", f"val/{quantity}"]
-        if quantity == "lr":
-            names = [name for name in run.curves if name.startswith("lr-")][:1]
+        names = _distinct_rates(run) if quantity == "lr" else [f"train/{quantity}", f"val/{quantity}"]
         present = [name for name in names if name in run.curves]
         colour, _ = _style(number)
         for name in present:
             steps, values = run.curves[name]
             scale = 100 if quantity == "accuracy" else 1
-            stage = name.partition("/")[0] if quantity != "lr" else ""
+            stage, _, group = name.partition("/")
+            which = stage if quantity != "lr" else group if len(present) > 1 else ""
             traces.append(
                 {
                     "type": "scatter",
@@ -100,7 +108,7 @@ def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:
                     "name": short(run.name, LONGEST),
                     "legendgroup": run.name,
                     "showlegend": name == present[-1],
-                    "hovertemplate": f"%{{x:.2f}}: %{{y:.4g}} {stage}",
+                    "hovertemplate": f"%{{x:.2f}}: %{{y:.4g}} {which}",
                     "x": [round((step + 1) / steps_an_epoch, 3) for step in steps],
                     "y": [scale * value for value in values],
                     "line": {"color": colour, "dash": "dot" if stage == "train" else "solid", "width": 2},
@@ -110,6 +118,8 @@ def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:
     if not traces:
         return None
     notes = ["dotted: training"] if any(trace["line"]["dash"] == "dot" for trace in traces) else []
+    if quantity == "lr" and len(traces) > len({trace["legendgroup"] for trace in traces}):
+        notes.append("several lines of a run: its parameter groups, named under the mouse")
     axis: dict[str, Any] = {"rangemode": "tozero"}
     if quantity == "loss" and (cut := cut_above(trace["y"] for trace in traces)):
         axis = {"range": [0, cut[0]]}

@@ -11,12 +11,14 @@ from scipy.stats import t
 
 from cvcc_zoo.report.elements import Cell, number, table, text
 from cvcc_zoo.report.reports import RunReport
+from cvcc_zoo.runs.written import left_out
 
 SEED = "seed_everything"
 NOTE = (
     "The runs of a row differ in their seeds alone; ± is the standard deviation. The difference of two recipes on the "
     "same test images, row minus column, is in percentage points, with the 95 % interval of Welch's t-test, which "
-    "is wide for two or three seeds."
+    "is wide for two or three seeds. Runs that were resumed with other options, or tested on some of the test images "
+    "alone, are left out."
 )
 
 Recipe = tuple[str, list[float]]
@@ -26,13 +28,14 @@ Recipe = tuple[str, list[float]]
 def recipes(runs: Sequence[RunReport]) -> dict[str, list[Recipe]]:
     """Return the recipes with more than one tested seed, by the identity of their test images.
 
-    A run that was resumed with other options has no recipe.
+    A run that was resumed with other options, or tested on some of the test images alone, has no recipe.
     """
     same: dict[tuple[object, ...], dict[str, RunReport]] = {}
     for run in runs:
-        if run.summary["test_accuracy"] is not None and not run.summary["changed"]:
+        summary = run.summary
+        if summary["test_accuracy"] is not None and not summary["changed"] and not left_out(summary):
             others = tuple(sorted(item for item in run.options.items() if item[0] != SEED))
-            test = run.summary["data"].get("test", {}).get("sha256", "")
+            test = summary["data"].get("test", {}).get("sha256", "")
             same.setdefault((test, *others), {}).setdefault(run.options.get(SEED, ""), run)
     found: dict[str, list[Recipe]] = {}
     for (test, *_), seeds in same.items():
@@ -65,10 +68,16 @@ def _table(group: Sequence[Recipe]) -> str:
 
 
 def _difference(mine: Sequence[float], theirs: Sequence[float]) -> Cell:
+    difference, low, high = welch(mine, theirs)
+    return f"{difference:+.2f}" + (f" ({low:+.2f} to {high:+.2f})" if low < high else ""), difference
+
+
+def welch(mine: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """Return the difference of two recipes in percentage points, and its 95 % interval; no width without spread."""
     difference = 100 * (mean(mine) - mean(theirs))
     if stdev(mine) == stdev(theirs) == 0:
-        return f"{difference:+.2f}", difference
+        return difference, difference, difference
     parts = [(100 * stdev(values)) ** 2 / len(values) for values in (mine, theirs)]  # variance of each mean
     freedom = sum(parts) ** 2 / sum(p**2 / (len(values) - 1) for p, values in zip(parts, (mine, theirs), strict=True))
-    half = t.ppf(0.975, freedom) * math.sqrt(sum(parts))
-    return f"{difference:+.2f} ({difference - half:+.2f} to {difference + half:+.2f})", difference
+    half = float(t.ppf(0.975, freedom)) * math.sqrt(sum(parts))
+    return difference, difference - half, difference + half
