@@ -157,6 +157,28 @@ def test_a_network_may_look_at_values() -> None:
     assert activation_bytes(model.network, (3, 8, 8)) == 4 * 192
 
 
+class LookingAttention(nn.Module):
+    """A value of the images, then attention, whose products the kernels of the CPU hide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+        self.fc = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.sum().item()
+        y: Tensor = self.fc(self.attention(x.reshape(len(x), -1, 32)).mean(1))
+        return y
+
+
+def test_the_products_of_attention_count_also_where_values_are_looked_at() -> None:
+    model, length, width = ImageClassifier.wrap(LookingAttention(), num_classes=10, image_size=8), 6, 32
+    projections, products, hidden = 4 * length * width**2, 2 * length**2 * width, 2 * length * width * 64
+    macs = projections + products + hidden + 10 * width
+    assert complexity(model).macs == inventory(model.network, (3, 8, 8)).macs == macs
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_norms_and_depth_cost_memory() -> None:
     memory = {name: activation_bytes(create(name).network, (3, 32, 32)) for name in ("resnet20", "resnet56")}
     bare = activation_bytes(create("resnet20", norm="none").network, (3, 32, 32))
