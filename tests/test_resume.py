@@ -327,6 +327,17 @@ def test_the_best_weights_by_other_validation_images_are_compared_no_more(
     assert "run/best.ckpt is removed: other validation images chose it; another is chosen" in caplog.text
 
 
+@pytest.mark.parametrize("further", ["--trainer.max_steps=-1", "--trainer.max_steps=99"])
+def test_after_an_epoch_that_was_cut_off_the_next_one_is_whole(fit: Any, further: str) -> None:
+    more = [*SMALL, "--data.batch_size=4", "--optimizer=SGD", "--optimizer.lr=1", "--lr_scheduler=Linear"]
+    more += ["--trainer.max_epochs=2", "--trainer.log_every_n_steps=1", "--test=false"]
+    assert fit(*more, "--trainer.max_steps=2", "--run=run") == 0
+    assert main(["fit", "--config=run/config.yaml", "--ckpt_path=last", further, "--allow_changes=true"]) == 0
+    (_, rates), (validated, _) = (read_metrics(Path("run/metrics.csv"))[name] for name in ("lr-SGD", "val/loss"))
+    steps = 2 + 9  # the second epoch has nine batches
+    assert len(rates) == steps and rates[-1] == pytest.approx(1 / steps) and validated[-1] == steps - 1
+
+
 def test_a_finished_run_names_the_limits_of_its_length(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
     limits = ["--trainer.max_epochs=-1", "--trainer.max_steps=2", "--trainer.max_time=00:01:00:00"]
     assert fit("--model=linear", *limits, "--run=run") == 0

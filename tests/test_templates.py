@@ -227,3 +227,24 @@ def test_scores_that_are_no_numbers_are_not_drawn(fit: Fit, colours: Path, capsy
     data = ["--data.dataset=folder", f"--data.root={colours}"]
     assert main(["scores", "run/broken.ckpt", *data]) == 2
     assert "run gives scores that are not finite numbers" in capsys.readouterr().err
+
+
+def test_the_probability_of_an_image_is_that_of_the_model_with_its_temperature(
+    fit: Fit, colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit("--model=linear", "--run=run")
+    checkpoint = torch.load("run/best.ckpt", weights_only=True)
+    checkpoint["cvcc_zoo"]["temperature"] = 1e6
+    torch.save(checkpoint, "run/hot.ckpt")
+    notes: list[list[str]] = []
+
+    def drawn(some: list[Scored], *more: Any) -> Any:
+        notes.append([each.note for each in some])
+        return plot_scores(some, *more)
+
+    monkeypatch.setattr("cvcc_zoo.commands.scores.plot_scores", drawn)
+    for name in ("best", "hot"):
+        assert main(["scores", f"run/{name}.ckpt", "--data.dataset=folder", f"--data.root={colours}"]) == 0
+    usual, hot = ([note.split(", p = ") for note in found] for found in notes)
+    assert [scored for scored, _ in usual] == [scored for scored, _ in hot]
+    assert {p for _, p in hot} == {"0.50"} != {p for _, p in usual}

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.cli.arguments import with_its_images
 from cvcc_zoo.cli.images import MODEL, add_images
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data.identity import title_of_test
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.files.own import file_to_write, write_picture
-from cvcc_zoo.losses import Loss, crammer_singer, cross_entropy, hinge
+from cvcc_zoo.losses import crammer_singer, cross_entropy, hinge
 from cvcc_zoo.plots import Pictures
 from cvcc_zoo.plots.scores import Scored, plot_scores
 from cvcc_zoo.printing import say
@@ -47,7 +48,7 @@ def main(args: Sequence[str]) -> int:
     chosen = torch.arange(config.images) * len(labels) // config.images
     pictures = pixels(data.test_dataloader().images[chosen])
     some = [
-        _scored(trained.model.loss, picture, each, label)
+        _scored(trained.model, picture, each, label)
         for picture, each, label in zip(pictures, logits[chosen], labels[chosen], strict=True)
     ]
     title = f"{trained.name} on {title_of_test(data)}"
@@ -56,12 +57,15 @@ def main(args: Sequence[str]) -> int:
     return 0
 
 
-def _scored(loss: Loss, picture: Pictures, logits: Tensor, label: Tensor) -> Scored:
-    """Return an image with its scores, margin and loss, by the loss function that the model was trained with."""
-    one, true = logits[None], label[None]
+def _scored(model: ImageClassifier, picture: Pictures, logits: Tensor, label: Tensor) -> Scored:
+    """Return an image with its scores, margin and loss, by the loss function that the model was trained with.
+
+    Only its probability is computed with the model's temperature.
+    """
+    loss, one, true = model.loss, logits[None], label[None]
     note, limit = f"margin {margins(one, true).item():+.2f}, loss {loss(one, true):.2f}", None
     if loss.function is cross_entropy:
-        note += f", p = {logits.softmax(0)[label]:.2f}"
+        note += f", p = {(logits / model.temperature).softmax(0)[label]:.2f}"
     if loss.function in (hinge, crammer_singer):
         limit = float(logits[label]) - loss.options.get("margin", 1.0)
     return Scored(picture, logits.numpy(), int(label), note, limit)

@@ -7,7 +7,7 @@ from lightning import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from cvcc_zoo.data.loader import Position
-from cvcc_zoo.internals.lightning import batches_done
+from cvcc_zoo.internals.lightning import batches_of_epoch
 
 
 class Attached(LightningDataModule):
@@ -41,10 +41,10 @@ class Attached(LightningDataModule):
         self.teardown("fit")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the epoch, its finished batches (0 after the last one) and their size, for checkpoints."""
+        """Return the epoch, its finished batches (0 after its end) and their size, for checkpoints."""
         if self.trainer is None:
             return {}
-        done, batches = batches_done(self.trainer), self.trainer.num_training_batches
+        done, batches = batches_of_epoch(self.trainer), self.trainer.num_training_batches
         finished = done % int(batches) if 0 < batches < math.inf else 0  # infinite before training, and for a stream
         return {"epoch": self.trainer.current_epoch, "batches": finished, "batch_size": self.batch_size}
 

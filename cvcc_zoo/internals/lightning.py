@@ -144,12 +144,13 @@ def _uncount_epoch(loops: dict[str, Any]) -> None:
 
 
 def start_epoch_anew(trainer: Trainer) -> None:
-    """Let an epoch whose first batch was not begun start like any other.
+    """Let an epoch that was not begun start like any other.
 
-    With `max_steps` Lightning takes every epoch for one that was interrupted, and counts a step that was not made.
+    With `max_steps` Lightning takes every epoch for one that was interrupted: it counts a step that was not made, and
+    the batches of an epoch that `max_steps` cut off as those of the next one.
     """
-    loop = trainer.fit_loop.epoch_loop
-    if loop.restarting and loop.batch_progress.current.ready == 0:
+    loop, epochs = trainer.fit_loop.epoch_loop, trainer.fit_loop.epoch_progress.current
+    if loop.restarting and epochs.ready == epochs.completed:
         loop.restarting = False
 
 
