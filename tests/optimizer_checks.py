@@ -406,6 +406,16 @@ def types_do_not_mix(subject: Subject) -> None:
         same(mixed, alone, 1e-6)
 
 
+def autocast_changes_no_step(subject: Subject) -> None:
+    """As in a training step of manual optimization, with mixed precision."""
+    for path in subject.paths:
+        inside, outside = parameters(dtype=torch.float32), parameters(dtype=torch.float32)
+        with torch.autocast("cpu", torch.bfloat16):
+            train(subject.build(inside, **path), inside)
+        train(subject.build(outside, **path), outside)
+        same(inside, outside)
+
+
 def groups_can_come_later(subject: Subject) -> None:
     params, expected = parameters(((5, 6), (4, 7))), parameters(((5, 6), (4, 7)))
     optimizer = subject.build(params[:1])

@@ -1,6 +1,7 @@
 """Compile: only the training is compiled, and what is compiled has the gradients of what is not."""
 
 import copy
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,22 @@ def test_a_forward_that_was_set_on_the_network_comes_back(colours: Path, monkeyp
     Trainer(max_epochs=1, callbacks=[Compile()], **QUIET).fit(model, data)
     assert vars(model.network)["forward"] is mine and calls.count(True) == len(compiler.training)
     assert calls.count(False) > 0
+
+
+def test_weights_have_the_names_of_the_network_that_was_compiled(colours: Path, tmp_path: Path) -> None:
+    (model, data), (other, _) = parts(colours), parts(colours)
+    plain, compiled = model.network, functools.partial[Any](torch.compile, backend="eager")
+    model.network = compiled(plain)
+    trainer = Trainer(max_epochs=0, **QUIET)
+    trainer.fit(model, data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    state = model.state_dict()
+    assert any("_orig_mod" in name for name in state)
+    for module in (cvcc_zoo.load(tmp_path / "a.ckpt"), compiled(model)):
+        other.load_state_dict(module.state_dict())
+        assert all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in other.network.state_dict().items())
+    model.load_state_dict(other.state_dict())
+    assert model.state_dict().keys() == state.keys()
 
 
 def test_an_unknown_mode_is_answered_with_the_nearest() -> None:

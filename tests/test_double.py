@@ -1,5 +1,6 @@
 """A training in float64 is in float64 from its first step to the last user of its weights."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.conftest import Fit
 
 MORE = ["--model=fcnn", "--model.hidden=[4]", "--trainer.precision=64-true", "--data.batch_size=16"]
 MORE += ["--data.validation=0", "--trainer.log_every_n_steps=1", "--trainer.max_epochs=2"]
+AVERAGED = ["--trainer.callbacks+=cvcc_zoo.runs.EMA", "--data.validation=0.2"]
 
 
 @pytest.fixture
@@ -57,6 +59,21 @@ def test_weights_in_float64_keep_their_digits_wherever_they_are_loaded(
     assert main(["evaluate", "whole"]) == 0 and "of 12 images correct" in capsys.readouterr().out
     agreement = export(find_trained("whole"), Path("whole.pt2"), "torch_export", images)
     assert agreement.same_classes
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "more"),
+    [("32-true", torch.float32, []), ("bf16-true", torch.bfloat16, AVERAGED)],
+)
+def test_a_training_in_float64_goes_on_in_the_precision_that_is_chosen(
+    precision: str, dtype: torch.dtype, more: list[str], fit: Fit
+) -> None:
+    assert fit(*MORE, *more, "--run=whole") == 0
+    on = ["--ckpt_path=whole/last.ckpt", f"--trainer.precision={precision}", "--trainer.max_epochs=3", "--run=new"]
+    assert fit(*MORE, *more, *on, "--allow_changes=true") == 0
+    saved = torch.load("new/last.ckpt", weights_only=True)["state_dict"]
+    assert {tensor.dtype for tensor in saved.values() if tensor.is_floating_point()} == {dtype}
+    assert json.loads(Path("new/summary.json").read_text())["precision"] == f"64-true; then {precision}"
 
 
 @pytest.mark.parametrize(

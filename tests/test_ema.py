@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ModelPruning
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import cvcc_zoo
 from cvcc_zoo import load
@@ -134,6 +135,20 @@ def fcnn(data: cvcc_zoo.ImageDataModule, lr: float, epochs: int, *callbacks: Cal
     how: dict[str, Any] = {"accelerator": "cpu", "enable_checkpointing": False, "callbacks": [*callbacks]}
     Trainer(max_epochs=epochs, num_sanity_val_steps=0, **how, **QUIET).fit(model, data)
     return model
+
+
+class Reparametrises(Callback):
+    """A callback that replaces a weight by two tensors, as pruning does."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        prune.identity(pl_module.network.fc, "weight")  # type: ignore[no-untyped-call, union-attr]
+
+
+@pytest.mark.parametrize("callback", [Reparametrises(), ModelPruning("l1_unstructured")])
+def test_weights_that_a_callback_renames_have_no_average(callback: Callback, colours: Path) -> None:
+    data = cvcc_zoo.ImageDataModule("folder", root=str(colours), batch_size=4)
+    with pytest.raises(ValueError, match=r"EMA cannot average .* renames .*; leave EMA"):
+        fcnn(data, 0.1, 2, EMA(), callback)
 
 
 class Interrupted(Callback):

@@ -315,6 +315,14 @@ def test_a_module_within_a_model_keeps_its_dtype_and_moves_with_it() -> None:
     assert model.to("meta")[1].total.is_meta, "Module._apply no longer moves"
 
 
+def test_names_that_are_the_models_own_are_kept() -> None:
+    tensors = {f"{prefix}fc.{name}": torch.ones(1) for prefix in ("", "module.") for name in ("weight", "bias")}
+    assert torch_parts.under_names(tensors.keys(), tensors) is tensors
+    some = {"module.fc.weight": torch.ones(1), "orig_mod.b": torch.ones(1)}
+    assert [*torch_parts.under_names(["fc.weight", "b"], some)] == ["fc.weight", "orig_mod.b"]
+    assert [*torch_parts.under_names(tensors.keys(), {"_orig_mod.fc.weight": torch.ones(1)})] == ["_orig_mod.fc.weight"]
+
+
 LISTS = sorted(name for name in vars(torch_parts) if name.startswith("foreach_"))
 MORE = {"addcdiv_": 2, "addcmul": 2, "addcmul_": 2, "lerp": 2, "lerp_": 2, "neg": 0, "reciprocal": 0, "sqrt": 0}
 """Tensors that an operation takes beside the first; the others take one."""

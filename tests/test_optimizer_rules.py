@@ -187,6 +187,14 @@ def test_polar_express_converges_to_the_nearest_orthogonal_matrix(shape: tuple[i
     assert torch.allclose(found, u @ vt, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(12, 40), (20, 20)])
+def test_autocast_leaves_it_in_the_precision_that_is_asked_for(shape: tuple[int, ...]) -> None:
+    x, how = matrix(*shape).float(), {"dtype": torch.float32, "eps": 0.0}
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = orthogonalise(x, coefficients_of(MUON, 5), **how)  # type: ignore[arg-type]
+    assert torch.equal(inside, orthogonalise(x, coefficients_of(MUON, 5), **how))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("name", [MUON, "polar_express"])
 def test_iterating_on_the_gram_matrix_is_the_same(name: Any, steps: int) -> None:

@@ -49,6 +49,14 @@ def test_whitened_components_have_variance_one() -> None:
     torch.testing.assert_close(z.T.cov(correction=0), torch.eye(5), atol=1e-3, rtol=0)
 
 
+def test_autocast_does_not_touch_them() -> None:
+    x = vectors()
+    pca = PCA(20, whiten=True).fit([x])
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = pca(x)
+    assert torch.equal(inside, pca(x))
+
+
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.999])
 def test_a_share_takes_as_few_components_as_keep_it(share: float) -> None:
     pca = PCA(share).fit([vectors()])

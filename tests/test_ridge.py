@@ -184,6 +184,14 @@ def test_ridge_has_no_gradients_to_scale(colours: Path) -> None:
         solved(data, 1.0, plugins=[MixedPrecision("16-mixed", "cpu")])
 
 
+@pytest.mark.parametrize("fast_bytes", [True, False])
+def test_mixed_precision_rounds_no_sum(fast_bytes: bool, colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: fast_bytes)
+    data = ImageDataModule("folder", str(colours), batch_size=8, augmentations="none")
+    exact, mixed = (solved(data, 1.0, precision=each).network.state_dict() for each in ("32-true", "bf16-mixed"))
+    assert all(torch.equal(exact[name], mixed[name]) for name in exact)
+
+
 def test_what_cannot_be_solved_is_told(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ["fit", "--model=ridge", "--data.dataset=folder", f"--data.root={colours}", "--trainer.accelerator=cpu"]
     assert "augmented images are different each time" in message(capsys, data)

@@ -335,6 +335,14 @@ def test_autocast_does_not_touch_the_whitening(images: Tensor) -> None:
     assert torch.equal(inside, fitted(images))
 
 
+@pytest.mark.parametrize("scope", SCOPES)
+def test_autocast_does_not_touch_the_moments(images: Tensor, scope: str) -> None:
+    samples = torch.arange(len(images))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = measure(images, samples, scope)
+    assert torch.equal(inside.products, measure(images, samples, scope).products)
+
+
 @pytest.mark.parametrize("options", [{}, {"components": 0.9}, {"scope": "pixels_per_channel"}])
 def test_whitening_keeps_its_statistics_in_the_state_dict(images: Tensor, options: dict[str, object]) -> None:
     for method in ("pca",) if options else ("pca", "standardize"):

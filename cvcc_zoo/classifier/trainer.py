@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from cvcc_zoo.classifier.compatibility import check_strategy
 from cvcc_zoo.data.length import training_length
 from cvcc_zoo.internals.lightning import callbacks_of, made_anew, times_stepped, trainer_of, validates_by_the_clock
+from cvcc_zoo.internals.torch import under_names
 from cvcc_zoo.optim import make_lr_scheduler, make_optimizer
 from cvcc_zoo.optim.build import find_optimizer
 from cvcc_zoo.optim.schedules import has_other_length
@@ -117,11 +118,16 @@ class Optimized(LightningModule):
             take_options(self.trainer, self)
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], *args: Any, **options: Any) -> Any:
-        """Load weights; if all of them are float64, as with precision=64-true, the module becomes float64 first."""
+        """Load weights; if all of them are float64, as with precision=64-true, the module becomes float64 first.
+
+        A training in another precision keeps its own. Names may have what torch.compile and DDP add to them.
+        """
         floats = [tensor.dtype for tensor in state_dict.values() if tensor.is_floating_point()]
-        if floats and set(floats) == {torch.float64}:
+        trainer = trainer_of(self)
+        trains = trainer is not None and (trainer.state.fn, trainer.state.status) == ("fit", "running")
+        if floats and set(floats) == {torch.float64} and not (trains and self.trainer.precision != "64-true"):
             self.double()  # Lightning (2.6) does so only after it has put the weights of a checkpoint in
-        return super().load_state_dict(state_dict, *args, **options)
+        return super().load_state_dict(under_names(self.state_dict(), state_dict), *args, **options)
 
     def on_train_start(self) -> None:
         """Rebuild the schedule if a resumed training has other steps per epoch, and accumulate as when one began."""

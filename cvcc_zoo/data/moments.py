@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cvcc_zoo.data.contrast import fixed_point
-from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror
+from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror, product
 from cvcc_zoo.printing.progress import tracked
 
 SCOPES = ("all", "pixels_per_channel", "channel_values")
@@ -135,7 +135,7 @@ def _add_pixels(integers: Tensor, total: Tensor, products: Tensor) -> None:
     """Add the sums of float32 images to (1, C) and (1, C, C), image by image, as a sum of all pixels is not exact."""
     for part in torch.split(integers.flatten(2), PIXELS, dim=2):
         total += part.sum(2).to(torch.float64).sum(0)
-        products += torch.bmm(part, part.transpose(1, 2)).to(torch.float64).sum(0)
+        products += product(part, part.transpose(1, 2)).to(torch.float64).sum(0)
 
 
 def exact_pieces(x: Tensor, largest: int) -> tuple[Tensor, ...]:

@@ -6,7 +6,7 @@ Such a CPU (VNNI) sums four products of bytes at a time in int32, which is exact
 import torch
 from torch import Tensor
 
-from cvcc_zoo.internals.torch import has_int8, int8_product
+from cvcc_zoo.internals.torch import has_int8, int8_product, without_autocast
 
 LEAF = 128  # rows; fewer are multiplied at once, as splitting no longer pays
 
@@ -30,8 +30,14 @@ def minus_128(pixels: Tensor, rows: int) -> Tensor:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Return A B, of int8 in int32: correct for at least two rows and columns, and sums of up to 2^17 - 1 values."""
-    return int8_product(a, b) if a.dtype == torch.int8 else a @ b
+    """Return A B, of int8 in int32: correct for at least two rows and columns, and sums of up to 2^17 - 1 values.
+
+    Autocast does not round it to 16 bits.
+    """
+    if a.dtype == torch.int8:
+        return int8_product(a, b)
+    with without_autocast(a.device):
+        return a @ b
 
 
 def mirror(sums: Tensor) -> None:

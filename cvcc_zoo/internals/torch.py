@@ -1,6 +1,7 @@
 """Parts of torch (2.10 and newer) that are private, because no public name has them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -114,6 +115,29 @@ def has_bfloat16() -> bool:
 def int8_product(a: Tensor, b: Tensor) -> Tensor:
     """Return the product of int8 matrices (N, K) and (K, M) in int32; `torch.mm` returns int8, which overflows."""
     return torch._int_mm(a, b)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which products keep their digits; it costs nothing where there is no autocast."""
+    on = device.type != "meta" and torch.is_autocast_enabled(device.type)  # torch raises an error for "meta"
+    return torch.autocast(device.type, enabled=False) if on else nullcontext()
+
+
+def under_names(own: Collection[str], tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return tensors under a model's `own` names, from which theirs differ by what torch adds to a wrapped module's.
+
+    `torch.compile` adds "_orig_mod", and DistributedDataParallel "module". Names that are the model's own, or that
+    differ by more, are kept.
+    """
+
+    def plain(name: str) -> str:
+        return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "module"))
+
+    if all(name in own for name in tensors):
+        return tensors
+    owned = {plain(name): name for name in own}
+    found = {name if name in own else owned.get(plain(name), name): tensor for name, tensor in tensors.items()}
+    return found if len(owned) == len(own) and len(found) == len(tensors) else tensors
 
 
 class KeepsDtype(nn.Module):

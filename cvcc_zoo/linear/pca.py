@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cvcc_zoo.data.decorrelation import decorrelation
+from cvcc_zoo.internals.torch import without_autocast
 
 
 class PCA(nn.Module):
@@ -83,7 +84,8 @@ class PCA(nn.Module):
             raise ValueError("this PCA is not fitted: fit it to training vectors, or load trained weights")
         if x.shape[-1] != self.basis.shape[1]:
             raise ValueError(f"this PCA takes vectors of {self.basis.shape[1]:,} numbers, got {x.shape[-1]:,}")
-        return (x - self.mean) @ self.basis.T
+        with without_autocast(x.device):  # 16 bits lose the small components, and overflow
+            return (x - self.mean) @ self.basis.T
 
 
 class Standardize(nn.Module):

@@ -54,7 +54,7 @@ def read_pretrained(name: str, shape: tuple[int, ...]) -> tuple[dict[str, Any], 
     path = find_card(name)
     card, tensors = read(path)
     check_hparams(path, card.family, card.hparams)
-    check_fits(path, card.family, card.hparams, tensors)
+    _, state = check_fits(path, card.family, card.hparams, tensors)
     theirs = (card.hparams["in_channels"], *2 * (card.hparams["image_size"],))
     if theirs != shape:
         sizes = ["x".join(map(str, size)) for size in (theirs, shape)]
@@ -62,7 +62,7 @@ def read_pretrained(name: str, shape: tuple[int, ...]) -> tuple[dict[str, Any], 
             f"Pretrained: {name} takes images of {sizes[0]}, not {sizes[1]}; add "
             f"--data.image_size={theirs[1]} --data.in_channels={theirs[0]}"
         )
-    if len(tensors["whitening.mean"].shape) > 1:
+    if len(state["whitening.mean"].shape) > 1:
         raise ValueError(f"Pretrained: {name} whitens whole images; choose weights with standardize or none")
-    kept = {key: value for key, value in tensors.items() if key.startswith(("whitening.", "network."))}
+    kept = {key: value for key, value in state.items() if key.startswith(("whitening.", "network."))}
     return {"family": card.family, "hparams": card.hparams}, kept

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvcc_zoo.data.moments import CHUNK, Moments, exact_pieces, sum_over_processes
-from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror
+from cvcc_zoo.data.symmetric import add_gram, minus_128, mirror, product
 from cvcc_zoo.linear.ridge import NormalEquations
 
 LARGEST_PIXEL = 2**7  # of pixels minus 128
@@ -93,7 +93,7 @@ class Sums:
                 add_gram(whole_piece.T, self.xx)
                 piece = whole_piece.float()
                 self.x += piece.sum(0)
-                self.xy += piece.T @ y[start : start + len(piece)].float()
+                self.xy += product(piece.T, y[start : start + len(piece)].float())
                 start += len(piece)
         else:
             x = (x.to(torch.float64) - self._shift) / self._scale

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cvcc_zoo.internals.torch import without_autocast
+
 Coefficients = Sequence[tuple[float, float, float]]
 
 MUON = (3.4445, -4.7750, 2.0315)  # https://kellerjordan.github.io/posts/muon/
@@ -52,7 +54,8 @@ def orthogonalise(x: Tensor, coefficients: Coefficients, *, dtype: torch.dtype, 
     if tall := y.size(-2) > y.size(-1):
         y = y.mT.contiguous()
     narrow = y.size(-1) < 1.5 * y.size(-2)  # 5 (2 m^2 n + m^3) against 2 m^2 n + 17 m^3
-    y = step_by_step(y, coefficients) if narrow or dtype.itemsize < 4 else by_gram(y, coefficients)
+    with without_autocast(x.device):
+        y = step_by_step(y, coefficients) if narrow or dtype.itemsize < 4 else by_gram(y, coefficients)
     return y.mT if tall else y
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from cvcc_zoo.internals.torch import without_autocast
 from cvcc_zoo.optim.loading import StateLoading
 from cvcc_zoo.optim.options import check_options, refuse_differentiable, scalar_rate
 from cvcc_zoo.optim.paths import Group, Kernel, Lists, Members, State, choose_path, foreach, fused, loop
@@ -88,7 +89,8 @@ class RuleOptimizer(StateLoading, ABC):
         with torch.no_grad():
             for group, (params, grads) in zip(self.param_groups, members, strict=True):
                 if params:
-                    self.update_group(group, params, grads)
+                    with without_autocast(params[0].device):
+                        self.update_group(group, params, grads)
         return loss
 
     def check_params(self, group: Group) -> None:

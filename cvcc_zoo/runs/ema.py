@@ -12,9 +12,12 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelPruning
 from torch import Tensor
 
 from cvcc_zoo.internals.averages import CURRENT, SavedAverage
+from cvcc_zoo.internals.lightning import callbacks_of
+from cvcc_zoo.internals.torch import under_names
 
 WIDE = "cvcc_zoo_average"  # key of those parts of the average that have more digits than the weights
 
@@ -39,6 +42,8 @@ class EMA(SavedAverage):
         if stage == "fit":
             if getattr(pl_module, "solver", None) is not None:
                 raise ValueError("ridge is solved in one pass, without steps to average; leave EMA out")
+            if any(isinstance(each, ModelPruning) for each in callbacks_of(trainer)):
+                raise ValueError("EMA cannot average weights that ModelPruning renames in training; leave EMA out")
             for each in trainer.checkpoint_callbacks:
                 if getattr(each, "save_weights_only", False):
                     raise ValueError(
@@ -60,7 +65,12 @@ class EMA(SavedAverage):
     @torch.no_grad()
     def move(self, pl_module: LightningModule, share: float | Tensor) -> None:
         """Move the average by a share towards the weights; a tensor is not read back from its device."""
-        for name, tensor in pl_module.state_dict().items():
+        weights = pl_module.state_dict()
+        if weights.keys() != self._average.keys():
+            raise ValueError(
+                "EMA cannot average tensors that a callback renames or replaces in training; leave EMA or it out"
+            )
+        for name, tensor in weights.items():
             average = self._average[name]
             if not tensor.is_floating_point():
                 average.copy_(tensor)
@@ -119,7 +129,8 @@ class EMA(SavedAverage):
             raise ValueError(
                 "this checkpoint has no EMA of the weights; resume without EMA, or start a new run with it"
             )
-        self._average = _wide({**checkpoint["state_dict"], **checkpoint.get(WIDE, {})}, pl_module.device)
+        average = under_names(pl_module.state_dict(), {**checkpoint["state_dict"], **checkpoint.get(WIDE, {})})
+        self._average = _wide(average, pl_module.device)
         pl_module.load_state_dict(checkpoint[CURRENT])
 
 

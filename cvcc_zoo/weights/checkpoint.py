@@ -59,16 +59,15 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
     for part in ("hyper_parameters", "state_dict"):
         if not isinstance(content.get(part), dict):
             raise ValueError(f"{path} is not a complete checkpoint: it has no {part}; get it again")
-    family, hparams, given = about["family"], dict(content["hyper_parameters"]), {}
+    family, hparams = about["family"], dict(content["hyper_parameters"])
     check_hparams(path, family, hparams)
     if network is not None:
         if not takes_network(family):
             raise ValueError(f"{path} has its own network, a {family}; leave network={network!r} out")
-        given = {"network": network}
-        del hparams["network"]
+        hparams["network"] = network
         if isinstance(network, nn.Module):
             hparams["network_options"] = None  # they were those of the class that it replaces
-    blank = check_fits(path, family, {**hparams, **given}, content["state_dict"], _if_replaced(path, family))
+    blank, state = check_fits(path, family, hparams, content["state_dict"], _if_replaced(path, family))
     callbacks = content.get("callbacks")
     run = callbacks.get("RunFolder") if isinstance(callbacks, dict) else None
     run = run if isinstance(run, dict) else {}
@@ -84,8 +83,8 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
     return Checkpoint(
         path,
         family,
-        {**hparams, **given},
-        content["state_dict"],
+        hparams,
+        state,
         tuple(classes) if classes is not None else None,
         blank,
         config=run.get("config"),

@@ -16,6 +16,7 @@ from cvcc_zoo.data.identity import NO_PIXELS, Pixels
 from cvcc_zoo.data.moments import vectors
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.files.plain import check_plain
+from cvcc_zoo.internals.torch import under_names
 from cvcc_zoo.kinds import check_bounds
 from cvcc_zoo.registry import FAMILIES, NotImportedError, check_known
 
@@ -27,7 +28,7 @@ class Weights:
     path: Path
     family: str
     hparams: dict[str, Any]
-    state: dict[str, Any]
+    state: Mapping[str, Any]
     """Tensors by name: a state_dict."""
     classes: tuple[str, ...] | None
     """Names in the order of the logits; None where the file does not say."""
@@ -95,8 +96,10 @@ def check_hparams(path: Path, family: str, hparams: Mapping[str, Any]) -> None:
 
 def check_fits(
     path: Path, family: str, hparams: Mapping[str, Any], tensors: Mapping[str, Any], advice: str = "Get it again"
-) -> Any:
-    """Return the model of a family if the tensors of a file fit it by name and shape; `check_hparams` comes before.
+) -> tuple[Any, Mapping[str, Tensor]]:
+    """Return the model of a family, and the tensors of a file under its names, if they fit by name and shape.
+
+    `check_hparams` comes before.
 
     The model is on the meta device, and building stops once it has far more parameters than the file has tensors, so
     memory is in proportion to the size of the file, whatever the hyperparameters say. Only a class or network of others
@@ -116,6 +119,7 @@ def check_fits(
     except Exception as error:  # options from a file can cause any error
         raise ValueError(f"{incomplete}: {error}") from error
     own: dict[str, Tensor] = model.state_dict()
+    tensors = under_names(own, tensors)
     shapes = {name: tuple(tensor.shape) for name, tensor in own.items()} | _whitening(model, tensors)
     wrong = mismatches(tensors, shapes)
     wrong += [
@@ -125,7 +129,7 @@ def check_fits(
     ]
     if wrong:
         raise ValueError(f"{incomplete} with its hyperparameters: {in_short(wrong)}. {advice}")
-    return model
+    return model, tensors
 
 
 def mismatches(

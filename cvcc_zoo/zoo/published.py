@@ -37,7 +37,7 @@ def read_published(path: Path, model: str | None = None) -> Published:
     for option in OF_WEIGHTS:
         if option not in card.hparams:
             raise ValueError(f"{path} is not a complete card: its hparams have no {option}; get it again")
-    blank = check_fits(path, card.family, card.hparams, tensors)
+    blank, state = check_fits(path, card.family, card.hparams, tensors)
     if len(card.classes) != card.hparams["num_classes"]:
         raise ValueError(f"{path} names {len(card.classes)} classes, not {card.hparams['num_classes']}; get it again")
     recipe = card.training.get("recipe")
@@ -46,7 +46,7 @@ def read_published(path: Path, model: str | None = None) -> Published:
         "class_weights": _chosen_class_weights(card.training),
         "shaping": shaping_of(recipe.get("data") if isinstance(recipe, dict) else None),
     }
-    return Published(path, card.family, card.hparams, tensors, tuple(card.classes), blank, card, **more)
+    return Published(path, card.family, card.hparams, state, tuple(card.classes), blank, card, **more)
 
 
 def _chosen_class_weights(training: Mapping[str, Any]) -> Any:
