@@ -3,6 +3,7 @@
 import copy
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning import Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning_utilities.core.imports import RequirementCache
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 import cvcc_zoo
 from cvcc_zoo.runs import Compile
@@ -40,6 +43,10 @@ class FakeCompiler:
             return forward(x)
 
         return compiled
+
+
+def failing(*_: Any) -> None:
+    raise RuntimeError("stop")
 
 
 def parts(colours: Path) -> tuple[cvcc_zoo.FCNN, cvcc_zoo.ImageDataModule]:
@@ -104,6 +111,25 @@ def test_weights_have_the_names_of_the_network_that_was_compiled(colours: Path, 
 def test_an_unknown_mode_is_answered_with_the_nearest() -> None:
     with pytest.raises(ValueError, match="max-autotune"):
         Compile("max-autotun")
+
+
+@pytest.mark.filterwarnings("default")  # the compiler looks at whatever is imported, and wakes deprecations of others
+@pytest.mark.parametrize("fails", [False, True])
+def test_all_networks_that_are_trained_in_a_process_are_compiled(
+    colours: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Torch compiles code at most `recompile_limit` times, and all networks share that of `Network.forward`."""
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
+    frames = []
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for _ in range(3):
+            model, data = parts(colours)
+            stop = LambdaCallback(on_train_batch_end=failing if fails else None)
+            with pytest.raises(RuntimeError, match="stop") if fails else nullcontext():
+                Trainer(max_steps=1, limit_val_batches=0, callbacks=[Compile(), stop], **QUIET).fit(model, data)
+            frames.append(counter.frame_count)
+    assert 0 < frames[0] < frames[1] < frames[2]
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from cvcc_zoo.files.own import (
     give_back,
     home,
     locked,
+    one_at_a_time,
     remove_unfinished,
     whole_file,
     write_whole,
@@ -53,6 +54,17 @@ def test_a_disk_without_locks_is_told_from_one_that_cannot_be_written(
     ):
         pass
     assert not (tmp_path / "run").exists()
+
+
+def test_the_lock_of_another_user_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(lock: FileLock) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / ".card.lock").touch()
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with one_at_a_time(tmp_path / "card"):
+        pass
+    assert (tmp_path / ".card.lock").exists()
 
 
 def test_a_write_does_not_go_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 
 from cvcc_zoo import create, load
 from cvcc_zoo.__main__ import main
-from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data import ImageDataModule, Whitening
 from cvcc_zoo.optim import Muon
 from cvcc_zoo.runs import EMA, OptimizerMonitor, StepGraph
 from cvcc_zoo.runs.recording import CudaGraphs, Step
@@ -24,6 +24,12 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # the compiler wakes the deprecations of what is imported
 ]
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled() -> None:
+    """Torch compiles a function at most eight times."""
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("callbacks", [(), ("Compile",), ("StepGraph",), ("Compile", "StepGraph")])
@@ -87,17 +93,21 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any], list[type[Callback]]]] = {
 }
 
 
-def trained(root: Path, accelerator: str, model: str, *callbacks: Callback) -> tuple[list[torch.Tensor], float]:
+def trained(
+    root: Path, accelerator: str, model: str, *callbacks: Callback, deterministic: Literal[True, "warn"] = "warn"
+) -> tuple[list[torch.Tensor], float]:
     """The weights after three epochs, and the loss in the last one."""
     options, more, others = RUNS[model]
     torch.manual_seed(0)
     data = ImageDataModule("folder", str(root), batch_size=4, augmentations=["standard"], validation=0.2)
     made = create(model, num_classes=data.num_classes, image_size=data.image_size, **options)
-    how: dict[str, Any] = {"max_epochs": 3, "logger": False, "enable_checkpointing": False, **more}
-    every = [each() for each in others]
-    trainer = Trainer(accelerator=accelerator, devices=1, deterministic="warn", callbacks=[*every, *callbacks], **how)
-    trainer.fit(made, data)
-    torch.use_deterministic_algorithms(False)
+    how: dict[str, Any] = {"max_epochs": 3, "logger": False, "enable_checkpointing": False, "devices": 1, **more}
+    every = [*(each() for each in others), *callbacks]
+    trainer = Trainer(accelerator=accelerator, deterministic=deterministic, callbacks=every, **how)
+    try:
+        trainer.fit(made, data)
+    finally:
+        torch.use_deterministic_algorithms(False)
     return [each.cpu() for each in made.state_dict().values()], float(trainer.callback_metrics["train/loss"])
 
 
@@ -120,6 +130,22 @@ def test_a_training_from_graphs_of_steps_is_that_without(
     assert its_loss == pytest.approx(loss, rel=0 if exact else 0.02)
     for a, b in zip(ordinary, replayed, strict=True):
         torch.testing.assert_close(a, b, **({"rtol": 0, "atol": 0} if exact else {"rtol": 0.05, "atol": 0.01}))
+
+
+@pytest.mark.parametrize("model", RUNS)
+def test_a_deterministic_training_gives_the_same_bits_twice(
+    model: str, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    root = make_folder(size=16)
+    (first, loss), (second, its_loss) = (trained(root, "gpu", model, deterministic=True) for _ in range(2))
+    assert loss == its_loss and all(map(torch.equal, first, second))
+
+
+def test_whitening_is_fitted_on_images_on_a_gpu_as_on_those_on_a_cpu() -> None:
+    images = torch.randint(256, (400, 3, 8, 8), dtype=torch.uint8)
+    here, there = (Whitening("zca", 3, 8).fit(each) for each in (images, images.cuda()))
+    assert torch.equal(here.matrix, there.matrix)
 
 
 def test_batches_made_ahead_on_a_gpu_are_those_of_a_cpu(make_folder: MakeFolder) -> None:

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.plugins.precision import HalfPrecision
 from matplotlib.collections import LineCollection
 from skimage.feature import hog
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import cvcc_zoo
 from cvcc_zoo.linear import HOG
@@ -89,6 +90,21 @@ def test_the_gradient_of_the_images_is_right() -> None:
     flat = torch.full((1, 1, 8, 8), 0.5, requires_grad=True)
     HOG()(flat).sum().backward()
     assert flat.grad is not None and torch.isfinite(flat.grad).all()
+
+
+def test_the_map_of_each_direction_is_in_memory_once() -> None:
+    images, maps = torch.rand(4, 1, 16, 16), set()
+
+    class Maps(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **(kwargs or {}))
+            if isinstance(found, torch.Tensor) and found.numel() == 9 * images.numel():
+                maps.add(found.untyped_storage().data_ptr())
+            return found
+
+    with Maps():  # type: ignore[no-untyped-call]
+        HOG()(images)
+    assert len(maps) == 1
 
 
 def test_it_takes_many_images_in_the_time_of_a_few_of_scikit_images() -> None:

@@ -70,6 +70,15 @@ def test_a_logger_has_all_options_of_a_training_in_python_as_one_flat_table_of_p
     assert all(other == table for other in Notebook.tables)  # MLflow refuses a value that changes
 
 
+@pytest.mark.parametrize("deterministic", [False, True, "warn"])
+def test_a_logger_is_told_whether_only_a_warning_is_given(colours: Path, deterministic: bool | str) -> None:
+    try:
+        train(colours, logger=Notebook(), deterministic=deterministic, max_epochs=0)
+        assert Notebook.tables[0]["trainer.deterministic"] == deterministic
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_a_test_of_another_model_tells_a_logger_its_own_options(colours: Path) -> None:
     trainer = train(colours, logger=Notebook())
     other = create("linear", num_classes=2, image_size=8, loss="cross_entropy", whitening="none")

@@ -313,6 +313,19 @@ def test_every_model_learns_one_batch_of_its_own_size_by_heart(name: str) -> Non
     check_learning(name, image_size=32)
 
 
+@pytest.mark.parametrize("name", UNLIKE)
+def test_no_gradient_needs_an_operation_that_is_not_deterministic_on_a_gpu(name: str) -> None:
+    """The names are those in https://docs.pytorch.org/docs/stable/generated/torch.use_deterministic_algorithms.html."""
+    model, names = create(name, image_size=16, whitening="none"), set()
+    waiting = [model(torch.rand(2, 3, 16, 16)).grad_fn]
+    while waiting:
+        if node := waiting.pop():
+            names.add(node.name())
+            waiting += [before for before, _ in node.next_functions]
+    wrong = re.compile("Adaptive|Fractional|MaxPool3D|Pad[123]D|Upsample|GridSampler|MaxUnpool")
+    assert names and not list(filter(wrong.match, names))
+
+
 @pytest.mark.parametrize("name", SMALL_CASES)
 def test_every_trainable_parameter_gets_a_gradient(name: str) -> None:
     model = fitted(name, 8)

@@ -20,6 +20,7 @@ from scipy.stats import ttest_ind
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.quality import bins_of, plain_quality, quality_of
 from cvcc_zoo.data.datasets import CIFAR100_CLASSES
+from cvcc_zoo.plots import plot_curves
 from cvcc_zoo.plots.confusion import CIFAR100
 from cvcc_zoo.report import figures, read_run
 from cvcc_zoo.report.comparison import matrices, mcnemar, only, pairs
@@ -197,9 +198,17 @@ def test_a_run_has_a_line_for_each_of_its_learning_rates_which_the_mouse_names()
     sgd = run_report("SGD", {"lr-SGD": ([0, 1], [0.1, 0.1])})
     figure = json.loads(figures.learning_curves([muon, sgd], "lr") or "")
     lines = [(line["y"][0], line["hovertemplate"].split("} ")[-1], line["showlegend"]) for line in figure["data"]]
-    assert lines == [(0.001, "decay", False), (0.02, "muon", True), (0.1, "", True)]
+    assert lines == [(0.001, "Muon/decay", False), (0.02, "Muon/muon", True), (0.1, "", True)]
     assert "parameter groups, named under the mouse" in figure["layout"]["title"]["subtitle"]["text"]
     assert "under the mouse" not in (figures.learning_curves([sgd], "lr") or "")
+
+
+def test_momentum_and_weight_decay_are_no_learning_rates() -> None:
+    logged = {"lr-Adam": 0.1, "lr-Adam-momentum": 0.9, "lr-Adam-1": 0.2, "lr-Adam-1/group-weight_decay": 0.01}
+    run = run_report("run", {name: ([0, 1], [value, value]) for name, value in logged.items()})
+    figure = json.loads(figures.learning_curves([run], "lr") or "")
+    assert [line["hovertemplate"].split("} ")[-1] for line in figure["data"]] == ["Adam", "Adam-1"]
+    assert [line.get_label() for line in plot_curves(run.curves, "run").axes[2].lines] == ["Adam", "Adam-1"]
 
 
 def test_a_few_epochs_are_labelled_one_by_one() -> None:

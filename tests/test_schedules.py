@@ -380,6 +380,19 @@ def test_a_training_that_passes_its_last_step_is_validated() -> None:
     assert trainer.global_step == 6 and "val/loss" in trainer.callback_metrics
 
 
+def test_a_checkpoint_of_ones_own_from_within_an_epoch_goes_on_with_a_whole_one(colours: Path, tmp_path: Path) -> None:
+    data = ImageDataModule("folder", str(colours), batch_size=4)  # nine batches
+    quiet: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    model = create("linear", num_classes=2, image_size=8, lr_scheduler=None)
+    first, then = (
+        Trainer(max_steps=steps, accelerator="cpu", enable_checkpointing=False, **quiet) for steps in (3, 12)
+    )
+    first.fit(model, data)
+    first.save_checkpoint(tmp_path / "own.ckpt")
+    then.fit(model, data, ckpt_path=tmp_path / "own.ckpt", weights_only=True)
+    assert (then.global_step, then.current_epoch) == (12, 2)
+
+
 def test_a_warm_up_of_a_schedule_that_rises_is_refused_with_the_model() -> None:
     with pytest.raises(ValueError, match="lr_scheduler OneCycle: it rises to its peak by itself"):
         create("linear", lr_scheduler={"name": "OneCycle", "warmup": 0.1})

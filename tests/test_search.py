@@ -304,9 +304,12 @@ def test_trials_on_other_images_are_not_compared(colours: Path, capsys: pytest.C
     assert main([*words, "--folder=other"]) == 0
 
 
-@pytest.mark.parametrize("missing", ["red/000.png", "red"])  # the trial ends on fewer images, or fails with one class
+@pytest.mark.parametrize(
+    ("missing", "outcome"),
+    [("red/000.png", "is removed"), ("red", "does not count")],  # it ends on fewer images, or fails with one class
+)
 def test_a_trial_on_images_that_changed_does_not_count_and_is_tried_again(
-    missing: str, colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    missing: str, outcome: str, colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["search", "--folder=search", "--space={optimizer.lr: [0.01]}", "--method=grid", *TINY]
     words += [f"--data.root={colours}", "--data.batch_size=8"]
@@ -319,11 +322,30 @@ def test_a_trial_on_images_that_changed_does_not_count_and_is_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(running, "attempt", disturbed)
         assert main(words) == 2
-    assert "trial 000 does not count, because the training images " in capsys.readouterr().err
+    assert f"trial 000 {outcome}, because the training images " in capsys.readouterr().err
     assert read_trials(Path("search")) == [] and not Path("search/000").exists()
     Path("away").rename(place)
     assert main(words) == 0
     assert [trial.state for trial in read_trials(Path("search"))] == ["finished"]
+
+
+def test_a_trial_is_kept_if_its_images_cannot_be_read_again(
+    colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = running.images_of
+
+    def lose(options: dict[str, Any]) -> dict[str, str]:
+        if options["image_size"] == 9:
+            raise OSError("no such disk")
+        return read(options)
+
+    monkeypatch.setattr(running, "images_of", lose)
+    words = ["sizes", "{data.image_size: [8, 9]}", "--method=grid", f"--data.root={colours}"]
+    assert run(*words) == 2
+    told = "trial 001 does not count, because the training images cannot be read: "
+    assert told in capsys.readouterr().err and Path("sizes/001/summary.json").is_file()
+    monkeypatch.setattr(running, "images_of", read)
+    assert run(*words) == 0
 
 
 def test_values_that_read_other_images_are_no_change_of_the_images(colours: Path) -> None:

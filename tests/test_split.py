@@ -1,6 +1,7 @@
 """`cvcc-zoo split`: every class in every split, groups together, duplicates found, the originals untouched."""
 
 import csv
+import errno
 import io
 import os
 import shlex
@@ -266,6 +267,18 @@ def test_two_splits_do_not_write_the_same_folder(photos: Path, capsys: pytest.Ca
     with FileLock(".new.unfinished/.lock"):
         assert "another process is writing in " in message(capsys, ["split", str(photos), "--output=new"])
     assert not Path("new").exists()
+
+
+@pytest.mark.parametrize(("number", "code", "left"), [(errno.ENOLCK, 0, ["new"]), (errno.ENOSPC, 2, [])])
+def test_a_folder_is_divided_also_on_a_disk_that_cannot_lock_files(
+    number: int, code: int, left: list[str], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(lock: FileLock, timeout: float) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert main(["split", str(photos), "--output=new"]) == code
+    assert sorted(path.name for path in Path().iterdir()) == [*left, "photos"]
 
 
 @pytest.mark.usefixtures("without_nohup")

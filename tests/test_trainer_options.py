@@ -1,12 +1,15 @@
 """What cannot work is told before the first step, in one line; Lightning's own tools work with our models."""
 
+import gc
 import importlib.util
 import json
 import sys
+import weakref
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder, ModelCheckpoint
@@ -15,6 +18,7 @@ from lightning.pytorch.tuner.tuning import Tuner
 
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.data.images import Images
 from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.runs import OptimizerMonitor
 from tests.conftest import Fit, message
@@ -244,6 +248,25 @@ def test_a_checkpoint_can_be_saved_before_a_training(colours: Path, tmp_path: Pa
     trainer.validate(model, data, verbose=False)
     trainer.save_checkpoint(tmp_path / "validated.ckpt")
     assert (tmp_path / "validated.ckpt").is_file()
+
+
+def test_the_copies_of_images_on_an_accelerator_are_given_back_after_a_run(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = []
+
+    def copied(data: Images, device: torch.device, kept: dict[int, Images]) -> Images:
+        if id(data) not in kept:
+            kept[id(data)] = Images(data.images.clone(), data.labels)
+            copies.append(weakref.ref(kept[id(data)].images))
+        return kept[id(data)]
+
+    monkeypatch.setattr("cvcc_zoo.data.datamodule.on_accelerator", copied)
+    model, data, trainer = linear(), folder(colours), quick()
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    gc.collect()
+    assert len(copies) == 2 and copies[0]() is None  # training and validation share one
 
 
 @pytest.mark.parametrize("fails", [False, True])

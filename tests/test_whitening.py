@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 
 from cvcc_zoo.data import ImageDataModule, Whitening
 from cvcc_zoo.data.contrast import CONTRASTS, fixed_point, normalise_contrast
@@ -189,6 +190,14 @@ def test_images_may_be_memory_mapped(images: Tensor, tmp_path: Path) -> None:
     images.numpy().tofile(tmp_path / "pixels")
     mapped = torch.from_file(str(tmp_path / "pixels"), size=images.numel(), dtype=torch.uint8).view(images.shape)
     assert torch.equal(Whitening("zca", 3, 6).fit(mapped).matrix, Whitening("zca", 3, 6).fit(images).matrix)
+
+
+@pytest.mark.parametrize("contrast", [None, "coates"])
+def test_images_may_be_on_a_gpu(contrast: str | None) -> None:
+    with FakeTensorMode():
+        images = torch.zeros(8, 3, 6, 6, dtype=torch.uint8, device="cuda")
+        for samples in (torch.arange(8), torch.arange(8, device="cuda")):
+            assert measure(images, samples, "all", contrast).products.device.type == "cpu"
 
 
 def test_only_the_chosen_samples_count(images: Tensor) -> None:

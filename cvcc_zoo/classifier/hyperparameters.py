@@ -103,7 +103,7 @@ def _options_of(trainer: Trainer) -> dict[str, Any]:
         "strategy": type(trainer.strategy).__name__,
         "devices": trainer.num_devices,
         "callbacks": [type(each).__name__ for each in callbacks_of(trainer) if not isinstance(each, EpochMetrics)],
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "deterministic": (False, "warn", True)[torch.get_deterministic_debug_mode()],
     }
 
 

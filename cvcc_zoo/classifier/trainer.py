@@ -15,7 +15,14 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from cvcc_zoo.classifier.compatibility import check_strategy
 from cvcc_zoo.data.length import training_length
-from cvcc_zoo.internals.lightning import callbacks_of, made_anew, times_stepped, trainer_of, validates_by_the_clock
+from cvcc_zoo.internals.lightning import (
+    callbacks_of,
+    made_anew,
+    start_epoch_anew,
+    times_stepped,
+    trainer_of,
+    validates_by_the_clock,
+)
 from cvcc_zoo.internals.torch import under_names
 from cvcc_zoo.optim import make_lr_scheduler, make_optimizer
 from cvcc_zoo.optim.build import find_optimizer
@@ -130,8 +137,9 @@ class Optimized(LightningModule):
         return super().load_state_dict(under_names(self.state_dict(), state_dict), *args, **options)
 
     def on_train_start(self) -> None:
-        """Rebuild the schedule if a resumed training has other steps per epoch, and accumulate as when one began."""
+        """Resume with a whole epoch after one that was cut off, and with the schedule and accumulation of now."""
         super().on_train_start()
+        start_epoch_anew(self.trainer)
         resumed = self.trainer.fit_loop.is_resuming and self.trainer.global_step > 0  # not a trial of BatchSizeFinder
         counts = self.automatic_optimization  # else global_step counts the calls of optimizers, several in a batch
         if resumed and counts and self._made_for is not None:

@@ -4,9 +4,10 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from rich.table import Table
@@ -14,14 +15,14 @@ from rich.text import Text
 
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
 from cvcc_zoo.data.decoded import raise_all
-from cvcc_zoo.data.duplicates import Numbers, connected, duplicates, members, several
+from cvcc_zoo.data.duplicates import Numbers, duplicates, joined, members, several
 from cvcc_zoo.data.finding import Links
 from cvcc_zoo.data.layout import check_several, find_classes, find_splits, labelled
 from cvcc_zoo.data.looks import Looks, look_at
 from cvcc_zoo.data.opening import MAX_PIXELS
 from cvcc_zoo.data.partition import partition
 from cvcc_zoo.data.workers import read_each
-from cvcc_zoo.files.own import UNFINISHED, check_new_folder, csv_text, expanded, in_command, locked, shown
+from cvcc_zoo.files.own import UNFINISHED, UNLOCKABLE, check_new_folder, csv_text, expanded, in_command, locked, shown
 from cvcc_zoo.files.signals import ended_by_signals
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
@@ -165,22 +166,22 @@ def looks_of(paths: list[str], max_pixels: int) -> Looks:
     return np.stack(digests), np.stack(small)
 
 
-def joined(groups: Numbers, near: Numbers) -> Numbers:
-    """Return the numbers of the smallest sets (N,) that divide neither a group nor a set of near duplicates."""
-    first = groups.max() + 1
-    sets = connected(int(first + near.max() + 1), np.stack([groups, near + first], axis=1))
-    return np.unique(sets[groups], return_inverse=True)[1].astype(np.int64)
-
-
 @contextmanager
 def written(output: Path) -> Iterator[Path]:
     """Fill a folder in a hidden one, which becomes `output` when it is complete, and is removed otherwise.
 
-    What a killed process left there is removed, too. Raises FileExistsError while another process writes there.
+    What a killed process left there is removed, too. Raises FileExistsError while another process writes there. On a
+    disk that cannot lock files, each process has a hidden folder of its own.
     """
     hidden = output.with_name(f".{output.name}{UNFINISHED}")
     hidden.mkdir(parents=True, exist_ok=True)
-    with locked(hidden, "writing", "--output"):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(hidden, "writing", "--output"))
+        except OSError as error:
+            if error.errno not in UNLOCKABLE:
+                raise
+            hidden = Path(stack.enter_context(TemporaryDirectory(UNFINISHED, f".{output.name}-", output.parent)))
         unfinished = hidden / output.name
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()

@@ -6,6 +6,7 @@ from typing import Any
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerStatus
 
+from cvcc_zoo.data.images import Images
 from cvcc_zoo.data.loader import Position
 from cvcc_zoo.internals.lightning import batches_of_epoch
 
@@ -14,6 +15,7 @@ class Attached(LightningDataModule):
     """A DataModule that behaves outside of a run as if there had never been a Trainer."""
 
     batch_size: int
+    _on_device: dict[int, Images]
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +34,8 @@ class Attached(LightningDataModule):
             self._limit, self.running.limit_val_batches = self.running.limit_val_batches, 0
 
     def teardown(self, stage: str) -> None:
-        """Let the Trainer validate other images in its next run."""
+        """Let the Trainer validate other images in its next run, and give the memory of an accelerator back."""
+        self._on_device = {}
         if self.trainer is not None and self._limit is not None:
             self.trainer.limit_val_batches, self._limit = self._limit, None
 

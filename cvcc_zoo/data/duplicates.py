@@ -56,6 +56,13 @@ def connected(count: int, pairs: Numbers) -> Numbers:
     return found
 
 
+def joined(groups: Numbers, near: Numbers) -> Numbers:
+    """Return the numbers of the smallest sets (N,) that divide neither a group nor a set of near duplicates."""
+    first = groups.max() + 1
+    sets = connected(int(first + near.max() + 1), np.stack([groups, near + first], axis=1))
+    return np.unique(sets[groups], return_inverse=True)[1].astype(np.int64)
+
+
 def members(sets: Numbers) -> list[Numbers]:
     """Return the images of each set, given the number of the set of each image (N,), which are 0, 1, ..."""
     return np.split(np.argsort(sets, kind="stable"), np.cumsum(np.bincount(sets))[:-1])

@@ -89,6 +89,7 @@ def measure(
 ) -> Moments:
     """Compute the moments of the uint8 images (N, C, H, W) at positions `samples` (M,), reading in file order.
 
+    The sums are computed on the CPU, wherever the images are.
     With `across_processes` each process of the default group reads its share, and the sums are added up. Raises
     ValueError if there are too many vectors for exact sums.
     """
@@ -99,7 +100,7 @@ def measure(
     products = torch.zeros(groups, size, size, dtype=dtype)
     shared = across_processes and dist.is_available() and dist.is_initialized()
     rank, processes = (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
-    mine = samples.sort().values[rank::processes]
+    mine = samples.cpu().sort().values[rank::processes]
     count = len(samples) * (h * w if scope == "channel_values" else 1)
     if count > 2**digits // largest**2:
         raise ValueError(
@@ -110,11 +111,12 @@ def measure(
     values = CACHED if scope == "channel_values" else CHUNK_VALUES
     at_once = max(1, min(chunk, values // (c * h * w)))
     for part in tracked(torch.split(mine, at_once), "whitening: images", len(mine), len):
+        pixels = images.index_select(0, part.to(images.device)).cpu()
         if contrast is not None:
-            integers, unit = fixed_point(images.index_select(0, part), contrast)
+            integers, unit = fixed_point(pixels, contrast)
             offset = 0.0
         else:
-            integers = minus_128(images.index_select(0, part), size)
+            integers = minus_128(pixels, size)
             if scope == "channel_values":
                 _add_pixels(integers.float(), total, products)
                 continue

@@ -202,13 +202,16 @@ def give_back(lock: BaseFileLock) -> None:
 @contextmanager
 def one_at_a_time(path: Path) -> Iterator[None]:
     """Let only one process at a time change a file, on disks that can lock files; the others wait."""
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    with suppress(OSError):  # if nothing can be written there, the error of the file itself is the one to report
+    lock, ours = FileLock(path.with_name(f".{path.name}.lock")), True
+    try:
         lock.acquire()
+    except OSError as error:  # if nothing can be written there, the error of the file itself is the one to report
+        ours = error.errno in UNLOCKABLE  # a lock may also be a file of another user
     try:
         yield
     finally:
-        give_back(lock)
+        if ours:
+            give_back(lock)
 
 
 @contextmanager
@@ -231,6 +234,8 @@ def locked(folder: Path, work: str, instead: str) -> Iterator[None]:
             why = f"this disk cannot lock files, so two processes could disturb each other; choose another {instead}"
             with suppress(OSError):
                 Path(lock.lock_file).unlink()
+        if error.errno not in FORBIDDEN:
+            with suppress(OSError):
                 folder.rmdir()
         raise OSError(error.errno, why, str(folder)) from error
     try:

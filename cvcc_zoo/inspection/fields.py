@@ -111,7 +111,8 @@ def _output_field(func: Any, given: Mapping[str, Any], inputs: list[Field], out:
     kind, joined, image = func.overloadpacket, union(inputs), next(iter(given.values()))
     if joined is Seen.EVERYTHING:
         return joined
-    if kind in PRODUCTS:
+    largest = func is aten.max.dim and given["dim"] % image.ndim == image.ndim - 1
+    if kind in PRODUCTS or largest:
         return Seen.EVERYTHING if joined is Seen.FLATTENED else Seen.UNKNOWN
     if torch.Tag.pointwise in func.tags or kind in ELEMENTWISE or (kind is aten.cat and given["dim"] == 1):
         return joined
@@ -120,7 +121,7 @@ def _output_field(func: Any, given: Mapping[str, Any], inputs: list[Field], out:
     over_pixels = kind in REDUCTIONS and {dim % 4 for dim in given.get("dim") or ()} >= {2, 3}
     if over_pixels or (kind in ADAPTIVE and out.shape[2:] == (1, 1)) or kind is aten.native_group_norm:
         return Seen.EVERYTHING
-    if kind in RESHAPES and out.ndim == 2 and len(out) == len(image):
+    if kind in RESHAPES and out.ndim in (2, 3) and out.shape[:-1] == image.shape[: out.ndim - 1]:
         return Seen.FLATTENED
     rows, columns = (_output_span(axis, span, kind, given) for axis, span in enumerate(joined))
     return Seen.UNKNOWN if rows is None or columns is None else (rows, columns)

@@ -105,7 +105,7 @@ class HOG(nn.Module):
         number = torch.bucketize(angle, self.borders.to(angle), right=True)
         # One map for each direction: the length of the gradients in that direction, and 0 elsewhere.
         votes = length.new_zeros(len(length), self.orientations, *length.shape[1:])
-        votes = votes.scatter(1, number[:, None], length[:, None])
+        votes.scatter_(1, number[:, None], length[:, None])
         return F.avg_pool2d(votes, self.cell).movedim(1, 3)  # pixels beyond the last whole cell have no vote
 
     def _blocks(self, histograms: Tensor) -> Tensor:

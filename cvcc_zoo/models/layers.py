@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvcc_zoo.models.initialisation import check_init
@@ -135,11 +134,11 @@ class GlobalMaxPool(nn.Module):
 
     The first of equal values gets the gradient. `amax` would divide it among all values that equal the largest; none
     does if torch.compile recomputes them in another precision, and the gradient is NaN
-    (https://github.com/pytorch/pytorch/issues/186799).
+    (https://github.com/pytorch/pytorch/issues/186799). `adaptive_max_pool2d` has no deterministic gradient on a GPU.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.adaptive_max_pool2d(x, 1).flatten(1)
+        return x.flatten(2).max(2).values
 
 
 GLOBAL_POOLS: dict[str, Callable[[], nn.Module]] = {"mean": GlobalAveragePool, "max": GlobalMaxPool}

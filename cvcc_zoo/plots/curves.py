@@ -11,6 +11,8 @@ from cvcc_zoo.plots.figure import Figure, fitted, label_logarithmic, label_whole
 Curve = tuple[Sequence[float], Sequence[float]]  # optimizer steps, and a value at each
 SPIKE = 5  # times the 90th percentile of the highest curve; a larger loss would flatten all the others
 FEW = 10  # values of a curve up to which it is drawn with points, because its line may be too short to see
+NO_RATES = ("-momentum", "-weight_decay")
+"""Endings of the other numbers that a LearningRateMonitor can log; their names begin as those of learning rates."""
 COLOURS = {"train": "tab:blue", "val": "tab:orange", "test": "tab:green"}
 
 
@@ -40,6 +42,12 @@ def _cut(axes: Axes, curves: Iterable[Sequence[float]]) -> None:
     )  # fmt: skip
 
 
+def distinct_rates(curves: Mapping[str, Curve]) -> list[str]:
+    """Return the names of the learning rates among the curves of a run; groups of parameters often share one."""
+    rates = {name: curve for name, curve in curves.items() if name.startswith("lr-") and not name.endswith(NO_RATES)}
+    return [name for i, name in enumerate(rates) if rates[name] not in list(rates.values())[:i]]
+
+
 def plot_curves(metrics: Mapping[str, Curve], title: str) -> Figure:
     """Plot loss, accuracy and learning rate over the optimizer steps, and the norms that OptimizerMonitor logs."""
     lengths = {"train/grad_norm": "gradient", "train/update_ratio": "update / parameters"}
@@ -62,12 +70,11 @@ def plot_curves(metrics: Mapping[str, Curve], title: str) -> Figure:
                 100 * value if name == "accuracy" else value,
                 color=COLOURS["test"], linestyle="--", linewidth=1, label=label,
             )  # fmt: skip
-    rates = {name: curve for name, curve in metrics.items() if name.startswith("lr-")}
-    distinct = [name for i, name in enumerate(rates) if rates[name] not in list(rates.values())[:i]]
-    for name in distinct:  # groups often share one rate
-        optimizer, _, group = name.removeprefix("lr-").partition("/")
-        label = f"{optimizer}, {group}" if len(distinct) > 1 else optimizer
-        rate.plot(*rates[name], marker=_marker(rates[name]), label=label)
+    rates = distinct_rates(metrics)
+    for name in rates:
+        label = name.removeprefix("lr-")
+        label = label if len(rates) > 1 else label.partition("/")[0]
+        rate.plot(*metrics[name], marker=_marker(metrics[name]), label=label)
     for axes in more:
         for name in [name for name in lengths if name in metrics]:
             axes.semilogy(*metrics[name], label=lengths[name])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cvcc_zoo.plots.curves import FEW, cut_above
+from cvcc_zoo.plots.curves import FEW, cut_above, distinct_rates
 from cvcc_zoo.plots.figure import short
 from cvcc_zoo.registry import needed
 from cvcc_zoo.report.reports import Results, RunReport
@@ -79,28 +79,22 @@ def _steps_an_epoch(run: RunReport) -> float:
     return each if (epochs - 1) * each < steps <= epochs * each else steps / epochs
 
 
-def _distinct_rates(run: RunReport) -> list[str]:
-    """Return the names of the learning rates of a run; groups of parameters often share one."""
-    rates = {name: curve for name, curve in run.curves.items() if name.startswith("lr-")}
-    return [name for i, name in enumerate(rates) if rates[name] not in list(rates.values())[:i]]
-
-
 def learning_curves(runs: Sequence[RunReport], quantity: str) -> str | None:
     """Plot the `loss`, `accuracy` or `lr` of all runs over the epochs, training dotted; None if no run has it.
 
-    A run has a line for each rate of its parameter groups, and the mouse names the group.
+    A run has a line for each rate of its parameter groups, and the mouse names the optimizer and the group.
     """
     traces: list[dict[str, Any]] = []
     for number, run in enumerate(runs):
         steps_an_epoch = _steps_an_epoch(run)
-        names = _distinct_rates(run) if quantity == "lr" else [f"train/{quantity}", f"val/{quantity}"]
+        names = distinct_rates(run.curves) if quantity == "lr" else [f"train/{quantity}", f"val/{quantity}"]
         present = [name for name in names if name in run.curves]
         colour, _ = _style(number)
         for name in present:
             steps, values = run.curves[name]
             scale = 100 if quantity == "accuracy" else 1
-            stage, _, group = name.partition("/")
-            which = stage if quantity != "lr" else group if len(present) > 1 else ""
+            stage = name.partition("/")[0]
+            which = stage if quantity != "lr" else name.removeprefix("lr-") if len(present) > 1 else ""
             traces.append(
                 {
                     "type": "scatter",

@@ -18,13 +18,7 @@ from cvcc_zoo.classifier.training_images import holds_out_others
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.files.own import write_whole
 from cvcc_zoo.files.plain import load_plain, refused_in
-from cvcc_zoo.internals.lightning import (
-    MovableCheckpoint,
-    batches_begun,
-    end_restart,
-    forget_unstarted_batch,
-    start_epoch_anew,
-)
+from cvcc_zoo.internals.lightning import MovableCheckpoint, batches_begun, end_restart, forget_unstarted_batch
 from cvcc_zoo.runs.run_folder import LAST, PREVIOUS, is_run
 from cvcc_zoo.weights.checkpoint import Checkpoint
 
@@ -141,9 +135,8 @@ class LastCheckpoint(CheckpointCallback):
         self._since = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, treat an epoch that is resumed at its start like any other, and remove another best.ckpt."""
+        """Start the clock, and remove another best.ckpt."""
         self._since = time.monotonic()
-        start_epoch_anew(trainer)
         remove_other_best(trainer, self.path.with_name(BEST))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

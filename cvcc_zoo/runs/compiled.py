@@ -11,6 +11,9 @@ wrn16_4 with 128 images in bfloat16 (forward and backward pass, H200, eight othe
 
 Validation and test run uncompiled: they are a small part of a run, and each would need kernels of its own, for full
 batches and for the last one. With progressive resizing each image size has its own kernels.
+
+Torch compiles a function at most eight times, and all families share one `forward`. So the end of a training makes it
+forget all that this process compiled; what else you compiled is compiled again at its next call.
 """
 
 from collections.abc import Callable
@@ -60,12 +63,14 @@ class Compile(Callback):
             pl_module.get_submodule("network").forward = self.compiled
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the network's own `forward`."""
+        """Restore the network's own `forward`, so that the next network is compiled too."""
         self._restore(pl_module)
+        torch.compiler.reset()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Restore the network's own `forward`."""
+        """Restore the network's own `forward`, so that the next network is compiled too."""
         self._restore(pl_module)
+        torch.compiler.reset()
 
     def _restore(self, model: LightningModule) -> None:
         """Restore the network's own `forward`: that of its class, or one that was set on the network itself."""

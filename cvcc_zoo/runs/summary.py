@@ -180,7 +180,7 @@ def trained_on(trainer: Trainer) -> str:
 
 def same_bits(trainer: Trainer) -> str:
     """Return, in words, under which conditions the same seed and config give the same bits."""
-    if isinstance(trainer.accelerator, CPUAccelerator) or torch.are_deterministic_algorithms_enabled():
+    if isinstance(trainer.accelerator, CPUAccelerator) or torch.get_deterministic_debug_mode() == 2:  # 1: warns
         return "with the same commit, versions, hardware, threads and number of processes"
     return "not guaranteed; use --trainer.deterministic=true"
 

@@ -162,19 +162,21 @@ def check_images(name: str, trial: Trial, run: Path, data: Mapping[str, Any], im
     """Raise ValueError unless a trial has ended with the training images of the search, whose identities are `images`.
 
     `data` are the options that read them; the values of the trial may read others. The run is removed if it was trained
-    on images that have changed.
+    on images that have changed, but not because they cannot be read now.
     """
     trained = None if trial.measure is None else read_summary(run)["data"]["train"]["sha256"]
-    known, problem = trained in (None, images["train"]), "have changed"
+    known, outcome, problem = trained in (None, images["train"]), "does not count", "have changed"
     try:
         if images_of(data) == images and (known or images_of(read_config(run)["data"])["train"] == trained):
             return
     except (ValueError, OSError) as error:
         problem = f"cannot be read: {first_line(error)}"
-    if not known:
-        shutil.rmtree(run)
+    else:
+        if not known:
+            shutil.rmtree(run)
+            outcome = "is removed"
     raise ValueError(
-        f"{name} does not count, because the training images {problem}; restore them, and the same command goes on"
+        f"{name} {outcome}, because the training images {problem}; restore them, and the same command goes on"
     )
 
 

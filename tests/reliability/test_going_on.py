@@ -324,6 +324,8 @@ def test_the_summary_says_where_the_same_bits_come_out() -> None:
     torch.use_deterministic_algorithms(True)
     try:
         assert same_bits(gpu) == same_bits(cpu)  # type: ignore[arg-type]
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        assert same_bits(gpu) == "not guaranteed; use --trainer.deterministic=true"  # type: ignore[arg-type]
     finally:
         torch.use_deterministic_algorithms(False)
 
