@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 
 from cvcc_zoo.cli.allocation import keep_freed_memory
@@ -81,7 +81,7 @@ def run(args: list[str]) -> int:
     if args[0] == "help":
         return run([*args[1:2], "--help"])
     if args[0] == "--version":
-        print(f"cvcc_zoo {version('cvcc_zoo')}")
+        print(f"cvcc_zoo {import_module('cvcc_zoo').__version__}")
         return 0
     command = pick("command", args[0], COMMANDS, "`cvcc-zoo --help` shows what they do")
     refuse_empty(args[1:])

@@ -5,15 +5,20 @@ import gc
 import io
 import subprocess
 import sys
+from importlib.metadata import Distribution, PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
+from lightning import Trainer
 
+import cvcc_zoo
 from cvcc_zoo.__main__ import main, meant_for_users
 from cvcc_zoo.commands import imported
 from cvcc_zoo.printing.console import PlainConsole
+from cvcc_zoo.runs.summary import conditions
 
 
 def test_what_is_imported_is_not_searched_for_garbage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,3 +180,17 @@ def test_files_are_utf8_in_every_locale(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     warned = [line for line in done.stderr.splitlines() if "EncodingWarning" in line]
     assert not [line for line in warned if "jsonargparse" in line or "cvcc_zoo" in line]
+
+
+def test_a_checkout_that_is_not_installed_has_a_version(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is found by PYTHONPATH, and has no metadata."""
+
+    def not_installed(name: str) -> NoReturn:
+        raise PackageNotFoundError(name)
+
+    trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
+    monkeypatch.setattr(Distribution, "from_name", not_installed)
+    assert conditions(trainer, {})["versions"]["cvcc_zoo"] == cvcc_zoo.__version__
+    assert main(["--version"]) == 0 and cvcc_zoo.__version__ in capsys.readouterr().out

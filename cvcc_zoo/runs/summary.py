@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ def conditions(trainer: Trainer, before: Mapping[str, Any]) -> dict[str, Any]:
         "processes": trainer.world_size,
         "same_bits": same_bits(trainer),
         "commit": commit(),
-        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "versions": {"python": platform.python_version()} | {p: str(import_module(p).__version__) for p in PACKAGES},
     }
 
 
