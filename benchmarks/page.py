@@ -75,7 +75,13 @@ If you choose it:
 - **Compiling**, `--trainer.callbacks+=Compile`. On a GPU `cvcc-zoo train-zoo` does so, and replays the kernels as CUDA
   graphs: the forward and backward pass of wrn16_4 with 128 images in bfloat16 took 22.7 ms, 9.3 ms compiled, and 4.9
   ms with graphs (on an H200 that ran eight other processes). On a CPU a step of resnet20 takes 118 ms instead of 153,
-  after 20 s of compilation, which 570 steps make up for. It needs a C++ compiler and rounds differently."""
+  after 20 s of compilation, which 570 steps make up for. It needs a C++ compiler and rounds differently.
+
+**Precisions.** `--trainer.precision` is one of Lightning's: `32-true` (the default), `64-true`, `bf16-mixed`,
+`16-mixed`, `bf16-true` and `16-true` (in which Adam's `eps` is 0, so that a step may not be finite). Whatever is
+chosen, whitening and the sums of ridge have at least 32 bits. Mixed precision does not round the steps of the
+optimizers, also where your own `training_step` calls `optimizer.step()` (manual optimization). A run that is resumed in
+another precision, with `--allow_changes=true`, goes on in it, and `summary.json` names both."""
 
 RATIOS = """The package is compared with the alternative that a user would pick, or with a limit; both sides took turns
 in one run. The figure shows the ratios on CPUs; the tables, one for each machine, have all numbers.

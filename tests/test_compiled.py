@@ -119,6 +119,7 @@ def test_all_networks_that_are_trained_in_a_process_are_compiled(
     colours: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     """Torch compiles code at most `recompile_limit` times, and all networks share that of `Network.forward`."""
+    torch.compiler.reset()  # what other tests compiled
     counter = CompileCounter()
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
     frames = []

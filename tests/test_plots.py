@@ -262,7 +262,7 @@ def test_rates_of_groups_and_watched_lengths_are_drawn_where_they_are() -> None:
     metrics = {"lr-Muon/muon": curve, "lr-Muon/decay": other, "lr-Muon/no_decay": other}
     metrics |= {"train/grad_norm": curve, "train/update_ratio": other}
     *_, rate, length = plot_curves(metrics, "a run").axes
-    assert [line.get_label() for line in rate.lines] == ["Muon, muon", "Muon, decay"]
+    assert [line.get_label() for line in rate.lines] == ["Muon/muon", "Muon/decay"]
     assert [line.get_label() for line in length.lines] == ["gradient", "update / parameters"]
 
 
