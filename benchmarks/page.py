@@ -26,7 +26,8 @@ TOPICS: dict[str, tuple[str, ...]] = {
 }
 """Each topic is a module with a function `measure`; its devices are those on which it is measured."""
 DATA, TIMM = "--dataset=folder --root=IMAGES", "pytorch-image-models/train.py"
-STEP_GRAPHS = f"pytest tests/test_gpu.py -k graphs_of_steps\npython -m benchmarks.gpu_steps {DATA}"
+STEP_TESTS = "pytest tests/test_gpu.py tests/test_gpu_steps.py -k 'graphs_of_steps or wait'"
+STEP_GRAPHS = f"{STEP_TESTS}\npython -m benchmarks.gpu_steps {DATA}"
 UNITS = {"float32 products": "GFLOP/s", "bfloat16 products": "TFLOP/s", "copies": "GB/s"}
 HEADLINES = {
     "training": ("training on a CPU", "the usual script"),
