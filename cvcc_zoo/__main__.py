@@ -25,9 +25,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Without `args` this is the whole program: it reads the command line, and the process ends when it returns.
     """
-    keep_freed_memory()
     if args is not None:
         return finished(list(args))
+    keep_freed_memory()
     open_streams()
     with suppress(FileNotFoundError):  # the folder was removed
         # Finds `--optimizer=my_module.Mine` in this folder, also while a config in another one is read, when Lightning

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from cvcc_zoo.__main__ import main
 from cvcc_zoo.cli.allocation import CHOSEN
 
 FAULTS = """
@@ -46,3 +47,9 @@ def test_the_choice_of_the_user_is_left_alone(name: str) -> None:
     value = "glibc.malloc.check=0" if name == "GLIBC_TUNABLES" else "131072"
     kept, faults = run("keep", **{name: value})
     assert kept == "False" and faults >= PAGES // 2
+
+
+def test_a_program_that_calls_a_command_keeps_its_own_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr("cvcc_zoo.__main__.keep_freed_memory", lambda: kept.append(True))
+    assert main(["--version"]) == 0 and not kept

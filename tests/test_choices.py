@@ -53,6 +53,15 @@ def test_a_drawn_seed_is_recorded_so_that_the_config_repeats_the_run(fit: Fit, a
     assert config("c")["seed_everything"] != seed
 
 
+def test_the_seed_of_a_summary_is_that_of_the_run_although_another_one_has_begun(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in another thread of the process."""
+    monkeypatch.setattr("cvcc_zoo.runs.summary.commit", lambda: monkeypatch.setenv("PL_GLOBAL_SEED", "5"))
+    assert fit("--model=linear", "--seed_everything=7", "--run=run", "--test=false") == 0
+    assert json.loads(Path("run/summary.json").read_text())["seed"] == 7
+
+
 def test_several_processes_do_not_each_draw_a_seed(
     fit: Fit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -188,6 +188,23 @@ def test_a_logger_of_the_command_line_has_the_same_table(fit: Fit) -> None:
     assert {"val/accuracy", "test/accuracy"} <= Notebook.metrics.keys()
 
 
+def test_a_logger_of_the_command_line_has_the_options_that_no_trainer_keeps(fit: Fit) -> None:
+    name = f"{Notebook.__module__}.{Notebook.__name__}"
+    more = ["--trainer.callbacks+=EMA", "--trainer.callbacks.decay=0.9", "--monitor=val/f1"]
+    more.append("--trainer.max_time=01:00:00:00")
+    assert fit("--model=linear", f"--trainer.logger={name}", *more, "--test=false") == 0
+    wanted = {"monitor": "val/f1", "weights": "null", "trainer.callbacks.0": "EMA", "trainer.callbacks.0.decay": 0.9}
+    wanted["trainer.max_time"] = "01:00:00:00"
+    assert {name: Notebook.tables[0].get(name) for name in wanted} == wanted
+
+
+def test_the_metrics_file_of_a_run_has_no_second_writer(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=run"]
+    words += ["--trainer.logger.name=", "--trainer.logger.version="]
+    assert fit("--model=linear", "--run=run", *words) == 2
+    assert "metrics.csv, which the run writes anyway; leave it out" in capsys.readouterr().err
+
+
 def test_a_csv_logger_writes_the_table(colours: Path) -> None:
     trainer = train(colours, logger=CSVLogger("logs"))
     table = yaml.safe_load((Path(str(trainer.log_dir)) / "hparams.yaml").read_text())

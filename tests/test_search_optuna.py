@@ -45,6 +45,16 @@ def test_optuna_learns_where_values_are_good(tmp_path: Path) -> None:
     assert sum(found[20:]) < 0.5 * sum(found[:10])
 
 
+@pytest.mark.parametrize("name", ["lr?a", "a%2Fb"])
+def test_a_study_is_in_the_folder_of_its_search_whatever_its_name(tmp_path: Path, name: str) -> None:
+    from cvcc_zoo.search.tpe import TPESearch
+
+    folder = tmp_path / name
+    folder.mkdir()
+    TPESearch({"x": Range(-10.0, 10.0)}, 0, "minimize", folder).values(0)
+    assert [file.relative_to(tmp_path) for file in tmp_path.rglob("*.*")] == [Path(name, "optuna.sqlite")]
+
+
 def test_without_optuna_one_is_told_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

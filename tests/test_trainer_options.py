@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import json
+import os
 import sys
 import weakref
 from contextlib import nullcontext
@@ -382,3 +383,21 @@ def test_a_data_set_that_needs_a_package_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, package, None)
     found = message(capsys, ["fit", "--model=linear", *options])
     assert advice in found and found.strip().splitlines()[-1].startswith("cvcc-zoo: error: ")
+
+
+@pytest.mark.parametrize("option", ["deterministic=true", "deterministic=warn", "benchmark=true"])
+def test_a_run_leaves_torch_as_it_was(fit: Fit, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    assert fit("--model=linear", f"--trainer.{option}", "--trainer.fast_dev_run=true") == 0
+    assert torch.get_deterministic_debug_mode() == 0 and not torch.backends.cudnn.benchmark
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+
+
+def test_tasks_of_slurm_that_nothing_started_are_told_in_one_line(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm = {"NTASKS": 4, "JOB_ID": 1, "JOB_NAME": "train", "PROCID": 0, "LOCALID": 0, "NODEID": 0, "NNODES": 1}
+    for name, value in slurm.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    assert fit("--model=linear") == 2
+    assert "unset SLURM_NTASKS" in capsys.readouterr().err

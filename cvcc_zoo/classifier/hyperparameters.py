@@ -33,6 +33,7 @@ class LogsOptions(LightningModule):
     """A model whose loggers are told all options of its training."""
 
     metrics: StageMetrics
+    command_options: Mapping[str, Plain] | None = None  # of `cvcc-zoo fit`, as `of_command` returns them
 
     @property
     def hparams_initial(self) -> Any:
@@ -43,27 +44,27 @@ class LogsOptions(LightningModule):
         """
         trainer, name = trainer_of(self), type(self).__name__
         if trainer is None:
-            return table_of(name, self.hparams, None)
+            return table_of(self, None)
         for each in callbacks_of(trainer) if trainer.state.fn != "fit" else ():
             if isinstance(each, EpochMetrics) and each.model == (name, dict(self.hparams)):
                 return unchanged(each.options, trainer)
-        return unchanged(table_of(name, self.hparams, trainer), trainer)
+        return unchanged(table_of(self, trainer), trainer)
 
     def on_fit_start(self) -> None:
         """Keep the options of the training, after callbacks such as BatchSizeFinder may have changed some."""
         super().on_fit_start()
-        table = table_of(type(self).__name__, self.hparams, self.trainer)
+        table = table_of(self, self.trainer)
         for each in callbacks_of(self.trainer):
             if isinstance(each, EpochMetrics):
                 each.model, each.options = (type(self).__name__, dict(self.hparams)), table
         declare_metrics(self.trainer, table, (name for name in self.metrics if not name.startswith("train/")))
 
 
-def table_of(model: str, hparams: Mapping[str, Any], trainer: Trainer | None) -> dict[str, Plain]:
-    """Return the options of a model of the family `model`, its optimizer and schedule, the trainer and its data."""
-    own = dict(hparams)
+def table_of(model: LogsOptions, trainer: Trainer | None) -> dict[str, Plain]:
+    """Return the options of a model, its optimizer and schedule, the trainer, its data and the command."""
+    own = dict(model.hparams)
     trained = {name: own.pop(name) for name in ("optimizer", "lr_scheduler")}
-    found: dict[str, Plain] = {"model": model, **flat("model", own)}
+    found: dict[str, Plain] = {"model": type(model).__name__, **flat("model", own)}
     for name, spec in trained.items():
         found |= flat(name, spec)
     if trainer is None:
@@ -74,7 +75,21 @@ def table_of(model: str, hparams: Mapping[str, Any], trainer: Trainer | None) ->
         found |= flat("data", {**data.options, **later, "title": data.dataset.title})
     if seed := os.environ.get("PL_GLOBAL_SEED"):
         found["seed_everything"] = int(seed)
-    return found | flat("trainer", _options_of(trainer))
+    return found | dict(model.command_options or {}) | flat("trainer", _options_of(trainer))
+
+
+def of_command(config: Mapping[str, Any]) -> dict[str, Plain]:
+    """Return what only the options of `cvcc-zoo fit` say: seed, weights, monitor, and all options of the Trainer."""
+    found: dict[str, Plain] = {}
+    for name in ("seed_everything", "weights", "monitor"):
+        found |= flat(name, config[name])
+    trainer = {name: value for name, value in config["trainer"].items() if name not in ELSEWHERE}
+    callbacks = config["trainer"]["callbacks"] or []
+    chosen = [
+        {"name": each["class_path"].rpartition(".")[2], **each.get("init_args", {})}
+        for each in (callbacks if isinstance(callbacks, list) else [callbacks])
+    ]
+    return found | flat("trainer", trainer) | (flat("trainer.callbacks", chosen) if chosen else {})
 
 
 def unchanged(table: dict[str, Plain], trainer: Trainer) -> dict[str, Plain]:

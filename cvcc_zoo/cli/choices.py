@@ -170,6 +170,14 @@ def told_in_one_line() -> Iterator[None]:
     """Raise errors of Lightning, and missing packages, as ValueError of one line."""
     try:
         yield
+    except RuntimeError as error:
+        if "SLURM bash script" not in str(error):
+            raise
+        raise ValueError(
+            f"this job of SLURM has {os.environ.get('SLURM_NTASKS')} tasks; Lightning needs the number for each node: "
+            "write #SBATCH --ntasks-per-node=..., and start the command by srun; to train in one process, first "
+            "`unset SLURM_NTASKS`"
+        ) from None
     except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
         if (message := _explained(error)) is None:
             raise

@@ -15,6 +15,7 @@ import cvcc_zoo.cli.choices as choices
 import cvcc_zoo.runs as runs
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.classifier.compatibility import check_model
+from cvcc_zoo.classifier.hyperparameters import of_command
 from cvcc_zoo.cli.arguments import parse, rewrite
 from cvcc_zoo.cli.expansion import path_of
 from cvcc_zoo.cli.options import GIVEN, asked_model, import_named, list_of, parser, settle_network
@@ -117,6 +118,7 @@ class ZooCLI(LightningCLI):
             tests = self.command != "fit" or (self.run_folder is not None and self.config.test)
             start_from(weights, self.model, self.datamodule, self.command, tests=tests)
         self.model.allow_other_images = bool(self.config.allow_changes)
+        self.model.command_options = of_command(self.config.as_dict())
         if self.checkpoint is None:
             return
         self.model.classes = self.checkpoint.classes
@@ -137,8 +139,8 @@ class ZooCLI(LightningCLI):
         if self.command != "fit" or self.opened is None:
             return super().instantiate_trainer(logger=False, callbacks=users, **kwargs)
         if options.fast_dev_run:
-            kwargs["enable_checkpointing"] = bool(options.enable_checkpointing)
-            return super().instantiate_trainer(callbacks=users, **kwargs)
+            saves = bool(options.enable_checkpointing)
+            return super().instantiate_trainer(callbacks=users, enable_checkpointing=saves, **kwargs)
         if self.config.test:
             check_test(self.datamodule.dataset)
         if self.checkpoint is not None:
@@ -146,8 +148,7 @@ class ZooCLI(LightningCLI):
         text, allowed = self.config_text(), self.config.allow_changes
         before = runs.saved_config(self.resumed, self.checkpoint)
         moved = self.checkpoint is not None and not self.checkpoint.ended  # compares its images when it goes on
-        changed = runs.check_unchanged(before, text, allowed=allowed, moved=moved)
-        if changed:
+        if changed := runs.check_unchanged(before, text, allowed=allowed, moved=moved):
             rank_zero_info(f"Resumes with other options: {changed}")
         validates = self.datamodule.validation > 0 and options.limit_val_batches != 0
         choices.check_monitored(self.config.monitor, self.model.metrics, validates=validates)
@@ -173,7 +174,7 @@ class ZooCLI(LightningCLI):
         )
         more = list_of(None if options.logger is True else options.logger)
         return super().instantiate_trainer(
-            logger=[runs.MetricsFile(self.run_folder.folder), *more] if logs else False,  # else no metrics.csv
+            logger=runs.loggers(self.run_folder.folder, more) if logs else False,  # else no metrics.csv
             callbacks=[*users, *([runs.UseChanges()] if changed else []), runs.StopAtSignal(), *mine],
             default_root_dir=self.run_folder.folder,  # where Lightning looks for, and leaves, SLURM's checkpoints
             plugins=runs.with_whole_checkpoints([*list_of(options.plugins), *self.plugins]),
@@ -200,10 +201,9 @@ class ZooCLI(LightningCLI):
 
     def run(self) -> None:
         """Run the command."""
-        methods = {"fit": self._fit, "predict": self._predict}
         names = signature(getattr(Trainer, self.command)).parameters.keys() - GIVEN - {"self"}
         options = {name: self.config_init[name] for name in names}
-        method = methods.get(self.command, getattr(self.trainer, self.command))
+        method = {"fit": self._fit, "predict": self._predict}.get(self.command, getattr(self.trainer, self.command))
         method(model=self.model, datamodule=self.datamodule, **options)
 
     def _fit(self, **options: Any) -> None:
@@ -238,7 +238,7 @@ def main(
     `args` begins with the name of the command; the other parameters are those of `ZooCLI`.
     """
     quiet()
-    with ExitStack() as opened, runs.stopped_by_signals(), choices.told_in_one_line():
+    with ExitStack() as opened, runs.determinism_restored(), runs.stopped_by_signals(), choices.told_in_one_line():
         ZooCLI(args[0], args[1:], opened, callbacks=callbacks, strategy=strategy, plugins=plugins).run()
     return 0
 
@@ -246,5 +246,5 @@ def main(
 def build(args: Sequence[str]) -> ZooCLI:
     """Build what `fit` with these arguments would train; nothing is trained, and no file is written."""
     quiet()
-    with choices.told_in_one_line():
+    with runs.determinism_restored(), choices.told_in_one_line():
         return ZooCLI("fit", args)

@@ -16,7 +16,7 @@ from cvcc_zoo.internals.lightning import callbacks_of
 from cvcc_zoo.plots.curves import plot_range_test
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.notices import quiet
-from cvcc_zoo.runs import StopAtSignal, StoppedError, stopped_by_signals
+from cvcc_zoo.runs import StopAtSignal, StoppedError, determinism_restored, stopped_by_signals
 from cvcc_zoo.search.rates import FEWEST, Growing, scaled_rates
 from cvcc_zoo.zoo.catalogue import name_of
 
@@ -57,7 +57,7 @@ def find_lr(
     words.append("--trainer.limit_val_batches=0")
     quiet()
     try:
-        with stopped_by_signals(), told_in_one_line():
+        with determinism_restored(), stopped_by_signals(), told_in_one_line():
             built = ZooCLI("fit", words, callbacks=[growing, StopAtSignal()])
             check(built)
             spec = dict(built.model.hparams["optimizer"])

@@ -19,7 +19,7 @@ from cvcc_zoo.data.identity import digests, identity_of
 from cvcc_zoo.data.pictures import pixels
 from cvcc_zoo.files.own import shown
 from cvcc_zoo.printing import first_line
-from cvcc_zoo.runs.changes import HARMLESS, flat
+from cvcc_zoo.runs.changes import HARMLESS, RECORDS, flat
 from cvcc_zoo.runs.measure import confusion_of, unlike_summary
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
 from cvcc_zoo.runs.metrics_file import Curve, read_metrics
@@ -31,7 +31,7 @@ from cvcc_zoo.zoo.creation import load
 WORST = 24
 PUBLIC, ALL = "public", "all"
 """Which test images a report shows: those of data sets that anybody can download, or all; otherwise none."""
-UNINTERESTING = (*HARMLESS, "trainer.logger")
+UNINTERESTING = (*HARMLESS, *RECORDS)
 CHANGED = "resumed with changes"
 """The name of the changes with which a run was resumed, among its options."""
 

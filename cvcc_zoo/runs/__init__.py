@@ -4,9 +4,10 @@ from cvcc_zoo.runs.callback import RunFolder
 from cvcc_zoo.runs.changes import UseChanges, changed_options, check_unchanged
 from cvcc_zoo.runs.checkpoints import MINUTES, WholeCheckpoints, best_so_far, with_whole_checkpoints
 from cvcc_zoo.runs.compiled import Compile
+from cvcc_zoo.runs.determinism import determinism_restored
 from cvcc_zoo.runs.ema import EMA
 from cvcc_zoo.runs.metrics_file import NAME as METRICS
-from cvcc_zoo.runs.metrics_file import MetricsFile, check_metrics
+from cvcc_zoo.runs.metrics_file import check_metrics, loggers
 from cvcc_zoo.runs.monitor import OptimizerMonitor
 from cvcc_zoo.runs.progress import ProgressBar, users_callbacks
 from cvcc_zoo.runs.run_folder import HEADER, folder_to_resume, has_ended, last_of, new_folder, saved_config
@@ -22,7 +23,6 @@ __all__ = [
     "MINUTES",
     "Compile",
     "Deadline",
-    "MetricsFile",
     "OptimizerMonitor",
     "ProgressBar",
     "RunFolder",
@@ -36,9 +36,11 @@ __all__ = [
     "changed_options",
     "check_metrics",
     "check_unchanged",
+    "determinism_restored",
     "folder_to_resume",
     "has_ended",
     "last_of",
+    "loggers",
     "new_folder",
     "print_summary",
     "saved_config",

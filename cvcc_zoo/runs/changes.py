@@ -21,9 +21,6 @@ HARMLESS = (
     "test",
     "checkpoint_minutes",
     "data.max_pixels",
-    "trainer.default_root_dir",
-    "trainer.enable_progress_bar",
-    "trainer.enable_model_summary",
 )
 """Options that do not affect what is trained."""
 OF_RECORDS = (
@@ -37,9 +34,10 @@ OF_RECORDS = (
     "profiler",
 )
 """Options of the Trainer that decide what is written and shown, not what is trained."""
+RECORDS = tuple(f"trainer.{name}" for name in OF_RECORDS)
 PLACE = ("data.root", "data.follow_links")
 """Options that say where the images are; whether they are the same is checked when a checkpoint is loaded."""
-ELSEWHERE = (*PLACE, "data.dataset", "trainer.precision", *(f"trainer.{name}" for name in OF_RECORDS))
+ELSEWHERE = (*PLACE, "data.dataset", "trainer.precision", *RECORDS)
 """Options in which runs of one recipe may differ."""
 OF_STATE = {"optimizer.name", "optimizer.rank"}
 """Options on which the tensors depend that an optimizer keeps."""
@@ -63,7 +61,7 @@ def compare(old: Options, new: Options) -> dict[str, tuple[Any, Any]]:
     A value that is missing is "not given". Options of model and data that were added to this package after `old` was
     written have their defaults.
     """
-    names = [name for name in {**old, **new} if name not in (*HARMLESS, EMPTY)]
+    names = [name for name in {**old, **new} if name not in (*HARMLESS, EMPTY) and not name.startswith(RECORDS)]
     family = str(old.get("model.class_path")).rpartition(".")[2]
     network = {"network": old[NETWORK]} if NETWORK in old else {}
     defaults = flat({"model": {"init_args": complete(family, network)}})

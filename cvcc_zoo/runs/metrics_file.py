@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from torch import Tensor
 
 from cvcc_zoo.files.own import write_whole
@@ -165,3 +165,13 @@ class MetricsFile(Logger):
             write_rows(self.file, columns, rows_before(self.file, step, without))
         else:
             self.file.unlink(missing_ok=True)
+
+
+def loggers(folder: Path, more: Sequence[Logger]) -> list[Logger]:
+    """Return the loggers of a run: its metrics file, and `more`. Raises ValueError if one of them writes this file."""
+    if any(isinstance(each, CSVLogger) and Path(each.log_dir).resolve() == folder.resolve() for each in more):
+        raise ValueError(
+            f"a CSVLogger would write into {folder / NAME}, which the run writes anyway; leave it out, or choose "
+            "another --trainer.logger.save_dir"
+        )
+    return [MetricsFile(folder), *more]

@@ -1,6 +1,5 @@
 """The results of a run: the test, `summary.json`, the predictions, and the table that is printed."""
 
-import os
 import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +32,7 @@ from cvcc_zoo.zoo.catalogue import complexity, name_of
 
 FEW = 5  # classes without test images that are named
 PACKAGES = ("cvcc_zoo", "torch", "torchvision", "lightning", "torchmetrics")
-THEN = "; then "  # between the precisions, and the names of the hardware, of a run that was resumed with others
+THEN = "; then "  # between the precisions, hardware, or numbers of processes, of a run that was resumed with others
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def summarise(
         "images_per_second": round(training.images / training.seconds, 1) if training.seconds else None,
         "parameters": counts.parameters,
         "macs": counts.macs,
-        "seed": int(os.environ.get("PL_GLOBAL_SEED", data.seed)),
+        "seed": data.seed,
         "split_seed": data.split_seed,
         **training.conditions,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -121,12 +120,11 @@ def summarise(
 
 
 def conditions(trainer: Trainer, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how and on what a training runs from here on; `before` it, precision and hardware may have been others."""
-    now = {"precision": str(trainer.precision), "hardware": trained_on(trainer)}
-    all_of_it = {name: THEN.join(dict.fromkeys([*before.get(name, it).split(THEN), it])) for name, it in now.items()}
+    """Return how and on what a training runs; `before`, precision, hardware and processes may have been others."""
+    now = {"precision": str(trainer.precision), "hardware": trained_on(trainer), "processes": str(trainer.world_size)}
+    earlier = {name: str(before.get(name, it)).split(THEN) for name, it in now.items()}
     return {
-        **all_of_it,
-        "processes": trainer.world_size,
+        **{name: THEN.join(dict.fromkeys([*earlier[name], it])) for name, it in now.items()},
         "same_bits": same_bits(trainer),
         "commit": commit(),
         "versions": {"python": platform.python_version()} | {p: str(import_module(p).__version__) for p in PACKAGES},
@@ -192,6 +190,8 @@ def commit() -> str | None:
         return None
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     try:
+        if b'name = "cvcc_zoo"' not in (folder / "pyproject.toml").read_bytes():  # the checkout of a user
+            return None
         return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):  # no git, or a folder of another user
         return None

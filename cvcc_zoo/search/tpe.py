@@ -44,7 +44,8 @@ class TPESearch:
         """The file that holds the study."""
         import optuna
 
-        return optuna.storages.get_storage(f"sqlite:///{self.path}")
+        quoted = str(self.path).replace("%", "%25").replace("?", "%3F")  # have a meaning in the URL
+        return optuna.storages.get_storage(f"sqlite:///{quoted}")
 
     def values(self, number: int) -> Values:
         """Return what Optuna suggests; for an interrupted trial, what it suggested before."""

@@ -4,6 +4,7 @@ import importlib
 import io
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
 
 from cvcc_zoo import create
@@ -21,7 +23,7 @@ from cvcc_zoo.runs import RunFolder
 from cvcc_zoo.runs.changes import changed_options, check_unchanged
 from cvcc_zoo.runs.metrics_file import read_metrics, read_rows
 from cvcc_zoo.runs.progress import ProgressBar
-from cvcc_zoo.runs.summary import processor, same_bits, trained_on
+from cvcc_zoo.runs.summary import commit, conditions, processor, same_bits, trained_on
 from tests.conftest import SMALL
 
 
@@ -337,6 +339,35 @@ def test_the_summary_says_on_what_a_run_was_trained(monkeypatch: pytest.MonkeyPa
     accelerators = (CPUAccelerator(), CUDAAccelerator(), MPSAccelerator())
     found = [trained_on(SimpleNamespace(accelerator=each)) for each in accelerators]  # type: ignore[arg-type]
     assert found == [processor(), "a GPU", "Apple M2"]
+
+
+def test_the_summary_says_on_how_many_processes_a_run_was_trained() -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False)
+    assert conditions(trainer, {})["processes"] == "1"
+    assert conditions(trainer, {"processes": "2"})["processes"] == "2; then 1"
+
+
+def test_the_commit_is_not_that_of_a_user_who_keeps_the_package_in_a_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    who = ["-c", "user.name=A", "-c", "user.email=a@b"]
+    subprocess.run(["git", "-C", str(tmp_path), *who, "commit", "-qm", "mine", "--allow-empty"], check=True)
+    monkeypatch.setattr("cvcc_zoo.runs.summary.__file__", str(tmp_path / "cvcc_zoo/runs/summary.py"))
+    assert commit() is None
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "theirs"\n')
+    assert commit() is None
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "cvcc_zoo"\n')
+    assert len(commit() or "") >= 40
+
+
+def test_what_is_logged_and_shown_may_change_when_a_run_goes_on() -> None:
+    before = "trainer: {logger: null, profiler: null, log_every_n_steps: 50, max_epochs: 1}"
+    now = (
+        "trainer: {logger: [{class_path: CSVLogger, init_args: {save_dir: logs}}], profiler: {class_path: Simple}, "
+        "log_every_n_steps: 1, max_epochs: 2}"
+    )
+    assert changed_options(before, now) == {"trainer.max_epochs": (1, 2)}
 
 
 def test_the_hardware_and_versions_of_a_run_are_those_that_trained_it(
