@@ -97,6 +97,7 @@ def test_the_probabilities_of_a_calibrated_model_are_those_of_its_divided_scores
     model.temperature = 2.5
     assert torch.allclose(model(images), raw / 2.5)
     assert torch.allclose(model.folded()(images), raw / 2.5)
+    assert torch.allclose(model.forward_head(model.forward_features(images)), raw / 2.5)
     assert torch.allclose(model.predict_step(images, 0), (raw / 2.5).softmax(1))
     assert torch.allclose(model.train()(images), raw)
 
@@ -119,6 +120,16 @@ def test_training_that_goes_on_leaves_the_temperature_behind(run: Path) -> None:
     more = ["--ckpt_path=last", "--trainer.max_epochs=2", "--allow_changes=true"]
     assert main(["fit", f"--config={run}/config.yaml", *more]) == 0
     assert load(run / "last.ckpt").temperature == 1
+
+
+def test_a_training_step_without_a_trainer_leaves_the_temperature_behind(run: Path) -> None:
+    model = load(run)
+    model.temperature = 2.5
+    batch = torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.zeros(4, dtype=torch.long)
+    model.validation_step(batch, 0)
+    assert model.temperature == 2.5
+    model.train().training_step(batch, 0)
+    assert model.temperature == 1
 
 
 def test_a_temperature_is_not_saved_with_weights_that_it_was_not_fitted_to(run: Path) -> None:

@@ -143,6 +143,8 @@ def test_what_is_no_corruption_is_refused() -> None:
     for strength in (0, 6):
         with pytest.raises(ValueError, match=f"the strength of a corruption is 1 to 5, got {strength}"):
             changed(GREY, "fog", strength)
+    with pytest.raises(ValueError, match=r"4 images need as many positions, got the shape \(1,\)"):
+        corrupt(photographs()[:4], "gaussian_noise", 1, torch.tensor([0]))
 
 
 def test_each_corrupted_image_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,9 +126,10 @@ def test_the_margin_is_what_the_svm_of_crammer_and_singer_looks_at() -> None:
 
 
 def test_images_with_a_margin_above_0_are_those_that_are_right() -> None:
-    model, data = create("linear.fashion_mnist"), ImageDataModule()
+    model, data = create("linear.fashion_mnist").train(), ImageDataModule()
     logits, labels = scores(model, data)
     assert logits.shape == (1000, 10)
+    assert all(module.training for module in model.modules())  # as its user left it
     assert int((margins(logits, labels) > 0).sum()) == measure(model, data)["correct"]
 
 

@@ -302,6 +302,13 @@ def test_vectors_and_images_are_two_views_of_the_same(images: Tensor) -> None:
         assert torch.equal(images_of(vectors(images, scope), scope, images.shape), images)
 
 
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_images_without_contrast_have_a_gradient(contrast: str) -> None:
+    black = torch.zeros(1, 3, 4, 4, requires_grad=True)
+    normalise_contrast(black, contrast).sum().backward()  # type: ignore[no-untyped-call]
+    assert black.grad is not None and black.grad.isfinite().all()
+
+
 def test_contrast_normalisation_follows_its_two_sources(images: Tensor) -> None:
     pixels = images.double()
     centred = pixels - pixels.mean((1, 2, 3), keepdim=True)

@@ -43,18 +43,19 @@ class Headed(WhitenedNetwork):
         return network_features(self.network, self._whiten(images), self.num_classes)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of what `forward_features` returned; with `pre_logits` the inputs of the classifier.
+        """Return the logits of what `forward_features` returned, as `forward` does: calibrated in evaluation.
 
-        These have the shape (N, head_hidden_size).
+        With `pre_logits` they are the inputs of the classifier, (N, head_hidden_size).
         """
         network: Any = self.network
         if is_headed(network):
-            logits: Tensor = network.forward_head(features, pre_logits=pre_logits)
-            return logits
-        return features if pre_logits else plain_classifier(network, self.num_classes)(features)
+            found: Tensor = network.forward_head(features, pre_logits=pre_logits)
+        else:
+            found = features if pre_logits else plain_classifier(network, self.num_classes)(features)
+        return found if pre_logits else self.calibrated(found)
 
     def get_classifier(self) -> nn.Module:
-        """Return the module that computes the logits; an identity if the model has none."""
+        """Return the module that computes the logits, without the temperature; an identity if the model has none."""
         network: Any = self.network
         classifier: nn.Module = (
             network.get_classifier() if is_headed(network) else plain_classifier(network, self.num_classes)

@@ -101,9 +101,10 @@ class SetFromImages(WhitenedNetwork):
             scale(self.network, self._some(data, LSUV_IMAGES))
 
     def check_prepared(self) -> None:
-        """Raise ValueError in a training without a Trainer, which calls `prepare`, if it is missing."""
+        """In a training without a Trainer, forget the temperature. Raises ValueError if `prepare` was not called."""
         if not self.training or trainer_of(self) is not None:
             return
+        self.forget_temperature()
         patches = self.hparams["patch_whitening"] is not None and not self.patches_whitened
         if patches or getattr(self.network, "from_images", None):
             raise ValueError(

@@ -72,8 +72,9 @@ class WhitenedNetwork(Unscripted, LightningModule):
     def temperature(self) -> float:
         """The number by which the logits are divided in evaluation, so that their softmax is calibrated.
 
-        It is fitted to trained weights (`cvcc-zoo calibrate`) and saved with them; training sets it back to 1. It does
-        not change which class has the highest score. Raises ValueError unless it is a finite number above 0.
+        It is fitted to trained weights (`cvcc-zoo calibrate`) and saved with them in checkpoints and published files,
+        but not in a state_dict; training sets it back to 1. It does not change which class has the highest score.
+        Raises ValueError unless it is a finite number above 0.
         """
         return self._temperature
 
@@ -87,16 +88,26 @@ class WhitenedNetwork(Unscripted, LightningModule):
         """Return logits of `forward` as the network gives them, which is what a loss compares with the labels."""
         return logits if self.training or self.temperature == 1 else logits * self.temperature
 
+    def calibrated(self, logits: Tensor) -> Tensor:
+        """Return what the network gives as logits divided by the temperature in evaluation, with at least 32 bits."""
+        if self.training or self.temperature == 1:
+            return logits
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature  # 16 bits would round
+
     def on_train_start(self) -> None:
-        """Say that the temperature becomes 1, as it belongs to the weights from before, and check pixels again."""
+        """Set the temperature to 1, and check pixels again."""
         super().on_train_start()
+        self.forget_temperature()
+        self.check_pixels.look = True
+
+    def forget_temperature(self) -> None:
+        """Say that the temperature becomes 1, as it belongs to the weights from before training."""
         if self.temperature != 1:
             rank_zero_info(
                 f"The temperature {self.temperature:g}, which calibrates the weights from before, becomes 1. A "
                 "temperature of your own, such as that of a distillation, needs another name than `temperature`."
             )
             self.temperature = 1.0
-        self.check_pixels.look = True
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, num_classes), in evaluation divided by the `temperature`, with at least 32 bits then.
@@ -104,10 +115,7 @@ class WhitenedNetwork(Unscripted, LightningModule):
         Raises ValueError for images of another shape than (N, in_channels, H, W), of another type than uint8 or float,
         and for floats far outside of 0..1; floats below 0 or above 1 give a UserWarning, once.
         """
-        logits: Tensor = self.network(self._whiten(images))
-        if self.training or self.temperature == 1:
-            return logits
-        return logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature  # 16 bits would round
+        return self.calibrated(self.network(self._whiten(images)))
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Return the output of each part: (N, C, H, W) of the stages of a convolutional network, the stem first."""

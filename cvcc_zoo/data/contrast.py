@@ -43,5 +43,5 @@ def _divisor(squares: Tensor, count: int, method: str) -> Tensor:
     """Return the divisor of the centred pixels, from the sum of their squares."""
     if method == "coates":
         return (squares / (count - 1) + VARIANCE_BIAS).sqrt()
-    divisor = squares.sqrt() / SCALE
-    return torch.where(divisor < MIN_DIVISOR, 1.0, divisor)
+    flat = squares < (MIN_DIVISOR * SCALE) ** 2
+    return torch.where(flat, 1.0, torch.where(flat, 1.0, squares).sqrt() / SCALE)  # sqrt has no derivative at 0

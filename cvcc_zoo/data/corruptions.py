@@ -239,9 +239,12 @@ def title_of(name: str) -> str:
 def corrupt(images: Tensor, name: str, strength: int, positions: Tensor, seed: int = 0) -> Tensor:
     """Corrupt images (N, C, H, W), uint8 or float in [0, 1], whose `positions` (N,) in the data set choose the noise.
 
-    Raises ValueError for an unknown name, with the nearest ones, or a strength outside of 1 .. 5.
+    Raises ValueError for an unknown name, with the nearest ones, a strength outside of 1 .. 5, or another number of
+    positions.
     """
     kind = CORRUPTIONS[pick("corruption", name, CORRUPTIONS)]
     if not 1 <= strength <= STRENGTHS:
         raise ValueError(f"the strength of a corruption is 1 to {STRENGTHS}, got {strength}")
+    if positions.shape != images.shape[:1]:
+        raise ValueError(f"{len(images)} images need as many positions, got the shape {tuple(positions.shape)}")
     return in_floats(images, lambda x: kind.change(x, Noise(seed, positions), kind.strengths[strength - 1]))

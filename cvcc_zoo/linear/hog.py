@@ -91,8 +91,7 @@ class HOG(nn.Module):
         for channel in range(1, x.shape[1]):
             other = parts[:, :, channel]
             chosen = torch.where(other[2] > chosen[2], other, chosen)
-        positive = chosen[2] > 0  # the square root has no derivative at 0
-        return chosen[0], chosen[1], torch.where(positive, chosen[2], 1.0).sqrt() * positive
+        return chosen[0], chosen[1], _root(chosen[2])
 
     def _histograms(self, right: Tensor, down: Tensor, length: Tensor) -> Tensor:
         """Return the mean votes of the pixels of each cell: (N, cells down, cells across, orientations).
@@ -114,9 +113,15 @@ class HOG(nn.Module):
         blocks = blocks.movedim(3, -1).flatten(3)
         if self.norm.startswith("L1"):
             scaled = blocks / (blocks.abs().sum(-1, keepdim=True) + EPS)
-            return (scaled.sqrt() if self.norm == "L1-sqrt" else scaled).flatten(1)
+            return (_root(scaled) if self.norm == "L1-sqrt" else scaled).flatten(1)
         scaled = blocks / (blocks.square().sum(-1, keepdim=True) + EPS**2).sqrt()
         if self.norm == "L2-Hys":
             clipped = scaled.clamp(max=CLIP)
             scaled = clipped / (clipped.square().sum(-1, keepdim=True) + EPS**2).sqrt()
         return scaled.flatten(1)
+
+
+def _root(x: Tensor) -> Tensor:
+    """Return the square root of numbers that are not negative; at 0, where it has no derivative, that is 0."""
+    positive = x > 0
+    return torch.where(positive, x, 1.0).sqrt() * positive

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.network import evaluating
 
 PAIRS = 32  # of images, to test whether a model is linear
 BEND = 1e-3  # share of the spread of the scores; linear models reach 1e-6, all others in the package more than 0.2
@@ -18,13 +19,11 @@ def templates(model: ImageClassifier) -> Tensor:
     """Return the templates (num_classes, C, H, W), in score per unit of a pixel in [0, 1].
 
     The score of an image, not divided by the model's temperature, is `(template * image).sum()` plus the score of a
-    black image. Puts the model into evaluation mode. Raises ValueError for a model that is not linear in the pixels, or
-    whose whitening is not fitted.
+    black image. Raises ValueError for a model that is not linear in the pixels, or whose whitening is not fitted.
     """
-    model.eval()
-    _check_linear(model)
     shape = (model.num_classes, model.in_channels, model.image_size, model.image_size)
-    with torch.enable_grad():
+    with evaluating(model), torch.enable_grad():
+        _check_linear(model)
         black = torch.zeros(shape, device=model.device, requires_grad=True)  # one for each class
         (gradient,) = torch.autograd.grad(model.uncalibrated(model(black)).diagonal().sum(), black)
     return gradient

@@ -1,5 +1,6 @@
 """Scores (logits) of a model for all images of a split, and their margins."""
 
+import copy
 from collections.abc import Iterator
 from typing import Literal
 
@@ -26,7 +27,9 @@ def opened(
     data.prepare_data()
     data.setup("validate" if split == "val" else "test")
     device = default_device()
-    folded = model.eval().to(device).folded()
+    folded = model.folded()
+    folded.whitening = copy.deepcopy(folded.whitening)  # that of the model stays on its device
+    folded.eval().to(device)
     folded.temperature = 1.0
     loader = data.val_dataloader() if split == "val" else data.test_dataloader()
     batches = tracked(loader, title, data.count(split), lambda batch: len(batch[1]))
