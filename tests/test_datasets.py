@@ -7,7 +7,7 @@ import pickle
 import struct
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from torchvision import datasets as tv_datasets
 from cvcc_zoo import ImageDataModule
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.folder import image_folder
-from cvcc_zoo.data.images import data_home, reshape, share
+from cvcc_zoo.data.images import data_home, mapped, reshape, share
 from cvcc_zoo.data.shaping import Shaping
 from tests.conftest import MakeFolder
 from tests.reliability.processes import ran
@@ -149,6 +149,21 @@ def test_shared_images_are_those_that_were_given_also_where_nothing_can_be_writt
     (tmp_path / "file").touch()
     monkeypatch.setenv("CVCC_ZOO_DATA", str(tmp_path / "file"))
     assert torch.equal(share(images, "b"), images)
+
+
+def test_images_in_a_file_that_cannot_be_read_have_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        mapped(tmp_path / "nowhere", (2, 3, 4, 4))
+
+    def refuse(path: Path, *given: Any, **named: Any) -> NoReturn:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    images = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)
+    share(images, "a")
+    monkeypatch.setattr(Path, "open", refuse)  # the file is that of another user
+    assert share(images, "a") is images
 
 
 @pytest.mark.usefixtures("offline")

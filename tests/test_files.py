@@ -19,6 +19,7 @@ from cvcc_zoo.files.own import (
     whole_file,
     write_whole,
 )
+from cvcc_zoo.weights.card import PUBLISHED, find_card
 
 
 def test_a_file_may_have_the_longest_name_that_there_is(tmp_path: Path) -> None:
@@ -37,6 +38,8 @@ def test_a_user_without_a_home_gets_no_folder_of_the_name_of_one(monkeypatch: py
     monkeypatch.delenv("CVCC_ZOO_DATA", raising=False)
     with pytest.raises(ValueError, match=r"no home folder .* name one: export CVCC_ZOO_DATA="):
         home("CVCC_ZOO_DATA")
+    monkeypatch.delenv("CVCC_ZOO_HOME", raising=False)
+    assert find_card("linear.cifar10").parent == PUBLISHED  # the weights of the package are there
 
 
 def test_a_disk_without_locks_is_told_from_one_that_cannot_be_written(

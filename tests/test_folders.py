@@ -159,6 +159,31 @@ def test_an_evaluation_counts_the_test_images_that_were_trained_on_before_a_new_
     assert main(["evaluate", "pets"]) == 0 and old in capsys.readouterr().out
 
 
+def test_a_training_says_which_of_its_validation_images_its_first_weights_knew(
+    colours: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    words = "validation images of colours were training or validation images of pets, so val/accuracy is too high"
+    assert main(["fit", f"--data.root={colours}", "--model=linear", "--run=pets", *QUICK]) == 0
+    assert words not in caplog.text
+    again = ["fit", f"--data.root={colours}", "--model=pets", "--run=more", "--data.split_seed=1", "--test=false"]
+    assert main([*again, *QUICK]) == 0 and words in caplog.text
+    assert "it started from weights that knew some of these" in message(capsys, ["calibrate", "more"])
+
+
+def test_a_training_says_so_if_published_weights_knew_its_validation_images(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CVCC_ZOO_HOME", str(tmp_path / "home"))
+    quick = [*QUICK, "--test=false"]
+    for name, share, told in (("whole", 0, True), ("held", 0.1, False)):
+        caplog.clear()
+        assert main(["fit", "--model=linear", f"--run={name}", *quick, f"--data.validation={share}"]) == 0
+        assert main(["publish", name, f"--tag={name}"]) == 0
+        again = ["fit", f"--model=linear.{name}", f"--run=from_{name}", *quick, "--data.validation=0.1"]
+        assert main(again) == 0
+        assert ("Some validation images of fashion-mini were training or validation" in caplog.text) is told
+
+
 def test_what_a_command_writes_never_becomes_a_class(
     classes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,6 +193,7 @@ def test_what_a_command_writes_never_becomes_a_class(
         capsys, ["fit", *quick]
     )
     assert "--run" in message(capsys, ["fit", *quick, f"--run={classes}/red/mine"])
+    assert "::`; choose another --run" in message(capsys, ["fit", "--model=linear", *QUICK, "--run=../u::v"])
     for command in (["cross-validate"], ["search", "--space={optimizer.lr: [0.1, 0.2]}", "--method=grid"]):
         for folder in ("found", "found/deep"):
             words = message(capsys, [*command, f"--folder={folder}", *quick])

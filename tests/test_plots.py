@@ -207,6 +207,12 @@ def test_a_long_title_is_wrapped_and_not_cut_off(name: str) -> None:
         assert left >= 0 and right <= figure.bbox.width, text
 
 
+def test_the_name_of_a_folder_in_a_title_need_not_be_utf8() -> None:
+    figure = plot_curves({}, title="run\udcff of the pets")
+    figure.draw_without_rendering()
+    assert any("run\\udcff" in text.get_text() for text in texts(figure))
+
+
 def test_steps_and_blocks_are_whole_numbers() -> None:
     steps = {"train/loss": ([0.0, 1.0, 2.0], [3.0, 2.0, 1.0])}
     for figure in (plot_curves(steps, "a run"), plot_depth({"a": {"net": [1.0, 2.0]}, "b": {"net": [2.0]}}, "two")):

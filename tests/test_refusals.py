@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import yaml
 from lightning import Callback
 
 from cvcc_zoo import runs
@@ -81,6 +82,12 @@ def test_a_value_without_a_text_is_recognised_in_a_config() -> None:
         text = made.dump(made.parse_args([]))
     with pytest.raises(ValueError, match="the option value is <object object at"):
         check_text(text)
+
+
+def test_a_name_that_is_not_utf8_is_recognised_in_a_config() -> None:
+    check_text(yaml.safe_dump({"root": r"C:\uDCFC"}))
+    with pytest.raises(ValueError, match=r"the name 'im\\udcfc' is not UTF-8, so config.yaml cannot hold it; rename"):
+        check_text(yaml.safe_dump({"root": "im\udcfc"}))
 
 
 def test_a_message_that_is_not_known_stays() -> None:

@@ -106,6 +106,30 @@ def check_training_data(
             )
 
 
+def tell_of_known_validation(
+    model: Predicting, weights: str, images: Mapping[Split, Any], data: ImageDataModule
+) -> None:
+    """Say so, and remember it, if a training holds out images on which its first weights were trained or chosen.
+
+    `images` are the identities of the images of these weights, by which public ones are known.
+    """
+    held_out = identity_of(data, "val")
+    title, counted = data.dataset.title, model.seen_images.size > 0
+    count = repeated(held_out, model.seen_images) if counted else len(held_out.pixels)
+    if not count:
+        return
+    if not counted:
+        train, val = (before["sha256"] if is_identity(before := images.get(split)) else "" for split in TRAINED_ON)
+        if train != identity_of(data, "train").sha256 or val == held_out.sha256:
+            return
+    model.divided_anew = True
+    said = f"{count:,} of {len(held_out.pixels):,}" if counted else "Some"
+    rank_zero_info(
+        f"{said} validation images of {title} were training or validation images of {weights}, so val/accuracy is too "
+        "high"
+    )
+
+
 def check_trained_on(name: object, images: Mapping[Split, Mapping[str, Any]], data: ImageDataModule) -> None:
     """Raise ValueError if the training images are known not to be those that `name` was trained on."""
     if "train" in images and identity_of(data, "train").sha256 != images["train"]["sha256"]:
@@ -123,8 +147,8 @@ def check_held_out(name: object, images: Mapping[Split, Mapping[str, Any]], data
     if images.get("val", {}).get(DIVIDED_ANEW):
         raise ValueError(
             f"{name} may have been trained on some of its validation images, because they were others before it was "
-            "resumed, and a temperature that is fitted to training images makes a model too confident; train the "
-            "recipe in a new run"
+            "resumed, or because it started from weights that knew some of these, and a temperature that is fitted to "
+            "training images makes a model too confident; train the recipe in a new run"
         )
     if "val" in images and identity_of(data, "val").sha256 != images["val"]["sha256"]:
         raise ValueError(
@@ -163,8 +187,8 @@ def other_images(
         )
     if by_place and split == "val" and record.get(DIVIDED_ANEW):
         return (
-            f"{name} held out other images for validation before it was resumed, so some of these may be training "
-            "images, and the accuracy is too high then"
+            f"{name} held out other images for validation before it was resumed, or started from weights that knew "
+            "some of these, so some may be training images, and the accuracy is too high then"
         )
     if not by_place or identity_of(data, compared).sha256 == record["sha256"]:
         return ""

@@ -160,7 +160,7 @@ def _of_value(message: str) -> str | None:
 
 
 def check_text(config: str) -> None:
-    """Raise ValueError if a config in YAML is too long, or has a value for which jsonargparse knows no text."""
+    """Raise ValueError if a config in YAML is too long, or has a value that could not be read again."""
     if len(config) > LONGEST_CONFIG:
         raise ValueError(
             f"config.yaml would have {len(config):,} characters, of which at most {LONGEST_CONFIG:,} are read again; "
@@ -172,6 +172,12 @@ def check_text(config: str) -> None:
             f"the option {option} is {value} by default, an object of Python that config.yaml cannot hold, so that it "
             f"would not repeat this run; give it as text or number, with the name of what it belongs to: .{option}=..."
         )
+    for token in yaml.scan(config) if r"\uD" in config else ():
+        if isinstance(token, yaml.ScalarToken) and re.search("[\ud800-\udfff]", token.value):
+            raise ValueError(
+                f"the name {token.value!r} is not UTF-8, so config.yaml cannot hold it; rename the file or folder, or "
+                "give a link to it"
+            )
 
 
 def check_keys(text: str) -> None:

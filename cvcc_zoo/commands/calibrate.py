@@ -118,7 +118,7 @@ def origin_of(trained: Trained) -> Origin:
     options, images = trained.data, trained.images
     if trained.card is not None:
         training = trained.card.training
-        recipe, sets = training.get("recipe"), {"train": training.get("train_set"), "val": training.get("val_set")}
+        recipe, sets = training.get("recipe"), trained.card.images
         found = recipe.get("data") if isinstance(recipe, dict) else None
         options = found if isinstance(found, dict) else {}
         images = {split: said for split in TRAINED_ON if is_identity(said := sets[split])}

@@ -14,7 +14,7 @@ from cvcc_zoo.classifier.training_images import check_trained_on
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.data.identity import find_known, identity_of
 from cvcc_zoo.data.known import KNOWN, Known
-from cvcc_zoo.files.own import expanded, in_command, one_at_a_time
+from cvcc_zoo.files.own import expanded, home, in_command, one_at_a_time
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.measure import correct, measure, unlike_summary, with_temperature
@@ -32,7 +32,7 @@ from cvcc_zoo.runs.repeats import (
 from cvcc_zoo.runs.run_folder import CONFIG
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.runs.written import SUMMARY, left_out
-from cvcc_zoo.weights.card import Card, change_card, folders, list_cards, read, read_card, write
+from cvcc_zoo.weights.card import Card, change_card, list_cards, read, read_card, write
 from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.zoo.creation import load
 from cvcc_zoo.zoo.names import resolve_trained
@@ -115,7 +115,7 @@ def publish(
         training=training,
         license=license,
     )
-    target = (expanded(folder) if folder else folders()[1]) / f"{card.name}.json"
+    target = (expanded(folder) if folder else home("CVCC_ZOO_HOME")) / f"{card.name}.json"
     check_place(target, card)  # before the work of minutes
     tensors = model.state_dict()
     with tempfile.TemporaryDirectory() as trial:
@@ -148,7 +148,7 @@ def publish(
     )
     if there and (lost := replaced(there, kept, same=again)):
         console.print(lost)
-    found = target.parent.resolve() == folders()[1].resolve()
+    found = target.parent.resolve() == home("CVCC_ZOO_HOME").resolve()
     if found and not (first := list_cards()[kept.name]).samefile(target):
         console.print(
             f"the name {kept.name} means {first}; use the new weights by their path, or publish them with another --tag"

@@ -17,7 +17,7 @@ from cvcc_zoo.cli.options import parser as parser_of
 from cvcc_zoo.cli.parsing import ZooParser, call_with, function_parser
 from cvcc_zoo.cli.recipes import recipe_folder
 from cvcc_zoo.commands.publish import publish
-from cvcc_zoo.files.own import expanded, in_command, shown
+from cvcc_zoo.files.own import expanded, home, in_command, shown
 from cvcc_zoo.printing import say
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.progress import duration
@@ -27,7 +27,7 @@ from cvcc_zoo.runs.intervals import with_interval
 from cvcc_zoo.runs.run_folder import CONFIG
 from cvcc_zoo.runs.written import SUMMARY, read_config, read_summary
 from cvcc_zoo.timing import fast_precision
-from cvcc_zoo.weights.card import Card, folders, read_card
+from cvcc_zoo.weights.card import Card, read_card
 from cvcc_zoo.zoo.catalogue import name_of, operations
 
 PASSED = ("--data.", "--trainer.", "--allow_changes")
@@ -118,7 +118,7 @@ def train_zoo(
     }
     root = next((option.partition("=")[2] for option in reversed(given) if option.startswith("--data.root=")), "")
     code = 0
-    target = expanded(folder) if folder else folders()[1]
+    target = expanded(folder) if folder else home("CVCC_ZOO_HOME")
     try:
         for mine in jobs.values():
             first, *others = mine

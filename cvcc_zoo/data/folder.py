@@ -15,7 +15,7 @@ from cvcc_zoo.data.classes import DIGITS_NOTE, are_digits
 from cvcc_zoo.data.decode import DecodedDataset, Decoding, read_header
 from cvcc_zoo.data.decoded import decode_all, raise_all
 from cvcc_zoo.data.finding import Links
-from cvcc_zoo.data.images import Images, Split, data_home
+from cvcc_zoo.data.images import Images, Split, data_home, mapped
 from cvcc_zoo.data.layout import LAYOUT, check_same_classes, check_several, find_classes, find_splits, labelled
 from cvcc_zoo.data.opening import MAX_PIXELS, NeedsOptionError, UnreadableImageError
 from cvcc_zoo.data.shaping import UNCHANGED, Shaping
@@ -68,9 +68,7 @@ class ImageFolder(DecodedDataset):
         path, shape = self._prepared.get(split), self._shape(split)
         if path is None or not path.is_file():
             path = self._cached(split)
-        size = torch.Size(shape).numel()
-        images = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).view(shape)
-        return Images(images, torch.tensor([label for _, label in self.files[split]]))
+        return Images(mapped(path, shape), torch.tensor([label for _, label in self.files[split]]))
 
     def _shape(self, split: Split) -> tuple[int, int, int, int]:
         return (len(self.files[split]), self.in_channels, self.image_size, self.image_size)

@@ -1,6 +1,7 @@
 """The common form of all data sets: uint8 images, labels, and the names of the classes; and their split."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -76,8 +77,8 @@ def data_home() -> Path:
 def share(images: Tensor, name: str) -> Tensor:
     """Map images from a file in the cache, so that all processes of a machine share one copy.
 
-    The file is named after its content, so it cannot be outdated. If it cannot be written, the images are returned as
-    they are, and each process has its own copy.
+    The file is named after its content, so it cannot be outdated. If it cannot be written or read, the images are
+    returned as they are, and each process has its own copy.
     """
     images = images.contiguous()
     pixels = images.numpy()
@@ -90,8 +91,16 @@ def share(images: Tensor, name: str) -> Tensor:
                 file.write(pixels.data)
         except OSError:
             return images
-    mapped = torch.from_file(str(target), shared=False, size=images.numel(), dtype=torch.uint8)
-    return mapped.view(images.shape)
+    try:
+        return mapped(target, images.shape)
+    except OSError:  # the file of another user
+        return images
+
+
+def mapped(path: Path, shape: Sequence[int]) -> Tensor:
+    """Map the uint8 pixels in a file into memory. Raises OSError if it cannot be read."""
+    with path.open("rb"):  # the errors of torch are RuntimeErrors
+        return torch.from_file(str(path), shared=False, size=torch.Size(shape).numel(), dtype=torch.uint8).view(shape)
 
 
 def on_accelerator(data: Images, device: torch.device, copies: dict[int, Images]) -> Images:

@@ -75,6 +75,7 @@ def inches(texts: Iterable[str], size: float) -> float:
 
 def fitted(text: str, width: float, size: float) -> str:
     """Break a text into lines of at most `width` inches at a size in points."""
+    text = text.encode(errors="backslashreplace").decode()  # the name of a file may not be UTF-8
     letters, most = max(1, len(text)), 0.95 * width  # letters are up to 5 % wider at few dots per inch
     while inches(lines := textwrap.wrap(text, letters), size) > most and letters > 1:
         letters -= 1

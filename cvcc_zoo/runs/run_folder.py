@@ -67,7 +67,15 @@ def new_folder(asked: str | None, parent: Path, model: str, images: ImageDataset
 
 
 def check_outside(folder: Path, images: ImageDataset, option: str) -> None:
-    """Raise ValueError, with the option to choose another, if a folder would become a class of the images."""
+    """Raise ValueError, with the option to choose another, if a folder cannot be used.
+
+    It would become a class of the images, or have `::` in its path, which joins the parts of an address for fsspec, by
+    which Lightning writes checkpoints.
+    """
+    if "::" in str(folder.resolve()):
+        raise ValueError(
+            f"no checkpoint can be written into {shown(folder)}, because of the `::`; choose another {option}"
+        )
     if not (isinstance(images, ImageFolder) and images.only_classes):
         return
     if folder.resolve().is_relative_to(images.root.resolve()):

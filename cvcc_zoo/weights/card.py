@@ -24,6 +24,7 @@ from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor
 
+from cvcc_zoo.data.images import Split
 from cvcc_zoo.files.download import digest, fetch
 from cvcc_zoo.files.own import home, json_text, one_at_a_time, whole_file, write_whole
 from cvcc_zoo.kinds import is_number
@@ -66,6 +67,11 @@ class Card:
         """The data set of the test images, in words: its own name if the package knows the images."""
         return self.measured.get("test_set", {}).get("name") or self.dataset
 
+    @property
+    def images(self) -> dict[Split, Any]:
+        """What it says of the images of training and of those held out, usually their identities as plain data."""
+        return {"train": self.training.get("train_set"), "val": self.training.get("val_set")}
+
 
 def model_and_tag(name: str) -> tuple[str, str]:
     """Split the name of weights into those of the model and of the data: ("timm.resnet18", "cifar10")."""
@@ -75,15 +81,18 @@ def model_and_tag(name: str) -> tuple[str, str]:
     return name[:start] + model, tag
 
 
-def folders() -> list[Path]:
+def _places() -> list[Path]:
     """Return the folders to search for published weights, in this order."""
-    return [PUBLISHED, home("CVCC_ZOO_HOME")]
+    try:
+        return [PUBLISHED, home("CVCC_ZOO_HOME")]
+    except ValueError:  # a user without a home folder has the weights of the package
+        return [PUBLISHED]
 
 
 def list_cards() -> dict[str, Path]:
     """Return the paths of all cards by name; the package's own take precedence."""
     found: dict[str, Path] = {}
-    for folder in folders():
+    for folder in _places():
         for path in sorted(folder.glob("*.json")):
             found.setdefault(path.stem, path)
     return found
@@ -92,7 +101,8 @@ def list_cards() -> dict[str, Path]:
 def find_card(name: str) -> Path:
     """Return the path of a card. Raises ValueError, with the nearest names, if there is none."""
     cards = list_cards()
-    return cards[pick("published weight", name, cards, f"put {name}.json and {name}.safetensors into {folders()[1]}")]
+    hint = f"put {name}.json and {name}.safetensors into {_places()[-1]}"
+    return cards[pick("published weight", name, cards, hint)]
 
 
 def read_card(path: Path) -> Card:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from cvcc_zoo.files.own import expanded
+from cvcc_zoo.files.own import expanded, home
 from cvcc_zoo.printing import first_line
-from cvcc_zoo.weights.card import folders, read
+from cvcc_zoo.weights.card import read
 
 ENDINGS = (".json", ".safetensors")
 SCHEME = "hf://"
@@ -35,7 +35,7 @@ def pull(source: str | Path, *, revision: str | None = None) -> Path:
     except failures() as error:
         raise ConnectionError(
             f"cannot download {source}: {first_line(error)}; get its .json and .safetensors another way and put the "
-            f"files into {folders()[1]}, where cvcc_zoo.create finds them, or give pull their folder"
+            f"files into {home('CVCC_ZOO_HOME')}, where cvcc_zoo.create finds them, or give pull their folder"
         ) from error
     return _checked(Path(found))
 
