@@ -21,7 +21,8 @@ def determinism_restored() -> Iterator[None]:
         yield
     finally:
         torch.set_deterministic_debug_mode(mode)
-        torch.backends.cudnn.benchmark = benchmark
+        if torch.backends.cudnn.benchmark != benchmark:  # else torch may have been told to let nobody set it
+            torch.backends.cudnn.benchmark = benchmark
         if workspace is None:
             os.environ.pop(CUBLAS, None)
         else:
