@@ -587,6 +587,11 @@ def test_other_types_and_channels_are_refused(images: Tensor) -> None:
         ColorJitter()(images[:, :2], draws())
 
 
+def test_each_image_needs_its_own_draws(images: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"64 images need draws for as many samples, got the shape \(1,\)"):
+        augment(make_augmentations("standard"), images, torch.zeros(64, dtype=torch.long), draws(1), 10)
+
+
 def test_seeds_are_those_of_splitmix64_on_64_bits() -> None:
     for numbers in ((0,), (1, 2, 3, 4), (-1, 2**33, 7), (2**62, -5)):
         state = torch.zeros(1, dtype=torch.int64)

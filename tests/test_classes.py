@@ -265,6 +265,18 @@ def test_a_model_with_names_is_not_trained_further_on_others_in_silence(colours:
         Trainer(**SILENT).test(model, others)
 
 
+def test_images_of_other_classes_are_predicted_without_their_classes(make_folder: MakeFolder) -> None:
+    model = create("linear", num_classes=2, image_size=8)
+    model.classes = ("blue", "red")
+    others = ImageDataModule("folder", str(make_folder("others", classes=("azure", "grey", "red"))))
+    with pytest.raises(
+        ValueError, match=r"a new Trainer predicts them anyway with dataloaders=data.test_dataloader\(\)"
+    ):
+        Trainer(**SILENT).predict(model, others)
+    (probabilities, labels), *_ = Trainer(**SILENT).predict(model, dataloaders=others.test_dataloader())
+    assert probabilities.shape == (len(labels), 2)
+
+
 def test_weights_of_ten_classes_are_refused_for_a_hundred(
     make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -180,6 +180,7 @@ def test_what_a_call_does_beside_the_forward_of_the_class_is_done_by_the_copy_to
 
 def test_mirrored_scores_are_those_of_the_mirror_images() -> None:
     model, data = create_mirrored()
+    model.eval()
     once, labels = scores(model, data)
     mirrored, again = scores(model, data, mirrored=True)
     found = data.test_dataloader().images

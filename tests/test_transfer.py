@@ -91,6 +91,13 @@ def test_a_network_with_global_pooling_takes_other_sizes(here: Path) -> None:
     assert same(create("resnet20.pets").state_dict(), large.state_dict())
 
 
+@pytest.mark.parametrize("num_classes", [10, 0])
+def test_weights_are_taken_with_another_dropout(num_classes: int) -> None:
+    old, new = (create("fcnn.cifar10", dropout=dropout, num_classes=num_classes) for dropout in (0.0, 0.2))
+    assert any(isinstance(module, nn.Dropout) for module in new.network.modules())
+    assert all(map(torch.equal, old.state_dict().values(), new.state_dict().values()))
+
+
 def test_what_does_not_fit_is_named(here: Path) -> None:
     published(here)
     published(here, trained("linear"))

@@ -13,6 +13,7 @@ from cvcc_zoo.classifier.network import evaluating, zero_images
 from cvcc_zoo.classifier.prediction import Predicting
 from cvcc_zoo.data.classes import differences, matching, pairs_of
 from cvcc_zoo.data.datamodule import ImageDataModule
+from cvcc_zoo.internals.lightning import trainer_of
 from cvcc_zoo.kinds import check_bounds
 from cvcc_zoo.losses import SOFT, takes_soft_labels
 from cvcc_zoo.printing import first_line
@@ -61,10 +62,14 @@ def check_classes(model: Predicting, data: ImageDataModule) -> None:
     if model.classes is None:
         return
     if (places := matching(model.classes, data.classes)) is None:
+        trainer = trainer_of(model)
+        predicts = trainer is not None and trainer.state.fn == "predict"
+        anyway = "; in Python, a new Trainer predicts them anyway with dataloaders=data.test_dataloader()"
         raise ValueError(
             f"the model's classes are not those of {data.dataset.title}: {differences(model.classes, data.classes)}; "
             "choose the images by --data.dataset=... and --data.root=..., rename the class folders if they are the "
             "same, or train a new classifier (cvcc-zoo fit --weights=..., or create(..., new_head=True))"
+            + (anyway if predicts else "")
         )
     if tuple(model.classes) != tuple(data.classes):
         table = pairs_of(model.classes, data.classes, places)

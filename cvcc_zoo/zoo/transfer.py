@@ -37,6 +37,9 @@ def transfer(
         fresh |= of_classes
         if model.num_classes == 0:
             given = {name: tensor for name, tensor in given.items() if not name.startswith(heads)}
+    if len(given) == len(state) and model.hparams.get("dropout") != hparams.get("dropout"):
+        names = (name for name in weights.blank.state_dict() if name in given)
+        given = {new: given[old] for old, new in zip(names, state, strict=True)}  # dropout moves numbers in FCNN
     if model.in_channels != hparams["in_channels"]:
         fresh |= {name for name in state if name.startswith("whitening.")} | ({"patches_whitened"} & state.keys())
         weight = _first_weight(model)
