@@ -94,6 +94,12 @@ def test_fit_with_the_config_of_a_run_repeats_it_bit_for_bit(fit: Fit) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_the_schedule_with_milestones_of_torch_is_saved_and_read(fit: Fit) -> None:
+    schedule = ["--lr_scheduler=MultiStepLR", "--lr_scheduler.milestones=[1]"]
+    assert fit("--model=linear", "--optimizer=SGD", *schedule) == 0
+    assert weights("linear-colours")
+
+
 def test_a_text_that_looks_like_a_number_is_a_text_again_when_its_config_is_read() -> None:
     for text in ("1e-3", "12e4567", "-1E5", "1.5e3", "1_0e2", "._1", ".5", "1.5", "7", "1:30.5", "no", "2026-01-01"):
         assert load_yaml(dump_yaml({text: [text, 1e-7, 0.5, 3]})) == {text: [text, 1e-7, 0.5, 3]}

@@ -144,10 +144,8 @@ def augment(
     From the first augmentation that computes in floats, the images are floats in [0, 1]. Labels become soft labels
     (N, num_classes) if the list has a mixing. Raises ValueError unless `draws` are for N samples.
     """
-    if draws.samples.shape != images.shape[:1]:
-        raise ValueError(
-            f"{len(images)} images need draws for as many samples, got the shape {tuple(draws.samples.shape)}"
-        )
+    if (shape := draws.samples.shape) != images.shape[:1]:
+        raise ValueError(f"{len(images)} images need draws for as many samples, got the shape {tuple(shape)}")
     if any(isinstance(a, Mixing) for a in augmentations):
         labels = nn.functional.one_hot(labels, num_classes).to(torch.float32)
     for augmentation in augmentations:
