@@ -32,7 +32,7 @@ CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndTok
 NEEDED = ("torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter",
           "torch.serialization _get_layout", "torch Size", "torch device", "collections OrderedDict",
           "collections Counter", "builtins set", "__builtin__ set")  # fmt: skip
-"""Names that torch writes for tensors, for a set, and for the milestones of MultiStepLR; numbers, text, lists and dicts need no name."""
+"""Names that torch writes for tensors, sets and MultiStepLR; numbers, text, lists and dicts need no name."""
 ARCHIVE = b"PK"  # the first bytes of a zip file
 OLD_PICKLES = 5  # before torch 1.6: magic number, version, machine, content, and the names of the storages that follow
 
