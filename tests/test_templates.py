@@ -88,10 +88,11 @@ def test_a_temperature_does_not_change_them() -> None:
     torch.testing.assert_close(templates(model), expected)
 
 
-def test_templates_leave_no_gradients_and_work_where_gradients_are_off() -> None:
-    model = make()
+def test_templates_leave_no_gradients_and_the_mode_and_work_where_gradients_are_off() -> None:
+    model = make().train()
     with torch.no_grad():
         found = templates(model)
+    assert all(module.training for module in model.modules())
     assert not found.requires_grad and all(parameter.grad is None for parameter in model.parameters())
 
 
