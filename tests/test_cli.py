@@ -22,7 +22,7 @@ from cvcc_zoo.cli.expansion import dump_yaml, load_yaml
 from cvcc_zoo.cli.lightning import ZooCLI, build
 from cvcc_zoo.cli.options import parser
 from cvcc_zoo.data.datasets import FashionMini
-from cvcc_zoo.runs import RunFolder, new_folder
+from cvcc_zoo.runs import HEADER, RunFolder, folder_to_resume, new_folder
 from cvcc_zoo.runs.run_folder import _make, how_to_resume
 from cvcc_zoo.runs.written import read_summary
 from cvcc_zoo.search.record import own_folder
@@ -432,6 +432,15 @@ def test_a_process_that_does_not_know_the_number_of_the_run_folder_checks_no_oth
 def test_a_run_folder_can_be_named(fit: Fit, tmp_path: Path) -> None:
     assert fit("--model=linear", "--run=results/first") == 0
     assert (tmp_path / "results" / "first" / "summary.json").is_file() and not Path("runs").exists()
+
+
+def test_a_run_is_not_resumed_in_a_folder_where_lightning_cannot_write_checkpoints(tmp_path: Path) -> None:
+    config = tmp_path / "u::v" / "config.yaml"
+    config.parent.mkdir()
+    config.write_text(HEADER)
+    for asked, configs in ((str(config.parent), []), (None, [config])):
+        with pytest.raises(ValueError, match="because of the `::`; rename it"):
+            folder_to_resume(asked, configs)
 
 
 def test_a_checkpoint_of_another_model_is_refused(fit: Fit, colours: Path, capsys: pytest.CaptureFixture[str]) -> None:

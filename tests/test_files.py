@@ -107,6 +107,15 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     ]  # fmt: skip
 
 
+def test_a_folder_that_is_locked_names_the_file_that_a_lost_machine_may_have_left(tmp_path: Path) -> None:
+    with (
+        FileLock(tmp_path / ".lock"),
+        pytest.raises(FileExistsError, match=r"if its machine is lost, remove .*/\.lock"),
+        locked(tmp_path, "training", "--run"),
+    ):
+        pass
+
+
 def test_a_folder_is_never_taken_by_two_while_the_file_of_its_lock_is_removed(tmp_path: Path) -> None:
     second, third = (FileLock(tmp_path / ".lock") for _ in range(2))
 

@@ -193,7 +193,9 @@ def test_what_a_command_writes_never_becomes_a_class(
         capsys, ["fit", *quick]
     )
     assert "--run" in message(capsys, ["fit", *quick, f"--run={classes}/red/mine"])
-    assert "::`; choose another --run" in message(capsys, ["fit", "--model=linear", *QUICK, "--run=../u::v"])
+    assert "::`; rename it, or choose another --run" in message(
+        capsys, ["fit", "--model=linear", *QUICK, "--run=../u::v"]
+    )
     for command in (["cross-validate"], ["search", "--space={optimizer.lr: [0.1, 0.2]}", "--method=grid"]):
         for folder in ("found", "found/deep"):
             words = message(capsys, [*command, f"--folder={folder}", *quick])

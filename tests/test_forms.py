@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -17,7 +17,9 @@ from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.classes import DIGITS, DIGITS_NOTE
 from cvcc_zoo.data.forms.arrays import array_file
+from cvcc_zoo.data.forms.given import _kept
 from cvcc_zoo.data.identity import identity_of
+from cvcc_zoo.data.images import Images
 from tests.conftest import QUICK, MakeFolder, message
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3)).astype(np.uint8)
@@ -350,6 +352,16 @@ def test_files_that_are_missing_or_no_arrays_are_refused() -> None:
         ValueError, match=r"text.npz takes no root, but got .*; for .* that folder choose --data.dataset=folder, or"
     ):
         ImageDataModule("text.npz", root="here")
+
+
+def test_images_in_a_cache_that_cannot_be_read_are_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *given: Any, **named: Any) -> NoReturn:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    made = Images(TENSOR.contiguous(), torch.from_numpy(LABELS))
+    assert _kept("a", TENSOR.shape, lambda: made) is not made
+    monkeypatch.setattr(Path, "open", refuse)  # the file is that of another user
+    assert _kept("a", TENSOR.shape, lambda: made) is made
 
 
 def test_the_command_line_trains_on_a_file_and_evaluates_the_run(capsys: pytest.CaptureFixture[str]) -> None:

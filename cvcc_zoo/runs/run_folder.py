@@ -67,15 +67,8 @@ def new_folder(asked: str | None, parent: Path, model: str, images: ImageDataset
 
 
 def check_outside(folder: Path, images: ImageDataset, option: str) -> None:
-    """Raise ValueError, with the option to choose another, if a folder cannot be used.
-
-    It would become a class of the images, or have `::` in its path, which joins the parts of an address for fsspec, by
-    which Lightning writes checkpoints.
-    """
-    if "::" in str(folder.resolve()):
-        raise ValueError(
-            f"no checkpoint can be written into {shown(folder)}, because of the `::`; choose another {option}"
-        )
+    """Raise ValueError, with the option to choose another, if a folder would become a class, and as `check_address`."""
+    check_address(folder, option)
     if not (isinstance(images, ImageFolder) and images.only_classes):
         return
     if folder.resolve().is_relative_to(images.root.resolve()):
@@ -85,13 +78,25 @@ def check_outside(folder: Path, images: ImageDataset, option: str) -> None:
         )
 
 
+def check_address(folder: Path, option: str) -> None:
+    """Raise ValueError for `::` in a path: it joins the parts of an address for fsspec, with which Lightning writes."""
+    path = folder.resolve()
+    if "::" in str(path):
+        raise ValueError(
+            f"no checkpoint can be written into {shown(path)}, because of the `::`; rename it, or choose another "
+            f"{option}"
+        )
+
+
 def folder_to_resume(asked: str | None, configs: Sequence[Path]) -> Path | None:
     """Return the run folder of `--ckpt_path=last`: the one `asked` for, or otherwise that of one of the config files.
 
-    None if the folder asked for does not exist yet: then the run starts. Raises ValueError if neither names a run.
+    None if the folder asked for does not exist yet: then the run starts. Raises ValueError if neither names a run, and
+    as `check_address`.
     """
     if asked:
         folder = expanded(asked)
+        check_address(folder, "--run")
         files = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
         if files and not is_run(folder):
             raise ValueError(f"{folder} is not a run folder: it has files, but no {CONFIG}; choose another --run")
@@ -102,6 +107,7 @@ def folder_to_resume(asked: str | None, configs: Sequence[Path]) -> Path | None:
             f"--ckpt_path=last resumes the run whose config is given: --config=runs/NAME/{CONFIG}, or the run in "
             f"--run=FOLDER, which starts if it does not exist; configs: {', '.join(map(str, configs)) or 'none'}"
         )
+    check_address(folders[0], "--run")
     return folders[0]
 
 

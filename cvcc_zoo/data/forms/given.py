@@ -14,7 +14,7 @@ from cvcc_zoo.data.decode import DecodedDataset, Decoding, Tally
 from cvcc_zoo.data.folder import plain_title
 from cvcc_zoo.data.forms.arrays import Arrays, array_items, is_arrays
 from cvcc_zoo.data.forms.items import Items, checked_items, class_names
-from cvcc_zoo.data.images import Images, Split, data_home, share
+from cvcc_zoo.data.images import Images, Split, data_home, mapped, share
 from cvcc_zoo.data.shaping import Shaping, is_grey
 from cvcc_zoo.files.own import whole_file
 from cvcc_zoo.printing.progress import tracked
@@ -149,7 +149,7 @@ def _read(items: Items, decoding: Decoding, title: str) -> Images:
 def _kept(name: str, shape: tuple[int, ...], make: Callable[[], Images]) -> Images:
     """Return the images and labels in a file of the cache, which `make` makes if it is missing or incomplete.
 
-    The file holds the pixels, then the labels as int64. If it cannot be written, the images stay in memory.
+    The file holds the pixels, then the labels as int64. If it cannot be written or read, the images stay in memory.
     """
     target, size = data_home() / "decoded" / name, torch.Size(shape).numel()
     if not (target.is_file() and target.stat().st_size == size + 8 * shape[0]):
@@ -161,8 +161,10 @@ def _kept(name: str, shape: tuple[int, ...], make: Callable[[], Images]) -> Imag
                 file.write(made.labels.numpy().data)
         except OSError:
             return made
-    images = torch.from_file(str(target), shared=False, size=size, dtype=torch.uint8).view(shape)
-    return Images(images, torch.from_numpy(np.fromfile(target, dtype=np.int64, offset=size)))
+    try:
+        return Images(mapped(target, shape), torch.from_numpy(np.fromfile(target, dtype=np.int64, offset=size)))
+    except OSError:  # the file of another user
+        return make()
 
 
 def numbered_classes(labels: torch.Tensor, items: Items) -> list[str]:
