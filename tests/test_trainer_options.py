@@ -388,8 +388,8 @@ def test_a_data_set_that_needs_a_package_says_how_to_install_it(
 @pytest.mark.parametrize("option", ["deterministic=true", "deterministic=warn", "benchmark=true"])
 def test_a_run_leaves_torch_as_it_was(fit: Fit, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    if torch.backends.flags_frozen():
-        pytest.skip("the test tools of torch, which other tests import, let nobody set these flags")
+    settings = torch.backends.flags_frozen.__globals__  # the test tools of torch, which others import, freeze them
+    monkeypatch.setitem(settings, "__allow_nonbracketed_mutation_flag", True)
     assert fit("--model=linear", f"--trainer.{option}", "--trainer.fast_dev_run=true") == 0
     assert torch.get_deterministic_debug_mode() == 0 and not torch.backends.cudnn.benchmark
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ

@@ -67,7 +67,10 @@ def new_folder(asked: str | None, parent: Path, model: str, images: ImageDataset
 
 
 def check_outside(folder: Path, images: ImageDataset, option: str) -> None:
-    """Raise ValueError, with the option to choose another, if a folder would become a class, and as `check_address`."""
+    """Raise ValueError, with the option to choose another, if a folder would become a class of the images.
+
+    Also raise it as `check_address` does.
+    """
     check_address(folder, option)
     if not (isinstance(images, ImageFolder) and images.only_classes):
         return
@@ -92,7 +95,7 @@ def folder_to_resume(asked: str | None, configs: Sequence[Path]) -> Path | None:
     """Return the run folder of `--ckpt_path=last`: the one `asked` for, or otherwise that of one of the config files.
 
     None if the folder asked for does not exist yet: then the run starts. Raises ValueError if neither names a run, and
-    as `check_address`.
+    as `check_address` does.
     """
     if asked:
         folder = expanded(asked)
