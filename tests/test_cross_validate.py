@@ -15,7 +15,7 @@ from cvcc_zoo.commands.cross_validate import predict_fold
 from cvcc_zoo.data.split import held_out, stratified_fold
 from cvcc_zoo.plots import plot_calibration
 from cvcc_zoo.runs import figures
-from cvcc_zoo.runs.stopping import Deadline
+from cvcc_zoo.runs.stopping import Deadline, StoppedError
 from cvcc_zoo.search import running
 from cvcc_zoo.search.record import Trial
 from tests.conftest import QUICK, MakeFolder, message
@@ -79,6 +79,7 @@ def test_every_training_image_gets_the_prediction_of_the_model_that_did_not_see_
     assert (accuracy[images > 0] * images[images > 0]).sum() == pytest.approx(right)
     found = torch.tensor(summary["accuracy_of_folds"], dtype=torch.float64)
     assert f"{100 * found.mean():.2f} ± {100 * found.std():.2f} %" in printed
+    assert "so give them the file: cv/000/last.ckpt" in printed
     for number in range(3):
         data = ImageDataModule("folder", "colours", validation=f"{number + 1}/3")
         data.prepare_data()
@@ -130,6 +131,20 @@ def test_a_fold_that_failed_is_tried_again_by_the_same_command(colours: Path, mo
     assert main(["cross-validate", "--folder=cv", "--folds=3", *FIT]) == 1
     assert main(["cross-validate", "--folder=cv", "--folds=3", *FIT]) == 1
     assert tried == [0, 0]
+
+
+def test_the_reason_of_a_failed_fold_is_kept_while_it_is_tried_again(
+    colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end(number: int, values: Any, *_: Any) -> Trial:
+        raise StoppedError("stopped by Ctrl-C", 130)
+
+    command = ["cross-validate", "--folder=cv", "--folds=3", *FIT]
+    monkeypatch.setattr(running, "attempt", lambda number, values, *_: Trial(number, values, None, message="no memory"))
+    assert main(command) == 1
+    monkeypatch.setattr(running, "attempt", end)
+    assert main(command) == 130
+    assert "fold 1 failed, so there is no result: no memory" in capsys.readouterr().out.partition("Ctrl-C")[2]
 
 
 @pytest.mark.parametrize(

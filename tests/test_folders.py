@@ -222,6 +222,14 @@ def test_a_file_in_place_of_a_folder_is_called_a_file() -> None:
         image_folder(Path("photos.zip"))
 
 
+def test_a_list_of_images_in_place_of_a_folder_is_answered_alike_wherever_it_is_given() -> None:
+    Path("labels.csv").touch()
+    places: list[dict[str, Any]] = [{"root": "labels.csv"}, {"dataset": "labels.csv"}]
+    for place in places:
+        with pytest.raises(ValueError, match=r"labels\.csv is a file.* such as a \.csv, copy the images into a folder"):
+            ImageDataModule(**place)
+
+
 def test_a_place_is_the_same_in_every_spelling() -> None:
     here = place_of({"root": "mine"})
     for root in ("mine/", "./mine", str(Path("mine").absolute())):

@@ -467,7 +467,7 @@ def test_a_run_whose_images_are_gone_is_shown_without_them(runs: list[Path]) -> 
 def test_a_run_is_not_judged_by_images_that_it_was_not_tested_on(runs: list[Path]) -> None:
     write_images(Path("colours/test/red/more"), 1, seed=99)
     run = read_run(runs[0])
-    assert run.results is None and "colours are no longer those that it was tested on; restore them" in run.reason
+    assert run.results is None and "colours are no longer those that it was tested on; restore the" in run.reason
     assert run.reason in page([run], "Run")
 
 
@@ -475,7 +475,10 @@ def test_a_run_without_results_on_its_images_is_told(runs: list[Path], capsys: p
     for split in ("train", "test"):
         write_images(Path(f"colours/{split}/green"), 1, seed=0)
     assert main(["report", str(runs[0])]) == 0
-    expected = "its classes are not those of colours: 'green' is unexpected; restore the images"
+    expected = (
+        "its classes are not those of colours: 'green' is unexpected; restore the images, or train its recipe on "
+        "these: cvcc-zoo fit --config=RUN/config.yaml"
+    )
     assert f"first: no results on its test images: {expected}\n" in capsys.readouterr().out
     assert f"on its test images: {html.escape(expected)}.</p>" in Path("report.html").read_text()
 

@@ -348,6 +348,27 @@ def test_a_trial_is_kept_if_its_images_cannot_be_read_again(
     assert run(*words) == 0
 
 
+def test_images_of_a_folder_are_read_again_only_if_a_file_was_written(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, attempt, read, place = list[str](), running.attempt, running.images_of, colours / "train/red/000.png"
+
+    def train(*args: Any) -> Trial:
+        done.append("trained")
+        if len(done) == 3:
+            place.write_bytes(place.read_bytes())
+        return attempt(*args)
+
+    def read_all(options: dict[str, Any]) -> dict[str, str]:
+        done.append("read")
+        return read(options)
+
+    monkeypatch.setattr(running, "attempt", train)
+    monkeypatch.setattr(running, "images_of", read_all)
+    assert run("rates", "{optimizer.lr: [0.01, 0.1]}", "--method=grid", f"--data.root={colours}") == 0
+    assert done == ["read", "trained", "trained", "read"]
+
+
 def test_values_that_read_other_images_are_no_change_of_the_images(colours: Path) -> None:
     assert run("sizes", "{data.image_size: [8, 9]}", "--method=grid", f"--data.root={colours}") == 0
     assert [trial.state for trial in read_trials(Path("sizes"))] == ["finished", "finished"]

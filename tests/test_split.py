@@ -146,6 +146,19 @@ def test_a_class_without_enough_images_or_groups_is_told() -> None:
         partition(np.array([0] * 9 + [1] * 9), np.array([*range(9), *[9] * 5, *[10] * 4]), SHARES, 0, "ab")
 
 
+def test_a_class_of_as_many_groups_as_splits_has_one_in_each() -> None:
+    labels, groups = np.array([0] * 6 + [1] * 30), np.array([0, 0, 1, 1, 2, 2, *range(3, 33)])
+    assert sorted(partition(labels, groups, SHARES, 0, "ab")[:6:2]) == [0, 1, 2]
+
+
+def test_groups_of_several_classes_leave_every_class_in_every_split() -> None:
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        labels, groups = generator.integers(0, 3, 60), generator.permutation(60) % 12
+        found = partition(labels, groups, SHARES, seed, "abc")
+        assert len({*zip(labels.tolist(), found.tolist(), strict=True)}) == 9
+
+
 def saved(pixels: Pixels, name: str, **options: Any) -> str:
     Image.fromarray(pixels).save(name, **options)
     return name

@@ -21,7 +21,7 @@ from cvcc_zoo.cli.passing import split
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.folder import file_of
 from cvcc_zoo.data.identity import identity_of
-from cvcc_zoo.files.own import csv_text, expanded, json_text, write_picture, write_whole
+from cvcc_zoo.files.own import csv_text, expanded, in_command, json_text, write_picture, write_whole
 from cvcc_zoo.plots import plot_confusion
 from cvcc_zoo.printing.console import PlainConsole
 from cvcc_zoo.printing.notices import only_warnings
@@ -58,8 +58,8 @@ def cross_validate(
             prediction of each training image, `summary.json`, `confusion.png` and `calibration.png`.
         folds: Number of folds, at least 2. Each has the same share of every class, chosen by --data.split_seed.
         minutes: The time limit in minutes, by default none. A step that has begun is finished.
-        epoch: The weights that predict a fold: last or best. The best epoch is chosen on the fold itself, which makes
-            its accuracy a little too high.
+        epoch: The weights that predict a fold: last (last.ckpt of its run) or best (best.ckpt). The best epoch is
+            chosen on the fold itself, which makes its accuracy a little too high.
         options: Options of `cvcc-zoo fit` as a list; equivalent to giving them directly.
 
     """
@@ -80,7 +80,7 @@ def cross_validate(
                 f"fold {failed[0].number + 1} failed, so there is no result: {failed[0].message}; the same "
                 "command tries it again, and other options need another --folder"
             )
-            return 1
+            return code or 1
         if len(done) < folds:
             return code
         found = [predict_fold(target / f"{number:03}", CHECKPOINTS[epoch]) for number in range(folds)]
@@ -94,6 +94,11 @@ def cross_validate(
         write_whole(target / "summary.json", json_text(summary).encode())
         console.print(overview(summary, target))
         console.print(f"written to {target}: predictions.csv, confusion.png, calibration.png, summary.json")
+        if epoch == "last":
+            console.print(
+                "last.ckpt of each run predicted its fold; other commands take best.ckpt of a run folder, so give them "
+                f"the file: {in_command(target / '000' / CHECKPOINTS[epoch])}"
+            )
     return 0
 
 

@@ -23,6 +23,12 @@ from cvcc_zoo.data.split import stratified_split
 from cvcc_zoo.data.workers import read_each
 from cvcc_zoo.files.own import STALE, remove_unfinished, shown
 
+FILES = (
+    "unpack an archive, and give its folder; arrays (.npz, .npy) are given by --data.dataset=FILE, tables with images "
+    "(.parquet, .arrow) by --data.dataset=hf:FILE; if it lists images and classes, such as a .csv, copy the images "
+    "into a folder for each class, and give the folder around these"
+)
+"""What to do with a file that is given as a folder of images."""
 LONGEST_TITLE = 60  # characters
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -141,10 +147,7 @@ def image_folder(
     ValueError if the root is missing, has no images, or its splits have different classes.
     """
     if root.is_file():
-        raise ValueError(
-            f"{shown(root)} is a file, not a folder of images: unpack an archive, and give its folder; arrays and "
-            "tables are given by --data.dataset=FILE"
-        )
+        raise ValueError(f"{shown(root)} is a file, not a folder of images: {FILES}")
     if not root.is_dir():
         where = "" if root.is_absolute() else f" in {shown(Path.cwd())}"
         raise FileNotFoundError(

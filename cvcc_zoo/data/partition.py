@@ -16,7 +16,8 @@ def partition(labels: Numbers, groups: Numbers, shares: dict[str, float], seed: 
     remainder and with at least one in each split; exactly if all groups have one image, otherwise as well as a greedy
     choice can: groups come from the largest to the smallest, those of the same size in the order of the seed, and each
     goes where it brings the counts closest to what they should be, which is the idea of scikit-learn's
-    StratifiedGroupKFold. Raises ValueError for a class that cannot be in every split.
+    StratifiedGroupKFold, but the last groups of a class go where it has no image yet. Raises ValueError for a class
+    that cannot be in every split.
     """
     totals = np.bincount(labels, minlength=len(classes))
     for label, total in enumerate(totals.tolist()):
@@ -29,13 +30,18 @@ def partition(labels: Numbers, groups: Numbers, shares: dict[str, float], seed: 
     together = members(groups)
     shuffled = permutation(len(together), seed).tolist()
     filled, found = np.zeros_like(wanted), np.zeros_like(labels)
+    left = np.bincount(np.concatenate([np.unique(labels[images]) for images in together]), minlength=len(classes))
     for images in sorted((together[number] for number in shuffled), key=len, reverse=True):
         own, counts = np.unique(labels[images], return_counts=True)
         missing = wanted[:, own] - filled[:, own]
         # How much the squared distance from what is wanted grows, as a share of it.
         growth = (counts * (counts - 2 * missing) / wanted[:, own]).sum(1)
-        found[images] = split = int(growth.argmin())
+        # A class with no more groups left than splits without it needs each of them in another split.
+        empty = filled[:, own] == 0
+        needed = (empty & (left[own] <= empty.sum(0))).sum(1)
+        found[images] = split = int(np.where(needed == needed.max(), growth, np.inf).argmin())
         filled[split, own] += counts
+        left[own] -= 1
     if not filled.all():
         split, label = np.argwhere(filled == 0)[0]
         raise ValueError(

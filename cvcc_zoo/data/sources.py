@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.data.classes import DIGITS_NOTE, as_text, listed, renamed
 from cvcc_zoo.data.datasets import TORCHVISION, FashionMini
-from cvcc_zoo.data.folder import ImageFolder, image_folder
+from cvcc_zoo.data.folder import FILES, ImageFolder, image_folder
 from cvcc_zoo.data.forms.given import from_objects, given_dataset
 from cvcc_zoo.data.forms.hugging_face import PREFIX
 from cvcc_zoo.data.forms.torchvision_sets import torchvision_dataset
@@ -100,6 +100,8 @@ def find_dataset(given: Mapping[str, Any], shaping: Shaping, objects: Mapping[Sp
     if name.casefold().startswith(TORCHVISION_PREFIX) and (name := _of_torchvision(name)) not in DATASETS:
         place, own = _data_root(root), {"split_seed": given["split_seed"], "max_pixels": max_pixels}
         return torchvision_dataset(name, place, shaping, test=share, **own)
+    if Path(name).suffix and expanded(name).is_file():
+        raise ValueError(f"{shown(name)} is a file of another kind: {FILES}")
     name = pick("dataset", name, DATASETS, HINT)
     if name == "fashion-mini":
         if root is not None:

@@ -31,6 +31,7 @@ from cvcc_zoo.zoo.creation import load
 WORST = 24
 PUBLIC, ALL = "public", "all"
 """Which test images a report shows: those of data sets that anybody can download, or all; otherwise none."""
+RESTORE = "restore the images, or train its recipe on these: cvcc-zoo fit --config=RUN/config.yaml"
 UNINTERESTING = (*HARMLESS, *RECORDS)
 CHANGED = "resumed with changes"
 """The name of the changes with which a run was resumed, among its options."""
@@ -129,12 +130,12 @@ def evaluate(folder: Path, data_options: Mapping[str, Any], images: str = PUBLIC
     if model.classes is not None and matching(model.classes, data.classes) is None:
         raise ValueError(
             f"its classes are not those of {data.dataset.title}: {different_classes(model.classes, data.classes)}; "
-            "restore the images"
+            + RESTORE
         )
     raw, labels = scores(model, data)
     if tested is not None and identity_of(data, "test").sha256 != tested:
         raise ValueError(
-            f"the test images of {data.dataset.title} are no longer those that it was tested on; restore them"
+            f"the test images of {data.dataset.title} are no longer those that it was tested on; {RESTORE}"
         )
     if not raw.isfinite().all():
         raise ValueError("its scores are not finite numbers; train it again with a lower learning rate")

@@ -16,6 +16,7 @@ from cvcc_zoo.cli.arguments import name_as_option
 from cvcc_zoo.cli.lightning import build
 from cvcc_zoo.cli.lightning import main as lightning
 from cvcc_zoo.data import ImageDataModule
+from cvcc_zoo.data.folder import ImageFolder, fingerprint
 from cvcc_zoo.data.identity import TRAINED_ON, identity_of
 from cvcc_zoo.printing import first_line
 from cvcc_zoo.printing.console import PlainConsole
@@ -67,12 +68,12 @@ def run_trials(searched: Searched, method: Method, deadline: float, console: Pla
             configs = [config_of(fixed, values, folder) for values in unusual(searched.space)]
             for config in configs:
                 goal.check(config["trainer"])
+            state = state_of(configs[0]["data"])  # first, so that no change is missed
             images = images_of(configs[0]["data"])
             check_record(folder, kind, as_record(kind, searched.how, configs[0], images))
             trials = read_trials(folder)
             if kind != "search":
                 trials = list(takewhile(lambda trial: trial.measure is not None, trials))
-                write_trials(folder, trials)
             for trial in trials:
                 method.tell(trial)
             what, whole = "trial" if kind == "search" else "fold", Display("trials", count, len(trials), until=deadline)
@@ -83,7 +84,7 @@ def run_trials(searched: Searched, method: Method, deadline: float, console: Pla
                 named = ", ".join(f"{name} {cell(value)}" for name, value in values.items())
                 console.print(f"{what} {number:03}, {number + 1} of {count}: {named}")
                 trial = attempt(number, values, folder / f"{number:03}", goal, fixed, deadline)
-                check_images(f"{what} {number:03}", trial, folder / f"{number:03}", configs[0]["data"], images)
+                check_images(f"{what} {number:03}", trial, folder / f"{number:03}", configs[0]["data"], images, state)
                 trials.append(trial)
                 write_trials(folder, trials)
                 method.tell(trial)
@@ -158,16 +159,29 @@ def images_of(options: Mapping[str, Any]) -> dict[str, str]:
     return {split: identity_of(data, split).sha256 for split in TRAINED_ON}
 
 
-def check_images(name: str, trial: Trial, run: Path, data: Mapping[str, Any], images: dict[str, str]) -> None:
+def state_of(options: Mapping[str, Any]) -> object:
+    """Return what changes with the training images of a folder, without reading them; None for other data sets."""
+    dataset = ImageDataModule(**options).dataset
+    if not isinstance(dataset, ImageFolder):
+        return None
+    found = [dataset.files[split] for split in TRAINED_ON if split in dataset.files]
+    return [(files, fingerprint([path for path, _ in files])) for files in found]
+
+
+def check_images(
+    name: str, trial: Trial, run: Path, data: Mapping[str, Any], images: dict[str, str], state: object
+) -> None:
     """Raise ValueError unless a trial has ended with the training images of the search, whose identities are `images`.
 
-    `data` are the options that read them; the values of the trial may read others. The run is removed if it was trained
-    on images that have changed, but not because they cannot be read now.
+    `data` are the options that read them; the values of the trial may read others. They are not read again if
+    `state_of` still returns `state`. The run is removed if it was trained on images that have changed, but not because
+    they cannot be read now.
     """
     trained = None if trial.measure is None else read_summary(run)["data"]["train"]["sha256"]
     known, outcome, problem = trained in (None, images["train"]), "does not count", "have changed"
     try:
-        if images_of(data) == images and (known or images_of(read_config(run)["data"])["train"] == trained):
+        same = (state is not None and state_of(data) == state) or images_of(data) == images
+        if same and (known or images_of(read_config(run)["data"])["train"] == trained):
             return
     except (ValueError, OSError) as error:
         problem = f"cannot be read: {first_line(error)}"
