@@ -9,9 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning import Trainer
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cvcc_zoo import ImageDataModule
+from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo import load as load_ours
 from cvcc_zoo.integrations.peers import load
 
@@ -223,11 +224,28 @@ def wrapped(state: dict[str, Tensor], way: str) -> Any:
         return {f"_orig_mod.{name}": each for name, each in state.items()}
     if way == "compiled and distributed":
         return {f"_orig_mod.module.{name}": each for name, each in state.items()}
+    if way == "averaged":
+        return {"n_averaged": torch.tensor(5)} | {f"module.{name}": each for name, each in state.items()}
+    if way == "by plain Lightning":
+        inside = {f"network._orig_mod.{name}": each for name, each in state.items()}
+        return {"epoch": 3, "state_dict": inside, "optimizer_states": [], "hyper_parameters": {"lr": 0.1}}
+    if way == "with an average":
+        return {"state_dict": {name: 2 * each for name, each in state.items()}, "state_dict_ema": state}
     return {name: each for name, each in state.items() if not name.endswith("num_batches_tracked")}
 
 
 @pytest.mark.parametrize(
-    "way", ["state_dict in a dict", "net in a dict", "compiled", "compiled and distributed", "before norms counted"]
+    "way",
+    [
+        "state_dict in a dict",
+        "net in a dict",
+        "compiled",
+        "compiled and distributed",
+        "averaged",
+        "by plain Lightning",
+        "with an average",
+        "before norms counted",
+    ],
 )
 @pytest.mark.parametrize("old", [False, True], ids=["archive", "before torch 1.6"])
 def test_they_are_found_however_they_were_saved(way: str, old: bool, tmp_path: Path) -> None:
@@ -236,6 +254,11 @@ def test_they_are_found_however_they_were_saved(way: str, old: bool, tmp_path: P
     model = read(tmp_path / "a.th")
     assert torch.equal(model.network.fc.weight, small().state_dict()["linear.weight"])
     assert model.hparams["shortcut"] == "A" and model.num_classes == 10
+
+
+def test_they_are_also_read_from_safetensors(tmp_path: Path) -> None:
+    save_file({f"module.{name}": each for name, each in small().state_dict().items()}, tmp_path / "a.safetensors")
+    assert torch.equal(read(tmp_path / "a.safetensors").network.fc.weight, small().state_dict()["linear.weight"])
 
 
 def test_such_a_model_is_one_of_ours_from_then_on(tmp_path: Path) -> None:
@@ -291,6 +314,7 @@ def test_files_without_such_weights_are_refused_in_words(tmp_path: Path) -> None
         ({"features.0.weight": torch.ones(2, 2)}, "has no conv1.weight of a ResNet, but features.0.weight"),
         ({**state, "extra": torch.ones(1)}, "'network.extra' is not in the model"),
         (state["conv1.weight"], "holds 0 state_dicts"),
+        (create("linear").state_dict(), "holds a model of this package, .* give a state_dict to model.load_state_dict"),
     ):
         torch.save(content, tmp_path / "a.pth")
         with pytest.raises(ValueError, match=message):

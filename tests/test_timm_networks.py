@@ -4,11 +4,13 @@ import json
 import re
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
+import timm.models
 import torch
 from lightning import Trainer
 from safetensors.torch import save_file
@@ -137,6 +139,36 @@ def test_weights_of_timm_bring_their_normalisation(weights: Path) -> None:
     x = (IMAGES / 255 - torch.tensor(config["mean"])[:, None, None]) / torch.tensor(config["std"])[:, None, None]
     assert torch.allclose(model(IMAGES), theirs(x), atol=1e-5)
     assert model.whitening.fitted and model.hparams["pretrained"] is False
+
+
+def test_a_folder_of_timm_brings_the_normalisation_of_its_config(tmp_path: Path) -> None:
+    network: Any = timm.create_model("test_resnet", num_classes=5, in_chans=1)
+    network.pretrained_cfg |= {"mean": (0.1,), "std": (0.2,)}
+    timm.models.save_for_hf(network, str(tmp_path))
+    for path in (tmp_path, tmp_path / "pytorch_model.bin"):
+        model: Any = create(TINY, pretrained=path, num_classes=5)  # three channels, from the one of the config
+        assert model.whitening.mean.tolist() == pytest.approx([0.1] * 3)
+        assert model.whitening.std.tolist() == pytest.approx([0.2] * 3)
+        assert torch.equal(model.network.fc.weight, network.fc.weight)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for change, said in (
+        ({"architecture": "test_vit"}, "is of timm.test_vit, not of timm.test_resnet; choose timm.test_vit"),
+        ({"pretrained_cfg": {"std": [0.0]}}, "config.json has an impossible std, [0.0]"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ValueError, match=re.escape(said)):
+            create(TINY, pretrained=tmp_path)
+
+
+def test_a_checkpoint_of_timms_training_script_is_read_with_its_options(tmp_path: Path) -> None:
+    network = timm.create_model("test_resnet", num_classes=5)
+    args = Namespace(model="test_resnet", mean=[0.1, 0.2, 0.3], std=None, aug_splits=0, model_kwargs={})
+    content = {"epoch": 1, "arch": "test_resnet", "args": args, "state_dict": network.state_dict(), "metric": 50.0}
+    torch.save(content, tmp_path / "model_best.pth.tar")
+    model: Any = create(TINY, pretrained=tmp_path, num_classes=5, image_size=32)
+    assert torch.equal(model.network.fc.weight, network.state_dict()["fc.weight"])
+    assert model.whitening.mean.tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert model.whitening.std.tolist() == pytest.approx(vars(network)["default_cfg"]["std"])
 
 
 def test_the_normalisation_of_other_channels_is_that_of_the_colours() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from lightning import Trainer
+from safetensors.torch import save_file
 
 import cvcc_zoo
 from cvcc_zoo import ImageDataModule, ResNet, create, list_models, load
@@ -107,6 +108,17 @@ def test_loading_something_else_says_what_is_wrong(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(1, 1), tmp_path / "pickle.ckpt")
     with pytest.raises(ValueError, match=r"pickle.ckpt cannot be read as a checkpoint of plain data"):
         load(tmp_path / "pickle.ckpt")
+
+
+def test_weights_of_others_are_refused_with_what_reads_them(tmp_path: Path) -> None:
+    state = {"conv1.weight": torch.ones(1)}
+    torch.save({"net": state}, tmp_path / "new.pth")
+    torch.save(state, tmp_path / "old.th", _use_new_zipfile_serialization=False)
+    save_file(state, tmp_path / "safe.safetensors")
+    advice = r"peers\.load.* create\('timm\.NAME', pretrained=\.\.\."
+    for name in ("new.pth", "old.th", "safe.safetensors"):
+        with pytest.raises((FileNotFoundError, ValueError), match=advice):
+            load(tmp_path / name)
 
 
 def test_an_unknown_family_or_incomplete_weights_are_refused(tmp_path: Path) -> None:

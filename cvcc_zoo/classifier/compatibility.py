@@ -130,7 +130,7 @@ def check_model(model: Any, family: str | None, hparams: Mapping[str, Any], but:
         there, here = (", ".join(f"{k}={s.get(k)!r}" for k in different) for s in (theirs, mine))
         raise ValueError(
             f"the checkpoint contains a different model: it has {there}, but this one has {here}; "
-            "give the options of the checkpoint (--model=..., --data...=...), or another checkpoint"
+            "give the options of the checkpoint (--model=..., --model.OPTION=..., --data...=...), or another checkpoint"
         )
 
 

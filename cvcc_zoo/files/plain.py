@@ -5,6 +5,7 @@ import re
 import reprlib
 import struct
 import zipfile
+from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,8 +32,8 @@ CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndTok
 
 NEEDED = ("torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter",
           "torch.serialization _get_layout", "torch Size", "torch device", "collections OrderedDict",
-          "collections Counter", "builtins set", "__builtin__ set")  # fmt: skip
-"""Names that torch writes for tensors, sets and MultiStepLR; numbers, text, lists and dicts need no name."""
+          "collections Counter", "builtins set", "__builtin__ set", "argparse Namespace", "NEWOBJ")  # fmt: skip
+"""Names that torch writes for tensors, sets, MultiStepLR and the options of timm's train.py; all else has no name."""
 ARCHIVE = b"PK"  # the first bytes of a zip file
 OLD_PICKLES = 5  # before torch 1.6: magic number, version, machine, content, and the names of the storages that follow
 
@@ -81,7 +82,11 @@ def load_plain(path: Path, *, old: bool = False) -> Any:
         older = old and file.read(len(ARCHIVE)) != ARCHIVE
         (_check_old if older else _check_archive)(path, file)
         file.seek(0)
-        content = _load(path, file)
+        try:
+            with torch.serialization.safe_globals([Namespace]):
+                content = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch's reader passes on errors of all kinds
+            raise ValueError(f"{path} cannot be read as a checkpoint of plain data: {first_line(error)}") from error
     for tensor in _tensors(content):
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise ValueError(
@@ -105,13 +110,6 @@ def refused_in(written: BinaryIO) -> str | None:
     return next((name.replace(" ", ".") for name in names if name not in NEEDED and not _of_torch(name)), None)
 
 
-def _load(path: Path, file: BinaryIO) -> Any:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's reader passes on errors of all kinds
-        raise ValueError(f"{path} cannot be read as a checkpoint of plain data: {first_line(error)}") from error
-
-
 def _or_another(path: Path) -> str:
     """Return advice for a message that names the other checkpoints in the same folder; "" if there are none."""
     found = sorted(other.name for other in path.parent.glob("*.ckpt") if other.name != path.name)
@@ -130,8 +128,7 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
             large = packed or sum(entry.file_size for entry in entries) > file.seek(0, 2)
             long = sum(entry.file_size for entry in pickles) > LARGEST_PICKLE
             damaged = None if large or long else archive.testzip()
-            wrong = large or long or damaged
-            read = [] if wrong else [archive.read(pickle) for pickle in pickles]
+            read = [] if large or long or damaged else [archive.read(pickle) for pickle in pickles]
             names = {name: None for pickle in read for name in _names(pickle, len(entries))}
     except Exception as error:  # zipfile and pickletools pass on errors of all kinds
         raise ValueError(
@@ -243,6 +240,7 @@ def _tensors(content: Any) -> Iterator[Tensor]:
     waiting, seen = [content], set()
     while waiting:
         item = waiting.pop()
+        item = vars(item) if isinstance(item, Namespace) else item
         if isinstance(item, Tensor):
             yield item
         elif isinstance(item, dict | list | tuple | set) and id(item) not in seen:

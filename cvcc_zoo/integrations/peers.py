@@ -8,7 +8,7 @@ how the images were normalised, so you have to give `mean` and `std`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.files.own import expanded
-from cvcc_zoo.files.plain import load_plain
 from cvcc_zoo.kinds import check_bounds
+from cvcc_zoo.models.timm_weights import read_tensors
 from cvcc_zoo.registry import FAMILIES, as_typed, check_known
 from cvcc_zoo.weights.fits import Weights
 from cvcc_zoo.zoo.catalogue import describe
@@ -53,7 +53,7 @@ def load(
     """Return the model of these weights in evaluation mode; like all our models, it takes raw images.
 
     Args:
-        path: A file of torch.save: a state_dict, or a dict that contains one.
+        path: A file of torch.save or of safetensors: a state_dict, or a dict that contains one.
         model: The name of one of our residual networks ("resnet20", "wrn28_10"), or a family ("WideResNet").
         mean: The mean that was subtracted from each channel of images in [0, 1] when the weights were trained.
         std: The standard deviation by which each channel was divided.
@@ -67,8 +67,13 @@ def load(
     """
     path = expanded(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; give a file of weights from torch.save")
-    tensors = _tensors(load_plain(path, old=True), path)
+        raise FileNotFoundError(f"there is no file {path}; give a file of weights from torch.save or of safetensors")
+    tensors = read_tensors(path)
+    if any(name.startswith("whitening.") for name in tensors):
+        raise ValueError(
+            f"{path} holds a model of this package, which normalises its images itself; read a checkpoint with "
+            "cvcc_zoo.load, and give a state_dict to model.load_state_dict"
+        )
     family = as_typed(model, FAMILIES) or describe(model)[0]
     check_known("family with weights in other collections", RENAMES, family)
     for pattern, name in RENAMES[family].items():
@@ -91,26 +96,6 @@ def load(
     hparams = {**made.hparams, **shape}
     transfer(made, Weights(path, family, hparams, counters | given, None, made))
     return made.eval()
-
-
-def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    """Return the only state_dict in a file, without the prefixes that DistributedDataParallel and torch.compile add.
-
-    Raises ValueError for none or several.
-    """
-    inside = list(content.values()) if isinstance(content, Mapping) else []
-    found = [each for each in (content, *inside) if _is_state(each)]
-    if len(found) != 1:
-        raise ValueError(f"{path} holds {len(found)} state_dicts; save one alone: torch.save(net.state_dict(), ...)")
-    from timm.models import clean_state_dict  # takes a second
-
-    tensors: dict[str, Tensor] = clean_state_dict(dict(found[0]))
-    return tensors
-
-
-def _is_state(content: Any) -> bool:
-    filled = isinstance(content, Mapping) and len(content) > 0
-    return filled and all(isinstance(key, str) and isinstance(each, Tensor) for key, each in content.items())
 
 
 def _as_3x3(weight: Tensor) -> Tensor:

@@ -48,8 +48,9 @@ class Timm(ImageClassifier):
             network: Name in timm: resnet18, or resnet18.a1_in1k for the weights of this name.
             stem: standard, or small for images of 32 to 96 pixels: a first convolution of 3x3 pixels and stride 1,
                 without pooling after it; for vision transformers patches of an eighth of the image.
-            pretrained: The path of a file of timm's weights, or true for those in the caches of this machine; nothing
-                is downloaded. The whitening becomes the mean and the standard deviation of these weights.
+            pretrained: The path of a file or folder of timm's weights, or true for those in the caches of this machine;
+                nothing is downloaded. The whitening becomes the mean and the standard deviation of these weights: those
+                of the config.json beside the file or of the options of timm's train.py in it, or else of timm.
             network_options: Options of timm.create_model, such as drop_rate or drop_path_rate.
 
         """

@@ -1,5 +1,8 @@
 """Pretrained weights of timm from files on this machine; nothing is downloaded."""
 
+import json
+import reprlib
+from argparse import Namespace
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -15,8 +18,12 @@ from cvcc_zoo.files.plain import load_plain
 Normalisation = dict[str, Tensor]
 """`mean` and `std` of each channel, in units of pixels in [0, 1]."""
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".tar")
+IN_FOLDER = ("model.safetensors", "pytorch_model.bin", "model_best.pth.tar")
+"""Names of the weights in a folder of the Hugging Face Hub, of timm's `save_for_hf` or of its training script."""
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Keys under which timm's training script and others save the tensors, in the order of timm's own choice."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
+"""What wrappers put before all names: DistributedDataParallel, torch.compile, and the usual LightningModules."""
 
 
 def weights_file(name: str, pretrained: bool | str) -> Path:
@@ -30,12 +37,14 @@ def weights_file(name: str, pretrained: bool | str) -> Path:
             raise ValueError(f"pretrained is True, False or the path of a file of weights, not {pretrained!r}")
         path = expanded(pretrained)
         if path.is_dir():
-            path = path / "model.safetensors"
+            path /= next((each for each in IN_FOLDER if (path / each).is_file()), IN_FOLDER[0])
         if not path.is_file():
             raise FileNotFoundError(
                 f"there is no file of weights {path}; correct the path, or choose pretrained=True "
                 "(--model.pretrained=true), which finds timm's file, or says where to get it"
             )
+        if path.suffix not in ENDINGS:
+            raise ValueError(f"{path} is not a file of weights: its name must end in {', '.join(ENDINGS)}")
         return path
     import timm  # takes a second
 
@@ -64,7 +73,7 @@ def weights_file(name: str, pretrained: bool | str) -> Path:
 def _in_hub_cache(repository: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache  # timm needs it, too
 
-    for file in ("model.safetensors", "pytorch_model.bin"):
+    for file in IN_FOLDER[:2]:
         found = try_to_load_from_cache(repository, file)
         if isinstance(found, str):
             return Path(found)
@@ -74,37 +83,82 @@ def _in_hub_cache(repository: str) -> Path | None:
 def pretrained_options(name: str, path: Path) -> dict[str, Any]:
     """Return the options of timm.create_model that build a network with the weights of a file and its classifier.
 
-    timm then adapts them: to other channels, and to the image size and the patches of a transformer.
+    timm then adapts them: to other channels, and to the image size and the patches of a transformer. Mean and std are
+    those of the training script's options in the file, of the config.json beside it, or else of timm for this name.
     """
     import timm  # takes a second
 
-    config, state = timm.get_pretrained_cfg(name), read_tensors(path)
+    config, content = timm.get_pretrained_cfg(name), _read(path)
+    state, args = state_in(content, path), content.get("args")
+    told = _config_beside(path, name) | (_inputs(vars(args), path) if isinstance(args, Namespace) else {})
     classifiers = getattr(config, "classifier", None)
     first = classifiers[0] if isinstance(classifiers, tuple | list) else classifiers
     weight = state.get(f"{first}.weight")
     classes = 0 if weight is None else len(weight) - (getattr(config, "label_offset", None) or 0)
-    overlay = {"state_dict": state, "num_classes": classes}
+    overlay = {**told, "state_dict": state, "num_classes": classes}
     return {"pretrained": True, "num_classes": classes, "pretrained_cfg_overlay": overlay}
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a state_dict: safetensors, or a file of torch with plain tensors. Raises ValueError for anything else.
+    """Read a state_dict: safetensors, or a file of torch with plain tensors. Raises ValueError for anything else."""
+    return state_in(_read(path), path)
 
-    The prefixes that DistributedDataParallel and torch.compile add to the names are left out.
+
+def state_in(content: Any, path: Path) -> dict[str, Tensor]:
+    """Return the state_dict in a file: the file itself, the first of WRAPPERS, or the only one under another key.
+
+    PREFIXES before all of its names are left out, and so is the counter of AveragedModel. Raises ValueError for none or
+    several.
     """
-    if path.suffix not in ENDINGS:
-        raise ValueError(f"{path} is not a file of weights: its name must end in {', '.join(ENDINGS)}")
-    content: Any = _safe(path) if path.suffix == ".safetensors" else load_plain(path, old=True)
-    for key in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    if not isinstance(content, dict) or not all(isinstance(each, Tensor) for each in content.values()):
-        raise ValueError(f"{path} has no state_dict: tensors by name; give a file of weights")
-    from timm.models import clean_state_dict  # takes a second
-
-    tensors: dict[str, Tensor] = clean_state_dict({str(name): tensor for name, tensor in content.items()})
+    inside = content if isinstance(content, Mapping) else {}
+    known = [inside[key] for key in WRAPPERS if _is_state(inside.get(key))]
+    found = [content] if _is_state(content) else known[:1] or [each for each in inside.values() if _is_state(each)]
+    if len(found) != 1:
+        raise ValueError(f"{path} holds {len(found)} state_dicts; save one alone: torch.save(net.state_dict(), ...)")
+    tensors = {name: tensor for name, tensor in found[0].items() if name != "n_averaged"}
+    while tensors and (before := [each for each in PREFIXES if all(name.startswith(each) for name in tensors)]):
+        tensors = {name.removeprefix(before[0]): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _is_state(content: Any) -> bool:
+    filled = isinstance(content, Mapping) and len(content) > 0
+    return filled and all(isinstance(key, str) and isinstance(each, Tensor) for key, each in content.items())
+
+
+def _config_beside(path: Path, name: str) -> dict[str, Any]:
+    """Return what timm's config.json in the folder of the weights says of their images; {} if there is none.
+
+    Raises ValueError for one that is damaged or of another network.
+    """
+    file = path.with_name("config.json")
+    try:
+        content = json.loads(file.read_text()) if file.is_file() else None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not valid JSON ({error}); get it again, or remove it") from error
+    if not isinstance(content, dict) or "architecture" not in content:
+        return {}
+    if (other := content["architecture"]) != name.partition(".")[0]:
+        raise ValueError(f"{file} is of timm.{other}, not of timm.{name}; choose timm.{other}, or move the weights")
+    return _inputs(content.get("pretrained_cfg", content), file)
+
+
+def _inputs(config: Any, file: Path) -> dict[str, Any]:
+    """Return `mean`, `std` and `input_size` of a config, if it has them. Raises ValueError for impossible values."""
+    found = {}
+    for key in ("mean", "std", "input_size"):
+        values = config.get(key) if isinstance(config, Mapping) else None
+        if values is None:
+            continue
+        numbers = isinstance(values, list | tuple) and all(isinstance(each, int | float) for each in values)
+        if not (numbers and values and (min(values) > 0 or (key == "mean" and min(values) == 0))):
+            raise ValueError(f"{file} has an impossible {key}, {reprlib.repr(values)}; correct it there")
+        found[key] = tuple(values)
+    return found
+
+
+def _read(path: Path) -> Any:
+    return _safe(path) if path.suffix == ".safetensors" else load_plain(path, old=True)
 
 
 def _safe(path: Path) -> dict[str, Tensor]:

@@ -108,7 +108,8 @@ def find_card(name: str) -> Path:
 def read_card(path: Path) -> Card:
     """Read a card. Raises FileNotFoundError, or ValueError unless it is a complete card."""
     if not path.is_file():
-        raise FileNotFoundError(f"there is no card {path}; the card of weights is beside them, with the ending .json")
+        foreign = "weights without a card by cvcc_zoo.integrations.peers.load or create('timm.NAME', pretrained=...)"
+        raise FileNotFoundError(f"there is no card {path}, which is beside weights of this package; read {foreign}")
     if path.stat().st_size > LARGEST_CARD:
         raise ValueError(f"{path} is not a card: it has more than {LARGEST_CARD:,} bytes")
     try:

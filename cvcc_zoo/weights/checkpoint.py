@@ -17,6 +17,14 @@ from cvcc_zoo.registry import FAMILIES
 from cvcc_zoo.weights.card import check_calibration
 from cvcc_zoo.weights.fits import Weights, check_fits, check_hparams
 
+OLD = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+"""The first bytes of what torch wrote before 1.6, as in the weights of many collections: its magic number, pickled."""
+FOREIGN = (
+    "weights of pytorch-cifar and similar collections are read by cvcc_zoo.integrations.peers.load, which also finds "
+    "the shortcut of a ResNet (A or B), those of timm by create('timm.NAME', pretrained=...), and a state_dict of a "
+    "model of this package by model.load_state_dict"
+)
+
 
 @dataclass(frozen=True)
 class Checkpoint(Weights):
@@ -48,14 +56,19 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
     if path.is_dir():
         found = [path / name for name in ("best.ckpt", "last.ckpt") if (path / name).is_file()]
         if not found:
-            raise FileNotFoundError(f"the folder {path} has no best.ckpt or last.ckpt; is it a run folder?")
+            raise FileNotFoundError(
+                f"the folder {path} has no best.ckpt or last.ckpt; is it a run folder? A folder of timm's weights is "
+                f"read by create('timm.NAME', pretrained={str(path)!r})"
+            )
         path = found[0]
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}; runs write runs/<model>-<dataset>/best.ckpt")
-    content = load_plain(path)
+    with path.open("rb") as file:
+        older = file.read(len(OLD)) == OLD
+    content: Any = None if older else load_plain(path)
     about = content.get("cvcc_zoo") if isinstance(content, dict) else None
     if not isinstance(about, dict) or not isinstance(about.get("family"), str):
-        raise ValueError(f"{path} is not a checkpoint of this package: it does not name a model family")
+        raise ValueError(f"{path} is not a checkpoint of this package: it does not name a model family; {FOREIGN}")
     for part in ("hyper_parameters", "state_dict"):
         if not isinstance(content.get(part), dict):
             raise ValueError(f"{path} is not a complete checkpoint: it has no {part}; get it again")

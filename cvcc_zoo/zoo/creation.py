@@ -36,8 +36,8 @@ def create(
     `cvcc_zoo.zoo.names` lists: a card, a repository of the Hugging Face Hub, a run folder or a checkpoint.
     `pretrained` chooses weights of a model: the data set that they were trained on (`create("resnet20",
     pretrained="cifar10")`), the path of their card, a run folder, a folder with exactly one card of the model, or
-    True for its weights of cifar10 or else the only ones. For a network of timm it is a file of timm's weights, or True
-    for those in the caches of this machine.
+    True for its weights of cifar10 or else the only ones. For a network of timm it is a file or folder of timm's
+    weights, or True for those in the caches of this machine.
 
     `options` are those of its family and of ImageClassifier (num_classes, in_channels, image_size, loss, optimizer,
     lr_scheduler, ...), except those that the name fixes. Trained weights can be used for other classes (with a new

@@ -22,6 +22,7 @@ import cvcc_zoo.models  # noqa: F401  registers every model
 from cvcc_zoo.files.own import expanded
 from cvcc_zoo.models.timm import PREFIX, timm_name
 from cvcc_zoo.models.timm_weights import ENDINGS as OF_TIMM
+from cvcc_zoo.models.timm_weights import IN_FOLDER
 from cvcc_zoo.registry import ALIASES, ENTRIES, FAMILIES, LONGEST_NAME, as_typed, unknown
 from cvcc_zoo.weights.card import find_card, list_cards, model_and_tag
 from cvcc_zoo.weights.hub import SCHEME, pull
@@ -73,7 +74,7 @@ def resolve(name: str | Path, pretrained: str | Path | bool | None = None) -> So
             f"weights belong to a named model, not to the family {source.name}; choose one of `cvcc-zoo list "
             "--pretrained`"
         )
-    if source.kind == "timm" and (pretrained is True or _is_of_timm(pretrained)):
+    if source.kind == "timm" and (pretrained is True or _is_of_timm(source.name, pretrained)):
         return source  # with weights of timm, which are no weights of ours
     return _chosen(source.name, pretrained)
 
@@ -181,9 +182,12 @@ def _is_importable(module: str) -> bool:
     return package.isidentifier() and importlib.util.find_spec(package) is not None
 
 
-def _is_of_timm(pretrained: str | Path | bool) -> bool:
-    """Return whether this is the path of a file of timm's weights, not of weights with a card of ours."""
+def _is_of_timm(network: str, pretrained: str | Path | bool) -> bool:
+    """Return whether this is the path of a file or folder of timm's weights, not of weights with a card of ours."""
     path = expanded(str(pretrained))
+    if path.is_dir():
+        named = as_typed(f"{network}.{pretrained}", list_cards())
+        return named is None and any((path / each).is_file() for each in IN_FOLDER)
     return path.suffix in OF_TIMM and not path.with_suffix(".json").exists()
 
 

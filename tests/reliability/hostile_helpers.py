@@ -4,6 +4,7 @@ import json
 import struct
 import sys
 import zlib
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,10 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str
     "complex": (lambda: tensors(network__fc__weight=torch.zeros(3, 64) * 1j), "are not plain tensors"),
     "sparse": (lambda: tensors(network__fc__weight=torch.zeros(3, 64).to_sparse()), "_rebuild_sparse_tensor"),
     "10**15 by stride": (lambda: tensors(more=torch.zeros(1).expand(10**15)), "claims the shape (1000000000000000,)"),
+    "10**15 in options": (
+        lambda: content() | {"args": Namespace(more=torch.zeros(1).expand(10**15))},
+        "claims the shape (1000000000000000,)",
+    ),
     "10**15 by storage": (lambda: pickled(claims(10**15)), "does not match expected size"),
     "1.5 GB of bytes": (
         lambda: pickled(lambda _: b"\x80\x02c__builtin__\nbytearray\nJ" + struct.pack("<i", 1_500_000_000) + b"\x85R."),
@@ -162,8 +167,8 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Content | Callable[[Path], None]], str
 }
 """What a checkpoint tries, and the message that answers it."""
 
-BOMBS = ("10**15 by stride", "10**15 by storage", "1.5 GB of bytes", "zip bomb", "many classes", "large images",
-         "large model", "deep model", "billion laughs", "long text", "two directories", "pickle before",
+BOMBS = ("10**15 by stride", "10**15 in options", "10**15 by storage", "1.5 GB of bytes", "zip bomb", "many classes",
+         "large images", "large model", "deep model", "billion laughs", "long text", "two directories", "pickle before",
          "million lists", "million sets", "orientations", "channels")  # fmt: skip
 """Those that would take memory or time."""
 
