@@ -110,7 +110,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
 def test_a_folder_that_is_locked_names_the_file_that_a_lost_machine_may_have_left(tmp_path: Path) -> None:
     with (
         FileLock(tmp_path / ".lock"),
-        pytest.raises(FileExistsError, match=r"if its machine is lost, remove .*/\.lock"),
+        pytest.raises(FileExistsError, match=r"if it ran on a machine that is gone, remove .*/\.lock"),
         locked(tmp_path, "training", "--run"),
     ):
         pass

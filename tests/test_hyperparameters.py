@@ -188,13 +188,19 @@ def test_a_logger_of_the_command_line_has_the_same_table(fit: Fit) -> None:
     assert {"val/accuracy", "test/accuracy"} <= Notebook.metrics.keys()
 
 
+class Named(Callback):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
 def test_a_logger_of_the_command_line_has_the_options_that_no_trainer_keeps(fit: Fit) -> None:
     name = f"{Notebook.__module__}.{Notebook.__name__}"
     more = ["--trainer.callbacks+=EMA", "--trainer.callbacks.decay=0.9", "--monitor=val/f1"]
-    more.append("--trainer.max_time=01:00:00:00")
+    more += ["--trainer.max_time=01:00:00:00", f"--trainer.callbacks+={__name__}.Named"]
+    more.append("--trainer.callbacks.name=mine")
     assert fit("--model=linear", f"--trainer.logger={name}", *more, "--test=false") == 0
     wanted = {"monitor": "val/f1", "weights": "null", "trainer.callbacks.0": "EMA", "trainer.callbacks.0.decay": 0.9}
-    wanted["trainer.max_time"] = "01:00:00:00"
+    wanted |= {"trainer.callbacks.1": "Named", "trainer.callbacks.1.name": "mine", "trainer.max_time": "01:00:00:00"}
     assert {name: Notebook.tables[0].get(name) for name in wanted} == wanted
 
 

@@ -45,7 +45,7 @@ def test_optuna_learns_where_values_are_good(tmp_path: Path) -> None:
     assert sum(found[20:]) < 0.5 * sum(found[:10])
 
 
-@pytest.mark.parametrize("name", ["lr?a", "a%2Fb"])
+@pytest.mark.parametrize("name", ["lr?a", "a%2Fb", "a{b}"])
 def test_a_study_is_in_the_folder_of_its_search_whatever_its_name(tmp_path: Path, name: str) -> None:
     from cvcc_zoo.search.tpe import TPESearch
 

@@ -392,6 +392,7 @@ def test_a_run_leaves_torch_as_it_was(fit: Fit, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setitem(settings, "__allow_nonbracketed_mutation_flag", True)
     assert fit("--model=linear", f"--trainer.{option}", "--trainer.fast_dev_run=true") == 0
     assert torch.get_deterministic_debug_mode() == 0 and not torch.backends.cudnn.benchmark
+    assert not torch._inductor.config.deterministic
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
 
 

@@ -64,7 +64,7 @@ def check_classes(model: Predicting, data: ImageDataModule) -> None:
     if (places := matching(model.classes, data.classes)) is None:
         trainer = trainer_of(model)
         predicts = trainer is not None and trainer.state.fn == "predict"
-        anyway = "; in Python, a new Trainer predicts them anyway with dataloaders=data.test_dataloader()"
+        anyway = "; to predict them anyway, in Python: Trainer().predict(model, dataloaders=data.test_dataloader())"
         raise ValueError(
             f"the model's classes are not those of {data.dataset.title}: {differences(model.classes, data.classes)}; "
             "choose the images by --data.dataset=... and --data.root=..., rename the class folders if they are the "

@@ -84,12 +84,13 @@ def of_command(config: Mapping[str, Any]) -> dict[str, Plain]:
     for name in ("seed_everything", "weights", "monitor"):
         found |= flat(name, config[name])
     trainer = {name: value for name, value in config["trainer"].items() if name not in ELSEWHERE}
+    found |= flat("trainer", trainer)
     callbacks = config["trainer"]["callbacks"] or []
-    chosen = [
-        {"name": each["class_path"].rpartition(".")[2], **each.get("init_args", {})}
-        for each in (callbacks if isinstance(callbacks, list) else [callbacks])
-    ]
-    return found | flat("trainer", trainer) | (flat("trainer.callbacks", chosen) if chosen else {})
+    for number, each in enumerate(callbacks if isinstance(callbacks, list) else [callbacks]):
+        found[name := f"trainer.callbacks.{number}"] = each["class_path"].rpartition(".")[2]
+        for option, value in each.get("init_args", {}).items():
+            found |= flat(f"{name}.{option}", value)
+    return found
 
 
 def unchanged(table: dict[str, Plain], trainer: Trainer) -> dict[str, Plain]:

@@ -174,9 +174,9 @@ def told_in_one_line() -> Iterator[None]:
         if "SLURM bash script" not in str(error):
             raise
         raise ValueError(
-            f"this job of SLURM has {os.environ.get('SLURM_NTASKS')} tasks; Lightning needs the number for each node: "
-            "write #SBATCH --ntasks-per-node=..., and start the command by srun; to train in one process, first "
-            "`unset SLURM_NTASKS`"
+            f"this job of SLURM has {os.environ.get('SLURM_NTASKS')} tasks; Lightning needs the number of tasks on "
+            "each node: write #SBATCH --ntasks-per-node=..., and start the command by srun; to train in one process, "
+            "first `unset SLURM_NTASKS`"
         ) from None
     except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
         if (message := _explained(error)) is None:

@@ -244,7 +244,7 @@ def main(
 
 
 def build(args: Sequence[str]) -> ZooCLI:
-    """Build what `fit` with these arguments would train; nothing is trained, and no file is written."""
+    """Build what `fit` with these arguments would train. No file is written, and torch keeps its own settings."""
     quiet()
     with runs.determinism_restored(), choices.told_in_one_line():
         return ZooCLI("fit", args)

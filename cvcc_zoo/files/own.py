@@ -226,8 +226,8 @@ def locked(folder: Path, work: str, instead: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise FileExistsError(
-            f"another process is {work} in {folder}; wait until it ends, or choose another {instead}; if its machine "
-            f"is lost, remove {in_command(folder / LOCK)}"
+            f"another process is {work} in {folder}; wait until it ends, or choose another {instead}; if it ran on "
+            f"a machine that is gone, remove {in_command(folder / LOCK)}"
         ) from None
     except OSError as error:
         why = "cannot write into this folder"

@@ -37,7 +37,7 @@ OF_RECORDS = (
 RECORDS = tuple(f"trainer.{name}" for name in OF_RECORDS)
 PLACE = ("data.root", "data.follow_links")
 """Options that say where the images are; whether they are the same is checked when a checkpoint is loaded."""
-ELSEWHERE = (*PLACE, "data.dataset", "trainer.precision", *RECORDS)
+ELSEWHERE = (*PLACE, "data.dataset", "trainer.precision")
 """Options in which runs of one recipe may differ."""
 OF_STATE = {"optimizer.name", "optimizer.rank"}
 """Options on which the tensors depend that an optimizer keeps."""

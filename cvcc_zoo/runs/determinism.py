@@ -20,7 +20,8 @@ def determinism_restored() -> Iterator[None]:
     try:
         yield
     finally:
-        torch.set_deterministic_debug_mode(mode)
+        if torch.get_deterministic_debug_mode() != mode:  # this one also tells torch's compiler
+            torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
         if torch.backends.cudnn.benchmark != benchmark:  # else torch may have been told to let nobody set it
             torch.backends.cudnn.benchmark = benchmark
         if workspace is None:

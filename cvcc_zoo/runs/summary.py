@@ -121,10 +121,10 @@ def summarise(
 
 def conditions(trainer: Trainer, before: Mapping[str, Any]) -> dict[str, Any]:
     """Return how and on what a training runs; `before`, precision, hardware and processes may have been others."""
-    now = {"precision": str(trainer.precision), "hardware": trained_on(trainer), "processes": str(trainer.world_size)}
-    earlier = {name: str(before.get(name, it)).split(THEN) for name, it in now.items()}
+    now = {"precision": str(trainer.precision), "hardware": trained_on(trainer), "processes": trainer.world_size}
+    all_of = {name: dict.fromkeys([*str(before.get(name, it)).split(THEN), str(it)]) for name, it in now.items()}
     return {
-        **{name: THEN.join(dict.fromkeys([*earlier[name], it])) for name, it in now.items()},
+        **{name: it if len(all_of[name]) == 1 else THEN.join(all_of[name]) for name, it in now.items()},
         "same_bits": same_bits(trainer),
         "commit": commit(),
         "versions": {"python": platform.python_version()} | {p: str(import_module(p).__version__) for p in PACKAGES},

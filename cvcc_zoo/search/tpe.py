@@ -44,7 +44,9 @@ class TPESearch:
         """The file that holds the study."""
         import optuna
 
-        quoted = str(self.path).replace("%", "%25").replace("?", "%3F")  # have a meaning in the URL
+        quoted = str(self.path)
+        for special, as_text in {"%": "%25", "?": "%3F", "{": "{{", "}": "}}"}.items():  # of URLs and of Optuna
+            quoted = quoted.replace(special, as_text)
         return optuna.storages.get_storage(f"sqlite:///{quoted}")
 
     def values(self, number: int) -> Values:

@@ -101,15 +101,15 @@ def list_cards() -> dict[str, Path]:
 def find_card(name: str) -> Path:
     """Return the path of a card. Raises ValueError, with the nearest names, if there is none."""
     cards = list_cards()
-    hint = f"put {name}.json and {name}.safetensors into {_places()[-1]}"
-    return cards[pick("published weight", name, cards, hint)]
+    where = (*_places()[1:], "a folder, and name it: export CVCC_ZOO_HOME=...")[0]
+    return cards[pick("published weight", name, cards, f"put {name}.json and {name}.safetensors into {where}")]
 
 
 def read_card(path: Path) -> Card:
     """Read a card. Raises FileNotFoundError, or ValueError unless it is a complete card."""
     if not path.is_file():
-        foreign = "weights without a card by cvcc_zoo.integrations.peers.load or create('timm.NAME', pretrained=...)"
-        raise FileNotFoundError(f"there is no card {path}, which is beside weights of this package; read {foreign}")
+        ways = "cvcc_zoo.integrations.peers.load and create('timm.NAME', pretrained=...) read weights without a card"
+        raise FileNotFoundError(f"there is no card {path}; {ways}")
     if path.stat().st_size > LARGEST_CARD:
         raise ValueError(f"{path} is not a card: it has more than {LARGEST_CARD:,} bytes")
     try:
@@ -176,12 +176,12 @@ def read_file(path: Path) -> tuple[Card, bytes]:
         if not card.url:
             raise FileNotFoundError(f"there are no weights {file}, only their card; put the file beside it")
         file = fetch(card.url, _place(path, card.sha256), card.sha256, card.size)
-    other = f"{file} is not the file that its card describes: it has"
+    other, again = f"{file} is not the file that its card describes: it has", "get it again, or publish its run again"
     if (size := file.stat().st_size) != card.size:  # checked before reading: the file may not fit into memory
-        raise ValueError(f"{other} {size:,} bytes, not {card.size:,}; get it again, with its card")
+        raise ValueError(f"{other} {size:,} bytes, not {card.size:,}; {again}")
     data = file.read_bytes()
     if (found := hashlib.sha256(data).hexdigest()) != card.sha256:
-        raise ValueError(f"{other} the sha256 {found}, not {card.sha256[:64]}; get it again, with its card")
+        raise ValueError(f"{other} the sha256 {found}, not {card.sha256[:64]}; {again}")
     return card, data
 
 

@@ -343,7 +343,7 @@ def test_the_summary_says_on_what_a_run_was_trained(monkeypatch: pytest.MonkeyPa
 
 def test_the_summary_says_on_how_many_processes_a_run_was_trained() -> None:
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False)
-    assert conditions(trainer, {})["processes"] == "1"
+    assert conditions(trainer, {})["processes"] == 1
     assert conditions(trainer, {"processes": "2"})["processes"] == "2; then 1"
 
 
