@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ import torch
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.quality import quality_of
+from cvcc_zoo.classifier.training_images import check_held_out
 from cvcc_zoo.commands.calibrate import save
+from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.report.reports import evaluate
 from cvcc_zoo.runs.calibration import cross_fitted, fit_temperature
@@ -18,7 +21,7 @@ from cvcc_zoo.runs.measure import measure
 from cvcc_zoo.runs.scores import scores
 from cvcc_zoo.weights.card import read_card
 from cvcc_zoo.zoo.trained import find_trained
-from tests.conftest import QUICK, Fit, message
+from tests.conftest import QUICK, Fit, MakeFolder, message
 from tests.test_choices import folder, linear, quick
 
 
@@ -88,6 +91,16 @@ def test_a_temperature_is_saved_where_its_images_are_too_few_to_show_what_it_imp
     monkeypatch.setattr("cvcc_zoo.commands.calibrate.cross_fitted", fails)
     assert main(["calibrate", str(run)]) == 0 and load(run).temperature != 1
     assert "these are too few images to show what it improves; give --test=true" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("more", [[], ["--test=true"]])
+def test_a_temperature_that_improves_nothing_is_not_saved(
+    run: Path, more: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cvcc_zoo.commands.calibrate.cross_fitted", lambda logits, labels: logits)
+    assert main(["calibrate", str(run), *more]) == 0 and load(run).temperature == 1
+    printed = capsys.readouterr().out
+    assert "svm/best.ckpt stays as it is" in printed and "written to" not in printed
 
 
 def test_the_probabilities_of_a_calibrated_model_are_those_of_its_divided_scores(run: Path) -> None:
@@ -173,7 +186,8 @@ def test_only_images_held_out_in_training_are_used(run: Path, fit: Fit, capsys: 
     assert "calibrate each of few+few by itself" in message(capsys, ["calibrate", "few+few"])
     assert "4 images are too few to fit a temperature" in message(capsys, ["calibrate", "few"])
     assert load("few").temperature == 1
-    shutil.copy("colours/train/red/001.png", "colours/train/red/000.png")
+    for image in Path("colours/train/red").iterdir():
+        shutil.copy("colours/test/red/000.png", image)
     assert "colours does not have the images that few was trained on" in message(capsys, ["calibrate", "few"])
 
 
@@ -250,7 +264,7 @@ def test_validation_images_that_were_training_images_before_are_told_and_no_temp
     caplog.clear()
     assert main([*go_on, "--trainer.max_epochs=3"]) == 0 and told not in caplog.text
     assert main(["validate", "--run=run"]) == 0
-    assert "run held out other images for validation before it was resumed" in caplog.text
+    assert "run may have been trained on some of its validation images" in caplog.text
     for file in ("run/best.ckpt", "run/last.ckpt"):
         refused = message(capsys, ["calibrate", file, "--data.root=colours", "--data.validation=0.5"])
         assert "may have been trained on some of its validation images" in refused
@@ -277,6 +291,20 @@ def test_images_that_were_renamed_are_not_taken_for_those_held_out(
     assert "colours holds out other images than the training of pets" in message(
         capsys, ["publish", "all", "--calibrate=pets"]
     )
+
+
+def test_a_temperature_is_fitted_to_the_images_held_out_also_if_other_training_images_changed(
+    make_folder: MakeFolder,
+) -> None:
+    root, place = make_folder(val=3), "red/000.png"
+    images: Any = {split: identity_of(folder(root), split).plain() for split in ("train", "val")}
+    shutil.copy(root / "train/red/001.png", root / "train" / place)
+    check_held_out("pets", images, folder(root), "")
+    with pytest.raises(ValueError, match="colours does not have the images that pets was trained on"):
+        check_held_out("pets", {"train": images["train"]}, folder(root), "")
+    shutil.copy(root / "test" / place, root / "val" / place)
+    with pytest.raises(ValueError, match="colours does not have the images that pets was trained on"):
+        check_held_out("pets", images, folder(root), "")
 
 
 def test_a_checkpoint_of_a_training_on_other_data_does_not_say_what_it_held_out(

@@ -15,6 +15,7 @@ from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier.training_images import see_images, training_data
 from cvcc_zoo.data.classes import differences, matching, plain_name
+from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.zoo.creation import use_weights
 from cvcc_zoo.zoo.trained import find_trained
 from tests.conftest import QUICK, Fit, MakeFolder, message
@@ -60,6 +61,7 @@ def test_the_same_names_are_matched_and_others_are_not() -> None:
     assert matching(["a b", "a_b"], ["A B", "A_B"]) is None  # no way to tell them apart
     assert matching(["cat", "dog"], ["cat", "hog"]) is matching(["cat", "dog"], ["cat"]) is None
     assert differences(["automobile", "cat"], ["car", "cat"]) == "'car' is unexpected and 'automobile' is missing"
+    assert differences(["CD4+", "CD4-"], ["CD4+", "CD8"]) == "'CD8' is unexpected and 'CD4-' is missing"
 
 
 def test_classes_can_be_numbered_in_another_order(colours: Path) -> None:
@@ -95,7 +97,7 @@ def test_a_checkpoint_keeps_the_images_of_the_trainings_before(fit: Fit, make_fo
     public = ImageDataModule(image_size=8, in_channels=3)
     other = ImageDataModule(root=str(make_folder("other", classes=("cat", "dog"))))
     started = create("linear", num_classes=2, image_size=8)
-    assert use_weights(started, "first", ["blue", "red"]) is None
+    assert use_weights(started, read_checkpoint("first"), ["blue", "red"]) is None
     resumed = type(started).load_from_checkpoint("first/best.ckpt")
     for model in (load("first"), create("first", num_classes=5), started, resumed):
         see_images(model, public)
@@ -269,7 +271,7 @@ def test_images_of_other_classes_are_predicted_without_their_classes(make_folder
     model = create("linear", num_classes=2, image_size=8, whitening="none")
     model.classes = ("blue", "red")
     others = ImageDataModule("folder", str(make_folder("others", classes=("azure", "grey", "red"))))
-    with pytest.raises(ValueError, match="a new Trainer predicts them anyway with dataloaders="):
+    with pytest.raises(ValueError, match=r"to predict them anyway, in Python: Trainer\(\).predict"):
         Trainer(**SILENT).predict(model, others)
     found: Any = Trainer(**SILENT).predict(model, dataloaders=others.test_dataloader())
     probabilities, labels = found[0]

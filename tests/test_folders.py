@@ -1,21 +1,26 @@
 """Images as people have them: folders without splits, other names, transparency, 16 bits, photos."""
 
+import json
 import shutil
 import unicodedata
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from cvcc_zoo import ImageDataModule
+from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.classifier.training_images import tell_of_known_validation
 from cvcc_zoo.data.classes import DIGITS, DIGITS_NOTE
 from cvcc_zoo.data.decode import Decoding
 from cvcc_zoo.data.folder import image_folder
+from cvcc_zoo.data.identity import identity_of
 from cvcc_zoo.data.sources import place_of
+from cvcc_zoo.files.plain import load_plain
 from tests.conftest import QUICK, MakeFolder, message, write_images
 
 
@@ -167,7 +172,44 @@ def test_a_training_says_which_of_its_validation_images_its_first_weights_knew(
     assert words not in caplog.text
     again = ["fit", f"--data.root={colours}", "--model=pets", "--run=more", "--data.split_seed=1", "--test=false"]
     assert main([*again, *QUICK]) == 0 and words in caplog.text
-    assert "it started from weights that knew some of these" in message(capsys, ["calibrate", "more"])
+    assert "the weights that it started from knew some of them" in message(capsys, ["calibrate", "more"])
+    for run, told in (("pets", False), ("more", True)):
+        assert json.loads(Path(run, "summary.json").read_text())["divided_anew"] is told
+    assert main(["publish", "more", "--folder=."]) == 0
+    card = ["calibrate", "linear.colours.json", "--data.dataset=folder", f"--data.root={colours}"]
+    assert "the weights that it started from knew some of them" in message(capsys, [*card, "--data.split_seed=1"])
+
+
+def test_a_training_says_so_if_it_cannot_recognise_the_images_of_its_first_weights(
+    colours: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = "Whether images of colours were images of small is not known, because these had image_size=8, not 16; if"
+    quick = ["fit", f"--data.root={colours}", *QUICK, "--test=false"]
+    assert main([*quick, "--model=cnn_small", "--model.global_pool=max", "--run=small"]) == 0
+    for size, told in ((8, False), (16, True)):
+        assert main([*quick, "--model=small", f"--data.image_size={size}", f"--run=of_{size}"]) == 0
+        assert (words in caplog.text) is told
+
+
+def test_public_images_in_another_shape_are_perhaps_those_of_the_first_weights_if_they_are_as_many(
+    colours: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    before, now = ImageDataModule(), ImageDataModule(image_size=16)
+    model, shape = create("linear", num_classes=10, in_channels=1, image_size=16), {"image_size": 28, "in_channels": 1}
+    for data, told in ((ImageDataModule(root=str(colours)), False), (before, True)):
+        images: Any = {"train": identity_of(data, "train").plain()}
+        tell_of_known_validation(model, "first", images, shape | model.shaping, now)
+        assert ("Whether images of fashion-mini were images of first is not known" in caplog.text) is told
+
+
+def test_the_weights_that_a_training_starts_from_are_read_once(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = ["fit", f"--data.root={colours}", *QUICK, "--test=false"]
+    assert main([*quick, "--model=linear", "--run=first"]) == 0
+    reading = Mock(wraps=load_plain)
+    monkeypatch.setattr("cvcc_zoo.weights.checkpoint.load_plain", reading)
+    assert main([*quick, "--model=linear", "--weights=first", "--trainer.fast_dev_run=true"]) == 0
+    reading.assert_called_once()
 
 
 def test_a_training_says_so_if_published_weights_knew_its_validation_images(
@@ -181,7 +223,48 @@ def test_a_training_says_so_if_published_weights_knew_its_validation_images(
         assert main(["publish", name, f"--tag={name}"]) == 0
         again = ["fit", f"--model=linear.{name}", f"--run=from_{name}", *quick, "--data.validation=0.1"]
         assert main(again) == 0
-        assert ("Some validation images of fashion-mini were training or validation" in caplog.text) is told
+        assert ("600 of 600 validation images of fashion-mini were training or validation" in caplog.text) is told
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_images_that_were_held_out_before_are_held_out_again_without_a_word_unless_earlier_weights_knew_them(
+    public: bool, colours: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = [] if public else [f"--data.root={colours}"]
+    fit = ["fit", *data, *QUICK, "--test=false", "--data.validation=0.5"]
+    words = "training or validation images of"
+    assert main([*fit, "--model=linear", "--run=head"]) == 0
+    assert main([*fit, "--model=head", "--run=all"]) == 0 and words not in caplog.text
+    assert json.loads(Path("all/summary.json").read_text())["divided_anew"] is False
+    other = ["--data.split_seed=1"]
+    assert main([*fit, *other, "--model=all", "--run=other"]) == 0 and words in caplog.text
+    caplog.clear()
+    assert main([*fit, *other, "--model=other", "--run=still"]) == 0 and words in caplog.text
+    assert json.loads(Path("still/summary.json").read_text())["divided_anew"] is True
+
+
+def test_a_validation_folder_was_no_training_images_of_published_weights(
+    make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CVCC_ZOO_HOME", str(tmp_path / "home"))
+    root = make_folder("pics")
+    shutil.copytree(root / "test", root / "val")
+    fit = ["fit", f"--data.root={root}", *QUICK, "--test=false"]
+    assert main([*fit, "--model=linear", "--run=whole", "--data.validation=0"]) == 0
+    assert main(["publish", "whole", "--tag=own"]) == 0
+    assert main([*fit, "--model=linear.own", "--run=more"]) == 0
+    assert "training or validation images of" not in caplog.text
+
+
+def test_weights_are_put_without_a_word_into_a_training_that_does_not_validate(
+    colours: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit = ["fit", f"--data.root={colours}", *QUICK, "--test=false"]
+    assert main([*fit, "--model=linear", "--run=first"]) == 0
+    other = [*fit, "--model=first", "--data.split_seed=1"]
+    assert main([*other, "--trainer.limit_val_batches=0", "--run=more"]) == 0 and "too high" not in caplog.text
+    assert main(["find-lr", *other[1:2], "--model=linear", "--weights=first", "--data.split_seed=1", "--steps=30"]) == 0
+    assert "too high" not in caplog.text
 
 
 def test_what_a_command_writes_never_becomes_a_class(
@@ -245,13 +328,24 @@ def test_a_class_too_small_for_the_test_is_named(classes: Path) -> None:
         ImageDataModule(root=str(classes))
 
 
+def test_what_is_advised_for_a_class_of_one_image_can_be_run(classes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(classes / "green", 1, 0)
+    fit = ["fit", "--model=linear", f"--data.root={classes}", *QUICK]
+    said = message(capsys, [*fit, "--data.test=0"])
+    assert "add images to the classes of one, and hold out a share of each class: --data.test=0.1" in said
+    options = message(capsys, fit).partition("train without a test: ")[2].split()
+    assert options == ["--data.test=0", "--test=false", "--data.validation=0"]
+    assert main([*fit, *options]) == 0
+
+
 def test_without_test_images_a_training_needs_to_know_that_none_are_tested(
     colours: Path, classes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (colours / "test").rename(colours.with_name("elsewhere"))
-    for root, more in ((colours, []), (classes, ["--data.test=0"])):
+    held_out = "hold out a share of each class: --data.test=0.1"
+    for root, more, advice in ((colours, [], "add test/<class>/<image>"), (classes, ["--data.test=0"], held_out)):
         arguments = ["fit", "--model=linear", f"--data.root={root}", *QUICK, *more]
-        assert "has no test images; add test/<class>/<image>" in message(capsys, arguments)
+        assert f"has no test images; {advice}; `fit --test=false`" in message(capsys, arguments)
         with pytest.raises(ValueError, match="has no test images"):
             ImageDataModule(root=str(root), test=0).setup("test")
     for root, more in ((colours, []), (classes, ["--data.test=0"])):
@@ -362,8 +456,10 @@ def test_a_drawing_on_transparency_is_seen_on_its_background(colours: Path, capl
         images = ImageDataModule(root=str(colours), background=background, validation=0).training_images()[0]
         assert images[-1, :, 0].tolist() == [4 * [0] + 4 * [value]] * 3
     caplog.clear()
+    Image.new("RGBA", (8, 8), "red").save(colours / "train/red/opaque.png")
     ImageDataModule(root=str(colours), background="black").training_images()
-    assert "1 of 41 images have a single colour, for example " in caplog.text
+    assert "2 of 42 images have a single colour, for example " in caplog.text
+    assert "1 of 42 images have transparent pixels, which show the background (--data.background)" in caplog.text
     with pytest.raises(ValueError, match="background is a colour such as white"):
         ImageDataModule(root=str(colours), background="whiite")
 
@@ -377,8 +473,23 @@ def test_16_bits_of_grey_become_8_and_that_is_said(tmp_path: Path, caplog: pytes
     images = ImageDataModule(root=str(tmp_path / "deep"), validation=0).training_images()[0]
     assert images.shape == (2, 1, 8, 8)
     assert torch.equal(images[0, 0], torch.from_numpy((values / 257).round().astype(np.uint8)))
-    said = "2 of 2 images have 16 bits of grey, scaled to 8: 65535 becomes 255, and their brightest pixel has 4095"
+    said = (
+        "2 of 2 images have 16 bits of grey, scaled to 8: 65535 becomes 255, and their brightest pixel has 4095, so at "
+        "most 17 of the 256 grey values are used: multiply the values by 16 before, the same factor for all images"
+    )
     assert said in caplog.text
+    caplog.clear()
+    ImageDataModule(root=str(tmp_path / "deep"), validation=0).training_images()
+    assert said in caplog.text  # although nothing is decoded again
+
+
+def test_pages_that_are_not_read_are_told(colours: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pages = [Image.fromarray(photo(colours / "a.png", 8, 8)), Image.new("RGB", (8, 8))]
+    (colours / "a.png").unlink()
+    pages[0].save(colours / "train/red/stack.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(colours / "train/red/page.tif")
+    ImageDataModule(root=str(colours)).training_images()
+    assert "1 of 42 images have several frames or pages; only the first is read" in caplog.text
 
 
 def photo(path: Path, width: int = 24, height: int = 12) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Imbalanced classes: a sampler, class weights and the focal loss, and the line that names them."""
 
 import json
+import re
 import shlex
 from collections import Counter
 from pathlib import Path
@@ -226,6 +227,13 @@ def test_weights_by_name_are_in_the_order_of_the_classes_and_the_others_weigh_1(
         resolve_class_weights("balanced", ["a", "b", "c", "d"], LABELS)
 
 
+def test_names_that_differ_only_in_signs_have_no_other_spelling() -> None:
+    assert resolve_class_weights({"CD4+": 3}, ["CD4+", "CD4-", "CD8"], LABELS) == [3, 1, 1]
+    for name in ("CD4", "cd4+"):
+        with pytest.raises(ValueError, match=f"no class in class_weights named '{re.escape(name)}'"):
+            resolve_class_weights({name: 3}, ["CD4+", "CD4-", "CD8"], LABELS)
+
+
 def test_names_that_yaml_reads_as_something_else_are_found(capsys: pytest.CaptureFixture[str]) -> None:
     assert loss_spec({"name": "focal", "class_weights": yaml.safe_load("{no: 2, 01: 3, null: 4, 1.5: 5}")}) == {
         "name": "focal",
@@ -407,7 +415,8 @@ def test_a_list_of_weights_is_not_given_to_classes_in_another_order(
     told = message(capsys, ["fit", "--data.root=colours", *QUICK, "--weights=old", "--model=linear", LISTED])
     by_name = """--model.loss.class_weights='{"blue": 1, "red": 5}'"""
     assert (
-        f"the weights old have the classes in another order than the images; give the numbers by name: {by_name}"
+        "the weights old/best.ckpt have the classes in another order than the images; give the numbers by name: "
+        + by_name
         in told
     )
     (word,) = shlex.split(by_name)

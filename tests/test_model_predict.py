@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.commands.predict import Prediction
+from cvcc_zoo.weights.checkpoint import read_checkpoint
 from cvcc_zoo.zoo.creation import use_weights
 from tests.conftest import Fit
 
@@ -76,7 +77,7 @@ def test_a_checkpoint_of_a_plain_trainer_remembers_how_images_became_pixels(colo
     assert model.shaping == load(tmp_path / "a.ckpt").shaping == {"resize": "pad", "background": "black"}
     assert create(tmp_path / "a.ckpt", optimizer="SGD").shaping == model.shaping
     other = create("linear", num_classes=2, image_size=8)
-    use_weights(other, tmp_path / "a.ckpt", ("blue", "red"))
+    use_weights(other, read_checkpoint(tmp_path / "a.ckpt"), ("blue", "red"))
     assert other.shaping == model.shaping
 
 
@@ -126,7 +127,8 @@ def test_a_model_in_training_predicts_in_evaluation_mode_and_goes_on_in_its_own(
         ("text.png", "text.png is not an image that can be read"),
         (["text.png", "more.png"], "2 images cannot be read"),
         (PIXELS / 255.0, "an array of images is uint8, 0..255, and this one float64"),
-        (np.zeros((3, 32, 32), np.uint8), "(H, W, C) with 1, 3 or 4 channels, not (3, 32, 32)"),
+        (np.zeros((3, 32, 32), np.uint8), "(H, W, C) with C 1 or 3, not (3, 32, 32); a tensor is (C, H, W)"),
+        (np.zeros((32, 32, 4), np.uint8), "not (32, 32, 4); give three of its channels, or an image of Pillow"),
         (torch.zeros(32, 32), "this is not an image: Tensor of shape (32, 32)"),
         (b"png", "this is not an image: bytes; give a path"),
         (None, "this is not an image: NoneType"),

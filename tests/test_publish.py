@@ -384,6 +384,18 @@ def test_weights_and_card_are_written_while_no_other_process_writes_them(
     assert home in written and len(list(home.iterdir())) == 2
 
 
+def test_new_weights_beside_the_card_of_earlier_ones_are_mended_by_publishing_again(linear: Path, home: Path) -> None:
+    """As after a loss of power between writing the one and the other."""
+    assert main(["publish", str(linear)]) == 0
+    weights = home / "linear.colours.safetensors"
+    content = weights.read_bytes()
+    for other in (content[:-4], content[:-4] + b"new!"):
+        weights.write_bytes(other)
+        with pytest.raises(ValueError, match=r"is not the file that its card describes: .* or publish its run again"):
+            load("linear.colours")
+        assert main(["publish", str(linear)]) == 0 and weights.read_bytes() == content
+
+
 def test_a_run_whose_weights_give_other_results_than_its_summary_says_so(
     linear: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,7 @@ from cvcc_zoo.plots import plot_curves
 from cvcc_zoo.plots.confusion import CIFAR100
 from cvcc_zoo.report import figures, read_run
 from cvcc_zoo.report.comparison import matrices, mcnemar, only, pairs
-from cvcc_zoo.report.page import STYLE, page, picture
+from cvcc_zoo.report.page import STYLE, leaderboard, page, picture
 from cvcc_zoo.report.reports import Mistake, Results, RunReport, differences
 from cvcc_zoo.report.seeds import SEED, recipes, tables
 from tests.conftest import QUICK, SMALL, Fit, MakeFolder, on, write_folder, write_images
@@ -75,6 +75,14 @@ def test_the_page_has_the_numbers_of_the_summaries(runs: list[Path], capsys: pyt
         assert f">{100 * summary['test_accuracy']:.2f} %\n" in content and f">{summary['parameters']:,}</td>" in content
     kinds = [trace["type"] for figure in figures_of(content).values() for trace in figure["data"]]
     assert kinds.count("heatmap") == 4 and kinds.count("bar") == 2
+
+
+def test_validation_images_that_were_perhaps_training_images_are_told_below_the_leaderboard(runs: list[Path]) -> None:
+    reports = [read_run(run) for run in runs]
+    assert "*" not in leaderboard(reports)
+    reports[1].summary["divided_anew"] = True
+    after = leaderboard(reports)
+    assert after.count(" %*") == 1 and "* Some validation images may have been known" in after
 
 
 def test_the_page_loads_nothing(runs: list[Path]) -> None:

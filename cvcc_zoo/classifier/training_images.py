@@ -24,7 +24,7 @@ RESTORING: dict[Split, tuple[str, str]] = {
 }
 """What the images are called, and what to do if they are not those of the checkpoint."""
 DIVIDED_ANEW = "divided_anew"
-"""The name of `Predicting.divided_anew` in a checkpoint, in what it says about the validation images."""
+"""The name of `Predicting.divided_anew` in a checkpoint, in what it says about the validation images, and a summary."""
 
 
 def training_data(model: Predicting, data: ImageDataModule | None) -> dict[str, Any]:
@@ -107,27 +107,38 @@ def check_training_data(
 
 
 def tell_of_known_validation(
-    model: Predicting, weights: str, images: Mapping[Split, Any], data: ImageDataModule
+    model: Predicting, weights: str, images: Mapping[Split, Any], shape: Mapping[str, Any], data: ImageDataModule
 ) -> None:
     """Say so, and remember it, if a training holds out images on which its first weights were trained or chosen.
 
-    `images` are the identities of the images of these weights, by which public ones are known.
+    `images` are the identities of the images of these weights, by which public ones are known, and `shape` is how they
+    became pixels. In another shape, images are not recognised, and it says so if they may be the same.
     """
-    held_out = identity_of(data, "val")
-    title, counted = data.dataset.title, model.seen_images.size > 0
-    count = repeated(held_out, model.seen_images) if counted else len(held_out.pixels)
-    if not count:
-        return
-    if not counted:
-        train, val = (before["sha256"] if is_identity(before := images.get(split)) else "" for split in TRAINED_ON)
-        if train != identity_of(data, "train").sha256 or val == held_out.sha256:
-            return
-    model.divided_anew = True
-    said = f"{count:,} of {len(held_out.pixels):,}" if counted else "Some"
-    rank_zero_info(
-        f"{said} validation images of {title} were training or validation images of {weights}, so val/accuracy is too "
-        "high"
-    )
+    held_out, title, seen = identity_of(data, "val"), data.dataset.title, model.seen_images
+    train, val = (before if is_identity(before := images.get(split)) else {} for split in TRAINED_ON)
+    if not held_out.pixels.size or (val.get("sha256") == held_out.sha256 and not val.get(DIVIDED_ANEW)):
+        return  # nothing is held out, or the same images were before
+    now = identity_of(data, "train")
+    perhaps = not data.dataset.public if seen.size else train.get("images") == len(now.pixels)
+    if train.get("sha256") == now.sha256:
+        seen = np.concatenate([seen, now.pixels])
+    if count := repeated(held_out, seen):
+        model.divided_anew = True
+        rank_zero_info(
+            f"{count:,} of {len(held_out.pixels):,} validation images of {title} were training or validation images of "
+            f"{weights}, so val/accuracy is too high"
+        )
+    elif perhaps and (others := _other_shape(shape, data)):
+        rank_zero_info(
+            f"Whether images of {title} were images of {weights} is not known, because these had {others}; if "
+            "validation or test images were, their accuracy is too high"
+        )
+
+
+def _other_shape(shape: Mapping[str, Any], data: ImageDataModule) -> str:
+    """Return in what the shape of earlier images differs from that of the data, such as "image_size=32, not 64"."""
+    now = {"image_size": data.image_size, "in_channels": data.in_channels, **shaping_of(data.options)}
+    return ", ".join(f"{name}={shape[name]}, not {value}" for name, value in now.items() if shape[name] != value)
 
 
 def check_trained_on(name: object, images: Mapping[Split, Mapping[str, Any]], data: ImageDataModule) -> None:
@@ -142,15 +153,20 @@ def check_trained_on(name: object, images: Mapping[Split, Mapping[str, Any]], da
 def check_held_out(name: object, images: Mapping[Split, Mapping[str, Any]], data: ImageDataModule, advice: str) -> None:
     """Raise ValueError, with advice, if the training `name` held out images, and the data hold out others.
 
-    Also raise it if it held out others before, because it may have been trained on those of today.
+    Also raise it if it held out others before, because it may have been trained on those of today. If it is not known
+    what it held out, the training images must be the same.
     """
     if images.get("val", {}).get(DIVIDED_ANEW):
         raise ValueError(
-            f"{name} may have been trained on some of its validation images, because they were others before it was "
-            "resumed, or because it started from weights that knew some of these, and a temperature that is fitted to "
-            "training images makes a model too confident; train the recipe in a new run"
+            f"{name} may have been trained on some of its validation images: they were others before it was resumed, "
+            "or the weights that it started from knew some of them. A temperature that is fitted to training images "
+            "makes a model too confident; train anew, without these weights or with the images held out that they held "
+            "out"
         )
-    if "val" in images and identity_of(data, "val").sha256 != images["val"]["sha256"]:
+    if "val" in images and identity_of(data, "val").sha256 == images["val"]["sha256"]:
+        return
+    check_trained_on(name, images, data)
+    if "val" in images:
         raise ValueError(
             f"{data.dataset.title} holds out other images than the training of {name} did, which was on some of these; "
             f"restore the names of its folders and files, {advice}"
@@ -187,8 +203,8 @@ def other_images(
         )
     if by_place and split == "val" and record.get(DIVIDED_ANEW):
         return (
-            f"{name} held out other images for validation before it was resumed, or started from weights that knew "
-            "some of these, so some may be training images, and the accuracy is too high then"
+            f"{name} may have been trained on some of its validation images (they were others before it was resumed, "
+            "or the weights that it started from knew some of them); then the accuracy is too high"
         )
     if not by_place or identity_of(data, compared).sha256 == record["sha256"]:
         return ""

@@ -115,8 +115,8 @@ class ZooCLI(LightningCLI):
         if (weights := self.config.weights) is not None and self.checkpoint is None:  # or it has its own
             if self.trainer.precision == "64-true":
                 self.model.double()  # Lightning converts it only later, and copied weights would be rounded
-            tests = self.command != "fit" or (self.run_folder is not None and self.config.test)
-            start_from(weights, self.model, self.datamodule, self.command, tests=tests)
+            run = None if self.run_folder is None else self.config
+            start_from(weights, self.model, self.datamodule, self.command, run)
         self.model.allow_other_images = bool(self.config.allow_changes)
         self.model.command_options = of_command(self.config.as_dict())
         if self.checkpoint is None:

@@ -69,27 +69,36 @@ def main(args: Sequence[str]) -> int:
     folder = trained.file.parent
     with locked(folder, "training", "run") if is_run(folder) else nullcontext():
         check_classes(trained.model, data)  # the labels in the model's order, because the identity depends on them
-        check_trained_on(trained.name, origin.images, data)
         check_held_out(trained.name, origin.images, data, OPTIONS)
+        if config.test:  # whose images may be held out of the same folder
+            check_trained_on(trained.name, origin.images, data)
         before, labels = scores(trained.model, data, split="val")
         temperature, count = round(fit_temperature(before, labels), 4), len(labels)
         where = f"the {count:,} validation images, each fifth with a temperature fitted to the other four"
+        try:
+            compared = quality_of(before, labels), quality_of(cross_fitted(before, labels), labels)
+        except ValueError:
+            compared = None
+        improves = compared is None or bool(compared[1]["log_loss"] < compared[0]["log_loss"])
         if config.test:
             before, labels = scores(trained.model, data)
             where = f"the test images of {title_of_test(data)}"
-        save(trained.file, trained.sha256, temperature, f"{count:,} validation images of its own")
+            compared = quality_of(before, labels), quality_of(before / temperature, labels)
+        if improves:
+            save(trained.file, trained.sha256, temperature, f"{count:,} validation images of its own")
     console = PlainConsole(soft_wrap=True)
     console.print(f"{trained.name}: temperature {temperature:.4f}, fitted to {count:,} validation images")
-    try:
-        after = before / temperature if config.test else cross_fitted(before, labels)
-    except ValueError:
+    if compared is None:
         console.print("these are too few images to show what it improves; give --test=true for the test images")
     else:
-        old, new = quality_of(before, labels), quality_of(after, labels)
-        console.print(table(where, old, new))
-        if new["log_loss"] >= old["log_loss"]:
-            console.print("the log loss is not lower: one temperature does not improve these probabilities")
-    console.print(f"written to {trained.file}")
+        console.print(table(where, *compared))
+    if improves:
+        console.print(f"written to {trained.file}")
+    else:
+        console.print(
+            "the log loss on the validation images is not lower: one temperature does not improve these probabilities, "
+            f"and {trained.file} stays as it is"
+        )
     return 0
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cvcc_zoo.classifier.training_images import DIVIDED_ANEW
 from cvcc_zoo.data.pictures import as_png
 from cvcc_zoo.plots.confusion import FEW, LONGEST, most_confused
 from cvcc_zoo.plots.figure import short
@@ -47,6 +48,8 @@ def page(runs: Sequence[RunReport], title: str, remarks: Sequence[str] = ()) -> 
 
 QUANTITIES = ("loss", "accuracy", "lr")
 LEFT_OUT = "The images themselves are not in this page; <code>cvcc-zoo report --images=all</code> shows them."
+MARK = "*"
+KNOWN = "Some validation images may have been known to the weights of this run before, so the accuracy may be too high."
 COSTS = (("parameters", "parameters"), ("macs", "multiply-accumulate operations"))
 
 
@@ -82,7 +85,7 @@ def leaderboard(runs: Sequence[RunReport]) -> str:
         "data": lambda s: (s["known_as"] or s["dataset"],) * 2,
         "test accuracy": accuracy,
         "top 5": lambda s: number(s.get("test_top5_accuracy"), "{:.2f} %", 100),
-        "validation": lambda s: number(s["val_accuracy"], "{:.2f} %", 100),
+        "validation": lambda s: number(s["val_accuracy"], "{:.2f} %" + MARK * marked(s), 100),
         "test loss": lambda s: number(s["test_loss"], "{:.4f}"),
         "parameters": lambda s: number(s["parameters"], "{:,}"),
         "MACs": lambda s: number(s["macs"], "{:,.1f} M", 1e-6),
@@ -95,7 +98,13 @@ def leaderboard(runs: Sequence[RunReport]) -> str:
         del columns["top 5"]
     best = sorted(runs, key=lambda run: -(run.summary["test_accuracy"] or 0))
     rows = [[(run.name, run.name), *(column(run.summary) for column in columns.values())] for run in best]
-    return table(["run", *columns], rows, sortable=True)
+    remark = f'<p class="remark">{MARK} {KNOWN}</p>' if any(marked(run.summary) for run in runs) else ""
+    return table(["run", *columns], rows, sortable=True) + remark
+
+
+def marked(summary: Mapping[str, Any]) -> bool:
+    """Return whether the validation accuracy of a run is known to be too high, or may be."""
+    return summary["val_accuracy"] is not None and bool(summary.get(DIVIDED_ANEW))
 
 
 def accuracy(summary: Mapping[str, Any]) -> Cell:

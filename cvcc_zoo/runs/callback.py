@@ -10,6 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from cvcc_zoo.classifier import ImageClassifier
+from cvcc_zoo.classifier.training_images import DIVIDED_ANEW
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.data.length import images_of_batch, steps_between_rows
 from cvcc_zoo.files.own import json_text, locked, write_whole
@@ -234,8 +235,9 @@ class RunFolder(Callback):
             logger.truncate(trainer.global_step, without="test/")
         trained = self.conditions or conditions(trainer, {})  # none if no epoch was left to train
         trained = {**trained, "winograd": self.winograd or used_winograd(trainer)}
-        training, changed = Training(self.seconds, self.images, self.last_epoch, trained), self.changed
-        summary = summarise(trainer, model, data, training, test=test) | {"changed": changed}  # a test loads best.ckpt
+        training = Training(self.seconds, self.images, self.last_epoch, trained)
+        said = {"changed": self.changed, DIVIDED_ANEW: model.divided_anew}  # before the test, which loads best.ckpt
+        summary = summarise(trainer, model, data, training, test=test) | said
         if trainer.is_global_zero:
             if test or not self._curves_drawn:  # a resumed run that had already ended did not train
                 self._draw_curves(trainer)

@@ -7,7 +7,7 @@ from typing import Any
 
 from cvcc_zoo.classifier.compatibility import check_classes
 from cvcc_zoo.classifier.metrics import MONITORED
-from cvcc_zoo.classifier.training_images import check_held_out, check_trained_on
+from cvcc_zoo.classifier.training_images import check_held_out
 from cvcc_zoo.data import ImageDataModule
 from cvcc_zoo.runs.calibration import fit_temperature
 from cvcc_zoo.runs.changes import ELSEWHERE, OF_RECORDS, compare, flat
@@ -154,7 +154,6 @@ def temperature_of(run: Path, training: Mapping[str, Any], root: str = "") -> di
     weights = read_checkpoint(run)
     model = weights.model
     check_classes(model, data)  # the labels in the model's order, because the identity depends on them
-    check_trained_on(run, {"train": training["train_set"]}, data)
     check_held_out(run, weights.images, data, "or give their folder: --root=...")
     logits, labels = scores(model, data, split="val")
     fitted = f"{len(labels):,} validation images of a training of {summary['epochs']} epochs, seed {summary['seed']}"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from torch import nn
 
@@ -64,7 +65,7 @@ def read_checkpoint(checkpoint: str | Path, network: Any = None) -> Checkpoint:
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}; runs write runs/<model>-<dataset>/best.ckpt")
     with path.open("rb") as file:
-        older = file.read(len(OLD)) == OLD
+        older = file.read(len(OLD)) == OLD and not is_zipfile(file)
     content: Any = None if older else load_plain(path)
     about = content.get("cvcc_zoo") if isinstance(content, dict) else None
     if not isinstance(about, dict) or not isinstance(about.get("family"), str):

@@ -15,11 +15,11 @@ from cvcc_zoo.data.classes import matching, shared
 from cvcc_zoo.models import Timm
 from cvcc_zoo.models.timm import PREFIX
 from cvcc_zoo.registry import ENTRIES, FAMILIES, check_known, check_options, family_options
-from cvcc_zoo.weights.checkpoint import read_checkpoint
+from cvcc_zoo.weights.checkpoint import Checkpoint, read_checkpoint
 from cvcc_zoo.weights.fits import Weights, rebuilt
 from cvcc_zoo.zoo.catalogue import names_of
 from cvcc_zoo.zoo.names import Source, resolve, resolve_trained
-from cvcc_zoo.zoo.published import read_published
+from cvcc_zoo.zoo.published import Published, read_published
 from cvcc_zoo.zoo.transfer import ADAPTABLE, transfer
 
 
@@ -78,7 +78,7 @@ def load(checkpoint: str | Path, *, network: Any = None) -> ImageClassifier:
     return model
 
 
-def read_weights(source: Source, network: Any = None) -> Weights:
+def read_weights(source: Source, network: Any = None) -> Published | Checkpoint:
     """Read the weights of a resolved name. Raises FileNotFoundError or ValueError, as `load` does."""
     assert source.path is not None, source
     if source.kind == "card":
@@ -91,21 +91,20 @@ def read_weights(source: Source, network: Any = None) -> Weights:
     return weights
 
 
-def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]) -> list[str] | None:
+def use_weights(model: ImageClassifier, weights: Weights, classes: Sequence[str]) -> list[str] | None:
     """Put weights into a model to be trained on these classes.
 
     The classifier is new if the weights were trained on other classes: other names, or another number if a checkpoint
     has no names. Only what it computes for classes of the weights stays, and these are returned. Otherwise the model
-    gets the classes in the order of the weights, and None is returned. Raises as `create` does, and ValueError for
-    class weights in the order of other classes.
+    gets the classes in the order of the weights, and None is returned. Raises ValueError for weights that do not fit,
+    and for class weights in the order of other classes.
     """
-    weights = read_weights(resolve_trained(name))
     if weights.classes:
         new = matching(weights.classes, classes) is None
     else:
         new = bool(weights.hparams["num_classes"] != model.num_classes)
     if not new and weights.classes:
-        check_order(getattr(model.loss, "class_weights", None), name, weights.classes, classes)
+        check_order(getattr(model.loss, "class_weights", None), weights.path, weights.classes, classes)
     if not model.chose_whitening or model.whitening.spec == "standardize":  # `transfer` refuses any other choice
         model.use_whitening(weights.hparams["whitening"])
     known = shared(weights.classes or (), classes) if new else {}
@@ -116,7 +115,7 @@ def use_weights(model: ImageClassifier, name: str | Path, classes: Sequence[str]
     return [classes[place] for place in known if keeps] if new else None
 
 
-def check_order(weights: Any, name: str | Path, wanted: Sequence[str], given: Sequence[str]) -> None:
+def check_order(weights: Any, name: Path, wanted: Sequence[str], given: Sequence[str]) -> None:
     """Raise ValueError if class weights are a list for the `given` classes, and those `wanted` have another order."""
     if isinstance(weights, list | tuple) and matching(wanted, given) != list(range(len(given))):
         by_name = json.dumps(dict(zip(given, weights, strict=True)), ensure_ascii=False)

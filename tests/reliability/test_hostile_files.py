@@ -6,6 +6,7 @@ classes (callbacks, augmentations, an optimizer) that `fit`, `test --run` and `p
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,10 @@ from cvcc_zoo import ImageDataModule, create, load
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.classifier import ImageClassifier
 from cvcc_zoo.cli.expansion import dump_yaml
+from cvcc_zoo.cli.starting import start_from
 from cvcc_zoo.export.program import export
 from cvcc_zoo.files.plain import load_plain
 from cvcc_zoo.runs import WholeCheckpoints
-from cvcc_zoo.zoo.creation import use_weights
 from cvcc_zoo.zoo.trained import find_trained
 from tests.conftest import QUICK, Fit
 from tests.reliability.hostile_helpers import (  # noqa: F401  nothing_acts acts by itself
@@ -46,7 +47,8 @@ def test_a_hostile_checkpoint_is_refused_in_words_wherever_it_is_given(
     write_checkpoint(path, name)
     message = CHECKPOINTS[name][1]
     model = create("linear", num_classes=3, in_channels=1, image_size=8)
-    ways = (load, lambda file: find_trained(str(file)), lambda file: use_weights(model, str(file), ["a", "b", "c"]))
+    started = partial(start_from, model=model, data=ImageDataModule(), command="fit", run=None)
+    ways = (load, lambda file: find_trained(str(file)), lambda file: started(str(file)))
     for way in ways:
         with pytest.raises(ValueError, match=r"a\.ckpt|family") as caught:
             way(path)
