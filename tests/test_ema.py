@@ -68,6 +68,25 @@ def test_checkpoints_that_would_hold_other_weights_than_are_validated_are_refuse
         trainer.fit(cvcc_zoo.FCNN(hidden=(8,), num_classes=2, image_size=8), data)
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.parametrize("dropouts", [(0.0, 0.5), (0.5, 0.0)])
+def test_a_training_goes_on_with_or_without_dropout(dropouts: tuple[float, float], tmp_path: Path) -> None:
+    """Dropout is a layer with a number, so the names of the later ones differ, also those in the average."""
+    data = torch.utils.data.TensorDataset(torch.rand(8, 3, 8, 8), torch.arange(8) % 2)
+    batches = torch.utils.data.DataLoader(data, batch_size=4)
+    watch = Watch()
+    for epochs, dropout in enumerate(dropouts, 1):
+        options: dict[str, Any] = {"num_classes": 2, "image_size": 8, "whitening": "none"}
+        model = cvcc_zoo.FCNN(hidden=(8, 8), dropout=dropout, **options)
+        trainer = Trainer(
+            max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=[watch, EMA(0.6), ModelCheckpoint(tmp_path / str(epochs), "last")],
+        )  # fmt: skip
+        trainer.fit(model, batches, batches, ckpt_path=None if epochs == 1 else tmp_path / "1/last.ckpt")
+    trained, restored = (list(weights.values()) for weights in watch.seen[2:4])  # two steps, then the next start
+    assert all(torch.equal(*pair) for pair in zip(trained, restored, strict=True))
+
+
 @pytest.mark.parametrize("validation", ["0.2", "0"])
 def test_what_is_tested_is_what_is_kept(fit: Fit, validation: str, colours: Path) -> None:
     assert fit(*MORE, f"--data.validation={validation}", "--trainer.max_epochs=2", "--run=run") == 0

@@ -124,7 +124,7 @@ def test_resnets_of_depth_6n_plus_2_see_what_the_formula_says() -> None:
     for depth in (8, 20, 56):
         n = (depth - 2) // 6
         network = ResNet(depth=depth).network
-        field = last(network, (3, 32, 32), f"layer3.{n - 1}.activation")
+        field = last(network, (3, 32, 32), f"layer3.{n - 1}.activation2")
         stages = 2 * 2 * n * 1 + (2 + 2 * 2 * (2 * n - 1)) + (4 + 4 * 2 * (2 * n - 1))
         assert (pixels(field), stride(field)) == (3 + stages, 4)
 

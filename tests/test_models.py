@@ -176,7 +176,7 @@ def test_a_residual_block_whose_branch_is_zero_is_the_identity_on_positive_input
 def test_wide_resnet_drops_between_its_convolutions_and_activates_before_the_shortcut() -> None:
     block = WideResNet(depth=10, width=1, dropout=0.3).network.get_submodule("layer2.0")
     order = [name for name, _ in block.named_children()]
-    assert order == ["bn1", "activation", "conv1", "bn2", "dropout", "conv2", "scale", "downsample"]
+    assert order == ["bn1", "activation1", "conv1", "bn2", "activation2", "dropout", "conv2", "scale", "downsample"]
     seen: dict[str, Tensor] = {}
     for name in ("conv1", "downsample", "conv2", "dropout"):
         block.get_submodule(name).register_forward_pre_hook(lambda _m, args, name=name: seen.update({name: args[0]}))

@@ -108,6 +108,17 @@ def test_the_activation_is_everywhere_the_one_that_was_asked_for(family: str) ->
     assert not any(torch.equal(logits["relu"], logits[name]) for name in logits if name != "relu")
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_layer_is_called_once_in_a_pass(family: str) -> None:
+    """DeepLift, as in captum, needs it."""
+    network, called = build(family).network, list[str]()
+    for name, module in network.named_modules():
+        if not [*module.children()]:
+            module.register_forward_hook(lambda *_, name=name: called.append(name))
+    network(torch.rand(2, 3, 8, 8))
+    assert len({*called}) == len(called)
+
+
 @pytest.mark.parametrize("family", ["ResNet", "ResNeXt", "WideResNet"])
 def test_global_pooling_takes_the_mean_or_the_largest_of_all_pixels(family: str) -> None:
     images = torch.rand(4, 3, 8, 8)

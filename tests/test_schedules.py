@@ -22,7 +22,7 @@ from cvcc_zoo.optim.schedules import LENGTH
 from cvcc_zoo.registry import Spec
 from cvcc_zoo.runs import UseChanges
 
-NEEDED: dict[str, dict[str, Any]] = {"Step": {"every": 2}}
+NEEDED: dict[str, dict[str, Any]] = {"Step": {"every": 2}, "MultiStep": {"milestones": [0.5, 0.75]}}
 
 
 def optimizer(lr: float = 1.0) -> torch.optim.Optimizer:
@@ -59,6 +59,11 @@ def test_the_tables_of_all_schedules() -> None:
     assert rates({"name": "WSD", "warmup": 2, "decay": 0.5}, 6) == exactly([1 / 3, 2 / 3, 1, 1, 1, 0.5])
 
 
+def test_a_warm_up_of_five_epochs_comes_before_two_steps_down() -> None:
+    values = rates({"name": "MultiStep", "warmup": 5, "milestones": [95, 145]}, 200)
+    assert values == exactly([*(t / 6 for t in range(1, 6)), *[1] * 95, *[0.1] * 50, *[0.01] * 50])
+
+
 def test_half_a_cosine_is_the_square_of_a_quarter() -> None:
     half, quarter = rates({"name": "Cosine"}, 50), rates({"name": "QuarterCosine"}, 50)
     assert half == exactly([value**2 for value in quarter])
@@ -70,6 +75,7 @@ def test_half_a_cosine_is_the_square_of_a_quarter() -> None:
     [
         ({"name": "Cosine"}, lambda o: lr_scheduler.CosineAnnealingLR(o, 40)),
         ({"name": "Step", "every": 7, "alpha": 0.3}, lambda o: lr_scheduler.StepLR(o, 7, 0.3)),
+        ({"name": "MultiStep", "milestones": [0.55, 30]}, lambda o: lr_scheduler.MultiStepLR(o, [22, 30])),
         ({"name": "Linear"}, lambda o: lr_scheduler.PolynomialLR(o, 40)),
         ({"name": "OneCycle"}, lambda o: lr_scheduler.OneCycleLR(o, 0.3, 40, cycle_momentum=False)),
         (
@@ -436,6 +442,8 @@ def test_schedules_can_be_drawn() -> None:
         ({"name": "QuarterCosin"}, "no lr_scheduler named 'QuarterCosin'; did you mean QuarterCosine"),
         ({"name": "Step"}, "lr_scheduler Step needs the option every"),
         ({"name": "Step", "every": 0}, r"Step needs every above 0 \(epochs or steps\), got 0"),
+        ({"name": "MultiStep", "milestones": 30}, "MultiStep: milestones must be a list of numbers, not 30"),
+        ({"name": "MultiStep", "milestones": [0, 0.5]}, "milestones must be above 0"),
         ({"name": "Cosine", "T_max": 3}, "no option of lr_scheduler Cosine named 'T_max'"),
         ({"name": "Cosine", "warmup": 40}, "a warm-up of 40 does not fit into a training run of 40"),
         ({"name": "Cosine", "warmup": -1}, "a warm-up of -1 does not fit"),

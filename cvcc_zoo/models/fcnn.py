@@ -93,5 +93,14 @@ class FCNN(ImageClassifier):
         layers = HiddenLayers(norm, activation, dropout, init)
         self.network = FCNNNetwork(self.in_channels * self.image_size**2, hidden, layers, self.num_classes)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Also take weights of another dropout: with none, the names of the layers have other numbers."""
+        super().on_load_checkpoint(checkpoint)
+        names = dict(zip(checkpoint["state_dict"], self.state_dict(), strict=False))
+        if checkpoint["hyper_parameters"].get("dropout") != self.hparams["dropout"]:
+            for key, part in checkpoint.items():
+                if isinstance(part, dict) and part.keys() <= names.keys():  # averages of weights, too
+                    checkpoint[key] = {names[name]: tensor for name, tensor in part.items()}
+
 
 register("fcnn", FCNN, "1024-512-256 units, batch norm, dropout", parameters=3_807_242)

@@ -72,17 +72,18 @@ class BasicBlock(ResidualBlock):
         super().__init__()
         self.conv1 = layers.conv3x3(in_channels, out_channels, stride)
         self.bn1 = layers.normalisation(out_channels)
+        self.activation1 = layers.nonlinearity()
         self.conv2 = layers.conv3x3(out_channels, out_channels)
         self.scale = layers.scale()
         self.bn2 = layers.normalisation(out_channels)
-        self.activation = layers.nonlinearity()
+        self.activation2 = layers.nonlinearity()
         changes = stride != 1 or in_channels != out_channels
         self.downsample = SHORTCUTS[shortcut](in_channels, out_channels, stride, layers) if changes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        f = self.activation(self.bn1(self.conv1(x)))
+        f = self.activation1(self.bn1(self.conv1(x)))
         f = self.bn2(self.scale(self.conv2(f)))
-        y: Tensor = self.activation(self.downsample(x) + f)
+        y: Tensor = self.activation2(self.downsample(x) + f)
         return y
 
 

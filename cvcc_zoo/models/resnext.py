@@ -34,20 +34,22 @@ class BottleneckBlock(ResidualBlock):
         inner, out_channels = planes * base_width // 64 * cardinality, 4 * planes
         self.conv1 = layers.conv1x1(in_channels, inner)
         self.bn1 = layers.normalisation(inner)
+        self.activation1 = layers.nonlinearity()
         self.conv2 = layers.conv3x3(inner, inner, stride, groups=cardinality)
         self.bn2 = layers.normalisation(inner)
+        self.activation2 = layers.nonlinearity()
         self.conv3 = layers.conv1x1(inner, out_channels)
         self.scale = layers.scale()
         self.bn3 = layers.normalisation(out_channels)
-        self.activation = layers.nonlinearity()
+        self.activation3 = layers.nonlinearity()
         changes = stride != 1 or in_channels != out_channels
         self.downsample = ShortcutB(in_channels, out_channels, stride, layers) if changes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        f = self.activation(self.bn1(self.conv1(x)))
-        f = self.activation(self.bn2(self.conv2(f)))
+        f = self.activation1(self.bn1(self.conv1(x)))
+        f = self.activation2(self.bn2(self.conv2(f)))
         f = self.bn3(self.scale(self.conv3(f)))
-        y: Tensor = self.activation(self.downsample(x) + f)
+        y: Tensor = self.activation3(self.downsample(x) + f)
         return y
 
 

@@ -27,9 +27,10 @@ class PreActivationBlock(ResidualBlock):
     def __init__(self, in_channels: int, out_channels: int, stride: int, dropout: float, layers: Layers) -> None:
         super().__init__()
         self.bn1 = layers.normalisation(in_channels)
-        self.activation = layers.nonlinearity()
+        self.activation1 = layers.nonlinearity()
         self.conv1 = layers.conv3x3(in_channels, out_channels, stride)
         self.bn2 = layers.normalisation(out_channels)
+        self.activation2 = layers.nonlinearity()
         self.dropout = nn.Dropout(dropout)
         self.conv2 = layers.conv3x3(out_channels, out_channels)
         self.scale = layers.scale()
@@ -37,10 +38,10 @@ class PreActivationBlock(ResidualBlock):
         self.downsample = layers.conv1x1(in_channels, out_channels, stride) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
-        activated = self.activation(self.bn1(x))
+        activated = self.activation1(self.bn1(x))
         shortcut: Tensor = x if self.downsample is None else self.downsample(activated)
         f = self.conv1(activated)
-        f = self.conv2(self.dropout(self.activation(self.bn2(f))))
+        f = self.conv2(self.dropout(self.activation2(self.bn2(f))))
         y: Tensor = shortcut + self.scale(f)
         return y
 

@@ -4,6 +4,7 @@
 exactly the same rates, and rounding errors do not add up.
 
 `Step`           alpha^floor(t / every): the course's step decay
+`MultiStep`      alpha^(milestones reached): the step decay of He et al. 2015 (arXiv 1512.03385, section 4.2)
 `QuarterCosine`  cos(pi t / (2 total)): the course's cosine decay, which starts flat and ends steepest
 `Cosine`         (1 + cos(pi t / total)) / 2, its square: flat at both ends (Loshchilov & Hutter 2016, arXiv 1608.03983)
 `Linear`         a triangle: up to 1 at the share `peak` of training, then down to 0
@@ -14,7 +15,7 @@ A warm-up comes before a schedule: the schedule and its shares are those of the 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,11 @@ Curve = Callable[..., float]
 def step(t: float, total: float, *, every: float, alpha: float = 0.1) -> float:
     """Multiply the rate by `alpha` every so many epochs (or steps)."""
     return float(alpha ** (t // every))
+
+
+def multi_step(t: float, total: float, *, milestones: Sequence[float], alpha: float = 0.1) -> float:
+    """Multiply the rate by `alpha` at each milestone: a share of training below 1, otherwise an epoch (or step)."""
+    return float(alpha ** sum(t >= (round(each * total) if each < 1 else each) for each in milestones))
 
 
 def quarter_cosine(t: float, total: float) -> float:
@@ -63,6 +69,7 @@ def wsd(t: float, total: float, *, decay: float = 0.2) -> float:
 
 CURVES: dict[str, Curve] = {
     "Step": step,
+    "MultiStep": multi_step,
     "QuarterCosine": quarter_cosine,
     "Cosine": cosine,
     "Linear": linear,
@@ -96,6 +103,8 @@ def make_factor(name: str, total: int, warmup: float = 0.0, **options: Any) -> C
         raise ValueError("the decay of WSD must be above 0")
     if name == "Step" and not options["every"] > 0:
         raise ValueError(f"Step needs every above 0 (epochs or steps), got {options['every']}")
+    if not all(each > 0 for each in options.get("milestones", ())):
+        raise ValueError(f"milestones must be above 0 (shares, epochs or steps), got {options['milestones']}")
     before = min(round(warmup * total), max(total - 1, 0)) if warmup < 1 else int(warmup)
     rest = max(total - before, 1)
     return partial(_factor, CURVES[name], before, rest, options)  # a local function could not be pickled

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.optim import Optimizer, lr_scheduler
 
+from cvcc_zoo.kinds import is_number
 from cvcc_zoo.optim.curves import CURVES, check_warmup, make_factor
 from cvcc_zoo.registry import Spec, as_typed, check_known, check_options, imported_class, unknown
 
@@ -146,7 +147,10 @@ def _check_curve(spec: Spec) -> None:
     options = {k: v for k, v in spec.items() if k not in ("name", "interval", "warmup")}
     kind = f"lr_scheduler {spec['name']}"
     check_options(kind, CURVES[spec["name"]], options, skip=("t", "total"))
-    for option in ("warmup", *options):
+    numbers = dict(options)
+    if not isinstance(milestones := numbers.pop("milestones", []), list | tuple) or not all(map(is_number, milestones)):
+        raise ValueError(f"{kind}: milestones must be a list of numbers, not {milestones!r}")
+    for option in ("warmup", *numbers):
         if not isinstance(spec.get(option, 0), int | float):
             raise ValueError(f"{kind}: {option} must be a number, not {spec[option]!r}")
     try:
@@ -156,11 +160,11 @@ def _check_curve(spec: Spec) -> None:
 
 
 def _make_curve(spec: Spec, optimizer: Optimizer, total_steps: int, total_epochs: int) -> dict[str, Any]:
-    """Build a closed form; `Step` counts epochs, the others optimizer steps, unless `interval` is given."""
+    """Build a closed form; `Step` and `MultiStep` count epochs, others optimizer steps, unless `interval` is given."""
     _check_curve(spec)
     options = dict(spec)
     name = options.pop("name")
-    interval = options.pop("interval", "epoch" if name == "Step" else "step")
+    interval = options.pop("interval", "epoch" if name in ("Step", "MultiStep") else "step")
     check_known(f"interval of lr_scheduler {name}", INTERVALS, interval)
     try:
         factor = make_factor(name, total_steps if interval == "step" else total_epochs, **options)
