@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from rich.table import Table
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.printing import first_line, harmless, say
 from cvcc_zoo.printing.console import PlainConsole
+from cvcc_zoo.printing.notices import quiet
 from tests.conftest import Fit
 
 EVIL = "[/red]\x1b[2J\x1b]0;title\x07 :smile: \u202egpj"
@@ -59,3 +61,9 @@ def test_one_card_does_not_spoil_the_list_of_all(
 def test_a_run_may_be_called_like_markup(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit("--model=linear", "--run=runs/[red]x") == 0
     assert "runs/[red]x" in capsys.readouterr().out
+
+
+def test_how_torch_stores_gradients_on_several_devices_is_no_news_for_users() -> None:
+    with warnings.catch_warnings():
+        quiet()
+        warnings.warn("Grad strides do not match bucket view strides. This may indicate ...", UserWarning, stacklevel=1)

@@ -8,17 +8,25 @@ import sys
 import weakref
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    BatchSizeFinder,
+    EarlyStopping,
+    LearningRateFinder,
+    ModelCheckpoint,
+)
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.tuner.tuning import Tuner
 
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.__main__ import main
+from cvcc_zoo.cli.choices import told_in_one_line
 from cvcc_zoo.data.images import Images
 from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.runs import OptimizerMonitor
@@ -214,6 +222,28 @@ def test_a_strategy_that_makes_vectors_of_the_parameters_is_refused(
         model.configure_optimizers()
 
 
+class Thawing(BaseFinetuning):
+    """Train the bias only after the first epoch."""
+
+    def freeze_before_training(self, pl_module: Any) -> None:
+        pl_module.network.fc.bias.requires_grad_(False)
+
+    def finetune_function(self, pl_module: Any, epoch: int, optimizer: Any) -> None:
+        if epoch == 1:
+            bias = pl_module.network.fc.bias.requires_grad_(True)
+            optimizer.add_param_group({"params": [bias], "lr": 0.1})
+
+
+def test_parameters_that_are_added_later_are_trained_without_a_schedule(colours: Path) -> None:
+    """Schedules of ours have one rate for each group of parameters that there is at the start."""
+    with pytest.raises(ValueError, match=r"Thawing adds parameters .*--lr_scheduler=null.* --model\.freeze=0"):
+        quick(callbacks=[Thawing()], max_epochs=2).fit(linear(lr_scheduler="OneCycle"), folder(colours))
+    for schedule in (None, "StepLR"):
+        model = linear(lr_scheduler=schedule and {"name": schedule, "step_size": 1})
+        quick(callbacks=[Thawing()], max_epochs=2).fit(model, folder(colours))
+        assert model.network.get_parameter("fc.bias").abs().min() > 0
+
+
 def test_numbers_that_users_log_themselves_may_be_watched(colours: Path) -> None:
     class Mine(EarlyStopping):
         def on_train_epoch_end(self, trainer: object, pl_module: object) -> None:
@@ -404,3 +434,16 @@ def test_tasks_of_slurm_that_nothing_started_are_told_in_one_line(
         monkeypatch.setenv(f"SLURM_{name}", str(value))
     assert fit("--model=linear") == 2
     assert "unset SLURM_NTASKS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:16809. GLHF!",
+        "[gloo/transport/tcp/pair.cc:534] Read error [127.0.0.1]:33012: Connection reset by peer",
+        "NCCL error: remote process exited or there was a network error, NCCL version 2.27.5",
+    ],
+)
+def test_that_another_process_has_ended_is_told_in_one_line(said: str) -> None:
+    with pytest.raises(ValueError, match="another process ended with an error"), told_in_one_line():
+        raise RuntimeError(said)

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from cvcc_zoo.classifier.compatibility import check_strategy
@@ -37,9 +37,15 @@ def place_schedule(spec: Mapping[str, Any], optimizer: Optimizer, trainer: Train
     """Build a schedule for the whole length of the training, as Lightning's `configure_optimizers` returns it.
 
     It is at the step of the Trainer, which trained before if `fit` is called again. Raises ValueError if the training
-    has no end, or if the number that a plateau schedule watches comes too late.
+    has no end, if the number that a plateau schedule watches comes too late, or if a callback adds parameters later.
     """
     schedule = make_lr_scheduler(dict(spec), optimizer, *training_length(trainer))
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, BaseFinetuning) and isinstance(schedule["scheduler"], LambdaLR):
+            raise ValueError(
+                f"{type(callback).__name__} adds parameters later, and the schedule has no rate for them; "
+                "leave the schedule out (--lr_scheduler=null), or thaw in a second run: --weights=RUN --model.freeze=0"
+            )
     watched = schedule.get("monitor", "")
     if watched and schedule["interval"] == "step":
         raise ValueError("ReduceLROnPlateau watches one value per epoch; leave out --lr_scheduler.interval=step")
@@ -156,14 +162,17 @@ class Optimized(LightningModule):
     ) -> None:
         """Take a step, and free the gradients: Lightning would keep their memory through the next forward pass.
 
-        Metrics count the first evaluation of the batch, with the weights before the step.
+        Metrics count the first evaluation of the batch, with the weights before the step. LBFGS, which decides by the
+        loss, gets that of the whole batch: processes with shares of their own would decide differently.
         """
 
         def evaluate() -> Any:
             try:
-                return optimizer_closure() if optimizer_closure is not None else None
+                loss = optimizer_closure() if optimizer_closure is not None else None
             finally:
                 self.evaluated = True
+            decides = isinstance(self.trainer.optimizers[0], LBFGS) and self.trainer.world_size > 1
+            return self.trainer.strategy.reduce(loss, reduce_op="mean") if decides else loss
 
         try:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure and evaluate)

@@ -35,6 +35,9 @@ LOGGERS = Path(lightning.__file__).parent / "pytorch" / "loggers"
 EVALUATED = {"fit": "test", "test": "test", "validate": "val", "predict": "predict"}
 """The split that a command evaluates, as in the names of Lightning's limits: `limit_test_batches`."""
 
+LOST = "Connection (closed|reset) by peer|remote worker|remote process exited"
+"""What gloo and NCCL say if another process has ended."""
+
 CLUSTERS = ("RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Environment variables by which Lightning knows at once which process this is: of torchrun, SLURM's srun, jsrun."""
 
@@ -171,6 +174,10 @@ def told_in_one_line() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if re.search(LOST, str(error)):
+            raise ValueError(
+                "another process ended with an error, or was lost, so this one cannot go on; its message says why"
+            ) from None
         if "SLURM bash script" not in str(error):
             raise
         raise ValueError(

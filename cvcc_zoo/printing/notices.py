@@ -40,6 +40,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run
     # one without validation or without checkpoints, whose best weights so far are not among its own
     warnings.filterwarnings("ignore", r"Be aware that when using `ckpt_path`.* callbacks: \[\"BestCheckpoint[^\"]*\"\]")
+    # of the gradients of 1x1 convolutions in channels_last, which DDP copies
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 
 from cvcc_zoo.files.signals import ending_signals, forget_lost_terminal
@@ -51,7 +52,8 @@ class Stop(Callback):
         for saver in trainer.checkpoint_callbacks:
             if isinstance(saver, LastCheckpoint):
                 saver.save(trainer)
-        raise StoppedError(f"{reason or 'another process stopped'}: stopped after {steps(trainer)}", self.code)
+        text = f"{reason or 'another process stopped'}: stopped after {steps(trainer)}"
+        raise StoppedError(text, _greatest(self.code, trainer))
 
 
 class Deadline(Stop):
@@ -109,13 +111,18 @@ class StopAtSignal(Stop):
         self._restore()
         if trainer.strategy.reduce_boolean_decision(bool(self._received), all=False):
             reason = self.reason() or "another process stopped"
-            raise StoppedError(f"{reason}: stopped after {steps(trainer)}, the last one", self.code)
+            raise StoppedError(f"{reason}: stopped after {steps(trainer)}, the last one", _greatest(self.code, trainer))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Restore the handlers of the signals; after a stop, the processes end in any order."""
         self._restore()
         if isinstance(exception, StoppedError):
             release_processes(trainer)
+
+
+def _greatest(code: int, trainer: Trainer) -> int:
+    """Return the code of the process that received a signal; the others have 128."""
+    return int(trainer.strategy.reduce(torch.tensor(code, device=trainer.strategy.root_device), reduce_op="max"))
 
 
 def steps(trainer: Trainer) -> str:

@@ -174,6 +174,21 @@ def test_two_processes_train_as_one(images: Path, tmp_path: Path, batch_size: in
 
 
 @pytest.mark.usefixtures("shared_cache")
+def test_two_processes_search_along_the_same_line(images: Path, tmp_path: Path) -> None:
+    """By the loss of the whole batch, of which they have 20 and 19 images."""
+    args = [
+        "fit", *data(images), "--data.batch_size=39", "--model=linear", "--model.loss.class_weights={dark: 5}",
+        "--optimizer=LBFGS", "--optimizer.lr=1", "--optimizer.line_search_fn=strong_wolfe",
+        "--lr_scheduler=null", "--trainer.max_steps=2", "--test=false", *QUIET, "--run=run",
+    ]  # fmt: skip
+    weights = []
+    for processes in (1, 2):
+        together(args, tmp_path / str(processes), processes)
+        weights.append(load(tmp_path / str(processes) / "run/last.ckpt").state_dict()["network.fc.weight"])
+    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("shared_cache")
 @pytest.mark.parametrize(("features", "whitening"), [("null", "standardize"), ("[{name: HOG, cell: 2}]", "none")])
 def test_ridge_has_the_same_bits_on_one_process_and_two(
     images: Path, tmp_path: Path, features: str, whitening: str

@@ -151,3 +151,15 @@ def test_after_a_stop_a_process_outlives_those_that_it_has_started(
     assert observer._run() and bool(kills) == isinstance(error, ValueError)
     alone: Any = SimpleNamespace(strategy=SimpleNamespace(launcher=None))
     StopAtSignal().on_exception(alone, LightningModule(), error)
+
+
+def test_all_processes_end_with_the_number_of_the_signal_that_one_received() -> None:
+    strategy = SimpleNamespace(
+        root_device="cpu", reduce_boolean_decision=lambda own, all: True, reduce=lambda own, reduce_op: max(own, 143)
+    )
+    trainer: Any = SimpleNamespace(strategy=strategy, global_step=3, checkpoint_callbacks=[])
+    with pytest.raises(StoppedError, match="another process stopped: stopped after 3 steps") as before_a_step:
+        StopAtSignal().on_train_batch_start(trainer, LightningModule(), None, 0)
+    with pytest.raises(StoppedError, match=r"another process stopped: .*, the last one") as at_the_end:
+        StopAtSignal().on_fit_end(trainer, LightningModule())
+    assert before_a_step.value.code == at_the_end.value.code == 143
