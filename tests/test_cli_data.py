@@ -176,6 +176,7 @@ def test_a_picture_of_whitening_says_what_was_kept_and_how_contrast_was_changed(
         (["augmentations", "--images=0"], "choose 1 to 5,400 of the training images, not 0"),
         (["augmentations", "--output=nowhere/a.png"], "the folder nowhere does not exist"),
         (["fit", "--data=cifar10"], "there is no file cifar10; did you mean --data.dataset=cifar10?"),
+        (["fit", "--data=my_data.Mine"], "a DataModule of yours trains in Python: Trainer().fit(model, data)"),
         (["fit", "--trainer=gpu"], "there is no file gpu; did you mean --trainer.accelerator=gpu?"),
         (
             ["fit", "--data.image_size=32x32"],

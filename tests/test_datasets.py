@@ -268,7 +268,7 @@ def test_a_folder_is_decoded_once_and_again_when_a_file_changes(
     colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def decoded() -> list[Path]:
-        return sorted((tmp_path / "data-home" / "decoded").iterdir())
+        return sorted((tmp_path / "data-home" / "decoded").glob("*.uint8"))
 
     image_folder(colours).prepare()
     before = decoded()

@@ -71,6 +71,18 @@ def test_the_network_of_the_page_about_other_networks_works_as_it_stands(
     assert model.head_hidden_size == 32 and len(model.predict(torch.zeros(3, 32, 32), top=3)) == 3
 
 
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+def test_the_training_on_13_bands_of_the_page_about_other_networks_works_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/networks.md").read_text()
+    (code,) = re.findall(r"```python\n(import cvcc_zoo\n.*?)```", page, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code.replace("cnn_small", "linear"), names)
+    assert {name for name, _ in names["model"].predict(names["images"][0])} == {"field", "river", "town"}
+
+
 def test_lists_and_dictionaries_in_options_are_quoted_for_the_shell() -> None:
     """In messages and on the pages, from which people copy them."""
     pages = [path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")) if path.stem != "map"]

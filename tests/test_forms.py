@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from cvcc_zoo import ImageDataModule, create
 from cvcc_zoo.__main__ import main
 from cvcc_zoo.data.classes import DIGITS, DIGITS_NOTE
+from cvcc_zoo.data.decode import Tally
 from cvcc_zoo.data.forms.arrays import array_file
 from cvcc_zoo.data.forms.given import _kept
 from cvcc_zoo.data.identity import identity_of
@@ -142,14 +143,18 @@ def test_a_trainer_fits_and_tests_objects_which_are_no_hyperparameters(tmp_path:
     [
         ({"train": Pictures(v2.RandomHorizontalFlip())}, r"\] changes each time it is read.*augmentations=\.\.\."),
         ({"train": Pictures(lambda i: as_float(i) * 2 - 1)}, r"train\[0\] has float values from -1 .*remove Normalize"),
-        ({"train": (PIXELS.astype(float), LABELS)}, r"must be in \[0, 1\].*convert the values to uint8"),
-        ({"train": (PIXELS.astype(int), LABELS)}, r"values of type int64; convert them to uint8"),
+        ({"train": (PIXELS.astype(float), LABELS)}, r"must be in \[0, 1\].*one factor for all images"),
+        ({"train": (PIXELS.astype(int), LABELS)}, r"values of type int64; images are uint8.*one factor for all"),
         ({"train": (PIXELS[:, :3], LABELS)}, r"\(40, 3, 8, 3\), and the channels could be the first or the last"),
-        ({"train": (PIXELS[..., :2], LABELS)}, r"\(40, 8, 8, 2\), and no side has 1, 3 or 4 channels"),
-        ({"train": (torch.from_numpy(PIXELS), LABELS)}, r"in a tensor of the shape \(40, 8, 8, 3\); give \(N, C, H"),
+        ({"train": (PIXELS[..., :2], LABELS)}, r"\(40, 8, 8, 2\), and no side has .*whitening.fit.*networks.md"),
+        ({"train": (np.zeros((40, 8, 8, 4), np.uint8), LABELS)}, r"4 channels could be bands.*\(mode RGBA\)"),
+        ({"train": (np.zeros((40, 4, 8, 8), np.uint8), LABELS)}, "4 channels could be bands"),
+        ({"train": (torch.zeros(40, 4, 8, 8), LABELS)}, "in a tensor .* 4 channels could be bands"),
+        ({"train": [(torch.zeros(4, 8, 8), 0), (torch.zeros(4, 8, 8), 1)]}, r"\] is a tensor .* 4 channels could be"),
+        ({"train": (torch.from_numpy(PIXELS), LABELS)}, r"of the shape \(40, 8, 8, 3\).*movedim\(-1, -3\)"),
         ({"train": (PIXELS[0, 0], LABELS)}, r"images of the shape \(8, 3\)"),
         ({"train": (PIXELS, LABELS[:9])}, "40 images and 9 labels"),
-        ({"train": (PIXELS, np.eye(4)[LABELS])}, r"labels of the shape \(40, 4\).*labels.argmax\(1\)"),
+        ({"train": (PIXELS, np.eye(4)[LABELS])}, r"\(40, 4\).*labels.argmax\(1\); several labels"),
         ({"train": (PIXELS, LABELS / 1)}, "labels of type float64, which must be integers"),
         ({"train": (PIXELS, np.array(list("abcd"))[LABELS])}, r"numpy.unique\(labels, return_inverse=True\)"),
         ({"train": (PIXELS, LABELS + 1)}, r"train\[0\] has the label 1, but no image has the label 0; number"),
@@ -359,9 +364,19 @@ def test_images_in_a_cache_that_cannot_be_read_are_decoded_again(monkeypatch: py
         raise PermissionError(13, "Permission denied", str(path))
 
     made = Images(TENSOR.contiguous(), torch.from_numpy(LABELS))
-    assert _kept("a", TENSOR.shape, lambda: made) is not made
+    assert _kept("a", TENSOR.shape, "a", lambda: (made, Tally())) is not made
     monkeypatch.setattr(Path, "open", refuse)  # the file is that of another user
-    assert _kept("a", TENSOR.shape, lambda: made) is made
+    assert _kept("a", TENSOR.shape, "a", lambda: (made, Tally())) is made
+
+
+def test_what_a_user_should_know_about_images_is_told_again_when_they_come_from_the_cache(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made, tally = Images(TENSOR.contiguous(), torch.from_numpy(LABELS)), Tally()
+    tally.images = tally.several = 40
+    for told in (0, 1):
+        _kept("a", TENSOR.shape, "mine-train", lambda: (made, tally))
+        assert caplog.text.count("mine-train: 40 of 40 images have several frames or pages") == told
 
 
 def test_the_command_line_trains_on_a_file_and_evaluates_the_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,6 +120,8 @@ def test_text_in_another_split_has_the_numbers_of_the_classes_that_are_given(cla
         assert data.test_dataloader().labels.tolist() == [2, 1] * 12
         with pytest.raises(ValueError, match="no class of val named 'cow'; known are: "):
             ImageDataModule(train=train, val=table(["cow", "dog"] * 12), classes=classes)
+    with pytest.raises(ValueError, match="no class of val named 'CD4'"):  # which is neither of the first two
+        ImageDataModule(train=(PIXELS, numbers), val=table(["CD4", "B"] * 12), classes=["CD4+", "CD4-", "B"])
     with pytest.raises(ValueError, match=r"test has labels that are text, such as 'dog', .*: classes=\[...\]"):
         ImageDataModule(train=(PIXELS, numbers), test=table(["hen", "dog"] * 12))
     with pytest.raises(ValueError, match=r"test has 'dog' as class 1, and classes=\[...\] has it as class 0; keep"):

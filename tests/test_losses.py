@@ -189,6 +189,16 @@ def test_hinge_refuses_soft_labels_and_their_shape_is_checked() -> None:
         check_labels(torch.full((2, 4), 0.25), 3)
 
 
+def test_soft_labels_are_shares_that_add_up_to_1() -> None:
+    for row in ([1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [2.0, -1.0, 0.0], [math.nan, 1.0, 0.0]):
+        for loss in ("cross_entropy", "focal", "squared_error"):
+            with pytest.raises(ValueError, match=r"add up to 1 in each row; several labels .* are not supported"):
+                make_loss(loss)(torch.zeros(2, 3), torch.tensor([[0.0, 0.0, 1.0], row]))
+    shares = torch.rand(50, 100, generator=torch.Generator().manual_seed(0)).softmax(1)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        check_labels(shares.to(dtype), 100)
+
+
 def test_the_logged_loss_is_the_mean_over_images_not_over_batches() -> None:
     metrics = StageMetrics(3)
     metrics.count("test", torch.ones(3), torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))

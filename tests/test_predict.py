@@ -223,7 +223,10 @@ def bad_files(model: ImageClassifier) -> None:
         (["linear.pets", "good", "gone.png"], "there is no image or folder gone.png"),
         (["linear.pets", "notes.png"], "notes.png is not an image that can be read (not one of PNG"),
         (["linear.pets", "cut/b.jpg"], "cut/b.jpg is not an image that can be read"),
-        (["linear.pets", "deep.tif"], "deep.tif has more than 16 bits per pixel (mode F); convert it to 8 bits first"),
+        (
+            ["linear.pets", "deep.tif"],
+            "deep.tif has more than 16 bits per pixel (mode F); scale the values to 0..255 with one",
+        ),
         (["linear.pets", "none"], "there are no images in none"),
         (["linear.pets", "good", "--top=4"], "linear.pets has 3 classes; choose --top=1 to 3, not 4"),
         (["linear.pets", "good", "--top=0"], "choose --top=1 to 3, not 0"),

@@ -140,10 +140,19 @@ def test_single_images_are_divided_exactly_and_groups_as_well_as_scikit_learn_do
 
 
 def test_a_class_without_enough_images_or_groups_is_told() -> None:
-    with pytest.raises(ValueError, match="the class 'b' has 2 images, too few for train and val and test; add images"):
+    with pytest.raises(ValueError, match=r"the class 'b' has 2 images, too few for train and val and test; .*--val=0"):
         partition(np.array([0] * 9 + [1] * 2), np.arange(11), SHARES, 0, "ab")
-    with pytest.raises(ValueError, match="no group of images is left for the class 'b' in"):
+    with pytest.raises(ValueError, match=r"no group of images is left for the class 'b' in .*: --val=0"):
         partition(np.array([0] * 9 + [1] * 9), np.array([*range(9), *[9] * 5, *[10] * 4]), SHARES, 0, "ab")
+
+
+def test_a_class_that_no_other_share_helps_is_to_be_left_out() -> None:
+    one, halves = np.array([0] * 9 + [1]), {"train": 0.5, "test": 0.5}
+    for shares in (SHARES, halves):
+        with pytest.raises(ValueError, match=r"has 1 image, too few for .*; add images, or leave the class out"):
+            partition(one, np.arange(10), shares, 0, "ab")
+    with pytest.raises(ValueError, match=r"no group of images is left .* or leave the class out"):
+        partition(np.array([0] * 9 + [1] * 9), np.array([*range(9), *[9] * 9]), halves, 0, "ab")
 
 
 def test_a_class_of_as_many_groups_as_splits_has_one_in_each() -> None:

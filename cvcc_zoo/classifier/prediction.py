@@ -145,16 +145,15 @@ def _pixels(image: Any, decoding: Decoding) -> Tensor:
     if isinstance(image, np.ndarray) and image.ndim in (2, 3, 4):
         if image.dtype != np.uint8:
             raise ValueError(
-                f"an array of images is uint8, 0..255, and this one {image.dtype}; convert it, or give a tensor "
-                "(N, C, H, W) with values in 0..1"
+                f"an array of images is uint8, 0..255, and this one {image.dtype}; scale it as in training and convert "
+                "it, or give a tensor (N, C, H, W) with values in 0..1"
             )
         if image.ndim == 4:
             return torch.cat([torch.from_numpy(decoding.none()), *(_pixels(each, decoding) for each in image)])
-        if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
-            raise ValueError(
-                f"an image as an array is (H, W), or (H, W, C) with 1, 3 or 4 channels, not {image.shape}; a tensor is "
-                "(C, H, W)"
-            )
+        if image.ndim == 3 and image.shape[2] not in (1, 3):
+            bands = "give three of its channels, or an image of Pillow (mode RGBA) if one is opacity"
+            more = bands if image.shape[2] == 4 else "a tensor is (C, H, W)"
+            raise ValueError(f"an image as an array is (H, W), or (H, W, C) with C 1 or 3, not {image.shape}; {more}")
         image = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
     if not isinstance(image, Image.Image):
         shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""

@@ -1,7 +1,6 @@
 """Weights of classes in the loss: from names or counts to numbers, and the mean loss of a batch."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import yaml
 from lightning import Trainer
 from torch import Tensor
 
-from cvcc_zoo.data.classes import plain_name
+from cvcc_zoo.data.classes import plain_name, unique_places
 from cvcc_zoo.data.loader import TensorLoader
 from cvcc_zoo.losses import Loss
 from cvcc_zoo.registry import unknown
@@ -35,9 +34,7 @@ def resolve_class_weights(chosen: Any, classes: Sequence[str], labels: Tensor) -
     if not isinstance(chosen, Mapping):
         return [float(weight) for weight in chosen]
     weights, places = [1.0] * len(classes), {name: place for place, name in enumerate(classes)}
-    plain = {plain_name(name): place for name, place in places.items()}
-    readings = Counter(map(_as_yaml_reads, classes))
-    read = {_as_yaml_reads(name): place for name, place in places.items() if readings[_as_yaml_reads(name)] == 1}
+    plain, read = unique_places(classes, plain_name), unique_places(classes, _as_yaml_reads)
     for name, weight in chosen.items():
         place = places.get(name, plain.get(plain_name(name), read.get(name)))
         if place is None:

@@ -100,6 +100,11 @@ def _of_file(message: str) -> str | None:
     """Explain an error of a YAML file, or return None."""
     if found := find("group", message):
         group, value = found.groups()
+        if group == "data" and re.fullmatch(r"(?!torchvision\.)[a-z_]\w*(\.\w+)*\.[A-Z]\w*", value):
+            return (
+                f"--data takes a YAML file with options of our own data sets (docs/datasets.md), not {value}; a "
+                "DataModule of yours trains in Python: Trainer().fit(model, data)"
+            )
         return (
             f"--{group} takes a YAML file with its options, and there is no file {value}; "
             f"did you mean --{group}.{INNER[group]}={value}?"

@@ -6,7 +6,8 @@ are one class.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 SHOWN = 5  # names of each kind in a message
 LISTED = 100  # classes in a table
@@ -76,13 +77,24 @@ def matching(wanted: Sequence[str], given: Sequence[str]) -> list[int] | None:
     return None
 
 
+def unique_places(names: Sequence[str], form: Callable[[str], str]) -> dict[str, int]:
+    """Return the places of names by a form of them, without names that have the same form as another."""
+    forms = [form(name) for name in names]
+    counts = Counter(forms)
+    return {name: place for place, name in enumerate(forms) if counts[name] == 1}
+
+
+def _form_of(*lists: Sequence[str]) -> Callable[[str], str]:
+    """Return how to compare names: normalised, unless two names of a list would then be the same."""
+    return plain_name if all(len({*map(plain_name, names)}) == len(names) for names in lists) else str
+
+
 def shared(wanted: Sequence[str], given: Sequence[str]) -> dict[int, int]:
     """Return the index in `wanted` of each of the `given` classes that both lists have, by its own index.
 
     Names are compared as `matching` compares them.
     """
-    unique = all(len({plain_name(name) for name in names}) == len(names) for names in (wanted, given))
-    form = plain_name if unique else str
+    form = _form_of(wanted, given)
     places = {form(name): place for place, name in enumerate(wanted)}
     return {place: places[form(name)] for place, name in enumerate(given) if form(name) in places}
 
@@ -112,7 +124,7 @@ def renamed(given: Sequence[str] | None, own: Sequence[str] | None, title: str) 
     """
     if not given or own is None:
         return given or own
-    form = plain_name if len({plain_name(name) for name in own}) == len(own) else str
+    form = _form_of(own)
     places = {form(name): place for place, name in enumerate(own)}
     for place, name in enumerate(given):
         if places.get(form(name), place) != place:
@@ -136,9 +148,10 @@ def pairs_of(wanted: Sequence[str], given: Sequence[str], places: Sequence[int])
 
 def differences(wanted: Sequence[str], given: Sequence[str]) -> str:
     """Describe the names that only one of the two lists has."""
-    mine, theirs = ({plain_name(name): name for name in names} for names in (wanted, given))
-    missing = [name for form, name in mine.items() if form not in theirs]
-    unknown = [name for form, name in theirs.items() if form not in mine]
+    form = _form_of(wanted, given)
+    mine, theirs = ({form(name): name for name in names} for names in (wanted, given))
+    missing = [name for key, name in mine.items() if key not in theirs]
+    unknown = [name for key, name in theirs.items() if key not in mine]
     found = {"unexpected": unknown, "missing": missing}
     parts = [f"{some(names)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in found.items() if names]
     return " and ".join(parts) or "their names do not tell them apart"

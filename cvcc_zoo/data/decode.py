@@ -14,6 +14,7 @@ from cvcc_zoo.data.shaping import STRETCHED, Shaping, eight_bits, has_colour, is
 from cvcc_zoo.files.own import shown
 
 Pixels = npt.NDArray[np.uint8]
+DARK = 2**14  # of 65535: a brightest pixel below it leaves three quarters of the grey values unused
 
 
 class Tally:
@@ -21,13 +22,29 @@ class Tally:
 
     def __init__(self) -> None:
         self.images = self.deep = self.brightest = self.flat = self.resized = self.stretched = 0
+        self.transparent = self.several = 0
         self.first_flat: Path | str | None = None
 
-    def add(self, path: Path | str, pixels: Pixels, brightest: int | None, *, resized: bool, stretched: bool) -> None:
-        """Count an image; `brightest` is its largest value if it was 16-bit grey, else None."""
+    def add(
+        self,
+        path: Path | str,
+        pixels: Pixels,
+        brightest: int | None,
+        *,
+        resized: bool,
+        stretched: bool,
+        transparent: bool,
+        several: bool,
+    ) -> None:
+        """Count an image; `brightest` is its largest value if it was 16-bit grey, else None.
+
+        `several` stands for several frames or pages.
+        """
         self.images += 1
         self.resized += resized
         self.stretched += stretched
+        self.transparent += transparent
+        self.several += several
         if brightest is not None:
             self.deep, self.brightest = self.deep + 1, max(self.brightest, brightest)
         if (pixels == pixels[:, :1, :1]).all():
@@ -36,7 +53,7 @@ class Tally:
 
     def merge(self, other: "Tally") -> None:
         """Add the counts of another tally."""
-        for name in ("images", "deep", "flat", "resized", "stretched"):
+        for name in ("images", "deep", "flat", "resized", "stretched", "transparent", "several"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.brightest = max(self.brightest, other.brightest)
         self.first_flat = self.first_flat or other.first_flat
@@ -50,12 +67,26 @@ class Tally:
         if self.deep:
             found.append(
                 f"{self.deep:,} {of} have 16 bits of grey, scaled to 8: 65535 becomes 255, and their brightest pixel "
-                f"has {self.brightest}"
+                f"has {self.brightest}{self._dark(advice=advice)}"
             )
+        if self.transparent:
+            option = " (--data.background)" if advice else ""
+            found.append(f"{self.transparent:,} {of} have transparent pixels, which show the background{option}")
+        if self.several:
+            found.append(f"{self.several:,} {of} have several frames or pages; only the first is read")
         if self.stretched:
             remedy = "; --data.resize=crop keeps their middle, pad keeps all of them" if advice else ""
             found.append(f"{self.stretched:,} {of} are distorted by more than a fifth to make them square{remedy}")
         return found
+
+    def _dark(self, *, advice: bool) -> str:
+        """Return what follows from 16-bit images whose pixels are all dark."""
+        if not 0 < self.brightest < DARK:
+            return ""
+        used = (self.brightest * 255 + 32767) // 65535 + 1
+        factor = 65535 // self.brightest
+        remedy = f": multiply the values by {factor} before, the same factor for all images" if advice else ""
+        return f", so at most {used} of the 256 grey values are used{remedy}"
 
 
 @dataclass(frozen=True)
@@ -64,8 +95,8 @@ class Decoding:
 
     With `same_size` an image of another size is refused, not resized; with `grey_only` one in colour is refused, not
     converted: the user has to ask for either. Images of more than `max_pixels` pixels are refused. Images are turned
-    upright by their EXIF orientation, animations are represented by their first frame, transparent pixels show the
-    `background`, 16 bits become 8, and `resize` (squash, crop or pad) makes images square.
+    upright by their EXIF orientation, only the first frame or page is read, transparent pixels show the `background`,
+    16 bits become 8, and `resize` (squash, crop or pad) makes images square.
     """
 
     image_size: int
@@ -88,10 +119,12 @@ class Decoding:
 
     def pixels(self, path: Path | str, file: Image.Image, tally: Tally | None = None) -> Pixels:
         """Decode an open image, which messages call `path`, to a contiguous array; `tally` counts it."""
+        several = file.format not in ("GIF", "MPO") and getattr(file, "is_animated", False)
         upright, deep = UprightImage.decoded(file), is_deep(file)
         if not deep and file.mode.startswith(("I", "F")):
             raise UnreadableImageError(
-                f"{shown(path)} has more than 16 bits per pixel (mode {file.mode}); convert it to 8 bits first"
+                f"{shown(path)} has more than 16 bits per pixel (mode {file.mode}); scale the values to 0..255 with "
+                "one factor for all images, and save them as 8 bits"
             )
         if self.grey_only and not deep and any(has_colour(band) for _, band in upright.bands()):
             raise NeedsOptionError(
@@ -105,12 +138,16 @@ class Decoding:
                 f"{size}x{size}; choose a size for all images: --data.image_size={size}"
             )
         brightest = max(int(np.asarray(band).max()) for _, band in upright.bands()) if deep else None
-        visible = (upright.then(eight_bits) if deep else upright).then(partial(opaque, background=self.background))
+        eight = upright.then(eight_bits) if deep else upright
+        visible = eight.then(partial(opaque, background=self.background))
         image = square(visible, size, self.resize, self.background).convert("RGB" if self.in_channels == 3 else "L")
         stretched = self.resize == "squash" and max(width, height) > STRETCHED * min(width, height)
         pixels = np.asarray(image).reshape(size, size, self.in_channels).transpose(2, 0, 1).copy()
         if tally is not None:
-            tally.add(path, pixels, brightest, resized=(width, height) != (size, size), stretched=stretched)
+            clear = file.has_transparency_data and any(is_transparent(band) for _, band in eight.bands())
+            resized = (width, height) != (size, size)
+            kinds = {"resized": resized, "stretched": stretched, "transparent": clear, "several": several}
+            tally.add(path, pixels, brightest, **kinds)
         return pixels
 
     @classmethod
@@ -162,6 +199,11 @@ def read_header(path: str, max_pixels: int) -> tuple[tuple[int, int], bool]:
     """Return the size (width, height) of an image file, and if it is grey. Raises the errors of `open_image`."""
     with open_image(path, max_pixels) as image:
         return image.size, is_grey(image)
+
+
+def is_transparent(band: Image.Image) -> bool:
+    """Return whether any pixel is not fully opaque."""
+    return band.has_transparency_data and bool((np.asarray(band.convert("RGBA"))[..., 3] < 255).any())
 
 
 def is_visible(path: str) -> bool:

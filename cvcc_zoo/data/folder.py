@@ -13,7 +13,7 @@ import torch
 
 from cvcc_zoo.data.classes import DIGITS_NOTE, are_digits
 from cvcc_zoo.data.decode import DecodedDataset, Decoding, read_header
-from cvcc_zoo.data.decoded import decode_all, raise_all
+from cvcc_zoo.data.decoded import decode_all, raise_all, remove_decoded, tell_remarks
 from cvcc_zoo.data.finding import Links
 from cvcc_zoo.data.images import Images, Split, data_home, mapped
 from cvcc_zoo.data.layout import LAYOUT, check_same_classes, check_several, find_classes, find_splits, labelled
@@ -92,7 +92,7 @@ class ImageFolder(DecodedDataset):
         if not (target.is_file() and target.stat().st_size == torch.Size(self._shape(split)).numel()):
             decode_all(paths, target, self.decoding, f"{self.title}/{split}")
             if not _unchanged(paths, state):
-                target.unlink(missing_ok=True)
+                remove_decoded(target)
                 raise ValueError(
                     f"the files in {shown(self.root / split)} changed while they were read; start again when nothing "
                     "writes to the folder"
@@ -100,8 +100,10 @@ class ImageFolder(DecodedDataset):
             for other in cache.glob(f"*-{split}-{place}-*.uint8"):
                 if other != target:
                     with suppress(OSError):  # another process has removed it, or is using it, or it is another user's
-                        other.unlink()
+                        remove_decoded(other)
             remove_unfinished(cache, older=STALE)
+        elif split not in self._prepared:
+            tell_remarks(target, f"{self.title}/{split}")
         return target
 
 

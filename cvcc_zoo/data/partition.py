@@ -24,13 +24,14 @@ def partition(labels: Numbers, groups: Numbers, shares: dict[str, float], seed: 
         if total < len(shares):
             raise ValueError(
                 f"the class {classes[label]!r} has {total} image{'s' * (total != 1)}, too few for "
-                f"{' and '.join(shares)}; add images, or leave out a split: --val=0"
+                f"{' and '.join(shares)}; add images, or {_otherwise(shares, total)}"
             )
     wanted = np.stack([largest_remainder(total, list(shares.values())) for total in totals.tolist()], axis=1)
     together = members(groups)
     shuffled = permutation(len(together), seed).tolist()
     filled, found = np.zeros_like(wanted), np.zeros_like(labels)
     left = np.bincount(np.concatenate([np.unique(labels[images]) for images in together]), minlength=len(classes))
+    groups_of = left.tolist()
     for images in sorted((together[number] for number in shuffled), key=len, reverse=True):
         own, counts = np.unique(labels[images], return_counts=True)
         missing = wanted[:, own] - filled[:, own]
@@ -46,9 +47,14 @@ def partition(labels: Numbers, groups: Numbers, shares: dict[str, float], seed: 
         split, label = np.argwhere(filled == 0)[0]
         raise ValueError(
             f"no group of images is left for the class {classes[label]!r} in {list(shares)[split]}, because images of "
-            "a group stay together; add groups, leave out a split (--val=0), or choose another --seed"
+            f"a group stay together; add groups, choose another --seed, or {_otherwise(shares, groups_of[label])}"
         )
     return found
+
+
+def _otherwise(shares: dict[str, float], count: int) -> str:
+    """Return what else helps if a class has too few images or groups: no validation, if `count` are enough then."""
+    return "leave out a split: --val=0" if "val" in shares and count >= len(shares) - 1 else "leave the class out"
 
 
 def largest_remainder(count: int, shares: Sequence[float]) -> Numbers:

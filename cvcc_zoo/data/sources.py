@@ -1,6 +1,7 @@
 """Find the data set for a name, a folder, a file or objects, and describe it."""
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from os import PathLike
@@ -163,10 +164,11 @@ def check_test(dataset: ImageDataset) -> None:
     if "test" in dataset.splits:
         return
     if isinstance(dataset, ImageFolder):
-        raise ValueError(
-            f"{shown(dataset.root)} has no test images; add test/<class>/<image>, or, if there are no splits at all, "
-            "hold out a share of each class: --data.test=0.1; `fit --test=false` trains without a test"
-        )
+        add = "add test/<class>/<image>"
+        if dataset.only_classes or dataset.public:  # --data.test=0 was chosen
+            alone = min(Counter(label for _, label in dataset.files["train"]).values()) == 1
+            add = "add images to the classes of one, and " * alone + "hold out a share of each class: --data.test=0.1"
+        raise ValueError(f"{shown(dataset.root)} has no test images; {add}; `fit --test=false` trains without a test")
     raise ValueError(
         f"{dataset.title} has no test images; add some (ImageDataModule(train=..., test=...), test_images and "
         "test_labels in a file of arrays); `fit --test=false` trains without a test"

@@ -26,9 +26,13 @@ def stratified_split(
         count = max(1, round(share * len(members)))
         if count >= len(members):
             name = repr(classes[label]) if classes else label
+            none = "hold out none: --data.validation=0"
+            if purpose == "test":
+                alone = " --data.validation=0" if len(members) == 1 else ""
+                none = f"hold out none, and train without a test: --data.test=0 --test=false{alone}"
             raise ValueError(
                 f"the class {name} has {len(members)} training image{'s' * (len(members) != 1)}, too few to hold out "
-                f"{share:.0%} for the {purpose}; add images, or hold out none: --data.{purpose}=0"
+                f"{share:.0%} for the {purpose}; add images, or {none}"
             )
         held_out.append(members[torch.randperm(len(members), generator=generator)[:count]])
     chosen = torch.cat(held_out).sort().values

@@ -33,6 +33,7 @@ from cvcc_zoo.internals.torch import is_recorded
 
 Reduction = Literal["mean", "none"]
 Weights = Tensor | None
+SUM = 1e-3  # how far the shares in a soft label may add up from 1; coarser types round more
 
 
 def cross_entropy(
@@ -126,9 +127,12 @@ def check_labels(labels: Tensor, num_classes: int, *, values: bool = True) -> No
             numbers = f"; if they are numbers of classes, give labels{'[:, 0]' * column}.long()"
             hint = numbers if labels.ndim == 1 or column else ""
             raise ValueError(f"soft labels must have the shape (N, {num_classes}), got {shape}{hint}")
+        if values and len(labels):
+            _check_shares(labels)
         return
     if labels.ndim != 1:
-        hint = "labels[:, 0]" if column else "labels.argmax(1) if they are one-hot, one number for each image otherwise"
+        one = "one number for each image otherwise; several labels for one image are not supported"
+        hint = "labels[:, 0]" if column else f"labels.argmax(1) if they are one-hot, {one}"
         raise ValueError(f"labels must have the shape (N,), got {shape}; give {hint}")
     if not (values and len(labels)):
         return
@@ -140,6 +144,20 @@ def check_labels(labels: Tensor, num_classes: int, *, values: bool = True) -> No
         raise ValueError(
             f"labels must be in 0 .. {num_classes - 1} for {num_classes} classes, got {low} .. {high}; "
             "number the classes from 0, or build the model with more classes"
+        )
+
+
+def _check_shares(labels: Tensor) -> None:
+    """Raise ValueError for soft labels (N, num_classes) that are not shares of the classes."""
+    limit = max(SUM, torch.finfo(labels.dtype).eps)
+    try:
+        are_shares = bool(((labels >= 0).all(1) & ((labels.float().sum(1) - 1).abs() <= limit)).all())
+    except RuntimeError:  # inside torch.func.vmap, or traced
+        return
+    if not are_shares:
+        raise ValueError(
+            "soft labels are shares of the classes, which add up to 1 in each row; several labels for an image "
+            "(multi-label) are not supported"
         )
 
 

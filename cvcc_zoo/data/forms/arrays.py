@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cvcc_zoo.data.classes import as_text
-from cvcc_zoo.data.forms.items import CHANNELS, Items, Values, channels_last
+from cvcc_zoo.data.forms.items import CHANNELS, Items, Values, channels_last, channels_refused
 from cvcc_zoo.data.images import Split
 from cvcc_zoo.data.layout import NAMES
 from cvcc_zoo.files.own import shown
@@ -65,13 +65,17 @@ def array_items(images: Any, labels: Any, place: str) -> Items:
     elif values.shape[1] in CHANNELS:
         values = np.moveaxis(values, 1, -1)
     else:
-        raise ValueError(f"{place} has images in a tensor of the shape {values.shape}; give (N, C, H, W), C 1 or 3")
+        raise ValueError(
+            f"{place} has images in a tensor of the shape {values.shape}, not (N, C, H, W) with C 1 or 3; "
+            f"{channels_refused(values.shape, is_tensor=True)}"
+        )
     numbers = labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
     if numbers.ndim == 2 and numbers.shape[1] == 1:
         numbers = numbers[:, 0]
     if numbers.ndim != 1:
-        one_hot = "; for one-hot rows take labels.argmax(1)" if numbers.ndim == 2 else ""
-        raise ValueError(f"{place} has labels of the shape {numbers.shape}; give one for each image, (N,){one_hot}")
+        rows = "; for one-hot rows take labels.argmax(1); several labels for one image are not supported"
+        more = rows * (numbers.ndim == 2)
+        raise ValueError(f"{place} has labels of the shape {numbers.shape}; give one for each image, (N,){more}")
     if len(numbers) != len(values):
         raise ValueError(f"{place} has {len(values):,} images and {len(numbers):,} labels; give one for each")
     if not np.issubdtype(numbers.dtype, np.integer):

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from cvcc_zoo.data.classes import DIGITS_NOTE, are_digits, check_class_names, check_same_classes, renamed
 from cvcc_zoo.data.decode import DecodedDataset, Decoding, Tally
+from cvcc_zoo.data.decoded import keep_remarks, tell_remarks
 from cvcc_zoo.data.folder import plain_title
 from cvcc_zoo.data.forms.arrays import Arrays, array_items, is_arrays
 from cvcc_zoo.data.forms.items import Items, checked_items, class_names
@@ -120,11 +121,11 @@ def decoded(items: Items, decoding: Decoding, title: str) -> Images:
         pixels = torch.from_numpy(np.require(np.moveaxis(source.images, -1, 1), requirements=["C", "W"]))
         return Images(share(pixels, title), torch.from_numpy(source.labels.astype(np.int64)))
     if items.key is None:
-        found = _read(items, decoding, title)
+        found, _ = _read(items, decoding, title)
         return Images(share(found.images, title), found.labels)
     shape = (len(items), decoding.in_channels, decoding.image_size, decoding.image_size)
     name = hashlib.sha256(f"{items.key} {decoding}".encode()).hexdigest()[:16]
-    return _kept(f"{title}-{name}.items", shape, lambda: _read(items, decoding, title))
+    return _kept(f"{title}-{name}.items", shape, title, lambda: _read(items, decoding, title))
 
 
 def _is_done(source: Arrays, decoding: Decoding) -> bool:
@@ -133,8 +134,8 @@ def _is_done(source: Arrays, decoding: Decoding) -> bool:
     return source.images.dtype == np.uint8 and source.images.shape[1:] == shape
 
 
-def _read(items: Items, decoding: Decoding, title: str) -> Images:
-    """Decode all items in this process, and report what a user should know about them."""
+def _read(items: Items, decoding: Decoding, title: str) -> tuple[Images, Tally]:
+    """Decode all items in this process, count them, and print what a user should know about them."""
     images = torch.empty((len(items), *decoding.none().shape[1:]), dtype=torch.uint8)
     labels, tally = torch.empty(len(items), dtype=torch.int64), Tally()
     for number in tracked(range(len(items)), f"decoding {title}", len(items), lambda _: 1):
@@ -143,19 +144,22 @@ def _read(items: Items, decoding: Decoding, title: str) -> Images:
         labels[number] = label
     for line in tally.lines():
         rank_zero_info(f"{title}: {line}")
-    return Images(images, labels)
+    return Images(images, labels), tally
 
 
-def _kept(name: str, shape: tuple[int, ...], make: Callable[[], Images]) -> Images:
+def _kept(name: str, shape: tuple[int, ...], title: str, make: Callable[[], tuple[Images, Tally]]) -> Images:
     """Return the images and labels in a file of the cache, which `make` makes if it is missing or incomplete.
 
     The file holds the pixels, then the labels as int64. If it cannot be written or read, the images stay in memory.
     """
     target, size = data_home() / "decoded" / name, torch.Size(shape).numel()
-    if not (target.is_file() and target.stat().st_size == size + 8 * shape[0]):
-        made = make()
+    if target.is_file() and target.stat().st_size == size + 8 * shape[0]:
+        tell_remarks(target, title)
+    else:
+        made, tally = make()
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            keep_remarks(target, tally)
             with whole_file(target) as file:
                 file.write(made.images.numpy().data)
                 file.write(made.labels.numpy().data)
@@ -164,7 +168,7 @@ def _kept(name: str, shape: tuple[int, ...], make: Callable[[], Images]) -> Imag
     try:
         return Images(mapped(target, shape), torch.from_numpy(np.fromfile(target, dtype=np.int64, offset=size)))
     except OSError:  # the file of another user
-        return make()
+        return make()[0]
 
 
 def numbered_classes(labels: torch.Tensor, items: Items) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from cvcc_zoo.data.classes import check_same_classes, matching, plain_name
+from cvcc_zoo.data.classes import check_same_classes, matching, plain_name, unique_places
 from cvcc_zoo.data.folder import fingerprint
 from cvcc_zoo.data.forms.items import Items
 from cvcc_zoo.data.images import Split
@@ -103,7 +103,7 @@ def _places(found: Sequence[str], known: Sequence[Sequence[str]], place: str) ->
             f"{place} has labels that are text, such as {found[0]!r}, and the training images have numbers; give the "
             "names of the classes in the order of these numbers: classes=[...]"
         )
-    places = {form(name): number for form in (plain_name, str) for names in known for number, name in enumerate(names)}
+    places = {key: n for form in (plain_name, str) for names in known for key, n in unique_places(names, form).items()}
     numbers = dict[str, int]()
     for name in found:
         if (number := places.get(name, places.get(plain_name(name)))) is None:

@@ -17,7 +17,12 @@ from cvcc_zoo.data.opening import UnreadableImageError, check_size
 
 TRIED = 8  # items that are read again to see whether they change
 TIMES = 3  # how often each is read; a flip of half of the images escapes with a probability of 4^-8
-CHANNELS = (1, 3, 4)  # grey, colour, and colour with transparency
+CHANNELS = (1, 3)  # grey and colour
+FOUR = (
+    "4 channels could be bands, or colours and opacity; give three of them, images of Pillow (mode RGBA) if they have "
+    "transparency, or all four by a DataLoader of your own: docs/networks.md"
+)
+OTHERS = "other numbers of channels need a DataLoader of your own and model.whitening.fit(images): docs/networks.md"
 Values = npt.NDArray[Any]
 
 
@@ -114,7 +119,7 @@ def checked_items(source: Any, place: str) -> Items:
 def as_picture(image: Any, where: str) -> Image.Image:
     """Return an image as a PIL image, without copying it if it is one.
 
-    Tensors are (C, H, W) or (H, W), NumPy arrays (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels; both have
+    Tensors are (C, H, W) or (H, W), NumPy arrays (H, W), (H, W, C) or (C, H, W) with 1 or 3 channels; both have
     values uint8 or float in [0, 1]. Raises ValueError, which begins with `where`, for anything else.
     """
     if isinstance(image, Image.Image):
@@ -124,7 +129,10 @@ def as_picture(image: Any, where: str) -> Image.Image:
         values = values.float() if values.is_floating_point() else values
         array = values.numpy() if values.ndim != 3 else values.permute(1, 2, 0).numpy()
         if array.ndim == 3 and array.shape[2] not in CHANNELS:
-            raise ValueError(f"{where} is a tensor of the shape {tuple(image.shape)}; images are (C, H, W), C 1 or 3")
+            raise ValueError(
+                f"{where} is a tensor of the shape {tuple(image.shape)}, not (C, H, W) with C 1 or 3; "
+                f"{channels_refused(image.shape, is_tensor=True)}"
+            )
     elif isinstance(image, np.ndarray):
         array = image if image.ndim != 3 else channels_last(image, where)
     else:
@@ -141,12 +149,15 @@ def eight_bit(values: Values, where: str) -> npt.NDArray[np.uint8]:
     if values.dtype == np.uint8:
         return values
     if not np.issubdtype(values.dtype, np.floating):
-        raise ValueError(f"{where} has values of type {values.dtype}; convert them to uint8, 0 to 255")
+        raise ValueError(
+            f"{where} has values of type {values.dtype}; images are uint8, 0 to 255: scale larger values with one "
+            "factor for all images, and convert them"
+        )
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 1):  # also for NaN
         raise ValueError(
             f"{where} has float values from {low:g} to {high:g}, which must be in [0, 1]; remove Normalize from its "
-            "transforms (models whiten images themselves), or convert the values to uint8, 0 to 255"
+            "transforms (models whiten images themselves), or scale the values with one factor for all images"
         )
     return (values * 255).round().astype(np.uint8)
 
@@ -157,13 +168,22 @@ def channels_last(values: Values, where: str) -> Values:
     Raises ValueError if both sides can be, or none.
     """
     first, last = values.shape[-3] in CHANNELS, values.shape[-1] in CHANNELS
-    if first == last:
-        problem = "the channels could be the first or the last side" if first else "no side has 1, 3 or 4 channels"
+    if first and last:
         raise ValueError(
-            f"{where} has the shape {values.shape}, and {problem}; give (N, H, W, C) or (N, C, H, W) with larger "
-            "sides, or a torch tensor, which is always (N, C, H, W)"
+            f"{where} has the shape {values.shape}, and the channels could be the first or the last side; give "
+            "(N, H, W, C) or (N, C, H, W) with larger sides, or a torch tensor, which is always (N, C, H, W)"
         )
+    if not (first or last):
+        refused = channels_refused(values.shape)
+        raise ValueError(f"{where} has the shape {values.shape}, and no side has 1 or 3 channels; {refused}")
     return values if last else np.moveaxis(values, -3, -1)
+
+
+def channels_refused(shape: Sequence[int], *, is_tensor: bool = False) -> str:
+    """Return what to do with images of a shape (..., H, W, C) or (..., C, H, W) in which C is not 1 or 3."""
+    if is_tensor and shape[-1] in CHANNELS:
+        return "give images.movedim(-1, -3), as the channels of a tensor come first"
+    return FOUR if 4 in (shape[-3], shape[-1]) else OTHERS
 
 
 def as_label(label: Any, where: str) -> int:
