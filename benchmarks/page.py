@@ -48,7 +48,7 @@ By default:
 
 - **Images** stay bytes in one tensor, mapped from a file. A whole batch is gathered, augmented and whitened at once in
   the training process; there are no worker processes that decode or copy. On a GPU, several batches are augmented at
-  once.
+  once; with MixUp or CutMix only one, and TrivialAugment or RandAugment beside them waits for the GPU in each step.
 - **channels_last** for convolutional networks, and **fused optimizers** ([optimizers](optimizers.md)).
 - **Freed memory** is kept for the next step. By default glibc returns blocks of megabytes to the system and requests
   them again in every step. `cvcc-zoo` does this itself; in Python, call `keep_freed_memory()` after
