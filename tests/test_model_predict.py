@@ -1,5 +1,6 @@
 """`model.predict` names the classes of paths, images of Pillow, arrays and tensors."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,15 @@ def test_what_is_no_image_is_told(wrong: Any, said: str, model: Any) -> None:
     with pytest.raises((ValueError, OSError)) as error:
         model.predict(wrong)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_an_upload_that_was_cut_off_is_refused_as_any_other_value(kind: str, model: Any) -> None:
+    whole = BytesIO()
+    Image.effect_noise((64, 64), 50).save(whole, kind)
+    half = BytesIO(whole.getvalue()[: len(whole.getvalue()) // 2])
+    with pytest.raises(ValueError, match=r"the image cannot be read .* damaged or cut off"):
+        model.predict(Image.open(half))
 
 
 def test_advice_about_a_large_image_names_no_option_of_the_commands(model: Any) -> None:

@@ -15,7 +15,7 @@ from cvcc_zoo.classifier.network import evaluating
 from cvcc_zoo.data.decode import Decoding, Tally
 from cvcc_zoo.data.decoded import raise_all
 from cvcc_zoo.data.identity import NO_PIXELS, Pixels
-from cvcc_zoo.data.opening import NeedsOptionError
+from cvcc_zoo.data.opening import NeedsOptionError, UnreadableImageError
 from cvcc_zoo.data.shaping import shaping_of
 from cvcc_zoo.data.workers import processors, read_each
 from cvcc_zoo.files.own import expanded, shown
@@ -159,7 +159,10 @@ def _pixels(image: Any, decoding: Decoding) -> Tensor:
         shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
         raise ValueError(f"this is not an image: {type(image).__name__}{shape}; {TAKEN}")
     _check_channels(decoding)
-    return torch.from_numpy(decoding.pixels("the image", image))[None]
+    try:
+        return torch.from_numpy(decoding.pixels("the image", image))[None]
+    except (OSError, SyntaxError) as error:  # Pillow reads the pixels of a file only now
+        raise UnreadableImageError(f"the image cannot be read ({error}); its file is damaged or cut off") from error
 
 
 def read_pixels(files: Sequence[Path], decoding: Decoding, tally: Tally, broken: dict[Path, ValueError]) -> Tensor:
