@@ -414,9 +414,10 @@ def test_a_run_whose_weights_give_other_results_than_its_summary_says_so(
 
 
 def test_a_run_that_has_not_ended_says_so_with_what_its_weights_give(
-    linear: Path, capsys: pytest.CaptureFixture[str]
+    linear: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    commands = (["evaluate", str(linear)], ["predict", str(linear), "colours/test"])
+    commands = [["evaluate", str(linear)], ["predict", str(linear), "colours/test"]]
+    commands.append(["export", str(linear), "--format=torch_export", f"--output={tmp_path}/a.pt2"])
     for ended in (True, False):
         for command in commands:
             capsys.readouterr()

@@ -169,6 +169,7 @@ def test_a_runtime_that_would_end_its_script_is_refused(home: Path, tmp_path: Pa
     [
         (["--format=onnx", "--runtime=package"], "--runtime is for --format=web"),
         (["--format=web", "--output=mine"], "mine exists and is not the folder of a page"),
+        (["--format=web", "--output=own"], "own exists and is not the folder of a page"),
         (["--format=web", "--output=no/where"], "the folder no does not exist"),
         (["--format=web", "--dynamic_size=true"], "--dynamic_size=true is for --format=onnx"),
         (["--format=web", "--max_batch=4"], "--max_batch is for --format=torch_export"),
@@ -181,8 +182,11 @@ def test_what_does_not_fit_a_page_is_refused(
     name = published(home, ["a", "b"], PAD, image_size=8)
     Path("mine").mkdir()
     Path("mine/notes.txt").write_text("dear diary")
+    Path("own").mkdir()
+    Path("own/model.onnx").write_text("a program of my own")
     assert expected in message(capsys, ["export", name, *more])
     assert not Path(f"{name}-web").exists() and Path("mine/notes.txt").read_text() == "dear diary"
+    assert Path("own/model.onnx").read_text() == "a program of my own"
 
 
 def test_a_page_that_cannot_be_made_leaves_no_folder(
@@ -193,6 +197,21 @@ def test_a_page_that_cannot_be_made_leaves_no_folder(
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert "pip install 'cvcc_zoo[onnx]'" in message(capsys, ["export", name, "--format=web"])
     assert not Path(f"{name}-web").exists()
+
+
+def test_a_page_that_fails_leaves_the_one_before_with_its_program(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = published(home, ["a", "b"], PAD, image_size=8)
+    Path("site").mkdir()
+    for file in ("index.html", "model.onnx"):
+        Path("site", file).write_text("before")
+    monkeypatch.setattr(command, "find_runtime", lambda given: Runtime(b"'</script>'", b"", b""))
+    assert "cannot be put into a page" in message(capsys, ["export", name, "--format=web", "--output=site"])
+    assert {file.name: file.read_text() for file in Path("site").iterdir()} == {
+        "index.html": "before",
+        "model.onnx": "before",
+    }
 
 
 def pictures() -> list[Path]:

@@ -12,8 +12,9 @@ model = torch.export.load("resnet20.cifar10.pt2", extra_files=about).module()  #
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from cvcc_zoo.cli.parsing import ZooParser, command_parser
@@ -21,8 +22,9 @@ from cvcc_zoo.data.finding import is_junk
 from cvcc_zoo.export.images import images_to_check
 from cvcc_zoo.export.program import BATCHES, ENDINGS, MAX_BATCH, export
 from cvcc_zoo.export.web import PACKAGE, PAGE, PROGRAM, find_runtime, write_page
-from cvcc_zoo.files.own import expanded
+from cvcc_zoo.files.own import expanded, write_whole
 from cvcc_zoo.printing.console import PlainConsole
+from cvcc_zoo.runs.written import not_ended
 from cvcc_zoo.zoo.averaging import find_average, names_in
 
 
@@ -94,19 +96,25 @@ def main(args: Sequence[str]) -> int:
         if channels not in (1, 3):
             raise ValueError(f"images in a browser have 1 or 3 channels, and {trained.name} takes {channels}")
         runtime = find_runtime(config.runtime)
-        file = folder / PROGRAM
-    else:
-        file = target or Path(trained.name + ENDINGS[config.format])
     checked = images_to_check(trained, config.data.dataset, config.data.root)
     how = {
         "max_batch": config.max_batch or MAX_BATCH,
         "dynamic_size": config.dynamic_size,
         "flip": config.test_time_flip,
     }
-    with _made(folder) if page else nullcontext():
-        agreement = export(trained, file, "onnx" if page else config.format, checked.images, **how)
-        written = write_page(trained, file.read_bytes(), folder, runtime) if page else file
-    PlainConsole(soft_wrap=True).print(
+    if page:
+        with TemporaryDirectory() as place, _made(folder):
+            file = Path(place) / PROGRAM
+            agreement = export(trained, file, "onnx", checked.images, **how)
+            written = write_page(trained, file.read_bytes(), folder, runtime)
+            write_whole(folder / PROGRAM, file.read_bytes())
+    else:
+        written = target or Path(trained.name + ENDINGS[config.format])
+        agreement = export(trained, written, config.format, checked.images, **how)
+    console = PlainConsole(soft_wrap=True)
+    if begun := not_ended(trained.file.parent):
+        console.print(begun)
+    console.print(
         f"{trained.name}: {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]} {checked.title} as "
         f"{channels}x{size}x{size}: the same classes, and logits that differ by at most "
         f"{agreement.difference:.1e} (the largest is {agreement.largest:.3g})"
@@ -117,8 +125,9 @@ def main(args: Sequence[str]) -> int:
 
 
 def _check_folder(folder: Path) -> None:
-    """Raise ValueError for a folder that has other files than those of a page."""
-    if folder.exists() and (not folder.is_dir() or _files(folder) - {PAGE, PROGRAM}):
+    """Raise ValueError for a folder with files that are not those of a page, such as a model.onnx alone."""
+    files = _files(folder) if folder.is_dir() else set()
+    if (folder.exists() and not folder.is_dir()) or files - {PAGE, PROGRAM} or files == {PROGRAM}:
         raise ValueError(f"{folder} exists and is not the folder of a page; choose another --output=FOLDER")
 
 
