@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -53,6 +53,8 @@ def published(home: Path, name: str, **options: Any) -> tuple[str, ImageClassifi
     model = FAMILIES[name](**options) if name in FAMILIES else create(name, **options)
     pixels = images(model.image_size, model.in_channels)
     model.whitening.fit(pixels)
+    if "features" in options:
+        cast(Any, model.network).extract.fit(lambda: [model.whitening(pixels)])
     with torch.no_grad():
         for parameter in model.network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))  # a linear classifier starts at zero
@@ -83,7 +85,9 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("ResNet", {"depth": 8, "norm": "none", "init": "fixup", "activation": "silu", "pool": "max"}),
     ("ResNet", {"depth": 8, "norm": "group", "shortcut": "none"}),
     ("ResNeXt", {"depth": 11, "cardinality": 2, "image_size": 12}),
+    ("linear", {"whitening": "none", "features": ["HOG", {"name": "PCA", "components": 4}]}),
 ]
+FEATURES: dict[str, Any] = {"whitening": "none", "features": [{"name": "Patches", "filters": 8}, "Standardize"]}
 FEW = ("linear", "CNN", "ResNeXt")  # the others are slow
 NAMED = ("linear", "fcnn", "cnn_small", "resnet20", "wrn16_4", "resnext20_16x4d")
 
@@ -102,7 +106,7 @@ def test_every_family_is_exported_to_onnx_with_its_whitening(
     check_exported(*published(home, name, **options), "onnx", capsys)
 
 
-@pytest.mark.parametrize(("name", "options"), MODELS[1:3], ids=["fcnn", "CNN"])
+@pytest.mark.parametrize(("name", "options"), [*MODELS[1:3], ("linear", FEATURES)], ids=["fcnn", "CNN", "features"])
 def test_a_family_is_exported_to_torch_with_its_whitening(
     name: str, options: dict[str, Any], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,7 +150,7 @@ def test_the_file_knows_its_labels_but_not_the_machine(home: Path) -> None:
         "classes": json.dumps(["cat", "cow", "dog"]),
         "sha256": hashlib.sha256((home / "linear.pets.safetensors").read_bytes()).hexdigest(),
         "input": "uint8 (N, 3, 8, 8), 0..255, N up to 64",
-        "pictures": "turned upright by EXIF; squash to a square; white behind transparency",
+        "pictures": "turned upright by EXIF; squash to a square by Pillow's bicubic filter; white behind transparency",
         "output": "logits, float32 (N, 3)",
     }
     session = onnxruntime.InferenceSession("linear.pets.onnx", providers=["CPUExecutionProvider"])

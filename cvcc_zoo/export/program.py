@@ -71,7 +71,7 @@ def export(
             if dynamic_size:
                 batches += [pad(batches[-1], (0, 1, 2, 0)), pad(batches[0], (8, 0, 3, 0))]
                 _check_any_size(trained, batches)
-                labels["input"] = f"uint8 (N, {channels}, H, W), 0..255"
+                labels["input"] = f"uint8 (N, {channels}, H, W), 0..255, trained on {size}x{size}"
             data = _to_onnx(model, example, labels, dynamic_size=dynamic_size)
         else:
             labels["input"] += f", N up to {max_batch}"

@@ -102,7 +102,7 @@ class Features(nn.Sequential):
 
 def _flat_for(module: nn.Module, x: Tensor) -> Tensor:
     """Flatten the input of a module that takes vectors."""
-    return x.flatten(1) if type(module) in OF_VECTORS.values() else x
+    return x.flatten(1) if isinstance(module, tuple(OF_VECTORS.values())) else x
 
 
 def _make(name: str, options: dict[str, Any], shape: tuple[int, ...]) -> tuple[nn.Module, int, Spec]:

@@ -72,7 +72,9 @@ class HOG(nn.Module):
                 f"HOG takes images (N, C, H, W), uint8 or float, got {images.dtype} of shape {tuple(images.shape)}"
             )
         self.size(*images.shape[2:])
-        vectors = torch.cat([self._blocks(self.histograms(part)) for part in torch.split(images, CHUNK)])
+        # The number of parts would be a constant of an exported program.
+        parts = (images,) if torch.compiler.is_exporting() else torch.split(images, CHUNK)
+        vectors = torch.cat([self._blocks(self.histograms(part)) for part in parts])
         return vectors.to(images.dtype) if images.is_floating_point() else vectors
 
     def histograms(self, images: Tensor) -> Tensor:
@@ -97,13 +99,15 @@ class HOG(nn.Module):
         """Return the mean votes of the pixels of each cell: (N, cells down, cells across, orientations).
 
         Angles are rounded as in scikit-image: if the number of orientations is divisible by 4, diagonals lie on the
-        border between two bins, and the last bit decides.
+        border between two bins, and the last bit decides. ONNX and Apple's GPUs have only float32 for this, so that
+        their bins may differ then.
         """
-        precise = torch.float32 if right.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        single = right.device.type == "mps" or torch.onnx.is_in_onnx_export()
+        precise = torch.float32 if single else torch.float64
         angle = torch.atan2(down.detach().to(precise), right.detach().to(precise)).rad2deg_().remainder_(180)
         number = torch.bucketize(angle, self.borders.to(angle), right=True)
         # One map for each direction: the length of the gradients in that direction, and 0 elsewhere.
-        votes = length.new_zeros(len(length), self.orientations, *length.shape[1:])
+        votes = length.new_zeros(length.shape[0], self.orientations, *length.shape[1:])
         votes.scatter_(1, number[:, None], length[:, None])
         return F.avg_pool2d(votes, self.cell).movedim(1, 3)  # pixels beyond the last whole cell have no vote
 

@@ -122,7 +122,9 @@ class Patches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the mean responses above the threshold, then those below minus the threshold, of each region."""
-        return torch.cat([self._responses(part) for part in torch.split(x, CHUNK)])
+        # The number of parts would be a constant of an exported program.
+        parts = (x,) if torch.compiler.is_exporting() else torch.split(x, CHUNK)
+        return torch.cat([self._responses(part) for part in parts])
 
     def _responses(self, x: Tensor) -> Tensor:
         grey = x.mean(1, keepdim=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cvcc_zoo.data.decorrelation import decorrelation
+from cvcc_zoo.data.pixels import is_traced
 from cvcc_zoo.internals.torch import without_autocast
 
 
@@ -44,7 +45,8 @@ class PCA(nn.Module):
     @property
     def fitted(self) -> bool:
         """True if it has been fitted."""
-        return self.basis.numel() > 0 and (self.basis.is_meta or bool(self.basis[0, 0].isfinite()))
+        known = self.basis.is_meta or is_traced()  # without values to look at
+        return self.basis.numel() > 0 and (known or bool(self.basis[0, 0].isfinite()))
 
     def fit(self, batches: Iterable[Tensor]) -> "PCA":
         """Fit mean and directions to all vectors of the batches (N, D), and return itself.

@@ -57,6 +57,9 @@ class Trained:
     def labels(self) -> dict[str, str]:
         """Return the metadata of an exported file; `classes` is a JSON list."""
         hparams, temperature = self.model.hparams, self.model.temperature
+        how = self.model.shaping
+        square = f"{how['resize']} to a square by Pillow's bicubic filter"
+        grey = "; grey is 0.299 R + 0.587 G + 0.114 B" if hparams["in_channels"] == 1 else ""
         divided = "" if temperature == 1 else f", divided by the temperature {temperature:g}"
         return {
             "name": self.name,
@@ -65,9 +68,7 @@ class Trained:
             "classes": json.dumps(self.classes),
             "sha256": self.sha256,
             "input": f"uint8 (N, {hparams['in_channels']}, {hparams['image_size']}, {hparams['image_size']}), 0..255",
-            "pictures": "turned upright by EXIF; {resize} to a square; {background} behind transparency".format_map(
-                self.model.shaping
-            ),
+            "pictures": f"turned upright by EXIF; {square}; {how['background']} behind transparency{grey}",
             "output": f"logits, float32 (N, {hparams['num_classes']}){divided}",
         }
 
