@@ -264,6 +264,7 @@ def test_a_network_with_global_pooling_takes_any_height_and_width_in_onnx(
     pytest.importorskip("onnxruntime")
     name, model = published(home, name, **options)
     assert export([name, "--dynamic_size=true"]) == 0
+    assert b"uint8 (N, 3, H, W), 0..255, trained on 8x8" in Path(f"{name}.onnx").read_bytes()
     for shape in ((1, 3, 8, 8), (2, 3, 9, 17), (3, 3, 32, 24)):
         batch = torch.randint(0, 256, shape, dtype=torch.uint8)
         assert torch.allclose(onnx_logits(Path(f"{name}.onnx"), batch), model(batch), rtol=1e-4, atol=1e-4)
@@ -365,6 +366,14 @@ def test_classes_whose_names_a_checkpoint_does_not_know_are_called_by_their_numb
     assert find_trained("alone.ckpt").classes == ["0", "1"]
 
 
+def test_the_labels_of_a_grey_model_have_the_formula_of_grey(home: Path) -> None:
+    published(home, "linear", in_channels=1)
+    colour = Image.new("RGB", (8, 8), (200, 100, 50))
+    grey = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
+    assert (Decoding(8, 1, same_size=True, grey_only=False).pixels("it", colour) == grey).all()
+    assert find_trained("linear.pets").labels()["pictures"].endswith("; grey is 0.299 R + 0.587 G + 0.114 B")
+
+
 def test_the_path_of_a_card_is_a_name_too(home: Path) -> None:
     published(home, "linear")
     assert find_trained(str(home / "linear.pets.json")).labels() == find_trained("linear.pets").labels()
@@ -376,6 +385,10 @@ def test_the_path_of_a_card_is_a_name_too(home: Path) -> None:
         (lambda logits: logits + 0.1, "its logits differ by up to 0.1 of"),
         (lambda logits: -logits, "and the predicted classes differ; nothing was written"),
         (lambda logits: logits * torch.nan, "differ by up to nan"),
+        (
+            lambda logits: logits[:1],
+            r"cannot be exported to torch_export \(logits \(3, 3\), not \(64, 3\)\); nothing was",
+        ),
     ],
 )
 def test_a_program_that_does_not_agree_is_not_kept(
@@ -389,6 +402,28 @@ def test_a_program_that_does_not_agree_is_not_kept(
         export(["linear.pets", "--format=torch_export"])
     assert Path("linear.pets.pt2").read_bytes() == b"what was there"
     assert not list(Path().glob(".linear*"))
+
+
+def test_an_error_of_torch_is_one_line_with_advice(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published(home, "linear")
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise RuntimeError("no such operator:\n" + 500 * "trace\n")
+
+    monkeypatch.setattr(torch.export, "export", fail)
+    with pytest.raises(
+        ValueError, match=r"linear.pets cannot be exported to torch_export \(no such operator\); .* --format, "
+    ):
+        export(["linear.pets", "--format=torch_export"])
+
+
+def test_a_file_that_is_replaced_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    published(home, "linear")
+    told = []
+    for _ in range(2):
+        export(["linear.pets", "--format=torch_export"])
+        told.append("; it replaces the file that was there" in capsys.readouterr().out)
+    assert told == [False, True]
 
 
 def test_onnx_says_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

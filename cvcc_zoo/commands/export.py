@@ -96,6 +96,10 @@ def main(args: Sequence[str]) -> int:
         if channels not in (1, 3):
             raise ValueError(f"images in a browser have 1 or 3 channels, and {trained.name} takes {channels}")
         runtime = find_runtime(config.runtime)
+        written = folder / PAGE
+    else:
+        written = target or Path(trained.name + ENDINGS[config.format])
+    replaced = "; it replaces the file that was there" if written.exists() else ""
     checked = images_to_check(trained, config.data.dataset, config.data.root)
     how = {
         "max_batch": config.max_batch or MAX_BATCH,
@@ -106,10 +110,9 @@ def main(args: Sequence[str]) -> int:
         with TemporaryDirectory() as place, _made(folder):
             file = Path(place) / PROGRAM
             agreement = export(trained, file, "onnx", checked.images, **how)
-            written = write_page(trained, file.read_bytes(), folder, runtime)
+            write_page(trained, file.read_bytes(), folder, runtime)
             write_whole(folder / PROGRAM, file.read_bytes())
     else:
-        written = target or Path(trained.name + ENDINGS[config.format])
         agreement = export(trained, written, config.format, checked.images, **how)
     console = PlainConsole(soft_wrap=True)
     if begun := not_ended(trained.file.parent):
@@ -119,7 +122,7 @@ def main(args: Sequence[str]) -> int:
         f"{channels}x{size}x{size}: the same classes, and logits that differ by at most "
         f"{agreement.difference:.1e} (the largest is {agreement.largest:.3g})"
         f"{'; ' + checked.note if checked.note else ''}\n"
-        f"written to {written} ({written.stat().st_size / 1e6:.2f} MB)"
+        f"written to {written} ({written.stat().st_size / 1e6:.2f} MB){replaced}"
     )
     return 0
 

@@ -10,7 +10,8 @@ compilers assume that every input has its strides. Each file is read back and ru
 
 import copy
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2"}
 MAX_BATCH = 1024  # ExecuTorch plans memory for this many images: 70 MB for each map of 16 channels of 32x32 pixels
 BATCHES = (1, 7, 56)  # a program that only takes the batch size of its example fails on one of them
 TOLERANCE = 1e-3  # relative to the largest logit; the families differ by at most 3e-6 of it
+ADVICE = "nothing was written. Try another --format, or another version of torch"
 TRACE = "pkg.torch.onnx.stack_trace"  # source lines and paths of the machine that exported
 
 
@@ -54,8 +56,8 @@ def export(
 
     They come in batches of 1, 7 and 56, and with `dynamic_size` also with black borders. With `flip` the program
     returns the mean of the logits of each image and its mirror image. Raises ValueError, and writes
-    nothing, if a package is missing, `dynamic_size` is given for a model of one image size, or the program does not
-    agree with the model.
+    nothing, if a package is missing, `dynamic_size` is given for a model of one image size, the program cannot be made
+    or run, or it does not agree with the model.
     """
     assert len(images) == sum(BATCHES)
     plain = copy.copy(trained.model.cpu().float().eval())
@@ -66,7 +68,7 @@ def export(
     batches = [*torch.split(images, list(BATCHES))]
     labels = trained.labels()
     labels["output"] += ", the mean of those of the image and of its mirror image" if flip else ""
-    with torch.no_grad():
+    with torch.no_grad(), _refused(f"{trained.name} cannot be exported to {format}"):
         if format == "onnx":
             if dynamic_size:
                 batches += [pad(batches[-1], (0, 1, 2, 0)), pad(batches[0], (8, 0, 3, 0))]
@@ -83,6 +85,8 @@ def export(
             parts = [batch for given in batches for batch in torch.split(given, max_batch)]
             expected = torch.cat([model(batch) for batch in parts])
             found = torch.cat([program(batch) for batch in parts])
+            if found.shape != expected.shape:
+                raise RuntimeError(f"logits {tuple(found.shape)}, not {tuple(expected.shape)}")
             agreement = Agreement(
                 difference=float((found - expected).abs().max()),
                 largest=float(expected.abs().max()),
@@ -93,11 +97,20 @@ def export(
                     f"the exported program does not agree with {trained.name}: its logits differ by up to "
                     f"{agreement.difference:.2g} of {agreement.largest:.2g}, "
                     f"{'but' if agreement.same_classes else 'and'} the predicted classes "
-                    f"{'agree' if agreement.same_classes else 'differ'}; "
-                    "nothing was written. "
-                    "Try another --format, or another version of torch"
+                    f"{'agree' if agreement.same_classes else 'differ'}; " + ADVICE
                 )
     return agreement
+
+
+@contextmanager
+def _refused(what: str) -> Iterator[None]:
+    """Raise a ValueError for any error of torch and of ONNX Runtime, which is often hundreds of lines long."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{what} ({first_line(error.__cause__ or error)}); {ADVICE}") from error
 
 
 def _check_any_size(trained: Trained, batches: list[Tensor]) -> None:
