@@ -85,7 +85,10 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("ResNet", {"depth": 8, "norm": "none", "init": "fixup", "activation": "silu", "pool": "max"}),
     ("ResNet", {"depth": 8, "norm": "group", "shortcut": "none"}),
     ("ResNeXt", {"depth": 11, "cardinality": 2, "image_size": 12}),
-    ("linear", {"whitening": "none", "features": ["HOG", {"name": "PCA", "components": 4}]}),
+    (
+        "linear",
+        {"whitening": "none", "features": [{"name": "HOG", "orientations": 12}, {"name": "PCA", "components": 4}]},
+    ),
 ]
 FEATURES: dict[str, Any] = {"whitening": "none", "features": [{"name": "Patches", "filters": 8}, "Standardize"]}
 FEW = ("linear", "CNN", "ResNeXt")  # the others are slow

@@ -68,6 +68,13 @@ def test_exact_diagonals_get_the_bin_of_scikit_image(orientations: int, dtype: t
             assert (HOG(orientations)(torch.from_numpy(pixels)[:, None]).numpy() == ours).all()
 
 
+def test_diagonals_have_the_same_bins_in_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.randint(0, 12, (20, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    expected = HOG(12).histograms(images)
+    monkeypatch.setattr("torch.onnx.is_in_onnx_export", lambda: True)
+    assert torch.equal(HOG(12).histograms(images), expected)
+
+
 def test_bytes_are_read_as_0_to_1() -> None:
     images = real_images(20)
     theirs = skimage_hog(images.double() / 255, orientations=9, norm="L2-Hys")

@@ -96,20 +96,27 @@ class HOG(nn.Module):
         return chosen[0], chosen[1], _root(chosen[2])
 
     def _histograms(self, right: Tensor, down: Tensor, length: Tensor) -> Tensor:
-        """Return the mean votes of the pixels of each cell: (N, cells down, cells across, orientations).
-
-        Angles are rounded as in scikit-image: if the number of orientations is divisible by 4, diagonals lie on the
-        border between two bins, and the last bit decides. ONNX and Apple's GPUs have only float32 for this, so that
-        their bins may differ then.
-        """
-        single = right.device.type == "mps" or torch.onnx.is_in_onnx_export()
-        precise = torch.float32 if single else torch.float64
-        angle = torch.atan2(down.detach().to(precise), right.detach().to(precise)).rad2deg_().remainder_(180)
-        number = torch.bucketize(angle, self.borders.to(angle), right=True)
+        """Return the mean votes of the pixels of each cell: (N, cells down, cells across, orientations)."""
+        number = self._directions(right.detach(), down.detach())
         # One map for each direction: the length of the gradients in that direction, and 0 elsewhere.
         votes = length.new_zeros(length.shape[0], self.orientations, *length.shape[1:])
         votes.scatter_(1, number[:, None], length[:, None])
         return F.avg_pool2d(votes, self.cell).movedim(1, 3)  # pixels beyond the last whole cell have no vote
+
+    def _directions(self, right: Tensor, down: Tensor) -> Tensor:
+        """Return the number of the bin of each gradient, (N, H, W).
+
+        Angles are rounded as in scikit-image: if the number of orientations is divisible by 4, diagonals lie on the
+        border between two bins, and the last bit decides.
+        """
+        precise = torch.float32 if right.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        right, down = right.to(precise), down.to(precise)
+        if torch.onnx.is_in_onnx_export():  # ONNX Runtime has no atan2 in float64
+            sign = torch.where((down < 0) | ((down == 0) & (right < 0)), -1.0, 1.0)
+            border = self.borders.deg2rad()[:, None, None, None]
+            return (sign * down * border.cos() >= sign * right * border.sin()).sum(0)
+        angle = torch.atan2(down, right).rad2deg_().remainder_(180)
+        return torch.bucketize(angle, self.borders.to(angle), right=True)
 
     def _blocks(self, histograms: Tensor) -> Tensor:
         """Normalise overlapping blocks of cells, and return them as (N, D)."""
