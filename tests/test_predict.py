@@ -273,7 +273,8 @@ def test_a_run_predicts_photos_in_the_way_that_it_was_trained_on_them(
     assert torch.equal(trained_on, torch.from_numpy(np.array(flat)[:, 6:18]).permute(2, 0, 1))
     for name in ("runs/linear-colours", "runs/linear-colours/last.ckpt"):
         assert np.array_equal(find_trained(name).model.decoding()(root / "train/blue/wide.png"), trained_on.numpy())
-    assert "crop to a square; black behind" in find_trained("runs/linear-colours").labels()["pictures"]
+    pictures = find_trained("runs/linear-colours").labels()["pictures"]
+    assert "crop to a square by Pillow's bicubic filter; black behind" in pictures
 
 
 def test_a_model_of_other_channels_is_refused(home: Path) -> None:
