@@ -406,6 +406,8 @@ def test_a_run_whose_weights_give_other_results_than_its_summary_says_so(
     told = f"its summary says that {said} of 12 test images were correct, and now {right} are; has the code"
     assert main(["evaluate", str(linear)]) == 0 and told in capsys.readouterr().out
     assert told in read_run(linear).remark and told in page([read_run(linear)], "Runs")
+    capsys.readouterr()
+    assert main(["report", str(linear)]) == 0 and told in capsys.readouterr().out
     assert main(["publish", str(linear)]) == 2 and told in capsys.readouterr().err and not home.exists()
     assert not unlike_summary(summary, right - 1, 12, summary["data"]["test"]["sha256"])
     assert not unlike_summary(summary, 0, 12, "of other images")

@@ -55,5 +55,7 @@ def main(args: Sequence[str]) -> int:
     for each in reports:
         if each.reason and each.summary["test_accuracy"] is not None:
             say(f"{each.name}: no results on its test images: {each.reason}")
+        if each.remark:
+            say(f"{each.name}: {each.remark}")
     say(f"written to {output} ({output.stat().st_size / 1e6:.1f} MB)")
     return 0
